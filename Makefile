@@ -1,0 +1,42 @@
+# Everything starts from here. `make demo` and `make test` need Python 3.11+ and a C++ compiler, nothing else.
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
+
+.PHONY: demo test check bench ui lock wheel clean
+
+demo: $(INSTALLED) ## the main job: 4 quants x 3 tasks on the embedded model
+	$(BIN)/python -m quantexp -m quant=Q8_0,Q5_K_M,Q4_K_M,Q3_K_M task=gsm8k,triviaqa,extraction
+
+test: $(INSTALLED) ## all tests, with coverage
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term $(PYTEST)
+
+check: $(INSTALLED) ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED) ## speed, as ratios within one run
+	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/bootstrap.py
+
+ui: $(INSTALLED) ## browse the runs
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --port 5000
+
+lock: $(INSTALLED) ## pin what pyproject.toml asks for, with all that it needs
+	$(BIN)/pip-compile --quiet --strip-extras --all-extras --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --no-header --output-file requirements.lock pyproject.toml
+
+wheel: $(INSTALLED)
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf build dist src/*.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The stamp's name changes with what is asked for, so an old environment is brought up to date.
+$(INSTALLED):
+	test -x $(BIN)/python || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --editable .
+	rm -f $(VENV)/.installed-*
+	touch $@

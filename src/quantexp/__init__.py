@@ -1,0 +1,1 @@
+"""quantexp measures what quantization costs a language model."""
