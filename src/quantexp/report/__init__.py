@@ -1,0 +1,62 @@
+"""Reports: what a finished comparison found, as a table, charts, CSV and a markdown page."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantexp.files import write_atomically
+from quantexp.report.summary import Comparison, Condition, Summary, reading
+
+__all__ = [
+    "Comparison",
+    "Condition",
+    "ReportFiles",
+    "Summary",
+    "reading",
+    "write_report",
+]
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """Where a report was written.
+
+    Attributes:
+        markdown: The page, report.md.
+        comparisons_csv: Every comparison at full precision.
+        conditions_csv: Every condition at full precision.
+        charts: PNG then SVG of each model's chart, in the order of the models.
+    """
+
+    markdown: Path
+    comparisons_csv: Path
+    conditions_csv: Path
+    charts: tuple[Path, ...]
+
+
+def write_report(summary: Summary, folder: Path) -> ReportFiles:
+    """Write the report's files into a folder, made when missing; files of the same name go.
+
+    Every file is complete or absent, and the page that links the others comes last.
+
+    Raises:
+        OSError: The folder or a file cannot be written.
+    """
+    # Drawing is slow to import, and most of the package never draws.
+    from quantexp.report.chart import headline_chart, save_chart
+    from quantexp.report.markdown import report_markdown
+    from quantexp.report.table import comparisons_csv, conditions_csv
+
+    folder.mkdir(parents=True, exist_ok=True)
+    charts: list[Path] = []
+    for model, stem in summary.chart_stems().items():
+        charts += save_chart(headline_chart(summary, model), folder, stem)
+    files = ReportFiles(
+        markdown=folder / "report.md",
+        comparisons_csv=folder / "comparisons.csv",
+        conditions_csv=folder / "conditions.csv",
+        charts=tuple(charts),
+    )
+    write_atomically(files.comparisons_csv, comparisons_csv(summary).encode())
+    write_atomically(files.conditions_csv, conditions_csv(summary).encode())
+    write_atomically(files.markdown, report_markdown(summary).encode())
+    return files

@@ -1,0 +1,389 @@
+"""The headline chart: score against measured bits per weight, one line per task.
+
+Drawn with Matplotlib's objects on an Agg canvas, never through pyplot, so that it needs no display
+and leaves no figure behind. The figure is laid out in inches around the plot, whose size is fixed:
+long names and long notes make the picture larger instead of squeezing the data.
+"""
+
+import io
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import ScaledTranslation
+
+from quantexp.files import write_atomically
+from quantexp.report.summary import Condition, Summary, interval_names
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
+"""Colours that stay apart under the common colour vision deficiencies: Okabe and Ito (2008),
+"Color Universal Design", without the yellow that vanishes on white."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+"""One shape per task as well, so that the lines can be told apart without colour. Seven colours and
+eight shapes repeat together only after 56 tasks."""
+
+_DPI = 160
+_INK, _MUTED, _LEADER, _GRID = "#222222", "#666666", "#aaaaaa", "#dddddd"
+_PLOT_WIDTH, _PLOT_HEIGHT = 6.6, 3.7  # inches
+_LEFT, _GAP = 0.85, 0.16
+_OVERHANG = 0.6  # how far a quant's name may stand beyond the plot's sides
+_TITLE_SIZE, _SUBTITLE_SIZE, _NAME_SIZE, _NOTE_SIZE = 13.0, 9.5, 8.5, 7.5
+_LINE_SPACING = 1.35
+_SMALLEST_SPAN = 0.1  # of the score axis: less would magnify noise into a landscape
+
+
+@dataclass(frozen=True)
+class _Ladder:
+    """One task's points, from few bits to many."""
+
+    task: str
+    color: str
+    marker: str
+    points: tuple[Condition, ...]
+
+
+def headline_chart(summary: Summary, model: str) -> Figure:
+    """Draw one model's scores against the measured bits per weight of its files.
+
+    Lines are means, bands the bootstrap intervals, the dashed vertical line the baseline. Quant
+    names stand above the plot, moved apart where files have nearly the same size and joined to
+    their place by a thin line.
+
+    Raises:
+        ValueError: The summary has no condition for the model.
+    """
+    ladders = [
+        _Ladder(
+            task,
+            PALETTE[i % len(PALETTE)],
+            MARKERS[i % len(MARKERS)],
+            tuple(sorted(summary.ladder(model, task), key=lambda c: c.bits_per_weight)),
+        )
+        for i, task in enumerate(summary.tasks(model))
+    ]
+    if not ladders:
+        raise ValueError(f"The summary has no score of {model} to draw.")
+    with _own_style():
+        return _draw(summary, model, ladders)
+
+
+def save_chart(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
+    """Write a chart as PNG and SVG; the same chart gives the same bytes.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    # What varies between two runs is left out: dates, and the random ids of SVG elements.
+    png, svg = io.BytesIO(), io.BytesIO()
+    with _own_style():
+        figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    paths = folder / f"{stem}.png", folder / f"{stem}.svg"
+    for path, content in zip(paths, (png, svg), strict=True):
+        write_atomically(path, content.getvalue())
+    return paths
+
+
+@contextmanager
+def _own_style() -> Iterator[None]:
+    """Matplotlib's own defaults, whatever the user's matplotlibrc says, and restored after."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update({"svg.hashsalt": "quantexp", "font.family": "DejaVu Sans"})
+        yield
+
+
+def _draw(summary: Summary, model: str, ladders: Sequence[_Ladder]) -> Figure:
+    figure = Figure(dpi=_DPI, facecolor="white")
+    pen = _Pen(figure)
+    names = {(c.bits_per_weight, c.quant): None for line in ladders for c in line.points}
+    quants = _QuantNames(sorted(names), summary.baseline, pen)
+
+    right = 2 * _GAP + 0.2 + max(pen.width(line.task, _NAME_SIZE, "bold") for line in ladders)
+    width = _LEFT + _PLOT_WIDTH + right
+    text_width = width - 2 * _GAP
+    title = pen.wrap(model, text_width, _TITLE_SIZE, "bold")
+    subtitle = pen.wrap(f"{summary.title}: score against measured bits per weight", text_width, _SUBTITLE_SIZE)
+    notes = [line for note in _notes(summary, ladders) for line in pen.wrap(note, text_width, _NOTE_SIZE)]
+    bottom = 1.5 * _GAP + _height(notes, _NOTE_SIZE) + 0.55
+    head = _height(title, _TITLE_SIZE) + _height(subtitle, _SUBTITLE_SIZE)
+    height = bottom + _PLOT_HEIGHT + quants.height + 2 * _GAP + head
+    figure.set_size_inches(width, height)
+
+    axes = figure.add_axes((_LEFT / width, bottom / height, _PLOT_WIDTH / width, _PLOT_HEIGHT / height))
+    _scales(axes, ladders)
+    quants.draw(axes)
+    _lines(axes, ladders)
+    _task_names(axes, ladders)
+
+    left, below = _GAP / width, height - _GAP - _height(title, _TITLE_SIZE)
+    pen.write(title, left, 1 - _GAP / height, _TITLE_SIZE, weight="bold", color=_INK)
+    pen.write(subtitle, left, below / height, _SUBTITLE_SIZE, color=_MUTED)
+    foot = (_GAP + _height(notes, _NOTE_SIZE)) / height
+    pen.write(notes, left, foot, _NOTE_SIZE, color=_MUTED)
+    return figure
+
+
+def _notes(summary: Summary, ladders: Sequence[_Ladder]) -> list[str]:
+    estimates = [c.estimate for line in ladders for c in line.points]
+    counts = []
+    for line in ladders:
+        items = sorted({c.items for c in line.points})
+        counts.append(f"{items[0]} to {items[-1]}" if len(items) > 1 else str(items[0]))
+    if len(set(counts)) == 1:
+        count = f"n = {counts[0]} items" + (" in each task" if len(counts) > 1 else "")
+    else:
+        named = zip((line.task for line in ladders), counts, strict=True)
+        count = "Items: " + ", ".join(f"{task} {number}" for task, number in named)
+    banded = any(len(line.points) > 1 for line in ladders)
+    first = estimates[0]
+    how = (
+        f"{count}. {'Bands' if banded else 'Bars'}: {interval_names(summary)} percentile bootstrap "
+        f"interval of each score over items ({first.resamples:,} resamples, seed {first.seed})."
+    )
+    if banded:
+        how += " Bands that overlap do not show that quants are equal: see the paired differences."
+    if any(e.zero_width for e in estimates):
+        how += " Hollow marks: all items scored the same, so the bootstrap has no interval to show."
+    return [how, *summary.notes]
+
+
+def _scales(axes: Axes, ladders: Sequence[_Ladder]) -> None:
+    bits = np.array([c.bits_per_weight for line in ladders for c in line.points])
+    pad = max(0.06 * float(np.ptp(bits)), 0.4)
+    axes.set_xlim(float(bits.min()) - pad, float(bits.max()) + pad)
+    low = min(c.estimate.low for line in ladders for c in line.points)
+    high = max(c.estimate.high for line in ladders for c in line.points)
+    bottom, top = _score_range(low, high)
+    axes.set_ylim(bottom, top)
+    label = "score in points"
+    if (bottom, top) != (0.0, 1.0):
+        label += f" (axis from {100 * bottom:.0f} to {100 * top:.0f}, not 0 to 100)"
+    axes.set_ylabel(label, fontsize=_SUBTITLE_SIZE, color=_INK)
+    axes.set_xlabel("measured bits per weight", fontsize=_SUBTITLE_SIZE, color=_INK, labelpad=6)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g}"))
+    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+    axes.tick_params(colors=_MUTED, labelsize=_NAME_SIZE, length=3)
+    axes.grid(axis="y", color=_GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_MUTED)
+
+
+def _score_range(low: float, high: float) -> tuple[float, float]:
+    """Limits of the score axis in whole points: all of 0 to 1, or the data with some room."""
+    if high - low > 0.6 or low < 0.0 or high > 1.0:
+        return min(low, 0.0), max(high, 1.0)
+    missing = max(0.0, _SMALLEST_SPAN - (high - low)) / 2
+    room = 0.08 * max(high - low, _SMALLEST_SPAN) + missing
+    bottom = float(np.floor(100 * (low - room))) / 100
+    top = float(np.ceil(100 * (high + room))) / 100
+    return max(bottom, 0.0), min(top, 1.0)
+
+
+def _lines(axes: Axes, ladders: Sequence[_Ladder]) -> None:
+    single = [line.task for line in ladders if len(line.points) == 1]
+    for order, line in enumerate(ladders):
+        estimates = [c.estimate for c in line.points]
+        x = [c.bits_per_weight for c in line.points]
+        mean = [e.mean for e in estimates]
+        low, high = [e.low for e in estimates], [e.high for e in estimates]
+        shared: dict[str, Any] = {"color": line.color, "clip_on": False}
+        place = axes.transData
+        if line.task in single:
+            # One point has no band, and the points of several tasks would hide one another.
+            shift = 12 * (single.index(line.task) - (len(single) - 1) / 2) / 72
+            place += ScaledTranslation(shift, 0, axes.figure.dpi_scale_trans)
+            axes.plot(x * 2, [low[0], high[0]], linewidth=1.6, transform=place, **shared)
+        else:
+            axes.fill_between(x, low, high, color=line.color, alpha=0.16, linewidth=0)
+        axes.plot(
+            x,
+            mean,
+            marker=line.marker,
+            markersize=7,
+            markeredgecolor="white",
+            markeredgewidth=0.9,
+            linewidth=2,
+            zorder=3 + order / 100,
+            transform=place,
+            **shared,
+        )
+        hollow = [i for i, e in enumerate(estimates) if e.zero_width]
+        axes.plot(
+            [x[i] for i in hollow],
+            [mean[i] for i in hollow],
+            linestyle="none",
+            marker=line.marker,
+            markersize=6,
+            markerfacecolor="white",
+            markeredgewidth=1.4,
+            zorder=4,
+            transform=place,
+            **shared,
+        )
+
+
+def _task_names(axes: Axes, ladders: Sequence[_Ladder]) -> None:
+    """Name each line at its right end, in its colour, with its marker."""
+    bottom, top = axes.get_ylim()
+    wanted = [(line.points[-1].estimate.mean - bottom) / (top - bottom) for line in ladders]
+    step = _NAME_SIZE * _LINE_SPACING / 72 / _PLOT_HEIGHT
+    placed = spread(wanted, [step] * len(ladders), -step / 2, 1 + step / 2)
+    x = 1 + _GAP / _PLOT_WIDTH
+    for line, y in zip(ladders, placed, strict=True):
+        shared: dict[str, Any] = {"color": line.color, "transform": axes.transAxes}
+        axes.plot([x], [y], marker=line.marker, markersize=6, clip_on=False, **shared)
+        axes.text(
+            x + 0.12 / _PLOT_WIDTH,
+            y,
+            line.task,
+            fontsize=_NAME_SIZE,
+            weight="bold",
+            va="center_baseline",
+            parse_math=False,
+            **shared,
+        )
+
+
+class _QuantNames:
+    """The names above the plot: level while they fit, upright when they do not."""
+
+    def __init__(self, names: Sequence[tuple[float, str]], baseline: str, pen: "_Pen") -> None:
+        self._bits = [bits for bits, _ in names]
+        self._labels = [f"{q} (baseline)" if q == baseline else q for _, q in names]
+        self._weights = ["bold" if q == baseline else "normal" for _, q in names]
+        self._is_baseline = [q == baseline for _, q in names]
+        widths = [
+            pen.width(label, _NAME_SIZE, weight) for label, weight in zip(self._labels, self._weights, strict=True)
+        ]
+        self._level = sum(widths) + 0.14 * len(widths) <= _PLOT_WIDTH
+        across = _NAME_SIZE * _LINE_SPACING / 72
+        self._extents = [w + 0.14 if self._level else across for w in widths]
+        self._leader = 0.22
+        self.height = self._leader + (across if self._level else max(widths) + 0.05)
+
+    def draw(self, axes: Axes) -> None:
+        left, right = axes.get_xlim()
+        wanted = [(bits - left) / (right - left) * _PLOT_WIDTH for bits in self._bits]
+        placed = spread(wanted, self._extents, -_OVERHANG, _PLOT_WIDTH + _OVERHANG)
+        top = 1 + self._leader / _PLOT_HEIGHT
+        for i, label in enumerate(self._labels):
+            start, end = wanted[i] / _PLOT_WIDTH, placed[i] / _PLOT_WIDTH
+            common: dict[str, Any] = {
+                "linewidth": 0.9,
+                "transform": axes.transAxes,
+                "clip_on": False,
+                # A file of the baseline's size must not hide that this is where the baseline is.
+                "zorder": 0.6 if self._is_baseline[i] else 0.5,
+            }
+            if self._is_baseline[i]:
+                axes.plot([start, start], [0, 1], color=_MUTED, linestyle=(0, (4, 3)), **common)
+            else:
+                axes.plot([start, start], [0, 1], color=_GRID, **common)
+            heights = (0.0, 0.03, self._leader - 0.06, self._leader - 0.02)
+            axes.plot(
+                [start, start, end, end],
+                [1 + height / _PLOT_HEIGHT for height in heights],
+                color=_LEADER,
+                **common,
+            )
+            axes.text(
+                end,
+                top,
+                label,
+                fontsize=_NAME_SIZE,
+                weight=self._weights[i],
+                color=_INK,
+                ha="center",
+                va="bottom",
+                rotation=0 if self._level else 90,
+                transform=axes.transAxes,
+                parse_math=False,
+            )
+
+
+def spread(wanted: Sequence[float], extents: Sequence[float], low: float, high: float) -> list[float]:
+    """Move labels apart along a line, each as little as the others allow.
+
+    Labels keep the order of their wanted places. The squared distances are minimised by merging
+    neighbours that collide into blocks centred on their mean (pool adjacent violators; Best and
+    Chakravarti 1990), then blocks are kept between the ends; labels that cannot all fit share the
+    overlap at the high end.
+
+    Args:
+        wanted: Wanted centre of each label.
+        extents: Length each label needs, room to its neighbours included.
+        low: Where the line begins.
+        high: Where the line ends.
+
+    Returns:
+        The centre of each label, in the order given.
+    """
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    # Measured from where each label would be if all stood side by side, no label may be left of its
+    # predecessor: the closest sequence that never falls is an isotonic regression.
+    offsets, total = [], 0.0
+    for i in order:
+        offsets.append(total + extents[i] / 2)
+        total += extents[i]
+    blocks: list[list[float]] = []  # [sum, count]
+    for i, offset in zip(order, offsets, strict=True):
+        blocks.append([wanted[i] - offset, 1])
+        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] >= blocks[-1][0] / blocks[-1][1]:
+            last = blocks.pop()
+            blocks[-1] = [blocks[-1][0] + last[0], blocks[-1][1] + last[1]]
+    starts = [s / n for s, n in blocks for _ in range(int(n))]
+    furthest = max(low, high - total)
+    placed = [0.0] * len(wanted)
+    for i, offset, start in zip(order, offsets, starts, strict=True):
+        placed[i] = min(max(start, low), furthest) + offset
+    return placed
+
+
+class _Pen:
+    """Measures and writes plain text on a figure, in inches; `$` and `_` have no meaning in it."""
+
+    def __init__(self, figure: Figure) -> None:
+        self._figure = figure
+        self._renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+
+    def width(self, text: str, size: float, weight: str = "normal") -> float:
+        sample = self._figure.text(0, 0, text, fontsize=size, weight=weight, parse_math=False)
+        pixels = sample.get_window_extent(self._renderer).width
+        sample.remove()
+        return float(pixels) / self._figure.dpi
+
+    def wrap(self, text: str, width: float, size: float, weight: str = "normal") -> list[str]:
+        line = " ".join(text.split())
+        measured = self.width(line, size, weight)
+        if measured <= width:
+            return [line]
+        return textwrap.wrap(line, max(1, int(0.95 * width * len(line) / measured)))
+
+    def write(self, lines: Sequence[str], x: float, y: float, size: float, **style: Any) -> None:
+        self._figure.text(
+            x,
+            y,
+            "\n".join(lines),
+            fontsize=size,
+            va="top",
+            linespacing=_LINE_SPACING,
+            parse_math=False,
+            **style,
+        )
+
+
+def _height(lines: Sequence[str], size: float) -> float:
+    return len(lines) * size * _LINE_SPACING * 1.1 / 72

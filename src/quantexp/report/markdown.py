@@ -1,0 +1,182 @@
+"""The report as one markdown page (GitHub's dialect, for its tables)."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from quantexp.report.summary import (
+    ZERO_WIDTH_NOTE,
+    Condition,
+    Summary,
+    difference_text,
+    has_zero_width,
+    interval_names,
+    p_text,
+    reading,
+    score_text,
+)
+
+
+def report_markdown(summary: Summary) -> str:
+    """Write the whole report; it links the chart files `write_report` puts beside it.
+
+    Names, notes and other outside text appear as written: characters with a meaning in markdown are
+    escaped and line breaks become spaces.
+    """
+    parts = [
+        f"# {escape(summary.title)}",
+        *_outcome(summary),
+        *_charts(summary),
+        *_comparisons(summary),
+        *_how_to_read(summary),
+        *_conditions(summary),
+        *_listing("Notes", summary.notes, "None."),
+        *_listing("Not compared", summary.refusals, "Every run could be paired."),
+        *_listing("Failed jobs", summary.failures, "None."),
+        *_protocol(summary),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """Escape text so that markdown shows it as written, on one line, in a table cell or outside."""
+    line = " ".join(text.split())
+    line = re.sub(r"([\\`*<>|\[\]#~$!&])", r"\\\1", line)
+    # An underscore inside a word (Q4_K_M) is plain text and stays readable in the source.
+    line = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", line)
+    # At the start of a line these would open a list, or draw a rule or the line under a heading.
+    line = re.sub(r"^([-+=])(?=[-=\s]|$)", r"\\\1", line)
+    return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", line)
+
+
+def _outcome(summary: Summary) -> list[str]:
+    lines = []
+    several = len(summary.models()) > 1
+    for model in summary.models():
+        for task in summary.tasks(model):
+            name = f"{model}, {task}" if several else task
+            lines.append(f"- **{escape(name)}**: {_task_outcome(summary, model, task)}")
+    return ["## Outcome", "\n".join(lines) or "No score was recorded."]
+
+
+def _task_outcome(summary: Summary, model: str, task: str) -> str:
+    ladder = summary.ladder(model, task)
+    scored = [c for c in ladder if c.quant == summary.baseline]
+    compared = [c for c in map(summary.comparison, ladder) if c is not None]
+    against = f"the baseline {escape(summary.baseline)}"
+    start = f"{against} has no score" if not scored else f"against {against}"
+    if scored:
+        start += f" at {score_text(scored[0].estimate)[0]} points"
+    if not compared:
+        return f"{start}; nothing was compared."
+    told = [f"{escape(c.quant)} {_clause(reading(c.difference))}" for c in compared]
+    return f"{start}, {'; '.join(told)}."
+
+
+def _clause(words: str) -> str:
+    """A reading as it continues a sentence that began with the quant's name."""
+    if words.startswith("undecided: "):
+        return words.replace("undecided: ", "is undecided, ", 1)
+    if words.startswith(("worse", "better")):
+        return f"is {words}"
+    return f"has no usable interval: {words}"
+
+
+def _charts(summary: Summary) -> list[str]:
+    return [
+        f"![{escape(model)}: score against measured bits per weight]({stem}.png)\n\n[The same chart as SVG]({stem}.svg)"
+        for model, stem in summary.chart_stems().items()
+    ]
+
+
+def _comparisons(summary: Summary) -> list[str]:
+    level = interval_names(summary)
+    parts = ["## Comparison"]
+    for model in summary.models():
+        rows = []
+        for task in summary.tasks(model):
+            rows += [_row(summary, condition) for condition in summary.ladder(model, task)]
+        header = ["task", "quant", "bits/weight", f"score, points [{level}]"]
+        header += [f"baseline - quant, points [{level}]", "p", "items changed", "the quant is"]
+        parts += [f"### {escape(model)}", _table(header, "llrrrrrl", rows)]
+    if not summary.conditions:
+        parts.append("No score to compare.")
+    parts.append("Full precision: [comparisons.csv](comparisons.csv), [conditions.csv](conditions.csv)")
+    return parts
+
+
+def _row(summary: Summary, condition: Condition) -> list[str]:
+    comparison = summary.comparison(condition)
+    cells = [
+        escape(condition.task),
+        escape(condition.quant),
+        f"{condition.bits_per_weight:.2f}",
+        _marked(score_text(condition.estimate)),
+    ]
+    if condition.quant == summary.baseline:
+        return [*cells, "", "", "", "the baseline"]
+    if comparison is None:
+        return [*cells, "-", "-", "-", "not compared"]
+    d = comparison.difference
+    changed = f"{d.changed} of {d.n}"
+    return [*cells, _marked(difference_text(d)), p_text(d), changed, reading(d)]
+
+
+def _marked(value_and_interval: tuple[str, str]) -> str:
+    return " ".join(value_and_interval).replace("*", r"\*")
+
+
+def _how_to_read(summary: Summary) -> list[str]:
+    level = interval_names(summary)
+    count = len(summary.comparisons)
+    lines = [
+        "Scores and differences are in points: the score from 0 to 1, times 100.",
+        f"A difference is the baseline ({escape(summary.baseline)}) minus the quant on the same "
+        "items: positive means the baseline is better.",
+        f"Brackets hold the {level} percentile bootstrap interval over items. Runs of one item "
+        "(seeds) are averaged before, because they are not independent.",
+        f"p is two-sided and stands for its comparison alone. It is not corrected for the number "
+        f"of comparisons, here {count}: with 20 comparisons and no true difference, about one is "
+        "expected below 0.05.",
+        "Undecided means that the interval holds 0: the data allow no difference at all. They do "
+        "not show that the quant is as good as the baseline; the interval says how much worse it "
+        "may be.",
+    ]
+    if has_zero_width(summary):
+        lines.append(f"\\* {ZERO_WIDTH_NOTE}.")
+    return ["## How to read this", "\n".join(f"- {line}" for line in lines)]
+
+
+def _conditions(summary: Summary) -> list[str]:
+    rows = [
+        [
+            escape(c.model),
+            escape(c.quant),
+            escape(c.task),
+            f"{c.bits_per_weight:.4f}",
+            f"{c.file_bytes / 1e6:,.1f}",
+            str(c.items),
+            str(c.repeats),
+            escape(c.grader),
+            "-" if c.tokens_per_second is None else f"{c.tokens_per_second:,.1f}",
+        ]
+        for c in summary.conditions
+    ]
+    header = ["model", "quant", "task", "bits/weight", "file, MB", "items", "runs per item"]
+    header += ["grader", "tokens/s"]
+    table = _table(header, "lllrrrrlr", rows) if rows else "None."
+    return ["## Conditions", table]
+
+
+def _protocol(summary: Summary) -> list[str]:
+    rows = [[escape(key), escape(value)] for key, value in summary.protocol.items()]
+    return ["## Protocol", _table(["fact", "value"], "ll", rows) if rows else "Not recorded."]
+
+
+def _listing(heading: str, sentences: Sequence[str], empty: str) -> list[str]:
+    return [f"## {heading}", "\n".join(f"- {escape(s)}" for s in sentences) or empty]
+
+
+def _table(header: Sequence[str], alignment: str, rows: Iterable[Sequence[str]]) -> str:
+    rule = ["---:" if side == "r" else "---" for side in alignment]
+    lines = [header, rule, *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,226 @@
+"""What a report says: the facts of a finished comparison, and how a difference is put into words.
+
+Everything a table, a chart or a page shows comes from one `Summary`. Scores are fractions (0 to 1)
+in the data and points (percentage points, the fraction times 100) wherever people read them.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from quantexp.stats import MeanEstimate, PairedDifference
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One model at one quant on one task.
+
+    Attributes:
+        model: Name of the model.
+        quant: Name of the quant, such as Q4_K_M.
+        task: Name of the task.
+        bits_per_weight: Measured from the file's tensors, not the nominal value of the quant.
+        file_bytes: Size of the model file.
+        estimate: Mean score with its interval.
+        items: Number of distinct items.
+        repeats: Number of runs (seeds) averaged within each item before anything is estimated.
+        grader: Name and version of the grader.
+        tokens_per_second: Generation speed, or None when it was not measured.
+        run_ids: The runs these scores come from.
+    """
+
+    model: str
+    quant: str
+    task: str
+    bits_per_weight: float
+    file_bytes: int
+    estimate: MeanEstimate
+    items: int
+    repeats: int
+    grader: str
+    tokens_per_second: float | None
+    run_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One quant against the baseline on the items both have; positive means baseline is better."""
+
+    model: str
+    task: str
+    baseline: str
+    quant: str
+    difference: PairedDifference
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All a report shows.
+
+    Attributes:
+        title: One line naming the experiment.
+        baseline: The quant every other quant is compared with.
+        conditions: One per model, quant and task.
+        comparisons: At most one per condition other than the baseline's.
+        notes: Sentences a reader must see beside the numbers, such as where the data come from.
+        refusals: Sentences naming the runs that could not be paired, and why.
+        failures: Sentences naming the jobs that failed.
+        protocol: Facts that identify the measurement: dataset and prompt hashes, versions.
+
+    Raises:
+        ValueError: Two conditions or two comparisons stand for the same thing, or a comparison
+            has no condition; a table would silently lose one of them.
+    """
+
+    title: str
+    baseline: str
+    conditions: tuple[Condition, ...]
+    comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...]
+    refusals: tuple[str, ...]
+    failures: tuple[str, ...]
+    protocol: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be shown without loss."""
+        known = Counter((c.model, c.task, c.quant) for c in self.conditions)
+        compared = Counter((c.model, c.task, c.quant) for c in self.comparisons)
+        for what, counts in (("condition", known), ("comparison", compared)):
+            for (model, task, quant), count in counts.items():
+                if count > 1:
+                    raise ValueError(
+                        f"The summary holds {count} {what}s for {quant} of {model} on {task}: "
+                        "merge them before reporting."
+                    )
+        for comparison in self.comparisons:
+            key = comparison.model, comparison.task, comparison.quant
+            where = f"{comparison.quant} of {comparison.model} on {comparison.task}"
+            if key not in known:
+                raise ValueError(f"The comparison of {where} has no condition in the summary.")
+            if comparison.baseline != self.baseline or comparison.quant == self.baseline:
+                raise ValueError(
+                    f"The comparison of {where} is against {comparison.baseline}, but a summary "
+                    f"compares other quants with its one baseline {self.baseline}."
+                )
+
+    def models(self) -> tuple[str, ...]:
+        """Models, in the order of the conditions."""
+        return _unique(c.model for c in self.conditions)
+
+    def tasks(self, model: str) -> tuple[str, ...]:
+        """Tasks of one model, in the order of the conditions."""
+        return _unique(c.task for c in self.conditions if c.model == model)
+
+    def ladder(self, model: str, task: str) -> tuple[Condition, ...]:
+        """Conditions of one model on one task: the baseline, then from most to fewest bits."""
+        found = [c for c in self.conditions if (c.model, c.task) == (model, task)]
+        return tuple(sorted(found, key=lambda c: (c.quant != self.baseline, -c.bits_per_weight)))
+
+    def comparison(self, condition: Condition) -> Comparison | None:
+        """The comparison of a condition with the baseline, None when there is none."""
+        for c in self.comparisons:
+            if (c.model, c.task, c.quant) == (condition.model, condition.task, condition.quant):
+                return c
+        return None
+
+    def chart_stems(self) -> dict[str, str]:
+        """File name, without its ending, of each model's chart; names stay distinct."""
+        models = self.models()
+        if len(models) == 1:
+            return {models[0]: "score_vs_bits"}
+        stems: dict[str, str] = {}
+        taken: set[str] = set()
+        for model in models:
+            plain = "chart-" + (re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.") or "model")
+            stem, number = plain, 2
+            while stem.lower() in taken:  # some file systems ignore case
+                stem, number = f"{plain}-{number}", number + 1
+            taken.add(stem.lower())
+            stems[model] = stem
+        return stems
+
+
+def reading(difference: PairedDifference) -> str:
+    """Put a difference into words, in points, from its interval alone.
+
+    An interval that holds 0 reads as undecided with both ends named: failing to see a difference is
+    not evidence that there is none.
+    """
+    n = difference.n
+    if difference.changed == 0:
+        return f"no item changed score (n={n}): the bootstrap can't bound it"
+    if difference.zero_width:
+        return f"all resamples agree (n={n}): the bootstrap can't bound it"
+    low, high = difference.low, difference.high
+    if low > 0:
+        return f"worse by {points(low)} to {points(high)} points"
+    if high < 0:
+        return f"better by {points(-high)} to {points(-low)} points"
+    best = f"{points(-low)} better" if low < 0 else "no change"
+    worst = f"{points(high)} worse" if high > 0 else "no change"
+    return f"undecided: from {best} to {worst}"
+
+
+def points(fraction: float) -> str:
+    """A size in points to one decimal; what would round to nothing reads `<0.1`."""
+    size = 100.0 * fraction
+    return "<0.1" if 0 < size < 0.05 else f"{size:.1f}"
+
+
+def signed_points(fraction: float) -> str:
+    """A difference in points to one decimal, always with its sign; exactly or nearly 0 is `0.0`."""
+    text = f"{100.0 * fraction:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def score_text(estimate: MeanEstimate) -> tuple[str, str]:
+    """A score and its interval in points, such as `("48.7", "[44.7, 52.7]")`."""
+    mark = "*" if estimate.zero_width else ""
+    low, high = 100.0 * estimate.low, 100.0 * estimate.high
+    return f"{100.0 * estimate.mean:.1f}", f"[{low:.1f}, {high:.1f}]{mark}"
+
+
+def difference_text(difference: PairedDifference) -> tuple[str, str]:
+    """A difference and its interval in points, such as `("+3.2", "[+0.8, +5.7]")`."""
+    mark = "*" if difference.zero_width else ""
+    low, high = signed_points(difference.low), signed_points(difference.high)
+    return signed_points(difference.difference), f"[{low}, {high}]{mark}"
+
+
+def p_text(difference: PairedDifference) -> str:
+    """The p-value to the resolution the resamples have; `-` when the interval has no width.
+
+    With B resamples the smallest p-value that can be told from 0 is 2 / B.
+    """
+    if difference.zero_width:
+        return "-"
+    smallest = 2.0 / difference.resamples
+    if difference.p_value < smallest:
+        return f"<{smallest:.1g}" if smallest < 1e-4 else f"<{smallest:.4f}".rstrip("0")
+    return f"{difference.p_value:.3f}" if difference.p_value >= 0.01 else f"{difference.p_value:.4f}"
+
+
+def interval_names(summary: Summary) -> str:
+    """The nominal coverage the summary's intervals have, such as `95%`."""
+    levels = {c.estimate.confidence for c in summary.conditions}
+    levels |= {c.difference.confidence for c in summary.comparisons}
+    return " and ".join(f"{100 * level:.4g}%" for level in sorted(levels)) or "95%"
+
+
+def has_zero_width(summary: Summary) -> bool:
+    """Whether any interval in the summary is a single point."""
+    return any(c.estimate.zero_width for c in summary.conditions) or any(
+        c.difference.zero_width for c in summary.comparisons
+    )
+
+
+ZERO_WIDTH_NOTE = (
+    "an interval without width: every resample gave the same value, so the bootstrap "
+    "cannot bound the uncertainty; it is not evidence of equality"
+)
+"""What the mark `*` after an interval means."""
+
+
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))

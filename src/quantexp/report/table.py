@@ -1,0 +1,173 @@
+"""The comparison as a terminal table, and the full-precision numbers as CSV."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from quantexp.report.summary import (
+    ZERO_WIDTH_NOTE,
+    Comparison,
+    Condition,
+    Summary,
+    difference_text,
+    has_zero_width,
+    interval_names,
+    p_text,
+    reading,
+    score_text,
+)
+
+_Row = TypeVar("_Row")
+
+
+def comparison_table(summary: Summary) -> Table:
+    """Lay out every model's scores and differences for a terminal of 80 columns or more.
+
+    Estimates and their intervals are stacked, so that a row is as narrow as its interval. All text
+    is ASCII apart from names, and colour only repeats what the words say.
+
+    Returns:
+        A grid holding one table per model and, below, what the reader must know to read them.
+    """
+    grid = Table.grid(padding=(0, 0, 1, 0))
+    for model in summary.models():
+        grid.add_row(_model_table(summary, model))
+    if not summary.conditions:
+        grid.add_row(Text("No score to compare."))
+    grid.add_row(_footnotes(summary))
+    return grid
+
+
+def comparisons_csv(summary: Summary) -> str:
+    """Comparisons as CSV with a header; scores are fractions, floats have full precision."""
+    return _csv(_COMPARISON_COLUMNS, summary.comparisons)
+
+
+def conditions_csv(summary: Summary) -> str:
+    """Conditions as CSV with a header; scores are fractions, floats have full precision.
+
+    A speed that was not measured is empty; several run ids are separated by a space.
+    """
+    return _csv(_CONDITION_COLUMNS, summary.conditions)
+
+
+_COMPARISON_COLUMNS: dict[str, Callable[[Comparison], object]] = {
+    "model": lambda c: c.model,
+    "task": lambda c: c.task,
+    "baseline": lambda c: c.baseline,
+    "quant": lambda c: c.quant,
+    "difference": lambda c: c.difference.difference,
+    "low": lambda c: c.difference.low,
+    "high": lambda c: c.difference.high,
+    "p_value": lambda c: c.difference.p_value,
+    "n": lambda c: c.difference.n,
+    "changed": lambda c: c.difference.changed,
+    "zero_width": lambda c: c.difference.zero_width,
+    "baseline_mean": lambda c: c.difference.baseline_mean,
+    "quant_mean": lambda c: c.difference.quant_mean,
+    "confidence": lambda c: c.difference.confidence,
+    "resamples": lambda c: c.difference.resamples,
+    "bootstrap_seed": lambda c: c.difference.seed,
+    "reading": lambda c: reading(c.difference),
+}
+
+_CONDITION_COLUMNS: dict[str, Callable[[Condition], object]] = {
+    "model": lambda c: c.model,
+    "task": lambda c: c.task,
+    "quant": lambda c: c.quant,
+    "bits_per_weight": lambda c: c.bits_per_weight,
+    "file_bytes": lambda c: c.file_bytes,
+    "mean": lambda c: c.estimate.mean,
+    "low": lambda c: c.estimate.low,
+    "high": lambda c: c.estimate.high,
+    "n": lambda c: c.estimate.n,
+    "zero_width": lambda c: c.estimate.zero_width,
+    "items": lambda c: c.items,
+    "repeats": lambda c: c.repeats,
+    "grader": lambda c: c.grader,
+    "tokens_per_second": lambda c: c.tokens_per_second,
+    "confidence": lambda c: c.estimate.confidence,
+    "resamples": lambda c: c.estimate.resamples,
+    "bootstrap_seed": lambda c: c.estimate.seed,
+    "run_ids": lambda c: " ".join(c.run_ids),
+}
+
+
+def _csv(columns: Mapping[str, Callable[[_Row], object]], rows: Iterable[_Row]) -> str:
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([value(row) for value in columns.values()] for row in rows)
+    return out.getvalue()
+
+
+def _model_table(summary: Summary, model: str) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=Text(model, style="bold"),
+        title_justify="left",
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    table.add_column("task, quant", overflow="fold")
+    table.add_column("bits/\nweight", justify="right", no_wrap=True)
+    table.add_column("score\n(points)", justify="right", no_wrap=True)
+    table.add_column("baseline\n- quant", justify="right", no_wrap=True)
+    table.add_column("p", justify="right", no_wrap=True)
+    table.add_column("the quant is", overflow="fold")
+    for task in summary.tasks(model):
+        ladder = summary.ladder(model, task)
+        items = sorted({c.items for c in ladder})
+        count = f"n={items[0]}" if len(items) == 1 else f"n={items[0]}-{items[-1]}"
+        table.add_row(Text.assemble((task, "bold"), (f"\n{count}", "dim")))
+        for condition in ladder:
+            table.add_row(*_cells(summary, condition))
+        table.add_section()
+    return table
+
+
+def _cells(summary: Summary, condition: Condition) -> list[Text]:
+    comparison = summary.comparison(condition)
+    quant = Text("  " + condition.quant)
+    if condition.quant == summary.baseline:
+        outcome, p = Text("the baseline", style="dim"), Text()
+        change = Text()
+    elif comparison is None:
+        outcome, p, change = Text("not compared", style="yellow"), Text("-"), Text("-")
+    else:
+        difference = comparison.difference
+        words = reading(difference)
+        style = {"worse": "red", "better": "green"}.get(words.split()[0], "")
+        outcome, p = Text(words, style=style), Text(p_text(difference))
+        change = _stacked(difference_text(difference))
+    bits = Text(f"{condition.bits_per_weight:.2f}")
+    return [quant, bits, _stacked(score_text(condition.estimate)), change, p, outcome]
+
+
+def _stacked(value_and_interval: tuple[str, str]) -> Text:
+    value, interval = value_and_interval
+    return Text.assemble(value, "\n", (interval, "dim"))
+
+
+def _footnotes(summary: Summary) -> Text:
+    level = interval_names(summary)
+    lines = [
+        f"Differences are baseline ({summary.baseline}) minus quant in points: positive means the "
+        f"baseline is better. Brackets: {level} bootstrap interval over items.",
+    ]
+    if summary.comparisons:
+        lines.append(
+            f"Each p stands alone: not corrected for the {len(summary.comparisons)} comparisons "
+            "made. Undecided does not mean equal."
+        )
+    if has_zero_width(summary):
+        lines.append(f"* {ZERO_WIDTH_NOTE}.")
+    lines += [f"Note: {note}" for note in summary.notes]
+    lines += [f"Not compared: {refusal}" for refusal in summary.refusals]
+    lines += [f"Failed: {failure}" for failure in summary.failures]
+    return Text("\n".join(lines))

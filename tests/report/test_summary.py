@@ -1,0 +1,144 @@
+"""What a summary accepts, and the words a difference gets."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quantexp.report.summary import (
+    Comparison,
+    Condition,
+    Summary,
+    difference_text,
+    p_text,
+    reading,
+    signed_points,
+)
+from quantexp.stats import PairedDifference, bootstrap_mean, paired_bootstrap
+
+
+def difference(low: float, high: float, p: float = 0.5, changed: int = 9) -> PairedDifference:
+    return PairedDifference(
+        difference=(low + high) / 2,
+        low=low,
+        high=high,
+        p_value=p,
+        n=200,
+        baseline_mean=0.5,
+        quant_mean=0.5 - (low + high) / 2,
+        resamples=10_000,
+        seed=42,
+        confidence=0.95,
+        changed=changed,
+    )
+
+
+def condition(model: str, quant: str, task: str = "gsm8k", bits: float = 8.5) -> Condition:
+    estimate = bootstrap_mean([0.0, 1.0, 1.0], resamples=50)
+    return Condition(model, quant, task, bits, 10, estimate, 3, 1, "exact@1", None, ("r",))
+
+
+def summary(conditions: list[Condition], comparisons: list[Comparison]) -> Summary:
+    return Summary("t", "Q8_0", tuple(conditions), tuple(comparisons), (), (), (), {})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.012, 0.054, "worse by 1.2 to 5.4 points"),
+        (-0.054, -0.012, "better by 1.2 to 5.4 points"),
+        (-0.01, 0.032, "undecided: from 1.0 better to 3.2 worse"),
+        (0.0, 0.032, "undecided: from no change to 3.2 worse"),
+        (-0.032, 0.0, "undecided: from 3.2 better to no change"),
+        (0.0001, 0.02, "worse by <0.1 to 2.0 points"),
+    ],
+)
+def test_reading(low: float, high: float, words: str) -> None:
+    assert reading(difference(low, high)) == words
+
+
+def test_reading_of_an_interval_without_width() -> None:
+    same = [1.0, 0.0] * 100
+    unchanged = paired_bootstrap(same, same, resamples=100)
+    assert reading(unchanged) == "no item changed score (n=200): the bootstrap can't bound it"
+    one_item = paired_bootstrap([1.0], [0.0], resamples=100)
+    assert reading(one_item) == "all resamples agree (n=1): the bootstrap can't bound it"
+    assert p_text(one_item) == p_text(unchanged) == "-"
+    assert difference_text(unchanged)[1].endswith("*")
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1))
+def test_reading_never_hides_a_possible_loss(a: float, b: float) -> None:
+    low, high = min(a, b), max(a, b)
+    words = reading(difference(low, high))
+    if low < high:
+        assert ("worse" in words) == (high > 0)
+        assert ("better" in words) == (low < 0)
+        assert words.startswith("undecided") == (low <= 0 <= high)
+    else:
+        assert "can't bound" in words
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(0.37, "0.370"), (1.0, "1.000"), (0.0078, "0.0078"), (0.0002, "0.0002"), (0.0, "<0.0002")],
+)
+def test_p_is_shown_to_its_resolution(p: float, text: str) -> None:
+    assert p_text(difference(0.1, 0.2, p=p)) == text
+
+
+def test_p_of_zero_with_few_resamples() -> None:
+    assert p_text(dataclasses.replace(difference(0.1, 0.2, p=0.0), resamples=10)) == "<0.2"
+
+
+def test_no_negative_zero() -> None:
+    assert signed_points(-0.0001) == signed_points(0.0001) == "0.0"
+
+
+def test_the_ladder_starts_with_the_baseline_and_loses_bits() -> None:
+    rows = [("Q3", 3.9), ("F16", 16.0), ("Q8_0", 8.5), ("Q5", 5.7)]
+    ladder = summary([condition("m", q, bits=b) for q, b in rows], []).ladder("m", "gsm8k")
+    assert [c.quant for c in ladder] == ["Q8_0", "F16", "Q5", "Q3"]
+
+
+def test_chart_names() -> None:
+    one = summary([condition("Qwen/Qwen2.5-7B", "Q8_0")], [])
+    assert one.chart_stems() == {"Qwen/Qwen2.5-7B": "score_vs_bits"}
+    models = ["a/B 1", "a-b-1", "../..", "", "a-b-1-2"]
+    stems = summary([condition(m, "Q8_0") for m in models], []).chart_stems()
+    assert list(stems) == models
+    assert stems["a/B 1"] == "chart-a-B-1"
+    assert len({s.lower() for s in stems.values()}) == len(models)
+    assert all("/" not in s and s.startswith("chart-") for s in stems.values())
+    assert summary([], []).chart_stems() == {}
+
+
+def test_a_summary_refuses_what_it_would_lose() -> None:
+    base, quant = condition("m", "Q8_0"), condition("m", "Q4", bits=4.9)
+    pair = Comparison("m", "gsm8k", "Q8_0", "Q4", difference(0.1, 0.2))
+    assert summary([base, quant], [pair]).comparison(quant) == pair
+    assert summary([base, quant], [pair]).comparison(base) is None
+    with pytest.raises(ValueError, match="2 conditions for Q4 of m on gsm8k"):
+        summary([base, quant, quant], [pair])
+    with pytest.raises(ValueError, match="2 comparisons for Q4 of m on gsm8k"):
+        summary([base, quant], [pair, pair])
+    with pytest.raises(ValueError, match="Q4 of m on gsm8k has no condition"):
+        summary([base], [pair])
+    with pytest.raises(ValueError, match="is against F16"):
+        summary([base, quant], [dataclasses.replace(pair, baseline="F16")])
+
+
+def test_facts_load_no_plotting() -> None:
+    code = "import sys, quantexp.report.summary;print(*{'matplotlib', 'rich', 'mlflow', 'hydra'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == ""
+
+
+def test_points_are_percentage_points() -> None:
+    baseline = np.array([1.0] * 37 + [0.0] * 18 + [1.0] * 545)
+    quant = np.array([0.0] * 37 + [1.0] * 18 + [1.0] * 545)
+    assert difference_text(paired_bootstrap(baseline, quant)) == ("+3.2", "[+0.8, +5.5]")
