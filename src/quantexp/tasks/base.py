@@ -1,0 +1,71 @@
+"""What a task is: which fields an item has, its gold text, and how outputs are graded."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from quantexp.errors import UserError
+from quantexp.tasks.grading import Grader
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task.
+
+    Attributes:
+        name: as a user selects it, e.g. `task=gsm8k`.
+        required_fields: columns every item must have, e.g. ("question", "answer").
+        target: the assistant's text for an item used as a worked example; it scores 1 under
+            the default grader.
+        check: raises ValueError, in one sentence, when the value of a required field is unusable.
+        graders: the graders by name.
+        default_grader: the name of the grader used when the user names none.
+    """
+
+    name: str
+    required_fields: tuple[str, ...]
+    target: Callable[[Mapping[str, Any]], str]
+    check: Callable[[Mapping[str, Any]], None]
+    graders: Mapping[str, Grader]
+    default_grader: str
+
+    def validate(self, fields: Mapping[str, Any]) -> None:
+        """Refuse an item that cannot be prompted or graded.
+
+        Raises:
+            ValueError: one sentence naming the missing or invalid field.
+        """
+        for name in self.required_fields:
+            if name not in fields:
+                raise ValueError(f"an item of {self.name} needs the field {name!r}, which is missing")
+        self.check(fields)
+
+    def grader(self, name: str | None = None) -> Grader:
+        """The grader called `name`, or the default one.
+
+        Raises:
+            UserError: the task has no such grader; the message lists those it has.
+        """
+        chosen = self.default_grader if name is None else name
+        if chosen not in self.graders:
+            known = ", ".join(sorted(self.graders))
+            raise UserError(f"task.grader={chosen}: {self.name} has no such grader; choose one of {known}.")
+        return self.graders[chosen]
+
+
+def by_name(*graders: Grader) -> Mapping[str, Grader]:
+    """A read-only mapping from each grader's name to the grader."""
+    return MappingProxyType({grader.name: grader for grader in graders})
+
+
+def require_text(fields: Mapping[str, Any], name: str) -> str:
+    """The field `name`, which must be a non-blank string.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    value = fields[name]
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"the field {name!r} must be non-blank text, not {value!r}")
+    return value

@@ -1,0 +1,175 @@
+"""Extraction: from a customer's e-mail, a JSON object with four fields.
+
+An item has `email` and the gold values of the four fields: `customer_name` (text, or None when the
+sender's name appears nowhere), `issue_category` (one of CATEGORIES), `urgency` (one of URGENCIES)
+and `requested_action` (free text: shown in worked examples, never graded).
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from quantexp.tasks.base import Task, by_name, require_text
+from quantexp.tasks.grading import Grade, Grader
+from quantexp.tasks.text import normalize_name
+
+CATEGORIES = ("billing", "shipping", "technical", "account", "product")
+"""What an e-mail can be about."""
+
+URGENCIES = ("low", "medium", "high")
+"""How urgent an e-mail can be."""
+
+GRADED_FIELDS = ("customer_name", "issue_category", "urgency")
+"""The fields whose values are compared; each counts for a third of the score."""
+
+ANSWER_FIELDS = (*GRADED_FIELDS, "requested_action")
+"""The keys of the JSON object, in the order in which worked examples show them."""
+
+LONGEST_NAME = 1000
+"""Characters. What is longer is no name, and canonical ordering takes quadratic time."""
+
+_OPENING_FENCE = re.compile(r"```[ \t]*+(?:json)?+\s*+(?![A-Za-z`])", re.IGNORECASE)
+"""A fence that names json or nothing; "```python" is another language's, and stays."""
+
+
+def _same_name(read: object, gold: str | None) -> bool:
+    if gold is None or not isinstance(read, str):
+        return read is None and gold is None
+    if len(read) > LONGEST_NAME:
+        return False
+    return normalize_name(read) == normalize_name(gold)
+
+
+def _same_choice(read: object, gold: str) -> bool:
+    return isinstance(read, str) and read.strip().casefold() == gold.strip().casefold()
+
+
+_COMPARISON: Mapping[str, Callable[[object, Any], bool]] = {
+    "customer_name": _same_name,
+    "issue_category": _same_choice,
+    "urgency": _same_choice,
+}
+
+
+def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ValueError("the same key twice")
+    return dict(pairs)
+
+
+def _no_constant(constant: str) -> object:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _parse(text: str) -> object:
+    """Strict JSON (RFC 8259), refusing also what `json` lets through: NaN, duplicate keys.
+
+    Raises:
+        ValueError: `text` is not that; the message says why.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def strip_fence(text: str) -> str:
+    """`text` without surrounding white space and without the Markdown fence around all of it.
+
+    The fence may name "json", in any case, or nothing. A missing closing fence is forgiven, since a
+    stop sequence may have eaten it; text after the closing fence is kept, and so breaks the JSON.
+    """
+    text = text.strip()
+    opening = _OPENING_FENCE.match(text)
+    if opening is None:
+        return text
+    return text[opening.end() :].removesuffix("```").rstrip()
+
+
+def _canonical(answer: Mapping[str, object]) -> str:
+    """The four fields on one line, those whose value is text or null.
+
+    A lone surrogate, which no file can hold, stays the escape it was in the output.
+    """
+    read = {name: answer[name] for name in ANSWER_FIELDS if name in answer and isinstance(answer[name], str | None)}
+    line = json.dumps(read, ensure_ascii=False, separators=(",", ":"))
+    return line.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _grade_json(text: str, fields: Mapping[str, Any]) -> Grade:
+    try:
+        answer = _parse(text)
+    except ValueError as error:
+        return Grade.unreadable(f"not JSON: {error}", GRADED_FIELDS)
+    if not isinstance(answer, dict):
+        return Grade.unreadable("not a JSON object", GRADED_FIELDS)
+    scores = {
+        name: 1.0 if name in answer and same(answer[name], fields[name]) else 0.0 for name, same in _COMPARISON.items()
+    }
+    return Grade(score=sum(scores.values()) / len(scores), extracted=_canonical(answer), fields=scores)
+
+
+def _grade(output: str, fields: Mapping[str, Any]) -> Grade:
+    return _grade_json(strip_fence(output), fields)
+
+
+def _grade_nofence(output: str, fields: Mapping[str, Any]) -> Grade:
+    return _grade_json(output.strip(), fields)
+
+
+EXTRACTION = Grader(
+    name="extraction",
+    version=2,
+    description="mean of three fields of the JSON object, with or without a Markdown fence",
+    grade=_grade,
+)
+"""The default: the share of right values among customer_name, issue_category and urgency.
+
+The output, less a Markdown fence around it (see `strip_fence`), must be one JSON object and
+nothing else; NaN, Infinity and duplicate keys are refused; an output that does not parse scores 0.
+Names are compared in canonical Unicode, without case, white space folded, accents and punctuation
+kept; null equals only null. The two others are compared without case and surrounding space.
+A missing key, a value of another type and a name of over 1,000 characters are wrong. Further keys
+are ignored.
+
+Version 1 did not strip fences, so that a right answer inside ```json scored 0 and the score mixed
+a habit of formatting with the quality of extraction. It remains as `extraction-nofence`.
+"""
+
+EXTRACTION_NOFENCE = Grader(
+    name="extraction-nofence",
+    version=1,
+    description="mean of three fields of the bare JSON object; a Markdown fence scores 0",
+    grade=_grade_nofence,
+)
+"""Version 1 of `extraction`: the same, except that an output inside a Markdown fence scores 0."""
+
+
+def _target(fields: Mapping[str, Any]) -> str:
+    answer = {name: fields[name] for name in ANSWER_FIELDS}
+    return json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+
+
+def _check(fields: Mapping[str, Any]) -> None:
+    require_text(fields, "email")
+    require_text(fields, "requested_action")
+    if fields["customer_name"] is not None:
+        name = require_text(fields, "customer_name")
+        if len(name) > LONGEST_NAME:
+            raise ValueError(f"the field 'customer_name' must have at most {LONGEST_NAME} characters, not {len(name)}")
+    for choice, allowed in (("issue_category", CATEGORIES), ("urgency", URGENCIES)):
+        if fields[choice] not in allowed:
+            raise ValueError(f"the field {choice!r} must be one of {', '.join(allowed)}, not {fields[choice]!r}")
+
+
+TASK = Task(
+    name="extraction",
+    required_fields=("email", *ANSWER_FIELDS),
+    target=_target,
+    check=_check,
+    graders=by_name(EXTRACTION, EXTRACTION_NOFENCE),
+    default_grader=EXTRACTION.name,
+)
+"""Extraction; a worked example is shown as JSON on one line."""

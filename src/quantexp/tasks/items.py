@@ -1,0 +1,110 @@
+"""The items of a task: loading, identity, and which of them a seed draws."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from quantexp.config import DataConfig
+from quantexp.errors import UserError
+from quantexp.tasks.base import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question with its gold answer.
+
+    Attributes:
+        id: unique within the data.
+        fields: what the prompt and the grader read.
+        difficulty: 1 (easiest) to 5, or None where the data do not say.
+    """
+
+    id: str
+    fields: Mapping[str, Any]
+    difficulty: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A task's items and worked examples.
+
+    Attributes:
+        name: what reports call the data.
+        items: all of them, in the order of the file.
+        examples: items of a separate set, for prompts with worked examples.
+        fingerprint: sha256 over the items' canonical JSON, in order; the data's identity.
+    """
+
+    name: str
+    items: tuple[Item, ...]
+    examples: tuple[Item, ...]
+    fingerprint: str
+
+
+def load(data: DataConfig, task: Task) -> Dataset:
+    """The items of a task.
+
+    Raises:
+        UserError: the data are unknown, or an item cannot be asked or graded.
+    """
+    if data.name != "bundled":
+        raise UserError(f"data.name={data.name} is unknown; choose bundled.")
+    rows = _bundled(f"{task.name}.jsonl")
+    return Dataset(
+        name=data.name,
+        items=_items(rows, task, f"{data.name}/{task.name}"),
+        examples=_items(_bundled(f"{task.name}_examples.jsonl"), task, f"{data.name}/{task.name}"),
+        fingerprint=fingerprint(rows),
+    )
+
+
+def drawn(items: Sequence[Item], seed: int, limit: int | None) -> tuple[Item, ...]:
+    """`limit` of the items without replacement, in random order; all of them when limit is None.
+
+    Items are sorted by the sha256 of seed and id. Unlike a pseudo-random generator's draw, this never changes with
+    a library's version, and a larger limit only adds items.
+
+    Raises:
+        UserError: there are fewer items than asked for.
+    """
+    if limit is not None and limit > len(items):
+        raise UserError(
+            f"task.limit={limit} asks for more items than the {len(items)} there are; "
+            "lower it, or set task.limit=null for all."
+        )
+    order = sorted(items, key=lambda item: hashlib.sha256(f"{seed}:{item.id}".encode()).digest())
+    return tuple(order[:limit])
+
+
+def fingerprint(rows: Sequence[Mapping[str, Any]]) -> str:
+    """sha256 over the rows as canonical JSON, one a line."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _bundled(name: str) -> list[dict[str, Any]]:
+    text = files("quantexp.tasks").joinpath("bundled", name).read_text(encoding="utf-8")
+    # Not splitlines(): JSON strings may hold U+2028 and its like.
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+def _items(rows: Sequence[Mapping[str, Any]], task: Task, where: str) -> tuple[Item, ...]:
+    seen: set[str] = set()
+    items = []
+    for number, row in enumerate(rows, start=1):
+        item_id = str(row.get("id", number))
+        if item_id in seen:
+            raise UserError(f"{where}: the id {item_id} occurs twice; give every item its own.")
+        seen.add(item_id)
+        try:
+            task.validate(row)
+        except ValueError as error:
+            raise UserError(f"{where}, item {item_id}: {error}.") from error
+        fields = {key: value for key, value in row.items() if key not in {"id", "difficulty"}}
+        items.append(Item(item_id, fields, row.get("difficulty")))
+    return tuple(items)

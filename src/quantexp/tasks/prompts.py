@@ -1,0 +1,94 @@
+"""From items to prompts: the words, the worked examples, the model's chat template."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from typing import Any
+
+from quantexp.config import ExamplePlace, ModelConfig, TaskConfig
+from quantexp.engines.base import Decoding, Engine, Message, Prompt
+from quantexp.errors import UserError
+from quantexp.tasks.base import Task
+from quantexp.tasks.items import Item
+
+SEPARATOR = "\n\n"
+"""Between the parts of a prompt; the end of an answer where examples stand in the answer."""
+
+
+class Prompter:
+    """Makes the prompts of one task for one model; the same words whichever quant."""
+
+    def __init__(
+        self,
+        task: Task,
+        config: TaskConfig,
+        model: ModelConfig,
+        examples: Sequence[Item],
+        engine: Engine,
+    ) -> None:
+        if config.shots > len(examples):
+            raise UserError(
+                f"task.shots={config.shots} asks for more worked examples than the {len(examples)} there are; lower it."
+            )
+        self._task = task
+        self._words = config.prompt
+        self._examples = examples[: config.shots]
+        self._engine = engine
+        self._in_answer = bool(self._examples) and model.examples is ExamplePlace.answer
+        self.decoding = Decoding(config.max_tokens, (SEPARATOR,) if self._in_answer else ())
+        probes = [engine.tokenize(self._text(probe)) for probe in ("a", "1")]
+        self._shared = _common(*probes)
+
+    @property
+    def sha256(self) -> str:
+        """Identity of all that surrounds an item: words, examples, chat template, tokenizer."""
+        text = self._text("\N{OBJECT REPLACEMENT CHARACTER}")
+        parts = [self._words.item, self._engine.chat_template, text, self._engine.tokenize(text)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def prompt(self, item: Item) -> Prompt:
+        """The item's prompt.
+
+        Raises:
+            UserError: the words name a field that the item has not, or the template refuses them.
+        """
+        text = self._text(self._filled(item.fields))
+        tokens = self._engine.tokenize(text)
+        return Prompt(item.id, text, tokens, shared=len(_common(self._shared, tokens[:-1])))
+
+    def _text(self, item: str) -> str:
+        if self._in_answer:
+            chat = self._engine.render([_user(self._words.instructions)])
+            worked = [f"{asked}\n{self._words.answer} {gold}" for asked, gold in self._pairs()]
+            return chat + SEPARATOR.join([*worked, f"{item}\n{self._words.answer}"])
+        messages: list[Message] = []
+        for asked, gold in self._pairs():
+            messages += [_user(asked), {"role": "assistant", "content": gold}]
+        first, *others = [*messages, _user(item)]
+        # In the first user turn, not in a system turn: some templates refuse the latter.
+        opening = _user(self._words.instructions + SEPARATOR + first["content"])
+        return self._engine.render([opening, *others])
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        """The examples as they are asked and answered."""
+        return [(self._filled(each.fields), self._task.target(each.fields)) for each in self._examples]
+
+    def _filled(self, fields: Mapping[str, Any]) -> str:
+        try:
+            return self._words.item.format_map(fields)
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            names = ", ".join("{" + name + "}" for name in fields)
+            raise UserError(
+                f"task.prompt.item={self._words.item!r} cannot be filled ({error}); it may use {names}."
+            ) from error
+
+
+def _user(content: str) -> Message:
+    return {"role": "user", "content": content}
+
+
+def _common(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
+    """The tokens with which both begin."""
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False))
+    return tuple(token for token, _ in pairs)

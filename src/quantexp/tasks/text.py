@@ -1,0 +1,45 @@
+"""Text normalisation shared by the graders. Every function here is idempotent."""
+
+import re
+import string
+import unicodedata
+
+_ARTICLE = re.compile(r"\b(?:a|an|the)\b")
+
+PUNCTUATION = string.punctuation + "‘’´`"
+"""What TriviaQA ignores: ASCII punctuation, curly quotes and the acute accent standing alone."""
+
+_PUNCTUATION_TO_SPACE = str.maketrans(dict.fromkeys(PUNCTUATION, " "))
+
+
+def fold_whitespace(text: str) -> str:
+    """Trim, and turn every run of white space into one space."""
+    return " ".join(text.split())
+
+
+def fold_words(text: str) -> str:
+    """The words of `text`: lower case, punctuation (see PUNCTUATION) turned into spaces."""
+    return fold_whitespace(text.lower().translate(_PUNCTUATION_TO_SPACE))
+
+
+def normalize_answer(text: str) -> str:
+    """The normal form in which TriviaQA compares answers.
+
+    Lower case; punctuation becomes a space; the words a, an and the are dropped; white space is
+    folded. Accents and non-ASCII dashes stay, as they do upstream. May be empty ("The A!").
+
+    Source: `normalize_answer` in evaluation/triviaqa_evaluation.py of mandarjoshi90/triviaqa.
+    """
+    return fold_whitespace(_ARTICLE.sub(" ", fold_words(text)))
+
+
+def normalize_name(text: str) -> str:
+    """The normal form in which names are compared: canonical Unicode, no case, folded spaces.
+
+    "José  PÉREZ" and "jose\u0301 pérez" agree; "Jose" and "José" do not.
+
+    Source: canonical caseless matching, Unicode Standard section 3.13, definition D145, kept
+    in NFC.
+    """
+    folded = unicodedata.normalize("NFD", text).casefold()
+    return fold_whitespace(unicodedata.normalize("NFC", folded))

@@ -1,0 +1,43 @@
+"""The registry of tasks, and what every task promises."""
+
+import pytest
+
+from quantexp.errors import UserError
+from quantexp.tasks import TASKS, get_task
+
+
+def test_tasks_by_name() -> None:
+    assert sorted(TASKS) == ["extraction", "gsm8k", "triviaqa"]
+    assert all(get_task(name).name == name for name in TASKS)
+
+
+def test_unknown_task_lists_the_known() -> None:
+    with pytest.raises(UserError, match=r"gsm9k.*extraction, gsm8k, triviaqa"):
+        get_task("gsm9k")
+
+
+def test_unknown_grader_lists_the_known() -> None:
+    with pytest.raises(UserError, match=r"fuzzy.*extraction, extraction-nofence"):
+        get_task("extraction").grader("fuzzy")
+
+
+def test_grader_ids_are_stable() -> None:
+    # Score sets are stored under these: a change here orphans them.
+    assert {name: [g.id for g in task.graders.values()] for name, task in TASKS.items()} == {
+        "gsm8k": ["gsm8k-v1", "gsm8k-strict-v1", "lm-eval-strict-v1", "lm-eval-flexible-v1"],
+        "triviaqa": ["triviaqa-v1", "triviaqa-contains-v1", "lm-eval-v1"],
+        "extraction": ["extraction-v2", "extraction-nofence-v1"],
+    }
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_default_grader_is_named_after_its_task(name: str) -> None:
+    task = get_task(name)
+    assert task.grader() is task.grader(task.default_grader)
+    assert task.grader().name == name
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_graders_are_keyed_by_their_names(name: str) -> None:
+    assert all(grader.name == key for key, grader in get_task(name).graders.items())
+    assert all(grader.description for grader in get_task(name).graders.values())
