@@ -1,0 +1,211 @@
+"""The types of everything under conf/, their defaults, and what makes a value unusable.
+
+Hydra checks names and types while it composes; `validated` closes the hole it leaves (a key added with `+`) and checks
+what a type cannot say.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar, cast
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from quantexp.errors import UserError
+
+
+class ExamplePlace(Enum):
+    """Where worked examples stand."""
+
+    turns = "turns"
+    """As earlier exchanges between user and assistant."""
+    answer = "answer"
+    """At the head of the model's own answer, which it goes on writing: very small models follow a pattern that they
+    seem to have begun themselves, where they ignore one given as a chat."""
+
+
+@dataclass
+class ModelConfig:
+    """Which weights, and what is special about them."""
+
+    name: str = MISSING
+    """What reports call it."""
+    source: str = MISSING
+    """Where the file comes from: `package` (an installed Python package) or `path`."""
+    package: str | None = None
+    """Import name of the package that carries the file; it is located, not imported."""
+    file: str | None = None
+    """The file's name inside the package."""
+    path: str | None = None
+    """A GGUF on this machine."""
+    sha256: str | None = None
+    """What the source file must hash to; not checked when null."""
+    quantize: bool = False
+    """Make each quant here from the source file; otherwise the file is used as it is."""
+    chat_template: str | None = None
+    """A file with a Jinja chat template that replaces the one in the GGUF."""
+    context: int = 4096
+    """Tokens of context; the engine's default."""
+    shots: int = 0
+    """Worked examples in the prompt; every task's default."""
+    examples: ExamplePlace = ExamplePlace.turns
+    """Where worked examples stand in the chat."""
+    licence: str = ""
+    note: str = ""
+    """What a reader of the results must know about this model; shown in every report."""
+    cache: str | None = None
+    """Folder for quantized files and what is known of them; null: this system's cache folder."""
+
+
+@dataclass
+class QuantConfig:
+    """Which quant of the model."""
+
+    name: str = MISSING
+    file_type: str | None = None
+    """llama.cpp's name of the type, without LLAMA_FTYPE_; null: whatever the file is."""
+
+
+@dataclass
+class PromptConfig:
+    """The words around an item; the same for all quants."""
+
+    version: int = MISSING
+    instructions: str = MISSING
+    """What to do; opens the first user turn."""
+    item: str = MISSING
+    """Format string over the item's fields, e.g. "Question: {question}"."""
+    answer: str = "Answer:"
+    """What an answer is headed by where examples and answers stand in one text."""
+
+
+@dataclass
+class TaskConfig:
+    """What is asked and how answers are graded."""
+
+    name: str = MISSING
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    grader: str = MISSING
+    max_tokens: int = MISSING
+    shots: int = 0
+    limit: int | None = None
+    """Items to draw; null: all."""
+
+
+@dataclass
+class DataConfig:
+    """Where items come from."""
+
+    name: str = MISSING
+    limit: int | None = None
+    """Items a job draws unless the task says otherwise; null: all."""
+
+
+@dataclass
+class EngineConfig:
+    """What generates."""
+
+    name: str = MISSING
+    context: int = 4096
+    """Tokens of context for a prompt and its answer."""
+    threads: int | None = None
+    """null: the physical cores this process may use."""
+    gpu_layers: int = 0
+    """Layers put on the GPU; -1: all."""
+
+
+@dataclass
+class StatsConfig:
+    """How scores become intervals."""
+
+    baseline: str = "Q8_0"
+    """The quant that the others are compared with."""
+    resamples: int = 10_000
+    seed: int = 42
+    confidence: float = 0.95
+
+
+@dataclass
+class TrackingConfig:
+    """Where runs are recorded."""
+
+    folder: str = "mlruns"
+    """Holds mlflow.db and artifacts/; relative to the folder the command runs in."""
+    experiment: str = "quantexp"
+
+
+@dataclass
+class Config:
+    """One job."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    quant: QuantConfig = field(default_factory=QuantConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    seed: int = 0
+
+
+@dataclass
+class AggregateConfig:
+    """One aggregation of runs that are already in the store."""
+
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: str = "latest"
+    runs: list[str] = field(default_factory=list)
+
+
+def register_schemas() -> None:
+    """Make the types known to Hydra, before it composes anything."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    store.store(name="aggregate_schema", node=AggregateConfig)
+
+
+AnyConfig = TypeVar("AnyConfig", Config, AggregateConfig)
+
+
+def validated(composed: DictConfig, schema: type[AnyConfig]) -> AnyConfig:
+    """The composed config as the dataclass `schema`, interpolations resolved.
+
+    Raises:
+        UserError: a value lies outside its range.
+        omegaconf.errors.OmegaConfBaseException: an unknown key, a missing value or a wrong type.
+    """
+    plain = OmegaConf.to_container(composed, resolve=True)
+    # Hydra lets `+key=value` through even where a dataclass has no such key; a merge into a fresh structure does not.
+    merged = OmegaConf.merge(OmegaConf.structured(schema), cast(dict[str, Any], plain))
+    config = cast(AnyConfig, OmegaConf.to_object(merged))
+    for problem in _problems(config):
+        raise UserError(problem)
+    return config
+
+
+def _problems(config: Config | AggregateConfig) -> list[str]:
+    """A sentence for each value outside its range."""
+    at_least = {
+        "stats.resamples": (config.stats.resamples, 1),
+        "stats.seed": (config.stats.seed, 0),
+    }
+    if isinstance(config, Config):
+        at_least |= {
+            "seed": (config.seed, 0),
+            "model.context": (config.model.context, 1),
+            "engine.context": (config.engine.context, 1),
+            "engine.gpu_layers": (config.engine.gpu_layers, -1),
+            "task.max_tokens": (config.task.max_tokens, 1),
+            "task.shots": (config.task.shots, 0),
+        }
+        optional = {"task.limit": config.task.limit, "engine.threads": config.engine.threads}
+        at_least |= {key: (value, 1) for key, value in optional.items() if value is not None}
+    problems = [
+        f"{key}={value} is too small; it must be at least {least}."
+        for key, (value, least) in at_least.items()
+        if value < least
+    ]
+    if not 0 < config.stats.confidence < 1:
+        problems.append(f"stats.confidence={config.stats.confidence} must lie between 0 and 1, for example 0.95.")
+    return problems

@@ -1,0 +1,49 @@
+"""From a model and a quant in the configuration to one GGUF file that is known by its bytes."""
+
+import logging
+from pathlib import Path
+
+from quantexp.config import ModelConfig, QuantConfig
+from quantexp.errors import UserError
+from quantexp.models.gguf import ModelFile, identify
+from quantexp.models.ladder import quantized
+from quantexp.models.sources import cache_folder, source_path
+
+__all__ = ["ModelFile", "resolve"]
+
+log = logging.getLogger(__name__)
+
+
+def resolve(model: ModelConfig, quant: QuantConfig) -> tuple[ModelFile, ModelFile]:
+    """The file to load and the source it was made from (the same one when nothing was made).
+
+    Raises:
+        UserError: there is no such file, it is not a whole GGUF, its bytes are not the expected
+            ones, or it holds another type than the quant says.
+    """
+    cache = cache_folder(model)
+    source = identify(source_path(model), cache)
+    if model.sha256 is not None and source.sha256 != model.sha256:
+        raise UserError(
+            f"{source.path} hashes to {source.sha256}, but model.sha256 says {model.sha256}; "
+            "fetch the file again, or set model.sha256=null to use it as it is."
+        )
+    if not model.quantize:
+        _check_label(source, quant)
+        return source, source
+    if quant.file_type is None:
+        raise UserError(
+            f"quant={quant.name} names no file type to quantize {model.name} to; "
+            "choose a quant such as Q4_K_M, or set model.quantize=false."
+        )
+    return identify(quantized(source, quant, cache), cache), source
+
+
+def _check_label(file: ModelFile, quant: QuantConfig) -> None:
+    """A file sold as one quant and swept as another would put a wrong name on every result."""
+    if quant.file_type is not None and file.file_type != quant.file_type:
+        held = file.file_type.removeprefix("MOSTLY_")
+        raise UserError(
+            f"{Path(file.path)} holds {held}, not {quant.name}; set quant={held}, or quant=as-is to keep it unchecked, "
+            "or model.quantize=true to make the quant from this file."
+        )
