@@ -1,0 +1,41 @@
+"""`python -m quantexp`: one job, or with -m a sweep of them."""
+
+import os
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from quantexp.config import Config, register_schemas, validated
+from quantexp.errors import reported
+from quantexp.sweep import PARENT, Conclusion
+
+if TYPE_CHECKING:
+    from quantexp.tracking import Store
+
+_stores: dict[str, "Store"] = {}
+
+
+@hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="config")
+def _app(composed: DictConfig) -> float:
+    config = validated(composed, Config)
+    # Only now: composing, --help and shell completion do without these heavy imports.
+    from quantexp.job import run_job
+    from quantexp.tracking import Store
+
+    store = _stores.setdefault(repr(config.tracking), Store(config.tracking))
+    sweeping = HydraConfig.get().mode is RunMode.MULTIRUN
+    return run_job(config, store, os.environ[PARENT] if sweeping else None)
+
+
+def main() -> None:
+    """Entry point."""
+    register_schemas()
+    with reported(), Conclusion():
+        _app()
+
+
+if __name__ == "__main__":
+    main()

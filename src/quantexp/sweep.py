@@ -1,0 +1,146 @@
+"""What holds the jobs of one command together: a parent run before the first, the comparison after the last."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict
+
+from quantexp.config import Config, StatsConfig, validated
+from quantexp.errors import UserError, fail, sentence_for
+
+if TYPE_CHECKING:
+    from quantexp.tracking import Run, Store
+
+log = logging.getLogger(__name__)
+
+PARENT = "QUANTEXP_SWEEP"
+"""Environment variable with the id of the sweep's run; every launcher hands the environment on to its jobs."""
+
+
+class _OpenSweep:
+    """The sweep that this process launched."""
+
+    def __init__(self, store: "Store", run: "Run", stats: StatsConfig, folder: Path) -> None:
+        self.store, self.run, self.stats, self.folder = store, run, stats, folder
+
+
+_open: _OpenSweep | None = None
+
+
+class SweepCallback(Callback):
+    """Opens the parent run when Hydra starts a multirun."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check every job's configuration, then open the run that they all belong to.
+
+        Hydra turns an exception in a callback into a warning and goes on; so a refusal exits.
+        """
+        try:
+            _start(config)
+        except Exception as error:
+            sentence = sentence_for(error)
+            if sentence is None:
+                raise
+            fail(sentence)
+
+
+def _start(config: DictConfig) -> None:
+    global _open
+    jobs = list(_jobs(config))
+    first = jobs[0]
+    quants = list(dict.fromkeys(job.quant.name for job in jobs))
+    if len(quants) > 1 and first.stats.baseline not in quants:
+        log.warning(
+            "the baseline %s is not among the quants of this sweep (%s): nothing will be compared; "
+            "add it, or set stats.baseline", first.stats.baseline, ", ".join(quants),
+        )  # fmt: skip
+    from quantexp.tracking import Store
+
+    store = Store(first.tracking)
+    tasks = ", ".join(dict.fromkeys(job.task.name for job in jobs))
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    run = store.start(
+        f"{first.model.name}: {', '.join(quants)} on {tasks}",
+        "sweep",
+        None,
+        {
+            "jobs": str(len(jobs)),
+            "command": " ".join(command),
+            "model": first.model.name,
+            "data": first.data.name,
+        },
+    )
+    _open = _OpenSweep(store, run, first.stats, Path(config.hydra.sweep.dir).absolute())
+    os.environ[PARENT] = run.id
+    log.info(
+        "%d jobs: %s on %s (%s data), tracked in %s",
+        len(jobs), ", ".join(quants), tasks, first.data.name, store.uri.removeprefix("sqlite:///"),
+    )  # fmt: skip
+
+
+def _jobs(config: DictConfig) -> Iterator[Config]:
+    """The configuration of every job to come, checked: a wrong value in the last one stops the first."""
+    loader = GlobalHydra.instance().config_loader()
+    swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    parser = OverridesParser.create(config_loader=loader)
+    parsed = parser.parse_overrides([*swept, *config.hydra.overrides.task])
+    for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None):
+        for job in batch:
+            composed = loader.load_sweep_config(config, list(job))
+            with open_dict(composed):
+                del composed["hydra"]
+            yield validated(composed, Config)
+
+
+class Conclusion:
+    """Around the whole command: when the jobs of a sweep have ended, however they ended, compare them.
+
+    Leaves with exit status 1 when a job failed or a pair could not be compared.
+    """
+
+    def __enter__(self) -> None:
+        signal.signal(signal.SIGTERM, _exit)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if _open is None:
+            return
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            _open.run.close("KILLED")
+            log.info(
+                "compare the jobs that have finished with: python -m quantexp.aggregate sweep=%s",
+                _open.run.id,
+            )
+            return
+        if error is not None and not _open.store.has_jobs(_open.run.id):
+            _open.run.log(tags={"error": str(error)[:5000]})
+            _open.run.close("FAILED")
+            return
+        complete = _compare(_open)
+        _open.run.close("FINISHED" if complete else "FAILED")
+        if not complete:
+            raise SystemExit(1)
+
+
+def _compare(sweep: _OpenSweep) -> bool:
+    from quantexp.aggregate import aggregate
+
+    try:
+        return aggregate(sweep.stats, sweep.store, sweep.run.id, [], sweep.folder / "report")
+    except UserError as error:
+        log.error("%s", error)
+        return False
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    """SIGTERM as an exception, so that open runs are closed on the way out."""
+    raise SystemExit(128 + number)
