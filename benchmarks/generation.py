@@ -45,10 +45,7 @@ def main() -> None:
 
     llama = Llama(file.path, n_ctx=2048, n_threads=usable_cores(), n_threads_batch=usable_cores(), verbose=False)
     started = time.perf_counter()
-    theirs = [
-        llama.create_chat_completion(messages=chat, max_tokens=MAX_TOKENS, temperature=0)  # type: ignore[arg-type]
-        for chat in chats
-    ]
+    theirs = [llama.create_chat_completion(messages=chat, max_tokens=MAX_TOKENS, temperature=0) for chat in chats]
     seconds = time.perf_counter() - started
     their_rate = sum(answer["usage"]["completion_tokens"] for answer in theirs) / seconds
     same = sum(

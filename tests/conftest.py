@@ -1,13 +1,18 @@
 """Shared by all tests: real things, made small, in folders that go away."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from quantexp import models
-from quantexp.config import ModelConfig, QuantConfig
+from quantexp.config import EngineConfig, ModelConfig, QuantConfig
+from quantexp.engines.llama_cpp import LlamaCpp
 from quantexp.models import ModelFile
 
 # Examples are limited by number, not by time: the machine that runs them may be busy with other things.
@@ -45,3 +50,40 @@ def demo(cache: Path) -> ModelConfig:
 def q8_0(demo: ModelConfig) -> ModelFile:
     """The embedded model at Q8_0."""
     return models.resolve(demo, QuantConfig("Q8_0", "MOSTLY_Q8_0"))[0]
+
+
+@pytest.fixture(scope="session")
+def engine(q8_0: ModelFile, demo: ModelConfig) -> Iterator[LlamaCpp]:
+    """The embedded model at Q8_0, loaded; one thread, because several test workers share the cores."""
+    loaded = LlamaCpp(q8_0, demo, EngineConfig("llama_cpp", context=1024, threads=1))
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture(scope="session")
+def start(cache: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start `python -m MODULE ARGUMENTS...` in a folder; nothing of it reaches the user's own cache."""
+
+    def popen(folder: Path, module: str, *arguments: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "COLUMNS": "100"}
+        command = [sys.executable, "-m", module, *arguments]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+    return popen
+
+
+@pytest.fixture(scope="session")
+def swept(cache: Path, start: Callable[..., subprocess.Popen[str]]) -> Path:
+    """A folder in which a sweep has run: two quants on two tasks. Its output is in out.txt, err.txt and status.txt."""
+    folder = cache / "swept"
+    with FileLock(cache / "swept.lock"):  # one sweep for all workers
+        if not (folder / "status.txt").is_file():
+            folder.mkdir()
+            quick = ("task.limit=3", "task.shots=1", "task.max_tokens=64", "engine.threads=1", f"model.cache={cache}")
+            process = start(folder, "quantexp", "-m", "quant=Q8_0,Q3_K_M", "task=triviaqa,extraction", "seed=0", *quick)
+            out, err = process.communicate(timeout=300)
+            (folder / "out.txt").write_text(out)
+            (folder / "err.txt").write_text(err)
+            (folder / "status.txt").write_text(str(process.returncode))
+    return folder

@@ -9,7 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from quantexp.config import Config, register_schemas, validated
-from quantexp.errors import reported
+from quantexp.errors import past_hydra, reported
 from quantexp.sweep import PARENT, Conclusion
 
 if TYPE_CHECKING:
@@ -20,14 +20,23 @@ _stores: dict[str, "Store"] = {}
 
 @hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="config")
 def _app(composed: DictConfig) -> float:
+    if HydraConfig.get().mode is RunMode.MULTIRUN:
+        return _run(composed, os.environ[PARENT])
+    with past_hydra():
+        return _run(composed, None)
+
+
+def _run(composed: DictConfig, sweep: str | None) -> float:
     config = validated(composed, Config)
     # Only now: composing, --help and shell completion do without these heavy imports.
     from quantexp.job import run_job
     from quantexp.tracking import Store
 
-    store = _stores.setdefault(repr(config.tracking), Store(config.tracking))
-    sweeping = HydraConfig.get().mode is RunMode.MULTIRUN
-    return run_job(config, store, os.environ[PARENT] if sweeping else None)
+    key = repr(config.tracking)
+    if key not in _stores:
+        _stores[key] = Store(config.tracking)
+    store = _stores[key]
+    return run_job(config, store, sweep)
 
 
 def main() -> None:

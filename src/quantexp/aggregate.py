@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from quantexp.config import AggregateConfig, StatsConfig, register_schemas, validated
-from quantexp.errors import UserError, reported
+from quantexp.errors import UserError, past_hydra, reported
 
 if TYPE_CHECKING:
     from quantexp.tracking import Store
@@ -52,8 +52,6 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
         store.run(sweep).log_files(written)
     console = Console()
     console.print(comparison_table(summary))
-    for sentence in (*summary.refusals, *summary.failures):
-        console.print(sentence, style="red", markup=False, highlight=False)
     for what, path in {"chart": files.charts[0], "report": files.markdown}.items():
         console.print(f"{what:7}{path}", soft_wrap=True, markup=False, highlight=False)
     console.print(
@@ -67,6 +65,11 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
 
 @hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="aggregate")
 def _app(composed: DictConfig) -> None:
+    with past_hydra():
+        _run(composed)
+
+
+def _run(composed: DictConfig) -> None:
     config = validated(composed, AggregateConfig)
     from quantexp.tracking import Store
 

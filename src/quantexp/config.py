@@ -206,6 +206,6 @@ def _problems(config: Config | AggregateConfig) -> list[str]:
         for key, (value, least) in at_least.items()
         if value < least
     ]
-    if not 0 < config.stats.confidence < 1:
-        problems.append(f"stats.confidence={config.stats.confidence} must lie between 0 and 1, for example 0.95.")
+    if not 0.5 <= config.stats.confidence < 1:
+        problems.append(f"stats.confidence={config.stats.confidence} must be at least 0.5 and below 1, such as 0.95.")
     return problems

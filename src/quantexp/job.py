@@ -181,8 +181,9 @@ def _tags(config: Config) -> dict[str, str]:
 
 
 def _config_hash(config: Config) -> str:
-    """Hash of all that decides a job's answers and grades: not of where it is recorded or how it is analysed."""
+    """Hash of all that decides a job's answers and grades: not of where things lie or how they are analysed."""
     decisive = {k: v for k, v in asdict(config).items() if k not in {"tracking", "stats"}}
+    del decisive["model"]["cache"]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=_plain).encode()).hexdigest()
 
 

@@ -1,10 +1,24 @@
-"""llama.cpp's log: kept for error messages, off the terminal."""
+"""llama.cpp in this process: how its threads wait, and its log, kept for error messages and off the terminal."""
 
 import ctypes
 import logging
+import os
+import signal
+import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+# OpenMP reads this when the library is loaded. By default its threads spin while they wait, which on a core that
+# another process wants too (a second job, a browser) slows generation tenfold; sleeping ones share it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from llama_cpp import llama_cpp
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+# The other modules import llama_cpp from here, so that the line above always comes first.
+__all__ = ["Jinja2ChatFormatter", "interrupts_later", "last_error", "llama_cpp", "quiet_llama"]
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +41,35 @@ def quiet_llama() -> None:
     """Take llama.cpp's log from the terminal and forget its earlier errors."""
     _errors.clear()
     llama_cpp.llama_log_set(_keep, ctypes.c_void_p(0))
+
+
+@contextmanager
+def interrupts_later() -> Iterator[None]:
+    """Around a long call of llama.cpp: Ctrl-C and SIGTERM take effect when it has returned.
+
+    Python would run their handlers inside the log callback, and an exception cannot leave a callback: the interrupt
+    would be printed and lost, and the sweep would go on.
+    """
+    arrived: list[int] = []
+
+    def remember(number: int, _: FrameType | None) -> None:
+        if not arrived:
+            log.warning("stopping as soon as llama.cpp has finished with this file")
+        arrived.append(number)
+
+    held = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    raising = {number: handler for number, handler in held.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread():
+        raising = {}  # handlers run in the main thread only, and only it may set them
+    for number in raising:
+        signal.signal(number, remember)
+    try:
+        yield
+    finally:
+        for number, handler in raising.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
 
 
 def last_error() -> str:

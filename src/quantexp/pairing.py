@@ -111,11 +111,10 @@ def _labelled(groups: Sequence[_Group]) -> list[_Group]:
     labelled = []
     for group in groups:
         if (group.model, group.task) in crowded:
-            others = [g.identity for g in groups if (g.model, g.task) == (group.model, group.task)]
-            label = ", ".join(f"{key}={_short(value)}" for key, value in _varying(group.identity, others))
+            all_ways = [g.identity for g in groups if (g.model, g.task) == (group.model, group.task)]
             group = _Group(
                 group.model,
-                f"{group.task} ({label})",
+                f"{group.task} ({_label(group.identity, all_ways)})",
                 group.quant,
                 group.identity,
                 group.runs,
@@ -125,18 +124,35 @@ def _labelled(groups: Sequence[_Group]) -> list[_Group]:
     return labelled
 
 
+def _label(identity: Identity, all_ways: Sequence[Identity]) -> str:
+    """What sets this way of running a task apart from the others; numbered where that, shortened, reads the same."""
+
+    def words(way: Identity) -> str:
+        return ", ".join(f"{key}={_short(value)}" for key, value in _varying(way, all_ways))
+
+    alike: list[Identity] = []
+    for way in all_ways:
+        if words(way) == words(identity) and way not in alike:
+            alike.append(way)
+    return words(identity) + (f" #{alike.index(identity) + 1}" if len(alike) > 1 else "")
+
+
 def _varying(identity: Identity, others: Sequence[Identity]) -> list[tuple[str, object]]:
-    """The entries of an identity that are not the same in all the others."""
+    """The entries of an identity that are not the same in all the others; None for one that it lacks."""
+    entries = dict.fromkeys((aspect, key) for each in (identity, *others) for aspect in each for key in each[aspect])
     return [
-        (f"{aspect}.{key}", value)
-        for aspect, entries in identity.items()
-        for key, value in entries.items()
-        if any(other.get(aspect, {}).get(key) != value for other in others)
+        (f"{aspect}.{key}", _entry(identity, aspect, key))
+        for aspect, key in entries
+        if any(_entry(other, aspect, key) != _entry(identity, aspect, key) for other in others)
     ]
 
 
+def _entry(identity: Identity, aspect: str, key: str) -> object:
+    return identity.get(aspect, {}).get(key)
+
+
 def _short(value: object) -> str:
-    text = str(value)
+    text = "not recorded" if value is None else str(value)
     return f"{text[:8]}…" if len(text) > 40 else text
 
 
@@ -149,7 +165,7 @@ def _why_not(group: _Group, baselines: Sequence[_Group], baseline: str) -> str:
         return f"{what} (run {runs}) has no {baseline} run to compare with: run it, or set stats.baseline."
     partner = min(near, key=lambda b: len(_varying(group.identity, [b.identity])))
     differences = "; ".join(
-        f"{key} is {_short(value)} here and {_short(partner.identity.get(aspect, {}).get(name))} there"
+        f"{key} is {_short(value)} here and {_short(_entry(partner.identity, aspect, name))} there"
         for key, value in _varying(group.identity, [partner.identity])
         for aspect, name in [key.split(".", 1)]
     )
@@ -197,12 +213,13 @@ def _notes(groups: Sequence[_Group]) -> Iterable[str]:
         if note := run.params.get("model.note"):
             yield f"{run.tags['model']}: {note}"
     for key, what in {
-        "items_not_asked": "items did not fit the context and count in no score",
-        "items_cut_at_max_tokens": "answers were still being written at max_tokens",
+        "items_not_asked": "items that did not fit the context and count in no score",
+        "items_cut_at_max_tokens": "answers cut off at max_tokens",
     }.items():
         for group in groups:
             if count := sum(run.metrics[key] for run in group.runs):
-                yield f"{group.quant} on {group.task}: {count:.0f} {what}."
+                of = sum(run.metrics["items"] for run in group.runs)
+                yield f"{group.quant} on {group.task}: {what}: {count:.0f} of {of:.0f}."
     files: dict[tuple[str, str], set[str]] = defaultdict(set)
     for run in runs:
         files[run.tags["model"], run.tags["quant"]].add(run.params["file.sha256"])
@@ -218,10 +235,8 @@ def _protocol(groups: Sequence[_Group], stats: StatsConfig) -> dict[str, str]:
         for run in group.runs:
             for aspect, entries in run.identity.items():
                 for key, value in entries.items():
-                    name = f"{aspect} {key}"
-                    facts[f"{name} ({group.task})" if aspect in {"data", "prompt", "grader"} else name][str(value)] = (
-                        None
-                    )
+                    of_task = aspect in {"data", "prompt", "grader"} or key == "max_tokens"
+                    facts[f"{aspect} {key}" + (f" ({group.task})" if of_task else "")][str(value)] = None
             facts[f"file sha256 ({group.model} {group.quant})"][run.params["file.sha256"]] = None
             for tag in (
                 "quantexp.version",

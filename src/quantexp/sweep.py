@@ -5,18 +5,19 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from quantexp.config import Config, StatsConfig, validated
-from quantexp.errors import UserError, fail, sentence_for
+from quantexp.errors import UserError, past_hydra
 
 if TYPE_CHECKING:
     from quantexp.tracking import Run, Store
@@ -38,25 +39,24 @@ _open: _OpenSweep | None = None
 
 
 class SweepCallback(Callback):
-    """Opens the parent run when Hydra starts a multirun."""
+    """Checks what is to run before anything is written, and opens the parent run of a multirun."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the one job's configuration."""
+        with past_hydra():
+            _checked(config)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check every job's configuration, then open the run that they all belong to.
-
-        Hydra turns an exception in a callback into a warning and goes on; so a refusal exits.
-        """
-        try:
+        """Check every job's configuration, then open the run that they all belong to."""
+        with past_hydra():
             _start(config)
-        except Exception as error:
-            sentence = sentence_for(error)
-            if sentence is None:
-                raise
-            fail(sentence)
 
 
 def _start(config: DictConfig) -> None:
     global _open
     jobs = list(_jobs(config))
+    if not jobs:
+        raise UserError("This sweep has no jobs: a pattern such as glob(...) fits no option; --help lists the options.")
     first = jobs[0]
     quants = list(dict.fromkeys(job.quant.name for job in jobs))
     if len(quants) > 1 and first.stats.baseline not in quants:
@@ -70,7 +70,7 @@ def _start(config: DictConfig) -> None:
     tasks = ", ".join(dict.fromkeys(job.task.name for job in jobs))
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     run = store.start(
-        f"{first.model.name}: {', '.join(quants)} on {tasks}",
+        f"sweep of {len(jobs)}: {first.model.name}",
         "sweep",
         None,
         {
@@ -93,13 +93,40 @@ def _jobs(config: DictConfig) -> Iterator[Config]:
     loader = GlobalHydra.instance().config_loader()
     swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     parser = OverridesParser.create(config_loader=loader)
-    parsed = parser.parse_overrides([*swept, *config.hydra.overrides.task])
+    parsed = parser.parse_overrides([*swept, *_overrides(config)])
     for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None):
         for job in batch:
-            composed = loader.load_sweep_config(config, list(job))
-            with open_dict(composed):
-                del composed["hydra"]
-            yield validated(composed, Config)
+            yield _checked(loader.load_sweep_config(config, list(job)))
+
+
+def _checked(composed: DictConfig) -> Config:
+    """The configuration of one job, and nothing in it that is sure to fail once the job runs.
+
+    Raises:
+        UserError: a value is outside its range, or what it names is not there.
+    """
+    for override in _overrides(composed):
+        key, _, value = override.partition("=")
+        # Hydra would lay all the listed options over each other; the last one would win without a word.
+        if value.startswith("[") and key in {field.name for field in fields(Config)}:
+            raise UserError(f"{override}: a job takes one option; leave out the brackets, and add -m for several jobs.")
+    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    config = validated(own, Config)
+    # Only now: a wrong key or type is told at once, without these imports.
+    from quantexp.models.sources import source_path
+    from quantexp.tasks import get_task
+    from quantexp.tasks.items import drawn, load
+
+    task = get_task(config.task.name)
+    task.grader(config.task.grader)
+    drawn(load(config.data, task).items, config.seed, config.task.limit)
+    source_path(config.model)
+    return config
+
+
+def _overrides(config: DictConfig) -> list[str]:
+    """The overrides as they were typed: ${quant.name} means the quant of each job, not the one of this config."""
+    return cast(list[str], OmegaConf.to_container(config.hydra.overrides.task, resolve=False))
 
 
 class Conclusion:
@@ -125,8 +152,13 @@ class Conclusion:
             _open.run.log(tags={"error": str(error)[:5000]})
             _open.run.close("FAILED")
             return
-        complete = _compare(_open)
-        _open.run.close("FINISHED" if complete else "FAILED")
+        complete = False
+        try:
+            complete = _compare(_open)
+        finally:
+            if not complete:
+                log.info("once that is mended, compare with: python -m quantexp.aggregate sweep=%s", _open.run.id)
+            _open.run.close("FINISHED" if complete else "FAILED")
         if not complete:
             raise SystemExit(1)
 

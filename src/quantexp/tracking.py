@@ -17,6 +17,8 @@ from typing import Self
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # Nor does a bar of MLflow's break into ours for every small file.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# Nor do its lines on how it makes the tables of a new store.
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 import mlflow
 import pandas as pd
@@ -25,6 +27,7 @@ from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as RunEntity
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+from sqlalchemy.exc import DBAPIError
 
 from quantexp.config import TrackingConfig
 from quantexp.errors import UserError, sentence_for
@@ -147,8 +150,14 @@ class Store:
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         # Processes that create the tables at the same time break each other.
         with FileLock(folder / "mlflow.lock"):
-            self._client = mlflow.MlflowClient(self.uri)
-            found = self._client.get_experiment_by_name(config.experiment)
+            try:
+                self._client = mlflow.MlflowClient(self.uri)
+                found = self._client.get_experiment_by_name(config.experiment)
+            except DBAPIError as error:
+                raise UserError(
+                    f"{folder / 'mlflow.db'} cannot be used as an MLflow store ({error.orig}); move it away, or choose "
+                    "another folder with tracking.folder=..."
+                ) from error
             if found is None:
                 artifacts = (folder / "artifacts").as_uri()
                 self._experiment = self._client.create_experiment(config.experiment, artifacts)
@@ -166,7 +175,7 @@ class Store:
         """Open a run; `kind` is job, sweep or aggregate."""
         everything = {
             KIND: kind,
-            "mlflow.user": getpass.getuser(),
+            "mlflow.user": _user(),
             "mlflow.source.name": "quantexp",
             **provenance(),
             **tags,
@@ -240,9 +249,12 @@ class Store:
         for run in runs:
             if run.info.status == "FINISHED" and run.data.tags.get(KIND) == "job":
                 finished.append(self._record(run))
+            elif (kind := run.data.tags.get(KIND)) != "job":
+                failures.append(f"{run.info.run_name} (run {run.info.run_id}) is not a job ({KIND}: {kind}).")
             else:
                 reason = run.data.tags.get("error", "no reason was recorded")
-                failures.append(f"{run.info.run_name} is {run.info.status}: {reason}")
+                status = "" if run.info.status == "FAILED" else f" is {run.info.status}"
+                failures.append(f"{run.info.run_name}{status}: {reason}")
         return finished, failures
 
     def _record(self, run: RunEntity) -> JobRecord:
@@ -264,3 +276,11 @@ class Store:
             identity=identity,
             scores=table.set_index("item_id")["score"].astype(float),
         )
+
+
+def _user() -> str:
+    """Who runs this; a container may run under a number that has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # the latter from Python 3.13 on
+        return str(os.getuid())

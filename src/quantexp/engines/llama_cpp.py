@@ -5,18 +5,17 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
 import jinja2
 import psutil
-from llama_cpp import llama_cpp
-from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines.base import Completion, Decoding, FinishReason, Message, Prompt
 from quantexp.errors import UserError
-from quantexp.llama import last_error, quiet_llama
+from quantexp.llama import Jinja2ChatFormatter, interrupts_later, last_error, llama_cpp, quiet_llama
 from quantexp.models import ModelFile
 
 log = logging.getLogger(__name__)
@@ -44,30 +43,34 @@ class LlamaCpp:
             )
         model_parameters = llama_cpp.llama_model_default_params()
         model_parameters.n_gpu_layers = engine.gpu_layers
-        self._model = llama_cpp.llama_model_load_from_file(file.path.encode(), model_parameters)
+        with interrupts_later():
+            self._model = llama_cpp.llama_model_load_from_file(file.path.encode(), model_parameters)
         if not self._model:
             raise UserError(f"llama.cpp could not load {file.path}: {last_error()}.")
-        self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
-        self._template = _chat_template(self._model, model, file)
-        self._formatter = Jinja2ChatFormatter(
-            template=self._template,
-            bos_token=self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary)),
-            eos_token=self._token_text(llama_cpp.llama_vocab_eos(self._vocabulary)),
-        )
-        parameters = llama_cpp.llama_context_default_params()
-        parameters.n_ctx = engine.context
-        parameters.n_batch = parameters.n_ubatch = BATCH
-        parameters.n_threads = parameters.n_threads_batch = engine.threads or usable_cores()
-        self._context = llama_cpp.llama_init_from_model(self._model, parameters)
-        if not self._context:
-            llama_cpp.llama_model_free(self._model)
-            raise UserError(
-                f"llama.cpp could not make a context of {engine.context} tokens for {file.path}: {last_error()}; "
-                "lower engine.context."
-            )
-        self._memory = llama_cpp.llama_get_memory(self._context)
-        self._batch = llama_cpp.llama_batch_init(BATCH, 0, 1)
-        self._sampler = llama_cpp.llama_sampler_init_greedy()
+        # Jobs of a sweep share a process: what a refused one has loaded must not stay.
+        with ExitStack() as held:
+            held.callback(llama_cpp.llama_model_free, self._model)
+            self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
+            self._template = _chat_template(self._model, model, file)
+            self._formatter = self._compiled(self._template)
+            parameters = llama_cpp.llama_context_default_params()
+            parameters.n_ctx = engine.context
+            parameters.n_batch = parameters.n_ubatch = BATCH
+            parameters.n_threads = parameters.n_threads_batch = engine.threads or usable_cores()
+            with interrupts_later():
+                self._context = llama_cpp.llama_init_from_model(self._model, parameters)
+            if not self._context:
+                raise UserError(
+                    f"llama.cpp could not make a context of {engine.context} tokens for {file.path}: {last_error()}; "
+                    "lower engine.context."
+                )
+            held.callback(llama_cpp.llama_free, self._context)
+            self._memory = llama_cpp.llama_get_memory(self._context)
+            self._batch = llama_cpp.llama_batch_init(BATCH, 0, 1)
+            held.callback(llama_cpp.llama_batch_free, self._batch)
+            self._sampler = llama_cpp.llama_sampler_init_greedy()
+            held.callback(llama_cpp.llama_sampler_free, self._sampler)
+            self._held = held.pop_all()
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -93,7 +96,7 @@ class LlamaCpp:
         """
         try:
             return str(self._formatter(messages=messages).prompt)
-        except (jinja2.TemplateError, ValueError) as error:
+        except (jinja2.TemplateError, TypeError, ValueError) as error:
             raise UserError(
                 f"The model's chat template refuses the prompt ({error}); give another with model.chat_template=FILE."
             ) from error
@@ -144,10 +147,19 @@ class LlamaCpp:
 
     def close(self) -> None:
         """Free everything that llama.cpp holds."""
-        llama_cpp.llama_sampler_free(self._sampler)
-        llama_cpp.llama_batch_free(self._batch)
-        llama_cpp.llama_free(self._context)
-        llama_cpp.llama_model_free(self._model)
+        self._held.close()
+
+    def _compiled(self, template: str) -> Jinja2ChatFormatter:
+        try:
+            return Jinja2ChatFormatter(
+                template=template,
+                bos_token=self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary)),
+                eos_token=self._token_text(llama_cpp.llama_vocab_eos(self._vocabulary)),
+            )
+        except jinja2.TemplateError as error:
+            raise UserError(
+                f"The model's chat template is not valid Jinja ({error}); give another with model.chat_template=FILE."
+            ) from error
 
     def _generate(self, position: int, decoding: Decoding) -> tuple[str, tuple[int, ...], FinishReason]:
         """Write from where the prompt ends until the answer does."""
@@ -213,7 +225,13 @@ def _chat_template(model: llama_cpp.llama_model_p, config: ModelConfig, file: Mo
         path = Path(config.chat_template).expanduser()
         if not path.is_file():
             raise UserError(f"model.chat_template={config.chat_template} is not a file.")
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"model.chat_template={config.chat_template} is not UTF-8 text ({error.reason}); "
+                "give a file with the Jinja source of a chat template."
+            ) from error
     template = llama_cpp.llama_model_chat_template(model, None)
     if template is None:
         raise UserError(

@@ -1,7 +1,7 @@
 """From a model and a quant in the configuration to one GGUF file that is known by its bytes."""
 
 import logging
-from pathlib import Path
+from importlib.resources import files
 
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.errors import UserError
@@ -43,7 +43,9 @@ def _check_label(file: ModelFile, quant: QuantConfig) -> None:
     """A file sold as one quant and swept as another would put a wrong name on every result."""
     if quant.file_type is not None and file.file_type != quant.file_type:
         held = file.file_type.removeprefix("MOSTLY_")
+        option = files("quantexp.conf").joinpath("quant", f"{held}.yaml")
+        choice = f"quant={held}" if option.is_file() else f"quant=as-is quant.name={held}"
         raise UserError(
-            f"{Path(file.path)} holds {held}, not {quant.name}; set quant={held}, or quant=as-is to keep it unchecked, "
-            "or model.quantize=true to make the quant from this file."
+            f"{file.path} holds {held}, not {quant.name}; set {choice} to use it as it is, "
+            f"or model.quantize=true to make {quant.name} from it."
         )

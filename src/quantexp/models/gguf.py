@@ -3,14 +3,13 @@
 import ctypes
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-
-from llama_cpp import llama_cpp
+from typing import cast
 
 from quantexp.errors import UserError
 from quantexp.files import write_atomically
-from quantexp.llama import last_error, quiet_llama
+from quantexp.llama import interrupts_later, last_error, llama_cpp, quiet_llama
 
 FILE_TYPES = {
     value: name.removeprefix("LLAMA_FTYPE_")
@@ -48,7 +47,8 @@ class ModelFile:
 def identify(path: Path, cache: Path) -> ModelFile:
     """Read and hash the file, or remember what was read from these same bytes before.
 
-    A file is taken as the same while its path, size and modification time are.
+    A file is taken as the same while its path, size and modification time are. A note that does not read as one,
+    say of another version or torn by a full disk, is written anew.
 
     Raises:
         UserError: it is not a complete GGUF file.
@@ -56,25 +56,37 @@ def identify(path: Path, cache: Path) -> ModelFile:
     status = path.stat()
     remembered = cache / "identity" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
     stamp = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
-    if remembered.is_file():
-        note = json.loads(remembered.read_text())
-        if note["stamp"] == stamp:
-            return ModelFile(**note["file"])
+    if (known := _recalled(remembered, stamp)) is not None:
+        return known
     file = _read(path, status.st_size)
     remembered.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(remembered, json.dumps({"stamp": stamp, "file": asdict(file)}, indent=1).encode())
     return file
 
 
+def _recalled(remembered: Path, stamp: dict[str, int]) -> ModelFile | None:
+    """What the note says; None when there is none, it is of other bytes, or it is not such a note."""
+    if not remembered.is_file():
+        return None
+    try:
+        note = json.loads(remembered.read_bytes())
+        file = ModelFile(**note["file"])
+        is_same = note["stamp"] == stamp
+    except (ValueError, KeyError, TypeError):
+        return None
+    well_typed = all(isinstance(getattr(file, each.name), cast(type, each.type)) for each in fields(file))
+    return file if is_same and well_typed else None
+
+
 def _read(path: Path, size: int) -> ModelFile:
     quiet_llama()
     parameters = llama_cpp.llama_model_default_params()
     parameters.vocab_only = True  # header and vocabulary; checks that every tensor lies inside the file
-    model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
+    with interrupts_later():
+        model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
     if not model:
         raise UserError(
-            f"{path} is not a complete GGUF file that llama.cpp can read ({last_error()}); "
-            "fetch or make it again."
+            f"{path} is not a complete GGUF file that llama.cpp can read ({last_error()}); fetch or make it again."
         )
     try:
         architecture = _metadata(model, "general.architecture") or "unknown"

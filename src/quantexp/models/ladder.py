@@ -7,11 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock
-from llama_cpp import llama_cpp
 
 from quantexp.config import QuantConfig
 from quantexp.errors import UserError
-from quantexp.llama import last_error, quiet_llama
+from quantexp.llama import interrupts_later, last_error, llama_cpp, quiet_llama
 from quantexp.models.gguf import FILE_TYPES, ModelFile
 
 log = logging.getLogger(__name__)
@@ -41,9 +40,7 @@ def quantized(source: ModelFile, quant: QuantConfig, cache: Path) -> Path:
     wide = Path(source.path)
     if source.file_type not in FLOATS:
         wide = _made(wide, folder / f"{HALF}.gguf", HALF)
-    return wide if file_type == HALF and wide.parent == folder else _made(
-        wide, folder / f"{file_type}.gguf", file_type
-    )
+    return wide if file_type == HALF and wide.parent == folder else _made(wide, folder / f"{file_type}.gguf", file_type)
 
 
 def _made(source: Path, target: Path, file_type: str) -> Path:
@@ -55,6 +52,8 @@ def _made(source: Path, target: Path, file_type: str) -> Path:
         if target.is_file():
             return target
         log.info("making %s from %s (once; kept in %s)", file_type, source.name, target.parent)
+        for abandoned in target.parent.glob(f"{target.stem}.*.unfinished"):
+            abandoned.unlink()  # whoever holds the lock is the only one at work, so its maker was killed
         unfinished = target.with_suffix(f".{os.getpid()}.unfinished")
         try:
             _quantize(source, unfinished, file_type)
@@ -69,9 +68,8 @@ def _quantize(source: Path, target: Path, file_type: str) -> None:
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = next(number for number, name in FILE_TYPES.items() if name == file_type)
     parameters.allow_requantize = True  # widening a quantized source counts as requantizing
-    status = llama_cpp.llama_model_quantize(
-        str(source).encode(), str(target).encode(), ctypes.byref(parameters)
-    )
+    with interrupts_later():
+        status = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(parameters))
     if status != 0:
         free = os.statvfs(target.parent)
         raise UserError(

@@ -44,7 +44,7 @@ def source_path(model: ModelConfig) -> Path:
 def _in_package(model: ModelConfig) -> Path:
     """Find the file without importing the package, whose import may pull in far more than a file."""
     package, file = _needed(model, "package"), _needed(model, "file")
-    spec = find_spec(package)
+    spec = find_spec(package) if package.isidentifier() else None  # for a.b it would import a
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
             f"model={model.name} needs the Python package {package.replace('_', '-')}, which is not installed; "
@@ -63,5 +63,5 @@ def _in_package(model: ModelConfig) -> Path:
 def _needed(model: ModelConfig, key: str) -> str:
     value = getattr(model, key)
     if not value:
-        raise UserError(f"model.source={model.source} needs model.{key}; set it.")
+        raise UserError(f"model={model.name} needs model.{key}; add model.{key}=VALUE to the command.")
     return str(value)

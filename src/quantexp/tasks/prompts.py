@@ -77,7 +77,7 @@ class Prompter:
     def _filled(self, fields: Mapping[str, Any]) -> str:
         try:
             return self._words.item.format_map(fields)
-        except (KeyError, IndexError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             names = ", ".join("{" + name + "}" for name in fields)
             raise UserError(
                 f"task.prompt.item={self._words.item!r} cannot be filled ({error}); it may use {names}."

@@ -1,0 +1,608 @@
+"""The bundled items are what their data cards and their tasks claim.
+
+Numbers that a card quotes are computed here and looked up in its text, so that neither can change alone.
+"""
+
+import ast
+import json
+import operator
+import re
+import tomllib
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.tasks.bundled_math import DERIVED
+
+from quantexp.config import DataConfig
+from quantexp.tasks import TASKS, get_task
+from quantexp.tasks.extraction import CATEGORIES, URGENCIES
+from quantexp.tasks.items import load
+from quantexp.tasks.text import normalize_answer, normalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT.parent / "shared" / "data"
+LEVELS = (1, 2, 3, 4, 5)
+TASK_NAMES = sorted(TASKS)
+TEXT = {"gsm8k": "question", "triviaqa": "question", "extraction": "email"}
+IDS = {
+    "gsm8k": ("math-{:03d}", "math-example-{}", 8),
+    "triviaqa": ("trivia-{:03d}", "trivia-shot-{}", 8),
+    "extraction": ("mail-{:03d}", "mail-shot-{}", 6),
+}
+KEYS = {
+    "gsm8k": ["id", "question", "answer", "difficulty"],
+    "triviaqa": ["id", "question", "answer", "aliases", "difficulty"],
+    "extraction": [
+        "id",
+        "email",
+        "customer_name",
+        "issue_category",
+        "urgency",
+        "requested_action",
+        "difficulty",
+    ],
+}
+
+Row = dict[str, Any]
+
+
+# Reading the files
+
+
+def read_rows(text: str) -> list[Row]:
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+@cache
+def bundled(name: str) -> str:
+    return files("quantexp.tasks").joinpath("bundled", name).read_text(encoding="utf-8")
+
+
+def items(task: str) -> list[Row]:
+    return read_rows(bundled(f"{task}.jsonl"))
+
+
+def examples(task: str) -> list[Row]:
+    return read_rows(bundled(f"{task}_examples.jsonl"))
+
+
+def everything(task: str) -> list[Row]:
+    return items(task) + examples(task)
+
+
+def card(task: str) -> str:
+    """The data card, each run of white space as one space."""
+    return " ".join(bundled(f"{task}.md").split())
+
+
+def table(task: str, heading: str) -> list[list[str]]:
+    """The rows of the table under a heading of the card, without its head."""
+    section = bundled(f"{task}.md").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.split("\n") if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def at(level: int, rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["difficulty"] == level]
+
+
+def reference(*path: str) -> list[Row]:
+    file = REFERENCE.joinpath(*path)
+    if not file.exists():
+        pytest.skip("the public reference data are not here")
+    return read_rows(file.read_text(encoding="utf-8"))
+
+
+# Similarity
+
+
+def trigrams(text: str) -> set[tuple[str, ...]]:
+    words = re.findall(r"\w+(?:[.,:]\d+)*", text.lower())
+    return {tuple(words[i : i + 3]) for i in range(len(words) - 2)} or {tuple(words)}
+
+
+def closest(texts: Sequence[str], others: Sequence[str] | None = None) -> tuple[float, str, str]:
+    """The largest Jaccard index of word trigrams between a text and one of the others (or one before it)."""
+    holders: dict[tuple[str, ...], list[int]] = {}
+    sizes = []
+    for number, text in enumerate(texts):
+        grams = trigrams(text)
+        sizes.append(len(grams))
+        for gram in grams:
+            holders.setdefault(gram, []).append(number)
+    best = (0.0, "", "")
+    for number, text in enumerate(texts if others is None else others):
+        grams = trigrams(text)
+        shared = Counter(holder for gram in grams for holder in holders.get(gram, ()))
+        for holder, count in shared.items():
+            if others is not None or holder < number:
+                best = max(best, (count / (len(grams) + sizes[holder] - count), texts[holder], text))
+    return best
+
+
+def masked(text: str) -> str:
+    return re.sub(r"\d[\d,]*(?:\.\d+)?", "0", text)
+
+
+def test_similarity_is_the_jaccard_index_of_trigrams() -> None:
+    assert closest(["a b c d", "p q r"], ["A b, c e!", "x y z"])[0] == pytest.approx(1 / 3)
+    assert closest(["a b c d", "p q r s t", "x q r s t"])[0] == pytest.approx(2 / 4)
+    assert closest(["7 apples cost 1.50 dollars", masked("8 apples cost 1,200 dollars")])[0] == 0
+    assert closest([masked("7 apples cost 1.50 dollars"), masked("8 apples cost 1,200 dollars")])[0] == 1
+
+
+# All tasks
+
+
+@pytest.mark.parametrize("name", TASK_NAMES)
+def test_the_task_accepts_all_items_in_the_order_of_the_file(name: str) -> None:
+    dataset = load(DataConfig(name="bundled"), get_task(name))
+    assert [item.id for item in dataset.items] == [row["id"] for row in items(name)]
+    assert [item.id for item in dataset.examples] == [row["id"] for row in examples(name)]
+    assert all(item.difficulty in LEVELS for item in dataset.items + dataset.examples)
+
+
+@pytest.mark.parametrize("name", TASK_NAMES)
+def test_ids(name: str) -> None:
+    item_id, example_id, examples_wanted = IDS[name]
+    assert [row["id"] for row in items(name)] == [item_id.format(n) for n in range(1, 201)]
+    assert [row["id"] for row in examples(name)] == [example_id.format(n) for n in range(1, examples_wanted + 1)]
+
+
+@pytest.mark.parametrize("name", TASK_NAMES)
+def test_items_have_the_fields_of_the_card_and_no_others(name: str) -> None:
+    assert all(list(row) == KEYS[name] for row in everything(name))
+    assert all(f"`{key}`" in card(name) for key in KEYS[name] if (name, key) != ("extraction", "id"))
+
+
+@pytest.mark.parametrize("name", TASK_NAMES)
+def test_forty_items_at_each_level(name: str) -> None:
+    assert Counter(row["difficulty"] for row in items(name)) == dict.fromkeys(LEVELS, 40)
+
+
+@pytest.mark.parametrize("name", TASK_NAMES)
+def test_text_is_composed_unicode_without_invisible_characters(name: str) -> None:
+    for file in (f"{name}.jsonl", f"{name}_examples.jsonl"):
+        text = "\n".join(json.dumps(row, ensure_ascii=False) for row in read_rows(bundled(file))) + "\n"
+        assert bundled(file) == text, f"{file}: one object a line, written as json.dumps does"
+        assert unicodedata.is_normalized("NFC", text)
+        assert {c for c in text if unicodedata.category(c) in {"Cc", "Cf", "Co", "Cn", "Zl", "Zp"}} == {"\n"}
+        assert {c for c in text if unicodedata.category(c) == "Zs"} == {" "}
+    for row in everything(name):
+        for value in row.values():
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str):
+                    assert text == text.strip(), row["id"]
+                    assert not re.search(r"[\t\r]| \n|\n\n\n| {2}", text), row["id"]
+
+
+@pytest.mark.parametrize("name", TASK_NAMES)
+def test_the_target_of_every_item_is_right(name: str) -> None:
+    task = get_task(name)
+    for row in everything(name):
+        grade = task.grader().grade(task.target(row), row)
+        assert (grade.score, grade.error) == (1, None), row["id"]
+
+
+@pytest.mark.parametrize("name", TASK_NAMES)
+def test_no_constant_answer_is_often_right(name: str) -> None:
+    # A grader or gold values that let a constant answer through would make a task worthless.
+    task = get_task(name)
+    rows = items(name)
+    for level in LEVELS:
+        constant = task.target(at(level, rows)[0])
+        right = sum(task.grader().grade(constant, row).score == 1 for row in rows)
+        assert right <= 20, constant
+
+
+@pytest.mark.parametrize(("name", "quoted"), [("gsm8k", "0.148"), ("triviaqa", "0.17"), ("extraction", "0.11")])
+def test_no_two_items_are_alike(name: str, quoted: str) -> None:
+    texts = [row[TEXT[name]] for row in everything(name)]
+    assert len({normalize_answer(text) for text in texts}) == len(texts)
+    value, *pair = closest(texts)
+    assert value < (0.30 if name == "extraction" else 0.35), pair
+    digits = len(quoted) - 2
+    assert quoted == f"{value:.{digits}f}", pair
+    assert re.search(rf"[Ll]argest\b[^:.]*?\b(?:is|questions:) {re.escape(quoted)}\b", card(name))
+
+
+@pytest.mark.parametrize("name", TASK_NAMES)
+def test_the_card_names_its_files_and_how_to_ask_for_them(name: str) -> None:
+    text = card(name)
+    assert f"`data=bundled task={name}`" in text
+    assert f"`{name}.jsonl`" in text
+    assert f"`{name}_examples.jsonl`" in text
+    assert re.search(r"\b200\b", text.partition(f"`{name}.jsonl`")[0])
+    assert re.search(rf"\b{len(examples(name))} (?:worked )?examples", text)
+
+
+@pytest.mark.parametrize("name", TASK_NAMES)
+def test_what_the_card_refers_to_exists(name: str) -> None:
+    ids = {row["id"] for row in everything(name)}
+    for quoted in re.findall(r"`([^`]+)`", card(name)):
+        if re.fullmatch(r"[a-z]+(?:-[a-z]+)?-\d+", quoted):
+            assert quoted in ids
+        elif "/" in quoted and re.search(r"\.\w+$", quoted):
+            assert (ROOT / quoted).is_file(), quoted
+        elif quoted.endswith((".jsonl", ".py", ".md", ".yaml")):
+            assert bundled(quoted)
+
+
+def test_everything_bundled_ships_in_the_wheel() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    package = ROOT / "src" / "quantexp" / "tasks"
+    shipped = {path for pattern in setuptools["package-data"]["quantexp.tasks"] for path in package.glob(pattern)}
+    assert "quantexp.tasks" in setuptools["packages"]
+    assert shipped == {path for path in (package / "bundled").rglob("*") if path.is_file()}
+    assert {path.name for path in shipped} == {
+        f"{name}{ending}" for name in TASK_NAMES for ending in (".jsonl", "_examples.jsonl", ".md")
+    }
+
+
+# Word problems
+
+NUMBER = r"-?\d[\d,]*(?<!,)(?:\.\d+)?"
+TERM = rf"\(*{NUMBER}\)*"
+SIDE = rf"{TERM}(?:(?: [-+*/] |/){TERM})*"
+STATEMENT = re.compile(rf"({SIDE}) = ({SIDE})")
+GOLD = re.compile(r"\n#### (-?(?:\d{1,3}(?:,\d{3})+|\d{1,3})(?:\.\d+)?)\Z")
+
+OPERATORS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+
+
+def exact(expression: str) -> Fraction:
+    """The value of `3,600 * 3/4` and its like, without rounding."""
+
+    def value(node: ast.expr) -> Fraction:
+        match node:
+            case ast.Constant(value=int() | float() as number):
+                return Fraction(str(number))
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return -value(operand)
+            case ast.BinOp(left=left, op=op, right=right):
+                return OPERATORS[type(op)](value(left), value(right))
+        raise ValueError(expression)
+
+    return value(ast.parse(expression.replace(",", ""), mode="eval").body)
+
+
+def statements(row: Row) -> list[tuple[str, str]]:
+    """Both sides of every `a op b = c` of a worked answer."""
+    working = row["answer"].rpartition("\n")[0]
+    found = STATEMENT.findall(working)
+    assert len(found) == working.count("="), f"{row['id']}: a statement cannot be read"
+    return found
+
+
+def gold(row: Row) -> str:
+    found = GOLD.search(row["answer"])
+    assert found, row["id"]
+    return found[1]
+
+
+def operations(row: Row) -> int:
+    """How many there are in the worked answer; `3/4` is a number."""
+    return sum(len(re.findall(r" [-+*/] ", left)) for left, _ in statements(row))
+
+
+def one_step(row: Row) -> tuple[Fraction, str, Fraction] | None:
+    """The calculation of a worked answer of one operation."""
+    found = re.fullmatch(rf"({NUMBER}) ([-+*/]) ({NUMBER}) = {NUMBER}\n#### \S+", row["answer"])
+    return (exact(found[1]), found[2], exact(found[3])) if found else None
+
+
+def in_a_group_of_ten(row: Row) -> bool:
+    """Whether it is a fourth, eighth, ... item of its level; one item in five is of each level."""
+    before = int(row["id"].removeprefix("math-")) - 1
+    return before // 5 % 4 == 3
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("3,600 * 3/4", Fraction(2700)),
+        ("-18 + 7.5", Fraction(-21, 2)),
+        ("(3 + 4) / 25 * 100", Fraction(28)),
+        ("0.1 + 0.2", Fraction(3, 10)),
+    ],
+)
+def test_exact(expression: str, value: Fraction) -> None:
+    assert exact(expression) == value
+
+
+def test_statements_are_found_between_words() -> None:
+    row = {"id": "x", "answer": "Cost: 2 * 1,500 = 3,000, and (3,000 - 20) / 2 = 1,490 left\n#### 1,490"}
+    assert statements(row) == [("2 * 1,500", "3,000"), ("(3,000 - 20) / 2", "1,490")]
+    assert operations(row) == 3
+
+
+def test_enough_word_problems() -> None:
+    assert len(items("gsm8k")) >= 120
+    assert [row["difficulty"] for row in items("gsm8k")] == [1, 2, 3, 4, 5] * 40
+    levels = [row["difficulty"] for row in examples("gsm8k")]
+    assert f"rise from level 1 to 4 ({', '.join(map(str, levels))})" in card("gsm8k")
+    assert levels == sorted(levels)
+
+
+def test_every_answer_follows_from_its_question() -> None:
+    assert {row["id"]: exact(gold(row)) for row in items("gsm8k")} == DERIVED
+
+
+def test_worked_answers_are_true_and_end_in_the_answer() -> None:
+    count = 0
+    for row in everything("gsm8k"):
+        lines = row["answer"].count("\n")
+        assert 1 <= lines <= 5, row["id"]
+        results = []
+        for left, right in statements(row):
+            assert exact(left) == exact(right), f"{row['id']}: {left} = {right}"
+            results.append(exact(right))
+        assert results[-1] == exact(gold(row)), row["id"]
+        count += len(results)
+    assert f"All {count} statements of the form `a op b = c`" in card("gsm8k")
+    assert "1 to 5 lines of working" in card("gsm8k")
+
+
+def test_answers_are_written_as_the_card_says() -> None:
+    for row in items("gsm8k"):
+        whole, _, decimals = gold(row).partition(".")
+        assert whole in {f"{int(whole.replace(',', '')):,}", "-0"}, row["id"]
+        if decimals and "dollars" in row["question"]:
+            assert len(decimals) == 2, row["id"]
+        else:
+            assert not decimals.endswith("0"), row["id"]
+
+
+def test_answers_by_kind() -> None:
+    def kinds(rows: list[Row]) -> list[int]:
+        answers = [gold(row) for row in rows]
+        plain = sum(bool(re.fullmatch(r"\d{1,3}", answer)) for answer in answers)
+        return [plain, *(sum(sign in answer for answer in answers) for sign in "-.,")]
+
+    rows = items("gsm8k")
+    counted = {str(level): kinds(at(level, rows)) for level in LEVELS} | {"all": kinds(rows)}
+    assert {level: [int(cell) for cell in cells] for level, *cells in table("gsm8k", "Answers by kind")} == counted
+    _, negative, decimal, thousands = counted["all"]
+    assert negative >= 8
+    assert decimal >= 12
+    assert thousands >= 12
+    assert [row["id"] for row in rows if "-" in gold(row) and "." in gold(row)] == ["math-160"]
+    assert "One answer at level 5 (-16.5, `math-160`) is both negative and decimal" in card("gsm8k")
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_easy_problems_keep_to_their_level(level: int) -> None:
+    for row in at(level, items("gsm8k")):
+        step = one_step(row)
+        assert step, row["id"]
+        left, sign, right = step
+        shown = [exact(number) for number in re.findall(NUMBER, row["question"])]
+        # Halving and doubling need not name the 2.
+        assert shown in ([left, right], [left] if level == 2 and right == 2 else None), row["id"]
+        assert len(re.findall(r"[.?!](?=\s|\Z)", row["question"])) <= 3, row["id"]
+        result = exact(gold(row))
+        if level == 1:
+            assert sign in "+-", row["id"]
+            assert 1 <= left <= 10, row["id"]
+            assert 1 <= right <= 10, row["id"]
+            assert 0 <= result <= 15, row["id"]
+        elif sign == "*":
+            assert {left, right} & {2, 3, 5, 10}, row["id"]
+            assert max(left, right) <= 20, row["id"]
+        elif sign == "/":
+            assert right == 2, row["id"]
+        elif "," in gold(row):
+            assert {left % 1000, right % 1000} <= {0, 500}, row["id"]
+        else:
+            assert max(left, right) <= 20, row["id"]
+            assert result <= 30, row["id"]
+
+
+def test_the_card_counts_the_easy_problems() -> None:
+    signs = {
+        level: Counter(step[1] for row in at(level, items("gsm8k")) if (step := one_step(row))) for level in (1, 2)
+    }
+    second = [gold(row) for row in at(2, items("gsm8k"))]
+    text = card("gsm8k")
+    assert f"exactly one addition ({signs[1]['+']}) or subtraction ({signs[1]['-']})" in text
+    assert f"{signs[2]['+'] + signs[2]['-']} additions and subtractions, {signs[2]['*']} multiplications" in text
+    assert f"and {signs[2]['/']} halvings" in text
+    assert f"{sum(',' in answer for answer in second)} items with round thousands" in text
+    assert f"{sum('.' in answer for answer in second)} items with simple decimals of money" in text
+    assert f"{sum('-' in answer for answer in second)} with a result below zero" in text
+
+
+def test_harder_problems_need_as_many_operations_as_the_card_says() -> None:
+    rows = items("gsm8k")
+    ten = {level: [operations(row) for row in at(level, rows) if in_a_group_of_ten(row)] for level in LEVELS}
+    thirty = {level: [operations(row) for row in at(level, rows) if not in_a_group_of_ten(row)] for level in LEVELS}
+    assert [len(ten[level]) for level in (3, 4, 5)] == [10, 10, 10]
+    assert set(thirty[3]) == set(ten[3]) == {1}
+    assert set(thirty[4]) == {2}
+    assert set(ten[4]) == {1}
+    assert (min(thirty[5]), max(thirty[5])) == (4, 10)
+    assert set(ten[5]) == {3, 4}
+    text = card("gsm8k")
+    assert "30 with two operations; 10 with one operation" in text
+    assert "30 with four to ten operations" in text
+    assert "10 with three or four operations" in text
+
+
+def test_the_thirty_of_level_three_use_small_numbers() -> None:
+    thousands = 0
+    for row in at(3, items("gsm8k")):
+        if in_a_group_of_ten(row):
+            continue
+        step = one_step(row)
+        assert step, row["id"]
+        left, sign, right = step
+        assert sign in "+-" or (sign == "*" and right == 2), row["id"]
+        if max(left, right) > 20:
+            thousands += 1
+            assert max(left, right) % 1000 == 0, row["id"]
+    assert thousands == 2
+    assert "numbers up to 20, two of them with a round thousand" in card("gsm8k")
+
+
+def test_no_item_repeats_the_calculation_of_an_example() -> None:
+    def key(row: Row) -> tuple[str, list[Fraction]] | None:
+        step = one_step(row)
+        if step is None:
+            return None
+        left, sign, right = step
+        return sign, sorted([left, right]) if sign in "+*" else [left, right]
+
+    taken = [key(row) for row in items("gsm8k")]
+    shown = [step for row in examples("gsm8k") if (step := key(row))]
+    assert len(shown) == 6
+    assert not [step for step in shown if step in taken]
+
+
+def test_no_two_problems_differ_in_their_numbers_alone() -> None:
+    value, *pair = closest([masked(row["question"]) for row in everything("gsm8k")])
+    assert value < 0.60, pair
+    assert f"and {value:.3f} when every number is masked (limit 0.60)" in card("gsm8k")
+
+
+def test_no_problem_is_close_to_a_published_one() -> None:
+    public = [row["question"] for part in ("train", "test") for row in reference("gsm8k", f"{part}.jsonl")]
+    value, *pair = closest([row["question"] for row in everything("gsm8k")], public)
+    assert value < 0.30, pair
+    assert f"to any of the {len(public):,} GSM8K questions (train and test) is {value:.3f}" in card("gsm8k")
+
+
+# Trivia
+
+
+def test_aliases_stand_for_something_and_begin_with_the_answer() -> None:
+    for row in everything("triviaqa"):
+        aliases = row["aliases"]
+        assert aliases[0] == row["answer"], row["id"]
+        assert all(normalize_answer(alias) for alias in aliases), row["id"]
+        assert len(set(aliases)) == len(aliases), row["id"]
+        assert row["question"].endswith("?"), row["id"]
+    count = sum(len(row["aliases"]) for row in items("triviaqa"))
+    assert f"There are {count:,} aliases, {count / 200:.1f} per question" in card("triviaqa")
+
+
+def test_no_trivia_question_contains_its_answer() -> None:
+    for row in everything("triviaqa"):
+        question = f" {normalize_answer(row['question'])} "
+        assert not [alias for alias in row["aliases"] if f" {normalize_answer(alias)} " in question], row["id"]
+
+
+def test_answers_with_marks_have_a_plain_form() -> None:
+    marked = [row for row in items("triviaqa") if not row["answer"].isascii()]
+    assert [row["id"] for row in marked if not any(alias.isascii() for alias in row["aliases"])] == []
+    assert f"{len(marked)} canonical answers carry an accent or other mark" in card("triviaqa")
+
+
+def test_the_card_counts_the_kinds_of_trivia_answers() -> None:
+    rows = items("triviaqa")
+    dates = [row for row in rows if re.search(r"\d{3}|[a-z] \d", row["answer"]) and "the year" in str(row["aliases"])]
+    dates += [row for row in rows if row["answer"] == "December 25"]
+    numbers = [row for row in rows if row not in dates and any(alias.isdigit() for alias in row["aliases"])]
+    kinds = {kind: [int(cell) for cell in cells] for kind, *cells in table("triviaqa", "Kinds of answer")}
+    for kind, found in (("year or date", dates), ("number", numbers)):
+        assert kinds[kind] == [*(len(at(level, found)) for level in LEVELS), len(found)], kind
+    assert all(sum(counts[:5]) == counts[5] for counts in kinds.values())
+    assert [sum(column) for column in zip(*kinds.values(), strict=True)] == [40, 40, 40, 40, 40, 200]
+
+    with_article = [row for row in rows if re.match(r"(?:The|An?) ", row["answer"])]
+    assert len(with_article) == kinds["title of a work"][5] + 1
+    assert f"All {len(with_article) - 1} titles begin with an article" in card("triviaqa")
+    assert '"The Ashes"' in card("triviaqa")
+    assert sum("capital" in row["question"] for row in rows) == 5
+    assert "Five questions ask for a capital city" in card("triviaqa")
+
+
+def test_the_card_accounts_for_all_trivia_questions() -> None:
+    section = bundled("triviaqa.md").partition("\n## Subjects\n")[2].partition("\n## ")[0]
+    subjects, regions = (re.findall(r" (\d+)[,.]", " ".join(part.split())) for part in section.strip().split("\n\n"))
+    assert sum(map(int, subjects)) == 200
+    assert sum(map(int, regions)) == 200
+    assert all(cells[-1] == "40" for cells in table("triviaqa", "Difficulty"))
+    answered = re.search(r"it answers (\d+), (\d+), (\d+), (\d+) and (\d+) of 40 correctly \((\d+)", card("triviaqa"))
+    assert answered
+    *by_level, total = map(int, answered.groups())
+    assert sum(by_level) == total
+
+
+def test_no_trivia_question_is_close_to_a_published_one() -> None:
+    public = [row["question"] for row in reference("triviaqa", "dev_unfiltered_first3000.jsonl")]
+    value, *pair = closest([row["question"] for row in everything("triviaqa")], public)
+    assert value < 0.50, pair
+    text = card("triviaqa")
+    assert f"against {len(public):,} questions of TriviaQA's unfiltered development set: {value:.2f}" in text
+    assert f"between any two of the {len(everything('triviaqa'))} questions" in text
+
+
+# E-mails
+
+
+def test_customers_stand_in_their_mail_and_write_once() -> None:
+    names = []
+    for row in everything("extraction"):
+        name = row["customer_name"]
+        if name is not None:
+            assert name in row["email"], row["id"]
+            assert not re.match(r"(?:Mr|Mrs|Ms|Miss|Dr|Prof|Sir|Dame)\b", name), row["id"]
+            names.append(normalize_name(name))
+    assert len(set(names)) == len(names)
+    missing = sum(row["customer_name"] is None for row in items("extraction"))
+    assert f"null ({missing} of 200)" in card("extraction")
+
+
+def test_categories_and_urgencies_are_legal_and_balanced() -> None:
+    rows = items("extraction")
+    assert {row["issue_category"] for row in everything("extraction")} == set(CATEGORIES)
+    assert {row["urgency"] for row in everything("extraction")} == set(URGENCIES)
+    cells = Counter((row["difficulty"], row["issue_category"]) for row in rows)
+    assert cells == {(level, category): 8 for level in LEVELS for category in CATEGORIES}
+    assert "40 of each, 8 at each level" in card("extraction")
+    counts = Counter(row["urgency"] for row in rows)
+    assert f"| high {counts['high']}, medium {counts['medium']}, low {counts['low']} |" in card("extraction")
+    assert all(60 <= count <= 70 for count in counts.values())
+
+
+def test_the_card_says_how_category_and_urgency_depend() -> None:
+    low = Counter(row["issue_category"] for row in items("extraction") if row["urgency"] == "low")
+    assert (
+        f"low are {low['product']} of 40 e-mails about products, {low['account']} about accounts, "
+        f"{low['billing']} about billing, {low['shipping']} about shipping and {low['technical']} about technical"
+    ) in card("extraction")
+
+
+def test_lengths_of_emails_are_those_of_their_level() -> None:
+    rows = items("extraction")
+    stated = {int(level): words for level, words, _ in table("extraction", "How they were made")}
+    for level in LEVELS:
+        lengths = [len(row["email"].split()) for row in at(level, rows)]
+        assert stated[level] == f"{min(lengths)} to {max(lengths)}"
+
+
+def test_requested_actions_are_one_short_sentence() -> None:
+    for row in everything("extraction"):
+        action = row["requested_action"]
+        assert action.endswith("."), row["id"]
+        assert "\n" not in action, row["id"]
+        assert len(action.split()) <= 20, row["id"]
+
+
+def test_addresses_end_in_example_domains() -> None:
+    addresses = [found for row in everything("extraction") for found in re.findall(r"[\w.+-]+@[\w.-]+\w", row["email"])]
+    assert len(addresses) >= 5
+    assert [address for address in addresses if not re.search(r"[@.]example\.(?:com|org|net)$", address)] == []
+    assert not [row["id"] for row in everything("extraction") if re.search(r"https?://|www\.", row["email"])]

@@ -1,0 +1,148 @@
+"""`python -m quantexp` as a shell sees it: what it prints, its exit status, and what it leaves behind."""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+
+class Shell:
+    """Runs commands in an empty folder."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self.folder = folder
+        self._cache = cache
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        inherited = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=inherited | {"XDG_CACHE_HOME": str(self._cache)} | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def quantexp(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "quantexp", *arguments, **environment)
+
+    def left_behind(self) -> list[str]:
+        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
+
+
+@pytest.fixture
+def shell(tmp_path: Path, cache: Path) -> Shell:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    return Shell(folder, cache)
+
+
+QUANTS = "F16, Q2_K, Q3_K_M, Q4_K_M, Q5_K_M, Q6_K, Q8_0, as-is"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("quant=Q9", f"quant=Q9: there is no such option; choose one of {QUANTS}."),
+        ("-m quant=Q8_0,Q9", f"quant=Q9: there is no such option; choose one of {QUANTS}."),
+        ("model=nope", "model=nope: there is no such option; choose one of local, smollm2-135m-instruct."),
+        ("task=nope", "task=nope: there is no such option; choose one of extraction, gsm8k, triviaqa."),
+        (
+            "task.limt=5",
+            "task.limt: there is no such key; choose one of task.name, task.prompt, task.grader, task.max_tokens, "
+            "task.shots, task.limit.",
+        ),
+        ("task.limit=abc", "task.limit=abc: a whole number is needed."),
+        ("+quant.zzz=1", "quant.zzz: there is no such key; choose one of quant.name, quant.file_type."),
+        ("-m +quant.zzz=1", "quant.zzz: there is no such key; choose one of quant.name, quant.file_type."),
+        ("quant=Q8_0,Q4_K_M", "quant=Q8_0,Q4_K_M names several values; add -m to run a job for each of them."),
+        (
+            "quant=[Q8_0,Q4_K_M]",
+            "quant=[Q8_0,Q4_K_M]: a job takes one option; leave out the brackets, and add -m for several jobs.",
+        ),
+        ("task.limit=0", "task.limit=0 is too small; it must be at least 1."),
+        ("stats.confidence=1.5", "stats.confidence=1.5 must be at least 0.5 and below 1, such as 0.95."),
+        ("seed=-1", "seed=-1 is too small; it must be at least 0."),
+        ("-m seed=0,-1", "seed=-1 is too small; it must be at least 0."),
+        ("experiment=demo seed=0,-1", "seed=-1 is too small; it must be at least 0."),
+        (
+            "-m quant=glob(Z*)",
+            "This sweep has no jobs: a pattern such as glob(...) fits no option; --help lists the options.",
+        ),
+        (
+            "task.limit=100000",
+            "task.limit=100000 asks for more items than the 200 there are; lower it, or set task.limit=null for all.",
+        ),
+        (
+            "-m task.grader=gsm8k,nope",
+            "task.grader=nope: gsm8k has no such grader; choose one of gsm8k, gsm8k-strict, lm-eval-flexible, "
+            "lm-eval-strict.",
+        ),
+        ("model=local", "model=local needs model.path; add model.path=VALUE to the command."),
+        (
+            "model=local model.path=nope.gguf",
+            "model.path=nope.gguf is not a file; give the path of a GGUF, absolute or relative to {folder}.",
+        ),
+        (
+            "-m model=local model.path=${quant.name}.gguf quant=Q8_0,Q4_K_M",
+            "model.path=Q8_0.gguf is not a file; give the path of a GGUF, absolute or relative to {folder}.",
+        ),
+    ],
+)
+def test_a_wrong_command_gets_one_sentence_and_runs_nothing(shell: Shell, command: str, said: str) -> None:
+    ended = shell.quantexp(*command.split())
+    assert ended.stderr == f"quantexp: {said.replace('{folder}', str(shell.folder))}\n"
+    assert ended.stdout == ""
+    assert ended.returncode == 2
+    assert shell.left_behind() == []
+
+
+@pytest.mark.parametrize("command", ["quant=Q9", "seed=-1", "-m seed=0,-1"])
+def test_a_traceback_on_request(shell: Shell, command: str) -> None:
+    ended = shell.quantexp(*command.split(), HYDRA_FULL_ERROR="1")
+    assert ended.stderr.startswith("Traceback (most recent call last)")
+    assert ended.returncode == 1
+    assert shell.left_behind() == []
+
+
+def test_what_would_run_is_shown_without_the_heavy_imports(shell: Shell) -> None:
+    script = """
+import sys
+from quantexp.__main__ import main
+sys.argv = ["quantexp", "--cfg", "job", "quant=Q4_K_M"]
+main()
+print("HEAVY", {"mlflow", "numpy", "pandas", "matplotlib", "llama_cpp", "scipy", "pyarrow"} & set(sys.modules))
+"""
+    ended = shell.run(sys.executable, "-c", script)
+    assert ended.stderr == ""
+    assert "name: Q4_K_M" in ended.stdout
+    assert ended.stdout.splitlines()[-1] == "HEAVY set()"
+    assert shell.left_behind() == []
+
+
+def test_help_lists_the_options(shell: Shell) -> None:
+    ended = shell.quantexp("--help")
+    assert ended.returncode == 0
+    assert ended.stderr == ""
+    assert f"quant: {QUANTS}" in ended.stdout
+    assert "experiment: demo" in ended.stdout
+    assert shell.left_behind() == []
+
+
+def test_the_installed_command_is_the_module(shell: Shell) -> None:
+    (script,) = entry_points(group="console_scripts", name="quantexp")
+    assert script.value == "quantexp.__main__:main"
+    ended = shell.run(str(Path(sys.executable).with_name("quantexp")), "quant=Q9")
+    assert ended.stderr == f"quantexp: quant=Q9: there is no such option; choose one of {QUANTS}.\n"
+    assert ended.returncode == 2
+
+
+def test_a_wrong_aggregation_gets_one_sentence(shell: Shell) -> None:
+    ended = shell.run(sys.executable, "-m", "quantexp.aggregate", "stats.confidence=1.5")
+    assert ended.stderr == "quantexp: stats.confidence=1.5 must be at least 0.5 and below 1, such as 0.95.\n"
+    assert ended.returncode == 2

@@ -1,0 +1,170 @@
+"""Everything under conf/ composes, fits its types, and means what a user expects of it on the command line."""
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from quantexp.config import AggregateConfig, Config, register_schemas, validated
+from quantexp.sweep import _jobs
+from quantexp.tasks import TASKS, get_task
+
+CONF = Path(str(files("quantexp.conf")))
+GROUPS = [field.name for field in fields(Config) if isinstance(field.type, type) and is_dataclass(field.type)]
+OPTIONS = sorted((file.parent.name, file.stem) for group in GROUPS for file in (CONF / group).glob("*.yaml"))
+EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+NEEDED = {"local": ["model.path=some.gguf"]}
+"""What an option cannot do without."""
+
+
+@pytest.fixture(autouse=True)
+def _conf() -> Iterator[None]:
+    register_schemas()
+    with initialize_config_module("quantexp.conf", version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> Config:
+    return validated(compose("config", list(overrides)), Config)
+
+
+def multirun(*overrides: str) -> DictConfig:
+    """What Hydra hands to the sweep's callback."""
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    return hydra.compose_config("config", list(overrides), run_mode=RunMode.MULTIRUN, from_shell=False)
+
+
+def expected(*overrides: str) -> list[Config]:
+    """The jobs that the callback expects and checks."""
+    return list(_jobs(multirun(*overrides)))
+
+
+def launched(*overrides: str) -> list[Config]:
+    """The jobs that Hydra's sweeper and launcher really start; each is only written down."""
+    started: list[Config] = []
+
+    def write_down(job: DictConfig) -> None:
+        started.append(validated(job, Config))
+
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    given = [*overrides, "~hydra.callbacks.sweep", "hydra.mode=MULTIRUN"]
+    hydra.multirun("config", write_down, given, with_log_configuration=False)
+    return started
+
+
+@pytest.fixture
+def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_there_are_options_to_test() -> None:
+    assert {group for group, _ in OPTIONS} == set(GROUPS)
+    assert EXPERIMENTS
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_fits_its_type(group: str, option: str) -> None:
+    config = composed(f"{group}={option}", *NEEDED.get(option, []))
+    in_file = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{option}.yaml"))
+    assert isinstance(in_file, dict)
+    for key, value in in_file.items():
+        if not (isinstance(value, dict) or "${" in str(value) or value == "???"):
+            there = getattr(getattr(config, group), str(key))
+            assert getattr(there, "value", there) == value
+    if "name" in in_file:
+        assert in_file["name"] == option
+
+
+@pytest.mark.parametrize(("group", "option"), [pair for pair in OPTIONS if pair[0] in {"stats", "tracking"}])
+def test_options_of_the_aggregation_compose(group: str, option: str) -> None:
+    validated(compose("aggregate", [f"{group}={option}"]), AggregateConfig)
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_every_task_has_an_option_with_a_grader_it_knows(task: str) -> None:
+    config = composed(f"task={task}")
+    assert get_task(config.task.name).grader(config.task.grader)
+
+
+def test_every_option_opens_with_what_it_is() -> None:
+    for file in CONF.rglob("*.yaml"):
+        assert file.read_text().startswith("# "), f"{file.relative_to(CONF)} does not say what it is"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_opens_with_its_command_and_composes(experiment: str) -> None:
+    lines = (CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()
+    assert lines[:2] == ["# @package _global_", f"# Run: python -m quantexp experiment={experiment}"]
+    assert composed(f"experiment={experiment}")
+
+
+def test_an_experiment_sweeps_without_being_told_to() -> None:
+    assert multirun("experiment=demo").hydra.mode is RunMode.MULTIRUN
+    assert (
+        multirun().hydra.mode is not RunMode.MULTIRUN or compose("config", return_hydra_config=True).hydra.mode is None
+    )
+
+
+def test_the_demo_is_every_quant_on_every_task() -> None:
+    quants, tasks = ("Q8_0", "Q5_K_M", "Q4_K_M", "Q3_K_M"), ("gsm8k", "triviaqa", "extraction")
+    jobs = expected("experiment=demo")
+    assert [(job.quant.name, job.task.name, job.seed) for job in jobs] == [(q, t, 0) for q in quants for t in tasks]
+
+
+@pytest.mark.usefixtures("_in_empty_folder")
+@pytest.mark.parametrize(
+    ("overrides", "jobs"),
+    [
+        # The command line wins over what the experiment sweeps, and no job is there twice.
+        (["experiment=demo", "quant=F16"], [("F16", task, 0) for task in ("gsm8k", "triviaqa", "extraction")]),
+        (
+            ["experiment=demo", "task=triviaqa", "quant=Q2_K", "seed=1,2"],
+            [("Q2_K", "triviaqa", 1), ("Q2_K", "triviaqa", 2)],
+        ),
+        (["seed=0,1,2"], [("Q8_0", "gsm8k", seed) for seed in (0, 1, 2)]),
+        (["quant=glob(*_K_M,exclude=Q3*)"], [("Q4_K_M", "gsm8k", 0), ("Q5_K_M", "gsm8k", 0)]),
+        # A key given twice: the last one wins.
+        (["seed=0,1", "seed=5"], [("Q8_0", "gsm8k", 5)]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value[0], str) else f"{len(value)} jobs",
+)
+def test_the_jobs_that_are_checked_are_the_jobs_that_run(
+    overrides: list[str], jobs: list[tuple[str, str, int]]
+) -> None:
+    checked = expected(*overrides)
+    assert [(job.quant.name, job.task.name, job.seed) for job in checked] == jobs
+    assert launched(*overrides) == checked
+
+
+def test_tasks_follow_the_model_and_the_data() -> None:
+    config = composed("task=triviaqa", "model.shots=3", "data.limit=7", "model.context=999")
+    assert (config.task.shots, config.task.limit, config.engine.context) == (3, 7, 999)
+
+
+def test_what_follows_can_be_overridden() -> None:
+    given = ["task.shots=1", "task.limit=5", "engine.context=777"]
+    config = composed("model.shots=3", "data.limit=7", "model.context=999", *given)
+    assert (config.task.shots, config.task.limit, config.engine.context) == (1, 5, 777)
+    assert (config.model.shots, config.data.limit, config.model.context) == (3, 7, 999)
+
+
+def test_null_means_all_items() -> None:
+    assert composed("task.limit=null").task.limit is None
+
+
+@pytest.mark.usefixtures("_in_empty_folder")
+def test_one_file_a_quant(tmp_path: Path) -> None:
+    for quant in ("Q8_0", "Q4_K_M"):
+        (tmp_path / f"my-{quant}.gguf").touch()
+    command = ["model=local", f"model.path={tmp_path}/my-${{quant.name}}.gguf", "quant=Q8_0,Q4_K_M"]
+    jobs = expected(*command)
+    assert launched(*command) == jobs
+    assert [job.model.path for job in jobs] == [f"{tmp_path}/my-Q8_0.gguf", f"{tmp_path}/my-Q4_K_M.gguf"]

@@ -1,0 +1,146 @@
+"""Which errors become one sentence, what it says, and which keep their traceback."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+
+from quantexp.config import Config, register_schemas, validated
+from quantexp.errors import UserError, past_hydra, reported, sentence_for
+
+
+@pytest.fixture(autouse=True)
+def _no_full_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+
+@pytest.fixture
+def conf() -> Iterator[None]:
+    register_schemas()
+    with initialize_config_module("quantexp.conf", version_base="1.3"):
+        yield
+
+
+@pytest.mark.usefixtures("conf")
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("model=Nope", "model=Nope: there is no such option; choose one of local, smollm2-135m-instruct."),
+        ("task=", "task=: there is no such option; choose one of extraction, gsm8k, triviaqa."),
+        (
+            "limt=5",
+            "limt: there is no such key; choose one of model, quant, task, data, engine, stats, tracking, seed.",
+        ),
+        ("+quant.zzz=1", "quant.zzz: there is no such key; choose one of quant.name, quant.file_type."),
+        ("++data.zzz=1", "data.zzz: there is no such key; choose one of data.name, data.limit."),
+        ("+zzz=1", "zzz: there is no such key; choose one of model, quant, task, data, engine, stats, tracking, seed."),
+        (
+            "+task.prompt.zzz=1",
+            "task.prompt.zzz: there is no such key; choose one of task.prompt.version, task.prompt.instructions, "
+            "task.prompt.item, task.prompt.answer.",
+        ),
+        ("task.limit=abc", "task.limit=abc: a whole number is needed."),
+        ("seed=range(3)", "seed=range(3) names several values; add -m to run a job for each of them."),
+        ("seed=0,1", "seed=0,1 names several values; add -m to run a job for each of them."),
+        ("experiment=nope", "experiment=nope: there is no such option; choose one of demo."),
+        ("seed=1.5", "seed=1.5: a whole number is needed."),
+        ("seed=", "seed=: a whole number is needed."),
+        ("stats.confidence=high", "stats.confidence=high: a number is needed."),
+        ("model.quantize=maybe", "model.quantize=maybe: true or false is needed."),
+        ("model.examples=nowhere", "model.examples=nowhere: there is no such choice; choose one of turns, answer."),
+        ("task.max_tokens=null", "task.max_tokens=null: this key needs a value."),
+        ("task.prompt=x", "task.prompt holds several keys; set them one by one, as in task.prompt.KEY=VALUE."),
+        ("quant.name=???", "quant.name has no value; add quant.name=VALUE to the command."),
+        ("~quant", "quant.name has no value; add quant.name=VALUE to the command."),
+        ("+seed=3", "+seed=3 adds a key that is there already; leave out the +."),
+        ("+experiment=demo", "experiment is chosen twice; choose it once, without a +: experiment=NAME."),
+        ("quant", "quant has no value; write it as KEY=VALUE."),
+        ("task.limit=[1", "task.limit=[1 cannot be read as KEY=VALUE; put quotes around the value: 'KEY=\"VALUE\"'."),
+        ("task.shots=${model.zzz}", "task.shots: Interpolation key 'model.zzz' not found."),
+        ("~zzz", "Could not delete from config. 'zzz' does not exist."),
+        (
+            "quant=null",
+            "A config group was given something that is not a name; choose one of its options, for example quant=Q8_0.",
+        ),
+        ("task.limit=0", "task.limit=0 is too small; it must be at least 1."),
+        ("task.max_tokens=0", "task.max_tokens=0 is too small; it must be at least 1."),
+        ("task.shots=-1", "task.shots=-1 is too small; it must be at least 0."),
+        ("engine.threads=0", "engine.threads=0 is too small; it must be at least 1."),
+        ("engine.context=0", "engine.context=0 is too small; it must be at least 1."),
+        ("engine.gpu_layers=-2", "engine.gpu_layers=-2 is too small; it must be at least -1."),
+        ("stats.resamples=0", "stats.resamples=0 is too small; it must be at least 1."),
+        ("stats.confidence=1", "stats.confidence=1.0 must be at least 0.5 and below 1, such as 0.95."),
+        ("stats.confidence=0", "stats.confidence=0.0 must be at least 0.5 and below 1, such as 0.95."),
+        ("stats.confidence=nan", "stats.confidence=nan must be at least 0.5 and below 1, such as 0.95."),
+    ],
+)
+def test_a_wrong_override_becomes_this_sentence(override: str, sentence: str) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - of many types: the sentence is what is tested
+        validated(compose("config", [override]), Config)
+    assert sentence_for(caught.value) == sentence
+
+
+def test_a_users_mistake_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left, reported():
+        raise UserError("The sky is green; look again.")
+    assert left.value.code == 2
+    assert capsys.readouterr().err == "quantexp: The sky is green; look again.\n"
+
+
+def test_a_place_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as left, reported():
+        (tmp_path / "missing" / "file").write_text("x")
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path / "missing" / "file") in said
+    assert said.count("\n") == 1
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError), reported():
+        raise ZeroDivisionError
+
+
+def test_ctrl_c_leaves_with_the_shells_status(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left, reported():
+        raise KeyboardInterrupt
+    assert left.value.code == 130
+    assert capsys.readouterr().err == "quantexp: interrupted.\n"
+
+
+@pytest.mark.parametrize("error", [UserError("Look again."), ZeroDivisionError("a bug")])
+def test_nothing_between_an_error_and_its_report_can_swallow_it(error: Exception) -> None:
+    expected = SystemExit if isinstance(error, UserError) else ZeroDivisionError
+    with pytest.raises(expected), reported(), suppress(Exception), past_hydra():
+        raise error
+
+
+def test_a_users_mistake_keeps_its_traceback_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(UserError), reported(), past_hydra():
+        raise UserError("Look again.")
+    assert os.environ["HYDRA_FULL_ERROR"] == "1"
+
+
+def test_a_report_leaves_the_environment_as_it_was() -> None:
+    with reported():
+        pass
+    with pytest.raises(SystemExit), reported():
+        raise UserError("Look again.")
+    assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+    script = "from quantexp.errors import reported\nwith reported():\n  while True: print('x' * 10_000)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stderr is not None
+        writer.stdout.read(1)
+        writer.stdout.close()
+        assert writer.stderr.read() == b""
+        assert writer.wait(timeout=60) == 141
