@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -68,14 +69,15 @@ def _start(config: DictConfig) -> None:
 
     store = Store(first.tracking)
     tasks = ", ".join(dict.fromkeys(job.task.name for job in jobs))
-    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    program = Path(sys.argv[0]).name
+    command = ["python", "-m", "quantexp"] if program == "__main__.py" else [program]
     run = store.start(
         f"sweep of {len(jobs)}: {first.model.name}",
         "sweep",
         None,
         {
             "jobs": str(len(jobs)),
-            "command": " ".join(command),
+            "command": shlex.join([*command, *sys.argv[1:]]),
             "model": first.model.name,
             "data": first.data.name,
         },

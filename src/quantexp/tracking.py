@@ -27,7 +27,6 @@ from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as RunEntity
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
-from sqlalchemy.exc import DBAPIError
 
 from quantexp.config import TrackingConfig
 from quantexp.errors import UserError, sentence_for
@@ -150,14 +149,8 @@ class Store:
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         # Processes that create the tables at the same time break each other.
         with FileLock(folder / "mlflow.lock"):
-            try:
-                self._client = mlflow.MlflowClient(self.uri)
-                found = self._client.get_experiment_by_name(config.experiment)
-            except DBAPIError as error:
-                raise UserError(
-                    f"{folder / 'mlflow.db'} cannot be used as an MLflow store ({error.orig}); move it away, or choose "
-                    "another folder with tracking.folder=..."
-                ) from error
+            self._client = mlflow.MlflowClient(self.uri)
+            found = self._client.get_experiment_by_name(config.experiment)
             if found is None:
                 artifacts = (folder / "artifacts").as_uri()
                 self._experiment = self._client.create_experiment(config.experiment, artifacts)

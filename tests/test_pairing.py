@@ -1,0 +1,287 @@
+"""Which runs are compared with which, on hand-made records."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantexp.config import StatsConfig
+from quantexp.pairing import summarise
+from quantexp.report import Summary
+from quantexp.stats import paired_bootstrap
+from quantexp.tracking import JobRecord
+
+STATS = StatsConfig(resamples=100)
+
+IDENTITY: Mapping[str, Mapping[str, object]] = {
+    "model": {"name": "m", "architecture": "llama", "parameters": 7, "source": "a" * 64},
+    "data": {"name": "set", "fingerprint": "b" * 64},
+    "prompt": {"version": 1, "shots": 2, "sha256": "c" * 64},
+    "grader": {"id": "g-v1"},
+    "settings": {"max_tokens": 64, "library": "l 1", "context": "2048"},
+}
+
+
+def record(
+    quant: str,
+    scores: Mapping[str, float],
+    *,
+    seed: int = 0,
+    started: int = 0,
+    task: str = "t",
+    model: str = "m",
+    change: Mapping[str, object] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    params: Mapping[str, str] | None = None,
+) -> JobRecord:
+    """A finished job; `change` maps "aspect.key" to another value of its identity."""
+    identity: dict[str, dict[str, Any]] = {aspect: dict(entries) for aspect, entries in IDENTITY.items()}
+    identity["model"]["name"] = model
+    for key, value in (change or {}).items():
+        aspect, name = key.split(".")
+        identity[aspect][name] = value
+    return JobRecord(
+        run_id=f"{quant}-{task}-{seed}-{started}-{json.dumps(change)}",
+        name=f"{quant} {task} seed {seed}",
+        started=started,
+        tags={
+            "model": model,
+            "quant": quant,
+            "task": task,
+            "data": "set",
+            "seed": str(seed),
+            **dict.fromkeys(
+                ("quantexp.version", "quantexp.commit", "quantexp.dirty", "host.processor", "engine.system"), "x"
+            ),
+        },
+        params={"file.sha256": f"sha of {model} {quant}", "model.note": "", **(params or {})},
+        metrics={
+            "completion_tokens": 30.0,
+            "tokens_per_second": 10.0,
+            "bits_per_weight": {"Q8_0": 8.5}.get(quant, 4.5),
+            "model_bytes": 1000.0,
+            "items": float(len(scores)),
+            "items_not_asked": 0.0,
+            "items_cut_at_max_tokens": 0.0,
+            **(metrics or {}),
+        },
+        identity=identity,
+        scores=pd.Series(dict(scores), dtype=float),
+    )
+
+
+def summary_of(*records: JobRecord) -> Summary:
+    return summarise(records, [], STATS, "title")
+
+
+def test_items_are_paired_by_their_ids_not_by_their_order() -> None:
+    summary = summary_of(
+        record("Q8_0", {"a": 1.0, "b": 0.0, "c": 0.5}),
+        record("Q4", {"c": 0.25, "a": 0.0, "b": 1.0}),
+    )
+    [comparison] = summary.comparisons
+    expected = paired_bootstrap([1.0, 0.0, 0.5], [0.0, 1.0, 0.25], resamples=100, seed=42)
+    assert comparison.difference == expected
+    assert comparison.difference.changed == 3
+
+
+@settings(max_examples=50)
+@given(st.permutations(range(6)), st.lists(st.floats(0, 1), min_size=12, max_size=12))
+def test_the_order_of_items_and_of_runs_changes_nothing(order: list[int], scores: list[float]) -> None:
+    better, worse = scores[:6], scores[6:]
+    plain = summary_of(
+        record("Q8_0", {f"i{n}": better[n] for n in range(6)}), record("Q4", {f"i{n}": worse[n] for n in range(6)})
+    )
+    shuffled = summary_of(
+        record("Q4", {f"i{n}": worse[n] for n in order}), record("Q8_0", {f"i{n}": better[n] for n in reversed(order)})
+    )
+    assert plain.comparisons == shuffled.comparisons
+    assert plain.comparisons[0].difference.difference == pytest.approx(np.mean(better) - np.mean(worse))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.source", "d" * 64),
+        ("data.fingerprint", "d" * 64),
+        ("prompt.sha256", "d" * 64),
+        ("prompt.shots", 5),
+        ("grader.id", "g-v2"),
+        ("settings.max_tokens", 128),
+        ("settings.library", "l 2"),
+    ],
+)
+def test_runs_that_differ_in_more_than_the_quant_are_refused_by_name(key: str, value: object) -> None:
+    summary = summary_of(record("Q8_0", {"a": 1.0}), record("Q4", {"a": 0.0}, change={key: value}))
+    assert summary.comparisons == ()
+    [refusal] = summary.refusals
+    aspect, name = key.split(".")
+    assert f"{key} is " in refusal
+    assert "Q4 of m on t" in refusal
+    assert "Q8_0" in refusal
+    assert str(value)[:8] in refusal
+    assert str(IDENTITY[aspect][name])[:8] in refusal
+    assert [name for name in ("model.", "data.", "prompt.", "grader.", "settings.") if name in refusal] == [
+        f"{aspect}."
+    ]
+
+
+def test_an_entry_that_only_one_side_recorded_is_a_difference_with_a_name() -> None:
+    newer = record("Q8_0", {"a": 1.0}, change={"settings.cache_type": "f16"})
+    [refusal] = summary_of(newer, record("Q4", {"a": 0.0})).refusals
+    assert "settings.cache_type is not recorded here and f16 there" in refusal
+
+
+def test_several_differences_are_all_named_against_the_nearest_baseline() -> None:
+    [refusal] = summary_of(
+        record("Q8_0", {"a": 1.0}, change={"settings.max_tokens": 8}),
+        record("Q4", {"a": 0.0}, change={"grader.id": "g-v9", "settings.max_tokens": 16}),
+    ).refusals
+    assert "grader.id is g-v9 here and g-v1 there" in refusal
+    assert "settings.max_tokens is 16 here and 8 there" in refusal
+
+
+def test_a_quant_without_a_baseline_says_what_to_do() -> None:
+    summary = summary_of(record("Q4", {"a": 1.0}))
+    assert summary.comparisons == ()
+    [refusal] = summary.refusals
+    assert "no Q8_0 run" in refusal
+    assert "stats.baseline" in refusal
+
+
+def test_seeds_are_merged_by_item_mean_so_that_an_item_counts_once() -> None:
+    summary = summary_of(
+        record("Q8_0", {"a": 1.0, "b": 1.0}, seed=0),
+        record("Q8_0", {"a": 0.0, "c": 0.5}, seed=1),
+        record("Q4", {"a": 0.0, "b": 1.0}, seed=0),
+        record("Q4", {"a": 0.0, "c": 0.0}, seed=1),
+    )
+    baseline, quant = summary.conditions
+    assert (baseline.items, baseline.repeats) == (3, 2)
+    assert baseline.estimate.n == 3
+    assert baseline.estimate.mean == pytest.approx((0.5 + 1.0 + 0.5) / 3)
+    assert len(quant.run_ids) == 2
+    [comparison] = summary.comparisons
+    assert comparison.difference == paired_bootstrap([0.5, 1.0, 0.5], [0.0, 1.0, 0.0], resamples=100, seed=42)
+
+
+def test_of_two_runs_with_the_same_seed_the_newest_counts() -> None:
+    newest = record("Q8_0", {"a": 1.0}, started=2)
+    summary = summary_of(newest, record("Q8_0", {"a": 0.0}, started=1), record("Q4", {"a": 0.0}))
+    baseline = summary.conditions[[c.quant for c in summary.conditions].index("Q8_0")]
+    assert baseline.estimate.mean == 1.0
+    assert baseline.repeats == 1
+    assert baseline.run_ids == (newest.run_id,)
+
+
+def test_items_that_only_one_quant_answered_are_left_out_and_told() -> None:
+    summary = summary_of(record("Q8_0", {"a": 1.0, "b": 1.0, "c": 0.0}), record("Q4", {"b": 0.0, "c": 0.0, "d": 1.0}))
+    [comparison] = summary.comparisons
+    assert comparison.difference.n == 2
+    assert comparison.difference.difference == 0.5
+    assert any("2 items that both" in note and "2 items were answered by one" in note for note in summary.notes)
+
+
+def test_no_common_item_is_refused() -> None:
+    summary = summary_of(record("Q8_0", {"a": 1.0}, seed=0), record("Q4", {"b": 1.0}, seed=1))
+    assert summary.comparisons == ()
+    assert "no item in common" in summary.refusals[0]
+    assert "seed" in summary.refusals[0]
+
+
+def test_items_that_were_not_asked_count_nowhere() -> None:
+    summary = summary_of(
+        record("Q8_0", {"a": 1.0, "b": float("nan")}, metrics={"items_not_asked": 1.0}),
+        record("Q4", {"a": 0.0, "b": 1.0}),
+    )
+    [comparison] = summary.comparisons
+    assert comparison.difference.n == 1
+    assert summary.conditions[0].items == 1
+    assert any("did not fit the context" in note and "1 of 2" in note for note in summary.notes)
+
+
+def test_a_sweep_over_shots_gives_labelled_conditions_each_with_its_own_baseline() -> None:
+    summary = summary_of(
+        *(
+            record(quant, {"a": score, "b": 1.0}, change={"prompt.shots": shots})
+            for shots in (0, 6)
+            for quant, score in (("Q8_0", 1.0), ("Q4", 0.0))
+        )
+    )
+    assert summary.tasks("m") == ("t (prompt.shots=0)", "t (prompt.shots=6)")
+    assert len(summary.comparisons) == 2
+    assert summary.refusals == ()
+
+
+def test_models_and_tasks_are_compared_apart() -> None:
+    summary = summary_of(
+        *(
+            record(quant, {"a": score}, model=model, task=task)
+            for model in ("m", "n")
+            for task in ("t", "u")
+            for quant, score in (("Q8_0", 1.0), ("Q4", 0.0))
+        )
+    )
+    assert {(c.model, c.task) for c in summary.comparisons} == {("m", "t"), ("m", "u"), ("n", "t"), ("n", "u")}
+    assert len(summary.conditions) == 8
+    assert summary.refusals == ()
+
+
+def test_two_files_under_one_quant_name_are_told() -> None:
+    other = record("Q8_0", {"a": 1.0}, seed=1, params={"file.sha256": "another"})
+    summary = summary_of(record("Q8_0", {"a": 1.0}), other)
+    assert any("2 different files" in note for note in summary.notes)
+
+
+def test_notes_of_the_model_and_warnings_reach_the_reader_once() -> None:
+    records = [
+        record(quant, {"a": 1.0}, params={"model.note": "mind this"}, metrics={"items_cut_at_max_tokens": 1.0})
+        for quant in ("Q8_0", "Q4")
+    ]
+    records[0] = dataclasses.replace(records[0], tags={**records[0].tags, "data": "bundled"})
+    notes = summary_of(*records).notes
+    assert sum("mind this" in note for note in notes) == 1
+    assert any("Data: bundled" in note for note in notes)
+    assert "Q4 on t: answers cut off at max_tokens: 1 of 1." in notes
+
+
+def test_speed_is_all_tokens_by_all_seconds() -> None:
+    fast = record("Q8_0", {"a": 1.0}, seed=0, metrics={"completion_tokens": 100.0, "tokens_per_second": 100.0})
+    slow = record("Q8_0", {"a": 1.0}, seed=1, metrics={"completion_tokens": 10.0, "tokens_per_second": 10.0})
+    silent = record("Q8_0", {"a": 1.0}, seed=2, metrics={"completion_tokens": 0.0, "tokens_per_second": 0.0})
+    assert summary_of(fast, slow, silent).conditions[0].tokens_per_second == pytest.approx(55.0)
+    assert summary_of(silent).conditions[0].tokens_per_second is None
+
+
+jobs = st.builds(
+    record,
+    quant=st.sampled_from(["Q8_0", "Q5", "Q4"]),
+    scores=st.dictionaries(st.sampled_from("abcd"), st.sampled_from([0.0, 0.5, 1.0]), min_size=1),
+    seed=st.integers(0, 2),
+    started=st.integers(0, 3),
+    task=st.sampled_from(["t", "u"]),
+    model=st.sampled_from(["m", "n"]),
+    change=st.dictionaries(
+        st.sampled_from(["prompt.shots", "grader.id", "settings.library", "settings.new", "data.name"]),
+        # Values too long for a label, which begin alike, must still give two conditions.
+        st.sampled_from([1, "1", "x" * 50, "x" * 50 + "y"]),
+        max_size=2,
+    ),
+)
+
+
+@settings(max_examples=50)
+@given(st.lists(jobs, min_size=1, max_size=8))
+def test_whatever_was_run_there_is_a_summary_and_nothing_is_lost(records: list[JobRecord]) -> None:
+    summary = summary_of(*records)
+    others = [c for c in summary.conditions if c.quant != "Q8_0"]
+    assert len(summary.comparisons) + len(summary.refusals) == len(others)
+    reported = {run for condition in summary.conditions for run in condition.run_ids}
+    assert reported <= {r.run_id for r in records}
+    assert {(r.tags["model"], r.tags["quant"]) for r in records} == {(c.model, c.quant) for c in summary.conditions}

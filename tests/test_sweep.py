@@ -1,0 +1,325 @@
+"""Sweeps and aggregations as commands: what they print, record and leave, also when things go wrong."""
+
+import csv
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.entities import Run as RunEntity
+
+from quantexp import models
+from quantexp.config import ModelConfig, QuantConfig
+from quantexp.models import ModelFile
+from quantexp.stats import paired_bootstrap
+
+Start = Callable[..., subprocess.Popen[str]]
+
+QUICK = ("task=triviaqa", "task.limit=2", "task.shots=0", "task.max_tokens=8", "engine.threads=1")
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error."""
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def client_of(folder: Path) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
+
+
+def runs_of(folder: Path, kind: str) -> list[RunEntity]:
+    """The runs of a kind, oldest first."""
+    client = client_of(folder)
+    experiment = client.get_experiment_by_name("quantexp")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], f"tags.`quantexp.kind` = '{kind}'")
+    return sorted(found, key=lambda run: run.info.start_time)
+
+
+def comparisons(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(text.splitlines()))
+
+
+def printed_paths(out: str) -> dict[str, str]:
+    return dict(re.findall(r"^(chart|report|browse) +(.+?) *$", out, flags=re.MULTILINE))
+
+
+def table_of(out: str) -> str:
+    """What was printed before the paths, which differ from one aggregation to the next."""
+    return out.partition("\nchart ")[0]
+
+
+# A sweep in which all goes well
+
+
+def test_a_sweep_succeeds_and_prints_the_table_and_where_the_rest_is(swept: Path) -> None:
+    assert (swept / "status.txt").read_text() == "0"
+    out = (swept / "out.txt").read_text()
+    for word in ("smollm2-135m-instruct", "triviaqa", "extraction", "Q8_0", "Q3_K_M", "the baseline", "Data: bundled"):
+        assert word in out
+    paths = printed_paths(out)
+    assert Path(paths["chart"]).read_bytes().startswith(b"\x89PNG")
+    assert Path(paths["report"]).read_text(encoding="utf-8").startswith("#")
+    uri = paths["browse"].removeprefix("mlflow ui --backend-store-uri sqlite:///")
+    assert Path(uri) == swept / "mlruns" / "mlflow.db"
+
+
+def test_what_is_not_a_terminal_gets_no_bars_and_no_escape_codes(swept: Path) -> None:
+    out, err = (swept / "out.txt").read_text(), (swept / "err.txt").read_text()
+    assert "\x1b" not in out + err
+    assert "\r" not in out + err
+    assert "Downloading artifacts" not in out + err
+
+
+def test_the_log_is_one_short_line_an_event(swept: Path) -> None:
+    lines = (swept / "err.txt").read_text().splitlines()
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines), lines
+    assert "4 jobs: Q8_0, Q3_K_M on triviaqa, extraction (bundled data), tracked in" in lines[0]
+    scores = [line for line in lines if re.search(r"seed 0: score [01]\.\d{3} \[.*\] on 3 bundled items, ", line)]
+    assert len(scores) == 4
+    assert not any("mlflow" in line.lower() and "tracked in" not in line for line in lines), lines
+
+
+def test_the_report_is_on_disk_and_with_the_sweep(swept: Path) -> None:
+    [parent] = runs_of(swept, "sweep")
+    names = {entry.path for entry in client_of(swept).list_artifacts(parent.info.run_id)}
+    assert names == {"report.md", "comparisons.csv", "conditions.csv", "score_vs_bits.png", "score_vs_bits.svg"}
+    folder = Path(printed_paths((swept / "out.txt").read_text())["report"]).parent
+    assert {file.name for file in folder.iterdir()} == names
+    for name in names:
+        recorded = Path(client_of(swept).download_artifacts(parent.info.run_id, name))
+        assert recorded.read_bytes() == (folder / name).read_bytes()
+
+
+def test_differences_are_the_paired_bootstrap_of_the_item_tables(swept: Path) -> None:
+    folder = Path(printed_paths((swept / "out.txt").read_text())["report"]).parent
+    rows = comparisons((folder / "comparisons.csv").read_text())
+    assert {row["task"] for row in rows} == {"triviaqa", "extraction"}
+    scores = {}
+    for run in runs_of(swept, "job"):
+        table = pd.read_parquet(client_of(swept).download_artifacts(run.info.run_id, "items.parquet"))
+        scores[run.data.tags["task"], run.data.tags["quant"]] = table.set_index("item_id")["score"].sort_index()
+    for row in rows:
+        before, after = scores[row["task"], "Q8_0"], scores[row["task"], "Q3_K_M"]
+        expected = paired_bootstrap(before.to_numpy(), after.to_numpy(), resamples=10_000, seed=42, confidence=0.95)
+        assert float(row["difference"]) == pytest.approx((before - after).mean())
+        numbers = [float(row[key]) for key in ("difference", "low", "high", "p_value", "n", "changed")]
+        assert numbers == [
+            getattr(expected, key) for key in ("difference", "low", "high", "p_value", "n", "changed")
+        ]  # fmt: skip
+
+
+# Aggregation of what is in the store
+
+
+def test_any_sweep_can_be_compared_again(swept: Path, tmp_path: Path, start: Start) -> None:
+    [parent] = runs_of(swept, "sweep")
+    store = f"tracking.folder={swept / 'mlruns'}"
+    processes = [
+        start(tmp_path, "quantexp.aggregate", store),
+        start(tmp_path, "quantexp.aggregate", store, f"sweep={parent.info.run_id}"),
+    ]
+    for status, out, err in map(finished, processes):
+        assert (status, err) == (0, "")
+        assert table_of(out) == table_of((swept / "out.txt").read_text())
+
+
+def test_single_runs_can_be_compared_and_the_report_is_recorded(swept: Path, tmp_path: Path, start: Start) -> None:
+    ids = [run.info.run_id for run in runs_of(swept, "job") if run.data.tags["task"] == "extraction"]
+    status, out, err = finished(
+        start(
+            tmp_path, "quantexp.aggregate", f"tracking.folder={swept / 'mlruns'}", f"runs=[{','.join(ids)}]",
+            "stats.baseline=Q3_K_M",
+        )
+    )  # fmt: skip
+    assert (status, err) == (0, "")
+    [turned] = comparisons((Path(printed_paths(out)["report"]).parent / "comparisons.csv").read_text())
+    folder = Path(printed_paths((swept / "out.txt").read_text())["report"]).parent
+    [straight] = [row for row in comparisons((folder / "comparisons.csv").read_text()) if row["task"] == "extraction"]
+    assert (turned["baseline"], turned["quant"]) == ("Q3_K_M", "Q8_0")
+    assert float(turned["difference"]) == pytest.approx(-float(straight["difference"]))
+    recorded = runs_of(swept, "aggregate")[-1]
+    assert recorded.info.status == "FINISHED"
+    assert recorded.data.tags["runs"] == ",".join(ids)
+    assert any(file.path == "report.md" for file in client_of(swept).list_artifacts(recorded.info.run_id))
+
+
+@pytest.mark.parametrize(
+    ("folder", "argument", "sentence"),
+    [
+        ("swept", "sweep=nonsense", "There is no run nonsense in "),
+        ("swept", "runs=[nonsense]", "There is no run nonsense in "),
+        ("empty", "sweep=latest", "There is no sweep in "),
+        ("file/below", "sweep=latest", "The system refused: Not a directory ("),
+        ("garbage", "sweep=latest", "The MLflow store refused: file is not a database; "),
+    ],
+)
+def test_what_cannot_be_aggregated_is_told_in_a_sentence(
+    swept: Path, tmp_path: Path, start: Start, folder: str, argument: str, sentence: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "garbage").mkdir()
+    (tmp_path / "garbage" / "mlflow.db").write_text("not a database\n" * 100)
+    store = swept / "mlruns" if folder == "swept" else tmp_path / folder
+    status, out, err = finished(start(tmp_path, "quantexp.aggregate", f"tracking.folder={store}", argument))
+    assert (status, out) == (2, "")
+    assert err.startswith(f"quantexp: {sentence}")
+    assert err.count("\n") == 1
+
+
+# When a sweep goes wrong
+
+
+@pytest.fixture(scope="module")
+def gguf(demo: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one GGUF for each quant, of which Q5_K_M is cut short."""
+    folder = tmp_path_factory.mktemp("gguf")
+    for name in ("Q8_0", "Q3_K_M"):
+        file: ModelFile = models.resolve(demo, QuantConfig(name, f"MOSTLY_{name}"))[0]
+        (folder / f"{name}.gguf").symlink_to(file.path)
+    with Path(file.path).open("rb") as whole:
+        (folder / "Q5_K_M.gguf").write_bytes(whole.read(1 << 20))
+    return folder
+
+
+def test_a_job_that_fails_stops_no_other(tmp_path: Path, start: Start, cache: Path, gguf: Path) -> None:
+    local = ("model=local", f"model.path={gguf}/${{quant.name}}.gguf", "model.context=1024", f"model.cache={cache}")
+    status, out, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M,Q3_K_M", *local, *QUICK))
+    assert status == 1
+    assert "Traceback" not in err
+    by_quant = {run.data.tags["quant"]: run for run in runs_of(tmp_path, "job")}
+    assert {quant: run.info.status for quant, run in by_quant.items()} == {
+        "Q8_0": "FINISHED", "Q5_K_M": "FAILED", "Q3_K_M": "FINISHED",
+    }  # fmt: skip
+    reason = by_quant["Q5_K_M"].data.tags["error"]
+    assert reason.startswith(f"{gguf}/Q5_K_M.gguf is not a complete GGUF file")
+    assert f"Q5_K_M triviaqa seed 0 failed: {reason}" in err
+    [parent] = runs_of(tmp_path, "sweep")
+    assert parent.info.status == "FAILED"
+    assert "the baseline" in out
+    assert re.search(r"^ +Q3_K_M .*\d", out, flags=re.MULTILINE)
+    assert "Failed: Q5_K_M triviaqa seed 0: " in out
+    assert " ".join(out.split()).count("complete GGUF file that llama.cpp can read") == 1
+    assert Path(printed_paths(out)["report"]).is_file()
+
+
+def test_when_all_jobs_fail_it_says_so(tmp_path: Path, start: Start, cache: Path, gguf: Path) -> None:
+    local = ("model=local", f"model.path={gguf}/Q5_K_M.gguf", f"model.cache={cache}")
+    status, out, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *local, *QUICK))
+    assert (status, out) == (1, "")
+    assert "Traceback" not in err
+    assert "No finished job to compare in sweep" in err
+    assert [run.info.status for run in runs_of(tmp_path, "sweep")] == ["FAILED"]
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C reaches what a test starts, even where the tests themselves run in a shell's background."""
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def interrupted(process: subprocess.Popen[str], after: str, number: signal.Signals) -> tuple[int, str]:
+    """Send a signal when a line with `after` has been logged; exit status and standard error."""
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if after in line:
+            process.send_signal(number)
+            break
+    _, rest = process.communicate(timeout=120)
+    return process.returncode, "".join(lines) + rest
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_interrupted_sweep_leaves_no_run_open(
+    tmp_path: Path, start: Start, cache: Path, number: signal.Signals, status: int
+) -> None:
+    process = start(
+        tmp_path, "quantexp", "-m", "quant=Q8_0,Q3_K_M", f"model.cache={cache}", *QUICK,
+        "task.limit=50",
+    )  # fmt: skip
+    returned, err = interrupted(process, "2 jobs: ", number)
+    assert returned == status
+    assert "Traceback" not in err
+    assert "ignored" not in err
+    [parent] = runs_of(tmp_path, "sweep")
+    assert parent.info.status == "KILLED"
+    assert {run.info.status for run in runs_of(tmp_path, "job")} <= {"KILLED"}
+    assert f"python -m quantexp.aggregate sweep={parent.info.run_id}" in err
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_while_llama_cpp_writes_a_quant_is_not_lost(tmp_path: Path, start: Start) -> None:
+    own_cache = tmp_path / "cache"
+    process = start(tmp_path, "quantexp", "-m", "quant=Q8_0", f"model.cache={own_cache}", *QUICK)
+    deadline = time.monotonic() + 120
+    while not list(own_cache.rglob("*.unfinished")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "making MOSTLY_Q8_0" not in err
+    assert [run.info.status for kind in ("sweep", "job") for run in runs_of(tmp_path, kind)] == ["KILLED"] * 2
+    assert not list(own_cache.rglob("*.unfinished"))
+
+
+def test_two_sweeps_may_begin_in_one_fresh_folder_at_once(tmp_path: Path, start: Start, cache: Path) -> None:
+    command = ("quantexp", "-m", "quant=Q8_0", f"model.cache={cache}", *QUICK)
+    both = [start(tmp_path, *command) for _ in range(2)]
+    for status, _, err in map(finished, both):
+        assert status == 0, err
+    parents = [run.info.run_id for run in runs_of(tmp_path, "sweep")]
+    assert len(parents) == 2
+    jobs = runs_of(tmp_path, "job")
+    assert [run.info.status for run in jobs] == ["FINISHED"] * 2
+    assert sorted(run.data.tags["mlflow.parentRunId"] for run in jobs) == sorted(parents)
+    assert len(list((tmp_path / "multirun").glob("*/*/report/report.md"))) == 2
+
+
+def test_a_sweep_without_the_baseline_warns_first_and_then_says_what_is_missing(
+    tmp_path: Path, start: Start, cache: Path
+) -> None:
+    status, out, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q3_K_M,F16", f"model.cache={cache}", *QUICK))
+    assert "the baseline Q8_0 is not among the quants of this sweep (Q3_K_M, F16)" in err.splitlines()[0]
+    assert "Traceback" not in err
+    assert status == 1
+    assert out.count("not compared") == 2
+    assert [run.info.status for run in runs_of(tmp_path, "job")] == ["FINISHED"] * 2
+
+
+@pytest.mark.parametrize("mode", [(), ("-m",)], ids=["job", "sweep"])
+def test_a_store_that_cannot_be_written_is_told_in_a_sentence(
+    tmp_path: Path, start: Start, cache: Path, mode: tuple[str, ...]
+) -> None:
+    (tmp_path / "file").touch()
+    place = f"tracking.folder={tmp_path / 'file' / 'mlruns'}"
+    status, out, err = finished(start(tmp_path, "quantexp", *mode, place, f"model.cache={cache}", *QUICK))
+    assert (status, out) == (2, "")
+    assert err.startswith(f"quantexp: The system refused: Not a directory ({tmp_path / 'file' / 'mlruns'}); ")
+    assert err.count("\n") == 1
+
+
+# One job
+
+
+def test_one_job_is_recorded_and_says_its_score(tmp_path: Path, start: Start, cache: Path) -> None:
+    status, out, err = finished(start(tmp_path, "quantexp", f"model.cache={cache}", *QUICK))
+    assert (status, out) == (0, "")
+    assert "Q8_0 triviaqa seed 0: score " in err
+    [job] = runs_of(tmp_path, "job")
+    assert job.info.status == "FINISHED"
+    assert "mlflow.parentRunId" not in job.data.tags
+    assert runs_of(tmp_path, "sweep") == []
