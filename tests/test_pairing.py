@@ -147,8 +147,14 @@ def test_several_differences_are_all_named_against_the_nearest_baseline() -> Non
     assert "settings.max_tokens is 16 here and 8 there" in refusal
 
 
-def test_a_quant_without_a_baseline_says_what_to_do() -> None:
+def test_without_any_baseline_a_note_says_what_to_do() -> None:
     summary = summary_of(record("Q4", {"a": 1.0}))
+    assert (summary.comparisons, summary.refusals) == ((), ())
+    assert any("stats.baseline" in note for note in summary.notes)
+
+
+def test_a_quant_whose_task_has_no_baseline_is_refused() -> None:
+    summary = summary_of(record("Q4", {"a": 1.0}), record("Q8_0", {"a": 1.0}, task="other"))
     assert summary.comparisons == ()
     [refusal] = summary.refusals
     assert "no Q8_0 run" in refusal
@@ -281,7 +287,8 @@ jobs = st.builds(
 def test_whatever_was_run_there_is_a_summary_and_nothing_is_lost(records: list[JobRecord]) -> None:
     summary = summary_of(*records)
     others = [c for c in summary.conditions if c.quant != "Q8_0"]
-    assert len(summary.comparisons) + len(summary.refusals) == len(others)
+    compared = len(summary.comparisons) + len(summary.refusals)
+    assert compared == (len(others) if len(others) < len(summary.conditions) else 0)
     reported = {run for condition in summary.conditions for run in condition.run_ids}
     assert reported <= {r.run_id for r in records}
     assert {(r.tags["model"], r.tags["quant"]) for r in records} == {(c.model, c.quant) for c in summary.conditions}

@@ -39,10 +39,15 @@ def summarise(records: Sequence[JobRecord], failures: Sequence[str], stats: Stat
     groups = _labelled(_grouped(records))
     baselines = [group for group in groups if group.quant == stats.baseline]
     comparisons, refusals, notes = [], [], []
+    if groups and not baselines:
+        notes.append(
+            f"Nothing is compared: no run here is of the baseline {stats.baseline}. Run it, or set stats.baseline."
+        )
     for group in groups:
-        if group.quant == stats.baseline:
+        if group.quant == stats.baseline or not baselines:
             continue
-        partner = next((b for b in baselines if b.identity == group.identity), None)
+        same = (group.model, group.task, group.identity)
+        partner = next((b for b in baselines if (b.model, b.task, b.identity) == same), None)
         if partner is None:
             refusals.append(_why_not(group, baselines, stats.baseline))
             continue
