@@ -162,8 +162,8 @@ def _footnotes(summary: Summary) -> Text:
     ]
     if summary.comparisons:
         lines.append(
-            f"Each p stands alone: not corrected for the {len(summary.comparisons)} comparisons "
-            "made. Undecided does not mean equal."
+            "Each p stands alone: not corrected for the number of comparisons "
+            f"({len(summary.comparisons)}). Undecided does not mean equal."
         )
     if has_zero_width(summary):
         lines.append(f"* {ZERO_WIDTH_NOTE}.")
