@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# OpenMP reads this when the library is loaded. By default its threads spin while they wait, which on a core that
-# another process wants too (a second job, a browser) slows generation tenfold; sleeping ones share it.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# OpenMP reads this when the library is loaded. By default its threads spin for long while they wait, which on cores
+# that another process wants too (a second job, a browser) slows generation tenfold; a short spin costs nothing.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from llama_cpp import llama_cpp
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
