@@ -324,5 +324,7 @@ def test_cache_that_cannot_be_written(folder: Path) -> None:
         said = run(MAKE, cache=str(folder), prepare=obey).stdout
     finally:
         folder.chmod(0o755)
-    assert re.fullmatch(rf"PermissionError: The system refused: Permission denied \({folder}.*\); mend that, or .*\n", said)
+    assert re.fullmatch(
+        rf"PermissionError: The system refused: Permission denied \({folder}.*\); mend that, or .*\n", said
+    )
     assert not list(folder.iterdir())
