@@ -118,6 +118,15 @@ def test_differences_are_the_paired_bootstrap_of_the_item_tables(swept: Path) ->
 # Aggregation of what is in the store
 
 
+def test_the_report_and_the_runs_give_the_same_intervals(swept: Path) -> None:
+    folder = Path(printed_paths((swept / "out.txt").read_text())["report"]).parent
+    reported = {(row["task"], row["quant"]): row for row in comparisons((folder / "conditions.csv").read_text())}
+    for run in runs_of(swept, "job"):
+        row = reported[run.data.tags["task"], run.data.tags["quant"]]
+        for metric, column in {"score": "mean", "score_low": "low", "score_high": "high"}.items():
+            assert run.data.metrics[metric] == pytest.approx(float(row[column]), abs=1e-12)
+
+
 def test_any_sweep_can_be_compared_again(swept: Path, tmp_path: Path, start: Start) -> None:
     [parent] = runs_of(swept, "sweep")
     store = f"tracking.folder={swept / 'mlruns'}"

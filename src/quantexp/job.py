@@ -98,7 +98,8 @@ def _row(task: Task, grader: Grader, item: Item, prompt: Prompt, completion: Com
 
 
 def _metrics(config: Config, table: pd.DataFrame, file: ModelFile) -> dict[str, float]:
-    scores = table["score"].dropna().astype(float)
+    # In the order of the ids, as the comparison has them: the same resamples, so the same interval.
+    scores = table.set_index("item_id")["score"].dropna().astype(float).sort_index()
     if scores.empty:
         raise UserError(
             f"None of the {len(table)} prompts of {config.task.name} fits engine.context={config.engine.context} "
