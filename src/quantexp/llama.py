@@ -23,7 +23,7 @@ __all__ = ["Jinja2ChatFormatter", "interrupts_later", "last_error", "llama_cpp",
 
 log = logging.getLogger(__name__)
 
-GGML_LOG_LEVEL_WARN, GGML_LOG_LEVEL_ERROR = 3, 4
+GGML_LOG_LEVEL_ERROR = 4
 """enum ggml_log_level in ggml.h."""
 
 _errors: deque[str] = deque(maxlen=8)

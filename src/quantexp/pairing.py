@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -117,14 +117,7 @@ def _labelled(groups: Sequence[_Group]) -> list[_Group]:
     for group in groups:
         if (group.model, group.task) in crowded:
             all_ways = [g.identity for g in groups if (g.model, g.task) == (group.model, group.task)]
-            group = _Group(
-                group.model,
-                f"{group.task} ({_label(group.identity, all_ways)})",
-                group.quant,
-                group.identity,
-                group.runs,
-                group.scores,
-            )
+            group = replace(group, task=f"{group.task} ({_label(group.identity, all_ways)})")
         labelled.append(group)
     return labelled
 

@@ -125,14 +125,11 @@ class LlamaCpp:
                 continue
             started = time.perf_counter()
             shared = prompt.tokens[: prompt.shared]
-            if shared != held:
+            # Recurrent models cannot forget a part of a sequence: they read the shared part again.
+            if shared != held or not llama_cpp.llama_memory_seq_rm(self._memory, 0, len(held), -1):
                 llama_cpp.llama_memory_clear(self._memory, True)
                 self._decode(shared, 0)
                 held = shared
-            elif not llama_cpp.llama_memory_seq_rm(self._memory, 0, len(held), -1):
-                # Recurrent models cannot forget a part of a sequence.
-                llama_cpp.llama_memory_clear(self._memory, True)
-                self._decode(shared, 0)
             self._decode(prompt.tokens[len(shared) :], len(shared))
             read = time.perf_counter()
             text, tokens, reason = self._generate(len(prompt.tokens), decoding)

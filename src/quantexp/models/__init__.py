@@ -1,6 +1,5 @@
 """From a model and a quant in the configuration to one GGUF file that is known by its bytes."""
 
-import logging
 from importlib.resources import files
 
 from quantexp.config import ModelConfig, QuantConfig
@@ -10,8 +9,6 @@ from quantexp.models.ladder import quantized
 from quantexp.models.sources import cache_folder, source_path
 
 __all__ = ["ModelFile", "resolve"]
-
-log = logging.getLogger(__name__)
 
 
 def resolve(model: ModelConfig, quant: QuantConfig) -> tuple[ModelFile, ModelFile]:
