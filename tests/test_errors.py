@@ -19,6 +19,9 @@ def _no_full_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
+KEYS = "model, quant, task, data, engine, store, stats, tracking, seed, force"
+
+
 @pytest.fixture
 def conf() -> Iterator[None]:
     register_schemas()
@@ -32,13 +35,10 @@ def conf() -> Iterator[None]:
     [
         ("model=Nope", "model=Nope: there is no such option; choose one of local, smollm2-135m-instruct."),
         ("task=", "task=: there is no such option; choose one of extraction, gsm8k, triviaqa."),
-        (
-            "limt=5",
-            "limt: there is no such key; choose one of model, quant, task, data, engine, stats, tracking, seed.",
-        ),
+        ("limt=5", f"limt: there is no such key; choose one of {KEYS}."),
         ("+quant.zzz=1", "quant.zzz: there is no such key; choose one of quant.name, quant.file_type."),
         ("++data.zzz=1", "data.zzz: there is no such key; choose one of data.name, data.limit."),
-        ("+zzz=1", "zzz: there is no such key; choose one of model, quant, task, data, engine, stats, tracking, seed."),
+        ("+zzz=1", f"zzz: there is no such key; choose one of {KEYS}."),
         (
             "+task.prompt.zzz=1",
             "task.prompt.zzz: there is no such key; choose one of task.prompt.version, task.prompt.instructions, "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -16,6 +17,7 @@ from quantexp.config import (
     ModelConfig,
     PromptConfig,
     QuantConfig,
+    SamplingConfig,
     TaskConfig,
     TrackingConfig,
 )
@@ -23,6 +25,8 @@ from quantexp.engines import close_engine
 from quantexp.errors import UserError
 from quantexp.job import run_job
 from quantexp.models import ModelFile
+from quantexp.stats import bootstrap_mean
+from quantexp.store import CompletionStore
 from quantexp.tracking import JobRecord, Store
 
 
@@ -37,6 +41,13 @@ def store(tracking: TrackingConfig) -> Store:
 
 
 @pytest.fixture
+def known(tmp_path: Path) -> Iterator[CompletionStore]:
+    """Completions of this test alone."""
+    with CompletionStore(tmp_path / "completions") as opened:
+        yield opened
+
+
+@pytest.fixture
 def config(demo: ModelConfig, q8_0: ModelFile, tracking: TrackingConfig) -> Config:
     assert q8_0.file_type == "MOSTLY_Q8_0"
     words = PromptConfig(version=1, instructions="Answer with the answer alone.", item="Question: {question}")
@@ -45,7 +56,8 @@ def config(demo: ModelConfig, q8_0: ModelFile, tracking: TrackingConfig) -> Conf
         quant=QuantConfig("Q8_0", "MOSTLY_Q8_0"),
         task=TaskConfig(name="triviaqa", prompt=words, grader="triviaqa", max_tokens=8, limit=4),
         data=DataConfig("bundled"),
-        engine=EngineConfig("llama_cpp", context=512, threads=1),
+        engine=EngineConfig("llama_cpp", context=512, threads=1, lanes=4),
+        force=True,
         tracking=tracking,
     )
 
@@ -70,8 +82,8 @@ def record(store: Store) -> JobRecord:
     return found
 
 
-def test_the_job_returns_and_records_the_mean_score(config: Config, store: Store) -> None:
-    score = run_job(config, store, None)
+def test_the_job_returns_and_records_the_mean_score(config: Config, store: Store, known: CompletionStore) -> None:
+    score = run_job(config, store, known, None)
     run = newest(store)
     table = items(store, run)
     assert len(table) == 4
@@ -80,16 +92,16 @@ def test_the_job_returns_and_records_the_mean_score(config: Config, store: Store
 
 
 def test_an_item_that_does_not_fit_the_context_is_recorded_and_counts_in_no_score(
-    config: Config, store: Store, caplog: pytest.LogCaptureFixture
+    config: Config, store: Store, known: CompletionStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run_job(config, store, None)
+    run_job(config, store, known, None)
     lengths = items(store, newest(store)).set_index("item_id")["prompt_tokens"]
     assert lengths.nunique() > 1
     # Room for all but the longest prompts.
     room = int(lengths.max()) - 1 + config.task.max_tokens
     tight = dataclasses.replace(config, engine=dataclasses.replace(config.engine, context=room))
     with caplog.at_level(logging.INFO):
-        score = run_job(tight, store, None)
+        score = run_job(tight, store, known, None)
     run = newest(store)
     table = items(store, run).set_index("item_id")
     too_long = lengths[lengths == lengths.max()].index
@@ -106,18 +118,20 @@ def test_an_item_that_does_not_fit_the_context_is_recorded_and_counts_in_no_scor
     assert record(store).scores.isna().sum() == len(too_long)
 
 
-def test_when_no_item_fits_the_context_there_is_no_score_but_a_sentence(config: Config, store: Store) -> None:
+def test_when_no_item_fits_the_context_there_is_no_score_but_a_sentence(
+    config: Config, store: Store, known: CompletionStore
+) -> None:
     tight = dataclasses.replace(config, engine=dataclasses.replace(config.engine, context=16))
     with pytest.raises(UserError, match=r"None of the 4 prompts of triviaqa fits engine\.context=16 .*max_tokens=8"):
-        run_job(tight, store, None)
+        run_job(tight, store, known, None)
     run = newest(store)
     assert run.info.status == "FAILED"
     assert run.data.tags["error"].startswith("None of the 4 prompts")
     assert "score" not in run.data.metrics
 
 
-def test_answers_cut_at_max_tokens_are_counted(config: Config, store: Store) -> None:
-    run_job(dataclasses.replace(config, task=dataclasses.replace(config.task, max_tokens=1)), store, None)
+def test_answers_cut_at_max_tokens_are_counted(config: Config, store: Store, known: CompletionStore) -> None:
+    run_job(dataclasses.replace(config, task=dataclasses.replace(config.task, max_tokens=1)), store, known, None)
     run = newest(store)
     table = items(store, run)
     cut = (table["finish_reason"] == "length").sum()
@@ -126,22 +140,102 @@ def test_answers_cut_at_max_tokens_are_counted(config: Config, store: Store) -> 
     assert (table["completion_tokens"] <= 1).all()
 
 
-def test_the_config_hash_is_of_what_decides_the_scores(config: Config, store: Store, tmp_path: Path) -> None:
-    def hashed(changed: Config) -> str:
-        with pytest.raises(UserError):
-            # Hashed before anything runs: a task that does not exist ends the job right there.
-            run_job(dataclasses.replace(changed, task=dataclasses.replace(changed.task, name="none")), store, None)
-        return newest(store).data.tags["config.sha256"]
+def test_a_finished_job_is_not_run_again(
+    config: Config, store: Store, known: CompletionStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = dataclasses.replace(config, seed=9)
+    score = run_job(config, store, known, None)
+    first = newest(store)
+    again = dataclasses.replace(config, force=False)
+    with caplog.at_level(logging.INFO):
+        assert run_job(again, store, known, None) == score
+    assert newest(store).info.run_id == first.info.run_id
+    assert f"finished before (run {first.info.run_id[:8]}); force=true runs it again" in caplog.text
+    # Neither where things lie, nor how fast they are made, nor how they are analysed makes it another job.
+    same = dataclasses.replace(
+        again,
+        engine=dataclasses.replace(config.engine, threads=2, lanes=16, kv_memory_gb=8.0),
+        stats=dataclasses.replace(config.stats, resamples=10),
+        store=dataclasses.replace(config.store, folder="elsewhere"),
+    )
+    run_job(same, store, known, None)
+    assert newest(store).info.run_id == first.info.run_id
+    run_job(dataclasses.replace(again, seed=10), store, known, None)
+    assert newest(store).info.run_id != first.info.run_id
 
-    same = hashed(config)
-    elsewhere = dataclasses.replace(config.model, cache=str(tmp_path))
-    assert hashed(dataclasses.replace(config, model=elsewhere)) == same
-    assert hashed(dataclasses.replace(config, seed=1)) != same
-    assert hashed(dataclasses.replace(config, quant=QuantConfig("Q3_K_M", "MOSTLY_Q3_K_M"))) != same
+
+def test_a_job_that_failed_is_run_again(config: Config, store: Store, known: CompletionStore) -> None:
+    config = dataclasses.replace(config, seed=11, force=False)
+    with pytest.raises(UserError):
+        run_job(dataclasses.replace(config, engine=dataclasses.replace(config.engine, context=16)), store, known, None)
+    run_job(config, store, known, None)
+    assert newest(store).info.status == "FINISHED"
 
 
-def test_nothing_else_of_mlflow_is_switched_by_a_job(config: Config, store: Store) -> None:
+def test_items_that_are_in_the_store_are_not_generated_again(
+    config: Config, store: Store, known: CompletionStore
+) -> None:
+    run_job(config, store, known, None)
+    first = newest(store)
+    assert first.data.metrics["run.completions_generated"] == 4
+    assert first.data.metrics["run.completions_from_store"] == 0
+    six = dataclasses.replace(config, task=dataclasses.replace(config.task, limit=6))
+    run_job(six, store, known, None)
+    assert newest(store).data.metrics["run.completions_generated"] == 2
+    assert newest(store).data.metrics["run.completions_from_store"] == 4
+    pd.testing.assert_frame_equal(items(store, newest(store)).iloc[:4], items(store, first))
+    # Another grader needs no generation at all, and reuse=false generates everything.
+    regraded = dataclasses.replace(config, task=dataclasses.replace(config.task, grader="triviaqa-contains"))
+    run_job(regraded, store, known, None)
+    assert newest(store).data.metrics["run.completions_generated"] == 0
+    afresh = dataclasses.replace(config, store=dataclasses.replace(config.store, reuse=False))
+    run_job(afresh, store, known, None)
+    assert newest(store).data.metrics["run.completions_generated"] == 4
+    pd.testing.assert_frame_equal(items(store, newest(store)), items(store, first))
+    assert answers_metrics(newest(store)) == answers_metrics(first)
+
+
+def answers_metrics(run: RunEntity) -> dict[str, float]:
+    """The metrics that follow from the answers, not from when and where they were made."""
+    return {key: value for key, value in run.data.metrics.items() if not key.startswith("run.")}
+
+
+def test_several_samples_of_an_item_count_once_with_their_mean(
+    config: Config, store: Store, known: CompletionStore
+) -> None:
+    sampling = SamplingConfig(temperature=1.0, samples=3)
+    task = dataclasses.replace(config.task, sampling=sampling, grader="triviaqa-contains", max_tokens=24)
+    run_job(dataclasses.replace(config, task=task), store, known, None)
+    table = items(store, newest(store))
+    assert list(table["sample"]) == [0, 1, 2] * 4
+    assert table["output"].nunique() > 4
+    assert newest(store).data.metrics["items"] == 4
+    assert newest(store).data.metrics["score"] == pytest.approx(table["score"].mean())
+    scores = record(store).scores
+    assert len(scores) == 4
+    assert scores.to_dict() == table.groupby("item_id")["score"].mean().to_dict()
+    # An interval over four items, not over twelve independent ones.
+    estimate = bootstrap_mean(scores.sort_index().to_numpy(), resamples=10_000, seed=42, confidence=0.95)
+    assert newest(store).data.metrics["score_high"] == estimate.high
+
+
+def test_task_stop_strings_end_answers(config: Config, store: Store, known: CompletionStore) -> None:
+    run_job(config, store, known, None)
+    whole = items(store, newest(store)).set_index("item_id")["output"]
+    run_job(dataclasses.replace(config, task=dataclasses.replace(config.task, stop=["e"])), store, known, None)
+    cut = items(store, newest(store)).set_index("item_id")["output"]
+    assert cut.to_dict() == {item: text.partition("e")[0] for item, text in whole.items()}
+
+
+def test_exactness_is_measured_when_asked_for(config: Config, store: Store, known: CompletionStore) -> None:
+    checked = dataclasses.replace(config, engine=dataclasses.replace(config.engine, verify=True))
+    run_job(checked, store, known, None)
+    metrics = newest(store).data.metrics
+    assert metrics["verify.compared"] == metrics["verify.identical"] == 4 + 3
+
+
+def test_nothing_else_of_mlflow_is_switched_by_a_job(config: Config, store: Store, known: CompletionStore) -> None:
     before = mlflow.get_tracking_uri()
-    run_job(dataclasses.replace(config, task=dataclasses.replace(config.task, limit=1)), store, None)
+    run_job(dataclasses.replace(config, task=dataclasses.replace(config.task, limit=1)), store, known, None)
     assert mlflow.get_tracking_uri() == before
     assert mlflow.active_run() is None

@@ -63,7 +63,7 @@ def record(
         params={"file.sha256": f"sha of {model} {quant}", "model.note": "", **(params or {})},
         metrics={
             "completion_tokens": 30.0,
-            "tokens_per_second": 10.0,
+            "run.tokens_per_second": 10.0,
             "bits_per_weight": {"Q8_0": 8.5}.get(quant, 4.5),
             "model_bytes": 1000.0,
             "items": float(len(scores)),
@@ -258,9 +258,9 @@ def test_notes_of_the_model_and_warnings_reach_the_reader_once() -> None:
 
 
 def test_speed_is_all_tokens_by_all_seconds() -> None:
-    fast = record("Q8_0", {"a": 1.0}, seed=0, metrics={"completion_tokens": 100.0, "tokens_per_second": 100.0})
-    slow = record("Q8_0", {"a": 1.0}, seed=1, metrics={"completion_tokens": 10.0, "tokens_per_second": 10.0})
-    silent = record("Q8_0", {"a": 1.0}, seed=2, metrics={"completion_tokens": 0.0, "tokens_per_second": 0.0})
+    fast = record("Q8_0", {"a": 1.0}, seed=0, metrics={"completion_tokens": 100.0, "run.tokens_per_second": 100.0})
+    slow = record("Q8_0", {"a": 1.0}, seed=1, metrics={"completion_tokens": 10.0, "run.tokens_per_second": 10.0})
+    silent = record("Q8_0", {"a": 1.0}, seed=2, metrics={"completion_tokens": 0.0, "run.tokens_per_second": 0.0})
     assert summary_of(fast, slow, silent).conditions[0].tokens_per_second == pytest.approx(55.0)
     assert summary_of(silent).conditions[0].tokens_per_second is None
 

@@ -81,7 +81,7 @@ def test_tags_say_what_ran_with_which_code_where(parent: RunEntity, children: li
         assert run.data.tags["seed"] == "0"
         assert run.data.tags["data"] == "bundled"
         assert run.data.tags["engine.system"]
-    hashes = [run.data.tags["config.sha256"] for run in children]
+    hashes = [run.data.tags["job.sha256"] for run in children]
     assert all(re.fullmatch(r"[0-9a-f]{64}", text) for text in hashes)
     assert len(set(hashes)) == 4
 
@@ -113,9 +113,11 @@ def test_metrics_measure_the_file_the_speed_and_the_machine(children: list[RunEn
         assert metrics["model_bytes"] * 8 / metrics["parameters"] == pytest.approx(metrics["bits_per_weight"], rel=0.05)
         assert metrics["items"] == 3
         assert metrics["items_not_asked"] == 0
-        assert metrics["tokens_per_second"] > 0
-        assert metrics["peak_memory_mb"] > metrics["model_bytes"] / 2**20 / 2
-        assert metrics["wall_seconds"] > 0
+        assert metrics["run.tokens_per_second"] > 0
+        assert metrics["run.peak_memory_mb"] > metrics["model_bytes"] / 2**20 / 2
+        assert metrics["run.wall_seconds"] > 0
+        assert metrics["run.completions_generated"] == 3
+        assert metrics["run.completions_from_store"] == 0
 
 
 def test_metrics_are_those_of_the_item_table(children: list[RunEntity], tables: dict[str, pd.DataFrame]) -> None:
@@ -129,9 +131,6 @@ def test_metrics_are_those_of_the_item_table(children: list[RunEntity], tables: 
         assert metrics["completion_tokens"] == table["completion_tokens"].sum()
         assert metrics["items_cut_at_max_tokens"] == (table["finish_reason"] == "length").sum()
         assert metrics["items_unreadable"] == table["grading_error"].notna().sum()
-        speed = table["completion_tokens"].sum() / table["generation_seconds"].sum()
-        assert metrics["tokens_per_second"] == pytest.approx(speed)
-        assert metrics["wall_seconds"] > table["seconds"].sum()
 
 
 def test_item_tables_hold_prompt_output_and_verdict_of_every_item_drawn(
@@ -146,7 +145,7 @@ def test_item_tables_hold_prompt_output_and_verdict_of_every_item_drawn(
             assert row["finish_reason"] in {"stop", "length"}
             assert 0 < row["completion_tokens"] <= 64
             assert row["prompt_tokens"] > 10
-            assert row["seconds"] >= row["generation_seconds"] > 0
+            assert row["mean_logprob"] < 0
             assert row["score"] == task.grader().grade(row["output"], item.fields).score
         if task.name == "extraction":
             parts = table[[column for column in map(str, table) if column.startswith("score_")]]

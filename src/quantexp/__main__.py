@@ -1,6 +1,7 @@
 """`python -m quantexp`: one job, or with -m a sweep of them."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
@@ -13,9 +14,12 @@ from quantexp.errors import past_hydra, reported
 from quantexp.sweep import PARENT, Conclusion
 
 if TYPE_CHECKING:
+    from quantexp.store import CompletionStore
     from quantexp.tracking import Store
 
+# Opened once a process: the jobs of a local sweep follow each other here.
 _stores: dict[str, "Store"] = {}
+_completions: dict[str, "CompletionStore"] = {}
 
 
 @hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="config")
@@ -30,13 +34,16 @@ def _run(composed: DictConfig, sweep: str | None) -> float:
     config = validated(composed, Config)
     # Only now: composing, --help and shell completion do without these heavy imports.
     from quantexp.job import run_job
+    from quantexp.store import CompletionStore
     from quantexp.tracking import Store
 
     key = repr(config.tracking)
     if key not in _stores:
         _stores[key] = Store(config.tracking)
-    store = _stores[key]
-    return run_job(config, store, sweep)
+    folder = config.store.folder
+    if folder not in _completions:
+        _completions[folder] = CompletionStore(Path(folder).expanduser().absolute())
+    return run_job(config, _stores[key], _completions[folder], sweep)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """`python -m quantexp.aggregate`: compare the runs of any earlier sweep, or of a list of runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from quantexp.config import AggregateConfig, StatsConfig, register_schemas, vali
 from quantexp.errors import UserError, past_hydra, reported
 
 if TYPE_CHECKING:
-    from quantexp.tracking import Store
+    from quantexp.report import ReportFiles, Summary
+    from quantexp.tracking import JobRecord, Store
 
 
 def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], folder: Path) -> bool:
@@ -30,29 +32,57 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
     Raises:
         UserError: there is nothing to compare.
     """
-    from rich.console import Console
+    records, failures = finished_jobs(store, sweep, runs, "compare")
+    summary, files = write(records, failures, stats, folder)
+    if runs:
+        with store.start("aggregate", "aggregate", None, {"runs": ",".join(runs)}) as run:
+            run.log_files(files.all)
+    else:
+        store.run(sweep).log_files(files.all)
+    show(summary, {"chart": files.charts[0], "report": files.markdown}, store)
+    return not (summary.refusals or summary.failures)
 
-    from quantexp.pairing import summarise
-    from quantexp.report import write_report
-    from quantexp.report.table import comparison_table
 
+def chosen_sweep(config: AggregateConfig, store: "Store") -> str:
+    """The id of the sweep that a command names; "latest" where it names single runs instead."""
+    return store.latest_sweep() if config.sweep == "latest" and not config.runs else config.sweep
+
+
+def finished_jobs(store: "Store", sweep: str, runs: list[str], purpose: str) -> tuple[list["JobRecord"], list[str]]:
+    """The finished jobs of a sweep or of a list of runs, and a sentence for each of the others.
+
+    Raises:
+        UserError: there is no finished one.
+    """
     records, failures = store.jobs(runs) if runs else store.jobs_of(sweep)
     if not records:
         reasons = " ".join(failures) or "it has no jobs."
-        raise UserError(f"No finished job to compare in {'these runs' if runs else f'sweep {sweep}'}: {reasons}")
+        raise UserError(f"No finished job to {purpose} in {'these runs' if runs else f'sweep {sweep}'}: {reasons}")
+    return records, failures
+
+
+def write(
+    records: Sequence["JobRecord"], failures: Sequence[str], stats: StatsConfig, folder: Path
+) -> tuple["Summary", "ReportFiles"]:
+    """Compare, and write the report into `folder`."""
+    from quantexp.pairing import summarise
+    from quantexp.report import write_report
+
     models = ", ".join(dict.fromkeys(record.tags["model"] for record in records))
     data = ", ".join(dict.fromkeys(record.tags["data"] for record in records))
     summary = summarise(records, failures, stats, f"{models}, {data} data")
-    files = write_report(summary, folder)
-    written = [files.markdown, files.comparisons_csv, files.conditions_csv, *files.charts]
-    if runs:
-        with store.start("aggregate", "aggregate", None, {"runs": ",".join(runs)}) as run:
-            run.log_files(written)
-    else:
-        store.run(sweep).log_files(written)
+    return summary, write_report(summary, folder)
+
+
+def show(summary: "Summary", paths: dict[str, Path], store: "Store") -> None:
+    """Print the comparison, and where the rest is."""
+    from rich.console import Console
+
+    from quantexp.report.table import comparison_table
+
     console = Console()
     console.print(comparison_table(summary))
-    for what, path in {"chart": files.charts[0], "report": files.markdown}.items():
+    for what, path in paths.items():
         console.print(f"{what:7}{path}", soft_wrap=True, markup=False, highlight=False)
     console.print(
         f"browse mlflow ui --backend-store-uri {store.uri}",
@@ -60,7 +90,6 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
         markup=False,
         highlight=False,
     )
-    return not (summary.refusals or summary.failures)
 
 
 @hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="aggregate")
@@ -74,9 +103,8 @@ def _run(composed: DictConfig) -> None:
     from quantexp.tracking import Store
 
     store = Store(config.tracking)
-    sweep = store.latest_sweep() if config.sweep == "latest" and not config.runs else config.sweep
     folder = Path(HydraConfig.get().runtime.output_dir) / "report"
-    if not aggregate(config.stats, store, sweep, config.runs, folder):
+    if not aggregate(config.stats, store, chosen_sweep(config, store), config.runs, folder):
         raise SystemExit(1)
 
 

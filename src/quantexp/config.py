@@ -80,6 +80,22 @@ class PromptConfig:
 
 
 @dataclass
+class SamplingConfig:
+    """How the next token is chosen."""
+
+    temperature: float = 0.0
+    """0: the likeliest token, always (greedy). Above: drawn, from what top_p and min_p leave."""
+    top_p: float = 1.0
+    """Draw from the likeliest tokens that together have this probability; 1: from all."""
+    min_p: float = 0.0
+    """Draw from the tokens with at least this share of the likeliest one's probability; 0: from all."""
+    samples: int = 1
+    """Answers to each item, drawn independently; an item's score is their mean."""
+    seed: int = 0
+    """Of the draws; each item and sample gets random numbers of its own from it."""
+
+
+@dataclass
 class TaskConfig:
     """What is asked and how answers are graded."""
 
@@ -87,6 +103,9 @@ class TaskConfig:
     prompt: PromptConfig = field(default_factory=PromptConfig)
     grader: str = MISSING
     max_tokens: int = MISSING
+    stop: list[str] = field(default_factory=list)
+    """An answer ends before the first of these strings."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     shots: int = 0
     limit: int | None = None
     """Items to draw; null: all."""
@@ -112,6 +131,21 @@ class EngineConfig:
     """null: the physical cores this process may use."""
     gpu_layers: int = 0
     """Layers put on the GPU; -1: all."""
+    lanes: int | None = None
+    """Answers written at once; null: 16, or 32 with layers on a GPU. 1 is the plain reference."""
+    kv_memory_gb: float | None = None
+    """Gigabytes (1e9 bytes) for the context's KV cache; null: 80% of what the model leaves free."""
+    verify: bool = False
+    """Measure, at the start of each job, whether answers are independent of what is generated beside them."""
+
+
+@dataclass
+class StoreConfig:
+    """Where finished completions are kept, for this sweep and every later one."""
+
+    folder: str = "mlruns/completions"
+    reuse: bool = True
+    """Take completions that are there already; false generates all of them again."""
 
 
 @dataclass
@@ -143,9 +177,12 @@ class Config:
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     seed: int = 0
+    force: bool = False
+    """Run a job even where the same one has finished before."""
 
 
 @dataclass
@@ -158,14 +195,34 @@ class AggregateConfig:
     runs: list[str] = field(default_factory=list)
 
 
+@dataclass
+class RegradeConfig(AggregateConfig):
+    """One grading of runs that are already in the store."""
+
+    grader: str | None = None
+    """A grader's name; null: the one that each run was graded by, in its current version."""
+
+
+@dataclass
+class MaintenanceConfig:
+    """What to do with the completion store."""
+
+    store: StoreConfig = field(default_factory=StoreConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    compact: bool = False
+    """Rewrite it without duplicates and damaged records."""
+
+
 def register_schemas() -> None:
     """Make the types known to Hydra, before it composes anything."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     store.store(name="aggregate_schema", node=AggregateConfig)
+    store.store(name="regrade_schema", node=RegradeConfig)
+    store.store(name="store_schema", node=MaintenanceConfig)
 
 
-AnyConfig = TypeVar("AnyConfig", Config, AggregateConfig)
+AnyConfig = TypeVar("AnyConfig", Config, MaintenanceConfig, RegradeConfig, AggregateConfig)
 
 
 def validated(composed: DictConfig, schema: type[AnyConfig]) -> AnyConfig:
@@ -184,8 +241,10 @@ def validated(composed: DictConfig, schema: type[AnyConfig]) -> AnyConfig:
     return config
 
 
-def _problems(config: Config | AggregateConfig) -> list[str]:
+def _problems(config: Config | MaintenanceConfig | AggregateConfig) -> list[str]:
     """A sentence for each value outside its range."""
+    if isinstance(config, MaintenanceConfig):
+        return []
     at_least = {
         "stats.resamples": (config.stats.resamples, 1),
         "stats.seed": (config.stats.seed, 0),
@@ -198,14 +257,43 @@ def _problems(config: Config | AggregateConfig) -> list[str]:
             "engine.gpu_layers": (config.engine.gpu_layers, -1),
             "task.max_tokens": (config.task.max_tokens, 1),
             "task.shots": (config.task.shots, 0),
+            "task.sampling.samples": (config.task.sampling.samples, 1),
+            "task.sampling.seed": (config.task.sampling.seed, 0),
         }
-        optional = {"task.limit": config.task.limit, "engine.threads": config.engine.threads}
+        optional = {
+            "task.limit": config.task.limit,
+            "engine.threads": config.engine.threads,
+            "engine.lanes": config.engine.lanes,
+        }
         at_least |= {key: (value, 1) for key, value in optional.items() if value is not None}
     problems = [
         f"{key}={value} is too small; it must be at least {least}."
         for key, (value, least) in at_least.items()
         if value < least
     ]
+    if isinstance(config, Config):
+        problems += _sampling_problems(config)
     if not 0.5 <= config.stats.confidence < 1:
         problems.append(f"stats.confidence={config.stats.confidence} must be at least 0.5 and below 1, such as 0.95.")
+    return problems
+
+
+def _sampling_problems(config: Config) -> list[str]:
+    sampling = config.task.sampling
+    problems = []
+    if sampling.temperature < 0:
+        problems.append(f"task.sampling.temperature={sampling.temperature} must be 0 (greedy) or above.")
+    if not 0 < sampling.top_p <= 1:
+        problems.append(f"task.sampling.top_p={sampling.top_p} must be above 0 and at most 1.")
+    if not 0 <= sampling.min_p <= 1:
+        problems.append(f"task.sampling.min_p={sampling.min_p} must be between 0 and 1.")
+    if sampling.samples > 1 and sampling.temperature == 0:
+        problems.append(
+            f"task.sampling.samples={sampling.samples} would all be the same answer at temperature 0; "
+            "set task.sampling.temperature above 0."
+        )
+    if "" in config.task.stop:
+        problems.append("task.stop holds an empty string, which would end every answer at once; leave it out.")
+    if config.engine.kv_memory_gb is not None and config.engine.kv_memory_gb <= 0:
+        problems.append(f"engine.kv_memory_gb={config.engine.kv_memory_gb} must be above 0.")
     return problems

@@ -24,8 +24,8 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def bar(label: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar with rate and time left, on a terminal; nothing elsewhere. Call the result once an item."""
+def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and time left, on a terminal; nothing elsewhere. Tell the result how many items were done."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -36,4 +36,4 @@ def bar(label: str, total: int) -> Iterator[Callable[[], None]]:
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(label, total=total)
-        yield lambda: progress.advance(task)
+        yield lambda items: progress.advance(task, items)

@@ -1,39 +1,44 @@
 """One job, from top to bottom: a model at one quant answers one task's items, and is graded."""
 
-import hashlib
 import json
 import logging
 import resource
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import Enum
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
 from quantexp import models
-from quantexp.config import Config
+from quantexp.config import Config, TaskConfig
 from quantexp.console import bar
 from quantexp.engines import Completion, Engine, Prompt, open_engine
+from quantexp.engines.verify import verify
 from quantexp.errors import UserError
+from quantexp.fingerprint import job_fingerprint
+from quantexp.generation import Generated, generate
 from quantexp.models import ModelFile
-from quantexp.stats import bootstrap_mean
+from quantexp.scoring import score_metrics, verdict
+from quantexp.store import CompletionStore
 from quantexp.tasks import Grader, Task, get_task
 from quantexp.tasks.items import Dataset, Item, drawn, load
 from quantexp.tasks.prompts import Prompter
-from quantexp.tracking import IDENTITY, Run, Store
+from quantexp.tracking import IDENTITY, JOB, Run, Store
 
 log = logging.getLogger(__name__)
 
 
-def run_job(config: Config, store: Store, sweep: str | None) -> float:
-    """Run one job and record it.
+def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | None) -> float:
+    """Run one job and record it, unless the same one has finished before.
 
     Args:
         config: what to run.
         store: where it is recorded.
+        known: the completions that exist already.
         sweep: id of the run that it belongs to, if any.
 
     Returns:
@@ -43,92 +48,107 @@ def run_job(config: Config, store: Store, sweep: str | None) -> float:
         UserError: the configuration cannot be run; the run is recorded as FAILED.
     """
     name = f"{config.quant.name} {config.task.name} seed {config.seed}"
-    with store.start(name, "job", sweep, _tags(config)) as run:
-        started = time.perf_counter()
-        run.log_yaml(OmegaConf.to_yaml(OmegaConf.structured(config)), "config.yaml")
-        run.log(params=_flat(asdict(config)))
-
+    try:
         task = get_task(config.task.name)
         grader = task.grader(config.task.grader)
         data = load(config.data, task)
         items = drawn(data.items, config.seed, config.task.limit)
+        source = models.source_of(config.model)
+    except UserError:
+        with store.start(name, "job", sweep, _tags(config)):
+            raise
+    fingerprint = job_fingerprint(config, source=source.sha256, data=data.fingerprint, grader=grader.id)
+    if not config.force and (done := store.finished_job(fingerprint)):
+        if sweep is not None:
+            store.include(sweep, done)
+        log.info("%s: finished before (run %s); force=true runs it again", name, done.run_id[:8])
+        return done.metrics["score"]
+
+    with store.start(name, "job", sweep, _tags(config) | {JOB: fingerprint}) as run:
+        started = time.perf_counter()
+        run.log_yaml(OmegaConf.to_yaml(OmegaConf.structured(config)), "config.yaml")
+        run.log(params=_flat(asdict(config)))
+
         file, source = models.resolve(config.model, config.quant)
         engine = open_engine(file, config.model, config.engine)
         prompter = Prompter(task, config.task, config.model, data.examples, engine)
-        prompts = [prompter.prompt(item) for item in items]
-        _record_identity(run, config, data, prompter, grader, file, source, engine)
-
-        completions: dict[str, Completion] = {}
-        with bar(name, len(prompts)) as advance:
-            for completion in engine.complete(prompts, prompter.decoding):
-                completions[completion.item_id] = completion
-                advance()
-
-        rows = [
-            _row(task, grader, item, prompt, completions[item.id]) for item, prompt in zip(items, prompts, strict=True)
+        prompts = [
+            replace(prompter.prompt(item), sample=sample)
+            for item in items
+            for sample in range(config.task.sampling.samples)
         ]
-        table = pd.DataFrame(rows)
+        _record_identity(run, config, data, prompter, grader, file, source, engine)
+        if config.engine.verify:
+            run.log(metrics=verify(engine, prompts, prompter.decoding).metrics())
+
+        about = {"model": config.model.name, "quant": config.quant.name, "task": config.task.name}
+        with bar(name, len(prompts)) as advance:
+            reuse = config.store.reuse
+            generated = generate(engine, prompts, prompter.decoding, known, about, reuse=reuse, advance=advance)
+
+        of_item = {item.id: item for item in items}
+        table = pd.DataFrame(
+            _row(task, grader, of_item[prompt.item_id], prompt, completion)
+            for prompt, completion in zip(prompts, generated.completions, strict=True)
+        )
         run.log_items(table)
-        metrics = _metrics(config, table, file) | {"wall_seconds": time.perf_counter() - started}
-        run.log(metrics=metrics)
-        log.info("%s", _line(name, data, table, metrics))
+        metrics = _metrics(config, table, file)
+        run.log(metrics=metrics | _measured(generated, time.perf_counter() - started))
+        log.info("%s", _line(name, data, len(items), metrics, generated, time.perf_counter() - started))
         return metrics["score"]
 
 
 def _row(task: Task, grader: Grader, item: Item, prompt: Prompt, completion: Completion) -> dict[str, Any]:
     """One line of the per-item table."""
-    asked = completion.finish_reason != "context"
-    grade = grader.grade(completion.text, item.fields) if asked else None
     return {
         "item_id": item.id,
+        "sample": prompt.sample,
         "difficulty": item.difficulty,
         "prompt": prompt.text,
         "output": completion.text,
         "reference": task.target(item.fields),
-        "extracted": grade.extracted if grade else None,
-        "score": grade.score if grade else None,
-        **{f"score_{name}": value for name, value in (grade.fields if grade else {}).items()},
-        "grading_error": grade.error if grade else "not asked: does not fit the context",
+        **verdict(grader, completion.text, item.fields, completion.finish_reason),
         "finish_reason": completion.finish_reason,
         "prompt_tokens": len(prompt.tokens),
         "completion_tokens": len(completion.tokens),
-        "seconds": completion.prompt_seconds + completion.generation_seconds,
-        "generation_seconds": completion.generation_seconds,
+        "mean_logprob": float(np.mean(completion.logprobs)) if completion.logprobs else None,
     }
 
 
 def _metrics(config: Config, table: pd.DataFrame, file: ModelFile) -> dict[str, float]:
-    # In the order of the ids, as the comparison has them: the same resamples, so the same interval.
-    scores = table.set_index("item_id")["score"].dropna().astype(float).sort_index()
-    if scores.empty:
+    """What follows from the answers and the file alone: the same whenever and wherever they were made."""
+    if table["score"].isna().all():
         raise UserError(
             f"None of the {len(table)} prompts of {config.task.name} fits engine.context={config.engine.context} "
             f"together with task.max_tokens={config.task.max_tokens}; raise the one or lower the other."
         )
-    estimate = bootstrap_mean(
-        scores.to_numpy(),
-        resamples=config.stats.resamples,
-        seed=config.stats.seed,
-        confidence=config.stats.confidence,
-    )
-    seconds = float(table["generation_seconds"].sum())
-    tokens = int(table["completion_tokens"].sum())
     reasons = table["finish_reason"]
     return {
-        "score": estimate.mean,
-        "score_low": estimate.low,
-        "score_high": estimate.high,
-        "items": len(table),
+        **score_metrics(table, config.stats),
+        "items": table["item_id"].nunique(),
         "items_not_asked": int((reasons == "context").sum()),
         "items_cut_at_max_tokens": int((reasons == "length").sum()),
-        "items_unreadable": int(table["grading_error"].notna().sum()),
-        "completion_tokens": tokens,
-        "tokens_per_second": tokens / seconds if seconds > 0 else 0.0,
-        # Of the process, so it includes what earlier jobs of the same process needed.
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "completion_tokens": int(table["completion_tokens"].sum()),
         "bits_per_weight": file.bits_per_weight,
         "model_bytes": file.bytes,
         "parameters": file.parameters,
+    }
+
+
+def _measured(generated: Generated, seconds: float) -> dict[str, float]:
+    """What was measured of this run: different each time, so apart from the metrics of the answers.
+
+    Speeds are of the time when a completion was generated, whichever run that was.
+    """
+    answered = [each for each in generated.completions if each.tokens]
+    writing = sum(each.generation_seconds for each in answered)
+    return {
+        "run.wall_seconds": seconds,
+        "run.completions_generated": generated.new,
+        "run.completions_from_store": generated.reused,
+        "run.tokens_per_second": sum(len(each.tokens) for each in answered) / writing if writing > 0 else 0.0,
+        # Of the process, so it includes what earlier jobs of the same process needed.
+        "run.peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
 
@@ -143,8 +163,6 @@ def _record_identity(
     engine: Engine,
 ) -> None:
     """Record what the scores depend on besides the quant: what may be compared is decided by this."""
-    library = dict(engine.identity)
-    system = library.pop("system")
     identity: dict[str, Mapping[str, object]] = {
         "model": {
             "name": config.model.name,
@@ -160,13 +178,30 @@ def _record_identity(
             "sha256": prompter.sha256,
         },
         "grader": {"id": grader.id},
-        "settings": {"max_tokens": config.task.max_tokens, **library},
+        "settings": {
+            "max_tokens": config.task.max_tokens,
+            "decoding": _decoding(config.task),
+            **engine.settings,
+        },
     }
     run.log(
         params={"file.sha256": file.sha256, "file.path": file.path},
-        tags={IDENTITY + key: json.dumps(value) for key, value in identity.items()} | {"engine.system": system},
+        tags={IDENTITY + key: json.dumps(value) for key, value in identity.items()}
+        | {f"engine.{key}": value for key, value in engine.machine.items()},
     )
     run.log_dataset(f"{data.name}-{config.task.name}", data.fingerprint, len(data.items), data.name)
+
+
+def _decoding(task: TaskConfig) -> str:
+    """How answers were chosen and ended, in words."""
+    sampling = task.sampling
+    words = "greedy"
+    if sampling.temperature > 0:
+        words = (
+            f"temperature {sampling.temperature}, top_p {sampling.top_p}, min_p {sampling.min_p}, "
+            f"{sampling.samples} samples an item, seed {sampling.seed}"
+        )
+    return words + (f"; ends before {json.dumps(task.stop, ensure_ascii=False)}" if task.stop else "")
 
 
 def _tags(config: Config) -> dict[str, str]:
@@ -177,15 +212,7 @@ def _tags(config: Config) -> dict[str, str]:
         "task": config.task.name,
         "data": config.data.name,
         "seed": str(config.seed),
-        "config.sha256": _config_hash(config),
     }
-
-
-def _config_hash(config: Config) -> str:
-    """Hash of all that decides a job's answers and grades: not of where things lie or how they are analysed."""
-    decisive = {k: v for k, v in asdict(config).items() if k not in {"tracking", "stats"}}
-    del decisive["model"]["cache"]
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=_plain).encode()).hexdigest()
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
@@ -203,7 +230,9 @@ def _plain(value: object) -> object:
     return value.value if isinstance(value, Enum) else value
 
 
-def _line(name: str, data: Dataset, table: pd.DataFrame, metrics: Mapping[str, float]) -> str:
+def _line(
+    name: str, data: Dataset, items: int, metrics: Mapping[str, float], generated: Generated, seconds: float
+) -> str:
     """The one line that a finished job leaves on the terminal."""
     extras = {
         "items_not_asked": "did not fit the context",
@@ -211,8 +240,9 @@ def _line(name: str, data: Dataset, table: pd.DataFrame, metrics: Mapping[str, f
         "items_unreadable": "unreadable",
     }
     noted = [f"{metrics[key]:.0f} {words}" for key, words in extras.items() if metrics[key]]
+    if generated.reused:
+        noted.append(f"{generated.reused} of {generated.reused + generated.new} completions from the store")
     return (
         f"{name}: score {metrics['score']:.3f} [{metrics['score_low']:.3f}, {metrics['score_high']:.3f}] on "
-        f"{len(table)} {data.name} items, {metrics['tokens_per_second']:.0f} tokens/s, "
-        f"{metrics['wall_seconds']:.0f} s" + (f" ({', '.join(noted)})" if noted else "")
+        f"{items} {data.name} items, {seconds:.0f} s" + (f" ({', '.join(noted)})" if noted else "")
     )

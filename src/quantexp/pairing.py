@@ -175,9 +175,9 @@ def _condition(group: _Group, stats: StatsConfig) -> Condition:
     newest = group.runs[-1]
     tokens = sum(run.metrics["completion_tokens"] for run in group.runs)
     seconds = sum(
-        run.metrics["completion_tokens"] / run.metrics["tokens_per_second"]
+        run.metrics["completion_tokens"] / run.metrics["run.tokens_per_second"]
         for run in group.runs
-        if run.metrics["tokens_per_second"]
+        if run.metrics["run.tokens_per_second"]
     )
     return Condition(
         model=group.model,
@@ -218,6 +218,15 @@ def _notes(groups: Sequence[_Group]) -> Iterable[str]:
             if count := sum(run.metrics[key] for run in group.runs):
                 of = sum(run.metrics["items"] for run in group.runs)
                 yield f"{group.quant} on {group.task}: {what}: {count:.0f} of {of:.0f}."
+    for group in groups:
+        compared = sum(run.metrics.get("verify.compared", 0) for run in group.runs)
+        identical = sum(run.metrics.get("verify.identical", 0) for run in group.runs)
+        if compared:
+            meaning = "" if identical == compared else "; its scores hold noise of the engine's own"
+            yield (
+                f"{group.quant} on {group.task}: exactness measured before the run: {identical:.0f} of {compared:.0f} "
+                f"answers came out bit for bit the same in another order and beside others{meaning}."
+            )
     files: dict[tuple[str, str], set[str]] = defaultdict(set)
     for run in runs:
         files[run.tags["model"], run.tags["quant"]].add(run.params["file.sha256"])

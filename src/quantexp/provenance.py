@@ -27,6 +27,7 @@ def provenance() -> dict[str, str]:
         "host.cores": str(psutil.cpu_count(logical=False) or os.cpu_count()),
         "host.memory_gb": f"{psutil.virtual_memory().total / 1e9:.1f}",
         "process.id": str(os.getpid()),
+        "process.started": str(psutil.Process().create_time()),
     }
 
 

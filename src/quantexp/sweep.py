@@ -65,17 +65,25 @@ def _start(config: DictConfig) -> None:
             "the baseline %s is not among the quants of this sweep (%s): nothing will be compared; "
             "add it, or set stats.baseline", first.stats.baseline, ", ".join(quants),
         )  # fmt: skip
-    from quantexp.tracking import Store
+    from quantexp.fingerprint import sweep_fingerprint
+    from quantexp.tracking import SWEEP, Store
 
     store = Store(first.tracking)
     tasks = ", ".join(dict.fromkeys(job.task.name for job in jobs))
     program = Path(sys.argv[0]).name
     command = ["python", "-m", "quantexp"] if program == "__main__.py" else [program]
-    run = store.start(
+    for abandoned in store.close_abandoned():
+        log.info("%s was RUNNING, but its process is gone: marked as KILLED", abandoned)
+    fingerprint = sweep_fingerprint(jobs, first.stats)
+    run = None if first.force else store.resume_sweep(fingerprint)
+    if run is not None:
+        log.info("continuing the sweep that was started with the same jobs (run %s)", run.id[:8])
+    run = run or store.start(
         f"sweep of {len(jobs)}: {first.model.name}",
         "sweep",
         None,
         {
+            SWEEP: fingerprint,
             "jobs": str(len(jobs)),
             "command": shlex.join([*command, *sys.argv[1:]]),
             "model": first.model.name,

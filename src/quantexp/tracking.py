@@ -4,10 +4,11 @@ import getpass
 import json
 import logging
 import os
+import platform
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,11 +23,13 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 import mlflow
 import pandas as pd
+import psutil
 from filelock import FileLock
 from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as RunEntity
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 
 from quantexp.config import TrackingConfig
 from quantexp.errors import UserError, sentence_for
@@ -40,6 +43,15 @@ ITEMS = "items"
 KIND = "quantexp.kind"
 """Tag that tells a job from the sweep it belongs to."""
 
+JOB = "job.sha256"
+"""Tag with the fingerprint of all that decides a job's results: a job is finished when a run with it is."""
+
+SWEEP = "sweep.sha256"
+"""Tag with the fingerprint of the jobs that a sweep asks for and their analysis."""
+
+INCLUDES = "includes."
+"""Prefix of a sweep's tags that name runs of earlier sweeps which it takes over instead of running the job again."""
+
 IDENTITY = "identity."
 """Prefix of the tags that say what a job's scores depend on besides the quant; runs are paired by them."""
 
@@ -50,7 +62,7 @@ class JobRecord:
 
     Attributes:
         identity: what the scores depend on besides the quant and the seed; a mapping per aspect.
-        scores: score of each item; NaN for an item that could not be asked.
+        scores: score of each item, the mean over its samples; NaN for an item that could not be asked.
     """
 
     run_id: str
@@ -61,6 +73,19 @@ class JobRecord:
     metrics: Mapping[str, float]
     identity: Mapping[str, Mapping[str, object]]
     scores: "pd.Series[float]"
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedJob:
+    """A job that needs not be run again.
+
+    Attributes:
+        sweep: id of the sweep that it was run in, if any.
+    """
+
+    run_id: str
+    sweep: str | None
+    metrics: Mapping[str, float]
 
 
 class Run:
@@ -88,7 +113,7 @@ class Run:
         )
 
     def log_yaml(self, content: str, name: str) -> None:
-        """Record a text file."""
+        """Record a text file; the name may hold folders."""
         self._client.log_text(self.id, content, name)
 
     def log_files(self, files: Sequence[Path]) -> None:
@@ -96,13 +121,18 @@ class Run:
         for file in files:
             self._client.log_artifact(self.id, str(file))
 
-    def log_items(self, table: pd.DataFrame) -> None:
-        """Record the per-item table, exactly and for MLflow's pages."""
+    def log_items(self, table: pd.DataFrame, name: str = ITEMS) -> None:
+        """Record a per-item table, exactly and for MLflow's pages; one of the same name goes."""
         with tempfile.TemporaryDirectory() as folder:
-            exact = Path(folder) / f"{ITEMS}.parquet"
+            exact, shown = Path(folder) / f"{name}.parquet", Path(folder) / f"{name}.json"
             table.to_parquet(exact, index=False)
             self._client.log_artifact(self.id, str(exact))
-        self._client.log_table(self.id, table, f"{ITEMS}.json")
+            if shown.name in {entry.path for entry in self._client.list_artifacts(self.id)}:
+                # MLflow would add the rows to those that are there.
+                table.to_json(shown, orient="split", index=False, date_format="iso")
+                self._client.log_artifact(self.id, str(shown))
+                return
+        self._client.log_table(self.id, table, f"{name}.json")
 
     def log_dataset(self, name: str, fingerprint: str, rows: int, source: str) -> None:
         """Record which data were used, by the hash of their rows."""
@@ -146,16 +176,17 @@ class Store:
     def __init__(self, config: TrackingConfig) -> None:
         folder = Path(config.folder).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        database = folder / "mlflow.db"
+        self.uri = f"sqlite:///{database}"
         # Processes that create the tables at the same time break each other.
         with FileLock(folder / "mlflow.lock"):
+            if not database.is_file():
+                _create(database)
             self._client = mlflow.MlflowClient(self.uri)
             found = self._client.get_experiment_by_name(config.experiment)
             if found is None:
                 artifacts = (folder / "artifacts").as_uri()
                 self._experiment = self._client.create_experiment(config.experiment, artifacts)
-                with closing(sqlite3.connect(folder / "mlflow.db")) as database:
-                    database.execute("PRAGMA journal_mode=wal")  # readers and a writer at once
             else:
                 self._experiment = found.experiment_id
         if found is not None and found.lifecycle_stage != "active":
@@ -165,7 +196,7 @@ class Store:
             )
 
     def start(self, name: str, kind: str, parent: str | None, tags: Mapping[str, str]) -> Run:
-        """Open a run; `kind` is job, sweep or aggregate."""
+        """Open a run; `kind` is job, sweep, aggregate or regrade."""
         everything = {
             KIND: kind,
             "mlflow.user": _user(),
@@ -174,9 +205,56 @@ class Store:
             **tags,
         }
         if parent is not None:
-            everything["mlflow.parentRunId"] = parent
+            everything[MLFLOW_PARENT_RUN_ID] = parent
         run = self._client.create_run(self._experiment, run_name=name, tags=everything)
         return Run(self._client, run.info.run_id, name)
+
+    def finished_job(self, fingerprint: str) -> FinishedJob | None:
+        """The newest finished run of the same job, if there is one."""
+        found = self._client.search_runs(
+            [self._experiment],
+            f"tags.`{JOB}` = '{fingerprint}' and attributes.status = 'FINISHED'",
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+        )
+        if not found:
+            return None
+        run = found[0]
+        return FinishedJob(run.info.run_id, run.data.tags.get(MLFLOW_PARENT_RUN_ID), run.data.metrics)
+
+    def include(self, sweep: str, job: FinishedJob) -> None:
+        """Let a job that finished in another sweep count in this one too."""
+        if job.sweep != sweep:
+            self._client.set_tag(sweep, INCLUDES + job.run_id, "finished before this sweep")
+
+    def resume_sweep(self, fingerprint: str) -> Run | None:
+        """Open the newest sweep of the same jobs again, unless a living process is still at it."""
+        found = self._client.search_runs(
+            [self._experiment],
+            f"tags.`{SWEEP}` = '{fingerprint}' and attributes.status != 'RUNNING'",
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+        )
+        if not found:
+            return None
+        run_id = found[0].info.run_id
+        self._client.update_run(run_id, status="RUNNING")
+        resumed = Run(self._client, run_id, found[0].info.run_name)
+        resumed.log(tags=provenance())
+        return resumed
+
+    def close_abandoned(self) -> list[str]:
+        """Mark runs as KILLED whose process on this machine is gone; their names.
+
+        Runs of other machines are left alone: from here nobody can tell whether they live.
+        """
+        closed = []
+        for run in self._search("attributes.status = 'RUNNING'"):
+            if _is_gone(run.data.tags):
+                self._client.set_tag(run.info.run_id, "error", "its process was killed")
+                self._client.set_terminated(run.info.run_id, "KILLED")
+                closed.append(str(run.info.run_name))
+        return closed
 
     def latest_sweep(self) -> str:
         """Id of the sweep that was started last.
@@ -206,20 +284,37 @@ class Store:
         return next(self._children(sweep), None) is not None
 
     def jobs_of(self, sweep: str) -> tuple[list[JobRecord], list[str]]:
-        """The finished jobs of a sweep, and a sentence for each job that did not finish."""
-        self._entity(sweep)
-        return self._read(list(self._children(sweep)))
+        """The finished jobs of a sweep, and a sentence for each job that did not finish.
+
+        A run that did not finish is passed over where another run of the same job did.
+        """
+        tags = self._entity(sweep).data.tags
+        included = [self._entity(tag.removeprefix(INCLUDES)) for tag in sorted(tags) if tag.startswith(INCLUDES)]
+        runs = [*included, *self._children(sweep)]
+        done = {run.data.tags.get(JOB) for run in runs if run.info.status == "FINISHED"}
+        return self._read([run for run in runs if run.info.status == "FINISHED" or run.data.tags.get(JOB) not in done])
 
     def jobs(self, run_ids: Sequence[str]) -> tuple[list[JobRecord], list[str]]:
         """The same for runs named one by one."""
         return self._read([self._entity(run_id) for run_id in run_ids])
 
+    @contextmanager
+    def file(self, run_id: str, name: str) -> Iterator[Path]:
+        """A file of a run, fetched for as long as the context lasts; a path where nothing is if the run has none."""
+        with tempfile.TemporaryDirectory() as folder:
+            if name in {entry.path for entry in self._client.list_artifacts(run_id)}:
+                self._client.download_artifacts(run_id, name, folder)
+            yield Path(folder) / name
+
     def _children(self, sweep: str) -> Iterator[RunEntity]:
+        return self._search(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{sweep}'")
+
+    def _search(self, condition: str) -> Iterator[RunEntity]:
         token: str | None = None
         while True:
             page = self._client.search_runs(
                 [self._experiment],
-                f"tags.`mlflow.parentRunId` = '{sweep}'",
+                condition,
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
@@ -267,8 +362,31 @@ class Store:
             params=run.data.params,
             metrics=run.data.metrics,
             identity=identity,
-            scores=table.set_index("item_id")["score"].astype(float),
+            scores=table["score"].astype(float).groupby(table["item_id"]).mean(),
         )
+
+
+def _create(database: Path) -> None:
+    """Make the tables in a file of another name first: MLflow cannot mend ones that were cut off half made."""
+    unfinished = database.with_suffix(".unfinished")
+    for left in unfinished.parent.glob(f"{unfinished.name}*"):
+        left.unlink()
+    SqlAlchemyStore(f"sqlite:///{unfinished}", database.parent.as_uri()).engine.dispose()  # type: ignore[no-untyped-call]
+    with closing(sqlite3.connect(unfinished)) as connection:
+        connection.execute("PRAGMA journal_mode=wal")  # readers and a writer at once
+    unfinished.replace(database)
+
+
+def _is_gone(tags: Mapping[str, str]) -> bool:
+    """Whether the process that these tags name ran on this machine and runs no more."""
+    if tags.get("host.name") != platform.node() or "process.started" not in tags:
+        return False
+    try:
+        started = float(psutil.Process(int(tags["process.id"])).create_time())
+    except psutil.NoSuchProcess:
+        return True
+    # Numbers are given again to later processes. Some systems count from a clock that is set a little now and then.
+    return abs(started - float(tags["process.started"])) > 2
 
 
 def _user() -> str:

@@ -22,25 +22,35 @@ class Prompt:
         tokens: its token ids.
         shared: how many leading tokens every prompt of the task has in common, so that an engine
             may compute them once. It depends on the task and this prompt only, never on which other items are run.
+        sample: 0, 1, ... for the answers to one prompt that are to be drawn independently of each other.
     """
 
     item_id: str
     text: str
     tokens: tuple[int, ...]
     shared: int
+    sample: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """When an answer ends; greedy throughout.
+    """How the next token is chosen, and when an answer ends.
 
     Attributes:
         max_tokens: at most so many tokens.
         stop: the answer ends before the first of these strings; they are not part of it.
+        temperature: 0 takes the likeliest token (greedy); above it, one is drawn, and top_p, min_p and seed count.
+        top_p: drawn from the likeliest tokens that together have this probability.
+        min_p: drawn from the tokens that have at least this share of the likeliest one's probability.
+        seed: of the draws; each prompt and each of its samples gets random numbers of its own from it.
     """
 
     max_tokens: int
     stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +61,36 @@ class Completion:
         item_id: the prompt's.
         text: the answer without end-of-generation tokens and stop strings; bytes that are not
             UTF-8 become U+FFFD.
-        tokens: the token ids generated, those of a stop string included.
+        tokens: the token ids generated, those of a stop string and the end-of-generation token included.
+        logprobs: natural logarithm of the probability that the model gave to each of these tokens (before temperature,
+            top_p and min_p), as float32.
         finish_reason: why it ended.
         prompt_seconds: time spent on reading the prompt.
-        generation_seconds: time spent on writing the answer.
+        generation_seconds: this answer's share of the time in which it was written beside others, so that the sum over
+            answers is the time that passed.
+        sample: the prompt's.
     """
 
     item_id: str
     text: str
     tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
     finish_reason: FinishReason
     prompt_seconds: float
     generation_seconds: float
+    sample: int = 0
 
 
 class Engine(Protocol):
     """A loaded model."""
 
     @property
-    def identity(self) -> Mapping[str, str]:
-        """What an answer depends on besides the file and the prompt, e.g. the library's version."""
+    def settings(self) -> Mapping[str, str]:
+        """What runs must have in common to be compared, e.g. the library's version."""
+
+    @property
+    def machine(self) -> Mapping[str, str]:
+        """What an answer depends on besides the file, the prompt and the settings, e.g. the processor's features."""
 
     @property
     def chat_template(self) -> str:
@@ -84,6 +104,9 @@ class Engine(Protocol):
 
     def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Iterator[Completion]:
         """Completions, each as it is finished, in any order."""
+
+    def key(self, prompt: Prompt, decoding: Decoding) -> bytes:
+        """sha256 of all that the prompt's completion depends on; equal keys, equal tokens and log-probabilities."""
 
     def close(self) -> None:
         """Release the model; nothing else may be called afterwards."""

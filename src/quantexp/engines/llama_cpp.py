@@ -1,36 +1,45 @@
-"""llama.cpp in this process, one sequence at a time, through llama-cpp-python's low-level API."""
+"""llama.cpp in this process, several answers at a time, through llama-cpp-python's low-level API."""
 
-import ctypes
+import hashlib
+import json
 import logging
 import os
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 import jinja2
+import llama_cpp as package
 import psutil
 
 from quantexp.config import EngineConfig, ModelConfig
-from quantexp.engines.base import Completion, Decoding, FinishReason, Message, Prompt
+from quantexp.engines.base import Completion, Decoding, Message, Prompt
+from quantexp.engines.budget import fewer_than, lanes_that_fit, log_lowered
+from quantexp.engines.lanes import BATCH, Lanes, rows_for, split
 from quantexp.errors import UserError
 from quantexp.llama import Jinja2ChatFormatter, interrupts_later, last_error, llama_cpp, quiet_llama
 from quantexp.models import ModelFile
 
 log = logging.getLogger(__name__)
 
-BATCH = 512
-"""Prompt tokens decoded in one call, llama.cpp's default. Other sizes change some answers, so it is not an option."""
+REVISION = 1
+"""Part of every completion's key. Raise it with a change of this engine that can change an answer."""
 
 
 class LlamaCpp:
-    """A loaded GGUF and one context."""
+    """A loaded GGUF and one context.
+
+    Attributes:
+        lanes: how many answers are written at once.
+    """
 
     def __init__(self, file: ModelFile, model: ModelConfig, engine: EngineConfig) -> None:
         quiet_llama()
-        self._context_tokens = engine.context
-        self._gpu_layers = engine.gpu_layers
+        self._file, self._config = file, engine
+        self._threads = engine.threads or usable_cores()
         if 0 < file.training_context < engine.context:
             log.warning(
                 "engine.context=%d is more than the %d tokens that %s was trained for",
@@ -53,35 +62,55 @@ class LlamaCpp:
             self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
             self._template = _chat_template(self._model, model, file)
             self._formatter = self._compiled(self._template)
-            parameters = llama_cpp.llama_context_default_params()
-            parameters.n_ctx = engine.context
-            parameters.n_batch = parameters.n_ubatch = BATCH
-            parameters.n_threads = parameters.n_threads_batch = engine.threads or usable_cores()
-            with interrupts_later():
-                self._context = llama_cpp.llama_init_from_model(self._model, parameters)
-            if not self._context:
-                raise UserError(
-                    f"llama.cpp could not make a context of {engine.context} tokens for {file.path}: {last_error()}; "
-                    "lower engine.context."
-                )
+            self.lanes, self._context = self._opened(lanes_that_fit(self._model, engine, file.bytes))
             held.callback(llama_cpp.llama_free, self._context)
-            self._memory = llama_cpp.llama_get_memory(self._context)
-            self._batch = llama_cpp.llama_batch_init(BATCH, 0, 1)
-            held.callback(llama_cpp.llama_batch_free, self._batch)
-            self._sampler = llama_cpp.llama_sampler_init_greedy()
-            held.callback(llama_cpp.llama_sampler_free, self._sampler)
+            self._lanes = Lanes(self._model, self._context, self.lanes)
             self._held = held.pop_all()
 
+    def _opened(self, lanes: int) -> tuple[int, llama_cpp.llama_context_p]:
+        """A context with as many lanes as llama.cpp finds memory for, and their number."""
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_batch = parameters.n_ubatch = BATCH
+        parameters.n_threads = parameters.n_threads_batch = self._threads
+        parameters.kv_unified = False
+        while True:
+            rows = rows_for(lanes)
+            parameters.n_ctx = self._config.context * rows
+            parameters.n_seq_max = parameters.n_outputs_max = rows
+            with interrupts_later():
+                context = llama_cpp.llama_init_from_model(self._model, parameters)
+            if context:
+                return lanes, context
+            fewer = fewer_than(lanes)
+            if fewer is None:
+                raise UserError(
+                    f"llama.cpp could not make a context of {self._config.context} tokens for {self._file.path}: "
+                    f"{last_error()}; lower engine.context."
+                )
+            log_lowered(lanes, fewer, f"llama.cpp found no memory for {lanes} ({last_error()})")
+            lanes = fewer
+
     @property
-    def identity(self) -> Mapping[str, str]:
-        """The library, the CPU features it uses, and what was set."""
+    def settings(self) -> Mapping[str, str]:
+        """The library, and what was set; lanes only as far as they change an answer."""
         return {
             "engine": "llama_cpp",
             "library": f"llama-cpp-python {version('llama-cpp-python')}",
-            "system": llama_cpp.llama_print_system_info().decode(),
-            "gpu_layers": str(self._gpu_layers),
-            "context": str(self._context_tokens),
+            "gpu_layers": str(self._config.gpu_layers),
+            "context": str(self._config.context),
+            "lanes": "one" if self.lanes == 1 else "several",
         }
+
+    @property
+    def machine(self) -> Mapping[str, str]:
+        """The processor's features that llama.cpp uses, the build, and this engine's revision."""
+        facts = {
+            "system": llama_cpp.llama_print_system_info().decode().strip(),
+            "build": _build(),
+            "revision": str(REVISION),
+        }
+        # A single row attends to long prompts in as many parts as there are threads (ggml's split-KV path).
+        return facts | ({"threads": str(self._threads)} if self.lanes == 1 else {})
 
     @property
     def chat_template(self) -> str:
@@ -112,35 +141,30 @@ class LlamaCpp:
         return tuple(tokens[:count])
 
     def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Iterator[Completion]:
-        """Completions in the order of the prompts.
-
-        The tokens that all prompts share are decoded once, in a call of their own, whichever items
-        are run: an answer depends on its own prompt only.
-        """
-        held: tuple[int, ...] = ()
-        llama_cpp.llama_memory_clear(self._memory, True)
+        """Completions, each as it is finished; a prompt's is the same whatever is generated beside it."""
+        fitting = []
         for prompt in prompts:
-            if len(prompt.tokens) + decoding.max_tokens > self._context_tokens:
-                yield Completion(prompt.item_id, "", (), "context", 0.0, 0.0)
-                continue
-            started = time.perf_counter()
-            shared = prompt.tokens[: prompt.shared]
-            # Recurrent models cannot forget a part of a sequence: they read the shared part again.
-            if shared != held or not llama_cpp.llama_memory_seq_rm(self._memory, 0, len(held), -1):
-                llama_cpp.llama_memory_clear(self._memory, True)
-                self._decode(shared, 0)
-                held = shared
-            self._decode(prompt.tokens[len(shared) :], len(shared))
-            read = time.perf_counter()
-            text, tokens, reason = self._generate(len(prompt.tokens), decoding)
-            yield Completion(
-                prompt.item_id,
-                text,
-                tokens,
-                reason,
-                read - started,
-                time.perf_counter() - read,
-            )
+            if len(prompt.tokens) + decoding.max_tokens > self._config.context:
+                yield Completion(prompt.item_id, "", (), (), "context", 0.0, 0.0, prompt.sample)
+            else:
+                fitting.append(prompt)
+        yield from self._lanes.run(fitting, decoding)
+
+    def key(self, prompt: Prompt, decoding: Decoding) -> bytes:
+        """sha256 of all that the prompt's completion depends on."""
+        drawn = {"sample": prompt.sample, **asdict(decoding)}
+        if decoding.temperature == 0:  # nothing is drawn: these make no difference
+            for unused in ("sample", "top_p", "min_p", "seed"):
+                del drawn[unused]
+        parts = {
+            "file": self._file.sha256,
+            "settings": dict(self.settings),
+            "machine": dict(self.machine),
+            "tokens": prompt.tokens,
+            "split": split(prompt),
+            "decoding": drawn,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
     def close(self) -> None:
         """Free everything that llama.cpp holds."""
@@ -157,57 +181,6 @@ class LlamaCpp:
             raise UserError(
                 f"The model's chat template is not valid Jinja ({error}); give another with model.chat_template=FILE."
             ) from error
-
-    def _generate(self, position: int, decoding: Decoding) -> tuple[str, tuple[int, ...], FinishReason]:
-        """Write from where the prompt ends until the answer does."""
-        tokens: list[int] = []
-        # All bytes are kept and decoded once: a character may span several tokens.
-        written = bytearray()
-        stops = [stop.encode() for stop in decoding.stop]
-        reason: FinishReason = "length"
-        while True:
-            token = llama_cpp.llama_sampler_sample(self._sampler, self._context, -1)
-            if llama_cpp.llama_vocab_is_eog(self._vocabulary, token):
-                reason = "stop"
-                break
-            tokens.append(token)
-            piece = self._piece(token)
-            written += piece
-            found = [written.find(stop, max(0, len(written) - len(stop) - len(piece))) for stop in stops]
-            if any(place >= 0 for place in found):
-                del written[min(place for place in found if place >= 0) :]
-                reason = "stop"
-                break
-            if len(tokens) == decoding.max_tokens:
-                break
-            self._decode((token,), position)
-            position += 1
-        return written.decode("utf-8", "replace"), tuple(tokens), reason
-
-    def _decode(self, tokens: Sequence[int], position: int) -> None:
-        """Run tokens through the model; afterwards the logits of the last one are there to sample from."""
-        batch = self._batch
-        for start in range(0, len(tokens), BATCH):
-            chunk = tokens[start : start + BATCH]
-            for row, token in enumerate(chunk):
-                batch.token[row] = token
-                batch.pos[row] = position + start + row
-                batch.n_seq_id[row] = 1
-                batch.seq_id[row][0] = 0
-                batch.logits[row] = start + row == len(tokens) - 1
-            batch.n_tokens = len(chunk)
-            status = llama_cpp.llama_decode(self._context, batch)
-            if status != 0:
-                raise RuntimeError(f"llama_decode returned {status}: {last_error()}")
-
-    def _piece(self, token: int) -> bytes:
-        room = 64
-        while True:
-            buffer = ctypes.create_string_buffer(room)
-            length = llama_cpp.llama_token_to_piece(self._vocabulary, token, buffer, room, 0, False)
-            if length >= 0:
-                return buffer.raw[:length]
-            room = -length
 
     def _token_text(self, token: int) -> str:
         """How a special token is written in a template; empty for a token that the vocabulary lacks."""
@@ -236,6 +209,16 @@ def _chat_template(model: llama_cpp.llama_model_p, config: ModelConfig, file: Mo
             "a file with the Jinja source that the model's publisher names."
         )
     return str(template.decode())
+
+
+@cache
+def _build() -> str:
+    """Hash of the shared libraries that compute: the same version built otherwise may round otherwise."""
+    digest = hashlib.sha256()
+    for library in sorted((Path(package.__file__).parent / "lib").glob("lib*.so")):
+        if library.name.startswith(("libllama", "libggml")):
+            digest.update(library.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def usable_cores() -> int:

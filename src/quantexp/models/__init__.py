@@ -8,23 +8,31 @@ from quantexp.models.gguf import ModelFile, identify
 from quantexp.models.ladder import quantized
 from quantexp.models.sources import cache_folder, source_path
 
-__all__ = ["ModelFile", "resolve"]
+__all__ = ["ModelFile", "resolve", "source_of"]
+
+
+def source_of(model: ModelConfig) -> ModelFile:
+    """The file that every quant of the model is, or is made from.
+
+    Raises:
+        UserError: there is no such file, it is not a whole GGUF, or its bytes are not the expected ones.
+    """
+    source = identify(source_path(model), cache_folder(model))
+    if model.sha256 is not None and source.sha256 != model.sha256:
+        raise UserError(
+            f"{source.path} hashes to {source.sha256}, but model.sha256 says {model.sha256}; "
+            "fetch the file again, or set model.sha256=null to use it as it is."
+        )
+    return source
 
 
 def resolve(model: ModelConfig, quant: QuantConfig) -> tuple[ModelFile, ModelFile]:
     """The file to load and the source it was made from (the same one when nothing was made).
 
     Raises:
-        UserError: there is no such file, it is not a whole GGUF, its bytes are not the expected
-            ones, or it holds another type than the quant says.
+        UserError: the source cannot be used (see `source_of`), or it holds another type than the quant says.
     """
-    cache = cache_folder(model)
-    source = identify(source_path(model), cache)
-    if model.sha256 is not None and source.sha256 != model.sha256:
-        raise UserError(
-            f"{source.path} hashes to {source.sha256}, but model.sha256 says {model.sha256}; "
-            "fetch the file again, or set model.sha256=null to use it as it is."
-        )
+    source = source_of(model)
     if not model.quantize:
         _check_label(source, quant)
         return source, source
@@ -33,6 +41,7 @@ def resolve(model: ModelConfig, quant: QuantConfig) -> tuple[ModelFile, ModelFil
             f"quant={quant.name} names no file type to quantize {model.name} to; "
             "choose a quant such as Q4_K_M, or set model.quantize=false."
         )
+    cache = cache_folder(model)
     return identify(quantized(source, quant, cache), cache), source
 
 

@@ -32,6 +32,11 @@ class ReportFiles:
     conditions_csv: Path
     charts: tuple[Path, ...]
 
+    @property
+    def all(self) -> list[Path]:
+        """Every file of the report."""
+        return [self.markdown, self.comparisons_csv, self.conditions_csv, *self.charts]
+
 
 def write_report(summary: Summary, folder: Path) -> ReportFiles:
     """Write the report's files into a folder, made when missing; files of the same name go.

@@ -36,7 +36,11 @@ class Prompter:
         self._examples = examples[: config.shots]
         self._engine = engine
         self._in_answer = bool(self._examples) and model.examples is ExamplePlace.answer
-        self.decoding = Decoding(config.max_tokens, (SEPARATOR,) if self._in_answer else ())
+        stop = (*config.stop, *((SEPARATOR,) if self._in_answer else ()))
+        sampling = config.sampling
+        self.decoding = Decoding(
+            config.max_tokens, stop, sampling.temperature, sampling.top_p, sampling.min_p, sampling.seed
+        )
         probes = [engine.tokenize(self._text(probe)) for probe in ("a", "1")]
         self._shared = _common(*probes)
 

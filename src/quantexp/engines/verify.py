@@ -1,0 +1,46 @@
+"""Measuring on this machine that an answer does not depend on what is generated beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from quantexp.engines.base import Completion, Decoding, Engine, Prompt
+
+PROMPTS = 24
+"""Prompts that are tried: more than the default number of lanes on a CPU, so that lanes are refilled."""
+
+TOKENS = 48
+"""Tokens written to each. Where rounding differs, answers of small models part after ten to thirty tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exactness:
+    """How many answers were the same, token by token and in every bit of their log-probabilities.
+
+    Attributes:
+        compared: answers that were generated again beside others, in another order.
+        identical: those of them that came out the same.
+    """
+
+    compared: int
+    identical: int
+
+    def metrics(self) -> dict[str, float]:
+        """As they are recorded."""
+        return {"verify.compared": self.compared, "verify.identical": self.identical}
+
+
+def verify(engine: Engine, prompts: Sequence[Prompt], decoding: Decoding) -> Exactness:
+    """Answer some prompts in order, in reverse, and the last few alone, and compare."""
+    short = replace(decoding, max_tokens=min(decoding.max_tokens, TOKENS))
+    tried = prompts[:PROMPTS]
+    first = _answers(engine, tried, short)
+    again = [*_answers(engine, tried[::-1], short).items(), *_answers(engine, tried[-3:], short).items()]
+    return Exactness(len(again), sum(first[key] == answer for key, answer in again))
+
+
+def _answers(engine: Engine, prompts: Sequence[Prompt], decoding: Decoding) -> dict[tuple[str, int], Completion]:
+    """By item and sample, without the times."""
+    return {
+        (each.item_id, each.sample): replace(each, prompt_seconds=0.0, generation_seconds=0.0)
+        for each in engine.complete(prompts, decoding)
+    }

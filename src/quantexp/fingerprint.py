@@ -1,0 +1,66 @@
+"""What makes two jobs, or two sweeps, the same: hashes over all that decides their results."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from enum import Enum
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from quantexp.config import Config, StatsConfig
+
+
+def job_fingerprint(config: Config, **facts: str) -> str:
+    """sha256 of what decides a job's answers and grades.
+
+    Args:
+        config: the job; where things lie, how fast they are made and how they are analysed does not count.
+        facts: identities that the configuration only names, such as the hash of a file.
+    """
+    template = config.model.chat_template
+    facts |= {"library": version("llama-cpp-python"), "code": _code()}
+    if template is not None and Path(template).expanduser().is_file():
+        facts["chat_template"] = hashlib.sha256(Path(template).expanduser().read_bytes()).hexdigest()
+    return _sha256({"config": _decisive(config), "facts": facts})
+
+
+def sweep_fingerprint(jobs: Iterable[Config], stats: StatsConfig) -> str:
+    """sha256 of what a sweep asks for: its jobs, in any order, and how they are analysed."""
+    return _sha256({"jobs": sorted(_sha256(_decisive(job)) for job in jobs), "stats": asdict(stats)})
+
+
+def _decisive(config: Config) -> dict[str, Any]:
+    tree = asdict(config)
+    for key in ("tracking", "stats", "store", "force"):
+        del tree[key]
+    for key in ("cache", "note", "licence"):
+        del tree["model"][key]
+    for key in ("threads", "kv_memory_gb", "verify"):
+        del tree["engine"][key]
+    # Any number of lanes above one gives the same answers.
+    tree["engine"]["lanes"] = "one" if config.engine.lanes == 1 else "several"
+    return tree
+
+
+@cache
+def _code() -> str:
+    """Hash of the modules that make prompts and grades: a changed word in them is another job."""
+    digest = hashlib.sha256()
+    folder = files("quantexp.tasks")
+    for module in sorted(each.name for each in folder.iterdir() if each.name.endswith(".py")):
+        digest.update(folder.joinpath(module).read_bytes())
+    return digest.hexdigest()
+
+
+def _sha256(tree: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True, default=_plain).encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Enum):
+        return value.value
+    raise TypeError(f"{value!r} has no place in a configuration")

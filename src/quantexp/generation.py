@@ -1,0 +1,93 @@
+"""The completions of a job: looked up where they exist, generated where not, each stored the moment it is finished."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+from quantexp.engines import Completion, Decoding, Engine, FinishReason, Prompt
+from quantexp.store import CompletionStore, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What `generate` gives.
+
+    Attributes:
+        completions: one a prompt, in the prompts' order.
+        new: how many were generated now.
+        reused: how many prompts were answered by a completion that was in the store, or by one generated for another
+            prompt with the same tokens.
+    """
+
+    completions: tuple[Completion, ...]
+    new: int
+    reused: int
+
+
+def generate(
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    decoding: Decoding,
+    store: CompletionStore,
+    about: Mapping[str, str],
+    *,
+    reuse: bool = True,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Generated:
+    """A completion for each prompt.
+
+    Args:
+        engine: what generates those that are missing.
+        prompts: in any order; two with the same key are generated once.
+        decoding: of all of them.
+        store: where completions are looked up, and added one by one.
+        about: what a person should read beside a stored completion, such as the model's name.
+        reuse: whether to take what the store has.
+        advance: called with the number of prompts that have just been answered.
+    """
+    keys = [engine.key(prompt, decoding) for prompt in prompts]
+    found: dict[bytes, Completion] = {}
+    if reuse:
+        found = {key: _completion(record) for key, record in store.lookup(keys).items()}
+    missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in found}
+    prompts_of = Counter(keys)
+    advance(sum(count for key, count in prompts_of.items() if key in found))
+    # By the prompt that was asked: an engine answers in any order.
+    asked = {(prompt.item_id, prompt.sample): key for key, prompt in missing.items()}
+    for completion in engine.complete(missing.values(), decoding):
+        key = asked[completion.item_id, completion.sample]
+        if completion.finish_reason != "context":
+            store.add(key, _record(completion), {**about, "item": completion.item_id})
+        found[key] = completion
+        advance(prompts_of[key])
+    # A run that is recorded as finished must not miss its completions after a power cut.
+    store.sync()
+    completions = tuple(
+        replace(found[key], item_id=prompt.item_id, sample=prompt.sample)
+        for key, prompt in zip(keys, prompts, strict=True)
+    )
+    return Generated(completions, len(missing), len(prompts) - len(missing))
+
+
+def _record(completion: Completion) -> Record:
+    return Record(
+        tokens=completion.tokens,
+        logprobs=completion.logprobs,
+        text=completion.text,
+        finish_reason=completion.finish_reason,
+        prompt_seconds=completion.prompt_seconds,
+        generation_seconds=completion.generation_seconds,
+    )
+
+
+def _completion(record: Record) -> Completion:
+    return Completion(
+        item_id="",
+        text=record.text,
+        tokens=record.tokens,
+        logprobs=record.logprobs,
+        finish_reason=cast(FinishReason, record.finish_reason),
+        prompt_seconds=record.prompt_seconds,
+        generation_seconds=record.generation_seconds,
+    )

@@ -1,0 +1,256 @@
+"""`python -m quantexp.regrade`: grade the stored outputs of any earlier sweep again, without the model."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from quantexp.aggregate import chosen_sweep, finished_jobs, show, write
+from quantexp.config import DataConfig, RegradeConfig, StatsConfig, register_schemas, validated
+from quantexp.errors import UserError, past_hydra, reported, sentence_for
+from quantexp.files import write_atomically
+
+if TYPE_CHECKING:
+    from quantexp.tasks import Task
+    from quantexp.tasks.items import Dataset
+    from quantexp.tracking import JobRecord, Store
+
+log = logging.getLogger(__name__)
+
+SHOWN = 40
+"""Lines of the changes that the terminal shows; a screen or so, the rest is in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regraded:
+    """A job under another grader.
+
+    Attributes:
+        record: the job with the new grader in its identity, and the new scores.
+        graders: id of the old one and of the new one, as in `gsm8k-v1..gsm8k-v2`.
+        diff: the verdicts that changed.
+        line: what the log says of it.
+    """
+
+    record: "JobRecord"
+    graders: str
+    diff: str
+    line: str
+
+
+def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], name: str | None, folder: Path) -> bool:
+    """Grade again, write the new scores beside the old ones, and report on both.
+
+    Args:
+        stats: baseline and bootstrap.
+        store: where the runs are.
+        sweep: the sweep whose jobs are graded, unless `runs` is given.
+        runs: ids of single runs to grade.
+        name: the grader's name; None: the one that each run was graded by, in its current version.
+        folder: where the report goes.
+
+    Returns:
+        Whether every job had finished, could be graded again, and could be compared.
+
+    Raises:
+        UserError: there is nothing to grade, or no task has the grader.
+    """
+    from quantexp.console import bar
+
+    found, failures = finished_jobs(store, sweep, list(dict.fromkeys(runs)), "grade")
+    records = found if name is None else _with_grader(found, name)
+    grading = Grading(store, stats)
+    done: list[Regraded] = []
+    already: dict[str, list[str]] = defaultdict(list)
+    with bar("grading", len(records)) as advance:
+        for record in records:
+            try:
+                new = grading.grade(record, name)
+            except (UserError, OmegaConfBaseException) as error:
+                failures.append(f"{record.name} (run {record.run_id[:8]}) is not graded again: {sentence_for(error)}")
+            else:
+                if new is None:
+                    already[f"{record.tags['task']}: {_grader_id(record)}"].append(record.run_id[:8])
+                else:
+                    done.append(new)
+            advance(1)
+    # Only now: the bar and the log share the terminal.
+    for line in [new.line for new in done]:
+        log.info("%s", line)
+    for grader, ids in already.items():
+        log.info("%s has graded already: run %s", grader, ", ".join(ids))
+    for failure in failures:
+        log.error("%s", failure)
+    if not done:
+        log.info("nothing was graded again")
+        return not failures
+
+    summary, files = write([*records, *(new.record for new in done)], failures, stats, folder)
+    changes = folder / "changes.diff"
+    diff = "".join(new.diff for new in done)
+    write_atomically(changes, diff.encode())
+    source = {"runs": ",".join(runs)} if runs else {"sweep": sweep}
+    graders = ", ".join(sorted({new.graders for new in done}))
+    with store.start("regrade", "regrade", None, source | {"graders": graders}) as run:
+        run.log_files([*files.all, changes])
+    _print_changes(diff, changes)
+    show(summary, {"diff": changes, "chart": files.charts[0], "report": files.markdown}, store)
+    return not (summary.refusals or summary.failures)
+
+
+def _with_grader(records: Sequence["JobRecord"], name: str) -> list["JobRecord"]:
+    """The jobs of the tasks that have the grader; a line for each task that has not."""
+    from quantexp.tasks import TASKS
+
+    kept, lines = [], []
+    tasks = list(dict.fromkeys(record.tags["task"] for record in records))
+    for task in tasks:
+        of_task = [record for record in records if record.tags["task"] == task]
+        if task in TASKS and name in TASKS[task].graders:
+            kept += of_task
+        else:
+            lines.append(f"{task} has no grader {name}: left out ({len(of_task)} jobs)")
+    if not kept:
+        known = "; ".join(f"{task} has {', '.join(sorted(TASKS[task].graders))}" for task in tasks if task in TASKS)
+        raise UserError(f"grader={name}: no task of these jobs has such a grader; choose one that it has: {known}.")
+    for line in lines:
+        log.info("%s", line)
+    return kept
+
+
+class Grading:
+    """Grades one job after the other; data that several of them share are read once."""
+
+    def __init__(self, store: "Store", stats: StatsConfig) -> None:
+        self._store = store
+        self._stats = stats
+        self._data: dict[str, Dataset] = {}
+
+    def grade(self, record: "JobRecord", name: str | None) -> Regraded | None:
+        """Grade a job's outputs and record the scores; None, and nothing is written, where they are these already.
+
+        Raises:
+            UserError: its data, its outputs or its grader are not there any more, or not the same.
+        """
+        import pandas as pd
+
+        from quantexp.report.changes import changes_diff, count_changes
+        from quantexp.scoring import regraded, score_metrics
+        from quantexp.tasks import get_task
+        from quantexp.tracking import ITEMS
+
+        task = get_task(record.tags["task"])
+        old = _grader_id(record)
+        grader = task.grader(old.rpartition("-v")[0] if name is None else name)
+        if grader.id == old:
+            return None
+        items = self._items(record, task)
+        with self._store.file(record.run_id, f"{ITEMS}.parquet") as path:
+            before = pd.read_parquet(path)
+        after = regraded(before, grader, items)
+        metrics = score_metrics(after, self._stats)
+        diff = changes_diff(before, after, old, grader.id, f"{record.name} (run {record.run_id[:8]})")
+
+        line = (
+            f"{record.name}: {old} {record.metrics['score']:.3f}, {grader.id} {metrics['score']:.3f}; "
+            f"{count_changes(diff)} of {len(after)} verdicts changed"
+        )
+        with self._store.file(record.run_id, f"{ITEMS}.{grader.id}.parquet") as path:
+            if path.is_file() and not pd.read_parquet(path)["score"].equals(after["score"]):
+                line += f"; replaces other scores of {grader.id}, which has changed without a new version"
+        run = self._store.run(record.run_id)
+        run.log_items(after, f"{ITEMS}.{grader.id}")
+        run.log_yaml(diff, f"regrade/{old}..{grader.id}.diff")
+        run.log(
+            metrics={f"{grader.id}/{key}": value for key, value in metrics.items()},
+            tags={f"grader.{grader.id}": f"regraded {datetime.now(UTC).isoformat(timespec='seconds')}"},
+        )
+        return Regraded(
+            record=replace(
+                record,
+                identity={**record.identity, "grader": {**record.identity["grader"], "id": grader.id}},
+                metrics={**record.metrics, **metrics},
+                scores=after["score"].astype(float).groupby(after["item_id"]).mean(),
+            ),
+            graders=f"{old}..{grader.id}",
+            diff=diff,
+            line=line,
+        )
+
+    def _items(self, record: "JobRecord", task: "Task") -> Mapping[str, Mapping[str, Any]]:
+        """The fields of the items that the job was run on, by their ids."""
+        from quantexp.tasks.items import load
+
+        with self._store.file(record.run_id, "config.yaml") as path:
+            if not path.is_file():
+                raise UserError("its config.yaml is not in the store, so nobody knows its data; run it again.")
+            section = OmegaConf.select(OmegaConf.load(path), "data")
+        config = cast(DataConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), section)))
+        key = f"{task.name} {config}"
+        if key not in self._data:
+            self._data[key] = load(config, task)
+        data = self._data[key]
+        recorded = str(record.identity["data"]["fingerprint"])
+        if data.fingerprint != recorded:
+            raise UserError(
+                f"the {data.name} data of {task.name} have changed since it ran (fingerprint {recorded[:8]}, now "
+                f"{data.fingerprint[:8]}); grade it with quantexp {record.tags['quantexp.version']}, or run it again."
+            )
+        return {item.id: item.fields for item in data.items}
+
+
+def _grader_id(record: "JobRecord") -> str:
+    return str(record.identity["grader"]["id"])
+
+
+def _print_changes(diff: str, path: Path) -> None:
+    """The changes, as far as they fit."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    lines = diff.splitlines() or ["No verdict changed."]
+    # A last line alone would take the place of the line that stands for it.
+    shown = lines if len(lines) <= SHOWN + 1 else lines[:SHOWN]
+    colours = {"-": "red", "+": "green", "@": "cyan"}
+    for line in shown:
+        console.print(Text(line, style=colours.get(line[0], "")), soft_wrap=True)
+    if len(shown) < len(lines):
+        console.print(Text(f"... and {len(lines) - len(shown)} more lines in {path}"), soft_wrap=True)
+    console.print()
+
+
+@hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="regrade")
+def _app(composed: DictConfig) -> None:
+    with past_hydra():
+        _run(composed)
+
+
+def _run(composed: DictConfig) -> None:
+    config = validated(composed, RegradeConfig)
+    # Only now: composing, --help and shell completion do without these heavy imports.
+    from quantexp.tracking import Store
+
+    store = Store(config.tracking)
+    folder = Path(HydraConfig.get().runtime.output_dir) / "report"
+    if not regrade(config.stats, store, chosen_sweep(config, store), config.runs, config.grader, folder):
+        raise SystemExit(1)
+
+
+def main() -> None:
+    """Entry point."""
+    register_schemas()
+    with reported():
+        _app()
+
+
+if __name__ == "__main__":
+    main()

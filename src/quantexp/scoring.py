@@ -1,0 +1,84 @@
+"""From outputs to scores: the columns of the per-item table that a grader fills, and the metrics that follow."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from quantexp.errors import UserError
+from quantexp.stats import bootstrap_mean
+from quantexp.tasks import Grader
+
+if TYPE_CHECKING:
+    from quantexp.config import StatsConfig  # it needs Hydra, and reports use this module
+
+FIELD = "score_"
+"""Prefix of the columns that hold the score of one field of an item."""
+
+
+def verdict(grader: Grader, output: str, fields: Mapping[str, Any], finish_reason: str) -> dict[str, Any]:
+    """The columns that a grader fills for one output; an item that was never asked gets no score."""
+    asked = finish_reason != "context"
+    grade = grader.grade(output, fields) if asked else None
+    return {
+        "extracted": grade.extracted if grade else None,
+        "score": grade.score if grade else None,
+        **{FIELD + name: value for name, value in (grade.fields if grade else {}).items()},
+        "grading_error": grade.error if grade else "not asked: does not fit the context",
+    }
+
+
+def regraded(table: pd.DataFrame, grader: Grader, items: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The same table with the verdicts of another grader in place of its own.
+
+    Args:
+        table: a per-item table; it is not changed.
+        grader: who grades.
+        items: the fields of each item by its id.
+
+    Raises:
+        UserError: an item of the table is not among `items`.
+    """
+    missing = [item for item in dict.fromkeys(table["item_id"]) if item not in items]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of its items are not in the data any more, the first is {missing[0]}; "
+            "grade it with the data that it was run on."
+        )
+    answers = zip(table["item_id"], table["output"], table["finish_reason"], strict=True)
+    verdicts = pd.DataFrame(
+        [verdict(grader, output, items[item], reason) for item, output, reason in answers], index=table.index
+    )
+    old = [name for name in table if name in {"extracted", "score", "grading_error"} or str(name).startswith(FIELD)]
+    at = table.columns.get_loc("extracted")
+    others = table.drop(columns=old)
+    return pd.concat([others.iloc[:, :at], verdicts[_ordered(verdicts)], others.iloc[:, at:]], axis="columns")
+
+
+def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]:
+    """The metrics that depend on the grader: mean score with its interval, and how much could not be read.
+
+    Args:
+        table: a per-item table in which at least one row has a score.
+        stats: resamples, seed and confidence of the bootstrap.
+    """
+    # In the order of the ids, as the comparison has them: the same resamples, so the same interval.
+    scores = table.dropna(subset="score").groupby("item_id")["score"].mean().sort_index()
+    estimate = bootstrap_mean(
+        scores.to_numpy(),
+        resamples=stats.resamples,
+        seed=stats.seed,
+        confidence=stats.confidence,
+    )
+    return {
+        "score": estimate.mean,
+        "score_low": estimate.low,
+        "score_high": estimate.high,
+        "items_unreadable": int((table["grading_error"].notna() & table["score"].notna()).sum()),
+    }
+
+
+def _ordered(verdicts: pd.DataFrame) -> list[str]:
+    """The columns in the order of `verdict`, whichever row came first: one that was not asked has no fields."""
+    fields = [str(name) for name in verdicts if str(name).startswith(FIELD)]
+    return ["extracted", "score", *fields, "grading_error"]

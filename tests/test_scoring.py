@@ -1,0 +1,69 @@
+"""Verdicts as columns of the per-item table, and the metrics that follow."""
+
+import pandas as pd
+import pytest
+
+from quantexp.config import StatsConfig
+from quantexp.errors import UserError
+from quantexp.scoring import regraded, score_metrics, verdict
+from quantexp.stats import bootstrap_mean
+from quantexp.tasks import get_task
+
+GOLD = {
+    "email": "...", "customer_name": "Ann", "issue_category": "billing", "urgency": "low", "requested_action": "refund",
+}  # fmt: skip
+ANSWER = '{"customer_name":"Ann","issue_category":"billing","urgency":"high","requested_action":"refund"}'
+
+LENIENT, STRICT = (get_task("extraction").grader(name) for name in ("extraction", "extraction-nofence"))
+
+
+def table(*answers: tuple[str, str, str]) -> pd.DataFrame:
+    """A per-item table: id, output and why it ended."""
+    return pd.DataFrame(
+        {"item_id": item, "output": output, **verdict(LENIENT, output, GOLD, reason), "finish_reason": reason}
+        for item, output, reason in answers
+    )
+
+
+def test_an_item_that_was_never_asked_has_no_score() -> None:
+    assert verdict(LENIENT, "", GOLD, "context") == {
+        "extracted": None, "score": None, "grading_error": "not asked: does not fit the context",
+    }  # fmt: skip
+    assert verdict(LENIENT, "", GOLD, "stop")["score"] == 0
+
+
+def test_a_table_keeps_its_columns_and_their_order_whichever_row_comes_first() -> None:
+    before = table(("a", ANSWER, "stop"), ("b", "", "context"), ("c", f"```json\n{ANSWER}\n```", "length"))
+    for rows in (before, before.iloc[[1, 0, 2]]):
+        kept = rows.copy()
+        after = regraded(rows, STRICT, dict.fromkeys("abc", GOLD))
+        pd.testing.assert_frame_equal(rows, kept)
+        assert list(after) == list(before)
+        scores = after.set_index("item_id")["score"]
+        assert (scores["a"], scores["c"]) == (pytest.approx(2 / 3), 0)
+        assert pd.isna(scores["b"])
+
+
+def test_the_same_grader_gives_the_same_table() -> None:
+    before = table(("a", ANSWER, "stop"), ("b", "", "context"), ("a", "what?", "length"))
+    pd.testing.assert_frame_equal(regraded(before, LENIENT, {"a": GOLD, "b": GOLD}), before)
+
+
+def test_an_item_that_the_data_have_no_more_is_named() -> None:
+    before = table(("a", ANSWER, "stop"), ("b", ANSWER, "stop"), ("c", ANSWER, "stop"))
+    with pytest.raises(UserError, match="2 of its items are not in the data any more, the first is b;"):
+        regraded(before, STRICT, {"a": GOLD})
+
+
+def test_an_interval_is_over_items_in_the_order_of_their_ids() -> None:
+    rows = pd.DataFrame(
+        {
+            "item_id": ["c", "a", "b", "a", "d"],
+            "score": [1.0, 0.0, 1.0, 0.5, None],
+            "grading_error": [None, "no", None, None, "not asked"],
+        }
+    )
+    estimate = bootstrap_mean([0.25, 1.0, 1.0], resamples=100, seed=1, confidence=0.9)
+    assert score_metrics(rows, StatsConfig(resamples=100, seed=1, confidence=0.9)) == {
+        "score": estimate.mean, "score_low": estimate.low, "score_high": estimate.high, "items_unreadable": 2,
+    }  # fmt: skip
