@@ -21,6 +21,8 @@ exactness: $(INSTALLED) ## the engine's contract, on many more random cases than
 
 bench: $(INSTALLED) ## speed, as ratios within one run
 	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/footprint.py
+	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/bootstrap.py
 
 ui: $(INSTALLED) ## browse the runs

@@ -58,7 +58,7 @@ def _source(folder: Path) -> Path:
     return folder / archive.name.removesuffix(".tar.gz") / "vendor" / "llama.cpp"
 
 
-def json_lines(command: Sequence[str | Path]) -> list[dict[str, Any]]:
+def json_lines(command: Sequence[str]) -> list[dict[str, Any]]:
     """The JSON objects that a command prints, one a line."""
     run = subprocess.run(command, check=True, capture_output=True, text=True)
     return [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]

@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quants", nargs="+", default=["Q8_0", "Q4_K_M"])
     parser.add_argument("--lanes", nargs="+", type=int, default=[1, 8, 16])
-    parser.add_argument("--items", type=int, default=24)
+    parser.add_argument("--items", type=int, default=48)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     for quant in options.quants:
@@ -90,8 +90,8 @@ def _theirs(path: str, prompts: int, length: int) -> dict[str, float]:
     shape = ["-npp", str(length), "-ntg", str(TOKENS), "-npl", str(prompts)]
     size = ["-c", str(1024 * rows_for(prompts)), "-b", str(BATCH), "-ub", str(BATCH), "-no-kvu"]
     threads = ["-t", str(usable_cores()), "-tb", str(usable_cores())]
-    command = [llama_tool("llama-batched-bench"), "-m", path, *shape, *size, *threads, "--output-format", "jsonl"]
-    [figures] = json_lines(command)
+    options = ["-m", path, *shape, *size, *threads, "--output-format", "jsonl"]
+    [figures] = json_lines([str(llama_tool("llama-batched-bench")), *options])
     return {"pp": figures["speed_pp"], "tg": figures["speed_tg"]}
 
 
@@ -107,16 +107,18 @@ def against_the_loop(job: Config) -> None:
     with patch.object(engine, "render", wraps=engine.render) as rendered:
         prompts = [prompter.prompt(item) for item in items]
     chats = [call.args[0] for call in rendered.call_args_list]
-    ours, seconds = _timed(engine, prompts, Decoding(longest))
+    ours, before = _timed(engine, prompts, Decoding(longest))
     _, whole = _timed(engine, [replace(prompt, shared=0) for prompt in prompts], Decoding(longest))
-    close_engine()
-
     threads = usable_cores()
     llama = Llama(model_file(job).path, n_ctx=model.context, n_threads=threads, n_threads_batch=threads, verbose=False)
     started = time.perf_counter()
     theirs = [llama.create_chat_completion(messages=chat, max_tokens=longest, temperature=0) for chat in chats]
     loop = time.perf_counter() - started
     llama.close()
+    # Before and after: the machine may have become faster or slower meanwhile.
+    _, after = _timed(engine, prompts, Decoding(longest))
+    close_engine()
+    seconds = (before + after) / 2
     our_tokens = sum(len(each.tokens) for each in ours)
     their_tokens = sum(answer["usage"]["completion_tokens"] for answer in theirs)
     read = sum(len(prompt.tokens) for prompt in prompts)
