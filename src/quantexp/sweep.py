@@ -154,7 +154,8 @@ class Conclusion:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             _open.run.close("KILLED")
             log.info(
-                "compare the jobs that have finished with: python -m quantexp.aggregate sweep=%s",
+                "the same command goes on from here; compare what has finished with: "
+                "python -m quantexp.aggregate sweep=%s",
                 _open.run.id,
             )
             return

@@ -1,0 +1,90 @@
+"""The engine against `llama_cpp.server`, asked over HTTP one question after the other, as an evaluation harness does.
+
+Needs the packages of llama-cpp-python's extra `server`: pip install "llama-cpp-python[server]".
+"""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import replace
+from importlib.util import find_spec
+
+from common import config, model_file
+
+from quantexp.config import ExamplePlace
+from quantexp.engines import Decoding, close_engine, open_engine
+from quantexp.engines.llama_cpp import usable_cores
+from quantexp.tasks import get_task
+from quantexp.tasks.items import drawn, load
+from quantexp.tasks.prompts import Prompter
+
+LONGEST = 64
+"""Tokens written at most, on both sides."""
+
+
+def main() -> None:
+    """The same prompts through both, text in and text out."""
+    missing = [name for name in ("sse_starlette", "starlette_context", "pydantic_settings") if find_spec(name) is None]
+    if missing:
+        sys.exit(f"{', '.join(missing)} missing: pip install 'llama-cpp-python[server]'")
+    for task_name in ("gsm8k", "triviaqa", "extraction"):
+        job = config(f"task={task_name}", "task.limit=24", "task.shots=2")
+        task, model = get_task(task_name), replace(job.model, examples=ExamplePlace.turns)
+        engine = open_engine(model_file(job), model, job.engine)
+        data = load(job.data, task)
+        prompter = Prompter(task, job.task, model, data.examples, engine)
+        prompts = [prompter.prompt(item) for item in drawn(data.items, 0, job.task.limit)]
+        started = time.perf_counter()
+        ours = list(engine.complete(prompts, Decoding(LONGEST)))
+        seconds = time.perf_counter() - started
+        written = sum(len(completion.tokens) for completion in ours)
+        close_engine()
+        tokens, theirs = asked_of_server(model_file(job).path, model.context, [prompt.text for prompt in prompts])
+        print(
+            f"{task_name:10} {len(prompts)} items: engine {seconds:.1f} s for {written} tokens, "
+            f"llama_cpp.server {theirs:.1f} s for {tokens}; per answer {theirs / seconds:.2f}x",
+            flush=True,
+        )
+
+
+def asked_of_server(path: str, context: int, texts: list[str]) -> tuple[int, float]:
+    """Tokens that the server wrote, and the seconds between the first question and the last answer."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = {"model": path, "n_ctx": context, "n_threads": usable_cores(), "port": port, "verbose": False}
+    options = [word for key, value in arguments.items() for word in (f"--{key}", str(value))]
+    server = subprocess.Popen([sys.executable, "-m", "llama_cpp.server", *options], stderr=subprocess.DEVNULL)
+    try:
+        address = f"http://127.0.0.1:{port}/v1"
+        wait_for(f"{address}/models")
+        started, tokens = time.perf_counter(), 0
+        for text in texts:
+            question = {"prompt": text, "max_tokens": LONGEST, "temperature": 0}
+            request = urllib.request.Request(
+                f"{address}/completions", json.dumps(question).encode(), {"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(request) as answer:
+                tokens += json.load(answer)["usage"]["completion_tokens"]
+        return tokens, time.perf_counter() - started
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def wait_for(address: str) -> None:
+    """Until the server answers."""
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(address).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    sys.exit("llama_cpp.server did not start within a minute")
+
+
+if __name__ == "__main__":
+    main()
