@@ -1,6 +1,7 @@
 """What the MLflow store knows of a sweep, read with MLflow's own client, and how the store behaves."""
 
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -16,10 +17,11 @@ from omegaconf import OmegaConf
 
 from quantexp.config import Config, DataConfig, TrackingConfig, validated
 from quantexp.errors import UserError
+from quantexp.provenance import provenance
 from quantexp.stats import bootstrap_mean
 from quantexp.tasks import get_task
 from quantexp.tasks.items import drawn, load
-from quantexp.tracking import Run, Store
+from quantexp.tracking import CONFIG, Run, Store
 
 
 @pytest.fixture(scope="module")
@@ -302,3 +304,45 @@ def test_a_deleted_experiment_is_told_with_what_to_do(tmp_path: Path) -> None:
     first._client.delete_experiment(first._experiment)
     with pytest.raises(UserError, match="was deleted; restore it"):
         Store(config)
+
+
+def test_an_attempt_that_failed_does_not_count_once_another_has_finished(tmp_path: Path) -> None:
+    store = Store(TrackingConfig(str(tmp_path)))
+    with store.start("sweep", "sweep", None, {}) as sweep:
+        for config, error in (("a", "no memory"), ("b", "no file"), ("a", None)):
+            run = store.start(f"job {config}", "job", sweep.id, {CONFIG: config, "quant": "Q8_0", "task": "t"})
+            if error is None:
+                run.log_items(pd.DataFrame({"item_id": ["1"], "score": [1.0]}))
+                run.close("FINISHED")
+            else:
+                run.log(tags={"error": error})
+                run.close("FAILED")
+    finished, failures = store.jobs_of(sweep.id)
+    assert [record.name for record in finished] == ["job a"]
+    assert failures == ["job b: no file"]
+
+
+def test_runs_whose_process_is_gone_are_closed_and_no_others(tmp_path: Path) -> None:
+    store = Store(TrackingConfig(str(tmp_path)))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    own = provenance()
+    runs = {
+        "ours": store.start("ours", "job", None, {}),
+        "gone": store.start("gone", "job", None, {"process.id": str(gone.pid)}),
+        "number given again": store.start("again", "job", None, {"process.started": "12345.6"}),
+        "elsewhere": store.start("elsewhere", "job", None, {"host.name": "another", "process.id": str(gone.pid)}),
+    }
+    assert own["process.id"] == str(os.getpid())
+    assert sorted(store.close_abandoned()) == ["again", "gone"]
+    client = mlflow.MlflowClient(store.uri)
+    status = {name: client.get_run(run.id).info.status for name, run in runs.items()}
+    assert status == {"ours": "RUNNING", "gone": "KILLED", "number given again": "KILLED", "elsewhere": "RUNNING"}
+    assert client.get_run(runs["gone"].id).data.tags["error"] == "its process was killed"
+
+
+def test_a_store_whose_making_was_cut_off_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.unfinished").write_bytes(b"half a database")
+    store = Store(TrackingConfig(str(tmp_path)))
+    store.start("job", "job", None, {}).close("FINISHED")
+    assert not list(tmp_path.glob("*unfinished*"))

@@ -28,9 +28,14 @@ def job_fingerprint(config: Config, **facts: str) -> str:
     return _sha256({"config": _decisive(config), "facts": facts})
 
 
+def config_fingerprint(config: Config) -> str:
+    """sha256 of what a job asks for, whether or not it can be had: what the two attempts at one job have in common."""
+    return _sha256(_decisive(config))
+
+
 def sweep_fingerprint(jobs: Iterable[Config], stats: StatsConfig) -> str:
     """sha256 of what a sweep asks for: its jobs, in any order, and how they are analysed."""
-    return _sha256({"jobs": sorted(_sha256(_decisive(job)) for job in jobs), "stats": asdict(stats)})
+    return _sha256({"jobs": sorted(config_fingerprint(job) for job in jobs), "stats": asdict(stats)})
 
 
 def _decisive(config: Config) -> dict[str, Any]:

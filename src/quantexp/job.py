@@ -19,7 +19,7 @@ from quantexp.console import bar
 from quantexp.engines import Completion, Engine, Prompt, open_engine
 from quantexp.engines.verify import verify
 from quantexp.errors import UserError
-from quantexp.fingerprint import job_fingerprint
+from quantexp.fingerprint import config_fingerprint, job_fingerprint
 from quantexp.generation import Generated, generate
 from quantexp.models import ModelFile
 from quantexp.scoring import score_metrics, verdict
@@ -27,7 +27,7 @@ from quantexp.store import CompletionStore
 from quantexp.tasks import Grader, Task, get_task
 from quantexp.tasks.items import Dataset, Item, drawn, load
 from quantexp.tasks.prompts import Prompter
-from quantexp.tracking import IDENTITY, JOB, Run, Store
+from quantexp.tracking import CONFIG, IDENTITY, JOB, Run, Store
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         data = load(config.data, task)
         items = drawn(data.items, config.seed, config.task.limit)
         source = models.source_of(config.model)
-    except UserError:
+    except (UserError, OSError):
         with store.start(name, "job", sweep, _tags(config)):
             raise
     fingerprint = job_fingerprint(config, source=source.sha256, data=data.fingerprint, grader=grader.id)
@@ -212,6 +212,7 @@ def _tags(config: Config) -> dict[str, str]:
         "task": config.task.name,
         "data": config.data.name,
         "seed": str(config.seed),
+        CONFIG: config_fingerprint(config),
     }
 
 

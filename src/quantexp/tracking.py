@@ -43,6 +43,9 @@ ITEMS = "items"
 KIND = "quantexp.kind"
 """Tag that tells a job from the sweep it belongs to."""
 
+CONFIG = "config.sha256"
+"""Tag with the fingerprint of what a job asks for; an attempt that failed does not count once another has finished."""
+
 JOB = "job.sha256"
 """Tag with the fingerprint of all that decides a job's results: a job is finished when a run with it is."""
 
@@ -291,8 +294,9 @@ class Store:
         tags = self._entity(sweep).data.tags
         included = [self._entity(tag.removeprefix(INCLUDES)) for tag in sorted(tags) if tag.startswith(INCLUDES)]
         runs = [*included, *self._children(sweep)]
-        done = {run.data.tags.get(JOB) for run in runs if run.info.status == "FINISHED"}
-        return self._read([run for run in runs if run.info.status == "FINISHED" or run.data.tags.get(JOB) not in done])
+        done = {run.data.tags.get(CONFIG) for run in runs if run.info.status == "FINISHED"} - {None}
+        counting = [run for run in runs if run.info.status == "FINISHED" or run.data.tags.get(CONFIG) not in done]
+        return self._read(counting)
 
     def jobs(self, run_ids: Sequence[str]) -> tuple[list[JobRecord], list[str]]:
         """The same for runs named one by one."""
