@@ -134,7 +134,7 @@ def test_killed_again_and_again(forker: Forker, uninterrupted: tuple[Path, float
     moments = random.Random(chance)
     for _ in range(KILLS):
         child = forker.start(tmp_path)
-        time.sleep(moments.uniform(0, 0.45 * seconds))
+        time.sleep(moments.uniform(0, 0.35 * seconds))
         try:
             os.kill(child, signal.SIGKILL)
         except ProcessLookupError:
