@@ -57,7 +57,8 @@ def asked_of_server(path: str, context: int, texts: list[str]) -> tuple[int, flo
         port = free.getsockname()[1]
     arguments = {"model": path, "n_ctx": context, "n_threads": usable_cores(), "port": port, "verbose": False}
     options = [word for key, value in arguments.items() for word in (f"--{key}", str(value))]
-    server = subprocess.Popen([sys.executable, "-m", "llama_cpp.server", *options], stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "llama_cpp.server", *options]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         address = f"http://127.0.0.1:{port}/v1"
         wait_for(f"{address}/models")
