@@ -15,10 +15,11 @@ from importlib.util import find_spec
 from common import config, model_file
 
 from quantexp.config import ExamplePlace
+from quantexp.data import load
 from quantexp.engines import Decoding, close_engine, open_engine
 from quantexp.engines.llama_cpp import usable_cores
 from quantexp.tasks import get_task
-from quantexp.tasks.items import drawn, load
+from quantexp.tasks.items import drawn
 from quantexp.tasks.prompts import Prompter
 
 LONGEST = 64

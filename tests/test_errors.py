@@ -13,13 +13,20 @@ from hydra import compose, initialize_config_module
 from quantexp.config import Config, register_schemas, validated
 from quantexp.errors import UserError, past_hydra, reported, sentence_for
 
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
 
 @pytest.fixture(autouse=True)
 def _no_full_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
-KEYS = "model, quant, task, data, engine, store, stats, tracking, seed, force"
+KEYS = "model, quant, task, data, engine, store, stats, tracking, hypothesis, seed, force"
+
+
+def options(group: str) -> str:
+    """The options of a group, as an error lists them."""
+    return ", ".join(sorted(file.stem for file in (CONF / group).glob("*.yaml")))
 
 
 @pytest.fixture
@@ -33,11 +40,16 @@ def conf() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("model=Nope", "model=Nope: there is no such option; choose one of local, smollm2-135m-instruct."),
+        ("model=Nope", f"model=Nope: there is no such option; choose one of {options('model')}."),
         ("task=", "task=: there is no such option; choose one of extraction, gsm8k, triviaqa."),
         ("limt=5", f"limt: there is no such key; choose one of {KEYS}."),
         ("+quant.zzz=1", "quant.zzz: there is no such key; choose one of quant.name, quant.file_type."),
-        ("++data.zzz=1", "data.zzz: there is no such key; choose one of data.name, data.limit."),
+        (
+            "++data.zzz=1",
+            "data.zzz: there is no such key; choose one of data.name, data.source, data.repository, data.subset, "
+            "data.split, data.revision, data.path, data.columns, data.examples, data.hint, data.limit.",
+        ),
+        ("model=hub", "model.repository has no value; add model.repository=VALUE to the command."),
         ("+zzz=1", f"zzz: there is no such key; choose one of {KEYS}."),
         (
             "+task.prompt.zzz=1",
@@ -47,12 +59,13 @@ def conf() -> Iterator[None]:
         ("task.limit=abc", "task.limit=abc: a whole number is needed."),
         ("seed=range(3)", "seed=range(3) names several values; add -m to run a job for each of them."),
         ("seed=0,1", "seed=0,1 names several values; add -m to run a job for each of them."),
-        ("experiment=nope", "experiment=nope: there is no such option; choose one of demo."),
+        ("experiment=nope", f"experiment=nope: there is no such option; choose one of {options('experiment')}."),
         ("seed=1.5", "seed=1.5: a whole number is needed."),
         ("seed=", "seed=: a whole number is needed."),
         ("stats.confidence=high", "stats.confidence=high: a number is needed."),
         ("model.quantize=maybe", "model.quantize=maybe: true or false is needed."),
         ("model.examples=nowhere", "model.examples=nowhere: there is no such choice; choose one of turns, answer."),
+        ("stats.unit=seed", "stats.unit=seed: there is no such choice; choose one of item, answer."),
         ("task.max_tokens=null", "task.max_tokens=null: this key needs a value."),
         ("task.prompt=x", "task.prompt holds several keys; set them one by one, as in task.prompt.KEY=VALUE."),
         ("quant.name=???", "quant.name has no value; add quant.name=VALUE to the command."),

@@ -191,7 +191,7 @@ def test_items_that_only_one_quant_answered_are_left_out_and_told() -> None:
     [comparison] = summary.comparisons
     assert comparison.difference.n == 2
     assert comparison.difference.difference == 0.5
-    assert any("2 items that both" in note and "2 items were answered by one" in note for note in summary.notes)
+    assert any("2 items answered by both" in note and "2 items were answered by one" in note for note in summary.notes)
 
 
 def test_no_common_item_is_refused() -> None:

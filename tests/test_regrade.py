@@ -17,12 +17,13 @@ from omegaconf import OmegaConf
 
 from quantexp import tasks
 from quantexp.config import Config, DataConfig, StatsConfig, TaskConfig, TrackingConfig
+from quantexp.data import load
 from quantexp.errors import UserError
 from quantexp.regrade import SHOWN, Grading, Regraded, regrade
 from quantexp.scoring import score_metrics, verdict
 from quantexp.stats import bootstrap_mean
 from quantexp.tasks import Grade, Grader, get_task
-from quantexp.tasks.items import Dataset, load
+from quantexp.tasks.items import Dataset
 from quantexp.tracking import IDENTITY, Store
 
 STATS = StatsConfig(resamples=100)

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from quantexp.config import DataConfig, TrackingConfig
+from quantexp.data import load
 from quantexp.tasks import get_task
-from quantexp.tasks.items import load
 from quantexp.tracking import Store
 
 Start = Callable[..., subprocess.Popen[str]]

@@ -16,11 +16,12 @@ from mlflow.entities import Run as RunEntity
 from omegaconf import OmegaConf
 
 from quantexp.config import Config, DataConfig, TrackingConfig, validated
+from quantexp.data import load
 from quantexp.errors import UserError
 from quantexp.provenance import provenance
 from quantexp.stats import bootstrap_mean
 from quantexp.tasks import get_task
-from quantexp.tasks.items import drawn, load
+from quantexp.tasks.items import drawn
 from quantexp.tracking import CONFIG, Run, Store
 
 

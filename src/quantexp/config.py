@@ -24,6 +24,16 @@ class ExamplePlace(Enum):
     seem to have begun themselves, where they ignore one given as a chat."""
 
 
+class Unit(Enum):
+    """What counts once, and is resampled as independent of all others."""
+
+    item = "item"
+    """An item, with the mean score of its answers under all seeds."""
+    answer = "answer"
+    """An item's answer under one seed, so that an item which several seeds drew counts several times: intervals are
+    then too narrow. Several samples of one seed are one answer, their mean."""
+
+
 @dataclass
 class ModelConfig:
     """Which weights, and what is special about them."""
@@ -31,11 +41,19 @@ class ModelConfig:
     name: str = MISSING
     """What reports call it."""
     source: str = MISSING
-    """Where the file comes from: `package` (an installed Python package) or `path`."""
+    """Where the file comes from: `package` (an installed Python package), `hub` (the Hugging Face Hub) or `path`."""
     package: str | None = None
     """Import name of the package that carries the file; it is located, not imported."""
     file: str | None = None
-    """The file's name inside the package."""
+    """The file's name inside the package or the repository; null with a repository: the one that is named after the
+    quant, such as *-Q4_K_M.gguf, in one part or several."""
+    repository: str | None = None
+    """The Hub's repository, owner/name."""
+    revision: str = "main"
+    """Of the repository: a commit, so that everybody gets the same bytes; a branch means its commit at the first
+    download."""
+    folder: str = "models"
+    """Where downloads go, with their checksums in SHA256SUMS; relative to the folder the command runs in."""
     path: str | None = None
     """A GGUF on this machine."""
     sha256: str | None = None
@@ -100,6 +118,8 @@ class TaskConfig:
     """What is asked and how answers are graded."""
 
     name: str = MISSING
+    module: str | None = None
+    """A Python module of your own that brings the task as TASK; null: one of quantexp's tasks."""
     prompt: PromptConfig = field(default_factory=PromptConfig)
     grader: str = MISSING
     max_tokens: int = MISSING
@@ -116,6 +136,26 @@ class DataConfig:
     """Where items come from."""
 
     name: str = MISSING
+    """What reports call it."""
+    source: str = "bundled"
+    """`bundled` (ships with quantexp), `hub` (the Hugging Face Hub) or `files` (on this machine)."""
+    repository: str | None = None
+    """The Hub's repository, owner/name."""
+    subset: str | None = None
+    """The repository's configuration, such as main; null: its only one."""
+    split: str = "test"
+    """The repository's split."""
+    revision: str = "main"
+    """Of the repository: a commit, so that everybody gets the same rows."""
+    path: str | None = None
+    """A JSONL, Parquet or CSV file."""
+    columns: dict[str, Any] = field(default_factory=dict)
+    """The task's fields and the columns that hold them, as {question: prompt}; a.b is b inside a, a list of columns
+    makes one list of their values. A field that is not named is the column of the same name."""
+    examples: str | None = None
+    """A file like `path` with worked examples; null: the bundled ones."""
+    hint: str = ""
+    """What to do where the data are not there; ends that error's sentence."""
     limit: int | None = None
     """Items a job draws unless the task says otherwise; null: all."""
 
@@ -130,7 +170,7 @@ class EngineConfig:
     threads: int | None = None
     """null: the physical cores this process may use."""
     gpu_layers: int = 0
-    """Layers put on the GPU; -1: all."""
+    """Layers put on the GPU; -1: all, and none, with a warning, where llama.cpp was built for the CPU."""
     lanes: int | None = None
     """Answers written at once; null: 16, or 32 with layers on a GPU. 1 is the plain reference."""
     kv_memory_gb: float | None = None
@@ -157,6 +197,8 @@ class StatsConfig:
     resamples: int = 10_000
     seed: int = 42
     confidence: float = 0.95
+    unit: Unit = Unit.item
+    """What counts once where items were answered under several seeds."""
 
 
 @dataclass
@@ -180,6 +222,8 @@ class Config:
     store: StoreConfig = field(default_factory=StoreConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    hypothesis: str = ""
+    """What is expected, written down before the first run; kept with the sweep and shown in its report."""
     seed: int = 0
     force: bool = False
     """Run a job even where the same one has finished before."""
@@ -223,6 +267,19 @@ def register_schemas() -> None:
 
 
 AnyConfig = TypeVar("AnyConfig", Config, MaintenanceConfig, RegradeConfig, AggregateConfig)
+AnyType = TypeVar("AnyType")
+
+
+def typed(composed: DictConfig, schema: type[AnyType]) -> AnyType:
+    """The composed config as the dataclass `schema`, interpolations resolved; values are not checked.
+
+    Raises:
+        omegaconf.errors.OmegaConfBaseException: an unknown key, a missing value or a wrong type.
+    """
+    plain = OmegaConf.to_container(composed, resolve=True)
+    # Hydra lets `+key=value` through even where a dataclass has no such key; a merge into a fresh structure does not.
+    merged = OmegaConf.merge(OmegaConf.structured(schema), cast(dict[str, Any], plain))
+    return cast(AnyType, OmegaConf.to_object(merged))
 
 
 def validated(composed: DictConfig, schema: type[AnyConfig]) -> AnyConfig:
@@ -232,10 +289,7 @@ def validated(composed: DictConfig, schema: type[AnyConfig]) -> AnyConfig:
         UserError: a value lies outside its range.
         omegaconf.errors.OmegaConfBaseException: an unknown key, a missing value or a wrong type.
     """
-    plain = OmegaConf.to_container(composed, resolve=True)
-    # Hydra lets `+key=value` through even where a dataclass has no such key; a merge into a fresh structure does not.
-    merged = OmegaConf.merge(OmegaConf.structured(schema), cast(dict[str, Any], plain))
-    config = cast(AnyConfig, OmegaConf.to_object(merged))
+    config = typed(composed, schema)
     for problem in _problems(config):
         raise UserError(problem)
     return config

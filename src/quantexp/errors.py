@@ -171,6 +171,8 @@ def _about_key(error: Any) -> str:
         parent = key.rpartition(".")[0]
         known = f"; choose one of {', '.join(_keys(error.object_type, parent))}" if _keys(error.object_type) else ""
         return f"{key}: there is no such key{known}."
+    if empty := re.match(r"While dereferencing interpolation '\$\{(?P<of>.*)\}': Incompatible value 'None'", message):
+        return f"{empty['of']} has no value; add {empty['of']}=VALUE to the command."
     if "missing mandatory value" in message.lower():
         return f"{key} has no value; add {key}=VALUE to the command."
     if "is not Optional" in message:

@@ -8,6 +8,7 @@ from enum import Enum
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ def job_fingerprint(config: Config, **facts: str) -> str:
     """
     template = config.model.chat_template
     facts |= {"library": version("llama-cpp-python"), "code": _code()}
+    if (module := config.task.module) is not None and (spec := find_spec(module)) and spec.origin:
+        facts["task"] = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
     if template is not None and Path(template).expanduser().is_file():
         facts["chat_template"] = hashlib.sha256(Path(template).expanduser().read_bytes()).hexdigest()
     return _sha256({"config": _decisive(config), "facts": facts})
@@ -34,16 +37,20 @@ def config_fingerprint(config: Config) -> str:
 
 
 def sweep_fingerprint(jobs: Iterable[Config], stats: StatsConfig) -> str:
-    """sha256 of what a sweep asks for: its jobs, in any order, and how they are analysed."""
-    return _sha256({"jobs": sorted(config_fingerprint(job) for job in jobs), "stats": asdict(stats)})
+    """sha256 of what a sweep asks for: its jobs, in any order, what is expected of them, and how they are analysed."""
+    jobs = list(jobs)
+    expected = sorted({job.hypothesis for job in jobs})
+    asked = sorted(config_fingerprint(job) for job in jobs)
+    return _sha256({"jobs": asked, "hypothesis": expected, "stats": asdict(stats)})
 
 
 def _decisive(config: Config) -> dict[str, Any]:
     tree = asdict(config)
-    for key in ("tracking", "stats", "store", "force"):
+    for key in ("tracking", "stats", "store", "force", "hypothesis"):
         del tree[key]
-    for key in ("cache", "note", "licence"):
+    for key in ("cache", "folder", "note", "licence"):
         del tree["model"][key]
+    del tree["data"]["hint"]
     for key in ("threads", "kv_memory_gb", "verify"):
         del tree["engine"][key]
     # Any number of lanes above one gives the same answers.

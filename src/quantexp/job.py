@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from quantexp import models
 from quantexp.config import Config, TaskConfig
 from quantexp.console import bar
+from quantexp.data import load
 from quantexp.engines import Completion, Engine, Prompt, open_engine
 from quantexp.engines.verify import verify
 from quantexp.errors import UserError
@@ -25,7 +26,7 @@ from quantexp.models import ModelFile
 from quantexp.scoring import score_metrics, verdict
 from quantexp.store import CompletionStore
 from quantexp.tasks import Grader, Task, get_task
-from quantexp.tasks.items import Dataset, Item, drawn, load
+from quantexp.tasks.items import Dataset, Item, drawn
 from quantexp.tasks.prompts import Prompter
 from quantexp.tracking import CONFIG, IDENTITY, JOB, Run, Store
 
@@ -49,11 +50,11 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
     """
     name = f"{config.quant.name} {config.task.name} seed {config.seed}"
     try:
-        task = get_task(config.task.name)
+        task = get_task(config.task.name, config.task.module)
         grader = task.grader(config.task.grader)
         data = load(config.data, task)
         items = drawn(data.items, config.seed, config.task.limit)
-        source = models.source_of(config.model)
+        source = models.source_of(config.model, config.quant)
     except (UserError, OSError):
         with store.start(name, "job", sweep, _tags(config)):
             raise
@@ -102,6 +103,7 @@ def _row(task: Task, grader: Grader, item: Item, prompt: Prompt, completion: Com
     """One line of the per-item table."""
     return {
         "item_id": item.id,
+        "cluster": item.cluster,
         "sample": prompt.sample,
         "difficulty": item.difficulty,
         "prompt": prompt.text,

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from quantexp.config import StatsConfig
-from quantexp.report.summary import Comparison, Condition, Summary
+from quantexp.config import StatsConfig, Unit
+from quantexp.report.summary import REPEATS, Comparison, Condition, Summary
 from quantexp.stats import bootstrap_mean, paired_bootstrap
 from quantexp.tracking import JobRecord
 
@@ -19,7 +19,7 @@ class _Group:
     """The runs of one quant that differ in nothing but the seed, merged.
 
     Attributes:
-        scores: mean over the runs of each item's score, so that an item counts once.
+        scores: what counts once (`Unit`), by item, or by item and seed.
     """
 
     model: str
@@ -31,12 +31,14 @@ class _Group:
 
 
 def summarise(records: Sequence[JobRecord], failures: Sequence[str], stats: StatsConfig, title: str) -> Summary:
-    """Pair every quant with the baseline on the items that both answered.
+    """Pair every quant with the baseline on the items (or, by `stats.unit`, the items of a seed) that both answered.
 
     Runs are paired only where everything but the quant and the seed is the same; where nothing
     fits, the summary says what differs instead of comparing.
     """
-    groups = _labelled(_grouped(records))
+    unit = stats.unit.value
+    given = "given" if stats.unit is Unit.answer else "answered"
+    groups = _labelled(_grouped(records, stats.unit))
     baselines = [group for group in groups if group.quant == stats.baseline]
     comparisons, refusals, notes = [], [], []
     if groups and not baselines:
@@ -54,15 +56,15 @@ def summarise(records: Sequence[JobRecord], failures: Sequence[str], stats: Stat
         both = partner.scores.index.intersection(group.scores.index, sort=True)
         if both.empty:
             refusals.append(
-                f"{group.quant} and {stats.baseline} of {group.model} on {group.task} have no item in common: "
+                f"{group.quant} and {stats.baseline} of {group.model} on {group.task} have no {unit} in common: "
                 "run both with the same seed and task.limit."
             )
             continue
         alone = len(partner.scores.index.symmetric_difference(group.scores.index))
         if alone:
             notes.append(
-                f"{group.quant} on {group.task} is compared on the {len(both)} items that both quants answered; "
-                f"{alone} items were answered by one of them only."
+                f"{group.quant} on {group.task} is compared on the {len(both)} {unit}s {given} by both quants; "
+                f"{alone} {unit}s were {given} by one of them only."
             )
         difference = paired_bootstrap(
             partner.scores[both].to_numpy(),
@@ -77,14 +79,15 @@ def summarise(records: Sequence[JobRecord], failures: Sequence[str], stats: Stat
         baseline=stats.baseline,
         conditions=tuple(_condition(group, stats) for group in groups),
         comparisons=tuple(comparisons),
-        notes=tuple(dict.fromkeys([*_notes(groups), *notes])),
+        notes=tuple(dict.fromkeys([*_notes(groups, stats), *notes])),
         refusals=tuple(refusals),
         failures=tuple(failures),
         protocol=_protocol(groups, stats),
+        unit=unit,
     )
 
 
-def _grouped(records: Iterable[JobRecord]) -> list[_Group]:
+def _grouped(records: Iterable[JobRecord], unit: Unit) -> list[_Group]:
     """Merge runs that differ only in the seed; of two runs with the same seed the newer counts."""
     merged: dict[str, dict[str, JobRecord]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: record.started):
@@ -93,7 +96,7 @@ def _grouped(records: Iterable[JobRecord]) -> list[_Group]:
     groups = []
     for by_seed in merged.values():
         runs = tuple(by_seed.values())
-        asked = pd.concat([run.scores.dropna() for run in runs])
+        asked = pd.concat({seed: run.scores.dropna() for seed, run in by_seed.items()}, names=["seed", "item"])
         groups.append(
             _Group(
                 model=runs[0].tags["model"],
@@ -101,7 +104,8 @@ def _grouped(records: Iterable[JobRecord]) -> list[_Group]:
                 quant=runs[0].tags["quant"],
                 identity=runs[0].identity,
                 runs=runs,
-                scores=asked.groupby(level=0).mean(),
+                # Items first also with seeds: where none repeats, the same order, so the same resamples.
+                scores=asked.groupby(level=["item", "seed"] if unit is Unit.answer else "item").mean(),
             )
         )
     return groups
@@ -191,7 +195,7 @@ def _condition(group: _Group, stats: StatsConfig) -> Condition:
             seed=stats.seed,
             confidence=stats.confidence,
         ),
-        items=len(group.scores),
+        items=group.scores.index.unique("item").size,
         repeats=len(group.runs),
         grader=str(group.identity["grader"]["id"]),
         tokens_per_second=tokens / seconds if seconds else None,
@@ -199,13 +203,25 @@ def _condition(group: _Group, stats: StatsConfig) -> Condition:
     )
 
 
-def _notes(groups: Sequence[_Group]) -> Iterable[str]:
+def _notes(groups: Sequence[_Group], stats: StatsConfig) -> Iterable[str]:
     """What a reader must know beside the numbers."""
     runs = [run for group in groups for run in group.runs]
+    for hypothesis in dict.fromkeys(run.params.get("hypothesis", "") for run in runs):
+        if hypothesis:
+            yield f"Hypothesis, written down before the first run: {hypothesis}"
     if any(run.tags["data"] == "bundled" for run in runs):
         yield (
             "Data: bundled. These are the items that ship with quantexp, written for it; scores on them cannot be "
             "compared with scores on the public benchmarks of the same name."
+        )
+    if stats.unit is Unit.answer and groups:
+        counts = {
+            f"{len(group.scores)} answers to {group.scores.index.unique('item').size} items on {group.task}": None
+            for group in groups
+        }
+        yield (
+            f"n is the number of answers, each answer counted as independent (stats.unit=answer): {', '.join(counts)}. "
+            "Where items repeat, the intervals are too narrow and p is too small; stats.unit=item counts an item once."
         )
     for run in runs:
         if note := run.params.get("model.note"):
@@ -254,8 +270,9 @@ def _protocol(groups: Sequence[_Group], stats: StatsConfig) -> dict[str, str]:
             ):
                 facts[tag][run.tags[tag]] = None
             facts["seeds"][run.tags["seed"]] = None
+    unit = stats.unit.value
     fixed = {
-        "statistics": f"percentile bootstrap over items, {stats.resamples:,} resamples, seed {stats.seed}, "
-        f"{stats.confidence:.0%} intervals; an item answered under several seeds counts once, with its mean score",
+        "statistics": f"percentile bootstrap over {unit}s, {stats.resamples:,} resamples, seed {stats.seed}, "
+        f"{stats.confidence:.0%} intervals; {REPEATS[unit]}",
     }
     return {name: ", ".join(values) for name, values in facts.items()} | fixed

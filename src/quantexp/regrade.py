@@ -108,22 +108,27 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
 
 def _with_grader(records: Sequence["JobRecord"], name: str) -> list["JobRecord"]:
     """The jobs of the tasks that have the grader; a line for each task that has not."""
-    from quantexp.tasks import TASKS
-
     kept, lines = [], []
-    tasks = list(dict.fromkeys(record.tags["task"] for record in records))
-    for task in tasks:
-        of_task = [record for record in records if record.tags["task"] == task]
-        if task in TASKS and name in TASKS[task].graders:
+    tasks = {record.tags["task"]: _task_of(record) for record in records}
+    for task in tasks.values():
+        of_task = [record for record in records if record.tags["task"] == task.name]
+        if name in task.graders:
             kept += of_task
         else:
-            lines.append(f"{task} has no grader {name}: left out ({len(of_task)} jobs)")
+            lines.append(f"{task.name} has no grader {name}: left out ({len(of_task)} jobs)")
     if not kept:
-        known = "; ".join(f"{task} has {', '.join(sorted(TASKS[task].graders))}" for task in tasks if task in TASKS)
+        known = "; ".join(f"{task.name} has {', '.join(sorted(task.graders))}" for task in tasks.values())
         raise UserError(f"grader={name}: no task of these jobs has such a grader; choose one that it has: {known}.")
     for line in lines:
         log.info("%s", line)
     return kept
+
+
+def _task_of(record: "JobRecord") -> "Task":
+    from quantexp.tasks import get_task
+
+    module = record.params.get("task.module", "None")  # MLflow keeps params as text
+    return get_task(record.tags["task"], None if module == "None" else module)
 
 
 class Grading:
@@ -144,10 +149,9 @@ class Grading:
 
         from quantexp.report.changes import changes_diff, count_changes
         from quantexp.scoring import regraded, score_metrics
-        from quantexp.tasks import get_task
         from quantexp.tracking import ITEMS
 
-        task = get_task(record.tags["task"])
+        task = _task_of(record)
         old = _grader_id(record)
         grader = task.grader(old.rpartition("-v")[0] if name is None else name)
         if grader.id == old:
@@ -187,7 +191,7 @@ class Grading:
 
     def _items(self, record: "JobRecord", task: "Task") -> Mapping[str, Mapping[str, Any]]:
         """The fields of the items that the job was run on, by their ids."""
-        from quantexp.tasks.items import load
+        from quantexp.data import load
 
         with self._store.file(record.run_id, "config.yaml") as path:
             if not path.is_file():

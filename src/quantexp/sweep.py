@@ -5,7 +5,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -45,7 +45,7 @@ class SweepCallback(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the one job's configuration."""
         with past_hydra():
-            _checked(config)
+            _have_ready([_checked(config)])
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check every job's configuration, then open the run that they all belong to."""
@@ -55,9 +55,10 @@ class SweepCallback(Callback):
 
 def _start(config: DictConfig) -> None:
     global _open
-    jobs = list(_jobs(config))
+    jobs = list(jobs_of(config))
     if not jobs:
         raise UserError("This sweep has no jobs: a pattern such as glob(...) fits no option; --help lists the options.")
+    _have_ready(jobs)
     first = jobs[0]
     quants = list(dict.fromkeys(job.quant.name for job in jobs))
     if len(quants) > 1 and first.stats.baseline not in quants:
@@ -88,6 +89,7 @@ def _start(config: DictConfig) -> None:
             "command": shlex.join([*command, *sys.argv[1:]]),
             "model": first.model.name,
             "data": first.data.name,
+            "hypothesis": first.hypothesis,
         },
     )
     _open = _OpenSweep(store, run, first.stats, Path(config.hydra.sweep.dir).absolute())
@@ -98,7 +100,7 @@ def _start(config: DictConfig) -> None:
     )  # fmt: skip
 
 
-def _jobs(config: DictConfig) -> Iterator[Config]:
+def jobs_of(config: DictConfig) -> Iterator[Config]:
     """The configuration of every job to come, checked: a wrong value in the last one stops the first."""
     loader = GlobalHydra.instance().config_loader()
     swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
@@ -122,16 +124,30 @@ def _checked(composed: DictConfig) -> Config:
             raise UserError(f"{override}: a job takes one option; leave out the brackets, and add -m for several jobs.")
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     config = validated(own, Config)
-    # Only now: a wrong key or type is told at once, without these imports.
-    from quantexp.models.sources import source_path
+    # Only now: a wrong key or type is told at once, without this import.
     from quantexp.tasks import get_task
-    from quantexp.tasks.items import drawn, load
 
-    task = get_task(config.task.name)
-    task.grader(config.task.grader)
-    drawn(load(config.data, task).items, config.seed, config.task.limit)
-    source_path(config.model)
+    get_task(config.task.name, config.task.module).grader(config.task.grader)
     return config
+
+
+def _have_ready(jobs: Sequence[Config]) -> None:
+    """Load the data and have the models here, all of them before the first job runs.
+
+    What a download cannot get is told now, not hours later, and jobs on machines without a network find everything.
+
+    Raises:
+        UserError: data or a model are not there and cannot be had.
+    """
+    from quantexp import models
+    from quantexp.data import load
+    from quantexp.tasks import get_task
+    from quantexp.tasks.items import drawn
+
+    for job in jobs:
+        task = get_task(job.task.name, job.task.module)
+        drawn(load(job.data, task).items, job.seed, job.task.limit)
+    models.prepare((job.model, job.quant) for job in jobs)
 
 
 def _overrides(config: DictConfig) -> list[str]:

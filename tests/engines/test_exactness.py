@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from quantexp import models
 from quantexp.config import DataConfig, EngineConfig, ModelConfig, QuantConfig
+from quantexp.data import load
 from quantexp.engines import Decoding, Prompt
 from quantexp.engines.lanes import BATCH, pieces, rows_for, split
 from quantexp.engines.llama_cpp import LlamaCpp
 from quantexp.engines.verify import verify
 from quantexp.tasks import get_task
-from quantexp.tasks.items import load
 
 LONGEST = 14
 """Tokens in an answer: enough for a difference in rounding to show in the log-probabilities at least."""

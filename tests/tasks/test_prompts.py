@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from quantexp import models
 from quantexp.config import DataConfig, EngineConfig, ExamplePlace, ModelConfig, PromptConfig, QuantConfig, TaskConfig
+from quantexp.data import load
 from quantexp.engines.llama_cpp import LlamaCpp
 from quantexp.errors import UserError
 from quantexp.tasks import get_task
-from quantexp.tasks.items import Item, load
+from quantexp.tasks.items import Item
 from quantexp.tasks.prompts import Prompter
 
 TASK = get_task("triviaqa")

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,7 @@ from quantexp.engines.base import Completion, Decoding, Message, Prompt
 from quantexp.engines.budget import fewer_than, lanes_that_fit, log_lowered
 from quantexp.engines.lanes import BATCH, Lanes, rows_for, split
 from quantexp.errors import UserError
-from quantexp.llama import Jinja2ChatFormatter, interrupts_later, last_error, llama_cpp, quiet_llama
+from quantexp.llama import ChatFormatter, interrupts_later, last_error, llama_cpp, quiet_llama
 from quantexp.models import ModelFile
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ class LlamaCpp:
 
     def __init__(self, file: ModelFile, model: ModelConfig, engine: EngineConfig) -> None:
         quiet_llama()
+        engine = replace(engine, gpu_layers=_gpu_layers(engine))
         self._file, self._config = file, engine
         self._threads = engine.threads or usable_cores()
         if 0 < file.training_context < engine.context:
@@ -45,13 +46,8 @@ class LlamaCpp:
                 "engine.context=%d is more than the %d tokens that %s was trained for",
                 engine.context, file.training_context, Path(file.path).name,
             )  # fmt: skip
-        if engine.gpu_layers != 0 and not llama_cpp.llama_supports_gpu_offload():
-            raise UserError(
-                f"engine.gpu_layers={engine.gpu_layers} needs a GPU build of llama-cpp-python, and this "
-                "is a CPU build; set engine.gpu_layers=0, or install a GPU build (see the README)."
-            )
         model_parameters = llama_cpp.llama_model_default_params()
-        model_parameters.n_gpu_layers = engine.gpu_layers
+        model_parameters.n_gpu_layers = self._config.gpu_layers
         with interrupts_later():
             self._model = llama_cpp.llama_model_load_from_file(file.path.encode(), model_parameters)
         if not self._model:
@@ -170,9 +166,9 @@ class LlamaCpp:
         """Free everything that llama.cpp holds."""
         self._held.close()
 
-    def _compiled(self, template: str) -> Jinja2ChatFormatter:
+    def _compiled(self, template: str) -> ChatFormatter:
         try:
-            return Jinja2ChatFormatter(
+            return ChatFormatter(
                 template=template,
                 bos_token=self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary)),
                 eos_token=self._token_text(llama_cpp.llama_vocab_eos(self._vocabulary)),
@@ -209,6 +205,27 @@ def _chat_template(model: llama_cpp.llama_model_p, config: ModelConfig, file: Mo
             "a file with the Jinja source that the model's publisher names."
         )
     return str(template.decode())
+
+
+def _gpu_layers(engine: EngineConfig) -> int:
+    """Layers for the GPU: none on a CPU build where all were asked for."""
+    if engine.gpu_layers == 0 or llama_cpp.llama_supports_gpu_offload():
+        return engine.gpu_layers
+    if engine.gpu_layers > 0:
+        raise UserError(
+            f"engine.gpu_layers={engine.gpu_layers} needs a GPU build of llama-cpp-python, and this "
+            "is a CPU build; set engine.gpu_layers=0, or install a GPU build (see the README)."
+        )
+    _warn_of_cpu_build()
+    return 0
+
+
+@cache
+def _warn_of_cpu_build() -> None:
+    """Once a process: the jobs of a sweep share it."""
+    log.warning(
+        "llama-cpp-python was built for the CPU: no layers on a GPU, although engine.gpu_layers=-1 asks for all"
+    )
 
 
 @cache

@@ -1,23 +1,39 @@
 """From a model and a quant in the configuration to one GGUF file that is known by its bytes."""
 
+from collections.abc import Iterable
 from importlib.resources import files
 
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.errors import UserError
 from quantexp.models.gguf import ModelFile, identify
+from quantexp.models.hub import fetch
 from quantexp.models.ladder import quantized
 from quantexp.models.sources import cache_folder, source_path
 
-__all__ = ["ModelFile", "resolve", "source_of"]
+__all__ = ["ModelFile", "prepare", "resolve", "source_of"]
 
 
-def source_of(model: ModelConfig) -> ModelFile:
-    """The file that every quant of the model is, or is made from.
+def prepare(wanted: Iterable[tuple[ModelConfig, QuantConfig]]) -> None:
+    """Have every source file here, before the first of them is used.
+
+    Raises:
+        UserError: one is not there and cannot be had, or the configuration names none.
+    """
+    wanted = list(wanted)
+    from_hub = [(model, quant) for model, quant in wanted if model.source == "hub"]
+    if from_hub:
+        fetch(from_hub, cache_folder(from_hub[0][0]))
+    for model, quant in wanted:
+        source_path(model, quant)
+
+
+def source_of(model: ModelConfig, quant: QuantConfig) -> ModelFile:
+    """The file that the quant is, or is made from.
 
     Raises:
         UserError: there is no such file, it is not a whole GGUF, or its bytes are not the expected ones.
     """
-    source = identify(source_path(model), cache_folder(model))
+    source = identify(source_path(model, quant), cache_folder(model))
     if model.sha256 is not None and source.sha256 != model.sha256:
         raise UserError(
             f"{source.path} hashes to {source.sha256}, but model.sha256 says {model.sha256}; "
@@ -32,7 +48,7 @@ def resolve(model: ModelConfig, quant: QuantConfig) -> tuple[ModelFile, ModelFil
     Raises:
         UserError: the source cannot be used (see `source_of`), or it holds another type than the quant says.
     """
-    source = source_of(model)
+    source = source_of(model, quant)
     if not model.quantize:
         _check_label(source, quant)
         return source, source

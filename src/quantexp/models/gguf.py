@@ -3,6 +3,8 @@
 import ctypes
 import hashlib
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import cast
@@ -19,14 +21,19 @@ FILE_TYPES = {
 """llama.cpp's numbers for whole-file types, e.g. 15 -> MOSTLY_Q4_K_M (enum llama_ftype in llama.h)."""
 
 
+PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
+"""One file of a model that llama.cpp has split: NAME-00001-of-00003.gguf."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFile:
     """One GGUF file and its identity.
 
     Attributes:
-        path: where it lies.
-        sha256: of all its bytes; this, not the path, is the model's identity.
-        bytes: size on disk.
+        path: where it lies; of a split model, its first part, which is what llama.cpp is given.
+        sha256: of all its bytes; this, not the path, is the model's identity. Of a split model, the sha256 over its
+            parts' hex digests in order, one a line.
+        bytes: size on disk, of all parts.
         parameters: number of tensor elements.
         bits_per_weight: bits of all tensors / number of their elements.
         file_type: llama.cpp's label of the whole file, e.g. MOSTLY_Q4_K_M; a label, not a measurement.
@@ -51,20 +58,64 @@ def identify(path: Path, cache: Path) -> ModelFile:
     say of another version or torn by a full disk, is written anew.
 
     Raises:
-        UserError: it is not a complete GGUF file.
+        UserError: it is not a complete GGUF file, or a part of it is missing.
     """
-    status = path.stat()
-    remembered = cache / "identity" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
-    stamp = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    parts = parts_of(path)
+    for part in parts:
+        if not part.is_file():
+            raise UserError(f"{part} is missing: {path.name} is one of {len(parts)} parts; put them all in one folder.")
+    remembered = _note(path, cache, "identity")
+    stamp = [_stamp(part) for part in parts]
     if (known := _recalled(remembered, stamp)) is not None:
         return known
-    file = _read(path, status.st_size)
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(remembered, json.dumps({"stamp": stamp, "file": asdict(file)}, indent=1).encode())
+    file = _read(parts, cache)
+    _write_note(remembered, {"stamp": stamp, "file": asdict(file)})
     return file
 
 
-def _recalled(remembered: Path, stamp: dict[str, int]) -> ModelFile | None:
+def parts_of(path: Path) -> list[Path]:
+    """All parts of a split model, of which `path` is one; otherwise the file alone."""
+    part = PART.fullmatch(str(path))
+    if part is None:
+        return [path]
+    count = int(part["count"])
+    return [Path(f"{part['stem']}-{number:05}-of-{part['count']}.gguf") for number in range(1, count + 1)]
+
+
+def hashed(path: Path, cache: Path) -> str:
+    """sha256 of the file; read again only if its size or modification time has changed since it was last hashed."""
+    note = _note(path, cache, "sha256")
+    try:
+        known = json.loads(note.read_bytes())
+        if known["stamp"] == _stamp(path) and isinstance(known["sha256"], str):
+            return str(known["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # there is no such note, or none that reads as one: it is written anew
+    digest = sha256_of(path)
+    remember(path, cache, digest)
+    return digest
+
+
+def remember(path: Path, cache: Path, digest: str) -> None:
+    """Note what the file's bytes were just found to hash to."""
+    _write_note(_note(path, cache, "sha256"), {"stamp": _stamp(path), "sha256": digest})
+
+
+def _note(path: Path, cache: Path, kind: str) -> Path:
+    return cache / kind / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
+
+
+def _write_note(note: Path, content: dict[str, object]) -> None:
+    note.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(note, json.dumps(content, indent=1).encode())
+
+
+def _stamp(path: Path) -> dict[str, int]:
+    status = path.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def _recalled(remembered: Path, stamp: Sequence[dict[str, int]]) -> ModelFile | None:
     """What the note says; None when there is none, it is of other bytes, or it is not such a note."""
     if not remembered.is_file():
         return None
@@ -78,7 +129,8 @@ def _recalled(remembered: Path, stamp: dict[str, int]) -> ModelFile | None:
     return file if is_same and well_typed else None
 
 
-def _read(path: Path, size: int) -> ModelFile:
+def _read(parts: Sequence[Path], cache: Path) -> ModelFile:
+    path = parts[0]
     quiet_llama()
     parameters = llama_cpp.llama_model_default_params()
     parameters.vocab_only = True  # header and vocabulary; checks that every tensor lies inside the file
@@ -94,8 +146,8 @@ def _read(path: Path, size: int) -> ModelFile:
         file_type = int(_metadata(model, "general.file_type") or -1)
         return ModelFile(
             path=str(path),
-            sha256=sha256_of(path),
-            bytes=size,
+            sha256=_identity([hashed(part, cache) for part in parts]),
+            bytes=sum(part.stat().st_size for part in parts),
             parameters=elements,
             bits_per_weight=llama_cpp.llama_model_size(model) * 8 / elements,
             file_type=FILE_TYPES.get(file_type, "unknown"),
@@ -104,6 +156,11 @@ def _read(path: Path, size: int) -> ModelFile:
         )
     finally:
         llama_cpp.llama_model_free(model)
+
+
+def _identity(digests: Sequence[str]) -> str:
+    """The digest of the only part, or the sha256 over those of several."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _metadata(model: llama_cpp.llama_model_p, key: str) -> str | None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from quantexp.config import ModelConfig
+from quantexp.config import ModelConfig, QuantConfig
 from quantexp.errors import UserError
+from quantexp.models import hub
 
 
 def cache_folder(model: ModelConfig) -> Path:
@@ -20,8 +21,8 @@ def cache_folder(model: ModelConfig) -> Path:
     return folder.resolve()
 
 
-def source_path(model: ModelConfig) -> Path:
-    """The source file of the model.
+def source_path(model: ModelConfig, quant: QuantConfig) -> Path:
+    """The source file of the model; one on the Hub is downloaded unless it was before.
 
     Raises:
         UserError: the package or the file is not there, or the configuration names none.
@@ -29,6 +30,14 @@ def source_path(model: ModelConfig) -> Path:
     match model.source:
         case "package":
             return _in_package(model)
+        case "hub":
+            cache = cache_folder(model)
+            if (path := hub.here(model, quant)) is None:
+                hub.fetch([(model, quant)], cache)
+                path = hub.here(model, quant)
+                assert path is not None, "fetch has recorded it"
+            hub.check(path, model, cache)
+            return path
         case "path":
             path = Path(_needed(model, "path")).expanduser()
             if not path.is_file():
@@ -38,7 +47,7 @@ def source_path(model: ModelConfig) -> Path:
                 )
             return path.resolve()
         case other:
-            raise UserError(f"model.source={other} is unknown; choose package or path.")
+            raise UserError(f"model.source={other} is unknown; choose package, hub or path.")
 
 
 def _in_package(model: ModelConfig) -> Path:

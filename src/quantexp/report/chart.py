@@ -138,18 +138,18 @@ def _notes(summary: Summary, ladders: Sequence[_Ladder]) -> list[str]:
     estimates = [c.estimate for line in ladders for c in line.points]
     counts = []
     for line in ladders:
-        items = sorted({c.items for c in line.points})
-        counts.append(f"{items[0]} to {items[-1]}" if len(items) > 1 else str(items[0]))
+        sizes = sorted({c.estimate.n for c in line.points})
+        counts.append(f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else str(sizes[0]))
     if len(set(counts)) == 1:
-        count = f"n = {counts[0]} items" + (" in each task" if len(counts) > 1 else "")
+        count = f"n = {counts[0]} {summary.unit}s" + (" in each task" if len(counts) > 1 else "")
     else:
         named = zip((line.task for line in ladders), counts, strict=True)
-        count = "Items: " + ", ".join(f"{task} {number}" for task, number in named)
+        count = f"{summary.unit.capitalize()}s: " + ", ".join(f"{task} {number}" for task, number in named)
     banded = any(len(line.points) > 1 for line in ladders)
     first = estimates[0]
     how = (
         f"{count}. {'Bands' if banded else 'Bars'}: {interval_names(summary)} percentile bootstrap "
-        f"interval of each score over items ({first.resamples:,} resamples, seed {first.seed})."
+        f"interval of each score over {summary.unit}s ({first.resamples:,} resamples, seed {first.seed})."
     )
     if banded:
         how += " Bands that overlap do not show that quants are equal: see the paired differences."

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from quantexp.report.summary import (
+    REPEATS,
     ZERO_WIDTH_NOTE,
     Condition,
     Summary,
@@ -96,7 +97,7 @@ def _comparisons(summary: Summary) -> list[str]:
         for task in summary.tasks(model):
             rows += [_row(summary, condition) for condition in summary.ladder(model, task)]
         header = ["task", "quant", "bits/weight", f"score, points [{level}]"]
-        header += [f"baseline - quant, points [{level}]", "p", "items changed", "the quant is"]
+        header += [f"baseline - quant, points [{level}]", "p", f"{summary.unit}s changed", "the quant is"]
         parts += [f"### {escape(model)}", _table(header, "llrrrrrl", rows)]
     if not summary.conditions:
         parts.append("No score to compare.")
@@ -132,8 +133,7 @@ def _how_to_read(summary: Summary) -> list[str]:
         "Scores and differences are in points: the score from 0 to 1, times 100.",
         f"A difference is the baseline ({escape(summary.baseline)}) minus the quant on the same "
         "items: positive means the baseline is better.",
-        f"Brackets hold the {level} percentile bootstrap interval over items. Runs of one item "
-        "(seeds) are averaged before, because they are not independent.",
+        f"Brackets hold the {level} percentile bootstrap interval over {summary.unit}s: {REPEATS[summary.unit]}.",
         f"p is two-sided and stands for its comparison alone. It is not corrected for the number "
         f"of comparisons, here {count}: with 20 comparisons and no true difference, about one is "
         "expected below 0.05.",

@@ -11,6 +11,12 @@ from dataclasses import dataclass
 
 from quantexp.stats import MeanEstimate, PairedDifference
 
+REPEATS = {
+    "item": "an item answered under several seeds counts once, with its mean score",
+    "answer": "each answer counted as independent, even where several seeds ask the same item",
+}
+"""How several answers to one item count, by the unit that is counted and resampled."""
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -24,7 +30,7 @@ class Condition:
         file_bytes: Size of the model file.
         estimate: Mean score with its interval.
         items: Number of distinct items.
-        repeats: Number of runs (seeds) averaged within each item before anything is estimated.
+        repeats: Number of runs (seeds) that the scores come from.
         grader: Name and version of the grader.
         tokens_per_second: Generation speed, or None when it was not measured.
         run_ids: The runs these scores come from.
@@ -67,6 +73,7 @@ class Summary:
         refusals: Sentences naming the runs that could not be paired, and why.
         failures: Sentences naming the jobs that failed.
         protocol: Facts that identify the measurement: dataset and prompt hashes, versions.
+        unit: What n counts and what is resampled: item, or answer (to an item under one seed).
 
     Raises:
         ValueError: Two conditions or two comparisons stand for the same thing, or a comparison
@@ -81,6 +88,7 @@ class Summary:
     refusals: tuple[str, ...]
     failures: tuple[str, ...]
     protocol: Mapping[str, str]
+    unit: str = "item"
 
     def __post_init__(self) -> None:
         """Refuse what could not be shown without loss."""

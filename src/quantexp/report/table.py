@@ -44,16 +44,20 @@ def comparison_table(summary: Summary) -> Table:
 
 
 def comparisons_csv(summary: Summary) -> str:
-    """Comparisons as CSV with a header; scores are fractions, floats have full precision."""
-    return _csv(_COMPARISON_COLUMNS, summary.comparisons)
+    """Comparisons as CSV with a header; scores are fractions, floats have full precision.
+
+    The last column says what n counts: item or answer.
+    """
+    return _csv(_COMPARISON_COLUMNS, summary.comparisons, summary.unit)
 
 
 def conditions_csv(summary: Summary) -> str:
     """Conditions as CSV with a header; scores are fractions, floats have full precision.
 
-    A speed that was not measured is empty; several run ids are separated by a space.
+    A speed that was not measured is empty; several run ids are separated by a space. The last column says what n
+    counts: item or answer.
     """
-    return _csv(_CONDITION_COLUMNS, summary.conditions)
+    return _csv(_CONDITION_COLUMNS, summary.conditions, summary.unit)
 
 
 _COMPARISON_COLUMNS: dict[str, Callable[[Comparison], object]] = {
@@ -98,11 +102,11 @@ _CONDITION_COLUMNS: dict[str, Callable[[Condition], object]] = {
 }
 
 
-def _csv(columns: Mapping[str, Callable[[_Row], object]], rows: Iterable[_Row]) -> str:
+def _csv(columns: Mapping[str, Callable[[_Row], object]], rows: Iterable[_Row], unit: str) -> str:
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([value(row) for value in columns.values()] for row in rows)
+    writer.writerow([*columns, "unit"])
+    writer.writerows([*(value(row) for value in columns.values()), unit] for row in rows)
     return out.getvalue()
 
 
@@ -122,8 +126,9 @@ def _model_table(summary: Summary, model: str) -> Table:
     table.add_column("the quant is", overflow="fold")
     for task in summary.tasks(model):
         ladder = summary.ladder(model, task)
-        items = sorted({c.items for c in ladder})
-        count = f"n={items[0]}" if len(items) == 1 else f"n={items[0]}-{items[-1]}"
+        sizes = sorted({c.estimate.n for c in ladder})
+        count = f"n={sizes[0]}" if len(sizes) == 1 else f"n={sizes[0]}-{sizes[-1]}"
+        count += "" if summary.unit == "item" else f" {summary.unit}s"
         table.add_row(Text.assemble((task, "bold"), (f"\n{count}", "dim")))
         for condition in ladder:
             table.add_row(*_cells(summary, condition))
@@ -158,7 +163,7 @@ def _footnotes(summary: Summary) -> Text:
     level = interval_names(summary)
     lines = [
         f"Differences are baseline ({summary.baseline}) minus quant in points: positive means the "
-        f"baseline is better. Brackets: {level} bootstrap interval over items.",
+        f"baseline is better. Brackets: {level} bootstrap interval over {summary.unit}s.",
     ]
     if summary.comparisons:
         lines.append(

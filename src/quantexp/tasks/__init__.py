@@ -1,6 +1,7 @@
 """The tasks quantexp knows, by name."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from types import MappingProxyType
 
 from quantexp.errors import UserError
@@ -14,13 +15,34 @@ TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (gsm8k
 """Every task by its name."""
 
 
-def get_task(name: str) -> Task:
+def get_task(name: str, module: str | None = None) -> Task:
     """The task called `name`.
 
+    Args:
+        name: of one of the tasks here, or of the task that `module` brings.
+        module: a Python module of the user's with the task as its TASK.
+
     Raises:
-        UserError: there is none; the message lists the known tasks.
+        UserError: there is none; the message lists the known tasks, or says what the module lacks.
     """
+    if module is not None:
+        return _brought(name, module)
     if name not in TASKS:
         known = ", ".join(sorted(TASKS))
         raise UserError(f"task={name}: there is no such task; choose one of {known}.")
     return TASKS[name]
+
+
+def _brought(name: str, module: str) -> Task:
+    try:
+        task = getattr(import_module(module), "TASK", None)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"task.module={module} cannot be imported ({error}); run the command in the module's folder, or put that "
+            "folder on PYTHONPATH."
+        ) from error
+    if not isinstance(task, Task):
+        raise UserError(f"task.module={module} has no TASK of the type quantexp.tasks.Task; see docs/adding-a-task.md.")
+    if task.name != name:
+        raise UserError(f"task.module={module} brings the task {task.name}, not {name}; set task.name={task.name}.")
+    return task

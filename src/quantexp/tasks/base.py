@@ -15,6 +15,7 @@ class Task:
 
     Attributes:
         name: as a user selects it, e.g. `task=gsm8k`.
+        asks: the field that says what is asked, e.g. "question"; items with the same words there are the same question.
         required_fields: columns every item must have, e.g. ("question", "answer").
         target: the assistant's text for an item used as a worked example; it scores 1 under
             the default grader.
@@ -24,6 +25,7 @@ class Task:
     """
 
     name: str
+    asks: str
     required_fields: tuple[str, ...]
     target: Callable[[Mapping[str, Any]], str]
     check: Callable[[Mapping[str, Any]], None]

@@ -166,6 +166,7 @@ def _check(fields: Mapping[str, Any]) -> None:
 
 TASK = Task(
     name="extraction",
+    asks="email",
     required_fields=("email", *ANSWER_FIELDS),
     target=_target,
     check=_check,

@@ -247,6 +247,7 @@ def _check(fields: Mapping[str, Any]) -> None:
 
 TASK = Task(
     name="gsm8k",
+    asks="question",
     required_fields=("question", "answer"),
     target=_target,
     check=_check,

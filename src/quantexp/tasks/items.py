@@ -1,15 +1,14 @@
-"""The items of a task: loading, identity, and which of them a seed draws."""
+"""The items of a task: what one is, their identity, and which of them a seed draws."""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-from quantexp.config import DataConfig
 from quantexp.errors import UserError
 from quantexp.tasks.base import Task
+from quantexp.tasks.text import fold_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +19,13 @@ class Item:
         id: unique within the data.
         fields: what the prompt and the grader read.
         difficulty: 1 (easiest) to 5, or None where the data do not say.
+        cluster: the same for items that ask the same, letter case, punctuation and white space aside.
     """
 
     id: str
     fields: Mapping[str, Any]
     difficulty: int | None
+    cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +43,6 @@ class Dataset:
     items: tuple[Item, ...]
     examples: tuple[Item, ...]
     fingerprint: str
-
-
-def load(data: DataConfig, task: Task) -> Dataset:
-    """The items of a task.
-
-    Raises:
-        UserError: the data are unknown, or an item cannot be asked or graded.
-    """
-    if data.name != "bundled":
-        raise UserError(f"data.name={data.name} is unknown; choose bundled.")
-    rows = _bundled(f"{task.name}.jsonl")
-    return Dataset(
-        name=data.name,
-        items=_items(rows, task, f"{data.name}/{task.name}"),
-        examples=_items(_bundled(f"{task.name}_examples.jsonl"), task, f"{data.name}/{task.name}"),
-        fingerprint=fingerprint(rows),
-    )
 
 
 def drawn(items: Sequence[Item], seed: int, limit: int | None) -> tuple[Item, ...]:
@@ -87,13 +71,12 @@ def fingerprint(rows: Sequence[Mapping[str, Any]]) -> str:
     return digest.hexdigest()
 
 
-def _bundled(name: str) -> list[dict[str, Any]]:
-    text = files("quantexp.tasks").joinpath("bundled", name).read_text(encoding="utf-8")
-    # Not splitlines(): JSON strings may hold U+2028 and its like.
-    return [json.loads(line) for line in text.split("\n") if line]
+def items_of(rows: Sequence[Mapping[str, Any]], task: Task, where: str) -> tuple[Item, ...]:
+    """The rows as items, in their order; a row without an id gets its number, beginning with 1.
 
-
-def _items(rows: Sequence[Mapping[str, Any]], task: Task, where: str) -> tuple[Item, ...]:
+    Raises:
+        UserError: two rows have the same id, or one cannot be asked or graded; the sentence names it.
+    """
     seen: set[str] = set()
     items = []
     for number, row in enumerate(rows, start=1):
@@ -103,8 +86,16 @@ def _items(rows: Sequence[Mapping[str, Any]], task: Task, where: str) -> tuple[I
         seen.add(item_id)
         try:
             task.validate(row)
+            json.dumps(row, ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{where}, item {item_id}: it holds half a character ({error.reason}).") from error
         except ValueError as error:
             raise UserError(f"{where}, item {item_id}: {error}.") from error
         fields = {key: value for key, value in row.items() if key not in {"id", "difficulty"}}
-        items.append(Item(item_id, fields, row.get("difficulty")))
+        items.append(Item(item_id, fields, row.get("difficulty"), _cluster(fields[task.asks])))
     return tuple(items)
+
+
+def _cluster(asked: str) -> str:
+    """16 hex digits that are the same for the same words: public data sets hold some questions several times."""
+    return hashlib.sha256(fold_words(asked).encode()).hexdigest()[:16]

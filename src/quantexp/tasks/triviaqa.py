@@ -142,6 +142,7 @@ def _check(fields: Mapping[str, Any]) -> None:
 
 TASK = Task(
     name="triviaqa",
+    asks="question",
     required_fields=("question", "aliases"),
     target=_target,
     check=_check,

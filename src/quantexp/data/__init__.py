@@ -1,0 +1,75 @@
+"""Where items come from: those that ship with quantexp, the Hugging Face Hub, the user's own files."""
+
+import json
+from importlib import resources
+from typing import Any
+
+from quantexp.config import DataConfig
+from quantexp.data.columns import named, sources
+from quantexp.data.files import read_rows
+from quantexp.data.hub import hub_rows
+from quantexp.errors import UserError
+from quantexp.tasks import TASKS, Task
+from quantexp.tasks.items import Dataset, fingerprint, items_of
+
+__all__ = ["load"]
+
+_loaded: dict[str, Dataset] = {}
+"""Jobs of a sweep share their data; what cannot change while a process runs is read once."""
+
+
+def load(data: DataConfig, task: Task) -> Dataset:
+    """The items of a task; public data are downloaded the first time.
+
+    Raises:
+        UserError: the data are not there, or an item cannot be asked or graded.
+    """
+    key = f"{task.name} {data}"
+    if data.source == "files" or key not in _loaded:
+        _loaded[key] = _load(data, task)
+    return _loaded[key]
+
+
+def _load(data: DataConfig, task: Task) -> Dataset:
+    where = f"{data.name}/{task.name}"
+    match data.source:
+        case "bundled":
+            if task.name not in TASKS:
+                raise UserError(f"No items of {task.name} ship with quantexp; bring yours: data=files data.path=FILE.")
+            rows = _bundled(f"{task.name}.jsonl")
+        case "files":
+            where = _needed(data, "path")
+            rows = _renamed(read_rows(where, "data.path", data.hint), data, task, where)
+        case "hub":
+            where = _needed(data, "repository")
+            rows = _renamed(hub_rows(data, where, sources(task.required_fields, data.columns)), data, task, where)
+        case other:
+            raise UserError(f"data.source={other} is unknown; choose bundled, hub or files.")
+    examples_from = data.examples or f"bundled/{task.name}"
+    if data.examples is not None:
+        examples = _renamed(read_rows(data.examples, "data.examples"), data, task, examples_from)
+    else:
+        examples = _bundled(f"{task.name}_examples.jsonl") if task.name in TASKS else []
+    return Dataset(
+        name=data.name,
+        items=items_of(rows, task, where),
+        examples=items_of(examples, task, examples_from),
+        fingerprint=fingerprint(rows),
+    )
+
+
+def _renamed(rows: list[dict[str, Any]], data: DataConfig, task: Task, where: str) -> list[dict[str, Any]]:
+    return [named(row, task.required_fields, data.columns, where) for row in rows]
+
+
+def _bundled(name: str) -> list[dict[str, Any]]:
+    text = resources.files("quantexp.tasks").joinpath("bundled", name).read_text(encoding="utf-8")
+    # Not splitlines(): JSON strings may hold U+2028 and its like.
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+def _needed(data: DataConfig, key: str) -> str:
+    value = getattr(data, key)
+    if not value:
+        raise UserError(f"data={data.name} needs data.{key}; add data.{key}=VALUE to the command.")
+    return str(value)

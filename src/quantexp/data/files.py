@@ -1,0 +1,88 @@
+"""Rows of a file on this machine. Values stay as they are written: nothing guesses dates or numbers."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from quantexp.errors import UserError
+
+
+def read_rows(name: str, key: str, hint: str = "") -> list[dict[str, Any]]:
+    """The rows of a JSONL, Parquet or CSV file.
+
+    In a CSV file an empty cell is null, and a cell that is a JSON list is that list; every other cell is text.
+
+    Args:
+        name: the file; the end of its name says what it is.
+        key: what it is called on the command line.
+        hint: what to do where it is not there; ends the sentence.
+
+    Raises:
+        UserError: there is no such file, or it is not what its name says; the sentence says where.
+    """
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise UserError(f"{key}={name} is not a file; {hint or f'give a path, absolute or relative to {Path.cwd()}'}.")
+    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet, ".csv": _csv}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(f"{key}={name}: the file's name must end in one of {', '.join(readers)}.")
+    try:
+        rows = list(reader(path))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{key}={name} is not UTF-8 text (byte {error.start}: {error.reason}); convert it.") from error
+    except ValueError as error:  # json's, csv's and pyarrow's errors are, or are made to be
+        raise UserError(f"{key}={name}: {error}.") from error
+    if not rows:
+        raise UserError(f"{key}={name} has no rows.")
+    return rows
+
+
+def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    # Not splitlines(): JSON strings may hold U+2028 and its like.
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"line {number} is not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is not a JSON object")
+        yield row
+
+
+def _csv(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream, strict=True)
+        try:
+            for row in reader:
+                if None in row or None in row.values():
+                    raise ValueError(f"line {reader.line_num} has not as many cells as the first one")
+                yield {column: _cell(value) for column, value in row.items()}
+        except csv.Error as error:
+            raise ValueError(f"line {reader.line_num} is not CSV ({error})") from error
+
+
+def _cell(text: str) -> Any:
+    if text == "":
+        return None
+    if text.startswith("[") and text.endswith("]"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _parquet(path: Path) -> Iterator[dict[str, Any]]:
+    # Only now: pyarrow is a heavy import, and most data are text.
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        yield from parquet.read_table(path).to_pylist()
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"it is not a Parquet file ({str(error).splitlines()[0].rstrip('.')})") from error

@@ -1,0 +1,128 @@
+"""What goes wrong between here and the Hugging Face Hub, in one sentence each."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from quantexp.errors import UserError
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
+
+
+@contextmanager
+def hub_errors(repository: str, revision: str, way_out: str) -> Iterator[None]:
+    """Turn an error of the Hub, or the lack of one, into a sentence.
+
+    Args:
+        repository: the owner/name that is read from.
+        revision: the branch, tag or commit that was asked for.
+        way_out: what to do without the Hub, as the end of a sentence ("or ...").
+
+    Raises:
+        UserError: the Hub cannot be reached, or does not give what was asked for.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    # The base of all errors of the HTTP client, whose package has another name in other versions.
+    network_error: type[Exception] = HfHubHTTPError.__bases__[0]
+    try:
+        yield
+    except (network_error, LocalEntryNotFoundError, ConnectionError) as error:
+        chain = list(_chain(error))
+        if any(isinstance(each, OfflineModeIsEnabled) for each in chain):
+            raise UserError(
+                f"{repository} at revision {revision} is not on this machine, and HF_HUB_OFFLINE is set; unset it, "
+                f"{way_out}."
+            ) from error
+        if answer := next((each for each in chain if isinstance(each, HfHubHTTPError)), None):
+            raise UserError(_refused(answer, repository, revision, way_out)) from error
+        broken = next((each for each in chain if isinstance(each, network_error)), error)
+        raise UserError(
+            f"The Hub at {_endpoint()} cannot be reached ({_said(broken)}), and {repository} is not, or not whole, on "
+            f"this machine; run the same command again when there is a network, {way_out}."
+        ) from error
+
+
+def quiet_unless_terminal() -> None:
+    """Progress bars of downloads on a terminal; elsewhere none, since a log file would fill with them.
+
+    The libraries' lines on requests and retries go: `hub_errors` says in the end what they would.
+    """
+    from huggingface_hub import utils
+
+    for name in ("huggingface_hub", "datasets", "httpx", "httpx2", "fsspec"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if sys.stderr.isatty():
+        return
+    utils.disable_progress_bars()  # type: ignore[attr-defined] # documented, though not in its list of names
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].disable_progress_bars()
+
+
+def _refused(error: "HfHubHTTPError", repository: str, revision: str, way_out: str) -> str:
+    """The sentence for an answer that is not the file."""
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    token = get_token()
+    log_in = "make a token at the Hub and log in with: hf auth login (or set HF_TOKEN)"
+    if isinstance(error, GatedRepoError):
+        page = f"{_endpoint()}/{repository}"
+        if token is None:
+            return f"{repository} is gated, and no token was sent: accept its licence at {page}, then {log_in}."
+        return (
+            f"{repository} is gated, and the account of your token has not been given access: accept its licence at "
+            f"{page}, wait for the approval that some publishers ask for, and run the same command again."
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        cure = f"if it is private, {log_in}" if token is None else "if it is private, use a token that may read it"
+        return f"The Hub has no repository {repository} that you may read; correct the name, or, {cure}."
+    if isinstance(error, RevisionNotFoundError):
+        return (
+            f"{repository} has no revision {revision} (any more): its history may have been rewritten; set the "
+            "revision to main, or to a commit that its page lists, and know that its files may differ from before."
+        )
+    if isinstance(error, EntryNotFoundError):
+        return f"{repository} has no such file at revision {revision} ({error.request.url.path}); correct the name."
+    status = error.response.status_code
+    if status in {401, 403}:
+        return f"The Hub refuses your token for {repository} (status {status}); {log_in}."
+    if status == 429:
+        wait = error.response.headers.get("Retry-After")
+        pause = f"{wait} seconds" if wait else "some minutes"
+        return (
+            f"The Hub has had too many requests from here (status 429); wait {pause} and run the same command again, "
+            "which goes on where it was."
+        )
+    return (
+        f"The Hub could not serve {repository} (status {status}); run the same command again later, which goes on "
+        f"where it was, {way_out}."
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came from: both libraries wrap the one that says what happened, in several layers."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

@@ -1,0 +1,139 @@
+"""`python -m quantexp.models fetch|verify|list`: the model files, apart from any job."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra import initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from quantexp.config import Config, register_schemas
+from quantexp.errors import UserError, reported
+from quantexp.sweep import jobs_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EPILOG = """\
+examples:
+  python -m quantexp.models fetch experiment=quant-cliff
+  python -m quantexp.models fetch model=qwen2.5-1.5b-instruct quant=Q8_0,Q4_K_M
+  python -m quantexp.models list
+  python -m quantexp.models verify --full
+
+OVERRIDE is what `python -m quantexp` takes; several values of a key (quant=Q8_0,Q4_K_M) need no -m here."""
+
+
+def _fetch(jobs: Sequence[Config], _: bool) -> bool:
+    """Download what the jobs need and is not here."""
+    from quantexp import models
+
+    wanted = list({repr((job.model, job.quant)): (job.model, job.quant) for job in jobs}.values())
+    models.prepare(wanted)
+    console = _console()
+    for model, quant in wanted:
+        source = models.source_of(model, quant)
+        _say(console, f"{model.name} {quant.name}: {source.path} ({source.bytes / 1e9:.2f} GB, sha256 {source.sha256})")
+    return True
+
+
+def _verify(jobs: Sequence[Config], full: bool) -> bool:
+    """Compare every downloaded file with SHA256SUMS."""
+    from quantexp.models.checksums import NAME, downloads
+    from quantexp.models.gguf import hashed, remember, sha256_of
+    from quantexp.models.sources import cache_folder
+
+    console = _console()
+    sound = True
+    for folder in _folders(jobs):
+        known = downloads(folder)
+        if not known:
+            raise UserError(f"{folder / NAME} lists no downloads; fetch a model first, or name its model.folder.")
+        for each in known:
+            path, cache = folder / each.path, cache_folder(jobs[0].model)
+            if not path.is_file():
+                verdict = "MISSING"
+            else:
+                if full:
+                    remember(path, cache, sha256_of(path))
+                verdict = "OK" if hashed(path, cache) == each.sha256 else "CHANGED"
+            sound = sound and verdict == "OK"
+            _say(console, f"{each.path}: {verdict}")
+        _say(console, f"{'all as downloaded' if sound else 'not all as downloaded'} ({folder})")
+    return sound
+
+
+def _list(jobs: Sequence[Config], _: bool) -> bool:
+    """What is in the folder of downloads, and which models there are to choose from."""
+    from rich.table import Table
+
+    from quantexp.models.checksums import downloads
+
+    console = _console()
+    for folder in _folders(jobs):
+        table = Table("file", "GB", "commit", "sha256", title=str(folder), title_justify="left")
+        for each in downloads(folder):
+            path = folder / each.path
+            size = f"{path.stat().st_size / 1e9:.2f}" if path.is_file() else "missing"
+            table.add_row(each.path, size, each.commit[:12], each.sha256[:12])
+        console.print(table if table.row_count else f"nothing downloaded yet in {folder}")
+    choices = Table("model", "from", "licence", title="to choose from", title_justify="left")
+    loader = GlobalHydra.instance().config_loader()
+    for option in loader.get_group_options("model"):
+        config = _composed([f"model={option}"]).model
+        place = config.get("repository") or config.get("package") or "your file"
+        choices.add_row(option, str(place), config.licence)
+    console.print(choices)
+    return True
+
+
+COMMANDS = {"fetch": _fetch, "verify": _verify, "list": _list}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(
+        prog="python -m quantexp.models",
+        description="Fetch, verify or list the model files that jobs need.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=COMMANDS, help="what to do")
+    parser.add_argument("--full", action="store_true", help="verify: read every byte again, even of unchanged files")
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="of the configuration, KEY=VALUE")
+    given = parser.parse_intermixed_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    register_schemas()
+    with reported(), initialize_config_module("quantexp.conf", version_base="1.3"):
+        if not COMMANDS[given.command](list(jobs_of(_composed(given.overrides))), given.full):
+            sys.exit(1)
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig:
+    """The configuration as a sweep composes it, with Hydra's own part."""
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    return hydra.compose_config("config", list(overrides), run_mode=RunMode.MULTIRUN, from_shell=False)
+
+
+def _folders(jobs: Sequence[Config]) -> list[Path]:
+    return list(dict.fromkeys(Path(job.model.folder).expanduser().absolute() for job in jobs))
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console()
+
+
+def _say(console: "Console", text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""Models on the Hugging Face Hub: which files a quant is, and having them here, whole and verified."""
+
+import logging
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from quantexp.config import ModelConfig, QuantConfig
+from quantexp.errors import UserError
+from quantexp.hub import hub_errors, quiet_unless_terminal
+from quantexp.models.checksums import NAME, Download, downloads, record
+from quantexp.models.gguf import PART, hashed, parts_of, remember, sha256_of
+
+log = logging.getLogger(__name__)
+
+WAY_OUT = (
+    "or fetch it where there is one (python -m quantexp.models fetch) and copy its folder models/ here, "
+    "or choose a model that needs none (model=smollm2-135m-instruct, or model=local with your file)"
+)
+"""What to do without the Hub."""
+
+COMMIT = re.compile("[0-9a-f]{40}")
+
+_QUANT = re.compile(r"(?:^|[-._])(I?Q\d\w*|TQ\d\w*|MXFP4\w*|BF16|F16|F32)(?:-\d{5}-of-\d{5})?\.gguf$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """One file of a repository, as the Hub describes it."""
+
+    name: str
+    bytes: int
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """The files of one quant that are to be fetched."""
+
+    repository: str
+    revision: str
+    commit: str
+    files: tuple[_Listed, ...]
+
+
+def here(model: ModelConfig, quant: QuantConfig) -> Path | None:
+    """The quant's file (the first of several parts) if all of it was downloaded before; None otherwise.
+
+    Raises:
+        UserError: several downloaded files fit the quant's name.
+    """
+    folder, repository = _folder(model), _repository(model)
+    known = [each for each in downloads(folder) if each.repository == repository and _is_asked_for(each, model)]
+    names = files_of(model, quant, [each.name for each in known if (folder / each.path).is_file()])
+    return folder / repository / names[0] if names else None
+
+
+def check(path: Path, model: ModelConfig, cache: Path) -> None:
+    """Compare a downloaded file, and its other parts, with SHA256SUMS; only what has changed since is read again.
+
+    Raises:
+        UserError: its bytes are not those that were downloaded.
+    """
+    folder = _folder(model)
+    for part in parts_of(path):
+        expected = {folder / each.path: each.sha256 for each in downloads(folder)}.get(part)
+        if expected is not None and (found := hashed(part, cache)) != expected:
+            raise UserError(
+                f"{part} hashes to {found}, but {folder / NAME} says {expected}: it has changed since it was "
+                "downloaded; delete it and run the same command again, which fetches it anew."
+            )
+
+
+def fetch(wanted: Iterable[tuple[ModelConfig, QuantConfig]], cache: Path) -> None:
+    """Download what is not here yet, verify it, and list it in SHA256SUMS.
+
+    Nothing is downloaded before all of it is known to exist and to fit the disk. An interrupted download is resumed.
+
+    Args:
+        wanted: models and quants; those that are here already cost nothing.
+        cache: folder in which the hash of each file is remembered.
+
+    Raises:
+        UserError: the Hub cannot be reached or refuses, there is no such file, the disk has too little room, or a
+            file's bytes are not those that the Hub announced.
+    """
+    by_folder: dict[Path, list[_Missing]] = defaultdict(list)
+    for model, quant in wanted:
+        if here(model, quant) is None and (missing := _missing(model, quant)) not in by_folder[_folder(model)]:
+            by_folder[_folder(model)].append(missing)
+    for folder, missing_here in by_folder.items():
+        if missing_here:
+            folder.mkdir(parents=True, exist_ok=True)
+            _check_room(folder, missing_here)
+    for folder, missing_here in by_folder.items():
+        for missing in missing_here:
+            for file in missing.files:
+                _download(folder, missing, file, cache)
+
+
+def files_of(model: ModelConfig, quant: QuantConfig, names: Sequence[str]) -> list[str]:
+    """Those of a repository's files that are the quant: one, or all parts in order; none if it is not whole there.
+
+    Args:
+        model: with `file`, or without: then files count that end in the quant's name and .gguf, in any letter case.
+        quant: the quant.
+        names: the files there are.
+
+    Raises:
+        UserError: files of different names fit.
+    """
+    if model.file is not None:
+        ending = re.escape(re.sub(r"-\d{5}-of-\d{5}\.gguf$|\.gguf$", "", model.file))
+        fits = re.compile(rf"{ending}(?:-\d{{5}}-of-\d{{5}})?\.gguf", re.IGNORECASE)
+    else:
+        fits = re.compile(rf"(?:.*[-._/])?{re.escape(quant.name)}(?:-\d{{5}}-of-\d{{5}})?\.gguf", re.IGNORECASE)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        if fits.fullmatch(name) and not PurePosixPath(name).name.lower().startswith("mmproj"):
+            part = PART.fullmatch(name)
+            groups[part["stem"] if part else name].append(name)
+    whole = {stem: parts for stem, parts in groups.items() if _is_whole(parts)}
+    if len(whole) > 1:
+        choices = ", ".join(parts[0] for parts in whole.values())
+        raise UserError(
+            f"Several files of {model.repository} are named after {quant.name} ({choices}); "
+            "choose one with model.file=NAME."
+        )
+    return next(iter(whole.values()), [])
+
+
+def _is_whole(parts: Sequence[str]) -> bool:
+    """Whether these are all the parts, and one file is one file."""
+    first = PART.fullmatch(parts[0])
+    return len(parts) == (int(first["count"]) if first else 1)
+
+
+def _missing(model: ModelConfig, quant: QuantConfig) -> _Missing:
+    """What is to be fetched for a quant, as the Hub describes it."""
+    repository = _repository(model)
+    commit, listed = _listing(model)
+    names = files_of(model, quant, [file.name for file in listed])
+    if not names:
+        have = sorted({found[1].upper() for file in listed if (found := _QUANT.search(file.name))})
+        asked = f"model.file={model.file}" if model.file else f"quant={quant.name}"
+        instead = (
+            f"it has {', '.join(have)}" if have else "none of its files is named after a quant; set model.file=NAME"
+        )
+        raise UserError(f"{asked}: {repository} has no such file at revision {model.revision}; {instead}.")
+    return _Missing(repository, model.revision, commit, tuple(file for file in listed if file.name in names))
+
+
+_listings: dict[tuple[str, str], tuple[str, list[_Listed]]] = {}
+"""What the Hub has said in this process: the quants of a sweep share a repository."""
+
+
+def _listing(model: ModelConfig) -> tuple[str, list[_Listed]]:
+    """The commit that the revision stands for, and its files."""
+    from huggingface_hub import HfApi
+
+    repository, revision = _repository(model), model.revision
+    key = (repository, revision)
+    if key not in _listings:
+        quiet_unless_terminal()
+        log.info("asking the Hub for %s", repository)
+        with hub_errors(repository, revision, WAY_OUT):
+            info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+            commit = str(info.sha)
+            before = _commit_here(model)
+            if before not in {None, commit}:
+                # Files of two commits in one ladder would be two models under one name.
+                log.warning(
+                    "%s of %s has moved to commit %s; what is here is of %s, and so will be the rest "
+                    "(model.revision=%s takes the new state)",
+                    revision, repository, commit[:12], str(before)[:12], commit,
+                )  # fmt: skip
+                info = HfApi().model_info(repository, revision=before, files_metadata=True)
+                commit = str(before)
+        files = info.siblings or []
+        listed = [_Listed(each.rfilename, each.size or 0, each.lfs.sha256 if each.lfs else None) for each in files]
+        _listings[key] = (commit, listed)
+    return _listings[key]
+
+
+def _commit_here(model: ModelConfig) -> str | None:
+    """The commit that earlier downloads under the same branch were of."""
+    if COMMIT.fullmatch(model.revision):
+        return None
+    asked = (_repository(model), model.revision)
+    return next((each.commit for each in downloads(_folder(model)) if (each.repository, each.revision) == asked), None)
+
+
+def _check_room(folder: Path, missing: Sequence[_Missing]) -> None:
+    """Refuse before the first byte what the disk cannot hold."""
+    needed = sum(file.bytes for one in missing for file in one.files)
+    begun = sum(path.stat().st_size for path in folder.rglob("*.incomplete"))
+    free = shutil.disk_usage(folder).free
+    names = ", ".join(PurePosixPath(file.name).name for one in missing for file in one.files)
+    if needed - begun > free:
+        raise UserError(
+            f"{folder} has {free / 1e9:.1f} GB free, and {(needed - begun) / 1e9:.1f} GB are to be downloaded "
+            f"({names}); make room, or set model.folder to a folder on another disk."
+        )
+    log.info("downloading %.1f GB to %s: %s", needed / 1e9, folder, names)
+
+
+def _download(folder: Path, missing: _Missing, file: _Listed, cache: Path) -> None:
+    from huggingface_hub import hf_hub_download
+
+    quiet_unless_terminal()
+    place = folder / missing.repository
+    target = place / file.name
+    with hub_errors(missing.repository, missing.revision, WAY_OUT):
+        hf_hub_download(missing.repository, file.name, revision=missing.commit, local_dir=place)
+    log.info("checking %s", target.name)
+    found = sha256_of(target)
+    if file.sha256 is not None and found != file.sha256:
+        target.unlink()
+        raise UserError(
+            f"{file.name} of {missing.repository} came with sha256 {found}, but the Hub announces {file.sha256}; it "
+            "was deleted: run the same command again, and if that repeats, ask who stands between you and the Hub."
+        )
+    remember(target, cache, found)
+    path = f"{missing.repository}/{file.name}"
+    record(folder, [Download(missing.repository, missing.revision, missing.commit, path, found)])
+
+
+def _is_asked_for(download: Download, model: ModelConfig) -> bool:
+    return model.revision in {download.commit, download.revision}
+
+
+def _folder(model: ModelConfig) -> Path:
+    return Path(model.folder).expanduser().absolute()
+
+
+def _repository(model: ModelConfig) -> str:
+    if not model.repository or not re.fullmatch(r"[\w.-]+/[\w.-]+", model.repository):
+        raise UserError(
+            f"model={model.name} needs model.repository=OWNER/NAME, a repository of the Hub"
+            + (f", not {model.repository}." if model.repository else ".")
+        )
+    return model.repository

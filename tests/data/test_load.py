@@ -1,0 +1,255 @@
+"""Items from every place that they can come from, except the Hub."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quantexp.config import DataConfig
+from quantexp.data import load
+from quantexp.data.columns import named, sources
+from quantexp.errors import UserError
+from quantexp.tasks import TASKS, get_task
+from quantexp.tasks.items import Dataset, drawn
+
+REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+TRIVIAQA = get_task("triviaqa")
+GSM8K = get_task("gsm8k")
+EXTRACTION = get_task("extraction")
+BUNDLED = DataConfig("bundled")
+
+ROW = {"id": "a", "question": "Who?", "aliases": ["Me"]}
+
+
+def files(path: Path, **columns: Any) -> DataConfig:
+    return DataConfig("files", "files", path=str(path), columns=columns)
+
+
+def jsonl(*rows: dict[str, Any], ensure_ascii: bool = False) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=ensure_ascii) + "\n" for row in rows).encode()
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[str, bytes], Path]:
+    """Write a file."""
+
+    def write(name: str, content: bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+Write = Callable[[str, bytes], Path]
+
+
+# Bundled
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_bundled_items_load(name: str) -> None:
+    data = load(BUNDLED, get_task(name))
+    assert len(data.items) >= 40
+    assert data.examples
+    assert not {item.id for item in data.examples} & {item.id for item in data.items}
+    assert not {str(item.fields) for item in data.examples} & {str(item.fields) for item in data.items}
+    assert all("difficulty" not in item.fields and "id" not in item.fields for item in data.items)
+    assert len({item.cluster for item in data.items}) == len(data.items)
+
+
+def test_unknown_data_are_refused() -> None:
+    with pytest.raises(UserError, match=r"data\.source=cloud is unknown; choose bundled, hub or files\.$"):
+        load(DataConfig("mine", "cloud"), TRIVIAQA)
+
+
+@pytest.mark.parametrize(("source", "key"), [("files", "path"), ("hub", "repository")])
+def test_data_that_name_no_place(source: str, key: str) -> None:
+    with pytest.raises(UserError, match=rf"data=mine needs data\.{key}; add data\.{key}=VALUE"):
+        load(DataConfig("mine", source), TRIVIAQA)
+
+
+# Files
+
+
+def test_the_same_rows_in_every_format(written: Write) -> None:
+    rows: list[dict[str, Any]] = [
+        {"id": "1", "question": "Who, what?", "aliases": ["Me", "É"]},
+        {"id": "2", "question": 'A "quote"\nand 007', "aliases": ["2020-01-01"]},
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["id", "question", "aliases"])
+    writer.writeheader()
+    writer.writerows({**row, "aliases": json.dumps(row["aliases"])} for row in rows)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows), buffer)
+    paths = [
+        written("rows.jsonl", jsonl(*rows)),
+        written("ascii.jsonl", b"\xef\xbb\xbf" + jsonl(*rows, ensure_ascii=True).replace(b"\n", b"\r\n")),
+        written("rows.csv", text.getvalue().encode()),
+        written("rows.PARQUET", buffer.getvalue().to_pybytes()),
+    ]
+    first, *others = [load(files(path), TRIVIAQA) for path in paths]
+    assert [item.fields for item in first.items] == [
+        {"question": "Who, what?", "aliases": ["Me", "É"]},
+        {"question": 'A "quote"\nand 007', "aliases": ["2020-01-01"]},  # nothing makes numbers or dates of text
+    ]
+    assert all((other.items, other.fingerprint) == (first.items, first.fingerprint) for other in others)
+    assert first.examples == load(BUNDLED, TRIVIAQA).examples
+
+
+def test_unicode_line_separators_do_not_split_a_row(written: Write) -> None:
+    question = "One\u2028two\u2029three\u0085four\x0bfive\x0csix\x1cseven?"
+    rows = [{**ROW, "question": question}, {**ROW, "id": "b"}]
+    plain = load(files(written("rows.jsonl", jsonl(*rows))), TRIVIAQA)
+    assert [item.fields["question"] for item in plain.items] == [question, "Who?"]
+
+
+def test_rows_without_an_id_are_numbered(written: Write) -> None:
+    rows = [{"question": "Who?", "aliases": ["Me"]}, {"question": "What?", "aliases": ["It"], "difficulty": 3}]
+    data = load(files(written("rows.jsonl", jsonl(*rows))), TRIVIAQA)
+    assert [(item.id, item.difficulty) for item in data.items] == [("1", None), ("2", 3)]
+
+
+def test_a_file_that_changes_is_read_again(written: Write) -> None:
+    path = written("rows.jsonl", jsonl(ROW))
+    before = load(files(path), TRIVIAQA)
+    written("rows.jsonl", jsonl(ROW, {**ROW, "id": "b"}))
+    after = load(files(path), TRIVIAQA)
+    assert (len(before.items), len(after.items)) == (1, 2)
+    assert before.fingerprint != after.fingerprint
+
+
+def test_columns_of_other_names(written: Write) -> None:
+    row = {"key": "q1", "ask": {"text": "Who?"}, "answer": "Me", "also": ["I", None, " ", "Me"], "notes": "kept"}
+    path = written("rows.jsonl", jsonl(row))
+    columns = {"id": "key", "question": "ask.text", "aliases": ["answer", "also"]}
+    [item] = load(files(path, **columns), TRIVIAQA).items
+    assert item.id == "q1"
+    assert item.fields == {"question": "Who?", "aliases": ["Me", "I"], "notes": "kept"}
+
+
+def test_own_worked_examples(written: Write) -> None:
+    path = written("rows.jsonl", jsonl(ROW))
+    examples = written("examples.jsonl", jsonl({**ROW, "question": "How?"}))
+    data = load(DataConfig("files", "files", path=str(path), examples=str(examples)), TRIVIAQA)
+    assert [item.fields["question"] for item in data.examples] == ["How?"]
+
+
+def test_an_empty_cell_is_null_where_a_task_allows_it(written: Write) -> None:
+    header = "email,customer_name,issue_category,urgency,requested_action\n"
+    path = written("mails.csv", f"{header}Where is it?,,shipping,low,Say where it is.\n".encode())
+    [item] = load(files(path), EXTRACTION).items
+    assert item.fields["customer_name"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("rows.txt", b"x", r"rows\.txt: the file's name must end in one of \.jsonl, \.ndjson, \.parquet, \.csv\.$"),
+        ("rows.jsonl", b"", r"rows\.jsonl has no rows\.$"),
+        ("rows.csv", b"question,aliases\n", r"rows\.csv has no rows\.$"),
+        ("rows.jsonl", jsonl(ROW) + b'{"a": 1', r"rows\.jsonl: line 2 is not JSON \(.*\)\.$"),
+        ("rows.jsonl", b"[1]\n", r"rows\.jsonl: line 1 is not a JSON object\.$"),
+        ("rows.jsonl", b"[" * 100_000, r"rows\.jsonl: line 1 is not JSON \(.*\)\.$"),
+        ("rows.jsonl", b'{"question": "\xff"}', r"rows\.jsonl is not UTF-8 text \(byte 14: .*\); convert it\.$"),
+        ("rows.csv", b"a,b\n1,2\n1,2,3\n", r"rows\.csv: line 3 has not as many cells as the first one\.$"),
+        ("rows.csv", b'a,b\n"1,2\n', r"rows\.csv: line \d is not CSV \(.*\)\.$"),
+        ("rows.parquet", b"PAR1 no", r"rows\.parquet: it is not a Parquet file \(.*\)\.$"),
+        ("rows.jsonl", jsonl(ROW, {**ROW, "id": "b"}, ROW), r"rows\.jsonl: the id a occurs twice; give every item"),
+        ("rows.jsonl", jsonl(ROW, {"id": "bad", "question": "?", "aliases": []}), r"rows\.jsonl, item bad: .*aliases"),
+        ("rows.jsonl", jsonl({**ROW, "question": "\ud800?"}, ensure_ascii=True), r"item a: it holds half a character"),
+        (
+            "rows.jsonl",
+            jsonl({"id": "a", "question": "Who?"}),
+            r"rows\.jsonl has no column 'aliases'; name the one that holds it, as in "
+            r"data\.columns='\{aliases: COLUMN\}' \(its columns: id, question\)\.$",
+        ),
+    ],
+)
+def test_a_bad_file_gets_one_sentence(written: Write, name: str, content: bytes, said: str) -> None:
+    with pytest.raises(UserError, match=said) as refused:
+        load(files(written(name, content)), TRIVIAQA)
+    assert "\n" not in str(refused.value)
+    assert name in str(refused.value)
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"data\.path=.*absent\.jsonl is not a file; give a path, absolute or relative to"
+    ):
+        load(files(tmp_path / "absent.jsonl"), TRIVIAQA)
+    hinted = DataConfig("hub", "files", path="absent.jsonl", hint="make it")
+    with pytest.raises(UserError, match=r"data\.path=absent\.jsonl is not a file; make it\.$"):
+        load(hinted, EXTRACTION)
+
+
+def test_no_such_column(written: Write) -> None:
+    path = written("rows.jsonl", jsonl(ROW))
+    with pytest.raises(UserError, match=r"data\.columns names asked\.text, which .*rows\.jsonl has not"):
+        load(files(path, question="asked.text"), TRIVIAQA)
+
+
+# Columns
+
+NAMES = st.sampled_from("abcde")
+VALUES = st.none() | st.text(max_size=3) | st.lists(st.text(max_size=3), max_size=3)
+
+
+@given(st.dictionaries(NAMES, VALUES, min_size=1), st.data())
+def test_a_renamed_row_holds_what_the_columns_held(row: dict[str, Any], data: st.DataObject) -> None:
+    have = st.sampled_from(sorted(row))
+    columns = data.draw(st.dictionaries(st.sampled_from("pqr"), have | st.lists(have, min_size=1, max_size=3)))
+    made = named(row, columns, columns, "here")
+    for field, column in columns.items():
+        if isinstance(column, list):
+            every = [one for each in column for one in (row[each] if isinstance(row[each], list) else [row[each]])]
+            assert made[field] == list(dict.fromkeys(one for one in every if one is not None and one.strip()))
+        else:
+            assert made[field] == row[column]
+    taken = set(sources((), columns))
+    assert {key: value for key, value in made.items() if key not in columns} == {
+        key: value for key, value in row.items() if key not in taken
+    }
+
+
+# The public data sets, as their authors published them
+
+
+def real(task: str, *path: str) -> Dataset:
+    where = REFERENCE.joinpath(*path)
+    if not where.is_file():
+        pytest.skip(f"{where} is not here")
+    return load(files(where), get_task(task))
+
+
+def test_gsm8k_loads_whole() -> None:
+    data = real("gsm8k", "gsm8k", "test.jsonl")
+    assert len(data.items) == 1319
+    assert len({item.cluster for item in data.items}) == 1319  # no question twice
+    assert [item.id for item in data.items[:2]] == ["1", "2"]
+    # Which 200 of GSM8K's test items each seed asks: never to change, or the experiment is another one.
+    draws = [[item.id for item in drawn(data.items, seed, 200)] for seed in (0, 1, 2)]
+    assert [draw[:5] for draw in draws] == [
+        ["392", "942", "404", "87", "1023"],
+        ["1312", "819", "1149", "989", "691"],
+        ["1028", "1029", "960", "828", "1196"],
+    ]
+    assert [len(set(draw)) for draw in draws] == [200, 200, 200]
+    assert len(set().union(*draws)) == 513
+
+
+def test_triviaqa_loads_whole() -> None:
+    data = real("triviaqa", "triviaqa", "dev_unfiltered_first3000.jsonl")
+    assert len(data.items) == 3000
+    assert all(item.fields["aliases"] for item in data.items)
+    assert len({item.cluster for item in data.items}) == 3000  # its duplicates come with rc.nocontext only
