@@ -54,8 +54,8 @@ QUANTS = "F16, Q2_K, Q3_K_M, Q4_K_M, Q5_K_M, Q6_K, Q8_0, as-is"
         ("task=nope", "task=nope: there is no such option; choose one of extraction, gsm8k, triviaqa."),
         (
             "task.limt=5",
-            "task.limt: there is no such key; choose one of task.name, task.module, task.prompt, task.grader, task.max_tokens, "
-            "task.stop, task.sampling, task.shots, task.limit.",
+            "task.limt: there is no such key; choose one of task.name, task.module, task.prompt, task.grader, "
+            "task.max_tokens, task.stop, task.sampling, task.shots, task.limit.",
         ),
         ("task.limit=abc", "task.limit=abc: a whole number is needed."),
         ("+quant.zzz=1", "quant.zzz: there is no such key; choose one of quant.name, quant.file_type."),
