@@ -32,15 +32,15 @@ def hub_errors(repository: str, revision: str, way_out: str) -> Iterator[None]:
     try:
         yield
     except (network_error, LocalEntryNotFoundError, ConnectionError) as error:
-        chain = list(_chain(error))
-        if any(isinstance(each, OfflineModeIsEnabled) for each in chain):
+        causes = list(_chain(error))
+        if any(isinstance(each, OfflineModeIsEnabled) for each in causes):
             raise UserError(
                 f"{repository} at revision {revision} is not on this machine, and HF_HUB_OFFLINE is set; unset it, "
                 f"{way_out}."
             ) from error
-        if answer := next((each for each in chain if isinstance(each, HfHubHTTPError)), None):
+        if answer := next((each for each in causes if isinstance(each, HfHubHTTPError)), None):
             raise UserError(_refused(answer, repository, revision, way_out)) from error
-        broken = next((each for each in chain if isinstance(each, network_error)), error)
+        broken = next((each for each in causes if isinstance(each, network_error)), error)
         raise UserError(
             f"The Hub at {_endpoint()} cannot be reached ({_said(broken)}), and {repository} is not, or not whole, on "
             f"this machine; run the same command again when there is a network, {way_out}."

@@ -115,7 +115,10 @@ def test_unicode_line_separators_do_not_split_a_row(written: Write) -> None:
 
 
 def test_rows_without_an_id_are_numbered(written: Write) -> None:
-    rows = [{"question": "Who?", "aliases": ["Me"]}, {"question": "What?", "aliases": ["It"], "difficulty": 3}]
+    rows: list[dict[str, Any]] = [
+        {"question": "Who?", "aliases": ["Me"]},
+        {"question": "What?", "aliases": ["It"], "difficulty": 3},
+    ]
     data = load(files(written("rows.jsonl", jsonl(*rows))), TRIVIAQA)
     assert [(item.id, item.difficulty) for item in data.items] == [("1", None), ("2", 3)]
 

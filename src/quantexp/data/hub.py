@@ -39,7 +39,7 @@ def hub_rows(data: DataConfig, repository: str, columns: Sequence[str]) -> list[
         # With the scheme: a folder of that name on this machine would be taken for the data set otherwise.
         name = f"hf://datasets/{repository}"
         rows = load_dataset(name, data.subset, split=data.split, revision=data.revision)
-    except (ConnectionError, DatasetsError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+    except (ConnectionError, DatasetsError, FileNotFoundError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         _ask_why(repository, data.revision)
         raise UserError(
             f"{of} cannot be read ({_first_line(error)}); run the same command again, {WAY_OUT}."
@@ -59,10 +59,10 @@ def hub_rows(data: DataConfig, repository: str, columns: Sequence[str]) -> list[
 
 
 def _ask_why(repository: str, revision: str) -> None:
-    """Ask the Hub directly: the library for data sets does not say why it could not.
+    """Ask the Hub directly: the library for data sets tries several ways, and does not say why none went.
 
     Raises:
-        UserError: the reason.
+        UserError: the reason, if the Hub gives one.
     """
     from datasets import config
     from huggingface_hub import HfApi
@@ -72,6 +72,7 @@ def _ask_why(repository: str, revision: str) -> None:
         if config.HF_HUB_OFFLINE:
             raise OfflineModeIsEnabled
         HfApi().dataset_info(repository, revision=revision)
+        HfApi().auth_check(repository, repo_type="dataset")  # a gated one tells everybody about itself, but no more
 
 
 def _first_line(error: Exception) -> str:

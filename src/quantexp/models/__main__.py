@@ -30,15 +30,15 @@ OVERRIDE is what `python -m quantexp` takes; several values of a key (quant=Q8_0
 
 
 def _fetch(jobs: Sequence[Config], _: bool) -> bool:
-    """Download what the jobs need and is not here."""
+    """Download, or make, what the jobs need and is not here."""
     from quantexp import models
 
     wanted = list({repr((job.model, job.quant)): (job.model, job.quant) for job in jobs}.values())
     models.prepare(wanted)
     console = _console()
     for model, quant in wanted:
-        source = models.source_of(model, quant)
-        _say(console, f"{model.name} {quant.name}: {source.path} ({source.bytes / 1e9:.2f} GB, sha256 {source.sha256})")
+        file, _source = models.resolve(model, quant)
+        _say(console, f"{model.name} {quant.name}: {file.path} ({file.bytes / 1e9:.2f} GB, sha256 {file.sha256})")
     return True
 
 
@@ -86,7 +86,8 @@ def _list(jobs: Sequence[Config], _: bool) -> bool:
     loader = GlobalHydra.instance().config_loader()
     for option in loader.get_group_options("model"):
         config = _composed([f"model={option}"]).model
-        place = config.get("repository") or config.get("package") or "your file"
+        any_other = "any repository" if config.source == "hub" else "your file"
+        place = config.repository or config.package or any_other
         choices.add_row(option, str(place), config.licence)
     console.print(choices)
     return True

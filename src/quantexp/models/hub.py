@@ -1,12 +1,16 @@
 """Models on the Hugging Face Hub: which files a quant is, and having them here, whole and verified."""
 
 import logging
+import os
 import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from filelock import FileLock
 
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.errors import UserError
@@ -208,24 +212,64 @@ def _check_room(folder: Path, missing: Sequence[_Missing]) -> None:
 
 
 def _download(folder: Path, missing: _Missing, file: _Listed, cache: Path) -> None:
-    from huggingface_hub import hf_hub_download
+    """One file: fetched beside its place, verified, then moved there."""
+    target = folder / missing.repository / file.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    begun = target.with_name(f"{target.name}.{(file.sha256 or missing.commit)[:16]}.incomplete")
+    with FileLock(f"{begun}.lock"):  # two processes must not write to one file
+        if not target.is_file() or (file.sha256 is not None and hashed(target, cache) != file.sha256):
+            with hub_errors(missing.repository, missing.revision, WAY_OUT):
+                _fill(begun, missing, file)
+            log.info("checking %s", target.name)
+            found = sha256_of(begun)
+            if file.sha256 is not None and found != file.sha256:
+                begun.unlink()
+                raise UserError(
+                    f"{file.name} of {missing.repository} came with sha256 {found}, but the Hub announces "
+                    f"{file.sha256}; it was deleted: run the same command again, and if that repeats, ask who stands "
+                    "between you and the Hub."
+                )
+            begun.replace(target)
+            remember(target, cache, found)
+    path = f"{missing.repository}/{file.name}"
+    digest = hashed(target, cache)
+    record(folder, [Download(missing.repository, missing.revision, missing.commit, path, digest)])
+    Path(f"{begun}.lock").unlink(missing_ok=True)
+
+
+def _fill(begun: Path, missing: _Missing, file: _Listed) -> None:
+    """Fetch what is not in the file yet.
+
+    Not `hf_hub_download`: since version 2 it begins a file anew in every process, and these have gigabytes.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined] # documented, though not in its list
 
     quiet_unless_terminal()
-    place = folder / missing.repository
-    target = place / file.name
-    with hub_errors(missing.repository, missing.revision, WAY_OUT):
-        hf_hub_download(missing.repository, file.name, revision=missing.commit, local_dir=place)
-    log.info("checking %s", target.name)
-    found = sha256_of(target)
-    if file.sha256 is not None and found != file.sha256:
-        target.unlink()
-        raise UserError(
-            f"{file.name} of {missing.repository} came with sha256 {found}, but the Hub announces {file.sha256}; it "
-            "was deleted: run the same command again, and if that repeats, ask who stands between you and the Hub."
+    elsewhere = try_to_load_from_cache(missing.repository, file.name, revision=missing.commit)
+    if isinstance(elsewhere, str):
+        log.info("taking %s from the Hub's cache on this machine", begun.name)
+        shutil.copyfile(elsewhere, begun)
+        return
+    url = hf_hub_url(missing.repository, file.name, revision=missing.commit)
+    place = get_hf_file_metadata(url, retry_on_errors=True).location
+    headers = build_hf_headers()
+    if urlsplit(place).netloc != urlsplit(url).netloc:
+        headers.pop("authorization", None)  # the storage behind the Hub is not to see the token
+    if begun.is_file() and begun.stat().st_size > file.bytes:
+        begun.unlink()
+    with begun.open("ab") as stream:
+        http_get(
+            place,
+            stream,
+            resume_size=stream.tell(),
+            headers=headers,
+            expected_size=file.bytes,
+            displayed_filename=PurePosixPath(file.name).name,
         )
-    remember(target, cache, found)
-    path = f"{missing.repository}/{file.name}"
-    record(folder, [Download(missing.repository, missing.revision, missing.commit, path, found)])
+        stream.flush()
+        os.fsync(stream.fileno())  # on disk before its checksum is written down
 
 
 def _is_asked_for(download: Download, model: ModelConfig) -> bool:

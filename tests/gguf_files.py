@@ -1,0 +1,44 @@
+"""GGUF files that llama.cpp accepts and that take no time to make: real headers, random tensors, no vocabulary."""
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+FILE_TYPES = {"F16": 1, "Q8_0": 7, "Q3_K_M": 12, "Q4_K_M": 15, "Q5_K_M": 17}
+"""llama.cpp's numbers of the types that a file can say it holds (enum llama_ftype in llama.h)."""
+
+
+def write_gguf(path: Path, quant: str, *, seed: int = 0, parts: int = 1, elements: int = 4096) -> list[Path]:
+    """Write a model of two tensors a part; several parts are named as llama.cpp names them.
+
+    Args:
+        path: of the file; of several, the stem of their names is taken from it.
+        quant: what the file says it holds, whatever that is.
+        seed: other seeds, other bytes.
+        parts: files.
+        elements: of a tensor, 4 bytes each.
+
+    Returns:
+        The files.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=2 if parts > 1 else 0)
+    writer.add_block_count(1)
+    writer.add_context_length(128)
+    writer.add_embedding_length(32)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(4)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_file_type(FILE_TYPES[quant])
+    writer.add_tokenizer_model("no_vocab")
+    writer.add_vocab_size(32)
+    generator = np.random.default_rng(seed)
+    for number in range(2 * parts):
+        values = generator.standard_normal((32, elements // 32)).astype(np.float32)
+        writer.add_tensor(f"blk.{number}.ffn.weight", values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return [path] if parts == 1 else sorted(path.parent.glob(f"{path.stem}-*-of-*.gguf"))

@@ -1,0 +1,425 @@
+"""Models from the Hub, against a server that speaks its protocol: what is fetched, kept and checked, each fault."""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.gguf_files import write_gguf
+from tests.hub import Hub
+
+from quantexp.config import ModelConfig, QuantConfig
+from quantexp.errors import UserError
+from quantexp.models.hub import files_of
+
+REPOSITORY = "publisher/Tiny-GGUF"
+MEGABYTE = 1 << 20
+
+
+@dataclass
+class User:
+    """Somebody at a shell in an empty folder, with this Hub as theirs."""
+
+    hub: Hub
+    folder: Path
+    home: Path
+    token: str | None = None
+
+    def start(self, *arguments: str, module: str = "quantexp.models", **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=self.folder,
+            env={
+                **os.environ,
+                **self.hub.environment(self.home / "hf", self.token),
+                "XDG_CACHE_HOME": str(self.home / "cache"),
+                "COLUMNS": "200",
+                **environment,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def models(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
+        """Exit status, standard output, standard error."""
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out, err
+
+    def fetch(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
+        chosen = ("model=hub", f"model.repository={REPOSITORY}", *arguments)
+        return self.models("fetch", *chosen, **environment)
+
+    def refused(self, *arguments: str, **environment: str) -> str:
+        """The sentence of a fetch that is refused, and nothing else but its own notes of what it was about to do."""
+        status, out, err = self.fetch(*arguments, **environment)
+        *notes, sentence = err.splitlines()
+        assert status == 2
+        assert out == ""
+        assert sentence.startswith("quantexp: ")
+        assert all(re.match(r"\d\d:\d\d:\d\d (asking|downloading|checking) ", note) for note in notes)
+        return sentence.removeprefix("quantexp: ")
+
+    @property
+    def sums(self) -> str:
+        path = self.folder / "models" / "SHA256SUMS"
+        return path.read_text() if path.is_file() else ""
+
+    def file(self, name: str) -> Path:
+        return self.folder / "models" / REPOSITORY / name
+
+    def downloads(self) -> list[str]:
+        """The bytes that were asked for: path and range."""
+        return [
+            request.path.rsplit("/", 1)[-1] + " " + request.headers.get("range", "all")
+            for request in self.hub.requests
+            if request.method == "GET" and "/cdn/" in request.path
+        ]
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Iterator[User]:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    with Hub() as hub:
+        yield User(hub, folder, tmp_path)
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+Published = dict[str, Path]
+
+
+@pytest.fixture
+def published(user: User, tmp_path: Path) -> Published:
+    """A repository as publishers of quants make them; its files, by name."""
+    stock = tmp_path / "stock"
+    paths = [
+        # 34 MB: the library writes a download to the disk in pieces of 10.
+        *write_gguf(stock / "Tiny-Q8_0.gguf", "Q8_0", seed=1, elements=4 * MEGABYTE),
+        *write_gguf(stock / "Tiny-Q4_K_M.gguf", "Q4_K_M", seed=2),
+        *write_gguf(stock / "Tiny-Q3_K_M.gguf", "Q3_K_M", seed=3, parts=3),
+    ]
+    files = {path.name: path for path in paths}
+    user.hub.publish("model", REPOSITORY, {**files, "README.md": b"# Tiny"})
+    return files
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def sha256sum(user: User) -> subprocess.CompletedProcess[str]:
+    command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    return subprocess.run(command, cwd=user.folder / "models", capture_output=True, text=True, check=False)
+
+
+# All goes well
+
+
+def test_quants_are_found_by_name_fetched_once_and_listed(user: User, published: Published) -> None:
+    commit = user.hub.publish("model", REPOSITORY, published)
+    status, out, err = user.fetch("quant=Q8_0,Q4_K_M,Q3_K_M")
+    assert (status, err.count("Traceback")) == (0, 0)
+    assert "downloading 0.0 GB" in err
+    for name, path in published.items():
+        assert user.file(name).read_bytes() == path.read_bytes()
+    assert user.sums.splitlines()[0] == f"# {REPOSITORY} at main, commit {commit}"
+    assert sorted(user.sums.splitlines()[1:]) == sorted(
+        f"{sha256(path)}  {REPOSITORY}/{name}" for name, path in published.items()
+    )
+    assert "Q8_0: " in out
+    checked = sha256sum(user)
+    assert checked.returncode == 0
+    assert checked.stdout.count(": OK") == 5
+
+    # What is here costs nothing, not even a question.
+    user.hub.requests.clear()
+    again = user.fetch("quant=Q8_0,Q4_K_M,Q3_K_M")
+    assert again == (0, out, "")
+    assert user.hub.requests == []
+    assert user.models("verify", HF_HUB_OFFLINE="1")[0] == 0
+
+
+def test_a_folder_that_was_copied_is_used_without_a_network(user: User, published: Published) -> None:
+    user.fetch("quant=Q4_K_M")
+    elsewhere = user.folder.parent / "elsewhere"
+    shutil.copytree(user.folder / "models", elsewhere / "models")
+    offline = User(user.hub, elsewhere, user.home / "other")
+    user.hub.requests.clear()
+    status, out, _ = offline.fetch("quant=Q4_K_M", HF_HUB_OFFLINE="1")
+    assert status == 0
+    assert sha256(published["Tiny-Q4_K_M.gguf"]) in out
+    assert user.hub.requests == []
+
+
+def test_list_shows_what_is_here(user: User, published: Published) -> None:
+    user.fetch("quant=Q4_K_M")
+    status, out, _ = user.models("list")
+    assert status == 0
+    assert f"{REPOSITORY}/Tiny-Q4_K_M.gguf" in out
+    assert "qwen2.5-7b-instruct" in out
+    assert "Llama 3.1 Community License" in out
+
+
+def test_the_identity_of_a_split_model_covers_all_parts(user: User, published: Published) -> None:
+    parts = sorted(path for name, path in published.items() if "-of-" in name)
+    expected = hashlib.sha256("\n".join(sha256(part) for part in parts).encode()).hexdigest()
+    _, out, _ = user.fetch("quant=Q3_K_M")
+    assert expected in out
+    assert "Tiny-Q3_K_M-00001-of-00003.gguf" in out
+
+
+def test_a_file_chosen_by_name(user: User, published: Published) -> None:
+    assert user.fetch("model.file=Tiny-Q4_K_M.gguf", "quant=Q4_K_M")[0] == 0
+    said = user.refused("model.file=Tiny-Q8_0.gguf", "quant=Q4_K_M")
+    assert re.search(r"Tiny-Q8_0\.gguf holds Q8_0, not Q4_K_M; set quant=Q8_0", said)
+
+
+# Verification
+
+
+def test_verify_sees_a_changed_and_a_missing_file(user: User, published: Published) -> None:
+    user.fetch("quant=Q8_0,Q4_K_M")
+    user.file("Tiny-Q8_0.gguf").unlink()
+    path = user.file("Tiny-Q4_K_M.gguf")
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as rot on a disk would: nothing tells but the bytes
+
+    status, out, _ = user.models("verify")
+    assert status == 1
+    assert f"{REPOSITORY}/Tiny-Q4_K_M.gguf: OK" in out
+    assert f"{REPOSITORY}/Tiny-Q8_0.gguf: MISSING" in out
+    status, out, _ = user.models("verify", "--full")
+    assert status == 1
+    assert f"{REPOSITORY}/Tiny-Q4_K_M.gguf: CHANGED" in out
+    assert "not all as downloaded" in out
+    assert sha256sum(user).returncode == 1
+
+    said = user.refused("quant=Q4_K_M")
+    assert "it has changed since it was downloaded; delete it" in said
+    path.unlink()
+    assert user.fetch("quant=Q8_0,Q4_K_M")[0] == 0
+    assert user.models("verify", "--full")[0] == 0
+    assert sha256sum(user).returncode == 0
+
+
+def test_lines_of_others_in_the_checksums_stay(user: User, published: Published) -> None:
+    (user.folder / "models").mkdir()
+    mine = f"# mine\n{'0' * 64}  my-model.gguf\n"
+    (user.folder / "models" / "SHA256SUMS").write_text(mine)
+    user.fetch("quant=Q4_K_M")
+    user.fetch("quant=Q8_0")
+    assert user.sums.startswith(mine)
+    assert user.sums.count("commit") == 1
+    assert len(user.sums.splitlines()) == 5
+
+
+# Faults
+
+
+def test_a_cut_connection_is_resumed(user: User, published: Published) -> None:
+    user.hub.cut("Tiny-Q8_0.gguf", after=25 * MEGABYTE)
+    status, _, _ = user.fetch("quant=Q8_0")
+    assert status == 0
+    assert user.file("Tiny-Q8_0.gguf").read_bytes() == published["Tiny-Q8_0.gguf"].read_bytes()
+    assert user.downloads() == ["Tiny-Q8_0.gguf all", f"Tiny-Q8_0.gguf bytes={20 * MEGABYTE}-"]
+
+
+def test_a_killed_download_goes_on_where_it_was(user: User, published: Published) -> None:
+    user.hub.slow("Tiny-Q8_0.gguf", 0.01)  # 540 pieces of 64 kB
+    process = user.start("fetch", "model=hub", f"model.repository={REPOSITORY}", "quant=Q8_0")
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size > MEGABYTE for path in user.folder.rglob("*.incomplete")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not user.file("Tiny-Q8_0.gguf").exists()
+    assert user.sums == ""
+
+    assert user.fetch("quant=Q8_0")[0] == 0
+    assert user.file("Tiny-Q8_0.gguf").read_bytes() == published["Tiny-Q8_0.gguf"].read_bytes()
+    resumed = re.fullmatch(r"Tiny-Q8_0\.gguf bytes=(\d+)-", user.downloads()[-1])
+    assert resumed
+    assert int(resumed[1]) > MEGABYTE
+
+
+def test_wrong_bytes_are_deleted_and_told(user: User, published: Published) -> None:
+    user.hub.corrupt("Tiny-Q4_K_M.gguf")
+    said = user.refused("quant=Q4_K_M")
+    assert sha256(published["Tiny-Q4_K_M.gguf"]) in said
+    assert "but the Hub announces" in said
+    assert not user.file("Tiny-Q4_K_M.gguf").exists()
+    assert user.sums == ""
+    assert user.fetch("quant=Q4_K_M")[0] == 0
+
+
+def test_not_a_model(user: User) -> None:
+    user.hub.publish("model", REPOSITORY, {"Tiny-Q4_K_M.gguf": b"<html>no</html>"})
+    assert "is not a complete GGUF file" in user.refused("quant=Q4_K_M")
+
+
+def test_too_little_room_is_told_before_the_first_byte(user: User, published: Published) -> None:
+    commit = user.hub.publish("model", REPOSITORY, published)
+    tree = user.hub._repositories["model", REPOSITORY].commits[commit]
+    tree["Tiny-Q8_0.gguf"] = replace(tree["Tiny-Q8_0.gguf"], size=10**16)  # as the Hub would announce it
+    said = user.refused("quant=Q8_0,Q4_K_M")
+    assert re.search(
+        r"models has [\d.]+ GB free, and 10000000\.0 GB are to be downloaded "
+        r"\(Tiny-Q8_0\.gguf, Tiny-Q4_K_M\.gguf\); make room",
+        said,
+    )
+    assert user.downloads() == []
+    assert user.fetch("quant=Q4_K_M")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        (
+            None,
+            r"is gated, and no token was sent: accept its licence at http://127\.0\.0\.1:\d+/publisher/Tiny-GGUF, then",
+        ),
+        (
+            "stranger",
+            r"is gated, and the account of your token has not been given access: accept its licence at http://",
+        ),
+    ],
+)
+def test_gated(user: User, published: Published, token: str | None, said: str) -> None:
+    user.hub.publish("model", REPOSITORY, published, gated=True)
+    user.hub.tokens = {"stranger": set(), "friend": {REPOSITORY}}
+    user.token = token
+    assert re.search(said, user.refused("quant=Q4_K_M"))
+    user.token = "friend"
+    assert user.fetch("quant=Q4_K_M")[0] == 0
+
+
+def test_private_unknown_and_refused(user: User, published: Published) -> None:
+    user.hub.publish("model", REPOSITORY, published, private=True)
+    user.hub.tokens = {"stranger": set(), "friend": {REPOSITORY}}
+    assert "if it is private, make a token at the Hub and log in" in user.refused("quant=Q4_K_M")
+    user.token = "stranger"
+    assert "if it is private, use a token that may read it" in user.refused("quant=Q4_K_M")
+    user.token = "expired"
+    assert re.search(r"refuses your token .*status 401", user.refused("quant=Q4_K_M"))
+    user.token = "friend"
+    assert user.fetch("quant=Q4_K_M")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("quant=Q6_K",),
+            r"^quant=Q6_K: publisher/Tiny-GGUF has no such file at revision main; it has Q3_K_M, Q4_K_M, Q8_0\.$",
+        ),
+        (
+            ("model.file=Other.gguf",),
+            r"^model\.file=Other\.gguf: publisher/Tiny-GGUF has no such file at revision main; it has",
+        ),
+        (("model.revision=v9",), r"has no revision v9 \(any more\).*set the revision to main"),
+        (("model.repository=nobody/none",), r"^The Hub has no repository nobody/none that you may read"),
+        (("model.repository=nonsense",), r"needs model\.repository=OWNER/NAME.*not nonsense\.$"),
+    ],
+)
+def test_what_is_not_there(user: User, published: Published, arguments: tuple[str, ...], said: str) -> None:
+    assert re.search(said, user.refused(*arguments))
+    assert user.downloads() == []
+
+
+def test_a_pinned_commit_that_is_gone(user: User, published: Published) -> None:
+    commit = user.hub.publish("model", REPOSITORY, published)
+    user.fetch("quant=Q4_K_M", f"model.revision={commit}")
+    user.hub.publish("model", REPOSITORY, {"Tiny-Q8_0.gguf": published["Tiny-Q8_0.gguf"]})
+    user.hub.forget(REPOSITORY, commit)
+    assert "its history may have been rewritten" in user.refused("quant=Q8_0", f"model.revision={commit}")
+    assert user.fetch("quant=Q4_K_M", f"model.revision={commit}")[0] == 0  # what is here stays usable
+
+
+def test_a_branch_that_moved_does_not_mix_two_states(user: User, published: Published, tmp_path: Path) -> None:
+    old = user.hub.publish("model", REPOSITORY, published)
+    user.fetch("quant=Q4_K_M")
+    [newer] = write_gguf(tmp_path / "newer" / "Tiny-Q8_0.gguf", "Q8_0", seed=9)
+    new = user.hub.publish("model", REPOSITORY, {**published, "Tiny-Q8_0.gguf": newer})
+    status, _, err = user.fetch("quant=Q8_0")
+    assert status == 0
+    assert f"main of {REPOSITORY} has moved to commit {new[:12]}; what is here is of {old[:12]}" in err
+    assert sha256(user.file("Tiny-Q8_0.gguf")) == sha256(published["Tiny-Q8_0.gguf"])
+    assert user.fetch("quant=Q8_0", f"model.revision={new}")[0] == 0
+    assert sha256(user.file("Tiny-Q8_0.gguf")) == sha256(newer)
+
+
+def test_too_many_requests(user: User, published: Published) -> None:
+    user.hub.answer("/api/models", 429, {"Retry-After": "17"}, times=100)
+    assert re.search(r"too many requests .*status 429.*wait 17 seconds", user.refused("quant=Q4_K_M"))
+
+
+def test_a_hub_in_trouble_for_a_moment_and_for_long(user: User, published: Published) -> None:
+    user.hub.answer("/resolve/", 503, times=1)
+    assert user.fetch("quant=Q4_K_M")[0] == 0
+    user.hub.answer("/api/models", 500, times=100)
+    assert re.search(r"could not serve .*status 500.*run the same command again later", user.refused("quant=Q8_0"))
+
+
+def test_no_network(user: User, published: Published) -> None:
+    said = user.refused("quant=Q4_K_M", HF_ENDPOINT="http://127.0.0.1:9")
+    assert said.startswith(
+        "The Hub at http://127.0.0.1:9 cannot be reached ([Errno 111] Connection refused), and publisher/Tiny-GGUF is "
+        "not, or not whole, on this machine; run the same command again when there is a network, or fetch it where "
+        "there is one"
+    )
+    said = user.refused("quant=Q4_K_M", HF_HUB_OFFLINE="1")
+    assert re.search(r"at revision main is not on this machine, and HF_HUB_OFFLINE is set; unset it, or fetch it", said)
+
+
+# Which files are a quant
+
+MODEL = ModelConfig("m", "hub", repository="a/b")
+
+
+@pytest.mark.parametrize(
+    ("quant", "names", "found"),
+    [
+        ("Q4_K_M", ["M-Q4_K_M.gguf", "M-Q4_K_S.gguf", "M-IQ4_XS.gguf"], ["M-Q4_K_M.gguf"]),
+        ("Q4_K_M", ["m-q4_k_m.gguf"], ["m-q4_k_m.gguf"]),
+        ("Q4_K_M", ["m.Q4_K_M.gguf"], ["m.Q4_K_M.gguf"]),
+        ("F16", ["M-f16.gguf", "mmproj-M-f16.gguf", "M-bf16.gguf"], ["M-f16.gguf"]),
+        ("Q8_0", ["Q8_0/M-Q8_0-00002-of-00002.gguf", "Q8_0/M-Q8_0-00001-of-00002.gguf"], None),
+        ("Q8_0", ["M-Q8_0-00001-of-00002.gguf"], []),  # not whole
+        ("Q8_0", ["M-Q8_0.gguf.part", "M-Q8_0.txt", "MQ8_0.gguf"], []),
+        ("Q8_0", [], []),
+    ],
+)
+def test_files_of_a_quant(quant: str, names: list[str], found: list[str] | None) -> None:
+    assert files_of(MODEL, QuantConfig(quant), names) == (sorted(names) if found is None else found)
+
+
+def test_two_files_of_one_quant_are_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"named after Q8_0 \(A-Q8_0\.gguf, B-Q8_0\.gguf\); choose one with model\.file"
+    ):
+        files_of(MODEL, QuantConfig("Q8_0"), ["A-Q8_0.gguf", "B-Q8_0.gguf"])
+
+
+@given(
+    st.permutations(["M-Q8_0.gguf", "M-Q4_0.gguf", "x/N-00001-of-00002.gguf", "x/N-00002-of-00002.gguf", "README.md"])
+)
+def test_the_order_of_a_listing_does_not_matter(names: list[str]) -> None:
+    assert files_of(MODEL, QuantConfig("Q8_0"), names) == ["M-Q8_0.gguf"]
+    whole = ModelConfig("m", "hub", repository="a/b", file="x/N.gguf")
+    assert files_of(whole, QuantConfig("as-is"), names) == ["x/N-00001-of-00002.gguf", "x/N-00002-of-00002.gguf"]
