@@ -34,6 +34,16 @@ def composed(*overrides: str) -> Config:
     return validated(compose("config", list(overrides)), Config)
 
 
+def test_columns_can_be_named_whatever_data_they_are_of() -> None:
+    for place in ("hub", "files"):
+        columns = composed(
+            f"data={place}", "task=gsm8k", *NEEDED.get(place, []), "data.columns={question: a}"
+        ).data.columns
+        assert columns == {"question": "a"}
+    one = composed("data=hub", "task=triviaqa", "data.columns.question=a").data.columns
+    assert (one["question"], one["aliases"][0]) == ("a", "answer.value")
+
+
 def multirun(*overrides: str) -> DictConfig:
     """What Hydra hands to the sweep's callback."""
     hydra = GlobalHydra.instance().hydra

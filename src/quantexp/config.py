@@ -259,8 +259,11 @@ class MaintenanceConfig:
 
 def register_schemas() -> None:
     """Make the types known to Hydra, before it composes anything."""
+    schema = OmegaConf.structured(Config)
+    # Its keys are the fields of whatever task is asked: data.columns={question: prompt} adds some.
+    OmegaConf.set_struct(schema.data.columns, False)
     store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
+    store.store(name="schema", node=schema)
     store.store(name="aggregate_schema", node=AggregateConfig)
     store.store(name="regrade_schema", node=RegradeConfig)
     store.store(name="store_schema", node=MaintenanceConfig)
