@@ -1,0 +1,137 @@
+"""`python -m quantexp.generate_extraction`: e-mails with gold fields for the task `extraction`, written by a model."""
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig
+
+from quantexp.emails.config import GenerateConfig, generate_config, register_schemas
+from quantexp.errors import UserError, past_hydra, reported
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from quantexp.emails.generation import Making
+    from quantexp.emails.records import Journal
+
+
+@hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="generate_extraction")
+def _app(composed: DictConfig) -> None:
+    with past_hydra():
+        _run(generate_config(composed))
+
+
+def _run(config: GenerateConfig) -> None:
+    # Only now: composing, --help and shell completion do without these heavy imports.
+    from rich.console import Console
+
+    from quantexp.emails.client import key_of
+    from quantexp.emails.generation import Making, refuse_other_settings
+    from quantexp.emails.records import Journal, Record, beside, read_lines, refuse_changed_by_hand
+    from quantexp.emails.reviews import Review, rejected
+    from quantexp.emails.summary import say_stock, say_summary
+    from quantexp.emails.terminal import say
+
+    console = Console()
+    out = Path(config.out).expanduser()
+    path = beside(out, "records")
+    with ExitStack() as stack:
+        # A new file appears only when there is something to write.
+        journal = stack.enter_context(Journal(path, exclusive=True)) if path.exists() else None
+        records, damaged = read_lines(path, Record)
+        reviews, _ = read_lines(beside(out, "reviews"), Review)
+        if damaged:
+            lines = "1 line" if damaged == 1 else f"{damaged} lines"
+            say(console, f"{lines} of {path} cannot be read, as after a crash, and will be passed over.")
+        refuse_other_settings(records, config, path)
+        refuse_changed_by_hand(out, records)
+        making = Making(config, records, rejected(reviews))
+        if making.open_slots:
+            key_of(config)  # no key: refuse before asking anything
+            say_stock(console, config, making)
+            if not _confirmed(config):
+                say(console, "Nothing was sent.")
+                raise SystemExit(1)
+            journal = journal or stack.enter_context(Journal(path, exclusive=True))
+            if journal.size and not records and not damaged:
+                raise UserError(
+                    f"Another command has just written to {path}; run this one again, which goes on from there."
+                )
+            _make(console, config, making, journal, out)
+        else:
+            _write(making, out)
+        say_summary(console, config, making, len(records), out)
+        if making.open_slots:
+            raise SystemExit(1)
+
+
+def _confirmed(config: GenerateConfig) -> bool:
+    if config.yes:
+        return True
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise UserError(
+            "Nothing was sent, because there is no terminal to ask on; add yes=true to spend without asking."
+        )
+    try:
+        return input("go on? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        print()  # noqa: T201 - the line of the question has not ended
+        return False
+
+
+def _make(console: "Console", config: GenerateConfig, making: "Making", journal: "Journal", out: Path) -> None:
+    import asyncio
+
+    from quantexp.console import bar
+    from quantexp.emails.client import Client
+    from quantexp.emails.terminal import say
+
+    async def ask() -> None:
+        with bar("e-mails", len(making.open_slots)) as advance:
+            async with Client(config) as client:
+                await making.run(client, journal, advance)
+
+    try:
+        asyncio.run(ask())
+    except (KeyboardInterrupt, UserError):
+        _write(making, out)
+        say(
+            console,
+            f"{len(making.items)} of {config.items} e-mails are in {out}, and every answer is kept; the same command "
+            "goes on from here.",
+        )
+        raise
+    _write(making, out)
+
+
+def _write(making: "Making", out: Path) -> None:
+    from quantexp.emails.records import write_items
+
+    write_items(out, making.items)
+
+
+def _refuse_group(arguments: list[str]) -> None:
+    """Say what to write instead of model=NAME, which Hydra takes for a choice of conf/model and refuses in riddles.
+
+    Raises:
+        UserError: an argument is that.
+    """
+    for argument in arguments:
+        key, equals, name = argument.partition("=")
+        if equals and key.lstrip("+") == "model":
+            raise UserError(f"{argument}: this command's model is called model.name; write model.name={name}.")
+
+
+def main() -> None:
+    """Entry point."""
+    register_schemas()
+    with reported():
+        _refuse_group(sys.argv[1:])
+        _app()
+
+
+if __name__ == "__main__":
+    main()

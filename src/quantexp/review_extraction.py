@@ -1,0 +1,49 @@
+"""`python -m quantexp.review_extraction`: read the e-mails of `generate_extraction`, and say which may stay."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from quantexp.emails.config import ReviewConfig, register_schemas, review_config
+from quantexp.errors import UserError, past_hydra, reported
+
+
+@hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="review_extraction")
+def _app(composed: DictConfig) -> None:
+    with past_hydra():
+        _run(review_config(composed))
+
+
+def _run(config: ReviewConfig) -> None:
+    # Only now: composing, --help and shell completion do without these imports.
+    from rich.console import Console
+
+    from quantexp.data.files import read_rows
+    from quantexp.emails.reading import Reading
+    from quantexp.emails.records import beside, read_lines
+    from quantexp.emails.reviews import Review
+    from quantexp.tasks.extraction import TASK
+    from quantexp.tasks.items import items_of
+
+    rows = read_rows(config.path, "path", "make it with python -m quantexp.generate_extraction")
+    items_of(rows, TASK, f"path={config.path}")  # refuses what is no e-mail with its fields
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row.get("id"), str):
+            raise UserError(f"path={config.path}, row {number}, has no id, to which a verdict could be bound; add one.")
+    path = beside(Path(config.path).expanduser(), "reviews")
+    reviews, _ = read_lines(path, Review)
+    reading = Reading(Console(), config.reviewer, rows[: config.first], reviews, path)
+    reading.walk()
+    reading.conclude(len(rows), config.path)
+
+
+def main() -> None:
+    """Entry point."""
+    register_schemas()
+    with reported():
+        _app()
+
+
+if __name__ == "__main__":
+    main()

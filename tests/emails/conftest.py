@@ -1,0 +1,122 @@
+"""A folder to run the two commands in, and servers for them to ask."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.emails.openai_server import Asked, OpenAIServer, Reply, good
+
+KEY = "sk-test-0123456789abcdef"
+
+
+class Folder:
+    """Runs commands in an empty folder, with a key in the environment."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def start(self, module: str, *arguments: str, terminal: bool = False, **environment: str) -> "Command":
+        """Start `python -m quantexp.MODULE ARGUMENTS...`; its input is a pipe, or a terminal."""
+        return self.start_as([sys.executable, "-m", f"quantexp.{module}", *arguments], terminal, **environment)
+
+    def start_as(self, command: list[str], terminal: bool = False, **environment: str) -> "Command":
+        """Start a command."""
+        unwanted = {"HYDRA_FULL_ERROR", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"}
+        inherited = {name: value for name, value in os.environ.items() if name not in unwanted}
+        return Command(
+            command, self.path, inherited | {"OPENAI_API_KEY": KEY, "COLUMNS": "100"} | environment, terminal
+        )
+
+    def generate(self, server: OpenAIServer | None, *arguments: str, **environment: str) -> "Ended":
+        """Make e-mails without being asked."""
+        address = [f"base_url={server.address}"] if server else []
+        return self.start("generate_extraction", *address, "yes=true", *arguments, terminal=False, **environment).end()
+
+    def review(self, keys: str, *arguments: str) -> "Ended":
+        """Read e-mails, with these keys."""
+        return self.start("review_extraction", *arguments).end(keys)
+
+    def lines(self, what: str = "") -> list[dict[str, Any]]:
+        """The lines of data/extraction.jsonl, or of the file beside it."""
+        path = self.path / "data" / f"extraction{what}.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def left_behind(self) -> list[str]:
+        """All files and folders."""
+        return sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*"))
+
+
+class Ended:
+    """What a command has printed, and its exit status."""
+
+    def __init__(self, out: str, err: str, status: int) -> None:
+        self.out, self.err, self.status = out, err, status
+
+
+class Command:
+    """A command that runs."""
+
+    def __init__(self, command: list[str], folder: Path, environment: dict[str, str], terminal: bool) -> None:
+        pipe = subprocess.PIPE
+        self._keyboard: int | None = None
+        tty = None
+        if terminal:
+            self._keyboard, tty = pty.openpty()
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=tty or pipe, stdout=pipe, stderr=pipe, text=True
+        )
+        if tty is not None:
+            os.close(tty)
+
+    def end(self, keys: str = "") -> Ended:
+        """Type, and wait for the end."""
+        if self._keyboard is not None:
+            os.write(self._keyboard, keys.encode())
+        try:
+            out, err = self.process.communicate(None if self._keyboard is not None else keys, timeout=120)
+        finally:
+            self.kill()
+        return Ended(out, err, self.process.returncode)
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it at once, if it has not ended."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+        if self._keyboard is not None:
+            os.close(self._keyboard)
+            self._keyboard = None
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    path = tmp_path / "here"
+    path.mkdir()
+    return Folder(path)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., OpenAIServer]]:
+    """Start servers that answer as a function says; they are closed at the end."""
+    servers = []
+
+    def start(answer: Callable[[Asked], Reply] = good, port: int = 0) -> OpenAIServer:
+        servers.append(OpenAIServer(answer, port))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()

@@ -1,0 +1,191 @@
+"""An OpenAI-compatible server on this machine, whose answers and faults a test decides."""
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+Asked = dict[str, Any]
+"""The body of a request."""
+
+WORDS = [first + last for first in "bdfghklmnprstvwz" for last in ("alan", "emor", "inix", "opel", "urast")]
+
+
+@dataclass
+class Reply:
+    """What the server answers: an e-mail unless a test says otherwise."""
+
+    status: int = 200
+    body: Any = None
+    """Sent as JSON; text is sent as it is."""
+    headers: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    """Waited before."""
+    hang_up: bool = False
+    """Close the connection in the middle of the body."""
+
+
+def labels(asked: Asked) -> dict[str, Any]:
+    """What the plan in a request's prompt asks for."""
+    planned = dict(re.findall(r"^- ([^:]+): (.*)$", asked["messages"][-1]["content"], re.MULTILINE))
+    return {
+        "issue_category": planned["issue_category"],
+        "urgency": planned["urgency"],
+        "named": "signs" in planned["name"],
+    }
+
+
+def email(asked: Asked, **changes: Any) -> dict[str, Any]:
+    """An e-mail that fits the plan and resembles no other; `changes` replace its fields."""
+    planned = labels(asked)
+    # The words follow from the request's seed, which is another for each slot and attempt.
+    digest = hashlib.sha512(str(asked["seed"]).encode()).digest()
+    words = [WORDS[byte % len(WORDS)] for byte in digest[:40]]
+    name = f"{words[0].title()} {words[1].title()}"
+    written = {
+        "email": f"Hello,\n\n{' '.join(words[2:])}.\n\n{name if planned['named'] else 'Bye'}",
+        "customer_name": name if planned["named"] else None,
+        "issue_category": planned["issue_category"],
+        "urgency": planned["urgency"],
+        "requested_action": "Look into it.",
+    }
+    return written | changes
+
+
+def completion(asked: Asked, text: str, finish_reason: str = "stop", **message: Any) -> dict[str, Any]:
+    """A chat completion with this text."""
+    return {
+        "id": f"chatcmpl-{asked['seed']}",
+        "object": "chat.completion",
+        "created": 0,
+        "model": f"{asked['model']}-2024-07-18",
+        "system_fingerprint": "fp_test",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": text, "refusal": None, **message},
+                "finish_reason": finish_reason,
+                "logprobs": None,
+            }
+        ],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
+    }
+
+
+def good(asked: Asked, **changes: Any) -> Reply:
+    """An answer with an e-mail that fits the plan."""
+    return Reply(body=completion(asked, json.dumps(email(asked, **changes))))
+
+
+def error(status: int, message: str, code: str | None = None, kind: str | None = None, **headers: str) -> Reply:
+    """An error in OpenAI's form."""
+    body = {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    return Reply(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+class OpenAIServer:
+    """Serves until it is closed.
+
+    Attributes:
+        asked: the bodies of all requests for a completion, in the order in which they came.
+        times: when they came, by a monotonic clock.
+        retries: the how manieth retry each was, as the client says.
+        keys: the Authorization headers that came.
+        most_at_once: requests that were answered at the same time.
+        address: its base URL.
+    """
+
+    def __init__(self, answer: Callable[[Asked], Reply] = good, port: int = 0) -> None:
+        self.answer = answer
+        self.asked: list[Asked] = []
+        self.times: list[float] = []
+        self.retries: list[int] = []
+        self.keys: set[str] = set()
+        self.most_at_once = 0
+        self._at_once = 0
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self._send(error(404, "no such address"))
+
+            def do_POST(self) -> None:
+                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with server._lock:
+                    server.asked.append(asked)
+                    server.times.append(time.monotonic())
+                    server.retries.append(int(self.headers.get("x-stainless-retry-count", 0)))
+                    server.keys.add(self.headers.get("Authorization", ""))
+                    server._at_once += 1
+                    server.most_at_once = max(server.most_at_once, server._at_once)
+                try:
+                    reply = server.answer(asked)
+                    server._closing.wait(reply.seconds)
+                    self._send(reply)
+                except (BrokenPipeError, ConnectionResetError):
+                    self.close_connection = True  # the client was killed, or did not want to wait
+                finally:
+                    with server._lock:
+                        server._at_once -= 1
+
+            def _send(self, reply: Reply) -> None:
+                text = isinstance(reply.body, str)
+                body = (reply.body if text else json.dumps(reply.body)).encode()
+                self.send_response(reply.status)
+                self.send_header("Content-Type", "text/html" if text else "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                for name, value in reply.headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body[: len(body) // 2] if reply.hang_up else body)
+                self.close_connection = self.close_connection or reply.hang_up
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._http.daemon_threads = True
+        self.port = self._http.server_address[1]
+        self.address = f"http://127.0.0.1:{self.port}/v1"
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening; whoever waits is answered at once."""
+        self._closing.set()
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        """Wait for something to happen.
+
+        Raises:
+            TimeoutError: it has not.
+        """
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError("it has not happened")
+            time.sleep(0.01)
+
+
+if __name__ == "__main__":  # by hand: python tests/emails/openai_server.py PORT
+    import sys
+
+    print(OpenAIServer(port=int(sys.argv[1])).address)  # noqa: T201
