@@ -1,11 +1,8 @@
 """Pulling the plug: a sweep that is killed and started again ends as if nothing had happened."""
 
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +10,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow.entities import Run as RunEntity
+from tests.forking import Forker
 
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
@@ -27,58 +25,34 @@ KILLS = 10
 QUANTS, ITEMS, LANES = ("Q8_0", "Q3_K_M"), 6, 2
 
 
-class Forker:
-    """Starts commands in children of one process that has everything imported."""
+class Sweeps:
+    """Starts one sweep, in any folder."""
 
     def __init__(self, cache: Path) -> None:
-        environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "COLUMNS": "100"}
-        self._cache = cache
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / "forker.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        self._forker = Forker({"XDG_CACHE_HOME": str(cache), "COLUMNS": "100"}, "quantexp")
+        self._command = (
+            "quantexp", "-m", f"quant={','.join(QUANTS)}", "task=triviaqa", f"task.limit={ITEMS}", "task.shots=0",
+            "task.max_tokens=5", "engine.threads=1", f"engine.lanes={LANES}", "engine.context=256",
+            f"model.cache={cache}", "stats.resamples=50",
         )  # fmt: skip
-        assert self._process.stdout
-        assert self._process.stdout.readline() == "ready\n"
+        self.close = self._forker.close
 
     def start(self, folder: Path) -> int:
         """Begin the sweep in a folder; the number of its process."""
-        arguments = [
-            "-m", f"quant={','.join(QUANTS)}", "task=triviaqa", f"task.limit={ITEMS}", "task.shots=0",
-            "task.max_tokens=5", "engine.threads=1", f"engine.lanes={LANES}", "engine.context=256",
-            f"model.cache={self._cache}", "stats.resamples=50",
-        ]  # fmt: skip
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps({"folder": str(folder), "arguments": arguments}) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        return self._forker.start(folder, *self._command)
 
     def run(self, folder: Path) -> str:
         """The sweep, to its end; what it said."""
-        (folder / "status.txt").unlink(missing_ok=True)
-        (folder / "err.txt").write_text("")
-        self.start(folder)
-        deadline = time.monotonic() + 240
-        while not (folder / "status.txt").is_file() or not (folder / "status.txt").read_text():
-            assert time.monotonic() < deadline, (folder / "err.txt").read_text()
-            time.sleep(0.02)
-        said = (folder / "err.txt").read_text()
-        assert (folder / "status.txt").read_text() == "0", said
-        return said
-
-    def close(self) -> None:
-        assert self._process.stdin
-        self._process.stdin.close()
-        assert self._process.stdout
-        self._process.stdout.close()
-        self._process.wait(timeout=60)
+        ended = self._forker.run(folder, *self._command)
+        assert ended.status == 0, ended.err
+        return ended.err
 
 
 @pytest.fixture(scope="module")
-def forker(cache: Path, demo: ModelConfig) -> Iterator[Forker]:
+def sweeps(cache: Path, demo: ModelConfig) -> Iterator[Sweeps]:
     for quant in QUANTS:  # before the clock runs
         models.resolve(demo, QuantConfig(quant, f"MOSTLY_{quant}"))
-    opened = Forker(cache)
+    opened = Sweeps(cache)
     yield opened
     opened.close()
 
@@ -120,20 +94,20 @@ def stored_keys(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(forker: Forker, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+def uninterrupted(sweeps: Sweeps, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """A folder in which the sweep ran through, and the seconds that it took."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     started = time.monotonic()
-    forker.run(folder)
+    sweeps.run(folder)
     return folder, time.monotonic() - started
 
 
 @pytest.mark.parametrize("chance", range(5))
-def test_killed_again_and_again(forker: Forker, uninterrupted: tuple[Path, float], tmp_path: Path, chance: int) -> None:
+def test_killed_again_and_again(sweeps: Sweeps, uninterrupted: tuple[Path, float], tmp_path: Path, chance: int) -> None:
     whole, seconds = uninterrupted
     moments = random.Random(chance)
     for _ in range(KILLS):
-        child = forker.start(tmp_path)
+        child = sweeps.start(tmp_path)
         time.sleep(moments.uniform(0, 0.35 * seconds))
         try:
             os.kill(child, signal.SIGKILL)
@@ -142,7 +116,7 @@ def test_killed_again_and_again(forker: Forker, uninterrupted: tuple[Path, float
         while Path(f"/proc/{child}").exists():
             time.sleep(0.005)
     before = len(stored_keys(tmp_path))
-    said = forker.run(tmp_path)
+    said = sweeps.run(tmp_path)
     assert results(tmp_path) == results(whole)
     assert comparison(tmp_path) == comparison(whole)
     # Nothing that was stored is generated again; what was in flight at each kill is all that is lost.
@@ -165,10 +139,10 @@ def is_new(run: RunEntity) -> bool:
     return bool(run.info.status == "FINISHED")
 
 
-def test_a_finished_sweep_is_not_run_again(forker: Forker, uninterrupted: tuple[Path, float]) -> None:
+def test_a_finished_sweep_is_not_run_again(sweeps: Sweeps, uninterrupted: tuple[Path, float]) -> None:
     folder, _ = uninterrupted
     before, jobs = results(folder), len(runs(folder, "job"))
-    said = forker.run(folder)
+    said = sweeps.run(folder)
     assert said.count("finished before") == len(QUANTS)
     assert "continuing the sweep" in said
     assert results(folder) == before

@@ -75,10 +75,15 @@ class Command:
         if tty is not None:
             os.close(tty)
 
+    def type(self, keys: str) -> None:
+        """Type on the terminal."""
+        assert self._keyboard is not None
+        os.write(self._keyboard, keys.encode())
+
     def end(self, keys: str = "") -> Ended:
         """Type, and wait for the end."""
         if self._keyboard is not None:
-            os.write(self._keyboard, keys.encode())
+            self.type(keys)
         try:
             out, err = self.process.communicate(None if self._keyboard is not None else keys, timeout=120)
         finally:
