@@ -15,17 +15,39 @@ from quantexp.stats.bootstrap import (
     bootstrap_mean,
     paired_bootstrap,
 )
+from quantexp.stats.power import (
+    mcnemar_power,
+    minimal_detectable_difference,
+    power_within,
+    required_items,
+    required_items_within,
+)
+from quantexp.stats.sequential import (
+    RunningEValues,
+    SequentialDecision,
+    running_e_values,
+    sequential_decision,
+)
 
 __all__ = [
     "BootstrapLaw",
     "McNemar",
     "MeanEstimate",
     "PairedDifference",
+    "RunningEValues",
+    "SequentialDecision",
     "bootstrap_mean",
     "exact_bootstrap_law",
     "mcnemar",
     "mcnemar_p",
+    "mcnemar_power",
+    "minimal_detectable_difference",
     "paired_bootstrap",
+    "power_within",
+    "required_items",
+    "required_items_within",
+    "running_e_values",
+    "sequential_decision",
     "tango_interval",
     "wilson_interval",
 ]
