@@ -19,13 +19,14 @@ no other is significant, the least that Holm's method gives it.
 
 import math
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quantexp.stats.binary import normal_quantile
-
 _Integers = NDArray[np.int64]
+
+_NORMAL = NormalDist()
 
 _NEGLIGIBLE = 1e-13
 """Numbers of changed items rarer than this, on either side, are left out of the sum."""
@@ -104,7 +105,7 @@ def required_items(
     _check_difference(difference, psi)
     if difference == 0:
         raise ValueError("difference must not be 0: no number of items finds a drop that is not there.")
-    z_alpha, z_power = normal_quantile(1 - alpha / 2), normal_quantile(power)
+    z_alpha, z_power = _NORMAL.inv_cdf(1 - alpha / 2), _NORMAL.inv_cdf(power)
     root = z_alpha * math.sqrt(psi) + z_power * math.sqrt(psi - difference**2)
     closed = math.ceil((root / difference) ** 2)
     if not exact:
@@ -136,7 +137,7 @@ def power_within(n: int, psi: float, margin: float, difference: float = 0.0, *, 
     _check(n, psi, alpha=alpha, margin=margin)
     _check_difference(difference, psi)
     changed, weight = _changed_items(n, psi)
-    threshold = -normal_quantile(1 - alpha)
+    threshold = -_NORMAL.inv_cdf(1 - alpha)
     # Given D the statistic rises with b: bisect all D at once for the largest b that still makes the claim.
     low, high = np.full(changed.size, -1), changed + 1
     while np.any(high - low > 1):
@@ -176,7 +177,7 @@ def required_items_within(
         raise ValueError(
             f"difference must be below the margin of {margin}, not {difference}: it cannot be shown to be."
         )
-    z = normal_quantile(1 - alpha) + normal_quantile(power)
+    z = _NORMAL.inv_cdf(1 - alpha) + _NORMAL.inv_cdf(power)
     closed = max(1, math.ceil(z**2 * (psi - difference**2) / (margin - difference) ** 2))
     if not exact:
         return closed
