@@ -191,9 +191,11 @@ def test_the_bootstrap_law_is_the_law_of_a_sum(table: tuple[int, int, int]) -> N
 
 def test_the_bootstrap_law_of_two_items_by_hand() -> None:
     law = exact_bootstrap_law(1, 0, 2)
-    np.testing.assert_allclose(law.probabilities, [0, 0, 0.25, 0.5, 0.25], atol=1e-15)
+    likely = law.probabilities > 1e-12
+    np.testing.assert_array_equal(law.sums[likely], [0, 1, 2])
+    np.testing.assert_allclose(law.probabilities[likely], [0.25, 0.5, 0.25], atol=1e-15)
     assert law.p_value == pytest.approx(0.5)
-    assert law.interval(0.5) == (0.0, 0.5)
+    assert law.interval(0.5) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(("b", "c"), [(22, 16), (37, 18), (2, 0), (0, 0)])
@@ -216,6 +218,7 @@ def test_resampling_approaches_the_exact_law(b: int, c: int) -> None:
         (lambda: wilson_interval(11, 10), "successes=11 must be a count among n=10 items"),
         (lambda: wilson_interval(1, 10, confidence=1), "confidence must be at least 0 and below 1"),
         (lambda: exact_bootstrap_law(-1, 0, 10), "b=-1 and c=0 must be counts among n=10 items"),
+        (lambda: exact_bootstrap_law(10**8, 0, 10**9), "n=1000000000 items are too many for the exact law"),
         (lambda: exact_bootstrap_law(1, 0, 10).interval(2), "confidence must be at least 0 and below 1"),
     ],
 )

@@ -1,7 +1,6 @@
 """Statistics: arrays in, frozen dataclasses out; nothing here knows where a score came from."""
 
 from quantexp.stats.binary import (
-    BootstrapLaw,
     McNemar,
     exact_bootstrap_law,
     mcnemar,
@@ -14,6 +13,9 @@ from quantexp.stats.bootstrap import (
     PairedDifference,
     bootstrap_mean,
     paired_bootstrap,
+)
+from quantexp.stats.lattice import (
+    Law,
 )
 from quantexp.stats.power import (
     mcnemar_power,
@@ -30,7 +32,7 @@ from quantexp.stats.sequential import (
 )
 
 __all__ = [
-    "BootstrapLaw",
+    "Law",
     "McNemar",
     "MeanEstimate",
     "PairedDifference",

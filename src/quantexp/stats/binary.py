@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr
 
+from quantexp.stats.checks import check_confidence
+from quantexp.stats.lattice import Law, resampled_law
+
 _HALVINGS = 60
 """An interval of length 2 halved so often is shorter than the spacing of floating-point numbers near 1."""
 
@@ -107,7 +110,7 @@ def tango_upper(b: int, c: int, n: int, *, confidence: float = 0.95) -> float:
     """
     _check_counts(b, c, n)
     check_confidence(confidence)
-    allowed = normal_quantile(confidence) ** 2
+    allowed = NormalDist().inv_cdf(confidence) ** 2
     inside, outside = (b - c) / n, 1.0
     # Halving instead of a root finder: the variance is 0 at Δ = 1, and at Δ = 0 when nothing changed.
     for _ in range(_HALVINGS):
@@ -140,7 +143,7 @@ def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> tupl
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"successes={successes} must be a count among n={n} items, at least one.")
     check_confidence(confidence, at_least=0.0)
-    z = normal_quantile((1.0 + confidence) / 2.0)
+    z = NormalDist().inv_cdf((1.0 + confidence) / 2.0)
     centre = (successes + z * z / 2.0) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4.0)
     low = centre - half if successes > 0 else 0.0
@@ -148,63 +151,21 @@ def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> tupl
     return low, high
 
 
-@dataclass(frozen=True, slots=True)
-class BootstrapLaw:
-    """What the bootstrap over items would give with infinitely many resamples.
-
-    Attributes:
-        sums: Possible sums of resampled differences, -n to n, shape (2n + 1,).
-        probabilities: Probability of each; rounding leaves about 1e-15 where the truth is 0.
-    """
-
-    sums: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-
-    @property
-    def p_value(self) -> float:
-        """Two-sided, with the ties at 0 on both sides: min(1, 2 min(P(sum <= 0), P(sum >= 0)))."""
-        n = self.sums.size // 2
-        return min(1.0, 2.0 * min(float(self.probabilities[: n + 1].sum()), float(self.probabilities[n:].sum())))
-
-    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Percentile interval of the mean difference; a single point when no item changed, or all changed alike.
-
-        Raises:
-            ValueError: The confidence is out of range.
-        """
-        check_confidence(confidence, at_least=0.0)
-        n = self.sums.size // 2
-        tail = (1.0 - confidence) / 2.0
-        low, high = np.searchsorted(np.cumsum(self.probabilities), [tail, 1.0 - tail])
-        return float(self.sums[low] / n), float(self.sums[min(high, 2 * n)] / n)
-
-
-def exact_bootstrap_law(b: int, c: int, n: int) -> BootstrapLaw:
+def exact_bootstrap_law(b: int, c: int, n: int) -> Law:
     """Law of the sum of n differences drawn with replacement from b times +1, c times -1 and n - b - c times 0.
 
-    The generating function of one draw, taken to the power n on the unit circle: no resampling, no seed.
+    Its percentile interval and p-value are what the bootstrap over items approaches with more and more resamples.
 
     Raises:
-        ValueError: The counts do not fit n.
+        ValueError: The counts do not fit n, or n is above about ten million.
     """
     _check_counts(b, c, n)
-    one = np.zeros(2 * n + 1)
-    one[[0, 1, -1]] = (n - b - c) / n, b / n, c / n
-    law = np.fft.irfft(np.fft.rfft(one) ** n, 2 * n + 1)
-    return BootstrapLaw(np.arange(-n, n + 1), np.maximum(np.roll(law, n), 0.0))
+    law = resampled_law(np.array([1, -1, 0]), np.array([b, c, n - b - c]), 1)
+    if law is None:
+        raise ValueError(f"n={n} items are too many for the exact law.")
+    return law
 
 
 def _check_counts(b: int, c: int, n: int) -> None:
     if b < 0 or c < 0 or n < 1 or b + c > n:
         raise ValueError(f"b={b} and c={c} must be counts among n={n} items, at least one.")
-
-
-def normal_quantile(probability: float) -> float:
-    """The point below which a standard normal variable falls with this probability."""
-    return NormalDist().inv_cdf(probability)
-
-
-def check_confidence(confidence: float, *, at_least: float = 0.5) -> None:
-    """Raise ValueError unless the confidence is in range; 95 for 0.95 is the usual mistake."""
-    if not at_least <= confidence < 1.0:
-        raise ValueError(f"confidence must be at least {at_least:g} and below 1, not {confidence}.")
