@@ -1,5 +1,6 @@
 """Statistics: arrays in, frozen dataclasses out; nothing here knows where a score came from."""
 
+from quantexp.stats.bayes import DropPosterior, drop_posterior
 from quantexp.stats.binary import (
     McNemar,
     exact_bootstrap_law,
@@ -32,6 +33,7 @@ from quantexp.stats.sequential import (
 )
 
 __all__ = [
+    "DropPosterior",
     "Law",
     "McNemar",
     "MeanEstimate",
@@ -39,6 +41,7 @@ __all__ = [
     "RunningEValues",
     "SequentialDecision",
     "bootstrap_mean",
+    "drop_posterior",
     "exact_bootstrap_law",
     "mcnemar",
     "mcnemar_p",
