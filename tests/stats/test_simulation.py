@@ -1,0 +1,124 @@
+"""The defaults keep their promises: coverage, false claims and power, exactly where possible, else simulated.
+
+The functions are those that make the table of docs/statistics.md; the bounds of simulated values allow for four
+standard errors of the simulation.
+"""
+
+import numpy as np
+import pytest
+import simulation
+from simulation import Row
+
+from quantexp.stats import power_within, required_items_within
+
+
+def holds(found: tuple[float, float], low: float, high: float) -> bool:
+    """Whether a simulated share lies in a range, give or take four standard errors."""
+    share, error = found
+    return low - 4 * error <= share <= high + 4 * error
+
+
+def test_outcomes_are_the_trinomial_law() -> None:
+    for n, psi, drop in ((30, 0.3, 0.1), (600, 0.05, 0.05), (200, 1.0, -0.2)):
+        b, c, weight = simulation.outcomes(n, psi, drop)
+        assert weight.sum() == pytest.approx(1, abs=1e-8)
+        assert weight @ (b - c) / n == pytest.approx(drop, abs=1e-8)
+        assert weight @ (b + c) / n == pytest.approx(psi, abs=1e-8)
+        variance = weight @ (b - c - n * drop) ** 2
+        assert variance == pytest.approx(n * (psi - drop**2), rel=1e-6)
+
+
+@pytest.mark.parametrize(("n", "psi"), [(200, 0.02), (200, 0.05), (600, 0.05)])
+@pytest.mark.parametrize("drop", [0.0, 0.01, -0.02])
+def test_tango_covers(n: int, psi: float, drop: float) -> None:
+    lowest = (
+        0.93 if psi == abs(drop) else 0.94
+    )  # where every change has the same sign the score interval is at its worst
+    assert lowest <= simulation.tango_coverage(n, psi, drop) <= 0.975
+
+
+def test_the_published_coverage_of_tango_and_the_bootstrap() -> None:
+    cells = ((200, 0.02, 0.958, 0.958), (200, 0.05, 0.957, 0.958), (600, 0.02, 0.956, 0.959), (600, 0.05, 0.948, 0.956))
+    for n, psi, tango, percentile in cells:
+        assert simulation.tango_coverage(n, psi, 0.0) == pytest.approx(tango, abs=0.0006)
+        assert simulation.percentile_coverage(n, psi, 0.0) == pytest.approx(percentile, abs=0.0011)
+
+
+@pytest.mark.parametrize(("n", "psi"), [(50, 0.02), (200, 0.02), (200, 0.1), (600, 0.01), (600, 0.05), (1319, 0.092)])
+def test_mid_p_keeps_its_level_and_is_less_timid_than_exact(n: int, psi: float) -> None:
+    mid, exact = (simulation.mcnemar_error(n, psi, mid=mid) for mid in (True, False))
+    assert exact <= mid <= 0.05
+    assert simulation.mcnemar_error(n, psi, alpha=0.05 / 9) <= 0.05 / 9 * 1.02
+
+
+def test_wilson_covers_where_the_bootstrap_does_not() -> None:
+    assert simulation.wilson_coverage(200, 0.99) == pytest.approx(0.948, abs=0.001)
+    assert simulation.bootstrap_share_coverage(200, 0.99) == pytest.approx(0.865, abs=0.001)
+    assert simulation.wilson_coverage(200, 0.995) > 0.915
+
+
+def test_graded_scores() -> None:
+    rng = np.random.default_rng(0)
+    for drop in (0.0, 0.02):
+        covered, rejected, missed = simulation.graded(rng, 500, 200, 0.1, drop)
+        assert holds((covered[0], covered[1]), 0.93, 0.97)
+        assert holds((missed[0], missed[1]), 0.03, 0.07)
+        if drop == 0:
+            assert holds((rejected[0], rejected[1]), 0.02, 0.05)
+        else:
+            assert rejected[0] > 0.2
+
+
+@pytest.mark.slow
+def test_graded_scores_many_times() -> None:
+    rng = np.random.default_rng(1)
+    for n, psi in ((100, 0.1), (200, 0.1), (600, 0.1), (600, 0.3)):
+        covered, rejected, missed = simulation.graded(rng, 5000, n, psi, 0.0)
+        assert holds((covered[0], covered[1]), 0.935, 0.965)
+        assert holds((missed[0], missed[1]), 0.04, 0.06)
+        assert holds((rejected[0], rejected[1]), 0.03, 0.05)
+
+
+def test_three_like_answers_are_one() -> None:
+    for psi in (0.05, 0.1):
+        assert 0.22 < simulation.mcnemar_error(200, psi, copies=3) < 0.27
+        assert 0.035 < simulation.mcnemar_error(200, psi) <= 0.05
+    naive, averaged = simulation.clustered_error(np.random.default_rng(2), 400, 200, 3)
+    assert holds((naive[0], naive[1]), 0.2, 0.28)
+    assert holds((averaged[0], averaged[1]), 0.03, 0.05)
+
+
+def test_no_family_of_nine_calls_worse_what_is_not() -> None:
+    for n, psi in ((200, 0.05), (600, 0.02), (600, 0.1)):
+        assert simulation.family_error(n, psi, 9) <= 0.025
+    assert 1 - (1 - simulation.mcnemar_error(600, 0.1)) ** 9 > 0.3
+
+
+@pytest.mark.parametrize("psi", [0.02, 0.05, 0.1])
+def test_the_planner_reaches_its_power(psi: float) -> None:
+    n = required_items_within(simulation.MARGIN, psi)
+    assert 0.8 <= power_within(n, psi, simulation.MARGIN) < 0.82
+
+
+def test_looking_often() -> None:
+    n, psi = 400, 0.05
+    assert simulation.ever(simulation.p_crossed(50), n, psi, 0.0) > 0.1
+    assert simulation.ever(simulation.worse_crossed, n, psi, 0.0) < 0.025
+    assert simulation.ever(simulation.within_crossed, n, psi, simulation.MARGIN) < 0.05
+    # One look at the end is the test itself.
+    assert simulation.ever(simulation.p_crossed(n), n, psi, 0.0) == pytest.approx(simulation.mcnemar_error(n, psi))
+
+
+def test_the_posterior_by_frequencies() -> None:
+    covered, _ = simulation.credible_coverage(200, 0.02, 0.0)
+    assert covered == pytest.approx(0.982, abs=0.003)
+    said, share, error = simulation.calibration(np.random.default_rng(3), 300, 600, 0.8, 1.1)
+    assert holds((share, error), said - 0.03, said + 0.03)
+
+
+def test_the_table() -> None:
+    rows = [Row("a", "b", "0.95", 0.9512), Row("c", "d", "≤ 0.05", 0.05, 0.0034)]
+    assert simulation.markdown(rows).splitlines()[2:] == [
+        "| a | b | 0.95 | 0.951 |",
+        "| c | d | ≤ 0.05 | 0.050 ± 0.003 |",
+    ]
