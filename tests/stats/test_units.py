@@ -51,6 +51,7 @@ def test_repeats_that_cancel_have_a_design_effect_of_zero() -> None:
 
 def test_equal_answers_and_one_unit() -> None:
     assert group(4, [0, 0, 1, 1]).design_effect(np.full(4, 0.1)) == 1.0
+    assert group(1, ["a"]).design_effect(np.array([0.5])) == 1.0
     assert math.isnan(group(3, [7, 7, 7]).design_effect(np.array([0.0, 1.0, 1.0])))
 
 

@@ -15,9 +15,15 @@ from quantexp.stats.bootstrap import (
     bootstrap_mean,
     paired_bootstrap,
 )
-from quantexp.stats.lattice import (
-    Law,
+from quantexp.stats.comparison import (
+    Estimate,
+    Kind,
+    Method,
+    PairedComparison,
+    compare,
+    estimate,
 )
+from quantexp.stats.lattice import Law
 from quantexp.stats.power import (
     mcnemar_power,
     minimal_detectable_difference,
@@ -31,17 +37,26 @@ from quantexp.stats.sequential import (
     running_e_values,
     sequential_decision,
 )
+from quantexp.stats.table import TableComparison, compare_table
 
 __all__ = [
     "DropPosterior",
+    "Estimate",
+    "Kind",
     "Law",
     "McNemar",
     "MeanEstimate",
+    "Method",
+    "PairedComparison",
     "PairedDifference",
     "RunningEValues",
     "SequentialDecision",
+    "TableComparison",
     "bootstrap_mean",
+    "compare",
+    "compare_table",
     "drop_posterior",
+    "estimate",
     "exact_bootstrap_law",
     "mcnemar",
     "mcnemar_p",

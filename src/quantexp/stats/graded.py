@@ -2,8 +2,8 @@
 
 Where the values are multiples of one step (thirds, quarters, their means over repeats), both come from the exact law of
 the resampled sum, without Monte Carlo error. Elsewhere they resample: by drawing how often each distinct value occurs
-if there are few, which is exactly the same as drawing items, and by drawing items otherwise. Neither depends on the
-order of the items, and negating all values mirrors the result.
+if there are few, which is exactly the same as drawing items, and by drawing items otherwise. Nothing depends on the
+order of the items.
 """
 
 from dataclasses import dataclass
@@ -69,26 +69,30 @@ def bootstrap_bounds(
         seed: Seed of `numpy.random.default_rng`.
     """
     distinct, counts = _tally(values)
-    point, law = float(values.mean()), None
+    law = None
     if on_lattice := steps(distinct):
         law = resampled_law(on_lattice[0], counts, on_lattice[1])
     if law is not None:
         (low, high), (_, upper) = law.interval(confidence), law.interval(2.0 * confidence - 1.0)
-        method = "percentile bootstrap, exact law"
+        bounds = Bounds(low, high, upper, "percentile bootstrap, exact law")
     else:
-        means = _means(distinct, counts, resamples, seed)
-        low, high = percentile_interval(means, confidence)
-        _, upper = percentile_interval(means, 2.0 * confidence - 1.0)
-        method = f"percentile bootstrap, {resamples:,} resamples"
-    if high - low > TIE_TOLERANCE:
-        return Bounds(low, high, upper, method)
-    share = unseen_share(values.size, (1.0 + confidence) / 2.0)
+        bounds = percentile_bounds(_means(distinct, counts, resamples, seed), confidence)
+    if bounds.high - bounds.low > TIE_TOLERANCE:
+        return bounds
+    point, share = float(values.mean()), unseen_share(values.size, (1.0 + confidence) / 2.0)
     return Bounds(
         low=point - share * (point - lowest),
         high=point + share * (highest - point),
         upper=point + unseen_share(values.size, confidence) * (highest - point),
         method="largest unseen share, since all items have the same value",
     )
+
+
+def percentile_bounds(means: NDArray[np.float64], confidence: float) -> Bounds:
+    """Bounds from resampled means as they are; a single point when all of them are equal."""
+    low, high = percentile_interval(means, confidence)
+    _, upper = percentile_interval(means, 2.0 * confidence - 1.0)
+    return Bounds(low, high, upper, f"percentile bootstrap, {means.size:,} resamples")
 
 
 def unseen_share(n: int, confidence: float) -> float:
@@ -133,9 +137,6 @@ def _tally(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
 
 def _means(distinct: NDArray[np.float64], counts: NDArray[np.int64], resamples: int, seed: int) -> NDArray[np.float64]:
     """Means of n values drawn with replacement, shape (resamples,)."""
-    mirrored = list(zip(-distinct[::-1], counts[::-1], strict=True))
-    if mirrored < list(zip(distinct, counts, strict=True)):  # draw the same for values and for their negatives
-        return -_means(-distinct[::-1], counts[::-1], resamples, seed)
     n = int(counts.sum())
     if distinct.size * _ITEMS_PER_CATEGORY > n:
         return resampled_means(np.repeat(distinct, counts), resamples, seed)

@@ -44,7 +44,7 @@ class Units:
         deviations: exactly 3 for three identical copies of everything, 1 without repeats. It is 1 when all answers are
         equal (within 1e-12), and nan when there is one unit only, whose variance nobody can know.
         """
-        if self.members is None:
+        if self.n == self.answers:
             return 1.0
         if self.n == 1:
             return math.nan
