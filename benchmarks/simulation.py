@@ -1,4 +1,4 @@
-"""How often the statistics are right: coverage, false claims and power, as a Markdown table.
+"""How often the statistics are right: coverage, false claims and power, as Markdown tables.
 
 Most figures are exact: sums over every outcome that is not negligible. The others are simulated from a fixed seed, and
 the standard error of the simulation stands beside them.
@@ -8,16 +8,18 @@ the standard error of the simulation stands beside them.
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaln
-from scipy.stats import binom
+from scipy.stats import binom, multivariate_hypergeom
 
 from quantexp.stats import (
+    PairedComparison,
+    compare,
     drop_posterior,
     exact_bootstrap_law,
     mcnemar_p,
@@ -27,7 +29,6 @@ from quantexp.stats import (
     tango_interval,
     wilson_interval,
 )
-from quantexp.stats.graded import bootstrap_bounds, sign_flip_p
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -41,16 +42,14 @@ class Row:
     """One measured property.
 
     Attributes:
-        what: The property.
+        what: The property, and in brackets what it should be.
         setting: Under which truth, with how many items.
-        nominal: What it should be.
         value: What it is.
         error: Standard error of the simulation; None if the value is exact.
     """
 
     what: str
     setting: str
-    nominal: str
     value: float
     error: float | None = None
 
@@ -75,6 +74,17 @@ def expected(n: int, psi: float, drop: float, event: Callable[[int, int], bool])
     b, c, weight = outcomes(n, psi, drop)
     happens = [event(one, other) for one, other in zip(b.tolist(), c.tolist(), strict=True)]
     return float(weight @ np.array(happens, dtype=float))
+
+
+def compare_counts(b: int, c: int, n: int, *, population: int | None = None) -> PairedComparison:
+    """The default comparison of right-or-wrong scores with these counts."""
+    lost, gained = np.repeat([1.0, 0.0, 0.0], [b, c, n - b - c]), np.repeat([0.0, 1.0, 0.0], [b, c, n - b - c])
+    return compare(lost, gained, population=population)
+
+
+def compare_differences(values: Floats, clusters: Integers | None = None) -> PairedComparison:
+    """The default comparison of scores with these differences."""
+    return compare(np.maximum(values, 0), np.maximum(-values, 0), clusters=clusters)
 
 
 def rate(happened: NDArray[np.bool_]) -> tuple[float, float]:
@@ -139,10 +149,10 @@ def graded(rng: np.random.Generator, runs: int, n: int, psi: float, drop: float)
     """
     covered, rejected, missed = (np.zeros(runs, dtype=bool) for _ in range(3))
     for run, values in enumerate(graded_differences(rng, runs, n, psi, drop)):
-        bounds = bootstrap_bounds(values)
-        covered[run] = covers((bounds.low, bounds.high), drop)
-        missed[run] = bounds.upper < drop
-        rejected[run] = sign_flip_p(values)[0] <= ALPHA
+        found = compare_differences(values)
+        covered[run] = covers((found.low, found.high), drop)
+        missed[run] = found.upper < drop
+        rejected[run] = found.p_value <= ALPHA
     return np.array(rate(covered)), np.array(rate(rejected)), np.array(rate(missed))
 
 
@@ -153,9 +163,28 @@ def clustered_error(rng: np.random.Generator, runs: int, items: int, repeats: in
     """
     naive, averaged = (np.zeros(runs, dtype=bool) for _ in range(2))
     for run, values in enumerate(graded_differences(rng, runs, items, 0.1, 0.0)):
-        naive[run] = sign_flip_p(np.repeat(values, repeats))[0] <= ALPHA
-        averaged[run] = sign_flip_p(values)[0] <= ALPHA
+        answers, ids = np.repeat(values, repeats), np.repeat(np.arange(items), repeats)
+        naive[run] = compare_differences(answers).p_value <= ALPHA
+        averaged[run] = compare_differences(answers, ids).p_value <= ALPHA
     return np.array(rate(naive)), np.array(rate(averaged))
+
+
+def fixed_set(n: int, size: int, psi: float, *, declared: bool) -> tuple[float, float]:
+    """Coverage and rate of p <= 5% when n different items are drawn from a fixed set without a difference, exact.
+
+    `declared` says whether the comparison is told that the result is about that set only.
+    """
+    each = round(size * psi / 2)
+    b, c, _ = outcomes(n, psi, 0.0)
+    counts = np.stack([b, c, n - b - c], axis=1)
+    weight = np.atleast_1d(multivariate_hypergeom.pmf(counts, [each, each, size - 2 * each], n))
+    kept = weight > 1e-8
+    covered = rejected = 0.0
+    for one, other, probability in zip(b[kept].tolist(), c[kept].tolist(), weight[kept].tolist(), strict=True):
+        found = compare_counts(one, other, n, population=size if declared else None)
+        covered += probability * covers((found.low, found.high), 0.0)
+        rejected += probability * (found.p_value <= ALPHA)
+    return covered, rejected
 
 
 def family_error(n: int, psi: float, comparisons: int) -> float:
@@ -266,113 +295,148 @@ def calibration(rng: np.random.Generator, runs: int, n: int, low: float, high: f
     return float(np.mean(said)), share, error
 
 
-def rows(rng: np.random.Generator, *, quick: bool) -> Iterator[Row]:
-    """All rows, in order."""
+def sections(rng: np.random.Generator, *, quick: bool) -> Iterator[tuple[str, Iterator[Row]]]:
+    """Titles and their rows, in order."""
     runs = 400 if quick else 4000
-    cells = [(200, 0.02), (200, 0.05), (600, 0.02), (600, 0.05), (600, 0.1)][:: 2 if quick else 1]
-    for n, psi in cells:
-        setting = f"n={n}, ψ={psi:.0%}"
-        for drop in (0.0, MARGIN / 2, MARGIN):
-            at = f"{setting}, drop {100 * drop:.0f}pp"
-            yield Row("Tango 95% interval: coverage", at, "0.95", tango_coverage(n, psi, drop))
-            yield Row("percentile bootstrap 95%: coverage", at, "0.95", percentile_coverage(n, psi, drop))
-        yield Row("McNemar mid-p: false differences", setting, "≤ 0.05", mcnemar_error(n, psi))
-        yield Row("McNemar exact p: false differences", setting, "≤ 0.05", mcnemar_error(n, psi, mid=False))
+    yield "Right or wrong: intervals and tests of the difference", binary_rows(quick=quick)
+    yield "One accuracy", accuracy_rows(quick=quick)
+    yield "Graded scores, thirds of a point", graded_rows(rng, runs, quick=quick)
+    yield "Items answered three times, always alike: false differences", repeated_rows(rng, runs)
+    yield "600 of a fixed set of 1,319 items, no difference", fixed_set_rows()
+    yield "“Within 2pp”", within_rows(quick=quick)
+    yield "Nine comparisons, none with a difference", family_rows(quick=quick)
+    yield "Looking all the time", sequential_rows(rng, quick=quick)
+    yield "The posterior, judged by frequencies", posterior_rows(quick=quick)
+    yield "Of 600 items: what the posterior says, and what is true", calibration_rows(rng, quick=quick)
+
+
+def binary_rows(*, quick: bool) -> Iterator[Row]:
+    """Tango's interval and McNemar's mid-p, beside what they replace."""
+    for n, psi in [(200, 0.02), (200, 0.05), (600, 0.02), (600, 0.05), (600, 0.1)][:: 2 if quick else 1]:
+        for drop in (0.0, 0.01, MARGIN):
+            setting = f"n={n}, ψ={psi:.0%}, drop {100 * drop:.0f}pp"
+            yield Row("Tango covers (0.95)", setting, tango_coverage(n, psi, drop))
+            yield Row("percentile bootstrap covers (0.95)", setting, percentile_coverage(n, psi, drop))
+            if drop == 0:
+                yield Row("mid-p ≤ 0.05", setting, mcnemar_error(n, psi))
+                yield Row("exact p ≤ 0.05", setting, mcnemar_error(n, psi, mid=False))
+
+
+def accuracy_rows(*, quick: bool) -> Iterator[Row]:
+    """Wilson's interval of one accuracy, beside the bootstrap."""
     for n, share in ((200, 0.5), (200, 0.95), (200, 0.99), (200, 0.995))[:: 3 if quick else 1]:
         setting = f"n={n}, accuracy {share:.1%}"
-        yield Row("Wilson 95% interval: coverage", setting, "0.95", wilson_coverage(n, share))
-        yield Row("percentile bootstrap of one accuracy: coverage", setting, "0.95", bootstrap_share_coverage(n, share))
+        yield Row("Wilson covers (0.95)", setting, wilson_coverage(n, share))
+        yield Row("percentile bootstrap covers (0.95)", setting, bootstrap_share_coverage(n, share))
+
+
+def graded_rows(rng: np.random.Generator, runs: int, *, quick: bool) -> Iterator[Row]:
+    """The percentile bootstrap and the sign-flip test."""
     for n, psi in ((200, 0.1), (600, 0.1), (600, 0.3))[:: 3 if quick else 1]:
         for drop in (0.0, MARGIN):
             covered, rejected, missed = graded(rng, runs, n, psi, drop)
-            setting = f"thirds, n={n}, ψ={psi:.0%}, drop {100 * drop:.0f}pp"
-            yield Row("graded bootstrap 95%: coverage", setting, "0.95", *covered)
-            yield Row("graded one-sided 95% bound: misses", setting, "0.05", *missed)
-            if drop == 0:
-                yield Row("graded sign-flip: false differences", setting, "≤ 0.05", *rejected)
-            else:
-                yield Row("graded sign-flip: power", setting, "", *rejected)
+            setting = f"n={n}, ψ={psi:.0%}, drop {100 * drop:.0f}pp"
+            yield Row("bootstrap covers (0.95)", setting, *covered)
+            yield Row("one-sided bound below the drop (0.05)", setting, *missed)
+            yield Row("sign-flip p ≤ 0.05", setting, *rejected)
+
+
+def repeated_rows(rng: np.random.Generator, runs: int) -> Iterator[Row]:
+    """The unit."""
     for psi in (0.05, 0.1):
-        setting = f"200 items × 3 like answers, ψ={psi:.0%}"
-        yield Row("counted as 600: false differences (mid-p)", setting, "0.05", mcnemar_error(200, psi, copies=3))
-        yield Row("an item once: false differences (mid-p)", setting, "≤ 0.05", mcnemar_error(200, psi))
+        setting = f"200 items, right or wrong, ψ={psi:.0%}"
+        yield Row("counted as 600", setting, mcnemar_error(200, psi, copies=3))
+        yield Row("an item once (≤ 0.05)", setting, mcnemar_error(200, psi))
     naive, averaged = clustered_error(rng, runs, 200, 3)
-    setting = "200 items × 3 like answers, thirds, ψ=10%"
-    yield Row("counted as 600: false differences (sign-flip)", setting, "0.05", *naive)
-    yield Row("an item once: false differences (sign-flip)", setting, "≤ 0.05", *averaged)
-    yield from verdict_rows(quick=quick)
+    yield Row("counted as 600", "200 items, thirds, ψ=10%", *naive)
+    yield Row("an item once (≤ 0.05)", "200 items, thirds, ψ=10%", *averaged)
+
+
+def fixed_set_rows() -> Iterator[Row]:
+    """The finite population correction."""
+    for declared in (False, True):
+        covered, rejected = fixed_set(600, 1319, 0.05, declared=declared)
+        setting = f"ψ=5%, population {'declared' if declared else 'not declared'}"
+        yield Row("Tango covers (0.95)", setting, covered)
+        yield Row("mid-p ≤ 0.05", setting, rejected)
+
+
+def within_rows(*, quick: bool) -> Iterator[Row]:
+    """False claims at the margin, and power at the planner's number of items."""
     for psi in (0.02, 0.05, 0.1)[:: 2 if quick else 1]:
-        n = required_items_within(MARGIN, psi)
-        closed = required_items_within(MARGIN, psi, exact=False)
-        setting = f"ψ={psi:.0%}, drop 0"
-        yield Row("power of “within 2pp” at the planner's n", f"n={n}, {setting}", "0.80", power_within(n, psi, MARGIN))
-        at_closed = power_within(closed, psi, MARGIN)
-        yield Row("the same at the closed form's n", f"n={closed}, {setting}", "0.80", at_closed)
-    yield from sequential_rows(rng, quick=quick)
-    yield from bayes_rows(rng, quick=quick)
+        closed, exact = (required_items_within(MARGIN, psi, exact=each) for each in (False, True))
+        for name, n in (("the first n that can", 133), ("closed form", closed), ("planner", exact)):
+            setting = f"ψ={psi:.0%}, n={n:,} ({name})"
+            yield Row("claimed when the drop is 2pp (≤ 0.05)", setting, power_within(n, psi, MARGIN, MARGIN))
+            yield Row("claimed when the drop is 0 (0.80 at the planner's n)", setting, power_within(n, psi, MARGIN))
 
 
-def verdict_rows(*, quick: bool) -> Iterator[Row]:
-    """Error rates of the verdict."""
-    for n, psi in ((133, 0.02), (600, 0.02), (600, 0.05), (600, 0.1), (2000, 0.05))[:: 4 if quick else 1]:
-        at_margin = power_within(n, psi, MARGIN, MARGIN)
-        yield Row("“within 2pp” when the drop is 2pp", f"n={n}, ψ={psi:.0%}", "≤ 0.05", at_margin)
+def family_rows(*, quick: bool) -> Iterator[Row]:
+    """Holm's method."""
     for n, psi in ((200, 0.05), (600, 0.05), (600, 0.1))[:: 2 if quick else 1]:
-        setting = f"9 comparisons, n={n}, ψ={psi:.0%}"
-        yield Row("any “worse” without a difference, Holm", setting, "≤ 0.05", family_error(n, psi, 9))
-        alone = 1 - (1 - mcnemar_error(n, psi)) ** 9
-        yield Row("any p ≤ 0.05 without a difference, uncorrected", setting, "≤ 0.05", alone)
+        setting = f"n={n}, ψ={psi:.0%}"
+        yield Row("any called worse, Holm (≤ 0.05)", setting, family_error(n, psi, 9))
+        yield Row("any p ≤ 0.05, uncorrected", setting, 1 - (1 - mcnemar_error(n, psi)) ** 9)
 
 
 def sequential_rows(rng: np.random.Generator, *, quick: bool) -> Iterator[Row]:
-    """Looking all the time, by e-values and by p-values."""
+    """E-values after every item, beside p-values after every 50."""
     n = 400 if quick else 1319
+    false_worse, false_within = "e-value: false “worse” (≤ 0.05)", "e-value: “within 2pp” at 2pp (≤ 0.05)"
     for psi in (0.05,) if quick else (0.05, 0.092):
-        setting = f"up to {n} items, ψ={psi:.1%}"
-        yield Row(
-            "mid-p looked at every 50 items: false differences", setting, "≤ 0.05", ever(p_crossed(50), n, psi, 0)
-        )
-        yield Row("e-value, every item: false “worse”", setting, "≤ 0.05", ever(worse_crossed, n, psi, 0))
-        at_margin = ever(within_crossed, n, psi, MARGIN)
-        yield Row("e-value, every item: “within 2pp” when the drop is 2pp", setting, "≤ 0.05", at_margin)
-        yield Row("e-value: “within 2pp” when the drop is 0", setting, "", ever(within_crossed, n, psi, 0))
-        yield Row("e-value: “worse” when the drop is 3.2pp", setting, "", ever(worse_crossed, n, psi, 0.032))
+        setting = f"up to {n:,} items, ψ={psi:.1%}"
+        yield Row("mid-p every 50 items: false difference", setting, ever(p_crossed(50), n, psi, 0))
+        yield Row(false_worse, setting, ever(worse_crossed, n, psi, 0))
+        yield Row(false_within, setting, ever(within_crossed, n, psi, MARGIN))
+        yield Row("e-value: “within 2pp” at 0", setting, ever(within_crossed, n, psi, 0))
+        yield Row("e-value: “worse” at 3.2pp", setting, ever(worse_crossed, n, psi, 0.032))
     worse, within = sequential_graded(rng, 200 if quick else 2000, n)
-    setting = f"thirds, up to {n} items, ψ=10%"
-    yield Row("e-value, every item: false “worse”", setting, "≤ 0.05", *worse)
-    yield Row("e-value, every item: “within 2pp” when the drop is 2pp", setting, "≤ 0.05", *within)
+    setting = f"up to {n:,} items, thirds, ψ=10%"
+    yield Row(false_worse, setting, *worse)
+    yield Row(false_within, setting, *within)
 
 
-def bayes_rows(rng: np.random.Generator, *, quick: bool) -> Iterator[Row]:
-    """The posterior, judged by frequencies."""
+def posterior_rows(*, quick: bool) -> Iterator[Row]:
+    """Credible intervals and claims at one truth."""
     for n, psi in ((200, 0.02), (200, 0.05), (600, 0.05))[:: 3 if quick else 1]:
-        setting = f"n={n}, ψ={psi:.0%}"
         covered, _ = credible_coverage(n, psi, 0.0)
         _, claimed = credible_coverage(n, psi, MARGIN)
-        yield Row("95% credible interval: coverage", f"{setting}, drop 0", "0.95", covered)
-        yield Row("P(drop < 2pp) ≥ 95% when the drop is 2pp", setting, "0.05", claimed)
+        setting = f"n={n}, ψ={psi:.0%}"
+        yield Row("95% credible interval covers a drop of 0", setting, covered)
+        yield Row("P(drop < 2pp) ≥ 95% when the drop is 2pp", setting, claimed)
+
+
+def calibration_rows(rng: np.random.Generator, *, quick: bool) -> Iterator[Row]:
+    """Whether "90% sure" is right nine times out of ten."""
     for low, high in ((0.5, 0.8), (0.8, 0.95), (0.95, 1.1)):
         said, share, error = calibration(rng, 400 if quick else 3000, 600, low, high)
-        setting = f"n=600, posterior says {said:.2f} on average"
-        yield Row("share truly below 2pp", setting, f"{said:.2f}", share, error)
+        setting = f"P(drop < 2pp) from {low:.2f} to {min(high, 1):.2f}"
+        yield Row("says on average", setting, said)
+        yield Row("drop truly below 2pp", setting, share, error)
 
 
-def markdown(table: list[Row]) -> str:
-    """The rows as a Markdown table; a simulated value has its standard error after it."""
-    lines = ["| what | setting | nominal | measured |", "|---|---|---|---|"]
-    for row in table:
+def markdown(title: str, rows: Iterable[Row]) -> str:
+    """A titled Markdown table, a line for each setting; a simulated value has its standard error after it."""
+    lines: dict[str, dict[str, str]] = {}
+    columns: dict[str, None] = {}
+    for row in rows:
+        columns[row.what] = None
         value = f"{row.value:.3f}" + ("" if row.error is None else f" ± {row.error:.3f}")
-        lines.append(f"| {row.what} | {row.setting} | {row.nominal} | {value} |")
-    return "\n".join(lines)
+        lines.setdefault(row.setting, {})[row.what] = value
+    table = [["", *columns], ["---", *["---:"] * len(columns)]]
+    table += [[setting, *(values.get(column, "") for column in columns)] for setting, values in lines.items()]
+    return "\n".join([f"**{title}**", "", *(f"| {' | '.join(cells)} |" for cells in table)])
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer settings and simulations")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    sys.stdout.write(markdown(list(rows(np.random.default_rng(options.seed), quick=options.quick))) + "\n")
+    rng = np.random.default_rng(options.seed)
+    tables = [markdown(title, rows) for title, rows in sections(rng, quick=options.quick)]
+    sys.stdout.write("\n\n".join(tables) + "\n")
 
 
 if __name__ == "__main__":

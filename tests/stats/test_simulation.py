@@ -31,9 +31,7 @@ def test_outcomes_are_the_trinomial_law() -> None:
 @pytest.mark.parametrize(("n", "psi"), [(200, 0.02), (200, 0.05), (600, 0.05)])
 @pytest.mark.parametrize("drop", [0.0, 0.01, -0.02])
 def test_tango_covers(n: int, psi: float, drop: float) -> None:
-    lowest = (
-        0.93 if psi == abs(drop) else 0.94
-    )  # where every change has the same sign the score interval is at its worst
+    lowest = 0.93 if psi == abs(drop) else 0.94  # worst where every change has the same sign
     assert lowest <= simulation.tango_coverage(n, psi, drop) <= 0.975
 
 
@@ -117,8 +115,12 @@ def test_the_posterior_by_frequencies() -> None:
 
 
 def test_the_table() -> None:
-    rows = [Row("a", "b", "0.95", 0.9512), Row("c", "d", "≤ 0.05", 0.05, 0.0034)]
-    assert simulation.markdown(rows).splitlines()[2:] == [
-        "| a | b | 0.95 | 0.951 |",
-        "| c | d | ≤ 0.05 | 0.050 ± 0.003 |",
+    rows = [Row("a", "x", 0.9512), Row("b", "x", 0.05, 0.0034), Row("b", "y", 1.0)]
+    assert simulation.markdown("Title", rows).splitlines() == [
+        "**Title**",
+        "",
+        "|  | a | b |",
+        "| --- | ---: | ---: |",
+        "| x | 0.951 | 0.050 ± 0.003 |",
+        "| y |  | 1.000 |",
     ]
