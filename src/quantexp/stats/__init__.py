@@ -38,8 +38,10 @@ from quantexp.stats.sequential import (
     sequential_decision,
 )
 from quantexp.stats.table import TableComparison, compare_table
+from quantexp.stats.verdict import Decision, Verdict, decide, holm
 
 __all__ = [
+    "Decision",
     "DropPosterior",
     "Estimate",
     "Kind",
@@ -52,12 +54,15 @@ __all__ = [
     "RunningEValues",
     "SequentialDecision",
     "TableComparison",
+    "Verdict",
     "bootstrap_mean",
     "compare",
     "compare_table",
+    "decide",
     "drop_posterior",
     "estimate",
     "exact_bootstrap_law",
+    "holm",
     "mcnemar",
     "mcnemar_p",
     "mcnemar_power",
