@@ -93,6 +93,7 @@ def test_p_at_the_ends() -> None:
     assert finite_p(0.3, 1.0, 0.1) == 0.3
     assert finite_p(1.0, 0.5, 0.0) == 1.0
     assert finite_p(0.0, 0.5, 0.1) == 0.0
+    assert finite_p(5e-324, 0.5, 0.1) < 1e-300
     assert finite_p(0.9, 0.0, 0.01) == 0.0
     assert finite_p(1.0, 0.0, 0.0) == 1.0
 

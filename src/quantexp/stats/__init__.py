@@ -23,6 +23,7 @@ from quantexp.stats.comparison import (
     compare,
     estimate,
 )
+from quantexp.stats.contrast import Contrast, contrast
 from quantexp.stats.lattice import Law
 from quantexp.stats.power import (
     mcnemar_power,
@@ -41,6 +42,7 @@ from quantexp.stats.table import TableComparison, compare_table
 from quantexp.stats.verdict import Decision, Verdict, decide, holm
 
 __all__ = [
+    "Contrast",
     "Decision",
     "DropPosterior",
     "Estimate",
@@ -58,6 +60,7 @@ __all__ = [
     "bootstrap_mean",
     "compare",
     "compare_table",
+    "contrast",
     "decide",
     "drop_posterior",
     "estimate",

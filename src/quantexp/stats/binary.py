@@ -15,8 +15,8 @@ from scipy.special import bdtr
 from quantexp.stats.checks import check_confidence
 from quantexp.stats.lattice import Law, resampled_law
 
-_HALVINGS = 60
-"""An interval of length 2 halved so often is shorter than the spacing of floating-point numbers near 1."""
+_HALVINGS = 54
+"""An interval of length 2 halved so often is as short as the spacing of floating-point numbers below 1."""
 
 
 @dataclass(frozen=True, slots=True)

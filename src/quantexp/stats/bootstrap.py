@@ -185,7 +185,7 @@ def bootstrap_mean(
     )
 
 
-def resampled_means(values: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+def resampled_means(values: NDArray[np.float64], resamples: int, seed: int | tuple[int, ...]) -> NDArray[np.float64]:
     """Means of `values` drawn with replacement, shape (resamples,).
 
     Drawing the index matrix a few rows at a time continues the same random stream, so the result is
@@ -213,4 +213,4 @@ def p_with_ties(means: NDArray[np.float64], tie: float) -> float:
     """Two-sided p-value of resampled means; those within `tie` of 0 count on both sides."""
     at_most_zero = np.count_nonzero(means <= tie) / means.size
     at_least_zero = np.count_nonzero(means >= -tie) / means.size
-    return min(1.0, 2.0 * min(at_most_zero, at_least_zero))
+    return float(min(1.0, 2.0 * min(at_most_zero, at_least_zero)))

@@ -76,7 +76,7 @@ def bootstrap_bounds(
         (low, high), (_, upper) = law.interval(confidence), law.interval(2.0 * confidence - 1.0)
         bounds = Bounds(low, high, upper, "percentile bootstrap, exact law")
     else:
-        bounds = percentile_bounds(_means(distinct, counts, resamples, seed), confidence)
+        bounds = percentile_bounds(drawn_means(values, resamples, seed), confidence)
     if bounds.high - bounds.low > TIE_TOLERANCE:
         return bounds
     point, share = float(values.mean()), unseen_share(values.size, (1.0 + confidence) / 2.0)
@@ -95,6 +95,15 @@ def percentile_bounds(means: NDArray[np.float64], confidence: float) -> Bounds:
     return Bounds(low, high, upper, f"percentile bootstrap, {means.size:,} resamples")
 
 
+def drawn_means(values: NDArray[np.float64], resamples: int, seed: int | tuple[int, ...]) -> NDArray[np.float64]:
+    """Means of n values drawn with replacement, shape (resamples,); the order of the values does not matter."""
+    distinct, counts = _tally(values)
+    if distinct.size * _ITEMS_PER_CATEGORY > values.size:
+        return resampled_means(np.repeat(distinct, counts), resamples, seed)
+    drawn = np.random.default_rng(seed).multinomial(values.size, counts / values.size, size=resamples)
+    return np.asarray(drawn @ distinct / values.size)
+
+
 def unseen_share(n: int, confidence: float) -> float:
     """Largest share of items that n items without one of them leave possible, as a one-sided score bound."""
     squared = NormalDist().inv_cdf(confidence) ** 2
@@ -107,7 +116,8 @@ def sign_flip_p(values: NDArray[np.float64], *, resamples: int = 10_000, seed: i
     The share of sign patterns whose mean is at least as far from 0 as the observed one, ties included. On differences
     of -1, 0 and 1 it is McNemar's exact test. With resamples it is (k + 1) / (resamples + 1), k of them being at least
     as far, which is a valid test at any number of resamples (Phipson and Smyth 2010, "Permutation P-values Should
-    Never Be Zero", Statistical Applications in Genetics and Molecular Biology 9(1)).
+    Never Be Zero", Statistical Applications in Genetics and Molecular Biology 9(1)). An exact p below 1e-12 is known to
+    be small, not how small.
 
     Args:
         values: One difference per unit, shape (n,), not empty.
@@ -122,9 +132,10 @@ def sign_flip_p(values: NDArray[np.float64], *, resamples: int = 10_000, seed: i
     if on_lattice := steps(sizes):
         law = flipped_law(on_lattice[0], counts, on_lattice[1])
         if law is not None:
-            return law.beyond(round(total * on_lattice[1])), "sign-flip permutation, exact"
+            smallest = 2.0 ** (1 - int(counts.sum()))  # that of all signs alike, which the transform may round to 0
+            return max(smallest, law.beyond(round(total * on_lattice[1]))), "sign-flip permutation, exact"
     sums = _flipped_sums(sizes, counts, np.random.default_rng((seed, 1)), resamples)
-    tie = TIE_TOLERANCE * float(sizes @ counts)
+    tie = TIE_TOLERANCE * float(counts.sum())
     as_far = np.count_nonzero(np.abs(sums) >= total - tie)
     return (as_far + 1) / (resamples + 1), f"sign-flip permutation, {resamples:,} resamples"
 
@@ -133,15 +144,6 @@ def _tally(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
     """Distinct values in ascending order, and how many units have each."""
     distinct, counts = np.unique(np.round(values, _DECIMALS) + 0.0, return_counts=True)
     return distinct, counts.astype(np.int64)
-
-
-def _means(distinct: NDArray[np.float64], counts: NDArray[np.int64], resamples: int, seed: int) -> NDArray[np.float64]:
-    """Means of n values drawn with replacement, shape (resamples,)."""
-    n = int(counts.sum())
-    if distinct.size * _ITEMS_PER_CATEGORY > n:
-        return resampled_means(np.repeat(distinct, counts), resamples, seed)
-    drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=resamples)
-    return np.asarray(drawn @ distinct / n)
 
 
 def _flipped_sums(

@@ -99,7 +99,7 @@ def finite_p(p_value: float, factor: float, difference: float) -> float:
 
     With the whole set answered (factor 0) any difference is certain: p is 0, or 1 if there is none.
     """
-    if factor == 1.0 or p_value == 0.0:
+    if factor == 1.0 or p_value / 2.0 == 0.0:
         return p_value
     if factor == 0.0:
         return 0.0 if difference else 1.0
