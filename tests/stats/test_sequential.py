@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import betaln
 
-from quantexp.stats import running_e_values, sequential_decision
+from quantexp.stats import running_e_values, sequential, sequential_decision
 from quantexp.stats.power import required_items_within
 
 Floats = NDArray[np.float64]
@@ -216,6 +216,15 @@ def test_undecided_and_the_first_crossing() -> None:
     assert gained.e_value >= 20
     stricter = sequential_decision([1.0] * 50, margin=0.02, alpha=ALPHA / 9)
     assert stricter.items > lost.items
+
+
+def test_a_gain_is_never_worse_even_if_nothing_else_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    # In practice a gain is shown to be within the margin before it is shown to be a difference.
+    monkeypatch.setattr(sequential, "_WITHIN_STAKES", np.array([1e-9]))
+    assert sequential_decision([1.0] * 50, margin=0.02).verdict == "worse"
+    gained = sequential_decision([-1.0] * 50, margin=0.02)
+    assert gained.verdict == "undecided"
+    assert gained.e_value >= 20
 
 
 def test_a_gambler_can_win_more_than_a_number_holds() -> None:

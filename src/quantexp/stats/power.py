@@ -140,10 +140,10 @@ def power_within(n: int, psi: float, margin: float, difference: float = 0.0, *, 
     threshold = -_NORMAL.inv_cdf(1 - alpha)
     # Given D the statistic rises with b: bisect all D at once for the largest b that still makes the claim.
     low, high = np.full(changed.size, -1), changed + 1
-    while np.any(high - low > 1):
-        middle = np.minimum((low + high) // 2, changed)  # the minimum is for those that are through, at b = D
+    while np.any(unsure := high - low > 1):
+        middle = np.clip((low + high) // 2, 0, changed)
         claimed = _tango_z(middle, changed - middle, n, margin) <= threshold
-        low, high = np.where(claimed, middle, low), np.where(claimed, high, np.maximum(middle, low + 1))
+        low, high = np.where(unsure & claimed, middle, low), np.where(unsure & ~claimed, middle, high)
     return float(weight @ binom.cdf(low, changed, (1 + difference / psi) / 2))
 
 
