@@ -229,6 +229,12 @@ def test_a_single_item() -> None:
     assert math.isnan(result.deviation)
 
 
+def test_a_score_that_differs_by_rounding_has_not_changed() -> None:
+    for method in Method:
+        result = compare([0.1 + 0.2] * 10, [0.3] * 10, method=method)
+        assert (result.lost, result.gained, result.p_value) == (0, 0, 1.0)
+
+
 def test_scores_rounded_past_one_are_scores() -> None:
     assert compare([1.0 + 1e-12, 0.5], [0.5, 0.5]).kind is Kind.graded
 

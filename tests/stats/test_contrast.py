@@ -55,6 +55,14 @@ def test_parts_of_different_sizes_add_their_variances() -> None:
     assert result.n == (150, 900, 100)
 
 
+def test_parts_are_resampled_independently() -> None:
+    part = np.random.default_rng(1).normal(0, 0.2, 300).clip(-1, 1)
+    one = contrast([part])
+    for pair in ([part, part], [part, -part]):
+        both = contrast(pair)
+        assert both.high - both.low == pytest.approx(math.sqrt(2) * (one.high - one.low), rel=0.05)
+
+
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 def test_a_part_in_which_nothing_changed_is_not_certain(confidence: float) -> None:
     result = contrast([np.zeros(200)], confidence=confidence, resamples=40_000)

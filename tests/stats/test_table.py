@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from quantexp.stats import Kind, Method, TableComparison, compare, compare_table
 
-rows = st.lists(
+BASELINE = [("Q8", task, f"item{item}", item / 6) for task in ("gsm8k", "extraction") for item in range(7)]
+cells = st.lists(
     st.tuples(
         st.sampled_from(["Q8", "Q5", "Q4", "Q3"]),
         st.sampled_from(["gsm8k", "extraction"]),
@@ -20,7 +21,11 @@ rows = st.lists(
     ),
     min_size=1,
     max_size=80,
-).map(lambda cells: pd.DataFrame(cells, columns=["quant", "task", "item", "score"]))
+)
+# Mostly with a baseline for every item, else few tables could be compared at all.
+rows = st.tuples(cells, st.sampled_from([[], BASELINE, BASELINE, BASELINE])).map(
+    lambda parts: pd.DataFrame(parts[0] + parts[1], columns=["quant", "task", "item", "score"])
+)
 
 
 def by_hand(frame: pd.DataFrame, **options: Any) -> tuple[dict[tuple[str, str], tuple[Any, float]], bool]:
@@ -94,6 +99,31 @@ def test_repeats_count_once() -> None:
         assert one.comparison.design_effect == 1.0
         assert three.comparison.design_effect == pytest.approx(3.0)
         assert three.comparison.kind is Kind.binary
+
+
+def repeated(times: int) -> pd.DataFrame:
+    """Answers that differ between the repeats, the first half of the items asked `times` more on the quant's side."""
+    rng = np.random.default_rng(8)
+    items = np.tile(np.arange(100), 3)
+    base = pd.DataFrame({"quant": "Q8_0", "task": "t", "item": items, "score": rng.integers(0, 2, 300).astype(float)})
+    quant = base.assign(quant="Q4_K_M", score=np.where(rng.random(300) < 0.3, 1 - base["score"], base["score"]))
+    return pd.concat([base, quant, *[quant[:50]] * times], ignore_index=True)
+
+
+def test_repeats_are_paired_in_the_order_of_the_table() -> None:
+    frame = repeated(0)
+    sides = [frame[frame["quant"] == quant] for quant in ("Q8_0", "Q4_K_M")]
+    expected = compare(sides[0]["score"], sides[1]["score"], clusters=sides[0]["item"].to_numpy())
+    [found] = compare_table(frame, baseline="Q8_0")
+    assert found.comparison.design_effect == pytest.approx(expected.design_effect)
+    assert found.comparison.answers == 300
+
+
+def test_repeats_that_cannot_be_paired_have_no_design_effect() -> None:
+    for frame in (repeated(1), repeated(1).replace({"Q8_0": "Q4_K_M", "Q4_K_M": "Q8_0"})):
+        [found] = compare_table(frame, baseline="Q8_0")
+        assert math.isnan(found.comparison.design_effect)
+        assert (found.comparison.n, found.comparison.answers) == (100, 300)
 
 
 def test_a_fixed_set_is_declared_by_task() -> None:
