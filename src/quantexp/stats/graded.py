@@ -60,6 +60,10 @@ def bootstrap_bounds(
     v + (highest - v) z²/(n + z²). At v = 0 and differences between -1 and 1 that is Tango's interval for no discordant
     pair, and for scores that are all 0 or all 1 it is Wilson's.
 
+    Known weakness: few changes, most of them losses. With two to twelve changed units on average, 70% or more of them
+    losses, the 95% interval covers 91 to 93% and the one-sided bound 91 to 92% (simulated, thirds, 200 and 600 units);
+    with losses and gains in balance, both cover 94 to 95%.
+
     Args:
         values: One value per unit, shape (n,), not empty.
         lowest: The smallest value possible; -1 for a difference of two scores in [0, 1].
