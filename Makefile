@@ -26,7 +26,7 @@ bench: $(INSTALLED) ## speed, as ratios within one run
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/footprint.py
 	$(BIN)/python benchmarks/store.py
-	$(BIN)/python benchmarks/bootstrap.py
+	$(BIN)/python benchmarks/comparisons.py
 
 ui: $(INSTALLED) ## browse the runs
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --port 5000

@@ -1,10 +1,81 @@
 """Statistics: arrays in, frozen dataclasses out; nothing here knows where a score came from."""
 
+from quantexp.stats.bayes import DropPosterior, drop_posterior
+from quantexp.stats.binary import (
+    McNemar,
+    exact_bootstrap_law,
+    mcnemar,
+    mcnemar_p,
+    tango_interval,
+    wilson_interval,
+)
 from quantexp.stats.bootstrap import (
     MeanEstimate,
     PairedDifference,
     bootstrap_mean,
     paired_bootstrap,
 )
+from quantexp.stats.comparison import (
+    Estimate,
+    Kind,
+    Method,
+    PairedComparison,
+    compare,
+    estimate,
+)
+from quantexp.stats.contrast import Contrast, contrast
+from quantexp.stats.lattice import Law
+from quantexp.stats.power import (
+    mcnemar_power,
+    minimal_detectable_difference,
+    power_within,
+    required_items,
+    required_items_within,
+)
+from quantexp.stats.sequential import (
+    RunningEValues,
+    SequentialDecision,
+    running_e_values,
+    sequential_decision,
+)
+from quantexp.stats.table import TableComparison, compare_table
+from quantexp.stats.verdict import Decision, Verdict, decide, holm
 
-__all__ = ["MeanEstimate", "PairedDifference", "bootstrap_mean", "paired_bootstrap"]
+__all__ = [
+    "Contrast",
+    "Decision",
+    "DropPosterior",
+    "Estimate",
+    "Kind",
+    "Law",
+    "McNemar",
+    "MeanEstimate",
+    "Method",
+    "PairedComparison",
+    "PairedDifference",
+    "RunningEValues",
+    "SequentialDecision",
+    "TableComparison",
+    "Verdict",
+    "bootstrap_mean",
+    "compare",
+    "compare_table",
+    "contrast",
+    "decide",
+    "drop_posterior",
+    "estimate",
+    "exact_bootstrap_law",
+    "holm",
+    "mcnemar",
+    "mcnemar_p",
+    "mcnemar_power",
+    "minimal_detectable_difference",
+    "paired_bootstrap",
+    "power_within",
+    "required_items",
+    "required_items_within",
+    "running_e_values",
+    "sequential_decision",
+    "tango_interval",
+    "wilson_interval",
+]

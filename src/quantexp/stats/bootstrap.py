@@ -22,18 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from quantexp.stats.checks import TIE_TOLERANCE, check_pair, check_resampling, check_scores
+
 _INDICES_PER_CHUNK = 1 << 18
 """Item indices drawn at once: bounds the working memory to a few MB (8 bytes each, and as much
 again for the gathered scores) as long as one resample fits, which is the smallest chunk."""
-
-_TIE_TOLERANCE = 1e-12
-"""A resampled mean this close to 0, relative to the largest score, counts as exactly 0.
-
-Thirds or F1 values do not cancel exactly in floating point: 1/3 + 1/3 - 2/3 summed in another order
-can be 5e-17. Left alone, such a tie would fall on one side of 0 by chance and lower the p-value.
-Rounding stays below n * 2**-53 times the largest score (1e-12 covers 9,000 terms in the worst
-order, far more in practice), and a true difference of two means of scores is far larger.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,25 +125,17 @@ def paired_bootstrap(
         ValueError: The scores are not two one-dimensional, equally long, non-empty, finite arrays,
             or an option is out of range.
     """
-    before = _scores(baseline, "baseline")
-    after = _scores(quant, "quant")
-    if before.size != after.size:
-        raise ValueError(
-            f"baseline has {before.size} scores and quant has {after.size}: "
-            "a paired comparison needs both on the same items, in the same order."
-        )
-    _check_options(resamples, seed, confidence)
+    before, after = check_pair(baseline, quant)
+    check_resampling(resamples, seed, confidence)
     differences = before - after
-    means = _resampled_means(differences, resamples, seed)
-    low, high = _percentile_interval(means, confidence)
-    tie = _TIE_TOLERANCE * float(max(np.abs(before).max(), np.abs(after).max()))
-    at_most_zero = np.count_nonzero(means <= tie) / resamples
-    at_least_zero = np.count_nonzero(means >= -tie) / resamples
+    means = resampled_means(differences, resamples, seed)
+    low, high = percentile_interval(means, confidence)
+    tie = TIE_TOLERANCE * float(max(np.abs(before).max(), np.abs(after).max()))
     return PairedDifference(
         difference=float(differences.mean()),
         low=low,
         high=high,
-        p_value=min(1.0, 2.0 * min(at_most_zero, at_least_zero)),
+        p_value=p_with_ties(means, tie),
         n=int(differences.size),
         baseline_mean=float(before.mean()),
         quant_mean=float(after.mean()),
@@ -186,9 +171,9 @@ def bootstrap_mean(
         ValueError: The scores are not a one-dimensional, non-empty, finite array, or an option is
             out of range.
     """
-    values = _scores(scores, "scores")
-    _check_options(resamples, seed, confidence)
-    low, high = _percentile_interval(_resampled_means(values, resamples, seed), confidence)
+    values = check_scores(scores, "scores")
+    check_resampling(resamples, seed, confidence)
+    low, high = percentile_interval(resampled_means(values, resamples, seed), confidence)
     return MeanEstimate(
         mean=float(values.mean()),
         low=low,
@@ -200,7 +185,7 @@ def bootstrap_mean(
     )
 
 
-def _resampled_means(values: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+def resampled_means(values: NDArray[np.float64], resamples: int, seed: int | tuple[int, ...]) -> NDArray[np.float64]:
     """Means of `values` drawn with replacement, shape (resamples,).
 
     Drawing the index matrix a few rows at a time continues the same random stream, so the result is
@@ -216,32 +201,16 @@ def _resampled_means(values: NDArray[np.float64], resamples: int, seed: int) -> 
     return means
 
 
-def _percentile_interval(means: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+def percentile_interval(means: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    """Ends of the central share of resampled means."""
     # In percent first: (1 - 0.95) / 2 is not 0.025 in floating point, (100 - 95) / 2 is 2.5.
     tail = (100.0 - 100.0 * confidence) / 2.0
     low, high = np.percentile(means, [tail, 100.0 - tail])
     return float(low), float(high)
 
 
-def _scores(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be a one-dimensional array of numbers.") from error
-    if array.ndim != 1:
-        raise ValueError(f"{name} must have one dimension, one score per item, not {array.ndim}.")
-    if array.size == 0:
-        raise ValueError(f"{name} holds no score: at least one item is needed.")
-    bad = np.flatnonzero(~np.isfinite(array))
-    if bad.size:
-        raise ValueError(f"{name} must be finite, but item {bad[0]} is {array[bad[0]]}.")
-    return array
-
-
-def _check_options(resamples: int, seed: int, confidence: float) -> None:
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1, not {resamples}.")
-    if seed < 0:
-        raise ValueError(f"seed must not be negative, not {seed}.")
-    if not 0.5 <= confidence < 1.0:
-        raise ValueError(f"confidence must be at least 0.5 and below 1, not {confidence}.")
+def p_with_ties(means: NDArray[np.float64], tie: float) -> float:
+    """Two-sided p-value of resampled means; those within `tie` of 0 count on both sides."""
+    at_most_zero = np.count_nonzero(means <= tie) / means.size
+    at_least_zero = np.count_nonzero(means >= -tie) / means.size
+    return float(min(1.0, 2.0 * min(at_most_zero, at_least_zero)))

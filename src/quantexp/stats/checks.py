@@ -1,0 +1,55 @@
+"""What every entry point asks of its input, and one way to say what is wrong with it."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+TIE_TOLERANCE = 1e-12
+"""A mean this close to 0, relative to the largest score, counts as exactly 0.
+
+Thirds or F1 values do not cancel exactly in floating point: 1/3 + 1/3 - 2/3 summed in another order can be 5e-17. Left
+alone, such a tie would fall on one side of 0 by chance and lower the p-value. Rounding stays below n * 2**-53 times the
+largest score (1e-12 covers 9,000 terms in the worst order, far more in practice), and a true difference of two means of
+scores is far larger.
+"""
+
+
+def check_scores(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """The values as a one-dimensional, non-empty array of finite numbers, or a ValueError that names them."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a one-dimensional array of numbers.") from error
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have one dimension, one score per item, not {array.ndim}.")
+    if array.size == 0:
+        raise ValueError(f"{name} holds no score: at least one item is needed.")
+    bad = np.flatnonzero(~np.isfinite(array))
+    if bad.size:
+        raise ValueError(f"{name} must be finite, but item {bad[0]} is {array[bad[0]]}.")
+    return array
+
+
+def check_pair(baseline: ArrayLike, quant: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Two arrays of scores, equally long, or a ValueError."""
+    before, after = check_scores(baseline, "baseline"), check_scores(quant, "quant")
+    if before.size != after.size:
+        raise ValueError(
+            f"baseline has {before.size} scores and quant has {after.size}: "
+            "a paired comparison needs both on the same items, in the same order."
+        )
+    return before, after
+
+
+def check_confidence(confidence: float, *, at_least: float = 0.5) -> None:
+    """Raise ValueError unless the confidence is in range; 95 for 0.95 is the usual mistake."""
+    if not at_least <= confidence < 1.0:
+        raise ValueError(f"confidence must be at least {at_least:g} and below 1, not {confidence}.")
+
+
+def check_resampling(resamples: int, seed: int, confidence: float) -> None:
+    """Raise ValueError unless the options of a resampling are in range."""
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, not {resamples}.")
+    if seed < 0:
+        raise ValueError(f"seed must not be negative, not {seed}.")
+    check_confidence(confidence)

@@ -1,0 +1,260 @@
+"""E-values: the closed form, exact expectations, and false claims when one looks after every item."""
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.special import betaln
+
+from quantexp.stats import running_e_values, sequential, sequential_decision
+from quantexp.stats.power import required_items_within
+
+Floats = NDArray[np.float64]
+ALPHA = 0.05
+
+
+def expectation(values: tuple[float, ...], shares: tuple[float, ...], name: str, margin: float) -> Floats:
+    """The expected e-value after 1..4 items that are independent draws of these values, by enumeration."""
+    total = np.zeros(4)
+    probability = dict(zip(values, shares, strict=True))
+    for sequence in product(values, repeat=4):
+        weight = np.prod([probability[value] for value in sequence])
+        total += weight * getattr(running_e_values(sequence, margin=margin), name)
+    return total
+
+
+def test_the_closed_form() -> None:
+    rng = np.random.default_rng(1)
+    for share in (0.5, 0.8):
+        d = rng.choice([1.0, -1.0, 0.0], size=600, p=[0.3 * share, 0.3 * (1 - share), 0.7])
+        b, c = np.cumsum(d == 1), np.cumsum(d == -1)
+        assert b[-1] + c[-1] < 256  # until then the grid is the integral
+        expected = (b + c) * np.log(2) + betaln(b + 5, c + 5) - betaln(5, 5)
+        np.testing.assert_allclose(np.log(running_e_values(d, margin=0.02).difference), expected, atol=1e-9)
+
+
+def test_beyond_the_exact_range_the_grid_is_still_close() -> None:
+    d = np.random.default_rng(2).choice([1.0, -1.0], size=5000, p=[0.55, 0.45])
+    b, c = np.cumsum(d == 1), np.cumsum(d == -1)
+    expected = (b + c) * np.log(2) + betaln(b + 5, c + 5) - betaln(5, 5)
+    np.testing.assert_allclose(np.log(running_e_values(d, margin=0.02).difference), expected, atol=0.1)
+
+
+ternary = (-1.0, 0.0, 1.0)
+graded = (-2 / 3, -1 / 3, 0.0, 1 / 3, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "shares"),
+    [
+        (ternary, (0.05, 0.9, 0.05)),
+        (ternary, (0.4, 0.2, 0.4)),
+        (graded, (0.3, 0.1, 0.2, 0.3, 0.1)),  # of mean -0.2 - 1/30 + 0.1 + 0.1 < 0
+    ],
+)
+def test_under_the_hypothesis_no_gain_is_expected(values: tuple[float, ...], shares: tuple[float, ...]) -> None:
+    mean = float(np.dot(values, shares))
+    if abs(mean) < 1e-12:
+        np.testing.assert_allclose(expectation(values, shares, "difference", 0.1), 1, atol=1e-12)
+        np.testing.assert_allclose(expectation(values, shares, "worse", 0.1), 1, atol=1e-12)
+    else:
+        assert np.all(expectation(values, shares, "worse", 0.1) < 1)
+        assert np.all(expectation(values, shares, "better", 0.1) > 1)
+
+
+def test_at_the_margin_no_gain_is_expected() -> None:
+    shares = (0.1, 0.7, 0.2)  # the drop is 0.1
+    np.testing.assert_allclose(expectation(ternary, shares, "within", 0.1), 1, atol=1e-12)
+    assert np.all(np.diff(expectation(ternary, shares, "within", 0.09)) < 0)
+    assert np.all(np.diff(expectation(ternary, shares, "within", 0.11)) > 0)
+
+
+simplex = st.lists(st.floats(0.01, 1), min_size=3, max_size=3).map(lambda w: tuple(x / sum(w) for x in w))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.sampled_from(graded), max_size=30), st.floats(0.01, 0.2), simplex, st.floats(-0.5, 0.0))
+def test_supermartingale_after_any_history(
+    history: list[float], margin: float, shares: tuple[float, float, float], shift: float
+) -> None:
+    # A three-point law of mean 0 (shift 0) or below; mirrored and moved, of mean at least the margin.
+    values = np.array([-0.3, 0.0, 0.3])
+    values = values - np.dot(values, shares) + 0.2 * shift
+    before = running_e_values([*history, 0.0], margin=margin)
+    start = {name: getattr(before, name)[-1] for name in ("worse", "better")}
+    start["within"] = running_e_values(history, margin=margin).within[-1] if history else 1.0
+
+    def expected(name: str, law: Floats) -> float:
+        after = [getattr(running_e_values([*history, value], margin=margin), name)[-1] for value in law]
+        return float(np.dot(after, shares))
+
+    rounding = 1 + 1e-9
+    assert expected("worse", values) <= start["worse"] * rounding
+    assert expected("better", -values) <= start["better"] * rounding
+    assert expected("within", margin - values) <= start["within"] * rounding
+
+
+def ever_reached(psi: float, drop: float, n: int, verdict: str, margin: float = 0.02) -> float:
+    """The probability that n items, looked at after each, ever reach 1 / alpha: exact, by following all b and c.
+
+    The e-values of differences -1, 0 and 1 depend on the counts alone. The wealth is computed here from its definition.
+    """
+    size = int(n * psi + 10 * np.sqrt(n * psi)) + 3
+    b, c = np.meshgrid(np.arange(size), np.arange(size), indexing="ij")
+    if verdict == "within":
+        stakes = np.geomspace(0.05, 0.95, 8) / (1 - margin)
+        per_item = [np.log1p(stake * (margin - d)) for stake in stakes for d in (0.0, 1.0, -1.0)]
+        logs = np.array(per_item).reshape(8, 3)
+        fixed = (logs[:, 1] - logs[:, 0])[:, None, None] * b + (logs[:, 2] - logs[:, 0])[:, None, None] * c
+    else:
+        wealth = (b + c) * np.log(2) + betaln(b + 5, c + 5) - betaln(5, 5)
+        crossed = (wealth >= np.log(1 / ALPHA)) & ((b > c) if verdict == "worse" else True)
+    state = np.zeros((size, size))
+    state[0, 0] = 1.0
+    reached = 0.0
+    up, down = (psi + drop) / 2, (psi - drop) / 2
+    for t in range(1, n + 1):
+        moved = state * (1 - psi)
+        moved[1:] += up * state[:-1]
+        moved[:, 1:] += down * state[:, :-1]
+        if verdict == "within":
+            crossed = np.exp(fixed + (t * logs[:, 0])[:, None, None]).mean(axis=0) >= 1 / ALPHA
+        reached += moved[crossed].sum()
+        state = np.where(crossed, 0.0, moved)
+    return float(reached)
+
+
+@pytest.mark.parametrize("psi", [0.05, 0.3])
+def test_false_differences_with_a_look_after_every_item_exactly(psi: float) -> None:
+    either = ever_reached(psi, 0.0, 1000, "difference")
+    assert 0.003 < either < ALPHA
+    assert ever_reached(psi, 0.0, 1000, "worse") == pytest.approx(either / 2, rel=1e-3)
+    assert ever_reached(psi, -psi / 4, 1000, "worse") < either / 2
+
+
+def test_false_claims_of_within_with_a_look_after_every_item_exactly() -> None:
+    found = [ever_reached(psi, 0.02, 400, "within") for psi in (0.02, 0.05)]
+    assert all(0.005 < each < ALPHA for each in found)
+    assert found[1] < ever_reached(0.05, 0.0, 400, "within")
+
+
+def test_the_exact_rate_is_that_of_the_decision() -> None:
+    rng = np.random.default_rng(3)
+    runs, n, psi = 400, 250, 0.05
+    verdicts = [
+        sequential_decision(rng.choice([1.0, -1.0, 0.0], size=n, p=[psi / 2, psi / 2, 1 - psi]), margin=0.05).verdict
+        for _ in range(runs)
+    ]
+    share = verdicts.count("within") / runs
+    expected = ever_reached(psi, 0.0, n, "within", margin=0.05)
+    assert abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / runs)
+
+
+def graded_run(rng: np.random.Generator, n: int, mean: float) -> Floats:
+    """Differences of scores out of 3 fields: a tenth of the items change, by a third or two, with this mean."""
+    one = rng.choice([1 / 3, 2 / 3, 0.0], size=n, p=[0.08, 0.02, 0.9])
+    size = 0.08 / 3 + 0.02 * 2 / 3
+    return one * np.where(rng.random(n) < (1 + mean / size) / 2, 1.0, -1.0)
+
+
+def false_claims(runs: int, n: int) -> tuple[int, int]:
+    rng = np.random.default_rng(4)
+    none = [sequential_decision(graded_run(rng, n, 0.0), margin=0.02).verdict for _ in range(runs)]
+    at_margin = [sequential_decision(graded_run(rng, n, 0.02), margin=0.02).verdict for _ in range(runs)]
+    return none.count("worse"), at_margin.count("within")
+
+
+def test_false_claims_on_graded_scores() -> None:
+    worse, within = false_claims(150, 300)
+    allowed = 150 * ALPHA + 3 * np.sqrt(150 * ALPHA * (1 - ALPHA))
+    assert worse <= allowed
+    assert within <= allowed
+
+
+@pytest.mark.slow
+def test_false_claims_on_graded_scores_many_times() -> None:
+    worse, within = false_claims(4000, 1319)
+    assert worse <= 4000 * ALPHA
+    assert within <= 4000 * ALPHA
+
+
+def test_a_bad_quant_stops_soon_and_a_good_one_is_within() -> None:
+    rng = np.random.default_rng(5)
+    n = 3 * required_items_within(0.02, 0.05)
+    bad = sequential_decision(rng.choice([1.0, -1.0, 0.0], size=n, p=[0.15, 0.05, 0.8]), margin=0.02)
+    good = sequential_decision(rng.choice([1.0, -1.0, 0.0], size=n, p=[0.025, 0.025, 0.95]), margin=0.02)
+    assert (bad.verdict, good.verdict) == ("worse", "within")
+    assert bad.items < 400
+    assert bad.e_value >= 20
+    assert good.e_value >= 20
+
+
+def test_looking_later_does_not_change_the_past() -> None:
+    d = np.random.default_rng(6).choice([1.0, -1.0, 0.0], size=200, p=[0.1, 0.05, 0.85])
+    later = running_e_values(np.append(d, 1 / 3), margin=0.02)
+    for name in ("difference", "worse", "better", "within"):
+        np.testing.assert_array_equal(
+            getattr(later, name)[:200], getattr(running_e_values(d, margin=0.02), name), strict=True
+        )
+
+
+def test_undecided_and_the_first_crossing() -> None:
+    undecided = sequential_decision([0.0] * 10, margin=0.02)
+    assert (undecided.verdict, undecided.items) == ("undecided", 10)
+    assert 1 < undecided.e_value < 20
+    lost = sequential_decision([1.0] * 50, margin=0.02)
+    e_values = running_e_values([1.0] * 50, margin=0.02).difference
+    assert lost.verdict == "worse"
+    assert lost.items == np.flatnonzero(e_values >= 20)[0] + 1
+    assert lost.e_value == e_values[lost.items - 1]
+    gained = sequential_decision([-1.0] * 50, margin=0.02)
+    assert gained.verdict == "within"
+    assert gained.e_value >= 20
+    stricter = sequential_decision([1.0] * 50, margin=0.02, alpha=ALPHA / 9)
+    assert stricter.items > lost.items
+
+
+def test_a_gain_is_never_worse_even_if_nothing_else_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    # In practice a gain is shown to be within the margin before it is shown to be a difference.
+    monkeypatch.setattr(sequential, "_WITHIN_STAKES", np.array([1e-9]))
+    assert sequential_decision([1.0] * 50, margin=0.02).verdict == "worse"
+    gained = sequential_decision([-1.0] * 50, margin=0.02)
+    assert gained.verdict == "undecided"
+    assert gained.e_value >= 20
+
+
+def test_a_gambler_can_win_more_than_a_number_holds() -> None:
+    assert np.isfinite(running_e_values(np.ones(3000), margin=0.02).difference).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=60), st.floats(0.01, 0.5))
+def test_swapping_the_two_swaps_worse_and_better(d: list[float], margin: float) -> None:
+    one, other = running_e_values(d, margin=margin), running_e_values(-np.array(d), margin=margin)
+    np.testing.assert_allclose(one.worse, other.better)
+    np.testing.assert_allclose(one.difference, (one.worse + one.better) / 2)
+    wider = running_e_values(d, margin=min(0.9, margin * 1.5))
+    assert one.within.shape == wider.within.shape == (len(d),)
+
+
+@pytest.mark.parametrize(
+    ("differences", "options", "message"),
+    [
+        ([], {}, r"at least one item, not the shape \(0,\)"),
+        ([[0.0]], {}, "one dimension"),
+        (["right"], {}, "differences must be a one-dimensional array of numbers"),
+        ([0.0, 2.0], {}, "between -1 and 1, but item 1 is 2.0"),
+        ([float("nan")], {}, "between -1 and 1, but item 0 is nan"),
+        ([0.0], {"margin": 2}, "margin must be between 0 and 1, not 2"),
+        ([0.0], {"alpha": 5}, "alpha must be between 0 and 1, not 5"),
+    ],
+)
+def test_mistakes_get_one_sentence(differences: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        sequential_decision(differences, **{"margin": 0.02, **options})
+    assert str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value)
