@@ -25,7 +25,7 @@ from quantexp.engines import close_engine
 from quantexp.errors import UserError
 from quantexp.job import run_job
 from quantexp.models import ModelFile
-from quantexp.stats import bootstrap_mean
+from quantexp.stats import estimate
 from quantexp.store import CompletionStore
 from quantexp.tracking import JobRecord, Store
 
@@ -215,8 +215,8 @@ def test_several_samples_of_an_item_count_once_with_their_mean(
     assert len(scores) == 4
     assert scores.to_dict() == table.groupby("item_id")["score"].mean().to_dict()
     # An interval over four items, not over twelve independent ones.
-    estimate = bootstrap_mean(scores.sort_index().to_numpy(), resamples=10_000, seed=42, confidence=0.95)
-    assert newest(store).data.metrics["score_high"] == estimate.high
+    found = estimate(scores.sort_index().to_numpy(), resamples=10_000, seed=42, confidence=0.95)
+    assert newest(store).data.metrics["score_high"] == found.high
 
 
 def test_task_stop_strings_end_answers(config: Config, store: Store, known: CompletionStore) -> None:

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantexp.config import StatsConfig
+from quantexp.config import Method, StatsConfig, Target
+from quantexp.errors import UserError
 from quantexp.pairing import summarise
 from quantexp.report import Summary
-from quantexp.stats import paired_bootstrap
+from quantexp.stats import PairedComparison, Verdict, compare
 from quantexp.tracking import JobRecord
 
 STATS = StatsConfig(resamples=100)
@@ -86,7 +87,7 @@ def test_items_are_paired_by_their_ids_not_by_their_order() -> None:
         record("Q4", {"c": 0.25, "a": 0.0, "b": 1.0}),
     )
     [comparison] = summary.comparisons
-    expected = paired_bootstrap([1.0, 0.0, 0.5], [0.0, 1.0, 0.25], resamples=100, seed=42)
+    expected = compare([1.0, 0.0, 0.5], [0.0, 1.0, 0.25], resamples=100, seed=42)
     assert comparison.difference == expected
     assert comparison.difference.changed == 3
 
@@ -174,7 +175,71 @@ def test_seeds_are_merged_by_item_mean_so_that_an_item_counts_once() -> None:
     assert baseline.estimate.mean == pytest.approx((0.5 + 1.0 + 0.5) / 3)
     assert len(quant.run_ids) == 2
     [comparison] = summary.comparisons
-    assert comparison.difference == paired_bootstrap([0.5, 1.0, 0.5], [0.0, 1.0, 0.0], resamples=100, seed=42)
+    assert comparison.difference == compare(
+        [1.0, 0.0, 1.0, 0.5], [0.0, 0.0, 1.0, 0.0], clusters=["a", "a", "b", "c"], resamples=100, seed=42
+    )
+    assert comparison.difference.difference == pytest.approx((0.5 - 0 + 1 - 1 + 0.5 - 0) / 3)
+    assert (comparison.difference.n, comparison.difference.answers) == (3, 4)
+    assert any("4 answers to 3 unique items" in note and "Design effect" in note for note in summary.notes)
+
+
+def test_the_same_item_under_other_seeds_is_paired_by_its_mean() -> None:
+    summary = summary_of(
+        record("Q8_0", {"a": 1.0, "b": 1.0}, seed=0),
+        record("Q8_0", {"a": 0.0}, seed=1),
+        record("Q4", {"a": 0.0, "b": 0.0}, seed=2),
+    )
+    [comparison] = summary.comparisons
+    assert (comparison.difference.n, comparison.difference.answers) == (2, 3)
+    assert comparison.difference.difference == pytest.approx(0.75)
+    assert np.isnan(comparison.difference.design_effect)
+
+
+def test_items_that_ask_the_same_count_once() -> None:
+    def job(quant: str, scores: dict[str, float]) -> JobRecord:
+        return dataclasses.replace(record(quant, scores), clusters={"a": "who", "b": "who", "c": "what"})
+
+    summary = summary_of(job("Q8_0", {"a": 1.0, "b": 1.0, "c": 1.0}), job("Q4", {"a": 0.0, "b": 1.0, "c": 1.0}))
+    [comparison] = summary.comparisons
+    assert (comparison.difference.n, comparison.difference.answers) == (2, 3)
+    assert comparison.difference.difference == pytest.approx(0.25)
+    assert [each.estimate.n for each in summary.conditions] == [2, 2]
+
+
+def right(*wrong: int, of: int = 40) -> dict[str, float]:
+    """Scores of items that are right, but for some."""
+    return {f"i{number:03}": float(number not in wrong) for number in range(of)}
+
+
+def test_a_fixed_set_narrows_the_interval_and_is_known_when_all_of_it_was_asked() -> None:
+    def compared(unique: float | None, target: Target) -> PairedComparison:
+        known = {} if unique is None else {"items_in_data": unique}
+        jobs = [record("Q8_0", right(), metrics=known), record("Q4", right(1, 2), metrics=known)]
+        [comparison] = summarise(jobs, [], StatsConfig(target=target), "title").comparisons
+        return comparison.difference
+
+    sampled, part, whole = compared(80, Target.population), compared(80, Target.items), compared(40, Target.items)
+    assert part.high - part.low < sampled.high - sampled.low
+    assert (whole.low, whole.high, whole.zero_width) == (whole.difference, whole.difference, False)
+    with pytest.raises(UserError, match=r"how many items the data of t have.*run them again with force=true"):
+        compared(None, Target.items)
+
+
+def test_verdicts_are_at_the_tasks_own_margin_and_corrected_for_all_comparisons() -> None:
+    jobs = [
+        *(record("Q8_0", right(of=400), task=task) for task in ("s", "t")),
+        *(record("Q4", right(*range(12), of=400), task=task) for task in ("s", "t")),
+    ]
+    stats = StatsConfig(margin=0.02, margins={"t": 0.2})
+    first, second = summarise(jobs, [], stats, "title").comparisons
+    assert first.decision is not None
+    assert second.decision is not None
+    assert (first.decision.verdict, second.decision.verdict) == (Verdict.worse, Verdict.worse_within_margin)
+    assert (first.decision.margin, second.decision.margin) == (0.02, 0.2)
+    assert first.decision.p_adjusted == pytest.approx(2 * first.difference.p_value)
+    assert "Holm" in summarise(jobs, [], stats, "title").protocol["statistics"]
+    bootstrap = summarise(jobs, [], StatsConfig(method=Method.bootstrap), "title")
+    assert [each.decision for each in bootstrap.comparisons] == [None, None]
 
 
 def test_of_two_runs_with_the_same_seed_the_newest_counts() -> None:

@@ -26,7 +26,7 @@ from quantexp.pairing import summarise
 from quantexp.report import Summary
 from quantexp.report.markdown import report_markdown
 from quantexp.report.table import comparison_table, comparisons_csv, conditions_csv
-from quantexp.stats import PairedDifference
+from quantexp.stats import PairedComparison
 from quantexp.tracking import IDENTITY, JobRecord, Store
 
 
@@ -124,7 +124,7 @@ def summary(records: list[JobRecord], published: StatsConfig) -> Summary:
     return summarise(records, [], published, "title")
 
 
-def differences(summary: Summary) -> dict[tuple[str, str], PairedDifference]:
+def differences(summary: Summary) -> dict[tuple[str, str], PairedComparison]:
     return {(each.task, each.quant): each.difference for each in summary.comparisons}
 
 
@@ -235,7 +235,7 @@ def test_a_reader_is_told_what_n_is_and_what_is_wrong_with_it(summary: Summary, 
         assert "over items" not in text
         assert "counts once, with its mean score" not in text
     assert "n=600 answers" in printed(summary)
-    assert "answers changed" in report_markdown(summary)
+    assert "Lost: answers on which the baseline scores higher" in report_markdown(summary)
     for text in (printed(default), report_markdown(default), default.protocol["statistics"]):
         assert independent not in text
         assert "over items" in text
@@ -258,7 +258,8 @@ def test_the_command_gives_the_same_numbers_from_a_real_store(
             tags = {key: each.tags[key] for key in kept} | identity
             with store.start(each.name, "job", sweep.id, tags) as run:
                 run.log(params=each.params, metrics=each.metrics)
-                run.log_items(pd.DataFrame({"item_id": each.scores.index, "score": each.scores.to_numpy()}))
+                ids = each.scores.index
+                run.log_items(pd.DataFrame({"item_id": ids, "cluster": ids, "score": each.scores.to_numpy()}))
     process = start(tmp_path, "quantexp.aggregate", "stats=published")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err

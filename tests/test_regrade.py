@@ -21,7 +21,7 @@ from quantexp.data import load
 from quantexp.errors import UserError
 from quantexp.regrade import SHOWN, Grading, Regraded, regrade
 from quantexp.scoring import score_metrics, verdict
-from quantexp.stats import bootstrap_mean
+from quantexp.stats import estimate
 from quantexp.tasks import Grade, Grader, get_task
 from quantexp.tasks.items import Dataset
 from quantexp.tracking import IDENTITY, Store
@@ -79,6 +79,7 @@ def job(
     rows = [
         {
             "item_id": data.items[number].id,
+            "cluster": data.items[number].cluster,
             "sample": position % samples,
             "difficulty": data.items[number].difficulty,
             "prompt": "a prompt",
@@ -173,9 +174,9 @@ def test_new_scores_stand_beside_the_old_ones_which_stay(store: Store, sweep: st
     assert [row[list(new).index("score")] for row in shown["data"]] == [1.0, 0.0, 0.0]
 
     after = entity(store, run_id)
-    estimate = bootstrap_mean(new.sort_values("item_id")["score"].to_numpy(), resamples=100, seed=42, confidence=0.95)
+    found = estimate(new.sort_values("item_id")["score"].to_numpy(), resamples=100, seed=42, confidence=0.95)
     assert after.data.metrics == before.data.metrics | {
-        f"{STRICT}/score": estimate.mean, f"{STRICT}/score_low": estimate.low, f"{STRICT}/score_high": estimate.high,
+        f"{STRICT}/score": found.mean, f"{STRICT}/score_low": found.low, f"{STRICT}/score_high": found.high,
         f"{STRICT}/items_unreadable": 2,
     }  # fmt: skip
     assert after.data.tags[f"grader.{STRICT}"].startswith("regraded 20")

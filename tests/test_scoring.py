@@ -6,7 +6,7 @@ import pytest
 from quantexp.config import StatsConfig
 from quantexp.errors import UserError
 from quantexp.scoring import regraded, score_metrics, verdict
-from quantexp.stats import bootstrap_mean
+from quantexp.stats import estimate
 from quantexp.tasks import get_task
 
 GOLD = {
@@ -55,15 +55,18 @@ def test_an_item_that_the_data_have_no_more_is_named() -> None:
         regraded(before, STRICT, {"a": GOLD})
 
 
-def test_an_interval_is_over_items_in_the_order_of_their_ids() -> None:
+def test_an_interval_is_over_unique_items_in_any_order() -> None:
     rows = pd.DataFrame(
         {
-            "item_id": ["c", "a", "b", "a", "d"],
-            "score": [1.0, 0.0, 1.0, 0.5, None],
-            "grading_error": [None, "no", None, None, "not asked"],
+            "item_id": ["c", "a", "b", "a", "d", "e"],
+            "cluster": ["c", "a", "b", "a", "d", "e"],
+            "score": [1.0, 0.0, 1.0, 0.5, None, 0.2],
+            "grading_error": [None, "no", None, None, "not asked", None],
         }
     )
-    estimate = bootstrap_mean([0.25, 1.0, 1.0], resamples=100, seed=1, confidence=0.9)
-    assert score_metrics(rows, StatsConfig(resamples=100, seed=1, confidence=0.9)) == {
-        "score": estimate.mean, "score_low": estimate.low, "score_high": estimate.high, "items_unreadable": 1,
-    }  # fmt: skip
+    rows.loc[rows["item_id"] == "e", "cluster"] = "b"
+    found = estimate([0.25, 0.6, 1.0], resamples=100, seed=1, confidence=0.9)
+    for shuffled in (rows, rows.iloc[::-1]):
+        assert score_metrics(shuffled, StatsConfig(resamples=100, seed=1, confidence=0.9)) == {
+            "score": found.mean, "score_low": found.low, "score_high": found.high, "items_unreadable": 1,
+        }  # fmt: skip

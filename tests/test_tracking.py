@@ -19,7 +19,7 @@ from quantexp.config import Config, DataConfig, TrackingConfig, validated
 from quantexp.data import load
 from quantexp.errors import UserError
 from quantexp.provenance import provenance
-from quantexp.stats import bootstrap_mean
+from quantexp.stats import estimate
 from quantexp.tasks import get_task
 from quantexp.tasks.items import drawn
 from quantexp.tracking import CONFIG, Run, Store
@@ -128,9 +128,9 @@ def test_metrics_are_those_of_the_item_table(children: list[RunEntity], tables: 
         table, metrics = tables[run.info.run_id], run.data.metrics
         # In the order of the ids, as in the report, whose interval must be the same.
         scores = table.sort_values("item_id")["score"].to_numpy()
-        estimate = bootstrap_mean(scores, resamples=10_000, seed=42, confidence=0.95)
+        found = estimate(scores, resamples=10_000, seed=42, confidence=0.95)
         assert metrics["score"] == pytest.approx(table["score"].mean())
-        assert (metrics["score_low"], metrics["score_high"]) == (estimate.low, estimate.high)
+        assert (metrics["score_low"], metrics["score_high"]) == (found.low, found.high)
         assert metrics["completion_tokens"] == table["completion_tokens"].sum()
         assert metrics["items_cut_at_max_tokens"] == (table["finish_reason"] == "length").sum()
         assert metrics["items_unreadable"] == table["grading_error"].notna().sum()
@@ -260,7 +260,8 @@ def test_an_interrupt_leaves_a_killed_run(store: Store, run: Run, interrupt: Bas
 
 
 def test_tables_come_back_exactly_from_a_folder_with_an_odd_name(store: Store, run: Run) -> None:
-    table = pd.DataFrame({"item_id": ["1", "2"], "score": [1 / 3, None], "output": ["\u2028\n\"'", "😀"]})
+    ids = ["1", "2"]
+    table = pd.DataFrame({"item_id": ids, "cluster": ids, "score": [1 / 3, None], "output": ["\u2028\n\"'", "😀"]})
     with run:
         run.log_items(table)
     [record], failures = store.jobs([run.id])
@@ -313,7 +314,7 @@ def test_an_attempt_that_failed_does_not_count_once_another_has_finished(tmp_pat
         for config, error in (("a", "no memory"), ("b", "no file"), ("a", None)):
             run = store.start(f"job {config}", "job", sweep.id, {CONFIG: config, "quant": "Q8_0", "task": "t"})
             if error is None:
-                run.log_items(pd.DataFrame({"item_id": ["1"], "score": [1.0]}))
+                run.log_items(pd.DataFrame({"item_id": ["1"], "cluster": ["1"], "score": [1.0]}))
                 run.close("FINISHED")
             else:
                 run.log(tags={"error": error})

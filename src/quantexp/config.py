@@ -34,6 +34,25 @@ class Unit(Enum):
     then too narrow. Several samples of one seed are one answer, their mean."""
 
 
+class Method(Enum):
+    """Which statistics."""
+
+    default = "default"
+    """Tango's interval and McNemar's mid-p for what is right or wrong, percentile bootstrap and sign-flip test for
+    graded scores; verdicts at a margin, corrected for the number of comparisons."""
+    bootstrap = "bootstrap"
+    """The percentile bootstrap for everything, without verdicts; to compare with results that were made so."""
+
+
+class Target(Enum):
+    """What a result is about."""
+
+    population = "population"
+    """All items of the kind that the data sample."""
+    items = "items"
+    """The data's own items and no others; intervals shrink with the share of them that was asked."""
+
+
 @dataclass
 class ModelConfig:
     """Which weights, and what is special about them."""
@@ -199,6 +218,14 @@ class StatsConfig:
     confidence: float = 0.95
     unit: Unit = Unit.item
     """What counts once where items were answered under several seeds."""
+    method: Method = Method.default
+    """How intervals and p-values are made."""
+    target: Target = Target.population
+    """What the result is about; to be decided before the results are seen."""
+    margin: float = 0.02
+    """The drop of the mean score that would not matter; 0.02 is two points. To be decided before likewise."""
+    margins: dict[str, float] = field(default_factory=dict)
+    """Other margins for single tasks, as {gsm8k: 0.03}."""
 
 
 @dataclass
@@ -259,13 +286,15 @@ class MaintenanceConfig:
 
 def register_schemas() -> None:
     """Make the types known to Hydra, before it composes anything."""
-    schema = OmegaConf.structured(Config)
-    # Its keys are the fields of whatever task is asked: data.columns={question: prompt} adds some.
-    OmegaConf.set_struct(schema.data.columns, False)
     store = ConfigStore.instance()
-    store.store(name="schema", node=schema)
-    store.store(name="aggregate_schema", node=AggregateConfig)
-    store.store(name="regrade_schema", node=RegradeConfig)
+    schemas = {"schema": Config, "aggregate_schema": AggregateConfig, "regrade_schema": RegradeConfig}
+    for name, schema in schemas.items():
+        node = OmegaConf.structured(schema)
+        # The keys of these are whatever a task is called, or needs: data.columns={question: prompt} adds some.
+        OmegaConf.set_struct(node.stats.margins, False)
+        if "data" in node:
+            OmegaConf.set_struct(node.data.columns, False)
+        store.store(name=name, node=node)
     store.store(name="store_schema", node=MaintenanceConfig)
 
 
@@ -332,6 +361,13 @@ def _problems(config: Config | MaintenanceConfig | AggregateConfig) -> list[str]
         problems += _sampling_problems(config)
     if not 0.5 <= config.stats.confidence < 1:
         problems.append(f"stats.confidence={config.stats.confidence} must be at least 0.5 and below 1, such as 0.95.")
+    margins = {"stats.margin": config.stats.margin}
+    margins |= {f"stats.margins.{task}": margin for task, margin in config.stats.margins.items()}
+    problems += [
+        f"{key}={margin} must be above 0 and below 1; 0.02 means that a drop of two points would not matter."
+        for key, margin in margins.items()
+        if not 0 < margin < 1
+    ]
     return problems
 
 

@@ -93,7 +93,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             for prompt, completion in zip(prompts, generated.completions, strict=True)
         )
         run.log_items(table)
-        metrics = _metrics(config, table, file)
+        metrics = _metrics(config, table, file, len({item.cluster for item in data.items}))
         run.log(metrics=metrics | _measured(generated, time.perf_counter() - started))
         log.info("%s", _line(name, data, len(items), metrics, generated, time.perf_counter() - started))
         return metrics["score"]
@@ -117,7 +117,7 @@ def _row(task: Task, grader: Grader, item: Item, prompt: Prompt, completion: Com
     }
 
 
-def _metrics(config: Config, table: pd.DataFrame, file: ModelFile) -> dict[str, float]:
+def _metrics(config: Config, table: pd.DataFrame, file: ModelFile, unique_items: int) -> dict[str, float]:
     """What follows from the answers and the file alone: the same whenever and wherever they were made."""
     if table["score"].isna().all():
         raise UserError(
@@ -128,6 +128,7 @@ def _metrics(config: Config, table: pd.DataFrame, file: ModelFile) -> dict[str, 
     return {
         **score_metrics(table, config.stats),
         "items": table["item_id"].nunique(),
+        "items_in_data": unique_items,
         "items_not_asked": int((reasons == "context").sum()),
         "items_cut_at_max_tokens": int((reasons == "length").sum()),
         "completion_tokens": int(table["completion_tokens"].sum()),

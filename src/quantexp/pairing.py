@@ -3,12 +3,18 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import nan
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from quantexp.config import StatsConfig, Unit
-from quantexp.report.summary import REPEATS, Comparison, Condition, Summary
-from quantexp.stats import bootstrap_mean, paired_bootstrap
+from quantexp.config import Method, StatsConfig, Target, Unit
+from quantexp.errors import UserError
+from quantexp.report.summary import REPEATS, Comparison, Condition, Summary, points
+from quantexp.stats import Method as StatsMethod
+from quantexp.stats import PairedComparison, compare, compare_units, decide, estimate
 from quantexp.tracking import JobRecord
 
 Identity = Mapping[str, Mapping[str, object]]
@@ -19,7 +25,8 @@ class _Group:
     """The runs of one quant that differ in nothing but the seed, merged.
 
     Attributes:
-        scores: what counts once (`Unit`), by item, or by item and seed.
+        answers: score of each answer, by item and seed.
+        clusters: what items that ask the same share, by item.
     """
 
     model: str
@@ -27,7 +34,18 @@ class _Group:
     quant: str
     identity: Identity
     runs: tuple[JobRecord, ...]
-    scores: "pd.Series[float]"
+    answers: "pd.Series[float]"
+    clusters: Mapping[str, str]
+
+    @property
+    def items(self) -> pd.Index:
+        """The items that were answered, in order."""
+        return self.answers.index.unique("item")
+
+    def units(self, answers: "pd.Series[float]") -> NDArray[Any]:
+        """What each answer counts with where an item counts once: the item, or those that ask the same."""
+        items = answers.index.get_level_values("item")
+        return np.array([self.clusters.get(item, item) for item in items], dtype=str)
 
 
 def summarise(records: Sequence[JobRecord], failures: Sequence[str], stats: StatsConfig, title: str) -> Summary:
@@ -35,12 +53,16 @@ def summarise(records: Sequence[JobRecord], failures: Sequence[str], stats: Stat
 
     Runs are paired only where everything but the quant and the seed is the same; where nothing
     fits, the summary says what differs instead of comparing.
+
+    Raises:
+        UserError: the target is the data's own items, and the runs do not say how many those are.
     """
     unit = stats.unit.value
     given = "given" if stats.unit is Unit.answer else "answered"
-    groups = _labelled(_grouped(records, stats.unit))
+    groups = _labelled(_grouped(records))
     baselines = [group for group in groups if group.quant == stats.baseline]
-    comparisons, refusals, notes = [], [], []
+    compared: list[tuple[_Group, PairedComparison]] = []
+    refusals, notes = [], []
     if groups and not baselines:
         notes.append(
             f"Nothing is compared: no run here is of the baseline {stats.baseline}. Run it, or set stats.baseline."
@@ -53,33 +75,34 @@ def summarise(records: Sequence[JobRecord], failures: Sequence[str], stats: Stat
         if partner is None:
             refusals.append(_why_not(group, baselines, stats.baseline))
             continue
-        both = partner.scores.index.intersection(group.scores.index, sort=True)
+        sides = [each.answers.index if stats.unit is Unit.answer else each.items for each in (partner, group)]
+        both = sides[0].intersection(sides[1], sort=True)
         if both.empty:
             refusals.append(
                 f"{group.quant} and {stats.baseline} of {group.model} on {group.task} have no {unit} in common: "
                 "run both with the same seed and task.limit."
             )
             continue
-        alone = len(partner.scores.index.symmetric_difference(group.scores.index))
+        alone = len(sides[0].symmetric_difference(sides[1]))
         if alone:
             notes.append(
                 f"{group.quant} on {group.task} is compared on the {len(both)} {unit}s {given} by both quants; "
                 f"{alone} {unit}s were {given} by one of them only."
             )
-        difference = paired_bootstrap(
-            partner.scores[both].to_numpy(),
-            group.scores[both].to_numpy(),
-            resamples=stats.resamples,
-            seed=stats.seed,
-            confidence=stats.confidence,
-        )
-        comparisons.append(Comparison(group.model, group.task, stats.baseline, group.quant, difference))
+        compared.append((group, _compared(partner, group, both, stats)))
+    decisions: list[Any] = [None] * len(compared)
+    if compared and stats.method is Method.default:
+        margins = [stats.margins.get(group.runs[0].tags["task"], stats.margin) for group, _ in compared]
+        decisions = [*decide([found for _, found in compared], margins, alpha=1 - stats.confidence)]
     return Summary(
         title=title,
         baseline=stats.baseline,
         conditions=tuple(_condition(group, stats) for group in groups),
-        comparisons=tuple(comparisons),
-        notes=tuple(dict.fromkeys([*_notes(groups, stats), *notes])),
+        comparisons=tuple(
+            Comparison(group.model, group.task, stats.baseline, group.quant, found, decision)
+            for (group, found), decision in zip(compared, decisions, strict=True)
+        ),
+        notes=tuple(dict.fromkeys([*_notes(groups, stats), *_repeats(compared, stats), *notes])),
         refusals=tuple(refusals),
         failures=tuple(failures),
         protocol=_protocol(groups, stats),
@@ -87,7 +110,42 @@ def summarise(records: Sequence[JobRecord], failures: Sequence[str], stats: Stat
     )
 
 
-def _grouped(records: Iterable[JobRecord], unit: Unit) -> list[_Group]:
+def _compared(partner: _Group, group: _Group, both: pd.Index, stats: StatsConfig) -> PairedComparison:
+    """The comparison on the items, or items and seeds, that both have."""
+    level = None if stats.unit is Unit.answer else "item"
+    before, after = (side.answers[side.answers.index.isin(both, level=level)].sort_index() for side in (partner, group))
+    if before.index.equals(after.index):
+        units = None if stats.unit is Unit.answer else group.units(after)
+        return compare(before.to_numpy(), after.to_numpy(), clusters=units, **_options(group, stats))
+    # The same items under other seeds: only an item's means can be paired, not its single answers.
+    ours, theirs = (
+        np.asarray(side.groupby(each.units(side)).mean(), dtype=np.float64)
+        for each, side in ((partner, before), (group, after))
+    )
+    return compare_units(ours, theirs, answers=len(before), design_effect=nan, **_options(group, stats))
+
+
+def _options(group: _Group, stats: StatsConfig) -> dict[str, Any]:
+    """What every estimate of a group is made with."""
+    population = None
+    if stats.target is Target.items:
+        found = {run.metrics.get("items_in_data") for run in group.runs}
+        if len(found) > 1 or None in found:
+            raise UserError(
+                f"stats.target=items needs to know how many items the data of {group.task} have, and the runs of "
+                f"{group.quant} do not say; run them again with force=true, or set stats.target=population."
+            )
+        population = int(found.pop() or 0)
+    return {
+        "population": population,
+        "confidence": stats.confidence,
+        "resamples": stats.resamples,
+        "seed": stats.seed,
+        "method": StatsMethod(stats.method.value),
+    }
+
+
+def _grouped(records: Iterable[JobRecord]) -> list[_Group]:
     """Merge runs that differ only in the seed; of two runs with the same seed the newer counts."""
     merged: dict[str, dict[str, JobRecord]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: record.started):
@@ -104,8 +162,9 @@ def _grouped(records: Iterable[JobRecord], unit: Unit) -> list[_Group]:
                 quant=runs[0].tags["quant"],
                 identity=runs[0].identity,
                 runs=runs,
-                # Items first also with seeds: where none repeats, the same order, so the same resamples.
-                scores=asked.groupby(level=["item", "seed"] if unit is Unit.answer else "item").mean(),
+                # Items first: where none repeats, the same order whatever counts once, so the same resamples.
+                answers=asked.swaplevel().sort_index(),
+                clusters={item: cluster for run in runs for item, cluster in run.clusters.items()},
             )
         )
     return groups
@@ -189,13 +248,12 @@ def _condition(group: _Group, stats: StatsConfig) -> Condition:
         task=group.task,
         bits_per_weight=newest.metrics["bits_per_weight"],
         file_bytes=int(newest.metrics["model_bytes"]),
-        estimate=bootstrap_mean(
-            group.scores.to_numpy(),
-            resamples=stats.resamples,
-            seed=stats.seed,
-            confidence=stats.confidence,
+        estimate=estimate(
+            group.answers.to_numpy(),
+            clusters=None if stats.unit is Unit.answer else group.units(group.answers),
+            **_options(group, stats),
         ),
-        items=group.scores.index.unique("item").size,
+        items=group.items.size,
         repeats=len(group.runs),
         grader=str(group.identity["grader"]["id"]),
         tokens_per_second=tokens / seconds if seconds else None,
@@ -215,10 +273,7 @@ def _notes(groups: Sequence[_Group], stats: StatsConfig) -> Iterable[str]:
             "compared with scores on the public benchmarks of the same name."
         )
     if stats.unit is Unit.answer and groups:
-        counts = {
-            f"{len(group.scores)} answers to {group.scores.index.unique('item').size} items on {group.task}": None
-            for group in groups
-        }
+        counts = {f"{len(group.answers)} answers to {group.items.size} items on {group.task}": None for group in groups}
         yield (
             f"n is the number of answers, each answer counted as independent (stats.unit=answer): {', '.join(counts)}. "
             "Where items repeat, the intervals are too narrow and p is too small; stats.unit=item counts an item once."
@@ -251,6 +306,24 @@ def _notes(groups: Sequence[_Group], stats: StatsConfig) -> Iterable[str]:
             yield f"{quant} of {model} stands for {len(hashes)} different files in these runs; compare them apart."
 
 
+def _repeats(compared: Sequence[tuple[_Group, PairedComparison]], stats: StatsConfig) -> Iterable[str]:
+    """What repeated items cost, where each counts once."""
+    by_task: dict[str, list[PairedComparison]] = defaultdict(list)
+    for group, found in compared:
+        if found.answers > found.n and stats.unit is Unit.item:
+            by_task[group.task].append(found)
+    for task, each in by_task.items():
+        effects = sorted(found.design_effect for found in each if found.design_effect == found.design_effect)
+        if not effects:
+            continue
+        low, high = f"{effects[0]:.2f}", f"{effects[-1]:.2f}"
+        yield (
+            f"{task}: {each[0].answers} answers to {each[0].n} unique items, each of which counts once. Design effect "
+            f"{low if low == high else f'{low} to {high}'}: the variance is as much larger than if all answers were "
+            "independent."
+        )
+
+
 def _protocol(groups: Sequence[_Group], stats: StatsConfig) -> dict[str, str]:
     """Facts that identify the measurement, each with all the values it took."""
     facts: dict[str, dict[str, None]] = defaultdict(dict)
@@ -270,9 +343,21 @@ def _protocol(groups: Sequence[_Group], stats: StatsConfig) -> dict[str, str]:
             ):
                 facts[tag][run.tags[tag]] = None
             facts["seeds"][run.tags["seed"]] = None
+    return {name: ", ".join(values) for name, values in facts.items()} | {"statistics": _statistics(stats)}
+
+
+def _statistics(stats: StatsConfig) -> str:
+    """The methods, in words."""
     unit = stats.unit.value
-    fixed = {
-        "statistics": f"percentile bootstrap over {unit}s, {stats.resamples:,} resamples, seed {stats.seed}, "
-        f"{stats.confidence:.0%} intervals; {REPEATS[unit]}",
-    }
-    return {name: ", ".join(values) for name, values in facts.items()} | fixed
+    drawn = f"{stats.resamples:,} resamples, seed {stats.seed}"
+    if stats.method is Method.bootstrap:
+        intervals = f"{stats.confidence:.0%} intervals"
+        return f"percentile bootstrap over {unit}s, {drawn}, {intervals}; {REPEATS[unit]}; no verdicts"
+    margins = [f"{points(stats.margin)} points", *(f"{task} {points(of)}" for task, of in stats.margins.items())]
+    about = "the data's own items" if stats.target is Target.items else "the items that the data sample"
+    return (
+        f"{stats.confidence:.0%} intervals over {unit}s; {REPEATS[unit]}; about {about}; right or wrong: Tango's score "
+        "interval and McNemar's mid-p, one score by Wilson; graded: percentile bootstrap and sign-flip test, exact "
+        f"where the scores allow it, otherwise {drawn}; p after Holm over all comparisons of this report; margin "
+        f"{', '.join(margins)}"
+    )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from quantexp.errors import UserError
-from quantexp.stats import bootstrap_mean
+from quantexp.stats import Method, estimate
 from quantexp.tasks import Grader
 
 if TYPE_CHECKING:
@@ -62,18 +62,19 @@ def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]
         table: a per-item table in which at least one row has a score.
         stats: resamples, seed and confidence of the bootstrap.
     """
-    # In the order of the ids, as the comparison has them: the same resamples, so the same interval.
-    scores = table.dropna(subset="score").groupby("item_id")["score"].mean().sort_index()
-    estimate = bootstrap_mean(
-        scores.to_numpy(),
+    scored = table.dropna(subset="score").sort_values("item_id", kind="stable")
+    found = estimate(
+        scored["score"].to_numpy(),
+        clusters=scored["cluster"].to_numpy(),
         resamples=stats.resamples,
         seed=stats.seed,
         confidence=stats.confidence,
+        method=Method(stats.method.value),
     )
     return {
-        "score": estimate.mean,
-        "score_low": estimate.low,
-        "score_high": estimate.high,
+        "score": found.mean,
+        "score_low": found.low,
+        "score_high": found.high,
         "items_unreadable": int((table["grading_error"].notna() & table["score"].notna()).sum()),
     }
 

@@ -9,7 +9,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -66,6 +66,7 @@ class JobRecord:
     Attributes:
         identity: what the scores depend on besides the quant and the seed; a mapping per aspect.
         scores: score of each item, the mean over its samples; NaN for an item that could not be asked.
+        clusters: what items that ask the same share, by item; an item that is not named stands alone.
     """
 
     run_id: str
@@ -76,6 +77,7 @@ class JobRecord:
     metrics: Mapping[str, float]
     identity: Mapping[str, Mapping[str, object]]
     scores: "pd.Series[float]"
+    clusters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +354,7 @@ class Store:
     def _record(self, run: RunEntity) -> JobRecord:
         with tempfile.TemporaryDirectory() as folder:
             path = self._client.download_artifacts(run.info.run_id, f"{ITEMS}.parquet", folder)
-            table = pd.read_parquet(path, columns=["item_id", "score"])
+            table = pd.read_parquet(path, columns=["item_id", "cluster", "score"])
         identity = {
             key.removeprefix(IDENTITY): json.loads(value)
             for key, value in run.data.tags.items()
@@ -367,6 +369,7 @@ class Store:
             metrics=run.data.metrics,
             identity=identity,
             scores=table["score"].astype(float).groupby(table["item_id"]).mean(),
+            clusters=dict(zip(table["item_id"], table["cluster"], strict=True)),
         )
 
 

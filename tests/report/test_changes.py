@@ -55,7 +55,8 @@ def test_of_a_long_output_the_end_is_shown() -> None:
     assert diff.splitlines()[-1] == " ...'\\n" + "y" * 79 + "'"
 
 
-text = st.text(st.characters(), max_size=100)
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=100)
+"""A table cannot hold half a surrogate pair, and no output has one."""
 
 
 @settings(max_examples=50)

@@ -5,6 +5,7 @@ import io
 import re
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,10 +25,10 @@ from quantexp.report import (
     reading,
     write_report,
 )
-from quantexp.report.chart import headline_chart, save_chart, spread
+from quantexp.report.chart import SIGNS, headline_chart, save_chart, spread
 from quantexp.report.markdown import escape, report_markdown
 from quantexp.report.table import comparison_table, comparisons_csv, conditions_csv
-from quantexp.stats import bootstrap_mean, paired_bootstrap
+from quantexp.stats import Method, compare, decide, estimate
 
 LADDER = (("Q8_0", 8.5), ("Q5_K_M", 5.69), ("Q4_K_M", 4.85), ("Q3_K_M", 3.91))
 
@@ -37,6 +38,7 @@ def make_summary(
     tasks: Sequence[str] = ("gsm8k", "triviaqa", "extraction"),
     ladder: Sequence[tuple[str, float]] = LADDER,
     items: int = 60,
+    method: Method = Method.default,
 ) -> Summary:
     """Scores in thirds that fall with the bits; the first quant is the baseline."""
     rng = np.random.default_rng(0)
@@ -49,16 +51,19 @@ def make_summary(
                 if quant == ladder[0][0]:
                     scores = base
                 else:
-                    result = paired_bootstrap(base, scores, resamples=200)
+                    result = compare(base, scores, resamples=200, method=method)
                     comparisons.append(Comparison(model, task, ladder[0][0], quant, result))
-                estimate = bootstrap_mean(scores, resamples=200)
+                score = estimate(scores, resamples=200, method=method)
                 speed = None if quant == ladder[0][0] else 123.456
                 conditions.append(
                     Condition(
-                        *(model, quant, task, bits, int(1e9 * bits), estimate, items, 3),
+                        *(model, quant, task, bits, int(1e9 * bits), score, items, 3),
                         *("exact@2", speed, (f"{quant}-1", f"{quant}-2")),
                     )
                 )
+    if comparisons and method is Method.default:
+        decisions = decide([each.difference for each in comparisons], 0.02)
+        comparisons = [replace(each, decision=made) for each, made in zip(comparisons, decisions, strict=True)]
     return Summary(
         title="cliff | demo",
         baseline=ladder[0][0],
@@ -100,11 +105,11 @@ def test_terminal_table_is_whole_at_any_usual_width(width: int) -> None:
     for condition in summary.conditions:
         assert condition.quant in flat
         assert f"{100 * condition.estimate.mean:.1f}" in flat
-    for fact in ("data: bundled", "the prompts differ", "ran out of memory", "not corrected"):
+    for fact in ("data: bundled", "the prompts differ", "ran out of memory", "among all 9 comparisons (Holm)"):
         assert fact in flat
     if width == 160:
         for comparison in summary.comparisons:
-            assert reading(comparison.difference) in flat
+            assert reading(comparison) in flat
 
 
 def test_terminal_table_on_an_ascii_terminal() -> None:
@@ -132,9 +137,13 @@ def test_csv_keeps_every_digit() -> None:
     for row, comparison in zip(rows, summary.comparisons, strict=True):
         d = comparison.difference
         assert (row["model"], row["quant"]) == (comparison.model, comparison.quant)
-        for name in ("difference", "low", "high", "p_value", "baseline_mean", "quant_mean"):
+        for name in ("difference", "low", "high", "upper", "p_value", "baseline_mean", "quant_mean"):
             assert float(row[name]) == getattr(d, name)
-        assert row["reading"] == reading(d)
+        assert row["reading"] == reading(comparison)
+        assert comparison.decision is not None
+        assert (row["verdict"], row["margin"]) == (comparison.decision.verdict.value, "0.02")
+        assert float(row["p_adjusted"]) == comparison.decision.p_adjusted
+        assert (int(row["lost"]), int(row["gained"])) == (d.lost, d.gained)
     rows = list(csv.DictReader(io.StringIO(conditions_csv(summary))))
     for row, condition in zip(rows, summary.conditions, strict=True):
         assert float(row["bits_per_weight"]) == condition.bits_per_weight
@@ -151,7 +160,9 @@ def test_markdown_says_what_must_be_said() -> None:
     for fact in (
         "positive means the baseline is better",
         "95%",
-        "not corrected for the number of comparisons, here 9",
+        "correction for all 9 comparisons",
+        "not evidence that the quant is as good as the baseline",
+        "The margin is 2.0 points.",
         "data: bundled",
         "the prompts differ",
         "ran out of memory",
@@ -165,15 +176,20 @@ def test_markdown_says_what_must_be_said() -> None:
         assert len(re.findall(rf"^- \*\*{task}\*\*: against the baseline Q8_0 at", page, re.M)) == 1
     cells = texts(page)
     for comparison in summary.comparisons:
-        assert reading(comparison.difference) in cells
+        assert reading(comparison) in cells
+
+
+def test_without_verdicts_the_page_reads_the_intervals_and_warns_of_p() -> None:
+    page = report_markdown(make_summary(method=Method.bootstrap))
+    assert "not corrected for the number of comparisons, here 9" in page
+    assert "undecided: from" in page
+    assert "margin" not in page
 
 
 def test_markdown_and_table_mark_an_interval_without_width() -> None:
-    estimate = bootstrap_mean([1.0] * 9, resamples=50)
-    same = paired_bootstrap([1.0] * 9, [1.0] * 9, resamples=50)
-    rows = [
-        Condition("m", q, "gsm8k", b, 1, estimate, 9, 1, "exact@1", None, ()) for q, b in (("Q8_0", 8.5), ("Q4", 4.9))
-    ]
+    score = estimate([1.0] * 9, resamples=50, method=Method.bootstrap)
+    same = compare([1.0] * 9, [1.0] * 9, resamples=50, method=Method.bootstrap)
+    rows = [Condition("m", q, "gsm8k", b, 1, score, 9, 1, "exact@1", None, ()) for q, b in (("Q8_0", 8.5), ("Q4", 4.9))]
     pair = Comparison("m", "gsm8k", "Q8_0", "Q4", same)
     summary = Summary("t", "Q8_0", tuple(rows), (pair,), (), (), (), {})
     assert "0.0 [0.0, 0.0]*" in texts(report_markdown(summary))
@@ -228,7 +244,8 @@ def test_quant_and_task_names_do_not_overlap(tasks: int, ladder: tuple[tuple[str
     figure = headline_chart(make_summary(tasks=names, ladder=ladder), "Qwen2.5-7B-Instruct")
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     axes = figure.axes[0]
-    boxes = {t.get_text(): t.get_window_extent(renderer) for t in axes.texts}
+    names_only = [text for text in axes.texts if text.get_text() not in SIGNS.values()]  # signs stand in their marks
+    boxes = {t.get_text(): t.get_window_extent(renderer) for t in names_only}
     quants = {q if q != ladder[0][0] else f"{q} (baseline)" for q, _ in ladder}
     assert set(boxes) == quants | set(names)
     whole = figure.bbox
@@ -248,20 +265,25 @@ def test_chart_shows_means_bands_and_facts() -> None:
     axes = figure.axes[0]
     ladder = sorted(summary.conditions, key=lambda c: c.bits_per_weight)
     points = [(c.bits_per_weight, c.estimate) for c in ladder]
-    means = [(bits, estimate.mean) for bits, estimate in points]
+    means = [(bits, score.mean) for bits, score in points]
     drawn = [np.column_stack(line.get_data()).tolist() for line in axes.lines]
     assert any([tuple(point) for point in line] == means for line in drawn)
     corners = np.asarray(axes.collections[0].get_paths()[0].vertices).tolist()
-    for bits, estimate in points:
-        assert [bits, estimate.low] in corners
-        assert [bits, estimate.high] in corners
+    for bits, score in points:
+        assert [bits, score.low] in corners
+        assert [bits, score.high] in corners
     low, high = axes.get_ylim()
     assert 0 <= low <= min(e.low for _, e in points)
     assert max(e.high for _, e in points) <= high <= 1
     assert ("not 0 to 100" in axes.get_ylabel()) == ((low, high) != (0, 1))
     words = " ".join(t.get_text() for t in figure.texts)
-    for fact in ("Qwen2.5-7B-Instruct", "cliff | demo", "n = 60 items", "data: bundled"):
+    for fact in ("Qwen2.5-7B-Instruct", "cliff | demo", "n = 60 items", "data: bundled", "a margin of 2.0 points"):
         assert fact in words
+    signs = {(t.get_position()[0], t.get_text()) for t in axes.texts if t.get_text() in SIGNS.values()}
+    place = {(c.task, c.quant): c.bits_per_weight for c in summary.conditions}
+    decided = [c for c in summary.comparisons if c.decision]
+    assert signs == {(place[c.task, c.quant], SIGNS[c.decision.verdict]) for c in decided if c.decision}
+    assert all(f"{SIGNS[c.decision.verdict]} {c.decision.verdict.value}" in words for c in decided if c.decision)
 
 
 def test_chart_of_an_unknown_model() -> None:

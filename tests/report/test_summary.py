@@ -14,32 +14,55 @@ from quantexp.report.summary import (
     Condition,
     Summary,
     difference_text,
+    outcome,
     p_text,
     reading,
     signed_points,
 )
-from quantexp.stats import PairedDifference, bootstrap_mean, paired_bootstrap
+from quantexp.stats import Kind, Method, PairedComparison, Verdict, compare, decide, estimate
 
 
-def difference(low: float, high: float, p: float = 0.5, changed: int = 9) -> PairedDifference:
-    return PairedDifference(
+def difference(low: float, high: float, p: float = 0.5, changed: int = 9) -> PairedComparison:
+    return PairedComparison(
         difference=(low + high) / 2,
         low=low,
         high=high,
+        upper=high,
         p_value=p,
         n=200,
+        answers=200,
+        design_effect=1.0,
+        kind=Kind.graded,
+        lost=changed,
+        gained=0,
         baseline_mean=0.5,
         quant_mean=0.5 - (low + high) / 2,
+        deviation=0.2,
+        interval_method="percentile bootstrap",
+        test_method="sign-flip",
         resamples=10_000,
         seed=42,
         confidence=0.95,
-        changed=changed,
+        population=None,
     )
 
 
+def pair(found: PairedComparison, margin: float | None = None) -> Comparison:
+    """A comparison, decided alone at a margin or not at all."""
+    decision = None if margin is None else decide([found], margin)[0]
+    return Comparison("m", "gsm8k", "Q8_0", "Q4", found, decision)
+
+
+def right_or_wrong(b: int, c: int, n: int) -> PairedComparison:
+    """b items lost, c gained, of n."""
+    baseline = np.array([1.0] * b + [0.0] * c + [1.0] * (n - b - c))
+    quant = np.array([0.0] * b + [1.0] * c + [1.0] * (n - b - c))
+    return compare(baseline, quant)
+
+
 def condition(model: str, quant: str, task: str = "gsm8k", bits: float = 8.5) -> Condition:
-    estimate = bootstrap_mean([0.0, 1.0, 1.0], resamples=50)
-    return Condition(model, quant, task, bits, 10, estimate, 3, 1, "exact@1", None, ("r",))
+    score = estimate([0.0, 1.0, 1.0], resamples=50)
+    return Condition(model, quant, task, bits, 10, score, 3, 1, "exact@1", None, ("r",))
 
 
 def summary(conditions: list[Condition], comparisons: list[Comparison]) -> Summary:
@@ -58,23 +81,23 @@ def summary(conditions: list[Condition], comparisons: list[Comparison]) -> Summa
     ],
 )
 def test_reading(low: float, high: float, words: str) -> None:
-    assert reading(difference(low, high)) == words
+    assert reading(pair(difference(low, high))) == words
 
 
 def test_reading_of_an_interval_without_width() -> None:
     same = [1.0, 0.0] * 100
-    unchanged = paired_bootstrap(same, same, resamples=100)
-    assert reading(unchanged) == "no item changed score (n=200): the bootstrap can't bound it"
-    one_item = paired_bootstrap([1.0], [0.0], resamples=100)
-    assert reading(one_item) == "all resamples agree (n=1): the bootstrap can't bound it"
-    assert p_text(one_item) == p_text(unchanged) == "-"
+    unchanged = compare(same, same, resamples=100, method=Method.bootstrap)
+    assert reading(pair(unchanged)) == "no item changed score (n=200): the bootstrap can't bound it"
+    one_item = compare([1.0], [0.0], resamples=100, method=Method.bootstrap)
+    assert reading(pair(one_item)) == "all resamples agree (n=1): the bootstrap can't bound it"
+    assert p_text(pair(one_item)) == p_text(pair(unchanged)) == "-"
     assert difference_text(unchanged)[1].endswith("*")
 
 
 @given(st.floats(-1, 1), st.floats(-1, 1))
 def test_reading_never_hides_a_possible_loss(a: float, b: float) -> None:
     low, high = min(a, b), max(a, b)
-    words = reading(difference(low, high))
+    words = reading(pair(difference(low, high)))
     if low < high:
         assert ("worse" in words) == (high > 0)
         assert ("better" in words) == (low < 0)
@@ -88,11 +111,11 @@ def test_reading_never_hides_a_possible_loss(a: float, b: float) -> None:
     [(0.37, "0.370"), (1.0, "1.000"), (0.0078, "0.0078"), (0.0002, "0.0002"), (0.0, "<0.0002")],
 )
 def test_p_is_shown_to_its_resolution(p: float, text: str) -> None:
-    assert p_text(difference(0.1, 0.2, p=p)) == text
+    assert p_text(pair(difference(0.1, 0.2, p=p))) == text
 
 
 def test_p_of_zero_with_few_resamples() -> None:
-    assert p_text(dataclasses.replace(difference(0.1, 0.2, p=0.0), resamples=10)) == "<0.2"
+    assert p_text(pair(dataclasses.replace(difference(0.1, 0.2, p=0.0), resamples=10))) == "<0.2"
 
 
 def test_no_negative_zero() -> None:
@@ -119,17 +142,17 @@ def test_chart_names() -> None:
 
 def test_a_summary_refuses_what_it_would_lose() -> None:
     base, quant = condition("m", "Q8_0"), condition("m", "Q4", bits=4.9)
-    pair = Comparison("m", "gsm8k", "Q8_0", "Q4", difference(0.1, 0.2))
-    assert summary([base, quant], [pair]).comparison(quant) == pair
-    assert summary([base, quant], [pair]).comparison(base) is None
+    one = pair(difference(0.1, 0.2))
+    assert summary([base, quant], [one]).comparison(quant) == one
+    assert summary([base, quant], [one]).comparison(base) is None
     with pytest.raises(ValueError, match="2 conditions for Q4 of m on gsm8k"):
-        summary([base, quant, quant], [pair])
+        summary([base, quant, quant], [one])
     with pytest.raises(ValueError, match="2 comparisons for Q4 of m on gsm8k"):
-        summary([base, quant], [pair, pair])
+        summary([base, quant], [one, one])
     with pytest.raises(ValueError, match="Q4 of m on gsm8k has no condition"):
-        summary([base], [pair])
+        summary([base], [one])
     with pytest.raises(ValueError, match="is against F16"):
-        summary([base, quant], [dataclasses.replace(pair, baseline="F16")])
+        summary([base, quant], [dataclasses.replace(one, baseline="F16")])
 
 
 def test_facts_load_no_plotting() -> None:
@@ -139,6 +162,50 @@ def test_facts_load_no_plotting() -> None:
 
 
 def test_points_are_percentage_points() -> None:
-    baseline = np.array([1.0] * 37 + [0.0] * 18 + [1.0] * 545)
-    quant = np.array([0.0] * 37 + [1.0] * 18 + [1.0] * 545)
-    assert difference_text(paired_bootstrap(baseline, quant)) == ("+3.2", "[+0.8, +5.5]")
+    assert difference_text(right_or_wrong(37, 18, 600)) == ("+3.2", "[+0.8, +5.7]")
+
+
+@pytest.mark.parametrize(
+    ("counts", "margin", "verdict", "words"),
+    [
+        ((0, 0, 600), 0.02, Verdict.within_margin, "within margin: at most 0.4 worse"),
+        ((2, 30, 600), 0.02, Verdict.within_margin, "within margin: not worse at all"),
+        ((16, 16, 600), 0.01, Verdict.inconclusive, "inconclusive: about 2,698 more items to tell"),
+        ((37, 18, 600), 0.02, Verdict.worse, "worse by 0.8 to 5.7 points"),
+        ((37, 18, 600), 0.06, Verdict.worse_within_margin, "worse, but within margin: at most 5.3 worse"),
+    ],
+)
+def test_a_verdict_in_words(counts: tuple[int, int, int], margin: float, verdict: Verdict, words: str) -> None:
+    comparison = pair(right_or_wrong(*counts), margin)
+    assert comparison.decision is not None
+    assert comparison.decision.verdict is verdict
+    assert reading(comparison) == words
+
+
+def test_p_is_the_corrected_one_where_there_is_a_verdict() -> None:
+    found = right_or_wrong(37, 18, 600)
+    others = [right_or_wrong(16, 16, 600)] * 8
+    decision = decide([found, *others], 0.02)[0]
+    comparison = Comparison("m", "gsm8k", "Q8_0", "Q4", found, decision)
+    assert p_text(comparison) == "0.094"
+    assert p_text(dataclasses.replace(comparison, decision=None)) == "0.010"
+    assert p_text(pair(right_or_wrong(90, 0, 600), 0.02)) == "<0.0001"
+
+
+def test_the_outcome_names_each_quant_once_by_what_is_known_of_it() -> None:
+    def on(task: str, quant: str, counts: tuple[int, int, int]) -> Comparison:
+        [decision] = decide([found := right_or_wrong(*counts)], 0.02)
+        return Comparison("m", task, "Q8_0", quant, found, decision)
+
+    harmless, worse, unclear = (0, 0, 600), (60, 10, 600), (20, 14, 300)
+    compared = [
+        *(on(task, "Q6", harmless) for task in ("a", "b")),
+        *(on(task, "Q5", harmless) for task in ("a", "b")),
+        *(on(task, "Q3", counts) for task, counts in (("a", worse), ("b", unclear))),
+        *(on(task, "Q4", counts) for task, counts in (("a", harmless), ("b", unclear))),
+    ]
+    known = [condition("m", quant, task) for quant in ("Q8_0", "Q6", "Q5", "Q4", "Q3") for task in ("a", "b")]
+    assert outcome(summary(known, compared)) == (
+        "Q6 and Q5: within the margin on every task; Q3: worse on at least one task; Q4: these items cannot tell."
+    )
+    assert outcome(summary(known, [])) == ""

@@ -22,7 +22,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from quantexp.files import write_atomically
-from quantexp.report.summary import Condition, Summary, interval_names
+from quantexp.report.summary import Condition, Summary, interval_names, margin_text
+from quantexp.stats import Decision, Verdict
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
 """Colours that stay apart under the common colour vision deficiencies: Okabe and Ito (2008),
@@ -32,12 +33,21 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 """One shape per task as well, so that the lines can be told apart without colour. Seven colours and
 eight shapes repeat together only after 56 tasks."""
 
+SIGNS = {
+    Verdict.within_margin: "\u2713",
+    Verdict.worse: "\u2717",
+    Verdict.worse_within_margin: "\u2248",
+    Verdict.inconclusive: "?",
+}
+"""What stands in a mark for each verdict: check mark, ballot X, almost equal to, question mark."""
+
 _DPI = 160
 _INK, _MUTED, _LEADER, _GRID = "#222222", "#666666", "#aaaaaa", "#dddddd"
 _PLOT_WIDTH, _PLOT_HEIGHT = 6.6, 3.7  # inches
 _LEFT, _GAP = 0.85, 0.16
 _OVERHANG = 0.6  # how far a quant's name may stand beyond the plot's sides
 _TITLE_SIZE, _SUBTITLE_SIZE, _NAME_SIZE, _NOTE_SIZE = 13.0, 9.5, 8.5, 7.5
+_MARK, _SIGN_SIZE = 11.0, 7.0
 _LINE_SPACING = 1.35
 _SMALLEST_SPAN = 0.1  # of the score axis: less would magnify noise into a landscape
 
@@ -124,6 +134,7 @@ def _draw(summary: Summary, model: str, ladders: Sequence[_Ladder]) -> Figure:
     _scales(axes, ladders)
     quants.draw(axes)
     _lines(axes, ladders)
+    _verdicts(axes, ladders, summary)
     _task_names(axes, ladders)
 
     left, below = _GAP / width, height - _GAP - _height(title, _TITLE_SIZE)
@@ -146,16 +157,25 @@ def _notes(summary: Summary, ladders: Sequence[_Ladder]) -> list[str]:
         named = zip((line.task for line in ladders), counts, strict=True)
         count = f"{summary.unit.capitalize()}s: " + ", ".join(f"{task} {number}" for task, number in named)
     banded = any(len(line.points) > 1 for line in ladders)
-    first = estimates[0]
+    methods = " or ".join(sorted({e.interval_method for e in estimates}))
     how = (
-        f"{count}. {'Bands' if banded else 'Bars'}: {interval_names(summary)} percentile bootstrap "
-        f"interval of each score over {summary.unit}s ({first.resamples:,} resamples, seed {first.seed})."
+        f"{count}. {'Bands' if banded else 'Bars'}: {interval_names(summary)} interval of each score over "
+        f"{summary.unit}s ({methods})."
     )
     if banded:
         how += " Bands that overlap do not show that quants are equal: see the paired differences."
     if any(e.zero_width for e in estimates):
         how += " Hollow marks: all items scored the same, so the bootstrap has no interval to show."
+    shown = {decision.verdict for line in ladders for c in line.points if (decision := _decision(summary, c))}
+    if shown:
+        signs = ", ".join(f"{sign} {verdict.value}" for verdict, sign in SIGNS.items() if verdict in shown)
+        how += f" Verdicts at a margin of {margin_text(summary)}: {signs}."
     return [how, *summary.notes]
+
+
+def _decision(summary: Summary, condition: Condition) -> Decision | None:
+    comparison = summary.comparison(condition)
+    return comparison.decision if comparison else None
 
 
 def _scales(axes: Axes, ladders: Sequence[_Ladder]) -> None:
@@ -212,7 +232,7 @@ def _lines(axes: Axes, ladders: Sequence[_Ladder]) -> None:
             x,
             mean,
             marker=line.marker,
-            markersize=7,
+            markersize=_MARK,
             markeredgecolor="white",
             markeredgewidth=0.9,
             linewidth=2,
@@ -226,13 +246,33 @@ def _lines(axes: Axes, ladders: Sequence[_Ladder]) -> None:
             [mean[i] for i in hollow],
             linestyle="none",
             marker=line.marker,
-            markersize=6,
+            markersize=_MARK - 1,
             markerfacecolor="white",
             markeredgewidth=1.4,
             zorder=4,
             transform=place,
             **shared,
         )
+
+
+def _verdicts(axes: Axes, ladders: Sequence[_Ladder], summary: Summary) -> None:
+    """A sign in each mark that was decided, so that no verdict depends on colour."""
+    for order, line in enumerate(ladders):
+        for condition in line.points:
+            decision = _decision(summary, condition)
+            if decision is not None and len(line.points) > 1:
+                axes.text(
+                    condition.bits_per_weight,
+                    condition.estimate.mean,
+                    SIGNS[decision.verdict],
+                    fontsize=_SIGN_SIZE,
+                    weight="bold",
+                    color="white",
+                    ha="center",
+                    va="center_baseline",
+                    zorder=3 + (order + 0.5) / 100,
+                    clip_on=False,
+                )
 
 
 def _task_names(axes: Axes, ladders: Sequence[_Ladder]) -> None:

@@ -9,8 +9,11 @@ from quantexp.report.summary import (
     Condition,
     Summary,
     difference_text,
+    has_verdicts,
     has_zero_width,
     interval_names,
+    margin_text,
+    outcome,
     p_text,
     reading,
     score_text,
@@ -56,7 +59,9 @@ def _outcome(summary: Summary) -> list[str]:
         for task in summary.tasks(model):
             name = f"{model}, {task}" if several else task
             lines.append(f"- **{escape(name)}**: {_task_outcome(summary, model, task)}")
-    return ["## Outcome", "\n".join(lines) or "No score was recorded."]
+    said = outcome(summary)
+    first = [f"**{escape(said)}** The margin is {margin_text(summary)}."] if said else []
+    return ["## Outcome", *first, "\n".join(lines) or "No score was recorded."]
 
 
 def _task_outcome(summary: Summary, model: str, task: str) -> str:
@@ -69,7 +74,7 @@ def _task_outcome(summary: Summary, model: str, task: str) -> str:
         start += f" at {score_text(scored[0].estimate)[0]} points"
     if not compared:
         return f"{start}; nothing was compared."
-    told = [f"{escape(c.quant)} {_clause(reading(c.difference))}" for c in compared]
+    told = [f"{escape(c.quant)} {_clause(reading(c))}" for c in compared]
     return f"{start}, {'; '.join(told)}."
 
 
@@ -77,7 +82,7 @@ def _clause(words: str) -> str:
     """A reading as it continues a sentence that began with the quant's name."""
     if words.startswith("undecided: "):
         return words.replace("undecided: ", "is undecided, ", 1)
-    if words.startswith(("worse", "better")):
+    if words.startswith(("worse", "better", "within", "inconclusive")):
         return f"is {words}"
     return f"has no usable interval: {words}"
 
@@ -97,8 +102,9 @@ def _comparisons(summary: Summary) -> list[str]:
         for task in summary.tasks(model):
             rows += [_row(summary, condition) for condition in summary.ladder(model, task)]
         header = ["task", "quant", "bits/weight", f"score, points [{level}]"]
-        header += [f"baseline - quant, points [{level}]", "p", f"{summary.unit}s changed", "the quant is"]
-        parts += [f"### {escape(model)}", _table(header, "llrrrrrl", rows)]
+        p = "p, Holm" if has_verdicts(summary) else "p"
+        header += [f"baseline - quant, points [{level}]", p, "lost", "gained", "the quant is"]
+        parts += [f"### {escape(model)}", _table(header, "llrrrrrrl", rows)]
     if not summary.conditions:
         parts.append("No score to compare.")
     parts.append("Full precision: [comparisons.csv](comparisons.csv), [conditions.csv](conditions.csv)")
@@ -114,12 +120,12 @@ def _row(summary: Summary, condition: Condition) -> list[str]:
         _marked(score_text(condition.estimate)),
     ]
     if condition.quant == summary.baseline:
-        return [*cells, "", "", "", "the baseline"]
+        return [*cells, "", "", "", "", "the baseline"]
     if comparison is None:
-        return [*cells, "-", "-", "-", "not compared"]
+        return [*cells, "-", "-", "-", "-", "not compared"]
     d = comparison.difference
-    changed = f"{d.changed} of {d.n}"
-    return [*cells, _marked(difference_text(d)), p_text(d), changed, reading(d)]
+    counts = [f"{count} of {d.n}" for count in (d.lost, d.gained)]
+    return [*cells, _marked(difference_text(d)), p_text(comparison), *counts, reading(comparison)]
 
 
 def _marked(value_and_interval: tuple[str, str]) -> str:
@@ -133,14 +139,30 @@ def _how_to_read(summary: Summary) -> list[str]:
         "Scores and differences are in points: the score from 0 to 1, times 100.",
         f"A difference is the baseline ({escape(summary.baseline)}) minus the quant on the same "
         "items: positive means the baseline is better.",
-        f"Brackets hold the {level} percentile bootstrap interval over {summary.unit}s: {REPEATS[summary.unit]}.",
-        f"p is two-sided and stands for its comparison alone. It is not corrected for the number "
-        f"of comparisons, here {count}: with 20 comparisons and no true difference, about one is "
-        "expected below 0.05.",
-        "Undecided means that the interval holds 0: the data allow no difference at all. They do "
-        "not show that the quant is as good as the baseline; the interval says how much worse it "
-        "may be.",
+        f"Brackets hold the {level} interval over {summary.unit}s: {REPEATS[summary.unit]}.",
+        f"Lost: {summary.unit}s on which the baseline scores higher; gained: on which the quant does.",
     ]
+    if has_verdicts(summary):
+        lines += [
+            f"*Within margin*: the one-sided {level} upper bound of the loss is below the margin "
+            f"({margin_text(summary)}). This is a claim for each comparison alone.",
+            "*Worse*: the baseline is better, and significantly so at the level that the intervals leave, after "
+            f"Holm's correction for all {count} comparisons of this report. *Worse, but within margin*: both; the "
+            "loss is real, and too small to matter.",
+            "*Inconclusive*: neither. That is not evidence that the quant is as good as the baseline; the interval "
+            "says how much worse it may be. The further items are what would give a verdict with 80% probability if "
+            "the difference and its spread are those seen here. They are the plan of a new study: adding items and "
+            "testing again is a second look, which errs more often than one.",
+        ]
+    else:
+        lines += [
+            "p is two-sided and stands for its comparison alone. It is not corrected for the number "
+            f"of comparisons, here {count}: with 20 comparisons and no true difference, about one is "
+            "expected below 0.05.",
+            "Undecided means that the interval holds 0: the data allow no difference at all. They do "
+            "not show that the quant is as good as the baseline; the interval says how much worse it "
+            "may be.",
+        ]
     if has_zero_width(summary):
         lines.append(f"\\* {ZERO_WIDTH_NOTE}.")
     return ["## How to read this", "\n".join(f"- {line}" for line in lines)]
@@ -154,16 +176,17 @@ def _conditions(summary: Summary) -> list[str]:
             escape(c.task),
             f"{c.bits_per_weight:.4f}",
             f"{c.file_bytes / 1e6:,.1f}",
-            str(c.items),
-            str(c.repeats),
+            str(c.estimate.answers),
+            str(c.estimate.n),
+            f"{c.estimate.design_effect:.2f}",
             escape(c.grader),
             "-" if c.tokens_per_second is None else f"{c.tokens_per_second:,.1f}",
         ]
         for c in summary.conditions
     ]
-    header = ["model", "quant", "task", "bits/weight", "file, MB", "items", "runs per item"]
+    header = ["model", "quant", "task", "bits/weight", "file, MB", "answers", f"n ({summary.unit}s)", "design effect"]
     header += ["grader", "tokens/s"]
-    table = _table(header, "lllrrrrlr", rows) if rows else "None."
+    table = _table(header, "lllrrrrrlr", rows) if rows else "None."
     return ["## Conditions", table]
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from quantexp.stats import MeanEstimate, PairedDifference
+from quantexp.stats import Decision, Estimate, PairedComparison, Verdict
 
 REPEATS = {
     "item": "an item answered under several seeds counts once, with its mean score",
@@ -41,7 +41,7 @@ class Condition:
     task: str
     bits_per_weight: float
     file_bytes: int
-    estimate: MeanEstimate
+    estimate: Estimate
     items: int
     repeats: int
     grader: str
@@ -51,13 +51,18 @@ class Condition:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One quant against the baseline on the items both have; positive means baseline is better."""
+    """One quant against the baseline on the items both have; positive means baseline is better.
+
+    Attributes:
+        decision: The verdict, among all comparisons of the summary; None where none was asked for.
+    """
 
     model: str
     task: str
     baseline: str
     quant: str
-    difference: PairedDifference
+    difference: PairedComparison
+    decision: Decision | None = None
 
 
 @dataclass(frozen=True)
@@ -149,12 +154,27 @@ class Summary:
         return stems
 
 
-def reading(difference: PairedDifference) -> str:
-    """Put a difference into words, in points, from its interval alone.
+def reading(comparison: Comparison) -> str:
+    """Put a comparison into words, in points: its verdict, or where there is none, its interval alone.
 
-    An interval that holds 0 reads as undecided with both ends named: failing to see a difference is
-    not evidence that there is none.
+    Failing to see a difference is never read as evidence that there is none.
     """
+    difference, decision = comparison.difference, comparison.decision
+    if decision is None:
+        return _interval_reading(difference)
+    bound = f"at most {points(difference.upper)} worse" if difference.upper > 0 else "not worse at all"
+    match decision.verdict:
+        case Verdict.within_margin:
+            return f"within margin: {bound}"
+        case Verdict.worse_within_margin:
+            return f"worse, but within margin: {bound}"
+        case Verdict.worse:
+            return f"worse by {points(max(difference.low, 0.0))} to {points(difference.high)} points"
+        case Verdict.inconclusive:
+            return f"inconclusive: about {decision.further_items:,} more items to tell"
+
+
+def _interval_reading(difference: PairedComparison) -> str:
     n = difference.n
     if difference.changed == 0:
         return f"no item changed score (n={n}): the bootstrap can't bound it"
@@ -182,31 +202,67 @@ def signed_points(fraction: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text
 
 
-def score_text(estimate: MeanEstimate) -> tuple[str, str]:
+def score_text(estimate: Estimate) -> tuple[str, str]:
     """A score and its interval in points, such as `("48.7", "[44.7, 52.7]")`."""
     mark = "*" if estimate.zero_width else ""
     low, high = 100.0 * estimate.low, 100.0 * estimate.high
     return f"{100.0 * estimate.mean:.1f}", f"[{low:.1f}, {high:.1f}]{mark}"
 
 
-def difference_text(difference: PairedDifference) -> tuple[str, str]:
+def difference_text(difference: PairedComparison) -> tuple[str, str]:
     """A difference and its interval in points, such as `("+3.2", "[+0.8, +5.7]")`."""
     mark = "*" if difference.zero_width else ""
     low, high = signed_points(difference.low), signed_points(difference.high)
     return signed_points(difference.difference), f"[{low}, {high}]{mark}"
 
 
-def p_text(difference: PairedDifference) -> str:
-    """The p-value to the resolution the resamples have; `-` when the interval has no width.
+def p_text(comparison: Comparison) -> str:
+    """The p-value, after Holm's correction where there is a verdict; `-` when the interval has no width.
 
-    With B resamples the smallest p-value that can be told from 0 is 2 / B.
+    A bootstrap of B resamples cannot tell less than 2 / B from 0.
     """
+    difference, decision = comparison.difference, comparison.decision
     if difference.zero_width:
         return "-"
-    smallest = 2.0 / difference.resamples
-    if difference.p_value < smallest:
+    p, smallest = (difference.p_value, 2.0 / difference.resamples) if decision is None else (decision.p_adjusted, 1e-4)
+    if p < smallest:
         return f"<{smallest:.1g}" if smallest < 1e-4 else f"<{smallest:.4f}".rstrip("0")
-    return f"{difference.p_value:.3f}" if difference.p_value >= 0.01 else f"{difference.p_value:.4f}"
+    return f"{p:.3f}" if p >= 0.01 else f"{p:.4f}"
+
+
+def has_verdicts(summary: Summary) -> bool:
+    """Whether the comparisons were decided."""
+    return any(c.decision is not None for c in summary.comparisons)
+
+
+def margin_text(summary: Summary) -> str:
+    """The margins of the summary's verdicts, such as `2.0 points`."""
+    margins = {c.task: c.decision.margin for c in summary.comparisons if c.decision is not None}
+    if len(set(margins.values())) == 1:
+        return f"{points(next(iter(margins.values())))} points"
+    return ", ".join(f"{points(margin)} points on {task}" for task, margin in margins.items())
+
+
+def outcome(summary: Summary) -> str:
+    """The verdicts in a sentence, each quant once, by what is known of it on all tasks; empty where there are none."""
+    verdicts: dict[str, set[Verdict]] = {}
+    for comparison in summary.comparisons:
+        if comparison.decision is not None:
+            name = comparison.quant + (f" of {comparison.model}" if len(summary.models()) > 1 else "")
+            verdicts.setdefault(name, set()).add(comparison.decision.verdict)
+    harmless = [name for name, of in verdicts.items() if of <= {Verdict.within_margin, Verdict.worse_within_margin}]
+    worse = [name for name, of in verdicts.items() if Verdict.worse in of]
+    unclear = [name for name in verdicts if name not in {*harmless, *worse}]
+    said = [
+        *([f"{_listed(harmless)}: within the margin on every task"] if harmless else []),
+        *([f"{_listed(worse)}: worse on at least one task"] if worse else []),
+        *([f"{_listed(unclear)}: these items cannot tell"] if unclear else []),
+    ]
+    return f"{'; '.join(said)}." if said else ""
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def interval_names(summary: Summary) -> str:

@@ -15,8 +15,10 @@ from quantexp.report.summary import (
     Condition,
     Summary,
     difference_text,
+    has_verdicts,
     has_zero_width,
     interval_names,
+    margin_text,
     p_text,
     reading,
     score_text,
@@ -71,13 +73,25 @@ _COMPARISON_COLUMNS: dict[str, Callable[[Comparison], object]] = {
     "p_value": lambda c: c.difference.p_value,
     "n": lambda c: c.difference.n,
     "changed": lambda c: c.difference.changed,
+    "lost": lambda c: c.difference.lost,
+    "gained": lambda c: c.difference.gained,
+    "answers": lambda c: c.difference.answers,
+    "design_effect": lambda c: c.difference.design_effect,
+    "kind": lambda c: c.difference.kind.value,
+    "interval": lambda c: c.difference.interval_method,
+    "test": lambda c: c.difference.test_method,
+    "upper": lambda c: c.difference.upper,
+    "margin": lambda c: c.decision and c.decision.margin,
+    "p_adjusted": lambda c: c.decision and c.decision.p_adjusted,
+    "verdict": lambda c: c.decision and c.decision.verdict.value,
+    "further_items": lambda c: c.decision and c.decision.further_items,
     "zero_width": lambda c: c.difference.zero_width,
     "baseline_mean": lambda c: c.difference.baseline_mean,
     "quant_mean": lambda c: c.difference.quant_mean,
     "confidence": lambda c: c.difference.confidence,
     "resamples": lambda c: c.difference.resamples,
     "bootstrap_seed": lambda c: c.difference.seed,
-    "reading": lambda c: reading(c.difference),
+    "reading": reading,
 }
 
 _CONDITION_COLUMNS: dict[str, Callable[[Condition], object]] = {
@@ -90,6 +104,10 @@ _CONDITION_COLUMNS: dict[str, Callable[[Condition], object]] = {
     "low": lambda c: c.estimate.low,
     "high": lambda c: c.estimate.high,
     "n": lambda c: c.estimate.n,
+    "answers": lambda c: c.estimate.answers,
+    "design_effect": lambda c: c.estimate.design_effect,
+    "kind": lambda c: c.estimate.kind.value,
+    "interval": lambda c: c.estimate.interval_method,
     "zero_width": lambda c: c.estimate.zero_width,
     "items": lambda c: c.items,
     "repeats": lambda c: c.repeats,
@@ -122,7 +140,7 @@ def _model_table(summary: Summary, model: str) -> Table:
     table.add_column("bits/\nweight", justify="right", no_wrap=True)
     table.add_column("score\n(points)", justify="right", no_wrap=True)
     table.add_column("baseline\n- quant", justify="right", no_wrap=True)
-    table.add_column("p", justify="right", no_wrap=True)
+    table.add_column("p,\nHolm" if has_verdicts(summary) else "p", justify="right", no_wrap=True)
     table.add_column("the quant is", overflow="fold")
     for task in summary.tasks(model):
         ladder = summary.ladder(model, task)
@@ -140,18 +158,17 @@ def _cells(summary: Summary, condition: Condition) -> list[Text]:
     comparison = summary.comparison(condition)
     quant = Text("  " + condition.quant)
     if condition.quant == summary.baseline:
-        outcome, p = Text("the baseline", style="dim"), Text()
+        verdict, p = Text("the baseline", style="dim"), Text()
         change = Text()
     elif comparison is None:
-        outcome, p, change = Text("not compared", style="yellow"), Text("-"), Text("-")
+        verdict, p, change = Text("not compared", style="yellow"), Text("-"), Text("-")
     else:
-        difference = comparison.difference
-        words = reading(difference)
-        style = {"worse": "red", "better": "green"}.get(words.split()[0], "")
-        outcome, p = Text(words, style=style), Text(p_text(difference))
-        change = _stacked(difference_text(difference))
+        words = reading(comparison)
+        style = {"worse": "red", "worse,": "green", "better": "green", "within": "green"}.get(words.split()[0], "")
+        verdict, p = Text(words, style=style), Text(p_text(comparison))
+        change = _stacked(difference_text(comparison.difference))
     bits = Text(f"{condition.bits_per_weight:.2f}")
-    return [quant, bits, _stacked(score_text(condition.estimate)), change, p, outcome]
+    return [quant, bits, _stacked(score_text(condition.estimate)), change, p, verdict]
 
 
 def _stacked(value_and_interval: tuple[str, str]) -> Text:
@@ -163,9 +180,15 @@ def _footnotes(summary: Summary) -> Text:
     level = interval_names(summary)
     lines = [
         f"Differences are baseline ({summary.baseline}) minus quant in points: positive means the "
-        f"baseline is better. Brackets: {level} bootstrap interval over {summary.unit}s.",
+        f"baseline is better. Brackets: {level} interval over {summary.unit}s.",
     ]
-    if summary.comparisons:
+    if has_verdicts(summary):
+        lines.append(
+            f"Margin: {margin_text(summary)}. Within: the one-sided bound of the loss lies below it. Worse: "
+            f"significant among all {len(summary.comparisons)} comparisons (Holm). Inconclusive: neither; it does not "
+            "mean equal."
+        )
+    elif summary.comparisons:
         lines.append(
             "Each p stands alone: not corrected for the number of comparisons "
             f"({len(summary.comparisons)}). Undecided does not mean equal."

@@ -21,6 +21,7 @@ from quantexp.stats.comparison import (
     Method,
     PairedComparison,
     compare,
+    compare_units,
     estimate,
 )
 from quantexp.stats.contrast import Contrast, contrast
@@ -60,6 +61,7 @@ __all__ = [
     "bootstrap_mean",
     "compare",
     "compare_table",
+    "compare_units",
     "contrast",
     "decide",
     "drop_posterior",
