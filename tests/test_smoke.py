@@ -34,7 +34,8 @@ def test_the_whole_experiment_and_that_it_is_not_run_twice(
     for run in finished:
         path = Path(run.info.artifact_uri.removeprefix("file://")) / "items.parquet"
         assert pd.read_parquet(path)["score"].notna().sum() == 8
-    assert "Hypothesis, written down before the first run: Quantization costs" in out
+    assert "Declared before the first answer, on " in out
+    assert out.count("Claim: ") == 2
     [comparisons] = (tmp_path / "multirun").glob("*/*/report/comparisons.csv")
     assert len(list(csv.DictReader(comparisons.read_text().splitlines()))) == 9
 

@@ -12,6 +12,7 @@ from quantexp.config import AggregateConfig, StatsConfig, register_schemas, vali
 from quantexp.errors import UserError, past_hydra, reported
 
 if TYPE_CHECKING:
+    from quantexp.registration import Registration
     from quantexp.report import ReportFiles, Summary
     from quantexp.tracking import JobRecord, Store
 
@@ -33,7 +34,8 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
         UserError: there is nothing to compare.
     """
     records, failures = finished_jobs(store, sweep, runs, "compare")
-    summary, files = write(records, failures, stats, folder)
+    registration = None if runs else store.registration(sweep)
+    summary, files = write(records, failures, stats, folder, registration)
     if runs:
         with store.start("aggregate", "aggregate", None, {"runs": ",".join(runs)}) as run:
             run.log_files(files.all)
@@ -62,7 +64,11 @@ def finished_jobs(store: "Store", sweep: str, runs: list[str], purpose: str) -> 
 
 
 def write(
-    records: Sequence["JobRecord"], failures: Sequence[str], stats: StatsConfig, folder: Path
+    records: Sequence["JobRecord"],
+    failures: Sequence[str],
+    stats: StatsConfig,
+    folder: Path,
+    registration: "Registration | None" = None,
 ) -> tuple["Summary", "ReportFiles"]:
     """Compare, and write the report into `folder`."""
     from quantexp.pairing import summarise
@@ -70,7 +76,7 @@ def write(
 
     models = ", ".join(dict.fromkeys(record.tags["model"] for record in records))
     data = ", ".join(dict.fromkeys(record.tags["data"] for record in records))
-    summary = summarise(records, failures, stats, f"{models}, {data} data")
+    summary = summarise(records, failures, stats, f"{models}, {data} data", registration)
     return summary, write_report(summary, folder)
 
 

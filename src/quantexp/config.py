@@ -229,6 +229,24 @@ class StatsConfig:
 
 
 @dataclass
+class ClaimConfig:
+    """One claim about losses, which the results support, falsify, or leave undecided."""
+
+    text: str = MISSING
+    contrast: dict[str, Any] = field(default_factory=dict)
+    """Weights of losses, by task and quant: the claim is that the weighted sum of the quants' losses against the
+    baseline is above 0, as in {gsm8k: {Q3_K_M: 1}, triviaqa: {Q3_K_M: -1}}."""
+
+
+@dataclass
+class HypothesisConfig:
+    """What is expected, declared before the first answer."""
+
+    text: str = ""
+    claims: dict[str, ClaimConfig] = field(default_factory=dict)
+
+
+@dataclass
 class TrackingConfig:
     """Where runs are recorded."""
 
@@ -249,8 +267,7 @@ class Config:
     store: StoreConfig = field(default_factory=StoreConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    hypothesis: str = ""
-    """What is expected, written down before the first run; kept with the sweep and shown in its report."""
+    hypothesis: HypothesisConfig = field(default_factory=HypothesisConfig)
     seed: int = 0
     force: bool = False
     """Run a job even where the same one has finished before."""
@@ -294,6 +311,7 @@ def register_schemas() -> None:
         OmegaConf.set_struct(node.stats.margins, False)
         if "data" in node:
             OmegaConf.set_struct(node.data.columns, False)
+            OmegaConf.set_struct(node.hypothesis.claims, False)
         store.store(name=name, node=node)
     store.store(name="store_schema", node=MaintenanceConfig)
 
@@ -359,6 +377,7 @@ def _problems(config: Config | MaintenanceConfig | AggregateConfig) -> list[str]
     ]
     if isinstance(config, Config):
         problems += _sampling_problems(config)
+        problems += _claim_problems(config)
     if not 0.5 <= config.stats.confidence < 1:
         problems.append(f"stats.confidence={config.stats.confidence} must be at least 0.5 and below 1, such as 0.95.")
     margins = {"stats.margin": config.stats.margin}
@@ -369,6 +388,17 @@ def _problems(config: Config | MaintenanceConfig | AggregateConfig) -> list[str]
         if not 0 < margin < 1
     ]
     return problems
+
+
+def _claim_problems(config: Config) -> list[str]:
+    return [
+        f"hypothesis.claims.{name}.contrast must give weights by task and quant, as in "
+        "{gsm8k: {Q3_K_M: 1}, triviaqa: {Q3_K_M: -1}}."
+        for name, claim in config.hypothesis.claims.items()
+        if not claim.contrast
+        or not all(isinstance(weights, dict) and weights for weights in claim.contrast.values())
+        or not all(type(w) in {int, float} for weights in claim.contrast.values() for w in weights.values())
+    ]
 
 
 def _sampling_problems(config: Config) -> list[str]:

@@ -39,7 +39,7 @@ def config_fingerprint(config: Config) -> str:
 def sweep_fingerprint(jobs: Iterable[Config], stats: StatsConfig) -> str:
     """sha256 of what a sweep asks for: its jobs, in any order, what is expected of them, and how they are analysed."""
     jobs = list(jobs)
-    expected = sorted({job.hypothesis for job in jobs})
+    expected = sorted({repr(job.hypothesis) for job in jobs})
     asked = sorted(config_fingerprint(job) for job in jobs)
     return _sha256({"jobs": asked, "hypothesis": expected, "stats": asdict(stats)})
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from quantexp.config import Method, StatsConfig, Target, Unit
 from quantexp.errors import UserError
-from quantexp.report.summary import REPEATS, Comparison, Condition, Summary, points
+from quantexp.registration import Registration, report
+from quantexp.report.summary import REPEATS, Comparison, Condition, Registered, Summary, points
 from quantexp.stats import Method as StatsMethod
 from quantexp.stats import PairedComparison, compare, compare_units, decide, estimate
 from quantexp.tracking import JobRecord
@@ -48,7 +49,13 @@ class _Group:
         return np.array([self.clusters.get(item, item) for item in items], dtype=str)
 
 
-def summarise(records: Sequence[JobRecord], failures: Sequence[str], stats: StatsConfig, title: str) -> Summary:
+def summarise(
+    records: Sequence[JobRecord],
+    failures: Sequence[str],
+    stats: StatsConfig,
+    title: str,
+    registration: Registration | None = None,
+) -> Summary:
     """Pair every quant with the baseline on the items (or, by `stats.unit`, the items of a seed) that both answered.
 
     Runs are paired only where everything but the quant and the seed is the same; where nothing
@@ -107,7 +114,19 @@ def summarise(records: Sequence[JobRecord], failures: Sequence[str], stats: Stat
         failures=tuple(failures),
         protocol=_protocol(groups, stats),
         unit=unit,
+        registered=None if registration is None else _registered(registration, groups, compared, stats),
     )
+
+
+def _registered(
+    registration: Registration,
+    groups: Sequence[_Group],
+    compared: Sequence[tuple[_Group, PairedComparison]],
+    stats: StatsConfig,
+) -> Registered:
+    """What was declared, beside what came of it."""
+    scores = {(group.task, group.quant): group.answers.groupby(group.units(group.answers)).mean() for group in groups}
+    return report(registration, stats, scores, [f"{group.task}/{group.quant}" for group, _ in compared])
 
 
 def _compared(partner: _Group, group: _Group, both: pd.Index, stats: StatsConfig) -> PairedComparison:
@@ -264,9 +283,6 @@ def _condition(group: _Group, stats: StatsConfig) -> Condition:
 def _notes(groups: Sequence[_Group], stats: StatsConfig) -> Iterable[str]:
     """What a reader must know beside the numbers."""
     runs = [run for group in groups for run in group.runs]
-    for hypothesis in dict.fromkeys(run.params.get("hypothesis", "") for run in runs):
-        if hypothesis:
-            yield f"Hypothesis, written down before the first run: {hypothesis}"
     if any(run.tags["data"] == "bundled" for run in runs):
         yield (
             "Data: bundled. These are the items that ship with quantexp, written for it; scores on them cannot be "

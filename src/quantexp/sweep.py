@@ -66,7 +66,8 @@ def _start(config: DictConfig) -> None:
             "the baseline %s is not among the quants of this sweep (%s): nothing will be compared; "
             "add it, or set stats.baseline", first.stats.baseline, ", ".join(quants),
         )  # fmt: skip
-    from quantexp.fingerprint import sweep_fingerprint
+    from quantexp.fingerprint import config_fingerprint, sweep_fingerprint
+    from quantexp.registration import declared
     from quantexp.tracking import SWEEP, Store
 
     store = Store(first.tracking)
@@ -89,9 +90,9 @@ def _start(config: DictConfig) -> None:
             "command": shlex.join([*command, *sys.argv[1:]]),
             "model": first.model.name,
             "data": first.data.name,
-            "hypothesis": first.hypothesis,
         },
     )
+    store.register(run, declared(jobs, first.stats), [config_fingerprint(job) for job in jobs])
     _open = _OpenSweep(store, run, first.stats, Path(config.hydra.sweep.dir).absolute())
     os.environ[PARENT] = run.id
     log.info(

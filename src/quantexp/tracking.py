@@ -7,9 +7,10 @@ import os
 import platform
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,6 +35,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_I
 from quantexp.config import TrackingConfig
 from quantexp.errors import UserError, sentence_for
 from quantexp.provenance import provenance
+from quantexp.registration import Registration, digest
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,12 @@ JOB = "job.sha256"
 
 SWEEP = "sweep.sha256"
 """Tag with the fingerprint of the jobs that a sweep asks for and their analysis."""
+
+REGISTERED = "registration."
+"""Prefix of a sweep's tags that say when its declaration was made: before its jobs had begun, or how many had ended."""
+
+DECLARATION = "registration.yaml"
+"""What a sweep declares before its first answer."""
 
 INCLUDES = "includes."
 """Prefix of a sweep's tags that name runs of earlier sweeps which it takes over instead of running the job again."""
@@ -247,6 +255,39 @@ class Store:
         resumed = Run(self._client, run_id, found[0].info.run_name)
         resumed.log(tags=provenance())
         return resumed
+
+    def register(self, sweep: Run, text: str, jobs: Iterable[str]) -> None:
+        """Keep what a sweep declares, unless it has declared something before.
+
+        Args:
+            sweep: the open run.
+            text: the declaration.
+            jobs: the fingerprints of the jobs that it asks for.
+        """
+        if f"{REGISTERED}sha256" in self._entity(sweep.id).data.tags:
+            return
+        finished = {
+            run.data.tags.get(CONFIG)
+            for run in self._search(f"tags.`{KIND}` = 'job' and attributes.status = 'FINISHED'")
+        }
+        sweep.log_yaml(text, DECLARATION)
+        facts = {
+            "sha256": digest(text),
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": provenance()["quantexp.commit"],
+            "late": str(len(finished.intersection(jobs))),
+        }
+        sweep.log(tags={REGISTERED + key: value for key, value in facts.items()})
+
+    def registration(self, sweep: str) -> Registration | None:
+        """What a sweep has declared, if it has."""
+        tags = self._entity(sweep).data.tags
+        with self.file(sweep, DECLARATION) as path:
+            if f"{REGISTERED}sha256" not in tags or not path.is_file():
+                return None
+            text = path.read_text(encoding="utf-8")
+        sha256, time, commit, late = (tags[REGISTERED + key] for key in ("sha256", "time", "commit", "late"))
+        return Registration(text, sha256, time, commit, int(late))
 
     def close_abandoned(self) -> list[str]:
         """Mark runs as KILLED whose process on this machine is gone; their names.

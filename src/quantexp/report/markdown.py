@@ -8,6 +8,8 @@ from quantexp.report.summary import (
     ZERO_WIDTH_NOTE,
     Condition,
     Summary,
+    answer_text,
+    declaration_text,
     difference_text,
     has_verdicts,
     has_zero_width,
@@ -31,6 +33,7 @@ def report_markdown(summary: Summary) -> str:
         *_outcome(summary),
         *_charts(summary),
         *_comparisons(summary),
+        *_registered(summary),
         *_how_to_read(summary),
         *_conditions(summary),
         *_listing("Notes", summary.notes, "None."),
@@ -130,6 +133,22 @@ def _row(summary: Summary, condition: Condition) -> list[str]:
 
 def _marked(value_and_interval: tuple[str, str]) -> str:
     return " ".join(value_and_interval).replace("*", r"\*")
+
+
+def _registered(summary: Summary) -> list[str]:
+    if summary.registered is None:
+        return []
+    registered = summary.registered
+    parts = ["## Declared before the run", escape(declaration_text(registered))]
+    if registered.declaration.hypothesis:
+        parts.append(f"> {escape(registered.declaration.hypothesis)}")
+    if registered.answers:
+        rows = [[escape(each.claim), escape(answer_text(each))] for each in registered.answers]
+        parts.append(
+            _table(["claim", "answer: sum of losses in points, interval, p (Holm over the claims)"], "ll", rows)
+        )
+    changes = "\n".join(f"- {escape(change)}" for change in registered.changes)
+    return [*parts, f"Changed since:\n\n{changes}" if changes else "Nothing has changed since."]
 
 
 def _how_to_read(summary: Summary) -> list[str]:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from quantexp.stats import Decision, Estimate, PairedComparison, Verdict
+from quantexp.stats import Contrast, Decision, Estimate, PairedComparison, Verdict
 
 REPEATS = {
     "item": "an item answered under several seeds counts once, with its mean score",
@@ -66,6 +66,53 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Declaration:
+    """What was declared before the first answer, and when.
+
+    Attributes:
+        hypothesis: In words; empty if only the family and the rule of decision were declared.
+        sha256: Of the declaration.
+        time: UTC, ISO 8601.
+        commit: Of quantexp.
+        late: Number of jobs that had finished by then.
+    """
+
+    hypothesis: str
+    sha256: str
+    time: str
+    commit: str
+    late: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the results say of one claim.
+
+    Attributes:
+        claim: In words.
+        answer: supported, falsified or undecided.
+        contrast: The weighted sum of losses that the claim says is above 0; None where there are no scores for it.
+        p_adjusted: Its p-value after Holm's correction over the claims.
+        reason: Why there is no contrast.
+    """
+
+    claim: str
+    answer: str
+    contrast: Contrast | None
+    p_adjusted: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A declaration, what has changed since, and the answers to its claims."""
+
+    declaration: Declaration
+    changes: tuple[str, ...]
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
 class Summary:
     """All a report shows.
 
@@ -79,6 +126,7 @@ class Summary:
         failures: Sentences naming the jobs that failed.
         protocol: Facts that identify the measurement: dataset and prompt hashes, versions.
         unit: What n counts and what is resampled: item, or answer (to an item under one seed).
+        registered: What was declared before the first answer; None for runs that are put together by hand.
 
     Raises:
         ValueError: Two conditions or two comparisons stand for the same thing, or a comparison
@@ -94,6 +142,7 @@ class Summary:
     failures: tuple[str, ...]
     protocol: Mapping[str, str]
     unit: str = "item"
+    registered: Registered | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could not be shown without loss."""
@@ -228,6 +277,24 @@ def p_text(comparison: Comparison) -> str:
     if p < smallest:
         return f"<{smallest:.1g}" if smallest < 1e-4 else f"<{smallest:.4f}".rstrip("0")
     return f"{p:.3f}" if p >= 0.01 else f"{p:.4f}"
+
+
+def declaration_text(registered: Registered) -> str:
+    """When the declaration was made, in a sentence."""
+    made = registered.declaration
+    when = f"{made.time.replace('T', ' ').removesuffix('+00:00')} UTC"
+    when += f" (sha256 {made.sha256[:12]}, commit {made.commit[:12]})"
+    if made.late:
+        return f"Declared on {when}, when {made.late} of its jobs had finished already: not a pre-registration."
+    return f"Declared before the first answer, on {when}."
+
+
+def answer_text(answer: Answer) -> str:
+    """The answer to a claim with its numbers, such as `undecided: +1.2 [-2.2, +4.5], p 0.530`."""
+    if answer.contrast is None:
+        return f"{answer.answer}: {answer.reason}"
+    low, high = signed_points(answer.contrast.low), signed_points(answer.contrast.high)
+    return f"{answer.answer}: {signed_points(answer.contrast.estimate)} [{low}, {high}], p {answer.p_adjusted:.3f}"
 
 
 def has_verdicts(summary: Summary) -> bool:

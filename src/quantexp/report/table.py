@@ -14,6 +14,8 @@ from quantexp.report.summary import (
     Comparison,
     Condition,
     Summary,
+    answer_text,
+    declaration_text,
     difference_text,
     has_verdicts,
     has_zero_width,
@@ -195,6 +197,10 @@ def _footnotes(summary: Summary) -> Text:
         )
     if has_zero_width(summary):
         lines.append(f"* {ZERO_WIDTH_NOTE}.")
+    if summary.registered is not None:
+        lines.append(declaration_text(summary.registered))
+        lines += [f"Changed since: {change}" for change in summary.registered.changes]
+        lines += [f"Claim: {each.claim} - {answer_text(each)}" for each in summary.registered.answers]
     lines += [f"Note: {note}" for note in summary.notes]
     lines += [f"Not compared: {refusal}" for refusal in summary.refusals]
     lines += [f"Failed: {failure}" for failure in summary.failures]
