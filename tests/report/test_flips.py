@@ -54,7 +54,7 @@ def answers(*rows: Read, **columns: Any) -> pd.DataFrame:
         ((0.0, None, "no number"), (0.0, None, "[invalid]"), "another wrong answer", False),
         ((1.0, "Paris", None), (1.0, "paris city", None), "same score, other answer", True),
         ((0.1 + 0.2, "a", None), (0.3, "a", None), None, False),
-        ((1.0, "a", None), (1.0 - 1e-16, "b", None), "same score, other answer", True),
+        ((1.0 - 1e-15, "a", None), (1.0 - 1e-16, "b", None), "same score, other answer", True),
         (RIGHT, RIGHT, None, False),
         (WRONG, WRONG, None, False),
         ((0.0, None, "no number"), (0.0, float("nan"), "no number"), None, False),
@@ -120,8 +120,9 @@ def test_of_several_rows_for_one_answer_the_last_counts() -> None:
 
 @pytest.mark.parametrize("empty", [pd.DataFrame(), answers(), answers().astype(object), answers(RIGHT).iloc[:0]])
 def test_empty_tables_count_nothing(empty: pd.DataFrame) -> None:
-    full = answers(RIGHT, WRONG)
-    for baseline, quant in ((empty, empty), (empty, full), (full, empty), (full, answers((None, None, "x")))):
+    full, unasked = answers(RIGHT, WRONG), answers((None, None, "not asked"))
+    pairs = [(empty, empty), (empty, full), (full, empty), (full, unasked), (empty, unasked)]
+    for baseline, quant in [*pairs, (unasked, unasked.assign(seed="0"))]:
         assert flips(baseline, quant) == NOTHING
         rows = flip_rows(baseline, quant, task="t", name="q")
         assert rows.empty
