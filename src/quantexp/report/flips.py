@@ -1,0 +1,361 @@
+"""What changed between a baseline and a quant, answer by answer: counts, a table, and a page of the answers themselves.
+
+A mean score can stay the same while many answers change. Answers that go from right to wrong or from wrong to right are
+called flips (Dutta et al. 2024, "Accuracy is Not All You Need", arXiv 2407.09141); answers that change at all, whatever
+their scores, are called churn.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from quantexp.report.markdown import escape
+from quantexp.stats.checks import TIE_TOLERANCE
+from quantexp.stats.units import group
+
+LOST, GAINED = "lost", "gained"
+OTHER_WRONG, OTHER_SAME = "another wrong answer", "same score, other answer"
+CHANGES = (LOST, GAINED, OTHER_WRONG, OTHER_SAME)
+"""All kinds of change, in the order of the table and the page."""
+
+COLUMNS = (
+    *("task", "quant", "seed", "item_id", "sample", "change", "baseline_score", "quant_score"),
+    *("baseline_extracted", "quant_extracted", "reference", "prompt", "baseline_output", "quant_output"),
+)
+"""Columns of the table of changed answers."""
+
+PROMPT_TAIL = 600
+"""Characters of what was asked that the page shows: its end, for instructions come first."""
+
+LINE = 200
+"""Characters of a reference, an answer or an id that stand on one line of the page."""
+
+_Row = Mapping[Any, Any]
+
+_KEYS = ["seed", "item_id", "sample"]
+_READ = [*_KEYS, "cluster", "prompt", "output", "reference", "extracted", "score", "grading_error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Flips:
+    """How many answers and items changed from the baseline to a quant.
+
+    An answer is lost if its score fell and gained if it rose: a flip where answers are right or wrong. Scores that
+    differ by rounding only are the same, as they are in a `stats.PairedComparison`.
+
+    Attributes:
+        answers: Answers compared: one per seed, item and sample that both sides scored.
+        lost: Answers whose score fell.
+        gained: Answers whose score rose.
+        both_wrong_different: Answers with the same score below 1 for another reason: another answer was read, or none
+            was and the reading error is another.
+        both_right_different: Answers with the full score on both sides for which another answer was read.
+        churn: Answers for which another answer was read, whatever the scores; nothing readable is an answer of its
+            own, the same whatever the reading error.
+        items: Unique items among the answers compared: those with one cluster id are one.
+        items_lost: Items whose mean score over their compared answers fell.
+        items_gained: Items whose mean score over their compared answers rose.
+    """
+
+    answers: int
+    lost: int
+    gained: int
+    both_wrong_different: int
+    both_right_different: int
+    churn: int
+    items: int
+    items_lost: int
+    items_gained: int
+
+    @property
+    def changed(self) -> int:
+        """Answers whose score changed."""
+        return self.lost + self.gained
+
+    @property
+    def items_changed(self) -> int:
+        """Unique items whose mean score changed."""
+        return self.items_lost + self.items_gained
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Answers that both sides scored, in the order of the baseline's table, and what changed; arrays of shape (m,)."""
+
+    table: pd.DataFrame
+    change: NDArray[np.object_]
+    churn: NDArray[np.bool_]
+
+
+def flips(baseline: pd.DataFrame, quant: pd.DataFrame) -> Flips:
+    """Count what changed from the baseline's answers to a quant's.
+
+    Both are per-item tables of one model and task with a further column `seed`: one row per answer. Rows are paired on
+    seed, item_id and sample. A row that only one side has, or that has no score (not asked), is left out; of several
+    rows for one answer the last counts. Items are the baseline's clusters; a row without a cluster is an item of its
+    item_id.
+
+    Items agree with `stats.compare` on the scores of these pairs, with the clusters. They can differ from
+    `stats.compare_table`, which also takes answers that only one side gave.
+
+    Args:
+        baseline: The baseline's answers; may be empty.
+        quant: The other quant's answers; may be empty.
+
+    Raises:
+        ValueError: A table that is not empty lacks a column.
+    """
+    pairs = _paired(baseline, quant)
+    counts = {change: int(np.count_nonzero(pairs.change == change)) for change in CHANGES}
+    answers, items = len(pairs.table), pd.factorize(_items(pairs.table))[0]
+    units = group(answers, items)
+    before, after = (units.means(_scores(pairs.table, side)) for side in ("baseline", "quant"))
+    fell, rose = _moved(before, after)
+    return Flips(
+        answers=answers,
+        lost=counts[LOST],
+        gained=counts[GAINED],
+        both_wrong_different=counts[OTHER_WRONG],
+        both_right_different=counts[OTHER_SAME],
+        churn=int(np.count_nonzero(pairs.churn)),
+        items=units.n,
+        items_lost=int(np.count_nonzero(fell)),
+        items_gained=int(np.count_nonzero(rose)),
+    )
+
+
+def flip_rows(baseline: pd.DataFrame, quant: pd.DataFrame, *, task: str, name: str) -> pd.DataFrame:
+    """The answers that changed, one a row, with the columns `COLUMNS`.
+
+    Their number is lost + gained + both_wrong_different + both_right_different of `flips`.
+
+    Args:
+        baseline: The baseline's answers, as for `flips`.
+        quant: The other quant's answers.
+        task: What the column task says.
+        name: The other quant's name, for the column quant.
+
+    Returns:
+        Rows in the order of `CHANGES`, and within one kind in the order of the baseline's table; reference and prompt
+        are the baseline's.
+
+    Raises:
+        ValueError: A table that is not empty lacks a column.
+    """
+    pairs = _paired(baseline, quant)
+    found = pairs.table.rename(columns={"reference_baseline": "reference", "prompt_baseline": "prompt"})
+    for column in ("score", "extracted", "output"):
+        found = found.rename(columns={f"{column}_{side}": f"{side}_{column}" for side in ("baseline", "quant")})
+    found = found.assign(task=task, quant=name, change=pairs.change)
+    order = np.concatenate([np.flatnonzero(pairs.change == change) for change in CHANGES])
+    return found.iloc[order].reset_index(drop=True).reindex(columns=list(COLUMNS))
+
+
+def anchor(task: str, quant: str) -> str:
+    """The id of a task's and quant's heading on the page, for links: letters, digits, `_`, `.` and `-` only.
+
+    Different pairs have different ids, also where their names differ in other characters alone.
+    """
+    names = re.sub(r"[^a-z0-9_.]+", "-", f"{task}-{quant}".lower()).strip("-")
+    return f"{names}-{hashlib.sha256(json.dumps([task, quant]).encode()).hexdigest()[:8]}"
+
+
+def flips_page(rows: pd.DataFrame, title: str, baseline: str, *, limit: int = 20) -> str:
+    """A markdown page (GitHub's dialect) of the changed answers.
+
+    What models wrote stands in fenced code blocks, whole; other text from outside is escaped or in code spans.
+    Characters that do not print (controls, also of the direction of writing) appear as Python's escapes.
+
+    Args:
+        rows: Rows of `flip_rows`, of any tasks and quants; may be empty.
+        title: The page's heading.
+        baseline: Name of the baseline.
+        limit: How many lost answers, and how many gained ones, are shown of each task and quant.
+
+    Returns:
+        A section per task and quant that has rows, under the id `anchor(task, quant)`, in the order of the rows.
+    """
+    parts = [
+        f"# {_escaped(title)}",
+        f"Answers that changed from the baseline {_escaped(baseline)} to another quant. Lost: the baseline scores "
+        "higher. Gained: the quant scores higher. The other changes are counted here, and listed in the table.",
+    ]
+    if rows.empty:
+        return "\n\n".join([*parts, "No answer changed."]) + "\n"
+    sections: dict[tuple[str, str], list[_Row]] = {}
+    for row in rows.to_dict("records"):
+        sections.setdefault((_text(row["task"]) or "", _text(row["quant"]) or ""), []).append(row)
+    for (task, quant), section in sections.items():
+        parts += _section(section, task, quant, baseline, limit)
+    return "\n\n".join(parts) + "\n"
+
+
+def _paired(baseline: pd.DataFrame, quant: pd.DataFrame) -> _Pairs:
+    left, right = _scored(baseline, "baseline"), _scored(quant, "quant")
+    if left.empty or right.empty:  # an empty table's columns have no types, and may not fit the other's
+        table = pd.DataFrame(columns=list(dict.fromkeys([*left, *right])))
+    else:
+        table = left.merge(right, on=_KEYS, validate="one_to_one")
+    before, after = _scores(table, "baseline"), _scores(table, "quant")
+    fell, rose = _moved(before, after)
+    churn = _differ(table["extracted_baseline"], table["extracted_quant"])
+    misread = _differ(table["grading_error_baseline"], table["grading_error_quant"])
+    full = np.maximum(before, after) >= 1.0 - TIE_TOLERANCE
+    change = np.full(len(table), "", dtype=np.object_)
+    change[full & churn] = OTHER_SAME
+    change[~full & (churn | misread)] = OTHER_WRONG
+    change[fell], change[rose] = LOST, GAINED
+    return _Pairs(table, change, churn)
+
+
+def _scored(table: pd.DataFrame, side: str) -> pd.DataFrame:
+    """Each answer's last row, where that has a score."""
+    names = {name: f"{name}_{side}" for name in _READ if name not in _KEYS}
+    if table.empty:
+        return pd.DataFrame(columns=_READ).rename(columns=names)
+    missing = [name for name in _READ if name not in table]
+    if missing:
+        raise ValueError(f"the {side}'s table has no column {missing[0]}; it needs {', '.join(_READ)}.")
+    last: pd.DataFrame = table[_READ].drop_duplicates(_KEYS, keep="last").rename(columns=names)
+    scores = pd.to_numeric(last[names["score"]]).to_numpy(dtype=np.float64, na_value=np.nan)
+    last[names["score"]] = scores
+    found: pd.DataFrame = last.loc[np.isfinite(scores)]
+    return found
+
+
+def _scores(table: pd.DataFrame, side: str) -> NDArray[np.float64]:
+    return table[f"score_{side}"].to_numpy(dtype=np.float64)
+
+
+def _moved(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Where scores fell and where they rose, with the ties of `stats.compare`."""
+    differences = before - after
+    tie = TIE_TOLERANCE * float(max(np.abs(before).max(initial=0.0), np.abs(after).max(initial=0.0)))
+    return differences > tie, differences < -tie
+
+
+def _differ(before: "pd.Series[Any]", after: "pd.Series[Any]") -> NDArray[np.bool_]:
+    """Where two columns of text differ; a gap is a value of its own."""
+    pairs = zip(before, after, strict=True)
+    return np.array([_text(left) != _text(right) for left, right in pairs], dtype=np.bool_)
+
+
+def _items(table: pd.DataFrame) -> NDArray[np.object_]:
+    """What the answers of one unique item share, shape (m,)."""
+    named = zip(table["cluster_baseline"], table["item_id"], strict=True)
+    keys = [f"cluster {cluster}" if _text(cluster) else f"item {item}" for cluster, item in named]
+    return np.array(keys, dtype=np.object_)
+
+
+def _section(rows: Sequence[_Row], task: str, quant: str, baseline: str, limit: int) -> list[str]:
+    of_kind = {change: [row for row in rows if row["change"] == change] for change in CHANGES}
+    counts = [f"- {change}: {len(found)}" for change, found in of_kind.items()]
+    parts = [f'## <a id="{anchor(task, quant)}"></a>{_escaped(task)}, {_escaped(quant)}', "\n".join(counts)]
+    several = any(row["sample"] != 0 for row in rows)
+    for change in (LOST, GAINED):
+        found = of_kind[change]
+        if not found:
+            continue
+        parts.append(f"### {change.capitalize()}")
+        for row in found[:limit]:
+            parts += _answer(row, baseline, quant, several)
+        if len(found) > limit:
+            parts.append(f"{len(found) - limit} more {change} in the table.")
+    return parts
+
+
+def _answer(row: _Row, baseline: str, quant: str, several: bool) -> list[str]:
+    sample = f", sample {_escaped(str(row['sample']))}" if several else ""
+    scores = f"{row['baseline_score']:.3g} to {row['quant_score']:.3g}"
+    names = {"baseline": _escaped(baseline), "quant": _escaped(quant)}
+    read = [f"- read from {name}: {_span(row[f'{side}_extracted'])}" for side, name in names.items()]
+    return [
+        f"#### {_span(row['item_id'])}, seed {_escaped(str(row['seed']))}{sample}: {scores}",
+        "\n".join([f"- reference: {_span(row['reference'])}", *read]),
+        "Asked:",
+        _fenced(_asked(_text(row["prompt"]) or "")),
+        *(part for side, name in names.items() for part in _output(name, row[f"{side}_output"])),
+    ]
+
+
+def _output(name: str, output: object) -> tuple[str, str]:
+    return f"Output of {name}:", _fenced(_text(output) or "")
+
+
+_USER = re.compile(
+    r"<\|im_start\|>user|<\|start_header_id\|>user<\|end_header_id\|>|<start_of_turn>user|<[|｜][Uu]ser[|｜]>|\[INST\]"
+)
+_ASSISTANT = re.compile(
+    r"<\|im_start\|>assistant|<\|start_header_id\|>assistant<\|end_header_id\|>|<start_of_turn>model"
+    r"|<[|｜][Aa]ssistant[|｜]>|\[/INST\]"
+)
+_END = re.compile(r"(?:<\|im_end\|>|<\|eot_id\|>|<end_of_turn>|<\|end\|>|</s>)\Z")
+
+
+def _asked(prompt: str) -> str:
+    """The last thing that a prompt asks, shortened to its end.
+
+    That is the last user turn of the usual chat templates. Where worked examples stand in the answer that follows it,
+    it is the last part of that answer which begins with the same word as the first. Of another template's prompt, it is
+    the end.
+    """
+    *_, start = [0, *(found.end() for found in _USER.finditer(prompt))]
+    turn = prompt[start:]
+    answer = _ASSISTANT.search(turn)
+    if answer:
+        turn, begun = turn[: answer.start()], turn[answer.end() :].strip()
+        turn = _END.sub("", turn.rstrip())
+        if re.sub(r"<[^<>\s]{1,40}>", "", begun).strip():
+            word = begun.split(maxsplit=1)[0]
+            turn = begun[begun.rfind(f"\n\n{word}") + 1 :]
+    turn = turn.strip()
+    return turn if len(turn) <= PROMPT_TAIL else f"...{turn[-PROMPT_TAIL:]}"
+
+
+def _fenced(text: str) -> str:
+    """A code block with the text and a line break, whatever the text."""
+    shown = _printable(text, keep="\n\t")
+    fence = "`" * max(3, 1 + _longest_run(shown))
+    return f"{fence}text\n{shown}\n{fence}"
+
+
+def _span(value: object) -> str:
+    """A code span with the text on one line, shortened; words for a gap and for no text."""
+    text = _text(value)
+    if text is None:
+        return "nothing"
+    words = " ".join(text.split())
+    if not words:
+        return "empty"
+    line = _printable(words[:LINE]) + ("..." if len(words) > LINE else "")
+    ticks = "`" * (1 + _longest_run(line))
+    # A reader of markdown takes one space off each side, and needs one beside a backtick.
+    return f"{ticks} {line} {ticks}"
+
+
+def _longest_run(text: str) -> int:
+    """Length of the longest run of backticks."""
+    return max(map(len, re.findall("`+", text)), default=0)
+
+
+def _escaped(text: str) -> str:
+    return escape(_printable(" ".join(text.split())))
+
+
+def _printable(text: str, keep: str = "") -> str:
+    """The text with escapes for what does not print, other than the characters to keep."""
+    return "".join(
+        each if each.isprintable() or each in keep else each.encode("unicode_escape").decode("ascii") for each in text
+    )
+
+
+def _text(value: Any) -> str | None:
+    """The value as text; None for a gap, whichever of pandas' gaps it is."""
+    return None if pd.isna(value) else str(value)
