@@ -21,10 +21,8 @@ from quantexp.config import ModelConfig, QuantConfig
 
 ROOT = Path(__file__).parents[1]
 LADDER = ("F16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q3_K_M")
-MODULES = [
-    f"quantexp{name}"
-    for name in ("", ".aggregate", ".regrade", ".models", ".store", ".generate_extraction", ".review_extraction")
-]
+COMMANDS = ("aggregate", "regrade", "plan", "models", "store", "generate_extraction", "review_extraction")
+MODULES = ["quantexp", *(f"quantexp.{name}" for name in COMMANDS)]
 
 SMALL = ("data.limit=1", "task.limit=1", "task.max_tokens=6", "engine.threads=1", "stats.resamples=100")
 """What a command that runs jobs gets in addition."""

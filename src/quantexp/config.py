@@ -301,10 +301,37 @@ class MaintenanceConfig:
     """Rewrite it without duplicates and damaged records."""
 
 
+@dataclass
+class PlanConfig:
+    """How large an experiment is to be."""
+
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    margin: float = 0.02
+    """The largest drop that would not matter, as a share: 0.02 is 2 points."""
+    power: float = 0.8
+    """Probability of the wanted answer."""
+    alpha: float = 0.05
+    """Level of the tests."""
+    family: int = 1
+    """Number of comparisons declared together; a drop is found at alpha / family, Holm's first step."""
+    items: int | None = None
+    """A planned number of items; null: only the numbers that are needed."""
+    changed: float | None = None
+    """Share of items whose score changes between baseline and quant; null: estimated from the sweep."""
+    sweep: str | None = "latest"
+    """Run id of the sweep that says what changes and what it costs, or "latest"; null: none."""
+
+
 def register_schemas() -> None:
     """Make the types known to Hydra, before it composes anything."""
     store = ConfigStore.instance()
-    schemas = {"schema": Config, "aggregate_schema": AggregateConfig, "regrade_schema": RegradeConfig}
+    schemas = {
+        "schema": Config,
+        "aggregate_schema": AggregateConfig,
+        "regrade_schema": RegradeConfig,
+        "plan_schema": PlanConfig,
+    }
     for name, schema in schemas.items():
         node = OmegaConf.structured(schema)
         # The keys of these are whatever a task is called, or needs: data.columns={question: prompt} adds some.
@@ -316,7 +343,7 @@ def register_schemas() -> None:
     store.store(name="store_schema", node=MaintenanceConfig)
 
 
-AnyConfig = TypeVar("AnyConfig", Config, MaintenanceConfig, RegradeConfig, AggregateConfig)
+AnyConfig = TypeVar("AnyConfig", Config, MaintenanceConfig, RegradeConfig, AggregateConfig, PlanConfig)
 AnyType = TypeVar("AnyType")
 
 
@@ -345,7 +372,7 @@ def validated(composed: DictConfig, schema: type[AnyConfig]) -> AnyConfig:
     return config
 
 
-def _problems(config: Config | MaintenanceConfig | AggregateConfig) -> list[str]:
+def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig) -> list[str]:
     """A sentence for each value outside its range."""
     if isinstance(config, MaintenanceConfig):
         return []
@@ -370,6 +397,10 @@ def _problems(config: Config | MaintenanceConfig | AggregateConfig) -> list[str]
             "engine.lanes": config.engine.lanes,
         }
         at_least |= {key: (value, 1) for key, value in optional.items() if value is not None}
+    if isinstance(config, PlanConfig):
+        at_least["family"] = (config.family, 1)
+        if config.items is not None:
+            at_least["items"] = (config.items, 1)
     problems = [
         f"{key}={value} is too small; it must be at least {least}."
         for key, (value, least) in at_least.items()
@@ -378,6 +409,8 @@ def _problems(config: Config | MaintenanceConfig | AggregateConfig) -> list[str]
     if isinstance(config, Config):
         problems += _sampling_problems(config)
         problems += _claim_problems(config)
+    if isinstance(config, PlanConfig):
+        problems += _plan_problems(config)
     if not 0.5 <= config.stats.confidence < 1:
         problems.append(f"stats.confidence={config.stats.confidence} must be at least 0.5 and below 1, such as 0.95.")
     margins = {"stats.margin": config.stats.margin}
@@ -399,6 +432,19 @@ def _claim_problems(config: Config) -> list[str]:
         or not all(isinstance(weights, dict) and weights for weights in claim.contrast.values())
         or not all(type(w) in {int, float} for weights in claim.contrast.values() for w in weights.values())
     ]
+
+
+def _plan_problems(config: PlanConfig) -> list[str]:
+    problems = []
+    if not 0 < config.margin < 1:
+        problems.append(f"margin={config.margin} must be above 0 and below 1, such as 0.02 for 2 points.")
+    if not 0 < config.alpha <= 0.5:
+        problems.append(f"alpha={config.alpha} must be above 0 and at most 0.5, such as 0.05.")
+    if not config.alpha < config.power < 1:
+        problems.append(f"power={config.power} must be above alpha={config.alpha} and below 1, such as 0.8.")
+    if config.changed is not None and not 0 < config.changed <= 1:
+        problems.append(f"changed={config.changed} must be above 0 and at most 1, such as 0.05 for 5% of the items.")
+    return problems
 
 
 def _sampling_problems(config: Config) -> list[str]:

@@ -208,6 +208,15 @@ class Store:
                 "or choose another name with tracking.experiment=..."
             )
 
+    @classmethod
+    def existing(cls, config: TrackingConfig) -> Self | None:
+        """The store, if it and its experiment are there already; looking creates nothing."""
+        database = Path(config.folder).absolute() / "mlflow.db"
+        if not database.is_file():
+            return None
+        found = mlflow.MlflowClient(f"sqlite:///{database}").get_experiment_by_name(config.experiment)
+        return None if found is None else cls(config)
+
     def start(self, name: str, kind: str, parent: str | None, tags: Mapping[str, str]) -> Run:
         """Open a run; `kind` is job, sweep, aggregate or regrade."""
         everything = {

@@ -1,0 +1,349 @@
+"""`python -m quantexp.plan`: how many items a comparison needs, and what they cost, before it is run."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig
+
+from quantexp.aggregate import finished_jobs
+from quantexp.config import PlanConfig, Unit, register_schemas, validated
+from quantexp.errors import UserError, past_hydra, reported
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+    from rich.text import Text
+
+    from quantexp.stats.planning import Spread
+    from quantexp.tracking import JobRecord, Store
+
+NUMBERS = (100, 200, 300, 400, 500, 600, 800, 1000, 1319, 1500, 2000)
+"""Items for which a guess is tabulated; 1,319 is all of GSM8K's test."""
+
+MEASURE = "python -m quantexp -m quant=Q8_0,Q4_K_M task=gsm8k"
+"""A sweep that measures what a plan needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one item costs.
+
+    Attributes:
+        tokens: written.
+        seconds: on the machine of the runs, loading included; None where no run generated anything.
+    """
+
+    tokens: float
+    seconds: float | None
+
+    def __add__(self, other: "Cost") -> "Cost":
+        known = self.seconds is not None and other.seconds is not None
+        return Cost(self.tokens + other.tokens, (self.seconds or 0) + (other.seconds or 0) if known else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a comparison is planned from.
+
+    Attributes:
+        spread: how much items differ.
+        task: of the quant; empty without a sweep.
+        cost: of an item under both quants.
+    """
+
+    spread: "Spread"
+    task: str = ""
+    quant: str = ""
+    cost: Cost | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """A sweep as far as a plan is concerned.
+
+    Attributes:
+        plans: one a task and quant.
+        source: what is said of the sweep.
+        processors: of the runs that say how long an item takes.
+        left_out: a sentence for each run that does not count.
+    """
+
+    plans: tuple[Planned, ...]
+    source: str
+    processors: str
+    left_out: tuple[str, ...]
+
+
+def plan(config: PlanConfig) -> None:
+    """Print the plan.
+
+    Raises:
+        UserError: there is nothing to plan from.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    from quantexp.stats.planning import Spread
+
+    pilot = _pilot(config)
+    given = None if config.changed is None else Planned(Spread(config.changed))
+    plans = pilot.plans if pilot else (given,) if given else ()
+    console = Console()
+    many = f", one of {config.family} comparisons" if config.family > 1 else ""
+    level = f"{100 * config.power:.4g}% power, alpha {config.alpha:g}"
+    console.print(Text(f"A margin of {_points(config.margin)} points, {level}{many}", style="bold"))
+    console.print(_needed(config, plans))
+    if config.items is not None:
+        console.print(_shown(config, [(config.items, each) for each in plans]))
+    elif given:
+        console.print(_shown(config, [(n, given) for n in NUMBERS]))
+    for note in _notes(config, plans, pilot):
+        console.print(Text(note), highlight=False)
+
+
+def _pilot(config: PlanConfig) -> Pilot | None:
+    """The sweep that the plan is to be made from; None where there is none and none is needed."""
+    if config.sweep is None and config.changed is None:
+        raise UserError("sweep=null leaves changed to be guessed; add changed=0.05, or name a sweep.")
+    if config.sweep is None:
+        return None
+    # Only now: a plan from a guess alone does without these heavy imports.
+    from quantexp.tracking import Store
+
+    folder = Path(config.tracking.folder).absolute()
+    store = Store.existing(config.tracking)
+    if config.sweep != "latest":
+        if store is None:
+            raise UserError(f"sweep={config.sweep}: there are no runs in {folder}; set tracking.folder, or sweep=null.")
+        return _measured(config, store, config.sweep)
+    try:
+        latest = store.latest_sweep() if store else None
+    except UserError:  # there is none
+        latest = None
+    if store and latest:
+        return _measured(config, store, latest)
+    if config.changed is None:
+        raise UserError(
+            f"There is no sweep in {folder}; run one first, for example {MEASURE}, or guess the share of items that "
+            "change, for example changed=0.05."
+        )
+    return None
+
+
+def _measured(config: PlanConfig, store: "Store", sweep: str) -> Pilot:
+    """What a sweep says about the tasks and quants in it."""
+    from quantexp.pairing import summarise
+    from quantexp.stats.planning import Spread
+
+    baseline = config.stats.baseline
+    records, failures = finished_jobs(store, sweep, [], "plan from")
+    # For the pairs alone: their intervals are not looked at.
+    summary = summarise(records, failures, replace(config.stats, resamples=1, unit=Unit.item), "plan")
+    quants = list(dict.fromkeys(condition.quant for condition in summary.conditions))
+    if baseline not in quants:
+        raise UserError(
+            f"sweep={sweep} has no finished run of the baseline {baseline}; set stats.baseline to one of its quants "
+            f"({', '.join(quants)}), or plan without it: sweep=null changed=0.05."
+        )
+    if not summary.comparisons:
+        reasons = " ".join(summary.refusals) or f"it has only the baseline {baseline}."
+        raise UserError(f"sweep={sweep} has no quant to pair with the baseline: {reasons}")
+    by_id = {record.run_id: record for record in records}
+    plans, counted = [], []
+    for model in summary.models():
+        for task in summary.tasks(model):
+            ladder = summary.ladder(model, task)
+            runs = {condition.quant: [by_id[run_id] for run_id in condition.run_ids] for condition in ladder}
+            name = task if len(summary.models()) == 1 else f"{task}, {model}"
+            for condition in ladder:
+                if summary.comparison(condition) is None:
+                    continue
+                before, after = _scores(runs[baseline]), _scores(runs[condition.quant])
+                both = before.index.intersection(after.index)
+                seen = Spread.seen(before[both], after[both])
+                spread = seen if config.changed is None else Spread(config.changed)
+                cost = _cost(runs[baseline]) + _cost(runs[condition.quant])
+                plans.append(Planned(spread, name, condition.quant, cost))
+                counted += [*runs[baseline], *runs[condition.quant]]
+    return Pilot(
+        plans=tuple(plans),
+        source=f"sweep {sweep[:8]}, baseline {baseline}",
+        processors=", ".join(dict.fromkeys(run.tags["host.processor"] for run in counted if _generated(run))),
+        left_out=(*summary.refusals, *summary.failures),
+    )
+
+
+def _scores(runs: Sequence["JobRecord"]) -> "pd.Series[float]":
+    """Score of each unique item, the mean over seeds."""
+    import pandas as pd
+
+    answers = pd.concat([run.scores.dropna() for run in runs])
+    clusters = {item: cluster for run in runs for item, cluster in run.clusters.items()}
+    return answers.groupby([clusters.get(item, item) for item in answers.index]).mean()
+
+
+def _generated(run: "JobRecord") -> float:
+    return run.metrics["run.completions_generated"]
+
+
+def _cost(runs: Sequence["JobRecord"]) -> Cost:
+    """What an item costs under one quant.
+
+    The time of a run counts where it generated something: what comes from the store takes none.
+    """
+    items = sum(run.metrics["items"] for run in runs)
+    generated = sum(_generated(run) for run in runs)
+    answers = generated + sum(run.metrics["run.completions_from_store"] for run in runs)
+    seconds = sum(run.metrics["run.wall_seconds"] for run in runs if _generated(run))
+    return Cost(
+        tokens=sum(run.metrics["completion_tokens"] for run in runs) / items,
+        seconds=seconds / generated * answers / items if generated else None,
+    )
+
+
+def _needed(config: PlanConfig, plans: Sequence[Planned]) -> "Table":
+    """The items that each answer takes."""
+    margin = _points(config.margin)
+    table = _table(plans, "changed", "to", "items")
+    for first, each in _by_task(table, plans):
+        seen = "given" if each.spread.n is None else f"{each.spread.changed} of {each.spread.n}"
+        find = each.spread.items_to_find(config.margin, power=config.power, alpha=config.alpha / config.family)
+        show = each.spread.items_to_show(config.margin, power=config.power, alpha=config.alpha)
+        table.add_row(*first, seen, f"find a drop of {margin}", *_priced(find, each))
+        table.add_row(*[""] * len(first), _spread(each), f"show less than {margin}", *_priced(show, each))
+    return table
+
+
+def _shown(config: PlanConfig, rows: Sequence[tuple[int, Planned]]) -> "Table":
+    """What given numbers of items can show."""
+    plans = [each for _, each in rows]
+    chance_heading = f"chance to show\nless than {_points(config.margin)}"
+    table = _table(plans, "items", "smallest drop\nfound, points", chance_heading)
+    for (n, _), (first, each) in zip(rows, _by_task(table, plans), strict=True):
+        drop = each.spread.smallest_drop(n, power=config.power, alpha=config.alpha / config.family)
+        chance = each.spread.chance_to_show(n, config.margin, alpha=config.alpha)
+        items, *cost = _priced(n, each)
+        smallest = "-" if drop is None else f"{100 * drop:.2f}"
+        table.add_row(*first, items, smallest, f"{100 * chance:.0f}%" if chance < 0.995 else ">99%", *cost)
+    return table
+
+
+def _table(plans: Sequence[Planned], *headings: str) -> "Table":
+    """An empty table: whose plan it is and what it costs, where that is known, around the headings."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    if plans[0].task:
+        table.add_column("task, quant", overflow="fold")
+    for heading in (*headings, *(("tokens", "hours") if plans[0].cost else ())):
+        table.add_column(heading, justify="left" if heading == "to" else "right", no_wrap=True)
+    return table
+
+
+def _by_task(table: "Table", plans: Sequence[Planned]) -> Iterator[tuple[list["Text"], Planned]]:
+    """The plans with the first cell of their rows; a task's name gets a row of its own."""
+    from rich.text import Text
+
+    task = ""
+    for each in plans:
+        if each.task != task:
+            table.add_section()
+            table.add_row(Text(each.task, style="bold"))
+            task = each.task
+        yield ([Text(f"  {each.quant}")] if each.task else []), each
+
+
+def _priced(items: int | None, each: Planned) -> list[str]:
+    """Cells for a number of items and its cost."""
+    if each.cost is None:
+        return ["-" if items is None else f"{items:,}"]
+    if items is None:
+        return ["-"] * 3
+    hours = "-" if each.cost.seconds is None else _hours(items * each.cost.seconds / 3600)
+    return [f"{items:,}", _tokens(items * each.cost.tokens), hours]
+
+
+def _spread(each: Planned) -> str:
+    if each.spread.graded:
+        return f"sd {each.spread.variance**0.5:.2f}*"
+    return f"{100 * each.spread.variance:.1f}%"
+
+
+def _points(share: float) -> str:
+    """A given share in points, with more than one decimal only where it was given with more."""
+    text = f"{100 * share:.1f}"
+    return text if abs(float(text) - 100 * share) < 1e-9 else f"{100 * share:.6g}"
+
+
+def _tokens(count: float) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:,.1f}{unit}"
+    return f"{count:.0f}"
+
+
+def _hours(hours: float) -> str:
+    return "<0.1" if hours < 0.05 else f"{hours:,.1f}"
+
+
+def _notes(config: PlanConfig, plans: Sequence[Planned], pilot: Pilot | None) -> Iterator[str]:
+    """What a reader must know to read the tables."""
+    margin = _points(config.margin)
+    of_family = f" / {config.family}" if config.family > 1 else ""
+    yield (
+        f"Items are unique items that the baseline and the quant both answer. find: mid-p McNemar, two-sided at "
+        f"{config.alpha:g}{of_family}. show: the one-sided {100 - 100 * config.alpha:g}% bound of the drop is below "
+        f"{margin}, if the quant loses nothing."
+    )
+    if config.changed is None and pilot:
+        yield (
+            f"changed: from {pilot.source}. Shares are (changed + 1) / (items + 2): few items must not promise that "
+            "nothing changes."
+        )
+    if any(each.spread.graded for each in plans):
+        yield (
+            "* Graded scores: the normal approximation, with the variance of an item's difference, which has a guard "
+            "like that."
+        )
+    if not all(each.spread.graded or each.spread.variance >= config.margin for each in plans):
+        yield f"- under items: less than {margin}% of the items change, so there is no drop of {margin} points to find."
+    numbers = [config.items] if config.items is not None else NUMBERS if config.changed is not None else ()
+    alpha = config.alpha / config.family
+    if any(each.spread.smallest_drop(n, power=config.power, alpha=alpha) is None for each in plans for n in numbers):
+        yield "- under smallest drop: none is found so often, not even if every change is a loss."
+    if pilot is None:
+        yield f"The cost is measured by: {MEASURE}"
+        return
+    if pilot.processors:
+        yield (
+            f"tokens, hours: of baseline and quant together, per item as in {pilot.source}, on {pilot.processors}. "
+            "Loading is included, so short runs make them too long; several quants share one run of the baseline."
+        )
+    if any(each.cost and each.cost.seconds is None for each in plans):
+        yield (
+            "- under hours: all answers came from the completion store, which says nothing of speed. The sweep's "
+            "command measures it with force=true store.reuse=false."
+        )
+    for sentence in pilot.left_out:
+        yield f"Left out: {sentence}"
+
+
+@hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="plan")
+def _app(composed: DictConfig) -> None:
+    with past_hydra():
+        plan(validated(composed, PlanConfig))
+
+
+def main() -> None:
+    """Entry point."""
+    register_schemas()
+    with reported():
+        _app()
+
+
+if __name__ == "__main__":
+    main()
