@@ -89,7 +89,11 @@ def test_the_log_is_one_short_line_an_event(swept: Path) -> None:
 def test_the_report_is_on_disk_and_with_the_sweep(swept: Path) -> None:
     [parent] = runs_of(swept, "sweep")
     names = {entry.path for entry in client_of(swept).list_artifacts(parent.info.run_id)}
-    assert names == {"report.md", "comparisons.csv", "conditions.csv", "score_vs_bits.png", "score_vs_bits.svg"}
+    tables = {"registration.yaml", "flips.json", "flips.parquet"}
+    assert names >= tables
+    names -= tables
+    pages = {"report.md", "flips.md", "comparisons.csv", "conditions.csv", "score_vs_bits.png", "score_vs_bits.svg"}
+    assert names == pages
     folder = Path(printed_paths((swept / "out.txt").read_text())["report"]).parent
     assert {file.name for file in folder.iterdir()} == names
     for name in names:
@@ -116,6 +120,33 @@ def test_differences_are_those_of_the_item_tables(swept: Path) -> None:
         assert numbers == [
             getattr(expected, key) for key in NUMBERS
         ]  # fmt: skip
+
+
+def test_the_changed_answers_are_those_of_the_item_tables_and_one_click_away(swept: Path) -> None:
+    [parent] = runs_of(swept, "sweep")
+    changed = pd.read_parquet(client_of(swept).download_artifacts(parent.info.run_id, "flips.parquet"))
+    tables = {
+        (run.data.tags["task"], run.data.tags["quant"]): pd.read_parquet(
+            client_of(swept).download_artifacts(run.info.run_id, "items.parquet")
+        ).set_index("item_id")
+        for run in runs_of(swept, "job")
+    }
+    expected = set()
+    for task in ("triviaqa", "extraction"):
+        before, after = tables[task, "Q8_0"], tables[task, "Q3_K_M"]
+        for item in before.index:
+            was, now = before.loc[item], after.loc[item]
+            if was["score"] != now["score"]:
+                expected.add((task, item, "lost" if was["score"] > now["score"] else "gained", now["output"]))
+    flips = changed[changed["change"].isin(["lost", "gained"])]
+    found = set(flips[["task", "item_id", "change", "quant_output"]].itertuples(index=False, name=None))
+    assert found == expected
+    folder = Path(printed_paths((swept / "out.txt").read_text())["report"]).parent
+    page, report = (folder / "flips.md").read_text(), (folder / "report.md").read_text()
+    linked = re.findall(r"\]\(flips\.md#(\S+)\)", report)
+    assert linked or changed.empty
+    for anchor in linked:
+        assert f'<a id="{anchor}"></a>' in page
 
 
 # Aggregation of what is in the store

@@ -12,8 +12,7 @@ from quantexp.config import AggregateConfig, StatsConfig, register_schemas, vali
 from quantexp.errors import UserError, past_hydra, reported
 
 if TYPE_CHECKING:
-    from quantexp.registration import Registration
-    from quantexp.report import ReportFiles, Summary
+    from quantexp.report import Summary
     from quantexp.tracking import JobRecord, Store
 
 
@@ -33,15 +32,25 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
     Raises:
         UserError: there is nothing to compare.
     """
+    from quantexp.flipped import flipped
+    from quantexp.pairing import summarise
+    from quantexp.report import write_report
+    from quantexp.tracking import FLIPS
+
     records, failures = finished_jobs(store, sweep, runs, "compare")
     registration = None if runs else store.registration(sweep)
-    summary, files = write(records, failures, stats, folder, registration)
+    summary = summarise(records, failures, stats, title_of(records), registration)
+    summary, changed = flipped(summary, records, store)
+    files = write_report(summary, folder, changed)
     if runs:
         with store.start("aggregate", "aggregate", None, {"runs": ",".join(runs)}) as run:
             run.log_files(files.all)
+            run.log_items(changed, FLIPS)
     else:
         store.run(sweep).log_files(files.all)
-    show(summary, {"chart": files.charts[0], "report": files.markdown}, store)
+        store.run(sweep).log_items(changed, FLIPS)
+    paths = {"chart": files.charts[0], "report": files.markdown}
+    show(summary, paths | ({"flips": files.flips} if files.flips else {}), store)
     return not (summary.refusals or summary.failures)
 
 
@@ -63,21 +72,11 @@ def finished_jobs(store: "Store", sweep: str, runs: list[str], purpose: str) -> 
     return records, failures
 
 
-def write(
-    records: Sequence["JobRecord"],
-    failures: Sequence[str],
-    stats: StatsConfig,
-    folder: Path,
-    registration: "Registration | None" = None,
-) -> tuple["Summary", "ReportFiles"]:
-    """Compare, and write the report into `folder`."""
-    from quantexp.pairing import summarise
-    from quantexp.report import write_report
-
+def title_of(records: Sequence["JobRecord"]) -> str:
+    """What a report on these jobs is called."""
     models = ", ".join(dict.fromkeys(record.tags["model"] for record in records))
     data = ", ".join(dict.fromkeys(record.tags["data"] for record in records))
-    summary = summarise(records, failures, stats, f"{models}, {data} data", registration)
-    return summary, write_report(summary, folder)
+    return f"{models}, {data} data"
 
 
 def show(summary: "Summary", paths: dict[str, Path], store: "Store") -> None:

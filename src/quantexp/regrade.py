@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from quantexp.aggregate import chosen_sweep, finished_jobs, show, write
+from quantexp.aggregate import chosen_sweep, finished_jobs, show, title_of
 from quantexp.config import DataConfig, RegradeConfig, StatsConfig, register_schemas, validated
 from quantexp.errors import UserError, past_hydra, reported, sentence_for
 from quantexp.files import write_atomically
@@ -64,6 +64,8 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
         UserError: there is nothing to grade, or no task has the grader.
     """
     from quantexp.console import bar
+    from quantexp.pairing import summarise
+    from quantexp.report import write_report
 
     found, failures = finished_jobs(store, sweep, list(dict.fromkeys(runs)), "grade")
     records = found if name is None else _with_grader(found, name)
@@ -93,7 +95,9 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
         log.info("nothing was graded again")
         return not failures
 
-    summary, files = write([*records, *(new.record for new in done)], failures, stats, folder)
+    both = [*records, *(new.record for new in done)]
+    summary = summarise(both, failures, stats, title_of(both))
+    files = write_report(summary, folder)
     changes = folder / "changes.diff"
     diff = "".join(new.diff for new in done)
     write_atomically(changes, diff.encode())

@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 ITEMS = "items"
 """Name of the per-item table: items.parquet is exact and what programs read, items.json is what MLflow's pages show."""
 
+FLIPS = "flips"
+"""Name of a comparison's table of changed answers, kept likewise."""
+
 KIND = "quantexp.kind"
 """Tag that tells a job from the sweep it belongs to."""
 

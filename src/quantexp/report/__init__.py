@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quantexp.files import write_atomically
 from quantexp.report.summary import Comparison, Condition, Summary, reading
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "Comparison",
@@ -25,29 +29,38 @@ class ReportFiles:
         comparisons_csv: Every comparison at full precision.
         conditions_csv: Every condition at full precision.
         charts: PNG then SVG of each model's chart, in the order of the models.
+        flips: The page of changed answers, flips.md; None where the answers were not looked at.
     """
 
     markdown: Path
     comparisons_csv: Path
     conditions_csv: Path
     charts: tuple[Path, ...]
+    flips: Path | None = None
 
     @property
     def all(self) -> list[Path]:
         """Every file of the report."""
-        return [self.markdown, self.comparisons_csv, self.conditions_csv, *self.charts]
+        pages = [self.markdown] if self.flips is None else [self.markdown, self.flips]
+        return [*pages, self.comparisons_csv, self.conditions_csv, *self.charts]
 
 
-def write_report(summary: Summary, folder: Path) -> ReportFiles:
+def write_report(summary: Summary, folder: Path, changed: "pd.DataFrame | None" = None) -> ReportFiles:
     """Write the report's files into a folder, made when missing; files of the same name go.
 
     Every file is complete or absent, and the page that links the others comes last.
+
+    Args:
+        summary: What to report.
+        folder: Where to.
+        changed: The changed answers (`flips.flip_rows`), for a page of their own.
 
     Raises:
         OSError: The folder or a file cannot be written.
     """
     # Drawing is slow to import, and most of the package never draws.
     from quantexp.report.chart import headline_chart, save_chart
+    from quantexp.report.flips import flips_page
     from quantexp.report.markdown import report_markdown
     from quantexp.report.table import comparisons_csv, conditions_csv
 
@@ -60,7 +73,10 @@ def write_report(summary: Summary, folder: Path) -> ReportFiles:
         comparisons_csv=folder / "comparisons.csv",
         conditions_csv=folder / "conditions.csv",
         charts=tuple(charts),
+        flips=None if changed is None else folder / "flips.md",
     )
+    if changed is not None and files.flips is not None:
+        write_atomically(files.flips, flips_page(changed, summary.title, summary.baseline).encode())
     write_atomically(files.comparisons_csv, comparisons_csv(summary).encode())
     write_atomically(files.conditions_csv, conditions_csv(summary).encode())
     write_atomically(files.markdown, report_markdown(summary).encode())

@@ -33,6 +33,7 @@ def report_markdown(summary: Summary) -> str:
         *_outcome(summary),
         *_charts(summary),
         *_comparisons(summary),
+        *_flips(summary),
         *_registered(summary),
         *_how_to_read(summary),
         *_conditions(summary),
@@ -133,6 +134,27 @@ def _row(summary: Summary, condition: Condition) -> list[str]:
 
 def _marked(value_and_interval: tuple[str, str]) -> str:
     return " ".join(value_and_interval).replace("*", r"\*")
+
+
+def _flips(summary: Summary) -> list[str]:
+    from quantexp.report.flips import anchor
+
+    rows = []
+    for each in summary.comparisons:
+        if (found := each.flips) is not None:
+            section = summary.section(each)
+            listed = found.changed + found.both_wrong_different + found.both_right_different
+            counts = (found.answers, found.lost, found.gained, found.both_wrong_different, found.churn)
+            link = f"[read them](flips.md#{anchor(section, each.quant)})" if listed else "none changed"
+            rows.append([escape(section), escape(each.quant), *map(str, counts), link])
+    if not rows:
+        return []
+    header = ["task", "quant", "answers", "lost", "gained", "both wrong, but different", "answer churn", "items"]
+    note = (
+        "Answers, not items: an item that several seeds ask has several. Lost and gained: the score fell or rose. "
+        "Churn: another answer was read, whatever the scores."
+    )
+    return ["## Flips", _table(header, "llrrrrrl", rows), note]
 
 
 def _registered(summary: Summary) -> list[str]:

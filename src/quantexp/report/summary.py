@@ -8,8 +8,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from quantexp.stats import Contrast, Decision, Estimate, PairedComparison, Verdict
+
+if TYPE_CHECKING:
+    from quantexp.report.flips import Flips  # it needs pandas
 
 REPEATS = {
     "item": "an item answered under several seeds counts once, with its mean score",
@@ -55,6 +59,7 @@ class Comparison:
 
     Attributes:
         decision: The verdict, among all comparisons of the summary; None where none was asked for.
+        flips: What changed answer by answer; None where the answers were not looked at.
     """
 
     model: str
@@ -63,6 +68,7 @@ class Comparison:
     quant: str
     difference: PairedComparison
     decision: Decision | None = None
+    flips: "Flips | None" = None
 
 
 @dataclass(frozen=True)
@@ -185,6 +191,10 @@ class Summary:
             if (c.model, c.task, c.quant) == (condition.model, condition.task, condition.quant):
                 return c
         return None
+
+    def section(self, comparison: Comparison) -> str:
+        """What its task is called where all models share a page."""
+        return comparison.task if len(self.models()) == 1 else f"{comparison.model}, {comparison.task}"
 
     def chart_stems(self) -> dict[str, str]:
         """File name, without its ending, of each model's chart; names stay distinct."""

@@ -1,0 +1,39 @@
+"""Which answers changed between the baseline and each quant, from the item tables of the runs that were compared."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from quantexp.report.flips import COLUMNS, flip_rows, flips
+from quantexp.report.summary import Summary
+from quantexp.tracking import ITEMS, JobRecord, Store
+
+
+def flipped(summary: Summary, records: Sequence[JobRecord], store: Store) -> tuple[Summary, pd.DataFrame]:
+    """The summary with what changed in each comparison, and the changed answers, one a row."""
+    by_id = {record.run_id: record for record in records}
+    runs = {
+        (each.model, each.task, each.quant): [by_id[run_id] for run_id in each.run_ids] for each in summary.conditions
+    }
+    found, rows = {}, []
+    for place in dict.fromkeys((each.model, each.task) for each in summary.comparisons):
+        # One task at a time, since answers are long.
+        before = _answers(runs[*place, summary.baseline], store)
+        for each in summary.comparisons:
+            if (each.model, each.task) == place:
+                after = _answers(runs[*place, each.quant], store)
+                found[*place, each.quant] = flips(before, after)
+                rows.append(flip_rows(before, after, task=summary.section(each), name=each.quant))
+    comparisons = [replace(each, flips=found[each.model, each.task, each.quant]) for each in summary.comparisons]
+    changed = [table for table in rows if len(table)] or [pd.DataFrame(columns=[*COLUMNS])]
+    return replace(summary, comparisons=tuple(comparisons)), pd.concat(changed, ignore_index=True)
+
+
+def _answers(runs: Sequence[JobRecord], store: Store) -> pd.DataFrame:
+    """The answers of several runs, oldest first: of two answers under one seed the newer counts."""
+    tables = []
+    for run in sorted(runs, key=lambda run: run.started):
+        with store.file(run.run_id, f"{ITEMS}.parquet") as path:
+            tables.append(pd.read_parquet(path).assign(seed=int(run.tags["seed"])))
+    return pd.concat(tables, ignore_index=True)
