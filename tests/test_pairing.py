@@ -15,7 +15,8 @@ from quantexp.config import Method, StatsConfig, Target
 from quantexp.errors import UserError
 from quantexp.pairing import summarise
 from quantexp.report import Summary
-from quantexp.stats import PairedComparison, Verdict, compare
+from quantexp.report.markdown import report_markdown
+from quantexp.stats import PairedComparison, Verdict, compare, drop_posterior
 from quantexp.tracking import JobRecord
 
 STATS = StatsConfig(resamples=100)
@@ -204,6 +205,19 @@ def test_items_that_ask_the_same_count_once() -> None:
     assert (comparison.difference.n, comparison.difference.answers) == (2, 3)
     assert comparison.difference.difference == pytest.approx(0.25)
     assert [each.estimate.n for each in summary.conditions] == [2, 2]
+
+
+def test_the_posterior_is_opt_in_and_for_right_or_wrong_only() -> None:
+    jobs = [
+        *(record("Q8_0", right(), task="binary"), record("Q4", right(1, 2), task="binary")),
+        *(record("Q8_0", {"a": 0.5, "b": 1.0}, task="graded"), record("Q4", {"a": 1.0, "b": 1.0}, task="graded")),
+    ]
+    binary, graded = summarise(jobs, [], StatsConfig(bayes=True, margin=0.1), "title").comparisons
+    assert binary.posterior == drop_posterior(2, 0, 40, margin=0.1)
+    assert graded.posterior is None
+    assert [each.posterior for each in summary_of(*jobs).comparisons] == [None, None]
+    page = report_markdown(summarise(jobs, [], StatsConfig(bayes=True, margin=0.1), "title"))
+    assert f"- binary, Q4: {binary.posterior.within:.3f}" in page
 
 
 def right(*wrong: int, of: int = 40) -> dict[str, float]:

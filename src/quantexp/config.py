@@ -226,6 +226,8 @@ class StatsConfig:
     """The drop of the mean score that would not matter; 0.02 is two points. To be decided before likewise."""
     margins: dict[str, float] = field(default_factory=dict)
     """Other margins for single tasks, as {gsm8k: 0.03}."""
+    bayes: bool = False
+    """Report the posterior probability that a drop is below the margin, where scores are right or wrong."""
 
 
 @dataclass

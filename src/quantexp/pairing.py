@@ -14,8 +14,18 @@ from quantexp.config import Method, StatsConfig, Target, Unit
 from quantexp.errors import UserError
 from quantexp.registration import Registration, report
 from quantexp.report.summary import REPEATS, Comparison, Condition, Registered, Summary, points
+from quantexp.stats import (
+    Decision,
+    DropPosterior,
+    Kind,
+    PairedComparison,
+    compare,
+    compare_units,
+    decide,
+    drop_posterior,
+    estimate,
+)
 from quantexp.stats import Method as StatsMethod
-from quantexp.stats import PairedComparison, compare, compare_units, decide, estimate
 from quantexp.tracking import JobRecord
 
 Identity = Mapping[str, Mapping[str, object]]
@@ -106,7 +116,12 @@ def summarise(
         baseline=stats.baseline,
         conditions=tuple(_condition(group, stats) for group in groups),
         comparisons=tuple(
-            Comparison(group.model, group.task, stats.baseline, group.quant, found, decision)
+            Comparison(
+                *(group.model, group.task, stats.baseline, group.quant),
+                found,
+                decision,
+                posterior=_posterior(found, decision) if stats.bayes else None,
+            )
             for (group, found), decision in zip(compared, decisions, strict=True)
         ),
         notes=tuple(dict.fromkeys([*_notes(groups, stats), *_repeats(compared, stats), *notes])),
@@ -116,6 +131,12 @@ def summarise(
         unit=unit,
         registered=None if registration is None else _registered(registration, groups, compared, stats),
     )
+
+
+def _posterior(found: PairedComparison, decision: Decision | None) -> DropPosterior | None:
+    if decision is None or found.kind is not Kind.binary:
+        return None
+    return drop_posterior(found.lost, found.gained, found.n, margin=decision.margin, confidence=found.confidence)
 
 
 def _registered(

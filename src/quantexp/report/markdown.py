@@ -109,10 +109,23 @@ def _comparisons(summary: Summary) -> list[str]:
         p = "p, Holm" if has_verdicts(summary) else "p"
         header += [f"baseline - quant, points [{level}]", p, "lost", "gained", "the quant is"]
         parts += [f"### {escape(model)}", _table(header, "llrrrrrrl", rows)]
+        parts += _posteriors(summary, model)
     if not summary.conditions:
         parts.append("No score to compare.")
     parts.append("Full precision: [comparisons.csv](comparisons.csv), [conditions.csv](conditions.csv)")
     return parts
+
+
+def _posteriors(summary: Summary, model: str) -> list[str]:
+    told = [
+        f"- {escape(each.task)}, {escape(each.quant)}: {each.posterior.within:.3f}"
+        for each in summary.comparisons
+        if each.model == model and each.posterior is not None
+    ]
+    if not told:
+        return []
+    first = "Probability that the loss is below the margin, under a uniform prior on what can happen to an item:"
+    return [first, "\n".join(told)]
 
 
 def _row(summary: Summary, condition: Condition) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from quantexp.stats import Contrast, Decision, Estimate, PairedComparison, Verdict
+from quantexp.stats import Contrast, Decision, DropPosterior, Estimate, PairedComparison, Verdict
 
 if TYPE_CHECKING:
     from quantexp.report.flips import Flips  # it needs pandas
@@ -60,6 +60,7 @@ class Comparison:
     Attributes:
         decision: The verdict, among all comparisons of the summary; None where none was asked for.
         flips: What changed answer by answer; None where the answers were not looked at.
+        posterior: Of the drop; None where it was not asked for, or scores are graded.
     """
 
     model: str
@@ -69,6 +70,7 @@ class Comparison:
     difference: PairedComparison
     decision: Decision | None = None
     flips: "Flips | None" = None
+    posterior: DropPosterior | None = None
 
 
 @dataclass(frozen=True)

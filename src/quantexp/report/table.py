@@ -86,6 +86,7 @@ _COMPARISON_COLUMNS: dict[str, Callable[[Comparison], object]] = {
     "margin": lambda c: c.decision and c.decision.margin,
     "p_adjusted": lambda c: c.decision and c.decision.p_adjusted,
     "verdict": lambda c: c.decision and c.decision.verdict.value,
+    "probability_within": lambda c: c.posterior and c.posterior.within,
     "further_items": lambda c: c.decision and c.decision.further_items,
     "answers_lost": lambda c: c.flips and c.flips.lost,
     "answers_gained": lambda c: c.flips and c.flips.gained,
