@@ -219,6 +219,27 @@ def test_several_samples_of_an_item_count_once_with_their_mean(
     assert newest(store).data.metrics["score_high"] == found.high
 
 
+def test_the_baseline_is_answered_twice_for_the_noise_floor(
+    config: Config, store: Store, known: CompletionStore
+) -> None:
+    config = dataclasses.replace(config, seed=12, force=False)
+    run_job(config, store, known, None)
+    twice = dataclasses.replace(config, engine=dataclasses.replace(config.engine, floor=True))
+    run_job(twice, store, known, None)  # another job than the one that has finished
+    metrics = newest(store).data.metrics
+    assert metrics["floor.answers"] == metrics["items"]
+    # On this machine's processor no answer depends on its neighbours: nothing changes.
+    assert [metrics[f"floor.{key}"] for key in ("lost", "gained", "both_wrong_different", "churn")] == [0, 0, 0, 0]
+    with store.file(newest(store).info.run_id, "floor.parquet") as path:
+        pd.testing.assert_frame_equal(pd.read_parquet(path), items(store, newest(store)))
+    count = len(store._client.search_runs([store._experiment]))
+    other = dataclasses.replace(twice, quant=QuantConfig("Q4_K_M", "MOSTLY_Q4_K_M"))
+    run_job(other, store, known, None)
+    assert "floor.answers" not in newest(store).data.metrics
+    run_job(dataclasses.replace(other, engine=config.engine), store, known, None)  # not the baseline: the same job
+    assert len(store._client.search_runs([store._experiment])) == count + 1
+
+
 def test_task_stop_strings_end_answers(config: Config, store: Store, known: CompletionStore) -> None:
     run_job(config, store, known, None)
     whole = items(store, newest(store)).set_index("item_id")["output"]

@@ -220,6 +220,23 @@ def test_the_posterior_is_opt_in_and_for_right_or_wrong_only() -> None:
     assert f"- binary, Q4: {binary.posterior.within:.3f}" in page
 
 
+def test_the_noise_floor_is_shown_beside_the_flips() -> None:
+    counts = {"answers": 3, "lost": 1, "gained": 0, "both_wrong_different": 1, "churn": 2}
+    measured = {f"floor.{key}": float(value) for key, value in counts.items()}
+    scores = {"a": 1.0, "b": 0.0, "c": 1.0}
+    jobs = [
+        *(record("Q8_0", scores, seed=seed, metrics=measured) for seed in (0, 1)),
+        *(record("Q4", scores, seed=seed) for seed in (0, 1)),
+    ]
+    summary = summary_of(*jobs)
+    baseline, quant = summary.conditions
+    assert baseline.floor == {key: 2 * value for key, value in counts.items()}
+    assert quant.floor is None
+    assert any("lost 2 and gained 0 of 6 answers, and 4 were read differently" in note for note in summary.notes)
+    assert "| t | Q8_0, a second time | 6 | 2 | 0 | 2 | 4 | noise of the engine |" in report_markdown(summary)
+    assert summary_of(*jobs[2:], jobs[0], record("Q8_0", scores, seed=1)).conditions[-1].floor is None
+
+
 def right(*wrong: int, of: int = 40) -> dict[str, float]:
     """Scores of items that are right, but for some."""
     return {f"i{number:03}": float(number not in wrong) for number in range(of)}

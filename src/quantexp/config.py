@@ -196,6 +196,8 @@ class EngineConfig:
     """Gigabytes (1e9 bytes) for the context's KV cache; null: 80% of what the model leaves free."""
     verify: bool = False
     """Measure, at the start of each job, whether answers are independent of what is generated beside them."""
+    floor: bool = False
+    """Answer the baseline's items a second time, in the opposite order: what changes then is noise of the engine."""
 
 
 @dataclass

@@ -44,6 +44,11 @@ def sweep_fingerprint(jobs: Iterable[Config], stats: StatsConfig) -> str:
     return _sha256({"jobs": asked, "hypothesis": expected, "stats": asdict(stats)})
 
 
+def measures_floor(config: Config) -> bool:
+    """Whether the job answers its items twice: only the baseline's do."""
+    return config.engine.floor and config.quant.name == config.stats.baseline
+
+
 def _decisive(config: Config) -> dict[str, Any]:
     tree = asdict(config)
     for key in ("tracking", "stats", "store", "force", "hypothesis"):
@@ -53,6 +58,8 @@ def _decisive(config: Config) -> dict[str, Any]:
     del tree["data"]["hint"]
     for key in ("threads", "kv_memory_gb", "verify"):
         del tree["engine"][key]
+    if not measures_floor(config):  # where it is measured, it is part of the job
+        del tree["engine"]["floor"]
     # Any number of lanes above one gives the same answers.
     tree["engine"]["lanes"] = "one" if config.engine.lanes == 1 else "several"
     return tree

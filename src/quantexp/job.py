@@ -4,7 +4,7 @@ import json
 import logging
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from enum import Enum
 from typing import Any
@@ -18,17 +18,19 @@ from quantexp.config import Config, TaskConfig
 from quantexp.console import bar
 from quantexp.data import load
 from quantexp.engines import Completion, Engine, Prompt, open_engine
-from quantexp.engines.verify import verify
+from quantexp.engines.verify import reversed_answers, verify
 from quantexp.errors import UserError
-from quantexp.fingerprint import config_fingerprint, job_fingerprint
+from quantexp.fingerprint import config_fingerprint, job_fingerprint, measures_floor
 from quantexp.generation import Generated, generate
 from quantexp.models import ModelFile
+from quantexp.report.flips import flips
+from quantexp.report.summary import FLOOR_COUNTS
 from quantexp.scoring import score_metrics, verdict
 from quantexp.store import CompletionStore
 from quantexp.tasks import Grader, Task, get_task
 from quantexp.tasks.items import Dataset, Item, drawn
 from quantexp.tasks.prompts import Prompter
-from quantexp.tracking import CONFIG, IDENTITY, JOB, Run, Store
+from quantexp.tracking import CONFIG, FLOOR, IDENTITY, JOB, Run, Store
 
 log = logging.getLogger(__name__)
 
@@ -88,11 +90,21 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             generated = generate(engine, prompts, prompter.decoding, known, about, reuse=reuse, advance=advance)
 
         of_item = {item.id: item for item in items}
-        table = pd.DataFrame(
-            _row(task, grader, of_item[prompt.item_id], prompt, completion)
-            for prompt, completion in zip(prompts, generated.completions, strict=True)
-        )
+
+        def graded(completions: Iterable[Completion]) -> pd.DataFrame:
+            return pd.DataFrame(
+                _row(task, grader, of_item[prompt.item_id], prompt, completion)
+                for prompt, completion in zip(prompts, completions, strict=True)
+            )
+
+        table = graded(generated.completions)
         run.log_items(table)
+        if measures_floor(config):
+            log.info("%s: answering everything again, in the opposite order, for the noise floor", name)
+            again = reversed_answers(engine, prompts, prompter.decoding)
+            floor = graded(again[prompt.item_id, prompt.sample] for prompt in prompts)
+            run.log_items(floor, FLOOR)
+            run.log(metrics=_floor_metrics(table, floor))
         metrics = _metrics(config, table, file, len({item.cluster for item in data.items}))
         run.log(metrics=metrics | _measured(generated, time.perf_counter() - started))
         log.info("%s", _line(name, data, len(items), metrics, generated, time.perf_counter() - started))
@@ -136,6 +148,12 @@ def _metrics(config: Config, table: pd.DataFrame, file: ModelFile, unique_items:
         "model_bytes": file.bytes,
         "parameters": file.parameters,
     }
+
+
+def _floor_metrics(table: pd.DataFrame, again: pd.DataFrame) -> dict[str, float]:
+    """What changed between two runs of the same job."""
+    found = flips(table.assign(seed=0), again.assign(seed=0))
+    return {f"{FLOOR}.{key}": getattr(found, key) for key in FLOOR_COUNTS}
 
 
 def _measured(generated: Generated, seconds: float) -> dict[str, float]:

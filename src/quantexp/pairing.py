@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from quantexp.config import Method, StatsConfig, Target, Unit
 from quantexp.errors import UserError
 from quantexp.registration import Registration, report
-from quantexp.report.summary import REPEATS, Comparison, Condition, Registered, Summary, points
+from quantexp.report.summary import FLOOR_COUNTS, REPEATS, Comparison, Condition, Registered, Summary, points
 from quantexp.stats import (
     Decision,
     DropPosterior,
@@ -26,7 +26,7 @@ from quantexp.stats import (
     estimate,
 )
 from quantexp.stats import Method as StatsMethod
-from quantexp.tracking import JobRecord
+from quantexp.tracking import FLOOR, JobRecord
 
 Identity = Mapping[str, Mapping[str, object]]
 
@@ -298,7 +298,15 @@ def _condition(group: _Group, stats: StatsConfig) -> Condition:
         grader=str(group.identity["grader"]["id"]),
         tokens_per_second=tokens / seconds if seconds else None,
         run_ids=tuple(run.run_id for run in group.runs),
+        floor=_floor(group),
     )
+
+
+def _floor(group: _Group) -> dict[str, int] | None:
+    """What changed when the same items were answered twice, over all runs; None unless all of them measured it."""
+    if not all(f"{FLOOR}.answers" in run.metrics for run in group.runs):
+        return None
+    return {key: int(sum(run.metrics[f"{FLOOR}.{key}"] for run in group.runs)) for key in FLOOR_COUNTS}
 
 
 def _notes(groups: Sequence[_Group], stats: StatsConfig) -> Iterable[str]:
@@ -334,6 +342,13 @@ def _notes(groups: Sequence[_Group], stats: StatsConfig) -> Iterable[str]:
             yield (
                 f"{group.quant} on {group.task}: exactness measured before the run: {identical:.0f} of {compared:.0f} "
                 f"answers came out bit for bit the same in another order and beside others{meaning}."
+            )
+    for group in groups:
+        if (floor := _floor(group)) is not None:
+            yield (
+                f"Noise floor: {group.quant} on {group.task}, answered a second time in the opposite order, lost "
+                f"{floor['lost']} and gained {floor['gained']} of {floor['answers']} answers, and {floor['churn']} "
+                "were read differently. Changes no larger than these are noise of the engine."
             )
     files: dict[tuple[str, str], set[str]] = defaultdict(set)
     for run in runs:

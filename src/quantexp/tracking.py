@@ -45,6 +45,9 @@ ITEMS = "items"
 FLIPS = "flips"
 """Name of a comparison's table of changed answers, kept likewise."""
 
+FLOOR = "floor"
+"""Name of the table of the baseline's second answers, and of the metrics that count what changed."""
+
 KIND = "quantexp.kind"
 """Tag that tells a job from the sweep it belongs to."""
 

@@ -34,8 +34,15 @@ def verify(engine: Engine, prompts: Sequence[Prompt], decoding: Decoding) -> Exa
     short = replace(decoding, max_tokens=min(decoding.max_tokens, TOKENS))
     tried = prompts[:PROMPTS]
     first = _answers(engine, tried, short)
-    again = [*_answers(engine, tried[::-1], short).items(), *_answers(engine, tried[-3:], short).items()]
+    again = [*reversed_answers(engine, tried, short).items(), *_answers(engine, tried[-3:], short).items()]
     return Exactness(len(again), sum(first[key] == answer for key, answer in again))
+
+
+def reversed_answers(
+    engine: Engine, prompts: Sequence[Prompt], decoding: Decoding
+) -> dict[tuple[str, int], Completion]:
+    """Answers to the prompts in the opposite order, so beside other neighbours; by item and sample, without times."""
+    return _answers(engine, prompts[::-1], decoding)
 
 
 def _answers(engine: Engine, prompts: Sequence[Prompt], decoding: Decoding) -> dict[tuple[str, int], Completion]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from quantexp.report.summary import (
+    FLOOR_COUNTS,
     REPEATS,
     ZERO_WIDTH_NOTE,
     Condition,
@@ -153,13 +154,18 @@ def _flips(summary: Summary) -> list[str]:
     from quantexp.report.flips import anchor
 
     rows = []
+    for one in summary.conditions:
+        if one.floor is not None:
+            name = one.task if len(summary.models()) == 1 else f"{one.model}, {one.task}"
+            counts = [str(one.floor[key]) for key in FLOOR_COUNTS]
+            rows.append([escape(name), f"{escape(one.quant)}, a second time", *counts, "noise of the engine"])
     for each in summary.comparisons:
         if (found := each.flips) is not None:
             section = summary.section(each)
             listed = found.changed + found.both_wrong_different + found.both_right_different
-            counts = (found.answers, found.lost, found.gained, found.both_wrong_different, found.churn)
+            counts = [str(getattr(found, key)) for key in FLOOR_COUNTS]
             link = f"[read them](flips.md#{anchor(section, each.quant)})" if listed else "none changed"
-            rows.append([escape(section), escape(each.quant), *map(str, counts), link])
+            rows.append([escape(section), escape(each.quant), *counts, link])
     if not rows:
         return []
     header = ["task", "quant", "answers", "lost", "gained", "both wrong, but different", "answer churn", "items"]

@@ -22,6 +22,10 @@ REPEATS = {
 """How several answers to one item count, by the unit that is counted and resampled."""
 
 
+FLOOR_COUNTS = ("answers", "lost", "gained", "both_wrong_different", "churn")
+"""What is counted where the baseline is compared with itself; see `flips.Flips`."""
+
+
 @dataclass(frozen=True)
 class Condition:
     """One model at one quant on one task.
@@ -38,6 +42,7 @@ class Condition:
         grader: Name and version of the grader.
         tokens_per_second: Generation speed, or None when it was not measured.
         run_ids: The runs these scores come from.
+        floor: What changed when the same items were answered a second time (`FLOOR_COUNTS`); None where they were not.
     """
 
     model: str
@@ -51,6 +56,7 @@ class Condition:
     grader: str
     tokens_per_second: float | None
     run_ids: tuple[str, ...]
+    floor: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
