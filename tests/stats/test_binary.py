@@ -13,7 +13,7 @@ from scipy.stats import binom
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from quantexp.stats import exact_bootstrap_law, mcnemar, mcnemar_p, paired_bootstrap, tango_interval, wilson_interval
+from quantexp.stats import Method, compare, exact_bootstrap_law, mcnemar, mcnemar_p, tango_interval, wilson_interval
 from quantexp.stats.binary import tango_upper
 
 # The published comparisons as counts of 600 answers: b, c, the bootstrap's interval in answers, its p-value with ties
@@ -201,7 +201,7 @@ def test_the_bootstrap_law_of_two_items_by_hand() -> None:
 @pytest.mark.parametrize(("b", "c"), [(22, 16), (37, 18), (2, 0), (0, 0)])
 def test_resampling_approaches_the_exact_law(b: int, c: int) -> None:
     differences = np.repeat([1.0, -1.0, 0.0], [b, c, 600 - b - c])
-    drawn = paired_bootstrap(differences, np.zeros(600), seed=3)
+    drawn = compare(differences, np.zeros(600), seed=3, method=Method.bootstrap)
     law = exact_bootstrap_law(b, c, 600)
     assert drawn.p_value == pytest.approx(law.p_value, abs=5 * math.sqrt(law.p_value / 10_000))
     assert (drawn.low, drawn.high) == pytest.approx(law.interval(), abs=1.001 / 600)

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
+from quantexp.stats import Method, compare, estimate
 from quantexp.stats import bootstrap as module
-from quantexp.stats import bootstrap_mean, paired_bootstrap
+
+paired_bootstrap = partial(compare, method=Method.bootstrap)
+bootstrap_mean = partial(estimate, method=Method.bootstrap)
 
 Scores = NDArray[np.float64]
 
@@ -105,11 +109,11 @@ def test_mean_is_the_difference_from_nothing() -> None:
 
 def test_mean_interval_is_about_the_normal_one() -> None:
     scores = np.array([1.0] * 240 + [0.0] * 360)
-    estimate = bootstrap_mean(scores)
+    found = bootstrap_mean(scores)
     half = 1.959964 * np.sqrt(0.4 * 0.6 / 600)
-    assert estimate.mean == 0.4
-    assert estimate.low == pytest.approx(0.4 - half, abs=0.003)
-    assert estimate.high == pytest.approx(0.4 + half, abs=0.003)
+    assert found.mean == 0.4
+    assert found.low == pytest.approx(0.4 - half, abs=0.003)
+    assert found.high == pytest.approx(0.4 + half, abs=0.003)
 
 
 def test_thirds_that_cancel_are_ties() -> None:

@@ -9,12 +9,6 @@ from quantexp.stats.binary import (
     tango_interval,
     wilson_interval,
 )
-from quantexp.stats.bootstrap import (
-    MeanEstimate,
-    PairedDifference,
-    bootstrap_mean,
-    paired_bootstrap,
-)
 from quantexp.stats.comparison import (
     Estimate,
     Kind,
@@ -50,15 +44,12 @@ __all__ = [
     "Kind",
     "Law",
     "McNemar",
-    "MeanEstimate",
     "Method",
     "PairedComparison",
-    "PairedDifference",
     "RunningEValues",
     "SequentialDecision",
     "TableComparison",
     "Verdict",
-    "bootstrap_mean",
     "compare",
     "compare_table",
     "compare_units",
@@ -72,7 +63,6 @@ __all__ = [
     "mcnemar_p",
     "mcnemar_power",
     "minimal_detectable_difference",
-    "paired_bootstrap",
     "power_within",
     "required_items",
     "required_items_within",
