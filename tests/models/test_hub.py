@@ -68,7 +68,7 @@ class User:
         assert status == 2
         assert out == ""
         assert sentence.startswith("quantexp: ")
-        assert all(re.match(r"\d\d:\d\d:\d\d (asking|downloading|checking) ", note) for note in notes)
+        assert all(re.match(r"\d\d:\d\d:\d\d (asking|downloading|checking|leaving|replacing) ", note) for note in notes)
         return sentence.removeprefix("quantexp: ")
 
     @property
@@ -385,6 +385,54 @@ def test_no_network(user: User, published: Published) -> None:
     )
     said = user.refused("quant=Q4_K_M", HF_HUB_OFFLINE="1")
     assert re.search(r"at revision main is not on this machine, and HF_HUB_OFFLINE is set; unset it, or fetch it", said)
+
+
+# Names and lists that somebody else has written
+
+
+def test_names_that_lead_elsewhere_or_cannot_be_shown_are_left_out(user: User, published: Published) -> None:
+    stock = published["Tiny-Q4_K_M.gguf"]
+    names = [
+        "../../made/by/hub/x-Q4_K_M.gguf",
+        f"{user.home}/absolute-Q4_K_M.gguf",
+        "a\\b-Q4_K_M.gguf",
+        "./x-Q4_K_M.gguf",
+        "C:x-Q4_K_M.gguf",
+        "\x1b]0;owned\x07-Q4_K_M.gguf",
+        "Tiny\u2028x-Q4_K_M.gguf",
+    ]
+    user.hub.publish("model", REPOSITORY, dict.fromkeys(names, stock))
+    before = sorted(user.home.rglob("*"))
+    status, out, err = user.fetch("quant=Q4_K_M")
+    assert (status, out) == (2, "")
+    assert "leaving out 7 file(s) of publisher/Tiny-GGUF" in err
+    assert "has no such file" in err
+    assert "\x1b" not in err
+    assert "\u2028" not in err
+    assert [path for path in user.home.rglob("*") if "lock" in path.name or "Q4_K_M" in path.name] == [
+        path for path in before if "Q4_K_M" in path.name
+    ]
+    user.hub.publish("model", REPOSITORY, dict.fromkeys([*names, "sub/Tiny-Q4_K_M.gguf"], stock))
+    assert user.fetch("quant=Q4_K_M")[0] == 0
+    assert sha256sum(user).returncode == 0
+
+
+def test_a_list_of_checksums_with_other_line_ends_and_bytes(user: User, published: Published) -> None:
+    user.fetch("quant=Q4_K_M")
+    path = user.folder / "models" / "SHA256SUMS"
+    head, entry = path.read_bytes().splitlines()
+    mine = b"# caf\xe9 \xe2\x80\xa8 mine"
+    odd = entry.replace(b"Tiny-Q4_K_M", b"\xe9\x1b[31m")
+    (user.folder / "models" / os.fsdecode(odd[66:])).write_bytes(b"")
+    path.write_bytes(b"\r\n".join([mine, head, entry, odd, b""]))
+    status, out, err = user.models("verify")
+    assert (status, err) == (1, "")
+    assert f"{REPOSITORY}/Tiny-Q4_K_M.gguf: OK" in out
+    assert "\x1b" not in out
+    assert user.models("list")[0] == 0
+    assert user.fetch("quant=Q8_0")[0] == 0
+    assert path.read_bytes().startswith(mine + b"\n")
+    assert odd in path.read_bytes()
 
 
 # Which files are a quant

@@ -80,7 +80,7 @@ def _list(jobs: Sequence[Config], _: bool) -> bool:
         for each in downloads(folder):
             path = folder / each.path
             size = f"{path.stat().st_size / 1e9:.2f}" if path.is_file() else "missing"
-            table.add_row(each.path, size, each.commit[:12], each.sha256[:12])
+            table.add_row(_printable(each.path), size, each.commit[:12], each.sha256[:12])
         console.print(table if table.row_count else f"nothing downloaded yet in {folder}")
     choices = Table("model", "from", "licence", title="to choose from", title_justify="left")
     loader = GlobalHydra.instance().config_loader()
@@ -133,7 +133,12 @@ def _console() -> "Console":
 
 
 def _say(console: "Console", text: str) -> None:
-    console.print(text, soft_wrap=True, markup=False, highlight=False)
+    console.print(_printable(text), soft_wrap=True, markup=False, highlight=False)
+
+
+def _printable(text: str) -> str:
+    """The text without what a terminal would obey or could not show: SHA256SUMS may hold any bytes."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 if __name__ == "__main__":

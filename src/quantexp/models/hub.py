@@ -7,7 +7,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import urlsplit
 
 from filelock import FileLock
@@ -183,10 +183,23 @@ def _listing(model: ModelConfig) -> tuple[str, list[_Listed]]:
                 )  # fmt: skip
                 info = HfApi().model_info(repository, revision=before, files_metadata=True)
                 commit = str(before)
-        files = info.siblings or []
-        listed = [_Listed(each.rfilename, each.size or 0, each.lfs.sha256 if each.lfs else None) for each in files]
-        _listings[key] = (commit, listed)
+        listed = [
+            _Listed(each.rfilename, each.size or 0, each.lfs.sha256 if each.lfs else None)
+            for each in info.siblings or []
+        ]
+        if unfit := [repr(each.name) for each in listed if not _is_a_path_below(each.name)]:
+            log.warning(
+                "leaving out %s file(s) of %s, whose names cannot be those of files in a folder: %s%s",
+                len(unfit), repository, ", ".join(unfit[:5]), ", ..." if len(unfit) > 5 else "",
+            )  # fmt: skip
+        _listings[key] = (commit, [each for each in listed if _is_a_path_below(each.name)])
     return _listings[key]
+
+
+def _is_a_path_below(name: str) -> bool:
+    """Whether a name that a Hub has sent stays inside the folder that it is put in, and can be shown and listed."""
+    is_anchored = bool(PureWindowsPath(name).drive)
+    return name.isprintable() and "\\" not in name and not is_anchored and not {"", ".", ".."} & set(name.split("/"))
 
 
 def _commit_here(model: ModelConfig) -> str | None:
