@@ -20,6 +20,7 @@ from tests.hub import Hub
 
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.errors import UserError
+from quantexp.models.download import headers_for
 from quantexp.models.hub import files_of
 
 REPOSITORY = "publisher/Tiny-GGUF"
@@ -61,6 +62,13 @@ class User:
         chosen = ("model=hub", f"model.repository={REPOSITORY}", *arguments)
         return self.models("fetch", *chosen, **environment)
 
+    def with_site(self, code: str) -> dict[str, str]:
+        """The environment in which Python runs this code first."""
+        folder = self.home / "site"
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(code)
+        return {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+
     def refused(self, *arguments: str, **environment: str) -> str:
         """The sentence of a fetch that is refused, and nothing else but its own notes of what it was about to do."""
         status, out, err = self.fetch(*arguments, **environment)
@@ -68,7 +76,9 @@ class User:
         assert status == 2
         assert out == ""
         assert sentence.startswith("quantexp: ")
-        assert all(re.match(r"\d\d:\d\d:\d\d (asking|downloading|checking|leaving|replacing) ", note) for note in notes)
+        assert all(
+            re.match(r"\d\d:\d\d:\d\d (asking|downloading|checking|leaving|replacing|taking) ", note) for note in notes
+        )
         return sentence.removeprefix("quantexp: ")
 
     @property
@@ -131,7 +141,8 @@ def test_quants_are_found_by_name_fetched_once_and_listed(user: User, published:
     commit = user.hub.publish("model", REPOSITORY, published)
     status, out, err = user.fetch("quant=Q8_0,Q4_K_M,Q3_K_M")
     assert (status, err.count("Traceback")) == (0, 0)
-    assert "downloading 0.0 GB" in err
+    assert re.search(r"downloading 33\.\d MB to ", err)
+    assert re.search(r"downloading Tiny-Q4_K_M\.gguf, [\d.]+ kB\n", err)
     for name, path in published.items():
         assert user.file(name).read_bytes() == path.read_bytes()
     assert user.sums.splitlines()[0] == f"# {REPOSITORY} at main, commit {commit}"
@@ -385,6 +396,110 @@ def test_no_network(user: User, published: Published) -> None:
     )
     said = user.refused("quant=Q4_K_M", HF_HUB_OFFLINE="1")
     assert re.search(r"at revision main is not on this machine, and HF_HUB_OFFLINE is set; unset it, or fetch it", said)
+
+
+# Files that are there already
+
+
+def test_a_file_of_the_users_own_is_not_overwritten(user: User, published: Published) -> None:
+    [mine] = write_gguf(user.file("Tiny-Q4_K_M.gguf"), "Q4_K_M", seed=77)
+    before = mine.read_bytes()
+    said = user.refused("quant=Q8_0,Q4_K_M")
+    assert re.search(r"Tiny-Q4_K_M\.gguf is here with other bytes than publisher/Tiny-GGUF has at commit", said)
+    assert said.endswith("; move it away, or set model.folder to another folder.")
+    assert user.downloads() == []
+    assert mine.read_bytes() == before
+    shutil.copyfile(published["Tiny-Q4_K_M.gguf"], mine)  # the same bytes are welcome
+    assert user.fetch("quant=Q4_K_M")[0] == 0
+    assert user.downloads() == []
+    assert sha256sum(user).returncode == 0
+
+
+def test_a_file_of_another_commit_is_replaced_aloud(user: User, published: Published, tmp_path: Path) -> None:
+    old = user.hub.publish("model", REPOSITORY, published)
+    [newer] = write_gguf(tmp_path / "newer" / "Tiny-Q4_K_M.gguf", "Q4_K_M", seed=9)
+    new = user.hub.publish("model", REPOSITORY, {"Tiny-Q4_K_M.gguf": newer})
+    assert user.fetch("quant=Q4_K_M", f"model.revision={old}")[0] == 0
+    status, _, err = user.fetch("quant=Q4_K_M", f"model.revision={new}")
+    assert status == 0
+    assert re.search(rf"replacing .*Tiny-Q4_K_M\.gguf, which is of another commit, by that of {new[:12]}", err)
+    assert sha256(user.file("Tiny-Q4_K_M.gguf")) == sha256(newer)
+    user.file("Tiny-Q4_K_M.gguf").write_bytes(b"my own work")
+    assert "is here with other bytes" in user.refused("quant=Q4_K_M", f"model.revision={old}")
+
+
+def test_a_corrupt_copy_in_the_hubs_cache_is_left_aside(user: User, published: Published) -> None:
+    commit = user.hub.publish("model", REPOSITORY, published)
+    snapshot = user.home / "hf" / "hub" / "models--publisher--Tiny-GGUF" / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    content = bytearray(published["Tiny-Q4_K_M.gguf"].read_bytes())
+    content[-1] ^= 1
+    (snapshot / "Tiny-Q4_K_M.gguf").write_bytes(content)
+    shutil.copyfile(published["Tiny-Q8_0.gguf"], snapshot / "Tiny-Q8_0.gguf")
+    status, _, err = user.fetch("quant=Q8_0,Q4_K_M")
+    assert status == 0
+    assert "leaving the copy of Tiny-Q4_K_M.gguf in the Hub's cache" in err
+    assert "taking Tiny-Q8_0.gguf from the Hub's cache" in err
+    assert user.downloads() == ["Tiny-Q4_K_M.gguf all"]
+
+
+def test_room_is_needed_only_for_what_is_missing(user: User, published: Published) -> None:
+    user.fetch("quant=Q3_K_M")
+    size = published["Tiny-Q3_K_M-00002-of-00003.gguf"].stat().st_size
+    free = f"shutil.disk_usage = lambda path: usage(path)._replace(free={size})"
+    tight = user.with_site(f"import shutil\nusage = shutil.disk_usage\n{free}")
+    user.file("Tiny-Q3_K_M-00002-of-00003.gguf").unlink()
+    assert user.fetch("quant=Q3_K_M", **tight)[0] == 0
+    user.file("Tiny-Q4_K_M.gguf.0000000000000000.incomplete").write_bytes(bytes(40 * MEGABYTE))  # of another file
+    assert "make room" in user.refused("quant=Q8_0", **tight)
+
+
+def test_a_second_process_says_that_it_waits(user: User, published: Published) -> None:
+    user.hub.slow("Tiny-Q8_0.gguf", 0.02)
+    chosen = ("fetch", "model=hub", f"model.repository={REPOSITORY}", "quant=Q8_0")
+    first = user.start(*chosen)
+    deadline = time.monotonic() + 60
+    while not list(user.folder.rglob("*.incomplete")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    status, _, err = user.models(*chosen)
+    first.communicate(timeout=120)
+    assert (status, first.returncode) == (0, 0)
+    assert "waiting for another process, which is downloading Tiny-Q8_0.gguf" in err
+    assert user.downloads() == ["Tiny-Q8_0.gguf all"]
+
+
+@pytest.mark.parametrize(
+    ("place", "sent"),
+    [
+        ("https://hub/file", True),
+        ("http://hub/file", False),  # in the open
+        ("https://storage/file", False),
+        ("https://hub:8443/file", False),
+    ],
+)
+def test_the_token_goes_to_the_hub_alone(place: str, sent: bool) -> None:
+    headers = headers_for(place, "https://hub/a/b", {"authorization": "Bearer x", "user-agent": "y"})
+    assert ("authorization" in headers) is sent
+    assert headers["user-agent"] == "y"
+
+
+def test_a_storage_that_sends_another_number_of_bytes(user: User, published: Published) -> None:
+    commit = user.hub.publish("model", REPOSITORY, published)
+    tree = user.hub._repositories["model", REPOSITORY].commits[commit]
+    blob = tree["Tiny-Q4_K_M.gguf"]
+    for announced in (blob.size - 10, blob.size + 10):
+        tree["Tiny-Q4_K_M.gguf"] = replace(blob, size=announced)
+        said = user.refused("quant=Q4_K_M")
+        assert f"came with {blob.size} bytes, but the Hub announces {announced}; run the same command again" in said
+    assert "416" in user.refused("quant=Q4_K_M")  # there is nothing after what is here
+    tree["Tiny-Q4_K_M.gguf"] = blob
+    assert user.fetch("quant=Q4_K_M")[0] == 0
+
+
+def test_a_file_that_the_library_finds_too_large(user: User, published: Published) -> None:
+    limited = user.with_site("import huggingface_hub.constants as c\nc.MAX_HTTP_DOWNLOAD_SIZE = 1000")
+    assert user.fetch("quant=Q8_0", **limited)[0] == 0
 
 
 # Names and lists that somebody else has written

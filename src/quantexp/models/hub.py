@@ -1,53 +1,23 @@
 """Models on the Hugging Face Hub: which files a quant is, and having them here, whole and verified."""
 
 import logging
-import os
 import re
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from urllib.parse import urlsplit
-
-from filelock import FileLock
 
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.errors import UserError
 from quantexp.hub import hub_errors, quiet_unless_terminal
-from quantexp.models.checksums import NAME, Download, downloads, record
-from quantexp.models.gguf import PART, hashed, parts_of, remember, sha256_of
+from quantexp.models.checksums import NAME, Download, downloads
+from quantexp.models.download import WAY_OUT, Listed, Missing, check_targets, download
+from quantexp.models.gguf import PART, hashed, parts_of
 
 log = logging.getLogger(__name__)
-
-WAY_OUT = (
-    "or fetch it where there is one (python -m quantexp.models fetch) and copy its folder models/ here, "
-    "or choose a model that needs none (model=smollm2-135m-instruct, or model=local with your file)"
-)
-"""What to do without the Hub."""
 
 COMMIT = re.compile("[0-9a-f]{40}")
 
 _QUANT = re.compile(r"(?:^|[-._])(I?Q\d\w*|TQ\d\w*|MXFP4\w*|BF16|F16|F32)(?:-\d{5}-of-\d{5})?\.gguf$", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """One file of a repository, as the Hub describes it."""
-
-    name: str
-    bytes: int
-    sha256: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Missing:
-    """The files of one quant that are to be fetched."""
-
-    repository: str
-    revision: str
-    commit: str
-    files: tuple[_Listed, ...]
 
 
 def here(model: ModelConfig, quant: QuantConfig) -> Path | None:
@@ -88,21 +58,21 @@ def fetch(wanted: Iterable[tuple[ModelConfig, QuantConfig]], cache: Path) -> Non
         cache: folder in which the hash of each file is remembered.
 
     Raises:
-        UserError: the Hub cannot be reached or refuses, there is no such file, the disk has too little room, or a
-            file's bytes are not those that the Hub announced.
+        UserError: the Hub cannot be reached or refuses, there is no such file, the disk has too little room, a
+            file's bytes are not those that the Hub announced, or a file of the user's own is in its place.
     """
-    by_folder: dict[Path, list[_Missing]] = defaultdict(list)
+    by_folder: dict[Path, list[Missing]] = defaultdict(list)
     for model, quant in wanted:
         if here(model, quant) is None and (missing := _missing(model, quant)) not in by_folder[_folder(model)]:
             by_folder[_folder(model)].append(missing)
     for folder, missing_here in by_folder.items():
         if missing_here:
             folder.mkdir(parents=True, exist_ok=True)
-            _check_room(folder, missing_here)
+            check_targets(folder, missing_here, cache)
     for folder, missing_here in by_folder.items():
         for missing in missing_here:
             for file in missing.files:
-                _download(folder, missing, file, cache)
+                download(folder, missing, file, cache)
 
 
 def files_of(model: ModelConfig, quant: QuantConfig, names: Sequence[str]) -> list[str]:
@@ -142,7 +112,7 @@ def _is_whole(parts: Sequence[str]) -> bool:
     return len(parts) == (int(first["count"]) if first else 1)
 
 
-def _missing(model: ModelConfig, quant: QuantConfig) -> _Missing:
+def _missing(model: ModelConfig, quant: QuantConfig) -> Missing:
     """What is to be fetched for a quant, as the Hub describes it."""
     repository = _repository(model)
     commit, listed = _listing(model)
@@ -154,14 +124,14 @@ def _missing(model: ModelConfig, quant: QuantConfig) -> _Missing:
             f"it has {', '.join(have)}" if have else "none of its files is named after a quant; set model.file=NAME"
         )
         raise UserError(f"{asked}: {repository} has no such file at revision {model.revision}; {instead}.")
-    return _Missing(repository, model.revision, commit, tuple(file for file in listed if file.name in names))
+    return Missing(repository, model.revision, commit, tuple(file for file in listed if file.name in names))
 
 
-_listings: dict[tuple[str, str], tuple[str, list[_Listed]]] = {}
+_listings: dict[tuple[str, str], tuple[str, list[Listed]]] = {}
 """What the Hub has said in this process: the quants of a sweep share a repository."""
 
 
-def _listing(model: ModelConfig) -> tuple[str, list[_Listed]]:
+def _listing(model: ModelConfig) -> tuple[str, list[Listed]]:
     """The commit that the revision stands for, and its files."""
     from huggingface_hub import HfApi
 
@@ -184,7 +154,7 @@ def _listing(model: ModelConfig) -> tuple[str, list[_Listed]]:
                 info = HfApi().model_info(repository, revision=before, files_metadata=True)
                 commit = str(before)
         listed = [
-            _Listed(each.rfilename, each.size or 0, each.lfs.sha256 if each.lfs else None)
+            Listed(each.rfilename, each.size or 0, each.lfs.sha256 if each.lfs else None)
             for each in info.siblings or []
         ]
         if unfit := [repr(each.name) for each in listed if not _is_a_path_below(each.name)]:
@@ -208,81 +178,6 @@ def _commit_here(model: ModelConfig) -> str | None:
         return None
     asked = (_repository(model), model.revision)
     return next((each.commit for each in downloads(_folder(model)) if (each.repository, each.revision) == asked), None)
-
-
-def _check_room(folder: Path, missing: Sequence[_Missing]) -> None:
-    """Refuse before the first byte what the disk cannot hold."""
-    needed = sum(file.bytes for one in missing for file in one.files)
-    begun = sum(path.stat().st_size for path in folder.rglob("*.incomplete"))
-    free = shutil.disk_usage(folder).free
-    names = ", ".join(PurePosixPath(file.name).name for one in missing for file in one.files)
-    if needed - begun > free:
-        raise UserError(
-            f"{folder} has {free / 1e9:.1f} GB free, and {(needed - begun) / 1e9:.1f} GB are to be downloaded "
-            f"({names}); make room, or set model.folder to a folder on another disk."
-        )
-    log.info("downloading %.1f GB to %s: %s", needed / 1e9, folder, names)
-
-
-def _download(folder: Path, missing: _Missing, file: _Listed, cache: Path) -> None:
-    """One file: fetched beside its place, verified, then moved there."""
-    target = folder / missing.repository / file.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    begun = target.with_name(f"{target.name}.{(file.sha256 or missing.commit)[:16]}.incomplete")
-    with FileLock(f"{begun}.lock"):  # two processes must not write to one file
-        if not target.is_file() or (file.sha256 is not None and hashed(target, cache) != file.sha256):
-            with hub_errors(missing.repository, missing.revision, WAY_OUT):
-                _fill(begun, missing, file)
-            log.info("checking %s", target.name)
-            found = sha256_of(begun)
-            if file.sha256 is not None and found != file.sha256:
-                begun.unlink()
-                raise UserError(
-                    f"{file.name} of {missing.repository} came with sha256 {found}, but the Hub announces "
-                    f"{file.sha256}; it was deleted: run the same command again, and if that repeats, ask who stands "
-                    "between you and the Hub."
-                )
-            begun.replace(target)
-            remember(target, cache, found)
-    path = f"{missing.repository}/{file.name}"
-    digest = hashed(target, cache)
-    record(folder, [Download(missing.repository, missing.revision, missing.commit, path, digest)])
-    Path(f"{begun}.lock").unlink(missing_ok=True)
-
-
-def _fill(begun: Path, missing: _Missing, file: _Listed) -> None:
-    """Fetch what is not in the file yet.
-
-    Not `hf_hub_download`: since version 2 it begins a file anew in every process, and these have gigabytes.
-    """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined] # documented, though not in its list
-
-    quiet_unless_terminal()
-    elsewhere = try_to_load_from_cache(missing.repository, file.name, revision=missing.commit)
-    if isinstance(elsewhere, str):
-        log.info("taking %s from the Hub's cache on this machine", begun.name)
-        shutil.copyfile(elsewhere, begun)
-        return
-    url = hf_hub_url(missing.repository, file.name, revision=missing.commit)
-    place = get_hf_file_metadata(url, retry_on_errors=True).location
-    headers = build_hf_headers()
-    if urlsplit(place).netloc != urlsplit(url).netloc:
-        headers.pop("authorization", None)  # the storage behind the Hub is not to see the token
-    if begun.is_file() and begun.stat().st_size > file.bytes:
-        begun.unlink()
-    with begun.open("ab") as stream:
-        http_get(
-            place,
-            stream,
-            resume_size=stream.tell(),
-            headers=headers,
-            expected_size=file.bytes,
-            displayed_filename=PurePosixPath(file.name).name,
-        )
-        stream.flush()
-        os.fsync(stream.fileno())  # on disk before its checksum is written down
 
 
 def _is_asked_for(download: Download, model: ModelConfig) -> bool:
