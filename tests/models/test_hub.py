@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -337,14 +338,19 @@ def test_private_unknown_and_refused(user: User, published: Published) -> None:
     [
         (
             ("quant=Q6_K",),
-            r"^quant=Q6_K: publisher/Tiny-GGUF has no such file at revision main; it has Q3_K_M, Q4_K_M, Q8_0\.$",
+            r"^quant=Q6_K: \S+ has no such file at revision main, commit [0-9a-f]{12}; it has Q3_K_M, Q4_K_M, Q8_0\.$",
         ),
         (
             ("model.file=Other.gguf",),
-            r"^model\.file=Other\.gguf: publisher/Tiny-GGUF has no such file at revision main; it has",
+            r"^model\.file=Other\.gguf: \S+ has no such file at revision main, commit [0-9a-f]{12}; it has",
         ),
         (("model.revision=v9",), r"has no revision v9 \(any more\).*set the revision to main"),
         (("model.repository=nobody/none",), r"^The Hub has no repository nobody/none that you may read"),
+        (("model.revision=",), r"^model\.revision is empty; set it to a commit, or to a branch such as main\.$"),
+        (("model.file=README.md",), r"^model\.file=README\.md is not a GGUF; name a file that ends in \.gguf"),
+        (("model.repository=-a/b",), r"^-a/b cannot be a repository of the Hub; write it as OWNER/NAME"),
+        (("model.repository=../..",), r"^\.\./\.\. cannot be a repository of the Hub"),
+        (("model.repository=a/b.git",), r"^a/b\.git cannot be a repository of the Hub.* without \.git"),
         (("model.repository=nonsense",), r"needs model\.repository=OWNER/NAME.*not nonsense\.$"),
     ],
 )
@@ -373,6 +379,44 @@ def test_a_branch_that_moved_does_not_mix_two_states(user: User, published: Publ
     assert sha256(user.file("Tiny-Q8_0.gguf")) == sha256(published["Tiny-Q8_0.gguf"])
     assert user.fetch("quant=Q8_0", f"model.revision={new}")[0] == 0
     assert sha256(user.file("Tiny-Q8_0.gguf")) == sha256(newer)
+
+
+def test_a_branch_that_moved_and_has_lost_its_old_commit(user: User, published: Published) -> None:
+    old = user.hub.publish("model", REPOSITORY, {"Tiny-Q8_0.gguf": published["Tiny-Q8_0.gguf"]})
+    user.fetch("quant=Q8_0")
+    new = user.hub.publish("model", REPOSITORY, published)
+    status, _, err = user.fetch("quant=Q4_K_M")  # the old state has none
+    assert status == 2
+    assert f"has no such file at revision main, commit {old[:12]}; it has Q8_0." in err
+    user.hub.forget(REPOSITORY, old)
+    said = user.refused("quant=Q4_K_M")
+    assert f"has moved to commit {new}, and commit {old}, which the files here are of, is gone from the Hub" in said
+    assert said.endswith(f"; set model.revision={new} to take the new state.")
+    assert user.fetch("quant=Q4_K_M", f"model.revision={new}")[0] == 0
+
+
+def test_a_login_page_instead_of_the_hub(user: User, published: Published) -> None:
+    user.hub.answer("/api/models", 200, {"Content-Type": "text/html"}, times=100, body=b"<html>Log in</html>")
+    assert re.search(r"does not answer like a Hub; a login page of the network may stand", user.refused("quant=Q4_K_M"))
+
+
+@pytest.mark.parametrize("address", ["notaurl", "http://127.0.0.1:99999", "http://[::1", ""])
+def test_a_hub_at_no_address(user: User, address: str) -> None:
+    said = user.refused("quant=Q4_K_M", HF_ENDPOINT=address)
+    assert said.startswith(f"HF_ENDPOINT={address} is not the address of a Hub; unset it")
+
+
+@pytest.mark.parametrize("token", ["hf_t\u00f6ken", "hf_\x01token"])
+def test_a_token_that_cannot_be_one(user: User, published: Published, token: str) -> None:
+    said = user.refused("quant=Q4_K_M", HF_TOKEN=token)
+    assert said.startswith("The token for the Hub (HF_TOKEN, or what hf auth login has stored) holds characters")
+    assert token not in said
+
+
+@pytest.mark.skipif(find_spec("socksio") is not None, reason="here SOCKS proxies work")
+def test_a_socks_proxy_without_its_package(user: User, published: Published) -> None:
+    said = user.refused("quant=Q4_K_M", ALL_PROXY="socks5://127.0.0.1:9", NO_PROXY="", no_proxy="")
+    assert re.search(r"^A SOCKS proxy is set .* run: pip install socksio, or unset it\.$", said)
 
 
 def test_too_many_requests(user: User, published: Published) -> None:
@@ -577,6 +621,24 @@ def test_two_files_of_one_quant_are_refused() -> None:
         UserError, match=r"named after Q8_0 \(A-Q8_0\.gguf, B-Q8_0\.gguf\); choose one with model\.file"
     ):
         files_of(MODEL, QuantConfig("Q8_0"), ["A-Q8_0.gguf", "B-Q8_0.gguf"])
+
+
+@pytest.mark.parametrize(
+    ("file", "found"),
+    [
+        ("M-Q8_0.gguf", ["M-Q8_0.gguf"]),
+        ("m-q8_0.gguf", ["m-q8_0.gguf"]),
+        ("S-Q8_0.gguf", ["S-Q8_0.gguf"]),
+        ("S-Q8_0-00001-of-00002.gguf", ["S-Q8_0-00001-of-00002.gguf", "S-Q8_0-00002-of-00002.gguf"]),
+        ("s-Q4_0.GGUF", ["S-Q4_0.gguf"]),
+    ],
+)
+def test_the_exact_name_wins(file: str, found: list[str]) -> None:
+    names = ["M-Q8_0.gguf", "m-q8_0.gguf", "S-Q8_0.gguf", "S-Q4_0.gguf"]
+    names += ["S-Q8_0-00001-of-00002.gguf", "S-Q8_0-00002-of-00002.gguf"]
+    assert files_of(replace(MODEL, file=file), QuantConfig("as-is"), names) == found
+    with pytest.raises(UserError, match=r"Several files .*choose one with model\.file"):
+        files_of(replace(MODEL, file="m-Q8_0.gguf"), QuantConfig("as-is"), names)
 
 
 @given(

@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
 
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.errors import UserError
@@ -12,6 +13,9 @@ from quantexp.hub import hub_errors, quiet_unless_terminal
 from quantexp.models.checksums import NAME, Download, downloads
 from quantexp.models.download import WAY_OUT, Listed, Missing, check_targets, download
 from quantexp.models.gguf import PART, hashed, parts_of
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo
 
 log = logging.getLogger(__name__)
 
@@ -84,11 +88,17 @@ def files_of(model: ModelConfig, quant: QuantConfig, names: Sequence[str]) -> li
         names: the files there are.
 
     Raises:
-        UserError: files of different names fit.
+        UserError: files of different names fit, and none of them exactly; or `file` is no GGUF.
     """
+    stem = None
     if model.file is not None:
-        ending = re.escape(re.sub(r"-\d{5}-of-\d{5}\.gguf$|\.gguf$", "", model.file))
-        fits = re.compile(rf"{ending}(?:-\d{{5}}-of-\d{{5}})?\.gguf", re.IGNORECASE)
+        if not model.file.lower().endswith(".gguf"):
+            raise UserError(
+                f"model.file={model.file} is not a GGUF; name a file that ends in .gguf, or leave model.file out, and "
+                "the quant chooses."
+            )
+        stem = re.sub(r"-\d{5}-of-\d{5}\.gguf$|\.gguf$", "", model.file, flags=re.IGNORECASE)
+        fits = re.compile(rf"{re.escape(stem)}(?:-\d{{5}}-of-\d{{5}})?\.gguf", re.IGNORECASE)
     else:
         fits = re.compile(rf"(?:.*[-._/])?{re.escape(quant.name)}(?:-\d{{5}}-of-\d{{5}})?\.gguf", re.IGNORECASE)
     groups: dict[str, list[str]] = defaultdict(list)
@@ -97,6 +107,9 @@ def files_of(model: ModelConfig, quant: QuantConfig, names: Sequence[str]) -> li
             part = PART.fullmatch(name)
             groups[part["stem"] if part else name].append(name)
     whole = {stem: parts for stem, parts in groups.items() if _is_whole(parts)}
+    for exact in (model.file, stem):
+        if exact in whole:
+            return whole[exact]
     if len(whole) > 1:
         choices = ", ".join(parts[0] for parts in whole.values())
         raise UserError(
@@ -123,7 +136,8 @@ def _missing(model: ModelConfig, quant: QuantConfig) -> Missing:
         instead = (
             f"it has {', '.join(have)}" if have else "none of its files is named after a quant; set model.file=NAME"
         )
-        raise UserError(f"{asked}: {repository} has no such file at revision {model.revision}; {instead}.")
+        at = model.revision if model.revision == commit else f"{model.revision}, commit {commit[:12]}"
+        raise UserError(f"{asked}: {repository} has no such file at revision {at}; {instead}.")
     return Missing(repository, model.revision, commit, tuple(file for file in listed if file.name in names))
 
 
@@ -133,26 +147,13 @@ _listings: dict[tuple[str, str], tuple[str, list[Listed]]] = {}
 
 def _listing(model: ModelConfig) -> tuple[str, list[Listed]]:
     """The commit that the revision stands for, and its files."""
-    from huggingface_hub import HfApi
-
     repository, revision = _repository(model), model.revision
     key = (repository, revision)
     if key not in _listings:
         quiet_unless_terminal()
         log.info("asking the Hub for %s", repository)
         with hub_errors(repository, revision, WAY_OUT):
-            info = HfApi().model_info(repository, revision=revision, files_metadata=True)
-            commit = str(info.sha)
-            before = _commit_here(model)
-            if before not in {None, commit}:
-                # Files of two commits in one ladder would be two models under one name.
-                log.warning(
-                    "%s of %s has moved to commit %s; what is here is of %s, and so will be the rest "
-                    "(model.revision=%s takes the new state)",
-                    revision, repository, commit[:12], str(before)[:12], commit,
-                )  # fmt: skip
-                info = HfApi().model_info(repository, revision=before, files_metadata=True)
-                commit = str(before)
+            info = _state(model)
         listed = [
             Listed(each.rfilename, each.size or 0, each.lfs.sha256 if each.lfs else None)
             for each in info.siblings or []
@@ -162,8 +163,34 @@ def _listing(model: ModelConfig) -> tuple[str, list[Listed]]:
                 "leaving out %s file(s) of %s, whose names cannot be those of files in a folder: %s%s",
                 len(unfit), repository, ", ".join(unfit[:5]), ", ..." if len(unfit) > 5 else "",
             )  # fmt: skip
-        _listings[key] = (commit, [each for each in listed if _is_a_path_below(each.name)])
+        _listings[key] = (str(info.sha), [each for each in listed if _is_a_path_below(each.name)])
     return _listings[key]
+
+
+def _state(model: ModelConfig) -> "ModelInfo":
+    """What the Hub has at the revision; of a branch, at the commit that earlier downloads were of."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    repository, revision = _repository(model), model.revision
+    info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+    before = _commit_here(model)
+    if before is None or before == info.sha:
+        return info
+    # Files of two commits in one ladder would be two models under one name.
+    try:
+        earlier = HfApi().model_info(repository, revision=before, files_metadata=True)
+    except RevisionNotFoundError as error:
+        raise UserError(
+            f"{revision} of {repository} has moved to commit {info.sha}, and commit {before}, which the files here "
+            f"are of, is gone from the Hub; set model.revision={info.sha} to take the new state."
+        ) from error
+    log.warning(
+        "%s of %s has moved to commit %s; what is here is of %s, and so will be the rest "
+        "(model.revision=%s takes the new state)",
+        revision, repository, str(info.sha)[:12], before[:12], info.sha,
+    )  # fmt: skip
+    return earlier
 
 
 def _is_a_path_below(name: str) -> bool:
@@ -194,4 +221,6 @@ def _repository(model: ModelConfig) -> str:
             f"model={model.name} needs model.repository=OWNER/NAME, a repository of the Hub"
             + (f", not {model.repository}." if model.repository else ".")
         )
+    if not model.revision.strip():
+        raise UserError("model.revision is empty; set it to a commit, or to a branch such as main.")
     return model.repository
