@@ -184,6 +184,26 @@ def test_list_shows_what_is_here(user: User, published: Published) -> None:
     assert "Llama 3.1 Community License" in out
 
 
+def test_list_cuts_no_name_on_a_narrow_terminal(user: User, published: Published) -> None:
+    name = f"long-{'name-' * 30}[/b]-Q4_K_M.gguf"
+    user.hub.publish("model", REPOSITORY, {name: published["Tiny-Q4_K_M.gguf"]})
+    user.fetch("quant=Q4_K_M")
+    status, out, err = user.models("list", COLUMNS="80")
+    assert (status, err) == (0, "")
+    assert "…" not in out
+    columns = [line.split("│")[1:-1] for line in out.splitlines() if line.startswith("│")]
+    first = "".join(cells[0].strip() for cells in columns)
+    assert f"{REPOSITORY}/{name}" in first
+    assert "mistral-7b-instruct-v0.3" in first
+    assert columns[0][1].strip().endswith(" kB")
+
+
+def test_the_arguments_of_a_sweep_are_taken_as_they_are(user: User, published: Published) -> None:
+    status, out, _ = user.fetch("-m", "quant=Q4_K_M,Q3_K_M")
+    assert status == 0
+    assert re.search(r"Tiny-Q4_K_M\.gguf \([\d.]+ kB, sha256 ", out)
+
+
 def test_the_identity_of_a_split_model_covers_all_parts(user: User, published: Published) -> None:
     parts = sorted(path for name, path in published.items() if "-of-" in name)
     expected = hashlib.sha256("\n".join(sha256(part) for part in parts).encode()).hexdigest()
