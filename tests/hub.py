@@ -197,9 +197,11 @@ class Hub:
         """Wait before each `CHUNK` of a body, from now on."""
         self._faults.append(_Fault("slow", path_ending, float("inf"), seconds_per_chunk))
 
-    def answer(self, path_part: str, status: int, headers: Mapping[str, str] = {}, times: int = 1) -> None:
-        """Answer with an error whatever is asked of paths with this part."""
-        self._faults.append(_Fault("answer", path_part, times, (status, dict(headers))))
+    def answer(
+        self, path_part: str, status: int, headers: Mapping[str, str] = {}, times: int = 1, body: bytes | None = None
+    ) -> None:
+        """Answer with an error, or with this body, whatever is asked of paths with this part."""
+        self._faults.append(_Fault("answer", path_part, times, (status, dict(headers), body)))
 
     def _fault(self, what: str, path: str) -> _Fault | None:
         """The fault that is due, counted down."""
@@ -254,8 +256,8 @@ class _Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         try:
             if fault := self.hub._fault("answer", address.path):
-                status, headers = fault.how
-                self._send(status, headers, {"error": f"status {status}, as the test wants"})
+                status, headers, page = fault.how
+                self._send(status, headers, page or {"error": f"status {status}, as the test wants"})
             else:
                 self._route(address.path, parse_qs(address.query) | parse_qs(body))
         except _RefusedError as refused:
@@ -330,7 +332,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.hub._repository(kind, unquote(name), self._token())
 
     def _send(self, status: int, headers: Mapping[str, str], content: Any) -> None:
-        body = json.dumps(content).encode()
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self._begin(status, {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers})
         if self.command != "HEAD":
             self.wfile.write(body)

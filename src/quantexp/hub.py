@@ -5,7 +5,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from quantexp.errors import UserError
 
@@ -25,6 +27,7 @@ def hub_errors(repository: str, revision: str, way_out: str) -> Iterator[None]:
     Raises:
         UserError: the Hub cannot be reached, or does not give what was asked for.
     """
+    _check_endpoint()
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     # The base of all errors of the HTTP client, whose package has another name in other versions.
@@ -32,6 +35,8 @@ def hub_errors(repository: str, revision: str, way_out: str) -> Iterator[None]:
     try:
         yield
     except (network_error, LocalEntryNotFoundError, ConnectionError) as error:
+        if _is_odd_token():  # first: the library's message would show it
+            raise UserError(_ODD_TOKEN) from None
         causes = list(_chain(error))
         if any(isinstance(each, OfflineModeIsEnabled) for each in causes):
             raise UserError(
@@ -45,13 +50,85 @@ def hub_errors(repository: str, revision: str, way_out: str) -> Iterator[None]:
             f"The Hub at {_endpoint()} cannot be reached ({_said(broken)}), and {repository} is not, or not whole, on "
             f"this machine; run the same command again when there is a network, {way_out}."
         ) from error
+    except (ValueError, ImportError, OSError) as error:
+        if (sentence := _misfit(error, repository, way_out)) is None:
+            raise
+        raise UserError(sentence) from error
+
+
+_ODD_TOKEN = (
+    "The token for the Hub (HF_TOKEN, or what hf auth login has stored) holds characters that no token has; "
+    "copy it anew from the Hub, or unset it."
+)
+
+
+def _is_odd_token() -> bool:
+    from huggingface_hub import get_token
+
+    token = get_token() or ""
+    return not (token.isascii() and token.isprintable())
+
+
+def _check_endpoint() -> None:
+    """Refuse what cannot be an address; the library would fail while it is imported.
+
+    Raises:
+        UserError: HF_ENDPOINT is no address.
+    """
+    given = os.environ.get("HF_ENDPOINT")
+    if given is None:
+        return
+    try:
+        address = urlsplit(given)
+        is_address = address.scheme in {"http", "https"} and bool(address.hostname) and address.port != 0
+    except ValueError:  # an impossible port, or brackets that do not close
+        is_address = False
+    if not is_address:
+        raise UserError(
+            f"HF_ENDPOINT={given} is not the address of a Hub; unset it, or set it to one such as "
+            "https://huggingface.co."
+        )
+
+
+def _misfit(error: Exception, repository: str, way_out: str) -> str | None:
+    """The sentence for an error that neither the Hub nor the network reports; None if it is none of these."""
+    from huggingface_hub.errors import HFValidationError
+
+    if isinstance(error, HFValidationError):
+        return (
+            f"{repository} cannot be a repository of the Hub; write it as OWNER/NAME, both of letters, digits, -, _ "
+            "and ., which neither begin nor end them, nor follow on themselves, without .git, and of at most 96 "
+            "characters."
+        )
+    if isinstance(error, JSONDecodeError):
+        return (
+            f"{_endpoint()} does not answer like a Hub; a login page of the network may stand between: open any page "
+            f"in a browser, check HF_ENDPOINT, and run the same command again, {way_out}."
+        )
+    if isinstance(error, UnicodeEncodeError) and _is_odd_token():
+        return _ODD_TOKEN
+    if isinstance(error, ImportError) and "socks" in str(error).lower():
+        return (
+            "A SOCKS proxy is set (ALL_PROXY, HTTPS_PROXY or HTTP_PROXY), which needs a further Python package; run: "
+            "pip install socksio, or unset it."
+        )
+    if isinstance(error, OSError) and error.errno is None and "Consistency check failed" in str(error):
+        return (
+            f"A file of {repository} came with another number of bytes than was announced; run the same command "
+            "again, and if that repeats, ask who stands between you and the Hub."
+        )
+    return None
 
 
 def quiet_unless_terminal() -> None:
     """Progress bars of downloads on a terminal; elsewhere none, since a log file would fill with them.
 
     The libraries' lines on requests and retries go: `hub_errors` says in the end what they would.
+
+    Raises:
+        UserError: HF_ENDPOINT is no address.
     """
+    _check_endpoint()
     from huggingface_hub import utils
 
     for name in ("huggingface_hub", "datasets", "httpx", "httpx2", "fsspec"):

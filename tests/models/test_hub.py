@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tests.hub import Hub
 
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.errors import UserError
+from quantexp.models.download import headers_for
 from quantexp.models.hub import files_of
 
 REPOSITORY = "publisher/Tiny-GGUF"
@@ -61,6 +63,13 @@ class User:
         chosen = ("model=hub", f"model.repository={REPOSITORY}", *arguments)
         return self.models("fetch", *chosen, **environment)
 
+    def with_site(self, code: str) -> dict[str, str]:
+        """The environment in which Python runs this code first."""
+        folder = self.home / "site"
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(code)
+        return {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+
     def refused(self, *arguments: str, **environment: str) -> str:
         """The sentence of a fetch that is refused, and nothing else but its own notes of what it was about to do."""
         status, out, err = self.fetch(*arguments, **environment)
@@ -68,7 +77,9 @@ class User:
         assert status == 2
         assert out == ""
         assert sentence.startswith("quantexp: ")
-        assert all(re.match(r"\d\d:\d\d:\d\d (asking|downloading|checking) ", note) for note in notes)
+        assert all(
+            re.match(r"\d\d:\d\d:\d\d (asking|downloading|checking|leaving|replacing|taking) ", note) for note in notes
+        )
         return sentence.removeprefix("quantexp: ")
 
     @property
@@ -131,7 +142,8 @@ def test_quants_are_found_by_name_fetched_once_and_listed(user: User, published:
     commit = user.hub.publish("model", REPOSITORY, published)
     status, out, err = user.fetch("quant=Q8_0,Q4_K_M,Q3_K_M")
     assert (status, err.count("Traceback")) == (0, 0)
-    assert "downloading 0.0 GB" in err
+    assert re.search(r"downloading 33\.\d MB to ", err)
+    assert re.search(r"downloading Tiny-Q4_K_M\.gguf, [\d.]+ kB\n", err)
     for name, path in published.items():
         assert user.file(name).read_bytes() == path.read_bytes()
     assert user.sums.splitlines()[0] == f"# {REPOSITORY} at main, commit {commit}"
@@ -170,6 +182,26 @@ def test_list_shows_what_is_here(user: User, published: Published) -> None:
     assert f"{REPOSITORY}/Tiny-Q4_K_M.gguf" in out
     assert "qwen2.5-7b-instruct" in out
     assert "Llama 3.1 Community License" in out
+
+
+def test_list_cuts_no_name_on_a_narrow_terminal(user: User, published: Published) -> None:
+    name = f"long-{'name-' * 30}[/b]-Q4_K_M.gguf"
+    user.hub.publish("model", REPOSITORY, {name: published["Tiny-Q4_K_M.gguf"]})
+    user.fetch("quant=Q4_K_M")
+    status, out, err = user.models("list", COLUMNS="80")
+    assert (status, err) == (0, "")
+    assert "…" not in out
+    columns = [line.split("│")[1:-1] for line in out.splitlines() if line.startswith("│")]
+    first = "".join(cells[0].strip() for cells in columns)
+    assert f"{REPOSITORY}/{name}" in first
+    assert "mistral-7b-instruct-v0.3" in first
+    assert columns[0][1].strip().endswith(" kB")
+
+
+def test_the_arguments_of_a_sweep_are_taken_as_they_are(user: User, published: Published) -> None:
+    status, out, _ = user.fetch("-m", "quant=Q4_K_M,Q3_K_M")
+    assert status == 0
+    assert re.search(r"Tiny-Q4_K_M\.gguf \([\d.]+ kB, sha256 ", out)
 
 
 def test_the_identity_of_a_split_model_covers_all_parts(user: User, published: Published) -> None:
@@ -326,14 +358,19 @@ def test_private_unknown_and_refused(user: User, published: Published) -> None:
     [
         (
             ("quant=Q6_K",),
-            r"^quant=Q6_K: publisher/Tiny-GGUF has no such file at revision main; it has Q3_K_M, Q4_K_M, Q8_0\.$",
+            r"^quant=Q6_K: \S+ has no such file at revision main, commit [0-9a-f]{12}; it has Q3_K_M, Q4_K_M, Q8_0\.$",
         ),
         (
             ("model.file=Other.gguf",),
-            r"^model\.file=Other\.gguf: publisher/Tiny-GGUF has no such file at revision main; it has",
+            r"^model\.file=Other\.gguf: \S+ has no such file at revision main, commit [0-9a-f]{12}; it has",
         ),
         (("model.revision=v9",), r"has no revision v9 \(any more\).*set the revision to main"),
         (("model.repository=nobody/none",), r"^The Hub has no repository nobody/none that you may read"),
+        (("model.revision=",), r"^model\.revision is empty; set it to a commit, or to a branch such as main\.$"),
+        (("model.file=README.md",), r"^model\.file=README\.md is not a GGUF; name a file that ends in \.gguf"),
+        (("model.repository=-a/b",), r"^-a/b cannot be a repository of the Hub; write it as OWNER/NAME"),
+        (("model.repository=../..",), r"^\.\./\.\. cannot be a repository of the Hub"),
+        (("model.repository=a/b.git",), r"^a/b\.git cannot be a repository of the Hub.* without \.git"),
         (("model.repository=nonsense",), r"needs model\.repository=OWNER/NAME.*not nonsense\.$"),
     ],
 )
@@ -364,6 +401,44 @@ def test_a_branch_that_moved_does_not_mix_two_states(user: User, published: Publ
     assert sha256(user.file("Tiny-Q8_0.gguf")) == sha256(newer)
 
 
+def test_a_branch_that_moved_and_has_lost_its_old_commit(user: User, published: Published) -> None:
+    old = user.hub.publish("model", REPOSITORY, {"Tiny-Q8_0.gguf": published["Tiny-Q8_0.gguf"]})
+    user.fetch("quant=Q8_0")
+    new = user.hub.publish("model", REPOSITORY, published)
+    status, _, err = user.fetch("quant=Q4_K_M")  # the old state has none
+    assert status == 2
+    assert f"has no such file at revision main, commit {old[:12]}; it has Q8_0." in err
+    user.hub.forget(REPOSITORY, old)
+    said = user.refused("quant=Q4_K_M")
+    assert f"has moved to commit {new}, and commit {old}, which the files here are of, is gone from the Hub" in said
+    assert said.endswith(f"; set model.revision={new} to take the new state.")
+    assert user.fetch("quant=Q4_K_M", f"model.revision={new}")[0] == 0
+
+
+def test_a_login_page_instead_of_the_hub(user: User, published: Published) -> None:
+    user.hub.answer("/api/models", 200, {"Content-Type": "text/html"}, times=100, body=b"<html>Log in</html>")
+    assert re.search(r"does not answer like a Hub; a login page of the network may stand", user.refused("quant=Q4_K_M"))
+
+
+@pytest.mark.parametrize("address", ["notaurl", "http://127.0.0.1:99999", "http://[::1", ""])
+def test_a_hub_at_no_address(user: User, address: str) -> None:
+    said = user.refused("quant=Q4_K_M", HF_ENDPOINT=address)
+    assert said.startswith(f"HF_ENDPOINT={address} is not the address of a Hub; unset it")
+
+
+@pytest.mark.parametrize("token", ["hf_t\u00f6ken", "hf_\x01token"])
+def test_a_token_that_cannot_be_one(user: User, published: Published, token: str) -> None:
+    said = user.refused("quant=Q4_K_M", HF_TOKEN=token)
+    assert said.startswith("The token for the Hub (HF_TOKEN, or what hf auth login has stored) holds characters")
+    assert token not in said
+
+
+@pytest.mark.skipif(find_spec("socksio") is not None, reason="here SOCKS proxies work")
+def test_a_socks_proxy_without_its_package(user: User, published: Published) -> None:
+    said = user.refused("quant=Q4_K_M", ALL_PROXY="socks5://127.0.0.1:9", NO_PROXY="", no_proxy="")
+    assert re.search(r"^A SOCKS proxy is set .* run: pip install socksio, or unset it\.$", said)
+
+
 def test_too_many_requests(user: User, published: Published) -> None:
     user.hub.answer("/api/models", 429, {"Retry-After": "17"}, times=100)
     assert re.search(r"too many requests .*status 429.*wait 17 seconds", user.refused("quant=Q4_K_M"))
@@ -385,6 +460,158 @@ def test_no_network(user: User, published: Published) -> None:
     )
     said = user.refused("quant=Q4_K_M", HF_HUB_OFFLINE="1")
     assert re.search(r"at revision main is not on this machine, and HF_HUB_OFFLINE is set; unset it, or fetch it", said)
+
+
+# Files that are there already
+
+
+def test_a_file_of_the_users_own_is_not_overwritten(user: User, published: Published) -> None:
+    [mine] = write_gguf(user.file("Tiny-Q4_K_M.gguf"), "Q4_K_M", seed=77)
+    before = mine.read_bytes()
+    said = user.refused("quant=Q8_0,Q4_K_M")
+    assert re.search(r"Tiny-Q4_K_M\.gguf is here with other bytes than publisher/Tiny-GGUF has at commit", said)
+    assert said.endswith("; move it away, or set model.folder to another folder.")
+    assert user.downloads() == []
+    assert mine.read_bytes() == before
+    shutil.copyfile(published["Tiny-Q4_K_M.gguf"], mine)  # the same bytes are welcome
+    assert user.fetch("quant=Q4_K_M")[0] == 0
+    assert user.downloads() == []
+    assert sha256sum(user).returncode == 0
+
+
+def test_a_file_of_another_commit_is_replaced_aloud(user: User, published: Published, tmp_path: Path) -> None:
+    old = user.hub.publish("model", REPOSITORY, published)
+    [newer] = write_gguf(tmp_path / "newer" / "Tiny-Q4_K_M.gguf", "Q4_K_M", seed=9)
+    new = user.hub.publish("model", REPOSITORY, {"Tiny-Q4_K_M.gguf": newer})
+    assert user.fetch("quant=Q4_K_M", f"model.revision={old}")[0] == 0
+    status, _, err = user.fetch("quant=Q4_K_M", f"model.revision={new}")
+    assert status == 0
+    assert re.search(rf"replacing .*Tiny-Q4_K_M\.gguf, which is of another commit, by that of {new[:12]}", err)
+    assert sha256(user.file("Tiny-Q4_K_M.gguf")) == sha256(newer)
+    user.file("Tiny-Q4_K_M.gguf").write_bytes(b"my own work")
+    assert "is here with other bytes" in user.refused("quant=Q4_K_M", f"model.revision={old}")
+
+
+def test_a_corrupt_copy_in_the_hubs_cache_is_left_aside(user: User, published: Published) -> None:
+    commit = user.hub.publish("model", REPOSITORY, published)
+    snapshot = user.home / "hf" / "hub" / "models--publisher--Tiny-GGUF" / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    content = bytearray(published["Tiny-Q4_K_M.gguf"].read_bytes())
+    content[-1] ^= 1
+    (snapshot / "Tiny-Q4_K_M.gguf").write_bytes(content)
+    shutil.copyfile(published["Tiny-Q8_0.gguf"], snapshot / "Tiny-Q8_0.gguf")
+    status, _, err = user.fetch("quant=Q8_0,Q4_K_M")
+    assert status == 0
+    assert "leaving the copy of Tiny-Q4_K_M.gguf in the Hub's cache" in err
+    assert "taking Tiny-Q8_0.gguf from the Hub's cache" in err
+    assert user.downloads() == ["Tiny-Q4_K_M.gguf all"]
+
+
+def test_room_is_needed_only_for_what_is_missing(user: User, published: Published) -> None:
+    user.fetch("quant=Q3_K_M")
+    size = published["Tiny-Q3_K_M-00002-of-00003.gguf"].stat().st_size
+    free = f"shutil.disk_usage = lambda path: usage(path)._replace(free={size})"
+    tight = user.with_site(f"import shutil\nusage = shutil.disk_usage\n{free}")
+    user.file("Tiny-Q3_K_M-00002-of-00003.gguf").unlink()
+    assert user.fetch("quant=Q3_K_M", **tight)[0] == 0
+    user.file("Tiny-Q4_K_M.gguf.0000000000000000.incomplete").write_bytes(bytes(40 * MEGABYTE))  # of another file
+    assert "make room" in user.refused("quant=Q8_0", **tight)
+
+
+def test_a_second_process_says_that_it_waits(user: User, published: Published) -> None:
+    user.hub.slow("Tiny-Q8_0.gguf", 0.02)
+    chosen = ("fetch", "model=hub", f"model.repository={REPOSITORY}", "quant=Q8_0")
+    first = user.start(*chosen)
+    deadline = time.monotonic() + 60
+    while not list(user.folder.rglob("*.incomplete")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    status, _, err = user.models(*chosen)
+    first.communicate(timeout=120)
+    assert (status, first.returncode) == (0, 0)
+    assert "waiting for another process, which is downloading Tiny-Q8_0.gguf" in err
+    assert user.downloads() == ["Tiny-Q8_0.gguf all"]
+
+
+@pytest.mark.parametrize(
+    ("place", "sent"),
+    [
+        ("https://hub/file", True),
+        ("http://hub/file", False),  # in the open
+        ("https://storage/file", False),
+        ("https://hub:8443/file", False),
+    ],
+)
+def test_the_token_goes_to_the_hub_alone(place: str, sent: bool) -> None:
+    headers = headers_for(place, "https://hub/a/b", {"authorization": "Bearer x", "user-agent": "y"})
+    assert ("authorization" in headers) is sent
+    assert headers["user-agent"] == "y"
+
+
+def test_a_storage_that_sends_another_number_of_bytes(user: User, published: Published) -> None:
+    commit = user.hub.publish("model", REPOSITORY, published)
+    tree = user.hub._repositories["model", REPOSITORY].commits[commit]
+    blob = tree["Tiny-Q4_K_M.gguf"]
+    for announced in (blob.size - 10, blob.size + 10):
+        tree["Tiny-Q4_K_M.gguf"] = replace(blob, size=announced)
+        said = user.refused("quant=Q4_K_M")
+        assert f"came with {blob.size} bytes, but the Hub announces {announced}; run the same command again" in said
+    assert "416" in user.refused("quant=Q4_K_M")  # there is nothing after what is here
+    tree["Tiny-Q4_K_M.gguf"] = blob
+    assert user.fetch("quant=Q4_K_M")[0] == 0
+
+
+def test_a_file_that_the_library_finds_too_large(user: User, published: Published) -> None:
+    limited = user.with_site("import huggingface_hub.constants as c\nc.MAX_HTTP_DOWNLOAD_SIZE = 1000")
+    assert user.fetch("quant=Q8_0", **limited)[0] == 0
+
+
+# Names and lists that somebody else has written
+
+
+def test_names_that_lead_elsewhere_or_cannot_be_shown_are_left_out(user: User, published: Published) -> None:
+    stock = published["Tiny-Q4_K_M.gguf"]
+    names = [
+        "../../made/by/hub/x-Q4_K_M.gguf",
+        f"{user.home}/absolute-Q4_K_M.gguf",
+        "a\\b-Q4_K_M.gguf",
+        "./x-Q4_K_M.gguf",
+        "C:x-Q4_K_M.gguf",
+        "\x1b]0;owned\x07-Q4_K_M.gguf",
+        "Tiny\u2028x-Q4_K_M.gguf",
+    ]
+    user.hub.publish("model", REPOSITORY, dict.fromkeys(names, stock))
+    before = sorted(user.home.rglob("*"))
+    status, out, err = user.fetch("quant=Q4_K_M")
+    assert (status, out) == (2, "")
+    assert "leaving out 7 file(s) of publisher/Tiny-GGUF" in err
+    assert "has no such file" in err
+    assert "\x1b" not in err
+    assert "\u2028" not in err
+    assert [path for path in user.home.rglob("*") if "lock" in path.name or "Q4_K_M" in path.name] == [
+        path for path in before if "Q4_K_M" in path.name
+    ]
+    user.hub.publish("model", REPOSITORY, dict.fromkeys([*names, "sub/Tiny-Q4_K_M.gguf"], stock))
+    assert user.fetch("quant=Q4_K_M")[0] == 0
+    assert sha256sum(user).returncode == 0
+
+
+def test_a_list_of_checksums_with_other_line_ends_and_bytes(user: User, published: Published) -> None:
+    user.fetch("quant=Q4_K_M")
+    path = user.folder / "models" / "SHA256SUMS"
+    head, entry = path.read_bytes().splitlines()
+    mine = b"# caf\xe9 \xe2\x80\xa8 mine"
+    odd = entry.replace(b"Tiny-Q4_K_M", b"\xe9\x1b[31m")
+    (user.folder / "models" / os.fsdecode(odd[66:])).write_bytes(b"")
+    path.write_bytes(b"\r\n".join([mine, head, entry, odd, b""]))
+    status, out, err = user.models("verify")
+    assert (status, err) == (1, "")
+    assert f"{REPOSITORY}/Tiny-Q4_K_M.gguf: OK" in out
+    assert "\x1b" not in out
+    assert user.models("list")[0] == 0
+    assert user.fetch("quant=Q8_0")[0] == 0
+    assert path.read_bytes().startswith(mine + b"\n")
+    assert odd in path.read_bytes()
 
 
 # Which files are a quant
@@ -414,6 +641,24 @@ def test_two_files_of_one_quant_are_refused() -> None:
         UserError, match=r"named after Q8_0 \(A-Q8_0\.gguf, B-Q8_0\.gguf\); choose one with model\.file"
     ):
         files_of(MODEL, QuantConfig("Q8_0"), ["A-Q8_0.gguf", "B-Q8_0.gguf"])
+
+
+@pytest.mark.parametrize(
+    ("file", "found"),
+    [
+        ("M-Q8_0.gguf", ["M-Q8_0.gguf"]),
+        ("m-q8_0.gguf", ["m-q8_0.gguf"]),
+        ("S-Q8_0.gguf", ["S-Q8_0.gguf"]),
+        ("S-Q8_0-00001-of-00002.gguf", ["S-Q8_0-00001-of-00002.gguf", "S-Q8_0-00002-of-00002.gguf"]),
+        ("s-Q4_0.GGUF", ["S-Q4_0.gguf"]),
+    ],
+)
+def test_the_exact_name_wins(file: str, found: list[str]) -> None:
+    names = ["M-Q8_0.gguf", "m-q8_0.gguf", "S-Q8_0.gguf", "S-Q4_0.gguf"]
+    names += ["S-Q8_0-00001-of-00002.gguf", "S-Q8_0-00002-of-00002.gguf"]
+    assert files_of(replace(MODEL, file=file), QuantConfig("as-is"), names) == found
+    with pytest.raises(UserError, match=r"Several files .*choose one with model\.file"):
+        files_of(replace(MODEL, file="m-Q8_0.gguf"), QuantConfig("as-is"), names)
 
 
 @given(

@@ -18,6 +18,7 @@ from quantexp.sweep import jobs_of
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 EPILOG = """\
 examples:
@@ -32,13 +33,14 @@ OVERRIDE is what `python -m quantexp` takes; several values of a key (quant=Q8_0
 def _fetch(jobs: Sequence[Config], _: bool) -> bool:
     """Download, or make, what the jobs need and is not here."""
     from quantexp import models
+    from quantexp.models.download import readable
 
     wanted = list({repr((job.model, job.quant)): (job.model, job.quant) for job in jobs}.values())
     models.prepare(wanted)
     console = _console()
     for model, quant in wanted:
         file, _source = models.resolve(model, quant)
-        _say(console, f"{model.name} {quant.name}: {file.path} ({file.bytes / 1e9:.2f} GB, sha256 {file.sha256})")
+        _say(console, f"{model.name} {quant.name}: {file.path} ({readable(file.bytes)}, sha256 {file.sha256})")
     return True
 
 
@@ -70,19 +72,23 @@ def _verify(jobs: Sequence[Config], full: bool) -> bool:
 
 def _list(jobs: Sequence[Config], _: bool) -> bool:
     """What is in the folder of downloads, and which models there are to choose from."""
-    from rich.table import Table
+    from rich.markup import escape
 
     from quantexp.models.checksums import downloads
+    from quantexp.models.download import readable
 
     console = _console()
     for folder in _folders(jobs):
-        table = Table("file", "GB", "commit", "sha256", title=str(folder), title_justify="left")
+        table = _table("file", "size", "commit", "sha256", title=str(folder))
         for each in downloads(folder):
             path = folder / each.path
-            size = f"{path.stat().st_size / 1e9:.2f}" if path.is_file() else "missing"
-            table.add_row(each.path, size, each.commit[:12], each.sha256[:12])
-        console.print(table if table.row_count else f"nothing downloaded yet in {folder}")
-    choices = Table("model", "from", "licence", title="to choose from", title_justify="left")
+            size = readable(path.stat().st_size) if path.is_file() else "missing"
+            table.add_row(escape(_printable(each.path)), size, each.commit[:12], each.sha256[:12])
+        if table.row_count:
+            console.print(table)
+        else:
+            _say(console, f"nothing downloaded yet in {folder}")
+    choices = _table("model", "from", "licence", title="to choose from")
     loader = GlobalHydra.instance().config_loader()
     for option in loader.get_group_options("model"):
         config = _composed([f"model={option}"]).model
@@ -106,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("command", choices=COMMANDS, help="what to do")
     parser.add_argument("--full", action="store_true", help="verify: read every byte again, even of unchanged files")
+    parser.add_argument("-m", "--multirun", action="store_true", help="changes nothing; a sweep's arguments have it")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="of the configuration, KEY=VALUE")
     given = parser.parse_intermixed_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -132,8 +139,24 @@ def _console() -> "Console":
     return Console()
 
 
+def _table(*columns: str, title: str) -> "Table":
+    """A table whose cells are folded where they are too wide: half a name is of no use on a command line."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(_printable(title)), title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
 def _say(console: "Console", text: str) -> None:
-    console.print(text, soft_wrap=True, markup=False, highlight=False)
+    console.print(_printable(text), soft_wrap=True, markup=False, highlight=False)
+
+
+def _printable(text: str) -> str:
+    """The text without what a terminal would obey or could not show: SHA256SUMS may hold any bytes."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 if __name__ == "__main__":

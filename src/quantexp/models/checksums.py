@@ -45,11 +45,8 @@ class Download:
 
 def downloads(folder: Path) -> list[Download]:
     """What SHA256SUMS lists; lines that somebody else has added are passed over."""
-    path = folder / NAME
-    if not path.is_file():
-        return []
     found, origin = [], None
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in _lines(folder / NAME):
         if about := _ORIGIN.fullmatch(line):
             origin = about
         elif origin and (entry := _ENTRY.fullmatch(line)) and entry["path"].startswith(f"{origin['repository']}/"):
@@ -71,16 +68,24 @@ def record(folder: Path, new: Iterable[Download]) -> None:
         ):
             lines.append(f"# {repository} at {revision}, commit {commit}")
             lines += [f"{each.sha256}  {each.path}" for each in group]
-        write_atomically(folder / NAME, "".join(f"{line}\n" for line in lines).encode())
+        write_atomically(folder / NAME, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
 
 
 def _foreign(path: Path, known: dict[str, Download]) -> list[str]:
     """The lines of the file that are none of ours."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
     return [
         line
-        for line in lines
+        for line in _lines(path)
         if not _ORIGIN.fullmatch(line) and not ((entry := _ENTRY.fullmatch(line)) and entry["path"] in known)
     ]
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of the file, if there is one; bytes that are not UTF-8 are kept, as Python keeps those of file names.
+
+    Not `splitlines`, which takes characters for line ends that `sha256sum` does not.
+    """
+    if not path.is_file():
+        return []
+    lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
+    return [line.rstrip("\r") for line in (lines if lines[-1] else lines[:-1])]

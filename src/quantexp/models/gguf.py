@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -102,7 +103,7 @@ def remember(path: Path, cache: Path, digest: str) -> None:
 
 
 def _note(path: Path, cache: Path, kind: str) -> Path:
-    return cache / kind / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
+    return cache / kind / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
 
 
 def _write_note(note: Path, content: dict[str, object]) -> None:
@@ -135,7 +136,7 @@ def _read(parts: Sequence[Path], cache: Path) -> ModelFile:
     parameters = llama_cpp.llama_model_default_params()
     parameters.vocab_only = True  # header and vocabulary; checks that every tensor lies inside the file
     with interrupts_later():
-        model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
+        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), parameters)
     if not model:
         raise UserError(
             f"{path} is not a complete GGUF file that llama.cpp can read ({last_error()}); fetch or make it again."

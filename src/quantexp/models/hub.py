@@ -1,53 +1,27 @@
 """Models on the Hugging Face Hub: which files a quant is, and having them here, whole and verified."""
 
 import logging
-import os
 import re
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
-
-from filelock import FileLock
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
 
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.errors import UserError
 from quantexp.hub import hub_errors, quiet_unless_terminal
-from quantexp.models.checksums import NAME, Download, downloads, record
-from quantexp.models.gguf import PART, hashed, parts_of, remember, sha256_of
+from quantexp.models.checksums import NAME, Download, downloads
+from quantexp.models.download import WAY_OUT, Listed, Missing, check_targets, download
+from quantexp.models.gguf import PART, hashed, parts_of
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo
 
 log = logging.getLogger(__name__)
-
-WAY_OUT = (
-    "or fetch it where there is one (python -m quantexp.models fetch) and copy its folder models/ here, "
-    "or choose a model that needs none (model=smollm2-135m-instruct, or model=local with your file)"
-)
-"""What to do without the Hub."""
 
 COMMIT = re.compile("[0-9a-f]{40}")
 
 _QUANT = re.compile(r"(?:^|[-._])(I?Q\d\w*|TQ\d\w*|MXFP4\w*|BF16|F16|F32)(?:-\d{5}-of-\d{5})?\.gguf$", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """One file of a repository, as the Hub describes it."""
-
-    name: str
-    bytes: int
-    sha256: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Missing:
-    """The files of one quant that are to be fetched."""
-
-    repository: str
-    revision: str
-    commit: str
-    files: tuple[_Listed, ...]
 
 
 def here(model: ModelConfig, quant: QuantConfig) -> Path | None:
@@ -88,21 +62,21 @@ def fetch(wanted: Iterable[tuple[ModelConfig, QuantConfig]], cache: Path) -> Non
         cache: folder in which the hash of each file is remembered.
 
     Raises:
-        UserError: the Hub cannot be reached or refuses, there is no such file, the disk has too little room, or a
-            file's bytes are not those that the Hub announced.
+        UserError: the Hub cannot be reached or refuses, there is no such file, the disk has too little room, a
+            file's bytes are not those that the Hub announced, or a file of the user's own is in its place.
     """
-    by_folder: dict[Path, list[_Missing]] = defaultdict(list)
+    by_folder: dict[Path, list[Missing]] = defaultdict(list)
     for model, quant in wanted:
         if here(model, quant) is None and (missing := _missing(model, quant)) not in by_folder[_folder(model)]:
             by_folder[_folder(model)].append(missing)
     for folder, missing_here in by_folder.items():
         if missing_here:
             folder.mkdir(parents=True, exist_ok=True)
-            _check_room(folder, missing_here)
+            check_targets(folder, missing_here, cache)
     for folder, missing_here in by_folder.items():
         for missing in missing_here:
             for file in missing.files:
-                _download(folder, missing, file, cache)
+                download(folder, missing, file, cache)
 
 
 def files_of(model: ModelConfig, quant: QuantConfig, names: Sequence[str]) -> list[str]:
@@ -114,11 +88,17 @@ def files_of(model: ModelConfig, quant: QuantConfig, names: Sequence[str]) -> li
         names: the files there are.
 
     Raises:
-        UserError: files of different names fit.
+        UserError: files of different names fit, and none of them exactly; or `file` is no GGUF.
     """
+    stem = None
     if model.file is not None:
-        ending = re.escape(re.sub(r"-\d{5}-of-\d{5}\.gguf$|\.gguf$", "", model.file))
-        fits = re.compile(rf"{ending}(?:-\d{{5}}-of-\d{{5}})?\.gguf", re.IGNORECASE)
+        if not model.file.lower().endswith(".gguf"):
+            raise UserError(
+                f"model.file={model.file} is not a GGUF; name a file that ends in .gguf, or leave model.file out, and "
+                "the quant chooses."
+            )
+        stem = re.sub(r"-\d{5}-of-\d{5}\.gguf$|\.gguf$", "", model.file, flags=re.IGNORECASE)
+        fits = re.compile(rf"{re.escape(stem)}(?:-\d{{5}}-of-\d{{5}})?\.gguf", re.IGNORECASE)
     else:
         fits = re.compile(rf"(?:.*[-._/])?{re.escape(quant.name)}(?:-\d{{5}}-of-\d{{5}})?\.gguf", re.IGNORECASE)
     groups: dict[str, list[str]] = defaultdict(list)
@@ -127,6 +107,9 @@ def files_of(model: ModelConfig, quant: QuantConfig, names: Sequence[str]) -> li
             part = PART.fullmatch(name)
             groups[part["stem"] if part else name].append(name)
     whole = {stem: parts for stem, parts in groups.items() if _is_whole(parts)}
+    for exact in (model.file, stem):
+        if exact in whole:
+            return whole[exact]
     if len(whole) > 1:
         choices = ", ".join(parts[0] for parts in whole.values())
         raise UserError(
@@ -142,7 +125,7 @@ def _is_whole(parts: Sequence[str]) -> bool:
     return len(parts) == (int(first["count"]) if first else 1)
 
 
-def _missing(model: ModelConfig, quant: QuantConfig) -> _Missing:
+def _missing(model: ModelConfig, quant: QuantConfig) -> Missing:
     """What is to be fetched for a quant, as the Hub describes it."""
     repository = _repository(model)
     commit, listed = _listing(model)
@@ -153,40 +136,67 @@ def _missing(model: ModelConfig, quant: QuantConfig) -> _Missing:
         instead = (
             f"it has {', '.join(have)}" if have else "none of its files is named after a quant; set model.file=NAME"
         )
-        raise UserError(f"{asked}: {repository} has no such file at revision {model.revision}; {instead}.")
-    return _Missing(repository, model.revision, commit, tuple(file for file in listed if file.name in names))
+        at = model.revision if model.revision == commit else f"{model.revision}, commit {commit[:12]}"
+        raise UserError(f"{asked}: {repository} has no such file at revision {at}; {instead}.")
+    return Missing(repository, model.revision, commit, tuple(file for file in listed if file.name in names))
 
 
-_listings: dict[tuple[str, str], tuple[str, list[_Listed]]] = {}
+_listings: dict[tuple[str, str], tuple[str, list[Listed]]] = {}
 """What the Hub has said in this process: the quants of a sweep share a repository."""
 
 
-def _listing(model: ModelConfig) -> tuple[str, list[_Listed]]:
+def _listing(model: ModelConfig) -> tuple[str, list[Listed]]:
     """The commit that the revision stands for, and its files."""
-    from huggingface_hub import HfApi
-
     repository, revision = _repository(model), model.revision
     key = (repository, revision)
     if key not in _listings:
         quiet_unless_terminal()
         log.info("asking the Hub for %s", repository)
         with hub_errors(repository, revision, WAY_OUT):
-            info = HfApi().model_info(repository, revision=revision, files_metadata=True)
-            commit = str(info.sha)
-            before = _commit_here(model)
-            if before not in {None, commit}:
-                # Files of two commits in one ladder would be two models under one name.
-                log.warning(
-                    "%s of %s has moved to commit %s; what is here is of %s, and so will be the rest "
-                    "(model.revision=%s takes the new state)",
-                    revision, repository, commit[:12], str(before)[:12], commit,
-                )  # fmt: skip
-                info = HfApi().model_info(repository, revision=before, files_metadata=True)
-                commit = str(before)
-        files = info.siblings or []
-        listed = [_Listed(each.rfilename, each.size or 0, each.lfs.sha256 if each.lfs else None) for each in files]
-        _listings[key] = (commit, listed)
+            info = _state(model)
+        listed = [
+            Listed(each.rfilename, each.size or 0, each.lfs.sha256 if each.lfs else None)
+            for each in info.siblings or []
+        ]
+        if unfit := [repr(each.name) for each in listed if not _is_a_path_below(each.name)]:
+            log.warning(
+                "leaving out %s file(s) of %s, whose names cannot be those of files in a folder: %s%s",
+                len(unfit), repository, ", ".join(unfit[:5]), ", ..." if len(unfit) > 5 else "",
+            )  # fmt: skip
+        _listings[key] = (str(info.sha), [each for each in listed if _is_a_path_below(each.name)])
     return _listings[key]
+
+
+def _state(model: ModelConfig) -> "ModelInfo":
+    """What the Hub has at the revision; of a branch, at the commit that earlier downloads were of."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    repository, revision = _repository(model), model.revision
+    info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+    before = _commit_here(model)
+    if before is None or before == info.sha:
+        return info
+    # Files of two commits in one ladder would be two models under one name.
+    try:
+        earlier = HfApi().model_info(repository, revision=before, files_metadata=True)
+    except RevisionNotFoundError as error:
+        raise UserError(
+            f"{revision} of {repository} has moved to commit {info.sha}, and commit {before}, which the files here "
+            f"are of, is gone from the Hub; set model.revision={info.sha} to take the new state."
+        ) from error
+    log.warning(
+        "%s of %s has moved to commit %s; what is here is of %s, and so will be the rest "
+        "(model.revision=%s takes the new state)",
+        revision, repository, str(info.sha)[:12], before[:12], info.sha,
+    )  # fmt: skip
+    return earlier
+
+
+def _is_a_path_below(name: str) -> bool:
+    """Whether a name that a Hub has sent stays inside the folder that it is put in, and can be shown and listed."""
+    is_anchored = bool(PureWindowsPath(name).drive)
+    return name.isprintable() and "\\" not in name and not is_anchored and not {"", ".", ".."} & set(name.split("/"))
 
 
 def _commit_here(model: ModelConfig) -> str | None:
@@ -195,81 +205,6 @@ def _commit_here(model: ModelConfig) -> str | None:
         return None
     asked = (_repository(model), model.revision)
     return next((each.commit for each in downloads(_folder(model)) if (each.repository, each.revision) == asked), None)
-
-
-def _check_room(folder: Path, missing: Sequence[_Missing]) -> None:
-    """Refuse before the first byte what the disk cannot hold."""
-    needed = sum(file.bytes for one in missing for file in one.files)
-    begun = sum(path.stat().st_size for path in folder.rglob("*.incomplete"))
-    free = shutil.disk_usage(folder).free
-    names = ", ".join(PurePosixPath(file.name).name for one in missing for file in one.files)
-    if needed - begun > free:
-        raise UserError(
-            f"{folder} has {free / 1e9:.1f} GB free, and {(needed - begun) / 1e9:.1f} GB are to be downloaded "
-            f"({names}); make room, or set model.folder to a folder on another disk."
-        )
-    log.info("downloading %.1f GB to %s: %s", needed / 1e9, folder, names)
-
-
-def _download(folder: Path, missing: _Missing, file: _Listed, cache: Path) -> None:
-    """One file: fetched beside its place, verified, then moved there."""
-    target = folder / missing.repository / file.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    begun = target.with_name(f"{target.name}.{(file.sha256 or missing.commit)[:16]}.incomplete")
-    with FileLock(f"{begun}.lock"):  # two processes must not write to one file
-        if not target.is_file() or (file.sha256 is not None and hashed(target, cache) != file.sha256):
-            with hub_errors(missing.repository, missing.revision, WAY_OUT):
-                _fill(begun, missing, file)
-            log.info("checking %s", target.name)
-            found = sha256_of(begun)
-            if file.sha256 is not None and found != file.sha256:
-                begun.unlink()
-                raise UserError(
-                    f"{file.name} of {missing.repository} came with sha256 {found}, but the Hub announces "
-                    f"{file.sha256}; it was deleted: run the same command again, and if that repeats, ask who stands "
-                    "between you and the Hub."
-                )
-            begun.replace(target)
-            remember(target, cache, found)
-    path = f"{missing.repository}/{file.name}"
-    digest = hashed(target, cache)
-    record(folder, [Download(missing.repository, missing.revision, missing.commit, path, digest)])
-    Path(f"{begun}.lock").unlink(missing_ok=True)
-
-
-def _fill(begun: Path, missing: _Missing, file: _Listed) -> None:
-    """Fetch what is not in the file yet.
-
-    Not `hf_hub_download`: since version 2 it begins a file anew in every process, and these have gigabytes.
-    """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined] # documented, though not in its list
-
-    quiet_unless_terminal()
-    elsewhere = try_to_load_from_cache(missing.repository, file.name, revision=missing.commit)
-    if isinstance(elsewhere, str):
-        log.info("taking %s from the Hub's cache on this machine", begun.name)
-        shutil.copyfile(elsewhere, begun)
-        return
-    url = hf_hub_url(missing.repository, file.name, revision=missing.commit)
-    place = get_hf_file_metadata(url, retry_on_errors=True).location
-    headers = build_hf_headers()
-    if urlsplit(place).netloc != urlsplit(url).netloc:
-        headers.pop("authorization", None)  # the storage behind the Hub is not to see the token
-    if begun.is_file() and begun.stat().st_size > file.bytes:
-        begun.unlink()
-    with begun.open("ab") as stream:
-        http_get(
-            place,
-            stream,
-            resume_size=stream.tell(),
-            headers=headers,
-            expected_size=file.bytes,
-            displayed_filename=PurePosixPath(file.name).name,
-        )
-        stream.flush()
-        os.fsync(stream.fileno())  # on disk before its checksum is written down
 
 
 def _is_asked_for(download: Download, model: ModelConfig) -> bool:
@@ -286,4 +221,6 @@ def _repository(model: ModelConfig) -> str:
             f"model={model.name} needs model.repository=OWNER/NAME, a repository of the Hub"
             + (f", not {model.repository}." if model.repository else ".")
         )
+    if not model.revision.strip():
+        raise UserError("model.revision is empty; set it to a commit, or to a branch such as main.")
     return model.repository
