@@ -33,7 +33,7 @@ def _run(config: GenerateConfig) -> None:
     from quantexp.emails.records import Journal, Record, beside, read_lines, refuse_changed_by_hand
     from quantexp.emails.reviews import Review, rejected
     from quantexp.emails.summary import say_stock, say_summary
-    from quantexp.emails.terminal import say
+    from quantexp.emails.terminal import say, say_damaged
 
     console = Console()
     out = Path(config.out).expanduser()
@@ -42,10 +42,9 @@ def _run(config: GenerateConfig) -> None:
         # A new file appears only when there is something to write.
         journal = stack.enter_context(Journal(path, exclusive=True)) if path.exists() else None
         records, damaged = read_lines(path, Record)
-        reviews, _ = read_lines(beside(out, "reviews"), Review)
-        if damaged:
-            lines = "1 line" if damaged == 1 else f"{damaged} lines"
-            say(console, f"{lines} of {path} cannot be read, as after a crash, and will be passed over.")
+        reviews, damaged_reviews = read_lines(beside(out, "reviews"), Review)
+        say_damaged(console, damaged, path)
+        say_damaged(console, damaged_reviews, beside(out, "reviews"))
         refuse_other_settings(records, config, path)
         refuse_changed_by_hand(out, records)
         making = Making(config, records, rejected(reviews))
@@ -69,6 +68,8 @@ def _run(config: GenerateConfig) -> None:
 
 
 def _confirmed(config: GenerateConfig) -> bool:
+    from quantexp.emails.terminal import asked
+
     if config.yes:
         return True
     if sys.stdin is None or not sys.stdin.isatty():
@@ -76,7 +77,7 @@ def _confirmed(config: GenerateConfig) -> bool:
             "Nothing was sent, because there is no terminal to ask on; add yes=true to spend without asking."
         )
     try:
-        return input("go on? [y/N] ").strip().lower() in ("y", "yes")
+        return asked("go on? [y/N] ").lower() in ("y", "yes")
     except EOFError:
         print()  # noqa: T201 - the line of the question has not ended
         return False

@@ -39,9 +39,9 @@ class Folder:
         address = [f"base_url={server.address}"] if server else []
         return self.start("generate_extraction", *address, "yes=true", *arguments, terminal=False, **environment).end()
 
-    def review(self, keys: str, *arguments: str) -> "Ended":
-        """Read e-mails, with these keys."""
-        return self.start("review_extraction", *arguments).end(keys)
+    def review(self, keys: str, *arguments: str, **environment: str) -> "Ended":
+        """Read e-mails, with these keys; a half surrogate pair among them is sent as the byte that it stands for."""
+        return self.start("review_extraction", *arguments, terminal=False, **environment).end(keys)
 
     def lines(self, what: str = "") -> list[dict[str, Any]]:
         """The lines of data/extraction.jsonl, or of the file beside it."""
@@ -70,7 +70,15 @@ class Command:
         if terminal:
             self._keyboard, tty = pty.openpty()
         self.process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=tty or pipe, stdout=pipe, stderr=pipe, text=True
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=tty or pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
         )
         if tty is not None:
             os.close(tty)

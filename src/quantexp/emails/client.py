@@ -17,7 +17,7 @@ from openai.types.chat import ChatCompletion
 from quantexp.emails.config import GenerateConfig, Structured
 from quantexp.emails.plan import EmailPlan
 from quantexp.emails.prompt import messages, schema
-from quantexp.emails.terminal import one_line
+from quantexp.emails.terminal import one_line, storable
 from quantexp.errors import UserError
 
 OPENAI = "https://api.openai.com/v1"
@@ -250,7 +250,7 @@ def _answer(completion: object, server: str) -> Answer:
 
 def _text(value: object) -> str | None:
     """Text that a file can hold; None for anything else."""
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else None
+    return storable(value) if isinstance(value, str) else None
 
 
 def _count(value: object) -> int | None:
