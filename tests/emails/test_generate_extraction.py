@@ -1,16 +1,21 @@
 """`python -m quantexp.generate_extraction` against a server that answers well, or badly, or not at all."""
 
+import asyncio
 import json
 import signal
 import socket
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 from tests.emails.conftest import KEY, Folder
 from tests.emails.openai_server import Asked, OpenAIServer, Reply, completion, email, error, good, labels
 
+from quantexp.emails.client import Client
+from quantexp.emails.config import GenerateConfig
+from quantexp.errors import UserError
 from quantexp.tasks.extraction import CATEGORIES, TASK, URGENCIES
 
 Serve = Callable[..., OpenAIServer]
@@ -154,6 +159,17 @@ def test_the_cost_of_gpt_4o_mini_is_estimated_without_asking_anybody(folder: Fol
             "base_url=localhost:8000",
             "base_url=localhost:8000 must begin with http:// or https://, as in http://127.0.0.1:8000/v1.",
         ),
+        *(
+            (
+                f"base_url={address}",
+                f"base_url={address} is not an address with a host and a possible port; write it as in "
+                "http://127.0.0.1:8000/v1.",
+            )
+            for address in ("http://", "http:///v1", "http://127.0.0.1:99999/v1", "http://host:abc", "http://1.2.3/v1")
+        ),
+        ("temperature=nan", "temperature=nan must be a finite number."),
+        ("price.input=nan price.output=1", "price.input=nan must be a finite number."),
+        ("price.input=1 price.output=inf", "price.output=inf must be a finite number."),
         ("structured=xml", "structured=xml: there is no such choice; choose one of json_schema, json_object."),
         ("key=sk-123", "key: there is no such key; choose one of out, items, seed, nameless, model, base_url, "),
         (
@@ -320,6 +336,65 @@ def test_nothing_listens(folder: Folder) -> None:
     )
     assert ended.status == 2
     assert folder.lines() == []
+
+
+def test_an_address_that_drops_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantexp.emails.client.CONNECTING_SECONDS", 0.5)
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        # As many as the system lets wait; it drops the packets of whoever comes after them.
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        address = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+
+        async def connect() -> None:
+            async with Client(GenerateConfig(base_url=address, api_key_variable=None)) as client:
+                await client.connect()
+
+        with pytest.raises(UserError) as refused:
+            asyncio.run(connect())
+    assert str(refused.value) == (
+        f"No connection to {address} (no sign of life within 0.5 seconds); start the server, or check base_url and the "
+        "network, and run the same command again."
+    )
+
+
+def test_a_server_that_is_busy_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantexp.emails.client.CONNECTING_SECONDS", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+
+        async def connect() -> None:
+            async with Client(GenerateConfig(base_url=address, api_key_variable=None)) as client:
+                await client.connect()
+
+        asyncio.run(connect())
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://127.0.0.1:99999", "host:abc", "gopher://127.0.0.1:9"])
+def test_a_proxy_that_is_none(folder: Folder, address: str) -> None:
+    ended = folder.generate(None, ALL_PROXY=address)
+    assert ended.err == (
+        "quantexp: What the environment variable ALL_PROXY holds is not a proxy's address; set it to one, such as "
+        "http://127.0.0.1:8080, or unset it.\n"
+    )
+    assert ended.status == 2
+
+
+def test_a_socks_proxy_without_its_package(folder: Folder) -> None:
+    (folder.path / "socksio.py").write_text("raise ImportError")  # in case it is installed
+    ended = folder.generate(None, ALL_PROXY="socks5://127.0.0.1:9")
+    assert ended.err == (
+        "quantexp: The environment names a SOCKS proxy (in ALL_PROXY, HTTPS_PROXY or HTTP_PROXY), for which the "
+        "package socksio is missing; install it with pip install socksio, or unset the variable.\n"
+    )
+    assert ended.status == 2
 
 
 def cut(asked: Asked) -> Reply:
