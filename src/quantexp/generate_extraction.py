@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from quantexp.emails.config import GenerateConfig, generate_config, register_schemas
+from quantexp.emails.config import GenerateConfig, generate_config, refuse_multirun, register_schemas
 from quantexp.errors import UserError, past_hydra, reported
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _run(config: GenerateConfig) -> None:
     out = Path(config.out).expanduser()
     path = beside(out, "records")
     with ExitStack() as stack:
-        # A new file appears only when there is something to write.
+        # A new file stays only if something has been written.
         journal = stack.enter_context(Journal(path, exclusive=True)) if path.exists() else None
         records, damaged = read_lines(path, Record)
         reviews, damaged_reviews = read_lines(beside(out, "reviews"), Review)
@@ -99,11 +99,10 @@ def _make(console: "Console", config: GenerateConfig, making: "Making", journal:
         asyncio.run(ask())
     except (KeyboardInterrupt, UserError):
         _write(making, out)
-        say(
-            console,
-            f"{len(making.items)} of {config.items} e-mails are in {out}, and every answer is kept; the same command "
-            "goes on from here.",
-        )
+        there = f"{len(making.items)} of {config.items} e-mails are in {out}, and every answer is kept; "
+        if not making.items:
+            there = f"No e-mail is there yet; every answer is kept in {journal.path}; " if making.records else ""
+        say(console, f"{there}the same command goes on from here." if there else "No answer has come.")
         raise
     _write(making, out)
 
@@ -131,6 +130,7 @@ def main() -> None:
     register_schemas()
     with reported():
         _refuse_group(sys.argv[1:])
+        refuse_multirun(sys.argv[1:])
         _app()
 
 

@@ -1,11 +1,12 @@
 """`python -m quantexp.review_extraction`: read the e-mails of `generate_extraction`, and say which may stay."""
 
+import sys
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from quantexp.emails.config import ReviewConfig, register_schemas, review_config
+from quantexp.emails.config import ReviewConfig, refuse_multirun, register_schemas, review_config
 from quantexp.errors import UserError, past_hydra, reported
 
 
@@ -45,6 +46,7 @@ def main() -> None:
     """Entry point."""
     register_schemas()
     with reported():
+        refuse_multirun(sys.argv[1:])
         _app()
 
 

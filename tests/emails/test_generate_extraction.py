@@ -335,7 +335,46 @@ def test_nothing_listens(folder: Folder) -> None:
         "); start the server, or check base_url and the network, and run the same command again.\n"
     )
     assert ended.status == 2
-    assert folder.lines() == []
+    assert folder.left_behind() == []
+    assert ended.out.endswith("No answer has come.\n")
+    assert "every answer is kept" not in ended.out
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_no_answer_leaves_nothing_behind(folder: Folder, serve: Serve, before: bool) -> None:
+    if before:
+        (folder.path / "data").mkdir()
+    server = serve(lambda _: error(500, "Out of luck"))
+    ended = folder.generate(server, "items=2", "retries=0")
+    assert (ended.err, ended.status) == ("", 1)
+    assert "e-mails   none yet (0 of 2)\n" in ended.out
+    assert "records   " not in ended.out
+    assert folder.left_behind() == (["data"] if before else [])
+    server.answer = lambda _: error(401, "Wrong key")
+    ended = folder.generate(server, "items=2")
+    assert ended.status == 2
+    assert ended.out.endswith("No answer has come.\n")
+    assert folder.left_behind() == (["data"] if before else [])
+
+
+def test_answers_without_an_email_are_kept_and_told(folder: Folder, serve: Serve) -> None:
+    answers = iter([cut])
+    server = serve(lambda asked: next(answers, lambda _: error(401, "Wrong key"))(asked))
+    ended = folder.generate(server, "items=2", "concurrency=1")
+    assert ended.status == 2
+    assert ended.out.endswith(
+        "No e-mail is there yet; every answer is kept in data/extraction.records.jsonl; the same command goes on from "
+        "here.\n"
+    )
+    assert folder.left_behind() == ["data", "data/extraction.records.jsonl"]
+
+
+@pytest.mark.parametrize("arguments", ["-m", "--multirun", "--multi", "items=1,2 -m", "hydra.mode=MULTIRUN"])
+def test_several_runs_are_refused_before_anything_is_written(folder: Folder, arguments: str) -> None:
+    said = "quantexp: This command does one thing at a time; leave out -m, --multirun and hydra.mode=MULTIRUN.\n"
+    for ended in (folder.generate(None, *arguments.split()), folder.review("", "reviewer=Ana", *arguments.split())):
+        assert (ended.out, ended.err, ended.status) == ("", said, 2)
+    assert folder.left_behind() == []
 
 
 def test_an_address_that_drops_packets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,6 +500,11 @@ def test_what_stays_rejected_stays_open_and_the_next_run_goes_on_with_new_seeds(
     assert folder.generate(server, "items=5").status == 0
     assert folder.lines()[:3] == three
     assert len(server.asked) == 9
+    # Fewer of them leave the others in the records; nobody has rejected those.
+    ended = folder.generate(server, "items=3")
+    assert ended.status == 0
+    assert "answers   5 accepted (2 of them beyond items=3), 4 rejected: duplicate 4\n" in ended.out
+    assert folder.lines() == three
 
 
 def stuck_after(answers: int) -> Callable[[Asked], Reply]:

@@ -88,6 +88,23 @@ def register_schemas() -> None:
     store.store(name="review_extraction_schema", node=ReviewConfig)
 
 
+def refuse_multirun(arguments: Sequence[str]) -> None:
+    """Refuse what makes Hydra run a command several times, and write a folder for it, before it does.
+
+    Raises:
+        UserError: an argument asks for that.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    options, _ = get_args_parser().parse_known_args(list(arguments))
+    for argument in options.overrides:
+        key, _, mode = argument.partition("=")
+        if key.lstrip("+") == "hydra.mode" and mode.strip("'\"").upper() == "MULTIRUN":
+            options.multirun = True
+    if options.multirun:
+        raise UserError("This command does one thing at a time; leave out -m, --multirun and hydra.mode=MULTIRUN.")
+
+
 def generate_config(composed: DictConfig) -> GenerateConfig:
     """The composed config of `quantexp.generate_extraction`.
 
