@@ -12,6 +12,7 @@ from contextlib import ExitStack
 import pytest
 from tests.emails.conftest import KEY, Folder
 from tests.emails.openai_server import Asked, OpenAIServer, Reply, completion, email, error, good, labels
+from tests.forking import Forker
 
 from quantexp.emails.client import Client
 from quantexp.emails.config import GenerateConfig
@@ -132,7 +133,7 @@ def test_nothing_is_spent_before_it_is_allowed(folder: Folder, serve: Serve, typ
 
 
 def test_the_cost_of_gpt_4o_mini_is_estimated_without_asking_anybody(folder: Folder) -> None:
-    ended = folder.start("generate_extraction").end()
+    ended = folder.run("generate_extraction")
     assert ended.err == (
         "quantexp: Nothing was sent, because there is no terminal to ask on; add yes=true to spend without asking.\n"
     )
@@ -513,7 +514,7 @@ def stuck_after(answers: int) -> Callable[[Asked], Reply]:
     return lambda asked: left.pop()(asked) if left else Reply(seconds=300)
 
 
-def test_killed_in_the_middle_it_goes_on_and_loses_nothing(folder: Folder, serve: Serve) -> None:
+def test_killed_in_the_middle_it_goes_on_and_loses_nothing(folder: Folder, serve: Serve, forker: Forker) -> None:
     server = serve(stuck_after(7))
     running = folder.start("generate_extraction", f"base_url={server.address}", "yes=true", "items=20", "timeout=500")
     records = folder.path / "data" / "extraction.records.jsonl"
@@ -541,7 +542,7 @@ def test_killed_in_the_middle_it_goes_on_and_loses_nothing(folder: Folder, serve
     assert len(server.asked) == 11 + 13
     assert len(folder.lines()) == 20
 
-    undisturbed = Folder(folder.path / "undisturbed")
+    undisturbed = Folder(folder.path / "undisturbed", forker)
     undisturbed.path.mkdir()
     undisturbed.generate(server, "items=20")
     assert undisturbed.lines() == folder.lines()

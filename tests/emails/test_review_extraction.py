@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from tests.emails.conftest import Command, Folder
 from tests.emails.openai_server import OpenAIServer
+from tests.forking import Forker
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def made(tmp_path_factory: pytest.TempPathFactory, forker: Forker) -> dict[str, str]:
     """The two files of four e-mails."""
-    folder = Folder(tmp_path_factory.mktemp("made"))
+    folder = Folder(tmp_path_factory.mktemp("made"), forker)
     with OpenAIServer() as server:
         assert folder.generate(server, "items=4", "nameless=0.3").status == 0
     return {path.name: path.read_text() for path in (folder.path / "data").iterdir()}
@@ -99,7 +100,8 @@ def test_no_verdict_leaves_nothing_behind(emails: Folder, keys: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "utf-8:surrogateescape", "ascii:strict"])
 def test_bytes_that_are_no_text_do_not_cost_a_verdict(emails: Folder, encoding: str) -> None:
-    ended = emails.review("\udce9\nr\nbad\udce9\na\na\na\n", "reviewer=Ana", PYTHONIOENCODING=encoding)
+    running = emails.start("review_extraction", "reviewer=Ana", PYTHONIOENCODING=encoding)
+    ended = running.end("\udce9\nr\nbad\udce9\na\na\na\n")
     assert (ended.err, ended.status) == ("", 0)
     assert ended.out.count("One letter, please: a, r, s, b or q.") == 1
     assert verdicts(emails)[:2] == [
