@@ -33,21 +33,46 @@ class Forker:
         assert self._process.stdout
         assert self._process.stdout.readline() == "ready\n"
 
-    def start(self, folder: Path, module: str, *arguments: str) -> int:
-        """Begin `python -m MODULE ARGUMENTS...` in a folder; the number of its process."""
+    def start(
+        self,
+        folder: Path,
+        module: str,
+        *arguments: str,
+        environment: Mapping[str, str | None] | None = None,
+        files: Path | None = None,
+    ) -> int:
+        """Begin `python -m MODULE ARGUMENTS...` in a folder; the number of its process.
+
+        `environment` changes variables, or removes those that are None. What the command reads and says is in `files`,
+        or in the folder itself; see forker.py.
+        """
         assert self._process.stdin
         assert self._process.stdout
-        order = {"folder": str(folder), "module": module, "arguments": arguments}
+        order = {
+            "folder": str(folder),
+            "module": module,
+            "arguments": arguments,
+            "environment": dict(environment or {}),
+            "files": str(files or folder),
+        }
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
-    def run(self, folder: Path, module: str, *arguments: str, seconds: float = 240) -> Ended:
+    def run(
+        self,
+        folder: Path,
+        module: str,
+        *arguments: str,
+        environment: Mapping[str, str | None] | None = None,
+        files: Path | None = None,
+        seconds: float = 240,
+    ) -> Ended:
         """The same, to its end."""
-        out, err, status = (folder / f"{name}.txt" for name in ("out", "err", "status"))
+        out, err, status = ((files or folder) / f"{name}.txt" for name in ("out", "err", "status"))
         for file in (out, err, status):
             file.unlink(missing_ok=True)
-        self.start(folder, module, *arguments)
+        self.start(folder, module, *arguments, environment=environment, files=files)
         deadline = time.monotonic() + seconds
         while not (status.is_file() and status.read_text()):
             assert time.monotonic() < deadline, err.read_text()

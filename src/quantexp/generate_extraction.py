@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from quantexp.emails.config import GenerateConfig, generate_config, register_schemas
+from quantexp.emails.config import GenerateConfig, generate_config, refuse_multirun, register_schemas
 from quantexp.errors import UserError, past_hydra, reported
 
 if TYPE_CHECKING:
@@ -33,19 +33,18 @@ def _run(config: GenerateConfig) -> None:
     from quantexp.emails.records import Journal, Record, beside, read_lines, refuse_changed_by_hand
     from quantexp.emails.reviews import Review, rejected
     from quantexp.emails.summary import say_stock, say_summary
-    from quantexp.emails.terminal import say
+    from quantexp.emails.terminal import say, say_damaged
 
     console = Console()
     out = Path(config.out).expanduser()
     path = beside(out, "records")
     with ExitStack() as stack:
-        # A new file appears only when there is something to write.
+        # A new file stays only if something has been written.
         journal = stack.enter_context(Journal(path, exclusive=True)) if path.exists() else None
         records, damaged = read_lines(path, Record)
-        reviews, _ = read_lines(beside(out, "reviews"), Review)
-        if damaged:
-            lines = "1 line" if damaged == 1 else f"{damaged} lines"
-            say(console, f"{lines} of {path} cannot be read, as after a crash, and will be passed over.")
+        reviews, damaged_reviews = read_lines(beside(out, "reviews"), Review)
+        say_damaged(console, damaged, path)
+        say_damaged(console, damaged_reviews, beside(out, "reviews"))
         refuse_other_settings(records, config, path)
         refuse_changed_by_hand(out, records)
         making = Making(config, records, rejected(reviews))
@@ -69,6 +68,8 @@ def _run(config: GenerateConfig) -> None:
 
 
 def _confirmed(config: GenerateConfig) -> bool:
+    from quantexp.emails.terminal import asked
+
     if config.yes:
         return True
     if sys.stdin is None or not sys.stdin.isatty():
@@ -76,7 +77,7 @@ def _confirmed(config: GenerateConfig) -> bool:
             "Nothing was sent, because there is no terminal to ask on; add yes=true to spend without asking."
         )
     try:
-        return input("go on? [y/N] ").strip().lower() in ("y", "yes")
+        return asked("go on? [y/N] ").lower() in ("y", "yes")
     except EOFError:
         print()  # noqa: T201 - the line of the question has not ended
         return False
@@ -98,11 +99,10 @@ def _make(console: "Console", config: GenerateConfig, making: "Making", journal:
         asyncio.run(ask())
     except (KeyboardInterrupt, UserError):
         _write(making, out)
-        say(
-            console,
-            f"{len(making.items)} of {config.items} e-mails are in {out}, and every answer is kept; the same command "
-            "goes on from here.",
-        )
+        there = f"{len(making.items)} of {config.items} e-mails are in {out}, and every answer is kept; "
+        if not making.items:
+            there = f"No e-mail is there yet; every answer is kept in {journal.path}; " if making.records else ""
+        say(console, f"{there}the same command goes on from here." if there else "No answer has come.")
         raise
     _write(making, out)
 
@@ -130,6 +130,7 @@ def main() -> None:
     register_schemas()
     with reported():
         _refuse_group(sys.argv[1:])
+        refuse_multirun(sys.argv[1:])
         _app()
 
 

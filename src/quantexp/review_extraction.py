@@ -1,11 +1,12 @@
 """`python -m quantexp.review_extraction`: read the e-mails of `generate_extraction`, and say which may stay."""
 
+import sys
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from quantexp.emails.config import ReviewConfig, register_schemas, review_config
+from quantexp.emails.config import ReviewConfig, refuse_multirun, register_schemas, review_config
 from quantexp.errors import UserError, past_hydra, reported
 
 
@@ -23,6 +24,7 @@ def _run(config: ReviewConfig) -> None:
     from quantexp.emails.reading import Reading
     from quantexp.emails.records import beside, read_lines
     from quantexp.emails.reviews import Review
+    from quantexp.emails.terminal import say_damaged
     from quantexp.tasks.extraction import TASK
     from quantexp.tasks.items import items_of
 
@@ -32,8 +34,10 @@ def _run(config: ReviewConfig) -> None:
         if not isinstance(row.get("id"), str):
             raise UserError(f"path={config.path}, row {number}, has no id, to which a verdict could be bound; add one.")
     path = beside(Path(config.path).expanduser(), "reviews")
-    reviews, _ = read_lines(path, Review)
-    reading = Reading(Console(), config.reviewer, rows[: config.first], reviews, path)
+    console = Console()
+    reviews, damaged = read_lines(path, Review)
+    say_damaged(console, damaged, path)
+    reading = Reading(console, config.reviewer, rows[: config.first], reviews, path)
     reading.walk()
     reading.conclude(len(rows), config.path)
 
@@ -42,6 +46,7 @@ def main() -> None:
     """Entry point."""
     register_schemas()
     with reported():
+        refuse_multirun(sys.argv[1:])
         _app()
 
 

@@ -12,15 +12,24 @@ from typing import Any
 
 import pytest
 from tests.emails.openai_server import Asked, OpenAIServer, Reply, good
+from tests.forking import Ended, Forker
 
 KEY = "sk-test-0123456789abcdef"
+
+ENVIRONMENT: dict[str, str | None] = {
+    "OPENAI_API_KEY": KEY,
+    "COLUMNS": "100",
+    **dict.fromkeys(("HYDRA_FULL_ERROR", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")),
+}
+"""Of every command; None: not set, though it may be around the tests."""
 
 
 class Folder:
     """Runs commands in an empty folder, with a key in the environment."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, forker: Forker) -> None:
+        self.path, self._forker = path, forker
+        self._files = path.with_name(f"{path.name}-files")
 
     def start(self, module: str, *arguments: str, terminal: bool = False, **environment: str) -> "Command":
         """Start `python -m quantexp.MODULE ARGUMENTS...`; its input is a pipe, or a terminal."""
@@ -28,20 +37,31 @@ class Folder:
 
     def start_as(self, command: list[str], terminal: bool = False, **environment: str) -> "Command":
         """Start a command."""
-        unwanted = {"HYDRA_FULL_ERROR", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"}
-        inherited = {name: value for name, value in os.environ.items() if name not in unwanted}
-        return Command(
-            command, self.path, inherited | {"OPENAI_API_KEY": KEY, "COLUMNS": "100"} | environment, terminal
+        changed = ENVIRONMENT | environment
+        inherited = {name: value for name, value in os.environ.items() if name not in changed}
+        given = {name: value for name, value in changed.items() if value is not None}
+        return Command(command, self.path, inherited | given, terminal)
+
+    def run(self, module: str, *arguments: str, keys: str = "", **environment: str) -> Ended:
+        """What `start` and `end` do, in a process that need not import anything; its input is a file."""
+        self._files.mkdir(exist_ok=True)
+        (self._files / "in.txt").write_bytes(keys.encode("utf-8", "surrogateescape"))
+        return self._forker.run(
+            self.path,
+            f"quantexp.{module}",
+            *arguments,
+            environment=ENVIRONMENT | environment,
+            files=self._files,
         )
 
-    def generate(self, server: OpenAIServer | None, *arguments: str, **environment: str) -> "Ended":
+    def generate(self, server: OpenAIServer | None, *arguments: str, **environment: str) -> Ended:
         """Make e-mails without being asked."""
         address = [f"base_url={server.address}"] if server else []
-        return self.start("generate_extraction", *address, "yes=true", *arguments, terminal=False, **environment).end()
+        return self.run("generate_extraction", *address, "yes=true", *arguments, **environment)
 
-    def review(self, keys: str, *arguments: str) -> "Ended":
+    def review(self, keys: str, *arguments: str) -> Ended:
         """Read e-mails, with these keys."""
-        return self.start("review_extraction", *arguments).end(keys)
+        return self.run("review_extraction", *arguments, keys=keys)
 
     def lines(self, what: str = "") -> list[dict[str, Any]]:
         """The lines of data/extraction.jsonl, or of the file beside it."""
@@ -51,13 +71,6 @@ class Folder:
     def left_behind(self) -> list[str]:
         """All files and folders."""
         return sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*"))
-
-
-class Ended:
-    """What a command has printed, and its exit status."""
-
-    def __init__(self, out: str, err: str, status: int) -> None:
-        self.out, self.err, self.status = out, err, status
 
 
 class Command:
@@ -70,7 +83,15 @@ class Command:
         if terminal:
             self._keyboard, tty = pty.openpty()
         self.process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=tty or pipe, stdout=pipe, stderr=pipe, text=True
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=tty or pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
         )
         if tty is not None:
             os.close(tty)
@@ -81,7 +102,7 @@ class Command:
         os.write(self._keyboard, keys.encode())
 
     def end(self, keys: str = "") -> Ended:
-        """Type, and wait for the end."""
+        """Type, and wait for the end; half a surrogate pair is typed as the byte that it stands for."""
         if self._keyboard is not None:
             self.type(keys)
         try:
@@ -106,11 +127,19 @@ class Command:
             self._keyboard = None
 
 
+@pytest.fixture(scope="session")
+def forker() -> Iterator[Forker]:
+    """One for all tests of a worker."""
+    forker = Forker({}, "quantexp.generate_extraction", "quantexp.review_extraction")
+    yield forker
+    forker.close()
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
+def folder(tmp_path: Path, forker: Forker) -> Folder:
     path = tmp_path / "here"
     path.mkdir()
-    return Folder(path)
+    return Folder(path, forker)
 
 
 @pytest.fixture

@@ -1,16 +1,22 @@
 """`python -m quantexp.generate_extraction` against a server that answers well, or badly, or not at all."""
 
+import asyncio
 import json
 import signal
 import socket
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 from tests.emails.conftest import KEY, Folder
 from tests.emails.openai_server import Asked, OpenAIServer, Reply, completion, email, error, good, labels
+from tests.forking import Forker
 
+from quantexp.emails.client import Client
+from quantexp.emails.config import GenerateConfig
+from quantexp.errors import UserError
 from quantexp.tasks.extraction import CATEGORIES, TASK, URGENCIES
 
 Serve = Callable[..., OpenAIServer]
@@ -127,7 +133,7 @@ def test_nothing_is_spent_before_it_is_allowed(folder: Folder, serve: Serve, typ
 
 
 def test_the_cost_of_gpt_4o_mini_is_estimated_without_asking_anybody(folder: Folder) -> None:
-    ended = folder.start("generate_extraction").end()
+    ended = folder.run("generate_extraction")
     assert ended.err == (
         "quantexp: Nothing was sent, because there is no terminal to ask on; add yes=true to spend without asking.\n"
     )
@@ -154,6 +160,17 @@ def test_the_cost_of_gpt_4o_mini_is_estimated_without_asking_anybody(folder: Fol
             "base_url=localhost:8000",
             "base_url=localhost:8000 must begin with http:// or https://, as in http://127.0.0.1:8000/v1.",
         ),
+        *(
+            (
+                f"base_url={address}",
+                f"base_url={address} is not an address with a host and a possible port; write it as in "
+                "http://127.0.0.1:8000/v1.",
+            )
+            for address in ("http://", "http:///v1", "http://127.0.0.1:99999/v1", "http://host:abc", "http://1.2.3/v1")
+        ),
+        ("temperature=nan", "temperature=nan must be a finite number."),
+        ("price.input=nan price.output=1", "price.input=nan must be a finite number."),
+        ("price.input=1 price.output=inf", "price.output=inf must be a finite number."),
         ("structured=xml", "structured=xml: there is no such choice; choose one of json_schema, json_object."),
         ("key=sk-123", "key: there is no such key; choose one of out, items, seed, nameless, model, base_url, "),
         (
@@ -319,7 +336,105 @@ def test_nothing_listens(folder: Folder) -> None:
         "); start the server, or check base_url and the network, and run the same command again.\n"
     )
     assert ended.status == 2
-    assert folder.lines() == []
+    assert folder.left_behind() == []
+    assert ended.out.endswith("No answer has come.\n")
+    assert "every answer is kept" not in ended.out
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_no_answer_leaves_nothing_behind(folder: Folder, serve: Serve, before: bool) -> None:
+    if before:
+        (folder.path / "data").mkdir()
+    server = serve(lambda _: error(500, "Out of luck"))
+    ended = folder.generate(server, "items=2", "retries=0")
+    assert (ended.err, ended.status) == ("", 1)
+    assert "e-mails   none yet (0 of 2)\n" in ended.out
+    assert "records   " not in ended.out
+    assert folder.left_behind() == (["data"] if before else [])
+    server.answer = lambda _: error(401, "Wrong key")
+    ended = folder.generate(server, "items=2")
+    assert ended.status == 2
+    assert ended.out.endswith("No answer has come.\n")
+    assert folder.left_behind() == (["data"] if before else [])
+
+
+def test_answers_without_an_email_are_kept_and_told(folder: Folder, serve: Serve) -> None:
+    answers = iter([cut])
+    server = serve(lambda asked: next(answers, lambda _: error(401, "Wrong key"))(asked))
+    ended = folder.generate(server, "items=2", "concurrency=1")
+    assert ended.status == 2
+    assert ended.out.endswith(
+        "No e-mail is there yet; every answer is kept in data/extraction.records.jsonl; the same command goes on from "
+        "here.\n"
+    )
+    assert folder.left_behind() == ["data", "data/extraction.records.jsonl"]
+
+
+@pytest.mark.parametrize("arguments", ["-m", "--multirun", "--multi", "items=1,2 -m", "hydra.mode=MULTIRUN"])
+def test_several_runs_are_refused_before_anything_is_written(folder: Folder, arguments: str) -> None:
+    said = "quantexp: This command does one thing at a time; leave out -m, --multirun and hydra.mode=MULTIRUN.\n"
+    for ended in (folder.generate(None, *arguments.split()), folder.review("", "reviewer=Ana", *arguments.split())):
+        assert (ended.out, ended.err, ended.status) == ("", said, 2)
+    assert folder.left_behind() == []
+
+
+def test_an_address_that_drops_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantexp.emails.client.CONNECTING_SECONDS", 0.5)
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        # As many as the system lets wait; it drops the packets of whoever comes after them.
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        address = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+
+        async def connect() -> None:
+            async with Client(GenerateConfig(base_url=address, api_key_variable=None)) as client:
+                await client.connect()
+
+        with pytest.raises(UserError) as refused:
+            asyncio.run(connect())
+    assert str(refused.value) == (
+        f"No connection to {address} (no sign of life within 0.5 seconds); start the server, or check base_url and the "
+        "network, and run the same command again."
+    )
+
+
+def test_a_server_that_is_busy_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantexp.emails.client.CONNECTING_SECONDS", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+
+        async def connect() -> None:
+            async with Client(GenerateConfig(base_url=address, api_key_variable=None)) as client:
+                await client.connect()
+
+        asyncio.run(connect())
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://127.0.0.1:99999", "host:abc", "gopher://127.0.0.1:9"])
+def test_a_proxy_that_is_none(folder: Folder, address: str) -> None:
+    ended = folder.generate(None, ALL_PROXY=address)
+    assert ended.err == (
+        "quantexp: What the environment variable ALL_PROXY holds is not a proxy's address; set it to one, such as "
+        "http://127.0.0.1:8080, or unset it.\n"
+    )
+    assert ended.status == 2
+
+
+def test_a_socks_proxy_without_its_package(folder: Folder) -> None:
+    (folder.path / "socksio.py").write_text("raise ImportError")  # in case it is installed
+    ended = folder.generate(None, ALL_PROXY="socks5://127.0.0.1:9")
+    assert ended.err == (
+        "quantexp: The environment names a SOCKS proxy (in ALL_PROXY, HTTPS_PROXY or HTTP_PROXY), for which the "
+        "package socksio is missing; install it with pip install socksio, or unset the variable.\n"
+    )
+    assert ended.status == 2
 
 
 def cut(asked: Asked) -> Reply:
@@ -386,6 +501,11 @@ def test_what_stays_rejected_stays_open_and_the_next_run_goes_on_with_new_seeds(
     assert folder.generate(server, "items=5").status == 0
     assert folder.lines()[:3] == three
     assert len(server.asked) == 9
+    # Fewer of them leave the others in the records; nobody has rejected those.
+    ended = folder.generate(server, "items=3")
+    assert ended.status == 0
+    assert "answers   5 accepted (2 of them beyond items=3), 4 rejected: duplicate 4\n" in ended.out
+    assert folder.lines() == three
 
 
 def stuck_after(answers: int) -> Callable[[Asked], Reply]:
@@ -394,7 +514,7 @@ def stuck_after(answers: int) -> Callable[[Asked], Reply]:
     return lambda asked: left.pop()(asked) if left else Reply(seconds=300)
 
 
-def test_killed_in_the_middle_it_goes_on_and_loses_nothing(folder: Folder, serve: Serve) -> None:
+def test_killed_in_the_middle_it_goes_on_and_loses_nothing(folder: Folder, serve: Serve, forker: Forker) -> None:
     server = serve(stuck_after(7))
     running = folder.start("generate_extraction", f"base_url={server.address}", "yes=true", "items=20", "timeout=500")
     records = folder.path / "data" / "extraction.records.jsonl"
@@ -422,7 +542,7 @@ def test_killed_in_the_middle_it_goes_on_and_loses_nothing(folder: Folder, serve
     assert len(server.asked) == 11 + 13
     assert len(folder.lines()) == 20
 
-    undisturbed = Folder(folder.path / "undisturbed")
+    undisturbed = Folder(folder.path / "undisturbed", forker)
     undisturbed.path.mkdir()
     undisturbed.generate(server, "items=20")
     assert undisturbed.lines() == folder.lines()

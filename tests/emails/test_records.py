@@ -65,7 +65,8 @@ def test_what_is_written_is_read(lines: list[Record]) -> None:
         path = Path(folder) / "some" / "where.jsonl"
         written(path, lines)
         assert read_lines(path, Record) == (lines, 0)
-        assert path.read_bytes().isascii()
+        assert not lines or path.read_bytes().isascii()
+        assert path.parent.exists() == bool(lines)
 
 
 @given(st.lists(records(), min_size=1, max_size=3), records(), st.data())
@@ -156,6 +157,25 @@ def test_a_file_has_one_writer(tmp_path: Path) -> None:
     with Journal(path, exclusive=True), pytest.raises(UserError, match=r"Another command is writing to .*one\.jsonl; "):
         Journal(path, exclusive=True)
     Journal(path, exclusive=True).__exit__(None, None, None)
+
+
+def test_a_file_without_lines_does_not_stay_and_one_that_was_there_does(tmp_path: Path) -> None:
+    path = tmp_path / "some" / "where" / "one.jsonl"
+    with Journal(path, exclusive=True):
+        assert path.exists()
+    assert list(tmp_path.iterdir()) == []
+    path.parent.mkdir(parents=True)
+    path.write_text("a line\n")
+    with Journal(path, exclusive=True):
+        pass
+    assert path.read_text() == "a line\n"
+
+
+def test_a_file_that_its_last_writer_has_just_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "one.jsonl"
+    monkeypatch.setattr("fcntl.flock", lambda *_: path.unlink())
+    with pytest.raises(UserError, match="Another command is writing to"):
+        Journal(path, exclusive=True)
 
 
 def review(reviewer: str, sha256: str, verdict: str) -> Review:

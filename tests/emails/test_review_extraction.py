@@ -1,18 +1,21 @@
 """`python -m quantexp.review_extraction`: who has accepted what, and what becomes of the rest."""
 
 import json
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.emails.conftest import Command, Folder
 from tests.emails.openai_server import OpenAIServer
+from tests.forking import Forker
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def made(tmp_path_factory: pytest.TempPathFactory, forker: Forker) -> dict[str, str]:
     """The two files of four e-mails."""
-    folder = Folder(tmp_path_factory.mktemp("made"))
+    folder = Folder(tmp_path_factory.mktemp("made"), forker)
     with OpenAIServer() as server:
         assert folder.generate(server, "items=4", "nameless=0.3").status == 0
     return {path.name: path.read_text() for path in (folder.path / "data").iterdir()}
@@ -93,6 +96,42 @@ def test_no_verdict_leaves_nothing_behind(emails: Folder, keys: str) -> None:
     assert (ended.err, ended.status) == ("", 0)
     assert "Ana: 0 accepted, 0 rejected, 4 open, of all 4 e-mails\n" in ended.out
     assert emails.left_behind() == before
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "utf-8:surrogateescape", "ascii:strict"])
+def test_bytes_that_are_no_text_do_not_cost_a_verdict(emails: Folder, encoding: str) -> None:
+    running = emails.start("review_extraction", "reviewer=Ana", PYTHONIOENCODING=encoding)
+    ended = running.end("\udce9\nr\nbad\udce9\na\na\na\n")
+    assert (ended.err, ended.status) == ("", 0)
+    assert ended.out.count("One letter, please: a, r, s, b or q.") == 1
+    assert verdicts(emails)[:2] == [
+        ("Ana", "mail-0001", "reject", "bad\\xe9"),
+        ("Ana", "mail-0002", "accept", None),
+    ]
+    assert "Ana: 3 accepted, 1 rejected, 0 open, of all 4 e-mails\n" in emails.review("", "reviewer=Ana").out
+
+
+def test_without_any_input(emails: Folder) -> None:
+    before = emails.left_behind()
+    command = [sys.executable, "-m", "quantexp.review_extraction", "reviewer=Ana"]
+    ended = emails.start_as(["sh", "-c", 'exec "$@" <&-', "-", *command]).end()
+    assert (ended.err, ended.status) == ("", 0)
+    assert "Ana: 0 accepted, 0 rejected, 4 open, of all 4 e-mails\n" in ended.out
+    assert emails.left_behind() == before
+
+
+def test_both_commands_say_how_many_verdicts_cannot_be_read(emails: Folder, serve: Callable[[], OpenAIServer]) -> None:
+    emails.review("a\na\nq\n", "reviewer=Ana")
+    path = emails.path / "data" / "extraction.reviews.jsonl"
+    first, second = path.read_text().splitlines()
+    # Half a surrogate pair, as older versions wrote, and what a crash leaves.
+    lone = first.replace('"reason": null', '"reason": "bad\\udce9"')
+    path.write_text(f"{lone}\n{second}\n{first[:50]}\n")
+    said = "2 lines of data/extraction.reviews.jsonl cannot be read, as after a crash, and will be passed over.\n"
+    ended = emails.review("", "reviewer=Ana")
+    assert ended.out.startswith(said)
+    assert "Ana: 1 accepted, 0 rejected, 3 open, of all 4 e-mails\n" in ended.out
+    assert emails.generate(serve(), "items=4", "nameless=0.3").out.startswith(said)
 
 
 def test_several_reviewers_agree_or_not(emails: Folder) -> None:

@@ -6,6 +6,7 @@ long as Retry-After says where it does, and with growing pauses otherwise.
 
 import os
 import ssl
+import urllib.request
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NoReturn, Self, cast
@@ -14,10 +15,10 @@ from urllib.parse import urlsplit, urlunsplit
 import openai
 from openai.types.chat import ChatCompletion
 
-from quantexp.emails.config import GenerateConfig, Structured
+from quantexp.emails.config import GenerateConfig, Structured, usable_address
 from quantexp.emails.plan import EmailPlan
 from quantexp.emails.prompt import messages, schema
-from quantexp.emails.terminal import one_line
+from quantexp.emails.terminal import one_line, storable
 from quantexp.errors import UserError
 
 OPENAI = "https://api.openai.com/v1"
@@ -63,7 +64,7 @@ class Client:
     """Asks one server.
 
     Raises:
-        UserError: there is no usable key.
+        UserError: there is no usable key, or the environment names a proxy that cannot be used.
     """
 
     def __init__(self, config: GenerateConfig) -> None:
@@ -76,7 +77,7 @@ class Client:
             base_url=config.base_url or OPENAI,
             timeout=config.timeout,
             max_retries=config.retries,
-            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [_do_not_wait_for_money]}),
+            http_client=_http_client(),
         )
 
     async def __aenter__(self) -> Self:
@@ -95,8 +96,11 @@ class Client:
         """
         try:
             await self._openai.with_options(max_retries=0, timeout=CONNECTING_SECONDS).get("/models", cast_to=object)
-        except openai.APITimeoutError:
-            pass  # it is there, and busy
+        except openai.APITimeoutError as error:
+            # By name: whether the library's own client is httpx or httpx2 depends on its version.
+            if type(error.__cause__).__name__ == "ConnectTimeout":
+                self._nothing_there(error, f"no sign of life within {CONNECTING_SECONDS:g} seconds")
+            # Otherwise it is there, and busy.
         except openai.APIConnectionError as error:
             self._nothing_there(error)
         except (openai.OpenAIError, ValueError):
@@ -140,11 +144,11 @@ class Client:
             request["temperature"] = self._config.temperature
         return request
 
-    def _nothing_there(self, error: openai.APIConnectionError) -> NoReturn:
+    def _nothing_there(self, error: openai.APIConnectionError, why: str | None = None) -> NoReturn:
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, ssl.SSLError):
             cause = cause.__cause__
-        why = self._safe(str(cause)) or type(cause).__name__
+        why = why or self._safe(str(cause)) or type(cause).__name__
         raise UserError(
             f"No connection to {self.server} ({why}); start the server, or check base_url and the network, and run the "
             "same command again."
@@ -212,6 +216,35 @@ def key_of(config: GenerateConfig) -> str | None:
     return key
 
 
+def _http_client() -> Any:
+    """What carries the requests, with the proxies that the environment names.
+
+    Raises:
+        UserError: one of them cannot be used.
+    """
+    for kind, address in urllib.request.getproxies().items():
+        schemes = ("http", "https", "socks5", "socks5h")
+        # Without its value, which may hold a password.
+        if kind in ("http", "https", "all") and not usable_address(_with_scheme(address), schemes):
+            raise UserError(
+                f"What the environment variable {kind.upper()}_PROXY holds is not a proxy's address; set it to one, "
+                "such as http://127.0.0.1:8080, or unset it."
+            )
+    try:
+        return openai.DefaultAsyncHttpxClient(event_hooks={"response": [_do_not_wait_for_money]})
+    except ImportError as error:
+        if "socksio" not in str(error):
+            raise
+        raise UserError(
+            "The environment names a SOCKS proxy (in ALL_PROXY, HTTPS_PROXY or HTTP_PROXY), for which the package "
+            "socksio is missing; install it with pip install socksio, or unset the variable."
+        ) from error
+
+
+def _with_scheme(address: str) -> str:
+    return address if "://" in address else f"http://{address}"
+
+
 async def _do_not_wait_for_money(response: Any) -> None:
     """Tell the library not to try again what has failed for want of credit; see NO_MONEY."""
     if response.status_code != 429:
@@ -250,7 +283,7 @@ def _answer(completion: object, server: str) -> Answer:
 
 def _text(value: object) -> str | None:
     """Text that a file can hold; None for anything else."""
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else None
+    return storable(value) if isinstance(value, str) else None
 
 
 def _count(value: object) -> int | None:

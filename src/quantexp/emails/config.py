@@ -1,10 +1,13 @@
 """The keys of `quantexp.generate_extraction` and `quantexp.review_extraction`, and what makes a value unusable."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
@@ -85,6 +88,23 @@ def register_schemas() -> None:
     store.store(name="review_extraction_schema", node=ReviewConfig)
 
 
+def refuse_multirun(arguments: Sequence[str]) -> None:
+    """Refuse what makes Hydra run a command several times, and write a folder for it, before it does.
+
+    Raises:
+        UserError: an argument asks for that.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    options, _ = get_args_parser().parse_known_args(list(arguments))
+    for argument in options.overrides:
+        key, _, mode = argument.partition("=")
+        if key.lstrip("+") == "hydra.mode" and mode.strip("'\"").upper() == "MULTIRUN":
+            options.multirun = True
+    if options.multirun:
+        raise UserError("This command does one thing at a time; leave out -m, --multirun and hydra.mode=MULTIRUN.")
+
+
 def generate_config(composed: DictConfig) -> GenerateConfig:
     """The composed config of `quantexp.generate_extraction`.
 
@@ -105,6 +125,13 @@ def generate_config(composed: DictConfig) -> GenerateConfig:
         "price.output": (config.price.output or 0, 0),
     }
     _refuse_small(at_least)
+    for key, value in (
+        ("temperature", config.temperature),
+        ("price.input", config.price.input),
+        ("price.output", config.price.output),
+    ):
+        if value is not None and not math.isfinite(value):
+            raise UserError(f"{key}={value} must be a finite number.")
     if not (config.timeout > 0 and math.isfinite(config.timeout)):
         raise UserError(f"timeout={config.timeout} must be a number of seconds above 0.")
     if not 0 <= config.nameless <= 1:
@@ -114,6 +141,11 @@ def generate_config(composed: DictConfig) -> GenerateConfig:
     if config.base_url is not None and not config.base_url.startswith(("http://", "https://")):
         raise UserError(
             f"base_url={config.base_url} must begin with http:// or https://, as in http://127.0.0.1:8000/v1."
+        )
+    if config.base_url is not None and not usable_address(config.base_url):
+        raise UserError(
+            f"base_url={config.base_url} is not an address with a host and a possible port; write it as in "
+            "http://127.0.0.1:8000/v1."
         )
     _refuse_other_suffix("out", config.out)
     return config
@@ -132,6 +164,19 @@ def review_config(composed: DictConfig) -> ReviewConfig:
         raise UserError("reviewer must be a name, since it is kept with every verdict; add reviewer=NAME.")
     _refuse_other_suffix("path", config.path)
     return config
+
+
+def usable_address(address: str, schemes: Sequence[str] = ("http", "https")) -> bool:
+    """Whether an address names a host, and a port from 0 to 65535 if any; nobody is asked about it."""
+    try:
+        parts = urlsplit(address)
+        host, _ = parts.hostname or "", parts.port
+        if ":" in host or re.fullmatch(r"[0-9.]+", host):
+            ip_address(host)
+    except ValueError:
+        return False
+    named = not any(character.isspace() for character in host) and not {"", "."} & set(host.split("."))
+    return parts.scheme in schemes and address.isprintable() and named
 
 
 def _refuse_small(at_least: Mapping[str, tuple[float, float]]) -> None:

@@ -14,7 +14,7 @@ from rich.text import Text
 from quantexp.emails.config import ReviewConfig
 from quantexp.emails.records import Journal, item_sha256
 from quantexp.emails.reviews import Review, Verdict, agreement, standing
-from quantexp.emails.terminal import printable, say
+from quantexp.emails.terminal import asked, printable, say
 from quantexp.tasks.extraction import ANSWER_FIELDS
 
 WORDS = ("accept", "reject", "skip", "back", "quit")
@@ -103,21 +103,21 @@ class Reading:
 
     def _asked(self) -> str:
         while True:
-            answer = input(QUESTION).strip().lower()
+            answer = asked(QUESTION).lower()
             for word in WORDS:
                 if answer and word.startswith(answer):
                     return word
             say(self._console, "One letter, please: a, r, s, b or q.")
 
     def _asked_at_the_end(self) -> str:
-        answer = input("No e-mail is left to judge. b(ack), or Enter to end: ").strip().lower()
+        answer = asked("No e-mail is left to judge. b(ack), or Enter to end: ").lower()
         return "back" if answer and "back".startswith(answer) else "quit"
 
     def _judged(self, place: int, word: str) -> bool:
         """Keep the verdict; False if a rejection got no reason, and so is none."""
         reason = None
         if word == "reject":
-            reason = input("why? ").strip()
+            reason = asked("why? ")
             if not reason:
                 say(self._console, "A rejection needs a reason.")
                 return False

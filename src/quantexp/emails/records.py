@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -134,20 +135,25 @@ def read_lines(path: Path, kind: type[Line]) -> tuple[list[Line], int]:
 class Journal:
     """A file that lines are appended to, each on the disk before `append` returns.
 
-    Only one process at a time may have it open if `exclusive`. `size` is in bytes, when it was opened.
+    Only one process at a time may have it open if `exclusive`; then an empty file is removed at the end, with the
+    folders that were made for it. `size` is in bytes, when it was opened.
 
     Raises:
         UserError: another process has it.
     """
 
     def __init__(self, path: Path, exclusive: bool) -> None:
+        self._made = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self._exclusive = exclusive
         # Unbuffered: a line is written by one call, so that two writers cannot mix theirs.
         self._stream = path.open("ab+", buffering=0)
         if exclusive:
             try:
                 fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not (path.exists() and os.path.samestat(path.stat(), os.fstat(self._stream.fileno()))):
+                    raise BlockingIOError  # another command had it, and has just removed it
             except BlockingIOError:
                 self._stream.close()
                 raise UserError(
@@ -162,6 +168,11 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._exclusive and not os.fstat(self._stream.fileno()).st_size:
+            self.path.unlink(missing_ok=True)
+            for folder in self._made:
+                with suppress(OSError):  # others have put something there
+                    folder.rmdir()
         self._stream.close()
 
     def append(self, line: BaseModel) -> None:

@@ -50,7 +50,7 @@ def say_summary(console: Console, config: GenerateConfig, making: Making, earlie
     """
     price, ours = price_of(config), making.records[earlier:]
     console.print(_table(making))
-    say(console, f"answers   {_verdicts(making)}")
+    say(console, f"answers   {_verdicts(config, making)}")
     if ours:
         say(console, f"this run  {len(ours)} answers, {_used(price, ours)}")
     if earlier:
@@ -61,8 +61,10 @@ def say_summary(console: Console, config: GenerateConfig, making: Making, earlie
         say(console, f"open      {item_id(slot)} ({plan.category}, {plan.urgency}): {why}")
     if len(making.open_slots) > SHOWN:
         say(console, f"open      and {len(making.open_slots) - SHOWN} more")
-    say(console, f"e-mails   {out} ({len(making.items)} of {config.items})")
-    say(console, f"records   {beside(out, 'records')}")
+    where = out if making.items else "none yet"
+    say(console, f"e-mails   {where} ({len(making.items)} of {config.items})")
+    if making.records:
+        say(console, f"records   {beside(out, 'records')}")
     if making.open_slots:
         say(console, "next      the same command again asks for what is missing")
     else:
@@ -85,15 +87,19 @@ def _table(making: Making) -> Table:
     return table
 
 
-def _verdicts(making: Making) -> str:
+def _verdicts(config: GenerateConfig, making: Making) -> str:
     """Accepted and rejected answers, with reasons, the commonest first."""
     reasons = Counter(record.reason for record in making.records if not record.accepted)
     accepted = len(making.records) - reasons.total()
     why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-    anew = accepted - len(making.items)
+    beyond = sum(record.accepted and record.slot >= config.items for record in making.records)
+    anew = accepted - beyond - len(making.items)
+    of_them = ((f"{anew} of them rejected or replaced after a review",) if anew else ()) + (
+        (f"{beyond} of them beyond items={config.items}",) if beyond else ()
+    )
     return (
         f"{accepted} accepted"
-        + (f" ({anew} of them rejected or replaced after a review)" if anew else "")
+        + (f" ({', '.join(of_them)})" if of_them else "")
         + f", {reasons.total()} rejected"
         + (f": {why}" if why else "")
     )

@@ -1,6 +1,9 @@
-"""What the two commands print. Everything that a model or a server has written is made harmless first."""
+"""What the two commands print and read. Everything that a model or a server has written is made harmless first."""
 
+import io
+import sys
 import unicodedata
+from pathlib import Path
 
 from rich.console import Console
 
@@ -28,6 +31,34 @@ def one_line(text: str, longest: int = 200) -> str:
 def say(console: Console, text: str) -> None:
     """Print a line that is neither wrapped nor coloured, so that paths and commands can be copied."""
     console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def say_damaged(console: Console, damaged: int, path: Path) -> None:
+    """Say how many lines of a file cannot be read, if there are any."""
+    if damaged:
+        lines = "1 line" if damaged == 1 else f"{damaged} lines"
+        say(console, f"{lines} of {path} cannot be read, as after a crash, and will be passed over.")
+
+
+def asked(question: str) -> str:
+    """What a person answers, without white space around it, as text that a file can hold.
+
+    Bytes that are no text in the terminal's encoding come as escapes: what was typed with them is not lost.
+
+    Raises:
+        EOFError: the input has ended, or there never was one.
+    """
+    if sys.stdin is None:  # it was closed before the command began
+        raise EOFError
+    if isinstance(sys.stdin, io.TextIOWrapper) and sys.stdin.errors != "backslashreplace":
+        # Left alone, Python ends here with an error, or makes half surrogate pairs of them, as the locale has it.
+        sys.stdin.reconfigure(errors="backslashreplace")
+    return storable(input(question).strip())
+
+
+def storable(text: str) -> str:
+    """`text` with half surrogate pairs, which no file can hold, written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _escape(character: str) -> str:
