@@ -38,6 +38,13 @@ def jsonl(*rows: dict[str, Any], ensure_ascii: bool = False) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=ensure_ascii) + "\n" for row in rows).encode()
 
 
+def parquet(table: pa.Table) -> bytes:
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer)
+    content: bytes = buffer.getvalue().to_pybytes()
+    return content
+
+
 @pytest.fixture
 def written(tmp_path: Path) -> Callable[[str, bytes], Path]:
     """Write a file."""
@@ -90,13 +97,11 @@ def test_the_same_rows_in_every_format(written: Write) -> None:
     writer = csv.DictWriter(text, ["id", "question", "aliases"])
     writer.writeheader()
     writer.writerows({**row, "aliases": json.dumps(row["aliases"])} for row in rows)
-    buffer = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows), buffer)
     paths = [
         written("rows.jsonl", jsonl(*rows)),
         written("ascii.jsonl", b"\xef\xbb\xbf" + jsonl(*rows, ensure_ascii=True).replace(b"\n", b"\r\n")),
         written("rows.csv", text.getvalue().encode()),
-        written("rows.PARQUET", buffer.getvalue().to_pybytes()),
+        written("rows.PARQUET", parquet(pa.Table.from_pylist(rows))),
     ]
     first, *others = [load(files(path), TRIVIAQA) for path in paths]
     assert [item.fields for item in first.items] == [
@@ -166,6 +171,26 @@ def test_an_empty_cell_is_null_where_a_task_allows_it(written: Write) -> None:
         ("rows.jsonl", b"[" * 100_000, r"rows\.jsonl: line 1 is not JSON \(.*\)\.$"),
         ("rows.jsonl", b'{"question": "\xff"}', r"rows\.jsonl is not UTF-8 text \(byte 14: .*\); convert it\.$"),
         ("rows.csv", b"a,b\n1,2\n1,2,3\n", r"rows\.csv: line 3 has not as many cells as the first one\.$"),
+        (
+            "rows.csv",
+            b"question,aliases,aliases\nWho?,Me,You\n",
+            r"rows\.csv: the column 'aliases' occurs twice; give every",
+        ),
+        (
+            "rows.jsonl",
+            b'{"question": "Who?", "aliases": ["Me"], "aliases": ["You"]}\n',
+            r"rows\.jsonl: line 1: the column 'aliases' occurs twice; give every column its own name\.$",
+        ),
+        (
+            "rows.parquet",
+            parquet(pa.table([["a"], ["b"]], ["x", "x"])),
+            r"rows\.parquet: the column 'x' occurs twice; give",
+        ),
+        (
+            "rows.csv",
+            b"question,,\nWho?,,\n",
+            r"rows\.csv: the column '' occurs twice; give every column its own name\.$",
+        ),
         ("rows.csv", b'a,b\n"1,2\n', r"rows\.csv: line \d is not CSV \(.*\)\.$"),
         ("rows.parquet", b"PAR1 no", r"rows\.parquet: it is not a Parquet file \(.*\)\.$"),
         ("rows.jsonl", jsonl(ROW, {**ROW, "id": "b"}, ROW), r"rows\.jsonl: the id a occurs twice; give every item"),
