@@ -186,6 +186,24 @@ def test_the_only_subset_need_not_be_named(reader: Reader) -> None:
     assert len(read["items"]) == 12
 
 
+def test_id_and_difficulty_are_read_where_there_are_some(reader: Reader) -> None:
+    columns: dict[str, list[Any]] = {
+        "id": ["alpha", None],
+        "ask.text": ["Who?", "What?"],
+        "answer": ["#### 1", "#### 2"],
+        "rest": [1, 2],
+    }
+    publish_mine(reader.hub, {**columns, "difficulty": [3, None]})
+    read = reader.read(
+        "gsm8k", "data=hub", MINE, "data.revision=main", "data.subset=null", "data.columns={question: ask.text}"
+    )
+    assert [(item_id, fields) for item_id, _, fields in read["items"]] == [
+        ("alpha", {"question": "Who?", "answer": "#### 1"}),
+        ("2", {"question": "What?", "answer": "#### 2"}),
+    ]
+    assert read["difficulties"] == [3, None]
+
+
 def test_a_hub_in_trouble(reader: Reader) -> None:
     reader.hub.answer("/", 429, {"Retry-After": "3"}, times=1)
     said = reader.refused("gsm8k", "data=hub")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from quantexp.config import DataConfig
+from quantexp.data.columns import listed, sources
 from quantexp.errors import UserError
 from quantexp.hub import hub_errors, quiet_unless_terminal
 
@@ -23,16 +24,16 @@ WAY_OUT = "or choose data that need none (data=bundled, or data=files with your 
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
-def hub_rows(data: DataConfig, repository: str, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of one split, with these columns.
+def hub_rows(data: DataConfig, repository: str, fields: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of one split, with the columns that a task's fields are made from, and id and difficulty if there are.
 
     What the library's cache holds of a commit is read without a request. A branch is asked for its commit first; under
     HF_HUB_OFFLINE=1 it is the commit that it was when it was last read.
 
     Args:
-        data: subset, split and revision.
+        data: subset, split, revision and columns.
         repository: owner/name.
-        columns: top-level columns; others stay on the disk.
+        fields: what the task needs; columns that have no part in it stay on the disk.
 
     Raises:
         UserError: the Hub cannot be reached or refuses, or there is no such subset, split or column.
@@ -70,13 +71,14 @@ def hub_rows(data: DataConfig, repository: str, columns: Sequence[str]) -> list[
             f"{of} is made by a program of its own, which the library for data sets no longer runs; choose a revision "
             f"with data files (the Hub makes refs/convert/parquet of many), {WAY_OUT}."
         ) from error
-    missing = [column for column in columns if column not in rows.column_names]
-    if missing:
+    there = rows.column_names
+    columns = sources(fields, data.columns, there)
+    if missing := [column for column in columns if column not in there]:
         raise UserError(
-            f"{of} has no column {', '.join(missing)}; name others with data.columns (its columns: "
-            f"{', '.join(rows.column_names)})."
+            f"{of} has no column {listed(missing)}; name others with data.columns (its columns: {listed(there)})."
         )
-    found: list[dict[str, Any]] = rows.select_columns(list(columns)).to_list()
+    columns += [column for column in ("id", "difficulty") if column in there and column not in columns]
+    found: list[dict[str, Any]] = rows.select_columns(columns).to_list()
     return found
 
 
