@@ -170,7 +170,8 @@ class DataConfig:
     """A JSONL, Parquet or CSV file."""
     columns: dict[str, Any] = field(default_factory=dict)
     """The task's fields and the columns that hold them, as {question: prompt}; a.b is b inside a, a list of columns
-    makes one list of their values. A field that is not named is the column of the same name."""
+    makes one list of their values, null leaves the field out. A field that is not named is the column of the same
+    name."""
     examples: str | None = None
     """A file like `path` with worked examples; null: the bundled ones."""
     hint: str = ""

@@ -26,6 +26,7 @@ else:
     answer = {
         "fingerprint": data.fingerprint,
         "items": [[item.id, item.cluster, dict(item.fields)] for item in data.items],
+        "difficulties": [item.difficulty for item in data.items],
         "examples": len(data.examples),
     }
 sys.stdout.write(json.dumps(answer) + "\n")

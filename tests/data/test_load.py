@@ -1,6 +1,8 @@
 """Items from every place that they can come from, except the Hub."""
 
 import csv
+import datetime
+import decimal
 import io
 import json
 from collections.abc import Callable
@@ -36,6 +38,13 @@ def files(path: Path, **columns: Any) -> DataConfig:
 
 def jsonl(*rows: dict[str, Any], ensure_ascii: bool = False) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=ensure_ascii) + "\n" for row in rows).encode()
+
+
+def parquet(table: pa.Table) -> bytes:
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer)
+    content: bytes = buffer.getvalue().to_pybytes()
+    return content
 
 
 @pytest.fixture
@@ -90,13 +99,11 @@ def test_the_same_rows_in_every_format(written: Write) -> None:
     writer = csv.DictWriter(text, ["id", "question", "aliases"])
     writer.writeheader()
     writer.writerows({**row, "aliases": json.dumps(row["aliases"])} for row in rows)
-    buffer = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows), buffer)
     paths = [
         written("rows.jsonl", jsonl(*rows)),
         written("ascii.jsonl", b"\xef\xbb\xbf" + jsonl(*rows, ensure_ascii=True).replace(b"\n", b"\r\n")),
         written("rows.csv", text.getvalue().encode()),
-        written("rows.PARQUET", buffer.getvalue().to_pybytes()),
+        written("rows.PARQUET", parquet(pa.Table.from_pylist(rows))),
     ]
     first, *others = [load(files(path), TRIVIAQA) for path in paths]
     assert [item.fields for item in first.items] == [
@@ -121,6 +128,63 @@ def test_rows_without_an_id_are_numbered(written: Write) -> None:
     ]
     data = load(files(written("rows.jsonl", jsonl(*rows))), TRIVIAQA)
     assert [(item.id, item.difficulty) for item in data.items] == [("1", None), ("2", 3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", b'id,question,aliases,difficulty\n,Who?,"[""Me""]",\n,What?,"[""It""]",3\n'),
+        ("rows.jsonl", jsonl({**ROW, "id": None}, {**ROW, "id": "", "difficulty": 3})),
+    ],
+)
+def test_an_empty_id_is_none(written: Write, name: str, content: bytes) -> None:
+    data = load(files(written(name, content)), TRIVIAQA)
+    assert [(item.id, item.difficulty) for item in data.items] == [("1", None), ("2", 3)]
+
+
+def test_a_difficulty_that_is_none_can_be_left_out(written: Write) -> None:
+    path = written("rows.jsonl", jsonl({**ROW, "difficulty": "hard"}))
+    [item] = load(files(path, difficulty=None), TRIVIAQA).items
+    assert item.difficulty is None
+
+
+def test_values_that_json_does_not_have_are_text(written: Write) -> None:
+    when, blob = datetime.datetime(2024, 1, 2, 3, 4, tzinfo=datetime.UTC), b"\xff"
+    rows = [{**ROW, "when": when, "more": [{"blob": blob, "day": when.date()}], "cost": decimal.Decimal("1.50")}]
+    path = written("rows.parquet", parquet(pa.Table.from_pylist(rows)))
+    data, again = load(files(path), TRIVIAQA), load(files(path), TRIVIAQA)
+    assert dict(data.items[0].fields) == {
+        "question": "Who?",
+        "aliases": ["Me"],
+        "when": "2024-01-02 03:04:00+00:00",
+        "more": [{"blob": r"b'\xff'", "day": "2024-01-02"}],
+        "cost": "1.50",
+    }
+    assert data.fingerprint == again.fingerprint
+    later = [{**rows[0], "when": when.replace(year=2025)}]
+    assert (
+        load(files(written("b.parquet", parquet(pa.Table.from_pylist(later)))), TRIVIAQA).fingerprint
+        != data.fingerprint
+    )
+
+
+def test_a_field_of_the_task_is_not_made_text(written: Write) -> None:
+    path = written("rows.parquet", parquet(pa.Table.from_pylist([{**ROW, "question": b"Who?"}])))
+    with pytest.raises(UserError, match="item a: the field 'question' must be non-blank text, not b'Who"):
+        load(files(path), TRIVIAQA)
+
+
+@pytest.mark.parametrize("cell", [{"x": 1}, [["Me"]]])
+def test_a_list_of_columns_with_objects_or_lists_in_them(written: Write, cell: Any) -> None:
+    path = written("rows.jsonl", jsonl({"question": "Who?", "a": cell, "b": "Me", "c": cell}))
+    with pytest.raises(UserError, match=r"item 1: the field 'aliases' must hold non-blank texts of one line, not "):
+        load(files(path, aliases=["a", "b", "c"]), TRIVIAQA)
+
+
+def test_a_dot_in_the_name_of_a_column(written: Write) -> None:
+    path = written("rows.csv", b'q.text,q,aliases\nWho?,unused,"[""Me""]"\n')
+    [item] = load(files(path, question="q.text"), TRIVIAQA).items
+    assert item.fields == {"question": "Who?", "q": "unused", "aliases": ["Me"]}
 
 
 def test_a_file_that_changes_is_read_again(written: Write) -> None:
@@ -166,11 +230,53 @@ def test_an_empty_cell_is_null_where_a_task_allows_it(written: Write) -> None:
         ("rows.jsonl", b"[" * 100_000, r"rows\.jsonl: line 1 is not JSON \(.*\)\.$"),
         ("rows.jsonl", b'{"question": "\xff"}', r"rows\.jsonl is not UTF-8 text \(byte 14: .*\); convert it\.$"),
         ("rows.csv", b"a,b\n1,2\n1,2,3\n", r"rows\.csv: line 3 has not as many cells as the first one\.$"),
+        (
+            "rows.csv",
+            b"question,aliases,aliases\nWho?,Me,You\n",
+            r"rows\.csv: the column 'aliases' occurs twice; give every",
+        ),
+        (
+            "rows.jsonl",
+            b'{"question": "Who?", "aliases": ["Me"], "aliases": ["You"]}\n',
+            r"rows\.jsonl: line 1: the column 'aliases' occurs twice; give every column its own name\.$",
+        ),
+        (
+            "rows.parquet",
+            parquet(pa.table([["a"], ["b"]], ["x", "x"])),
+            r"rows\.parquet: the column 'x' occurs twice; give",
+        ),
+        (
+            "rows.csv",
+            b"question,,\nWho?,,\n",
+            r"rows\.csv: the column '' occurs twice; give every column its own name\.$",
+        ),
         ("rows.csv", b'a,b\n"1,2\n', r"rows\.csv: line \d is not CSV \(.*\)\.$"),
         ("rows.parquet", b"PAR1 no", r"rows\.parquet: it is not a Parquet file \(.*\)\.$"),
         ("rows.jsonl", jsonl(ROW, {**ROW, "id": "b"}, ROW), r"rows\.jsonl: the id a occurs twice; give every item"),
         ("rows.jsonl", jsonl(ROW, {"id": "bad", "question": "?", "aliases": []}), r"rows\.jsonl, item bad: .*aliases"),
         ("rows.jsonl", jsonl({**ROW, "question": "\ud800?"}, ensure_ascii=True), r"item a: it holds half a character"),
+        (
+            "rows.jsonl",
+            jsonl(ROW, {"id": "b", "question": "Who?"}),
+            r"rows\.jsonl, row 2, has no column 'aliases'; name the one .* \(its columns: id, question\)\.$",
+        ),
+        (
+            "rows.csv",
+            b"ask\x1b[31m,answer\nWho?,Me\n",
+            r"rows\.csv has no columns 'question', 'aliases'; name the ones that hold them, as in data\.columns="
+            r"'\{question: COLUMN, aliases: COLUMN\}' \(its columns: ask\\x1b\[31m, answer\)\.$",
+        ),
+        ("rows.jsonl", jsonl({**ROW, "id": "\x1b[31ma\nb", "aliases": []}), r"item \\x1b\[31ma b: .*aliases"),
+        ("rows.jsonl", jsonl(*[{**ROW, "id": "\x07a"}] * 2), r"the id \\x07a occurs twice"),
+        *(
+            (
+                "rows.jsonl",
+                jsonl({**ROW, "difficulty": bad}),
+                r"item a: the field 'difficulty' must be null or a whole number from 1 to 5, not .*; to do without it, "
+                r"add data\.columns='\{difficulty: null\}'\.$",
+            )
+            for bad in ("hard", 0, 6, True, 2.5, [1], "07")
+        ),
         (
             "rows.jsonl",
             jsonl({"id": "a", "question": "Who?"}),

@@ -5,7 +5,7 @@ from importlib import resources
 from typing import Any
 
 from quantexp.config import DataConfig
-from quantexp.data.columns import named, sources
+from quantexp.data.columns import named
 from quantexp.data.files import read_rows
 from quantexp.data.hub import hub_rows
 from quantexp.errors import UserError
@@ -42,7 +42,7 @@ def _load(data: DataConfig, task: Task) -> Dataset:
             rows = _renamed(read_rows(where, "data.path", data.hint), data, task, where)
         case "hub":
             where = _needed(data, "repository")
-            rows = _renamed(hub_rows(data, where, sources(task.required_fields, data.columns)), data, task, where)
+            rows = _renamed(hub_rows(data, where, task.required_fields), data, task, where)
         case other:
             raise UserError(f"data.source={other} is unknown; choose bundled, hub or files.")
     examples_from = data.examples or f"bundled/{task.name}"
@@ -59,7 +59,12 @@ def _load(data: DataConfig, task: Task) -> Dataset:
 
 
 def _renamed(rows: list[dict[str, Any]], data: DataConfig, task: Task, where: str) -> list[dict[str, Any]]:
-    return [named(row, task.required_fields, data.columns, where) for row in rows]
+    # Where rows differ in their columns, an error has to say in which one something is missing.
+    alike = len({frozenset(row) for row in rows}) == 1
+    return [
+        named(row, task.required_fields, data.columns, where if alike else f"{where}, row {number},")
+        for number, row in enumerate(rows, start=1)
+    ]
 
 
 def _bundled(name: str) -> list[dict[str, Any]]:

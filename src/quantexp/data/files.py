@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,9 @@ def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_object)
+        except _TwiceError as error:
+            raise ValueError(f"line {number}: {error}") from error
         except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number} is not JSON ({error})") from error
         if not isinstance(row, dict):
@@ -54,10 +56,32 @@ def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
         yield row
 
 
+class _TwiceError(ValueError):
+    """A name that stands twice where each may stand once; readers would drop all but the last."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _TwiceError(_occurs_twice(_twice([name for name, _ in pairs])))
+    return found
+
+
+def _twice(names: Sequence[str]) -> str | None:
+    """The first name that is there again."""
+    return next((name for place, name in enumerate(names) if name in names[:place]), None)
+
+
+def _occurs_twice(name: str | None) -> str:
+    return f"the column {name!r} occurs twice; give every column its own name"
+
+
 def _csv(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream, strict=True)
         try:
+            if (twice := _twice(reader.fieldnames or ())) is not None:
+                raise ValueError(_occurs_twice(twice))
             for row in reader:
                 if None in row or None in row.values():
                     raise ValueError(f"line {reader.line_num} has not as many cells as the first one")
@@ -83,6 +107,8 @@ def _parquet(path: Path) -> Iterator[dict[str, Any]]:
     from pyarrow import parquet
 
     try:
+        if (twice := _twice(parquet.read_schema(path).names)) is not None:
+            raise _TwiceError(_occurs_twice(twice))
         yield from parquet.read_table(path).to_pylist()
     except pyarrow.ArrowException as error:
         raise ValueError(f"it is not a Parquet file ({str(error).splitlines()[0].rstrip('.')})") from error

@@ -2,30 +2,13 @@
 
 import io
 import sys
-import unicodedata
 from pathlib import Path
 
 from rich.console import Console
 
-_CONTROLS = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-"""Unicode categories of characters that move the cursor, colour, hide or reorder text, or show nothing."""
+from quantexp.terminal import one_line, printable
 
-
-def printable(text: str) -> str:
-    """`text` with control characters written as escapes; line breaks and tabs stay.
-
-    A terminal obeys escape sequences wherever they come from, and bidirectional controls show text in another order.
-    """
-    return "".join(
-        character if character in "\n\t" or unicodedata.category(character) not in _CONTROLS else _escape(character)
-        for character in text
-    )
-
-
-def one_line(text: str, longest: int = 200) -> str:
-    """`text` as `printable`, on one line of at most `longest` characters."""
-    line = printable(" ".join(text.split()))
-    return line if len(line) <= longest else line[: longest - 1] + "…"
+__all__ = ["one_line", "printable", "say"]
 
 
 def say(console: Console, text: str) -> None:
@@ -59,7 +42,3 @@ def asked(question: str) -> str:
 def storable(text: str) -> str:
     """`text` with half surrogate pairs, which no file can hold, written as escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

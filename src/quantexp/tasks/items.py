@@ -9,6 +9,9 @@ from typing import Any
 from quantexp.errors import UserError
 from quantexp.tasks.base import Task
 from quantexp.tasks.text import fold_words
+from quantexp.terminal import one_line
+
+_LEVELS = ("1", "2", "3", "4", "5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +70,51 @@ def fingerprint(rows: Sequence[Mapping[str, Any]]) -> str:
     """sha256 over the rows as canonical JSON, one a line."""
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+        # What JSON has no form of, such as a date, counts as its text.
+        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode() + b"\n")
     return digest.hexdigest()
 
 
 def items_of(rows: Sequence[Mapping[str, Any]], task: Task, where: str) -> tuple[Item, ...]:
-    """The rows as items, in their order; a row without an id gets its number, beginning with 1.
+    """The rows as items, in their order; a row without an id, or with an empty one, gets its number, beginning with 1.
 
     Raises:
-        UserError: two rows have the same id, or one cannot be asked or graded; the sentence names it.
+        UserError: two rows have the same id, or one cannot be asked or graded, or has a difficulty that is none; the
+            sentence names it.
     """
     seen: set[str] = set()
     items = []
     for number, row in enumerate(rows, start=1):
-        item_id = str(row.get("id", number))
+        given = row.get("id")
+        item_id = str(number if given is None or given == "" else given)
+        shown = one_line(item_id)
         if item_id in seen:
-            raise UserError(f"{where}: the id {item_id} occurs twice; give every item its own.")
+            raise UserError(f"{where}: the id {shown} occurs twice; give every item its own.")
         seen.add(item_id)
         try:
             task.validate(row)
+            difficulty = _difficulty(row.get("difficulty"))
             json.dumps(row, ensure_ascii=False, default=str).encode()
         except UnicodeEncodeError as error:
-            raise UserError(f"{where}, item {item_id}: it holds half a character ({error.reason}).") from error
+            raise UserError(f"{where}, item {shown}: it holds half a character ({error.reason}).") from error
         except ValueError as error:
-            raise UserError(f"{where}, item {item_id}: {error}.") from error
+            raise UserError(f"{where}, item {shown}: {error}.") from error
         fields = {key: value for key, value in row.items() if key not in {"id", "difficulty"}}
-        items.append(Item(item_id, fields, row.get("difficulty"), _cluster(fields[task.asks])))
+        items.append(Item(item_id, fields, difficulty, _cluster(fields[task.asks])))
     return tuple(items)
+
+
+def _difficulty(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and value in _LEVELS:  # a cell of a CSV file
+        return int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or str(value) not in _LEVELS:
+        raise ValueError(
+            f"the field 'difficulty' must be null or a whole number from 1 to 5, not {value!r}; to do without it, add "
+            "data.columns='{difficulty: null}'"
+        )
+    return value
 
 
 def _cluster(asked: str) -> str:
