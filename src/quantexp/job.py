@@ -106,8 +106,9 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             run.log_items(floor, FLOOR)
             run.log(metrics=_floor_metrics(table, floor))
         metrics = _metrics(config, table, file, len({item.cluster for item in data.items}))
-        run.log(metrics=metrics | _measured(generated, time.perf_counter() - started))
-        log.info("%s", _line(name, data, len(items), metrics, generated, time.perf_counter() - started))
+        measured = _measured(generated, time.perf_counter() - started)
+        run.log(metrics=metrics | measured)
+        log.info("%s", _line(name, data, len(items), metrics, generated, measured))
         return metrics["score"]
 
 
@@ -253,7 +254,12 @@ def _plain(value: object) -> object:
 
 
 def _line(
-    name: str, data: Dataset, items: int, metrics: Mapping[str, float], generated: Generated, seconds: float
+    name: str,
+    data: Dataset,
+    items: int,
+    metrics: Mapping[str, float],
+    generated: Generated,
+    measured: Mapping[str, float],
 ) -> str:
     """The one line that a finished job leaves on the terminal."""
     extras = {
@@ -261,10 +267,11 @@ def _line(
         "items_cut_at_max_tokens": "cut at max_tokens",
         "items_unreadable": "unreadable",
     }
-    noted = [f"{metrics[key]:.0f} {words}" for key, words in extras.items() if metrics[key]]
+    noted = [f"{measured['run.tokens_per_second']:.0f} tokens/s"]
+    noted += [f"{metrics[key]:.0f} {words}" for key, words in extras.items() if metrics[key]]
     if generated.reused:
         noted.append(f"{generated.reused} of {generated.reused + generated.new} completions from the store")
     return (
         f"{name}: score {metrics['score']:.3f} [{metrics['score_low']:.3f}, {metrics['score_high']:.3f}] on "
-        f"{items} {data.name} items, {seconds:.0f} s" + (f" ({', '.join(noted)})" if noted else "")
+        f"{items} {data.name} items, {measured['run.wall_seconds']:.0f} s ({', '.join(noted)})"
     )
