@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import betaln
 
-from quantexp.stats import running_e_values, sequential, sequential_decision
+from quantexp.stats import (
+    Method,
+    SequentialTest,
+    Verdict,
+    anytime_bounds,
+    compare,
+    decide,
+    estimate,
+    running_e_values,
+    sequential,
+    sequential_decision,
+)
 from quantexp.stats.power import required_items_within
 
 Floats = NDArray[np.float64]
@@ -251,6 +262,7 @@ def test_swapping_the_two_swaps_worse_and_better(d: list[float], margin: float) 
         ([float("nan")], {}, "between -1 and 1, but item 0 is nan"),
         ([0.0], {"margin": 2}, "margin must be between 0 and 1, not 2"),
         ([0.0], {"alpha": 5}, "alpha must be between 0 and 1, not 5"),
+        ([0.0], {"family": 0}, "family must be at least 1, not 0"),
     ],
 )
 def test_mistakes_get_one_sentence(differences: Any, options: dict[str, Any], message: str) -> None:
@@ -258,3 +270,102 @@ def test_mistakes_get_one_sentence(differences: Any, options: dict[str, Any], me
         sequential_decision(differences, **{"margin": 0.02, **options})
     assert str(caught.value).endswith(".")
     assert "\n" not in str(caught.value)
+
+
+changes = st.lists(st.sampled_from([*graded, 0.0, 0.0]), min_size=1, max_size=120)
+
+
+@settings(max_examples=60, deadline=None)
+@given(changes, st.floats(0.01, 0.3), st.sampled_from([0.05, 0.3]), st.integers(1, 9))
+def test_one_item_at_a_time_decides_where_all_at_once_do(d: list[float], margin: float, alpha: float, k: int) -> None:
+    whole = sequential_decision(d, margin=margin, alpha=alpha, family=k)
+    test = SequentialTest(margin=margin, alpha=alpha, family=k)
+    decided = [test.add(each) for each in d]
+    assert test.verdict == whole.verdict
+    assert test.items == len(d)
+    assert decided.index(True) + 1 == whole.items if any(decided) else whole.verdict == "undecided"
+
+
+@settings(max_examples=40, deadline=None)
+@given(changes, st.floats(0.01, 0.3), st.sampled_from([0.8, 0.95]))
+def test_bounds_and_p_say_what_the_e_values_say(d: list[float], margin: float, confidence: float) -> None:
+    alpha = 1 - confidence
+    bounds = anytime_bounds(d, confidence=confidence)
+    running = running_e_values(d, margin=margin)
+    assert -1 <= bounds.low <= bounds.high <= 1
+    assert bounds.low <= bounds.upper <= bounds.high
+    assert bounds.p_value == pytest.approx(min(1.0, 1 / running.difference.max()))
+    within, worse = running.within.max() * alpha, running.worse.max() * alpha / 2
+    if abs(within - 1) > 1e-9:
+        assert (bounds.upper < margin) == (within > 1)
+    if abs(worse - 1) > 1e-9:
+        assert (bounds.low > 0) == (worse > 1)
+    # Looking at fewer items never says more.
+    earlier = anytime_bounds(d[: max(1, len(d) // 2)], confidence=confidence)
+    assert earlier.low <= bounds.low
+    assert bounds.upper <= earlier.upper
+    assert bounds.p_value <= earlier.p_value
+
+
+def test_no_change_at_all_is_no_point() -> None:
+    bounds = anytime_bounds(np.zeros(200))
+    assert bounds.low < -0.02
+    assert 0.01 < bounds.upper < bounds.high < 0.1
+
+
+@pytest.mark.parametrize("mean", [-0.05, 0.0, 0.03])
+def test_the_sequence_hardly_ever_misses_the_mean(mean: float) -> None:
+    rng = np.random.default_rng(8)
+    runs, misses, late = 200, 0, 0
+    for _ in range(runs):
+        d = rng.choice([1.0, -1.0, 0.0], size=300, p=[0.1 + mean / 2, 0.1 - mean / 2, 0.8])
+        bounds = anytime_bounds(d)  # of all looks at once: they never take back
+        misses += not bounds.low <= mean <= bounds.high
+        late += not mean <= bounds.upper
+    allowed = runs * ALPHA + 3 * np.sqrt(runs * ALPHA * (1 - ALPHA))
+    assert misses <= allowed
+    assert late <= allowed
+
+
+def test_a_comparison_by_e_values_is_in_the_order_of_drawing() -> None:
+    rng = np.random.default_rng(9)
+    before = rng.integers(0, 2, size=90).astype(float)
+    after = np.where(rng.random(90) < 0.3, 1 - before, before)
+    items = rng.permutation(np.repeat([f"q{i}" for i in range(45)], 2))
+    found = compare(before, after, clusters=items, method=Method.sequential)
+    first_seen = list(dict.fromkeys(items))
+    units = [float(np.mean((before - after)[items == item])) for item in first_seen]
+    bounds = anytime_bounds(units)
+    assert (found.low, found.high, found.upper) == (bounds.low, bounds.high, bounds.upper)
+    assert found.p_value == bounds.p_value
+    assert (found.n, found.answers) == (45, 90)
+    score = estimate(after, clusters=items, method=Method.sequential)
+    assert 0 <= score.low < score.mean < score.high <= 1
+    with pytest.raises(ValueError, match="for the population only"):
+        compare(before, after, population=200, method=Method.sequential)
+    with pytest.raises(ValueError, match="for the population only"):
+        estimate(after, population=200, method=Method.sequential)
+
+
+def test_where_a_run_stops_the_report_has_the_same_verdict() -> None:
+    rng = np.random.default_rng(10)
+    wanted = {"worse": Verdict.worse, "within": Verdict.within_margin}
+    seen = set()
+    for lost, gained in ((0.2, 0.02), (0.02, 0.02), (0.02, 0.06)) * 3:
+        d = rng.choice([1.0, -1.0, 0.0], size=3000, p=[lost, gained, 1 - lost - gained])
+        stopped = sequential_decision(d, margin=0.03, family=3)
+        seen.add(stopped.verdict)
+        before, after = (d[: stopped.items] > 0).astype(float), (d[: stopped.items] < 0).astype(float)
+        found = compare(before, after, method=Method.sequential)
+        others = [compare([1.0], [1.0], method=Method.sequential)] * 2
+        assert decide([found, *others], 0.03)[0].verdict is wanted[stopped.verdict]
+    assert seen == set(wanted)
+
+
+def test_an_open_comparison_needs_more_items_than_with_one_look() -> None:
+    before, after = np.ones(100), np.r_[np.zeros(3), np.ones(97)]
+    one, any_time = (compare(before, after, method=method) for method in (Method.default, Method.sequential))
+    few, many = (decide([each], 0.01)[0].further_items for each in (one, any_time))
+    assert few is not None
+    assert many is not None
+    assert many + 100 == pytest.approx(2 * (few + 100), abs=1)

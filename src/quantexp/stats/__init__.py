@@ -28,8 +28,11 @@ from quantexp.stats.power import (
     required_items_within,
 )
 from quantexp.stats.sequential import (
+    AnytimeBounds,
     RunningEValues,
     SequentialDecision,
+    SequentialTest,
+    anytime_bounds,
     running_e_values,
     sequential_decision,
 )
@@ -37,6 +40,7 @@ from quantexp.stats.table import TableComparison, compare_table
 from quantexp.stats.verdict import Decision, Verdict, decide, holm
 
 __all__ = [
+    "AnytimeBounds",
     "Contrast",
     "Decision",
     "DropPosterior",
@@ -48,8 +52,10 @@ __all__ = [
     "PairedComparison",
     "RunningEValues",
     "SequentialDecision",
+    "SequentialTest",
     "TableComparison",
     "Verdict",
+    "anytime_bounds",
     "compare",
     "compare_table",
     "compare_units",

@@ -16,6 +16,7 @@ from quantexp.stats.binary import mcnemar, tango_interval, tango_upper, wilson_i
 from quantexp.stats.bootstrap import p_with_ties, resampled_means
 from quantexp.stats.checks import TIE_TOLERANCE, check_pair, check_resampling, check_scores
 from quantexp.stats.graded import Bounds, bootstrap_bounds, percentile_bounds, sign_flip_p
+from quantexp.stats.sequential import anytime_bounds
 from quantexp.stats.units import finite_factor, finite_p, group
 
 _SLACK = 1e-9
@@ -30,6 +31,9 @@ class Method(Enum):
     bootstrap = "bootstrap"
     """Percentile bootstrap over units with ties on both sides of p, whatever the scores. When no unit changed, the
     interval is a single point, which proves nothing."""
+    sequential = "sequential"
+    """E-values, which hold however often and for whatever reason one has looked; units in the order in which they were
+    drawn, which must be random. For the mean of the population only."""
 
 
 class Kind(Enum):
@@ -171,9 +175,10 @@ def compare(
     """
     before, after = check_pair(baseline, quant)
     units = group(before.size, clusters)
+    order = units.drawn() if method is Method.sequential else slice(None)
     return compare_units(
-        units.means(before),
-        units.means(after),
+        units.means(before)[order],
+        units.means(after)[order],
         answers=units.answers,
         design_effect=units.design_effect(before - after),
         population=population,
@@ -197,6 +202,7 @@ def compare_units(
     method: Method,
 ) -> PairedComparison:
     """Compare scores that count once each; `compare` for the rest."""
+    _check_target(method, population)
     check_resampling(resamples, seed, confidence)
     differences = before - after
     kind = _kind(before, after)
@@ -207,6 +213,11 @@ def compare_units(
         means = resampled_means(differences, resamples, seed)
         bounds = percentile_bounds(means, confidence)
         p_value, test_method = p_with_ties(means, tie), "percentile bootstrap, ties on both sides"
+    elif method is Method.sequential:
+        _check_range(before, after)
+        found = anytime_bounds(np.clip(differences, -1, 1), confidence=confidence)
+        bounds = Bounds(found.low, found.high, found.upper, "confidence sequence by betting")
+        p_value, test_method = found.p_value, "mixture e-value"
     elif kind is Kind.binary:
         low, high = tango_interval(lost, gained, n, confidence=confidence)
         bounds = Bounds(low, high, tango_upper(lost, gained, n, confidence=confidence), "Tango score")
@@ -268,10 +279,16 @@ def estimate(
     check_resampling(resamples, seed, confidence)
     units = group(values.size, clusters)
     each = units.means(values)
+    _check_target(method, population)
     kind, mean = _kind(each), float(each.mean())
     if method is Method.bootstrap:
         bounds = percentile_bounds(resampled_means(each, resamples, seed), confidence)
         low, high, interval_method = bounds.low, bounds.high, bounds.method
+    elif method is Method.sequential:
+        _check_range(each)
+        # From [0, 1] to [-1, 1] and back.
+        found = anytime_bounds(np.clip(2 * each[units.drawn()] - 1, -1, 1), confidence=confidence)
+        low, high, interval_method = (1 + found.low) / 2, (1 + found.high) / 2, "confidence sequence by betting"
     elif kind is Kind.binary:
         low, high = wilson_interval(int(each.sum()), units.n, confidence=confidence)
         interval_method = "Wilson score"
@@ -308,6 +325,12 @@ def _check_range(*sides: NDArray[np.float64]) -> None:
             raise ValueError(
                 f"scores must lie between 0 and 1, not {outside[0]:g}: scale them, or use the method bootstrap."
             )
+
+
+def _check_target(method: Method, population: int | None) -> None:
+    if method is Method.sequential and population is not None:
+        # Late items of a fixed set are bound to make up for early ones: the bets would not be fair.
+        raise ValueError("the method sequential holds for the population only: leave population out.")
 
 
 def _shrunk(point: float, end: float, factor: float) -> float:

@@ -20,6 +20,7 @@ The price: to show a drop to be within 2 points with 80% probability takes about
 Half of the runs are through with about as many as the fixed look needs, or earlier; a bad quant stops soon.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -37,6 +38,9 @@ stakes, up to rounding, until 2 * _NODES - 1 items have changed; with more it st
 _WITHIN_STAKES = np.geomspace(0.05, 0.95, 8)
 """Stakes of the mixture against "the drop is at least the margin", as shares of the largest one that cannot go broke.
 The best one is about margin / psi of it for a quant that loses nothing and changes a share psi of the items."""
+
+_HALVINGS = 52
+"""Of the interval (-1, 1) on the way to a bound: as many as a floating-point number has digits."""
 
 _LARGEST_LOG = 700.0
 """e to this is near the largest floating-point number; a larger e-value says nothing more."""
@@ -72,6 +76,7 @@ class SequentialDecision:
         e_value: The e-value that decided, or the larger of the two if undecided.
         margin: The margin, in the unit of the scores.
         alpha: The probability of a false claim allowed to each of the two questions, over all looks together.
+        family: Number of comparisons that share the alpha of "worse".
     """
 
     verdict: Literal["worse", "within", "undecided"]
@@ -79,6 +84,7 @@ class SequentialDecision:
     e_value: float
     margin: float
     alpha: float
+    family: int = 1
 
 
 def running_e_values(differences: ArrayLike, *, margin: float) -> RunningEValues:
@@ -95,8 +101,7 @@ def running_e_values(differences: ArrayLike, *, margin: float) -> RunningEValues
         ValueError: The differences are not such an array, or the margin is out of range.
     """
     values = _differences(differences)
-    if not 0 < margin < 1:
-        raise ValueError(f"margin must be between 0 and 1, not {margin}.")
+    _check_margin(margin)
     stakes, weights = _difference_stakes()
     worse, better = (_log_wealth(sign * values, stakes, weights) for sign in (1.0, -1.0))
     largest = 1 / (1 - margin)  # at d = 1 the wealth is multiplied by 1 - stake * (1 - margin)
@@ -110,34 +115,138 @@ def running_e_values(differences: ArrayLike, *, margin: float) -> RunningEValues
     )
 
 
-def sequential_decision(differences: ArrayLike, *, margin: float, alpha: float = 0.05) -> SequentialDecision:
-    """The verdict at the first item after which an e-value reaches 1 / alpha.
+def sequential_decision(
+    differences: ArrayLike, *, margin: float, alpha: float = 0.05, family: int = 1
+) -> SequentialDecision:
+    """The verdict at the first item after which an e-value reaches 1 / alpha, or family / alpha for "worse".
 
-    A quant that is not worse is called worse with probability at most alpha, and one that loses the margin or more is
-    said to be within it with probability at most alpha: over all items together, however often and for whatever reason
-    one looks. In a family of k comparisons pass alpha / k. "Worse" takes the two-sided e-value and a mean difference
-    above 0, as with a two-sided p-value. If one item shows both, the verdict is "worse".
+    A quant that is not worse is called worse with probability at most alpha / family, and one that loses the margin or
+    more is said to be within it with probability at most alpha: over all items together, however often and for whatever
+    reason one looks. "Worse" takes the two-sided e-value and a mean difference above 0, as with a two-sided p-value. If
+    one item shows both, the verdict is "worse".
 
     Args:
         differences: Baseline minus quant of each item, in random order, in [-1, 1], shape (n,).
         margin: The largest drop that would not matter, above 0 and below 1.
         alpha: See above.
+        family: Number of comparisons declared together: among all of them one is falsely called worse with probability
+            at most alpha (Bonferroni). As in `decide`, claims of "within" are not corrected.
 
     Raises:
         ValueError: The differences are not such an array, or an option is out of range.
     """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must be between 0 and 1, not {alpha}.")
+    _check_level(alpha, family)
     evidence = running_e_values(differences, margin=margin)
-    worse = (evidence.difference >= 1 / alpha) & (evidence.worse > evidence.better)
+    worse = (evidence.difference >= family / alpha) & (evidence.worse > evidence.better)
     reached = np.flatnonzero(worse | (evidence.within >= 1 / alpha))
     if not reached.size:
         e_value = max(evidence.difference[-1], evidence.within[-1])
-        return SequentialDecision("undecided", worse.size, float(e_value), margin, alpha)
+        return SequentialDecision("undecided", worse.size, float(e_value), margin, alpha, family)
     first = int(reached[0])
     if worse[first]:
-        return SequentialDecision("worse", first + 1, float(evidence.difference[first]), margin, alpha)
-    return SequentialDecision("within", first + 1, float(evidence.within[first]), margin, alpha)
+        return SequentialDecision("worse", first + 1, float(evidence.difference[first]), margin, alpha, family)
+    return SequentialDecision("within", first + 1, float(evidence.within[first]), margin, alpha, family)
+
+
+class SequentialTest:
+    """`sequential_decision`, one difference at a time, at a cost that does not grow with those before.
+
+    Attributes:
+        items: Number of differences added.
+        verdict: What `sequential_decision` says of them; once it is not "undecided", it stays.
+    """
+
+    def __init__(self, *, margin: float, alpha: float = 0.05, family: int = 1) -> None:
+        """Arguments and errors are those of `sequential_decision`."""
+        _check_margin(margin)
+        _check_level(alpha, family)
+        self.items = 0
+        self.verdict: Literal["worse", "within", "undecided"] = "undecided"
+        self._margin, self._alpha, self._family = margin, alpha, family
+        stakes, weights = _difference_stakes()
+        within = _WITHIN_STAKES / (1 - margin)
+        self._stakes = (stakes, -stakes, -within)
+        self._offsets = (0.0, 0.0, margin)
+        self._wealth = [_log_shares(weights), _log_shares(weights), _log_shares(np.ones_like(within))]
+
+    def add(self, difference: float) -> bool:
+        """Take one more item's difference, in [-1, 1]; whether there is a verdict now.
+
+        Raises:
+            ValueError: The difference is not in [-1, 1].
+        """
+        value = float(_differences([difference])[0])
+        self.items += 1
+        for place, (stakes, offset) in enumerate(zip(self._stakes, self._offsets, strict=True)):
+            self._wealth[place] += np.log1p(stakes * (value - offset))
+        worse, better, within = (float(np.logaddexp.reduce(wealth)) for wealth in self._wealth)
+        if self.verdict == "undecided":
+            if np.logaddexp(worse, better) - np.log(2) >= np.log(self._family / self._alpha) and worse > better:
+                self.verdict = "worse"
+            elif within >= np.log(1 / self._alpha):
+                self.verdict = "within"
+        return self.verdict != "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class AnytimeBounds:
+    """What may be said of a mean difference after every item at once.
+
+    Attributes:
+        low, high: Of a confidence sequence: the probability that it ever misses the mean is at most 1 - confidence.
+        upper: The same, one-sided, for the drop.
+        p_value: Two-sided, of no difference: one over the largest e-value so far.
+    """
+
+    low: float
+    high: float
+    upper: float
+    p_value: float
+
+
+def anytime_bounds(differences: ArrayLike, *, confidence: float = 0.95) -> AnytimeBounds:
+    """The bounds that belong to `running_e_values`: the means against which no item so far has won 1 / alpha.
+
+    The drop is within a margin by `sequential_decision` where `upper` is below the margin. `upper` and `high` take the
+    stakes of "within", `low` those of "worse" (Waudby-Smith and Ramdas 2024, section 4: the confidence sequence is what
+    is left of all means after the bets against each).
+
+    Args:
+        differences: Baseline minus quant of each item, in random order, in [-1, 1], shape (n,).
+        confidence: Nominal coverage, over all items together.
+
+    Raises:
+        ValueError: The differences are not such an array, or confidence is not between 0 and 1.
+    """
+    values = _differences(differences)
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, not {confidence}.")
+    stakes, weights = _difference_stakes()
+    alpha = 1 - confidence
+
+    def below(mean: float) -> float:  # evidence against "at least the mean"; it grows with the mean
+        scaled = (mean - values) / (1 - mean)
+        return float(_log_wealth(scaled, _WITHIN_STAKES, np.ones_like(_WITHIN_STAKES)).max())
+
+    def above(negative: float) -> float:  # evidence against "at most the mean"; it grows as the mean falls
+        return float(_log_wealth((values + negative) / (1 - negative), stakes, weights).max())
+
+    worse, better = (_log_wealth(sign * values, stakes, weights) for sign in (1.0, -1.0))
+    return AnytimeBounds(
+        low=-_crossing(above, np.log(2 / alpha)),
+        high=_crossing(below, np.log(2 / alpha)),
+        upper=_crossing(below, np.log(1 / alpha)),
+        p_value=min(1.0, float(np.exp(np.log(2) - np.logaddexp(worse, better).max()))),
+    )
+
+
+def _crossing(evidence: Callable[[float], float], needed: float) -> float:
+    """The smallest of the means in (-1, 1) for which the evidence, which grows with them, is as large as needed."""
+    low, high = -1.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if evidence(middle) >= needed else (middle, high)
+    return high
 
 
 @cache
@@ -151,8 +260,25 @@ def _difference_stakes() -> tuple[_Floats, _Floats]:
 def _log_wealth(outcomes: _Floats, stakes: _Floats, weights: _Floats) -> _Floats:
     """Logarithm of the weighted mean, over the stakes, of the running product of 1 + stake * outcome."""
     wealth = np.cumsum(np.log1p(np.outer(stakes, outcomes)), axis=1)
-    mixture: _Floats = np.logaddexp.reduce(wealth + np.log(weights / weights.sum())[:, None], axis=0)
+    mixture: _Floats = np.logaddexp.reduce(wealth + _log_shares(weights)[:, None], axis=0)
     return mixture
+
+
+def _log_shares(weights: _Floats) -> _Floats:
+    shares: _Floats = np.log(weights / weights.sum())
+    return shares
+
+
+def _check_margin(margin: float) -> None:
+    if not 0 < margin < 1:
+        raise ValueError(f"margin must be between 0 and 1, not {margin}.")
+
+
+def _check_level(alpha: float, family: int) -> None:
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must be between 0 and 1, not {alpha}.")
+    if family < 1:
+        raise ValueError(f"family must be at least 1, not {family}.")
 
 
 def _exp(logarithms: _Floats) -> _Floats:

@@ -37,6 +37,12 @@ class Units:
         sizes = np.bincount(self.members, minlength=self.n)
         return np.asarray(np.bincount(self.members, weights=values, minlength=self.n) / sizes)
 
+    def drawn(self) -> NDArray[np.intp]:
+        """The units in the order of their first answers, shape (n,)."""
+        if self.members is None:
+            return np.arange(self.n)
+        return np.argsort(np.unique(self.members, return_index=True)[1])
+
     def design_effect(self, values: NDArray[np.float64]) -> float:
         """How many times larger the variance of the mean is than if the answers were independent.
 
