@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from quantexp.config import Method, StatsConfig, Target, Unit
 from quantexp.errors import UserError
+from quantexp.identity import Identity, differences, short, varying
 from quantexp.registration import Registration, report
 from quantexp.report.summary import FLOOR_COUNTS, REPEATS, Comparison, Condition, Registered, Summary, points
 from quantexp.stats import (
@@ -27,8 +28,6 @@ from quantexp.stats import (
 )
 from quantexp.stats import Method as StatsMethod
 from quantexp.tracking import FLOOR, JobRecord
-
-Identity = Mapping[str, Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,32 +228,13 @@ def _label(identity: Identity, all_ways: Sequence[Identity]) -> str:
     """What sets this way of running a task apart from the others; numbered where that, shortened, reads the same."""
 
     def words(way: Identity) -> str:
-        return ", ".join(f"{key}={_short(value)}" for key, value in _varying(way, all_ways))
+        return ", ".join(f"{key}={short(value)}" for key, value in varying(way, all_ways))
 
     alike: list[Identity] = []
     for way in all_ways:
         if words(way) == words(identity) and way not in alike:
             alike.append(way)
     return words(identity) + (f" #{alike.index(identity) + 1}" if len(alike) > 1 else "")
-
-
-def _varying(identity: Identity, others: Sequence[Identity]) -> list[tuple[str, object]]:
-    """The entries of an identity that are not the same in all the others; None for one that it lacks."""
-    entries = dict.fromkeys((aspect, key) for each in (identity, *others) for aspect in each for key in each[aspect])
-    return [
-        (f"{aspect}.{key}", _entry(identity, aspect, key))
-        for aspect, key in entries
-        if any(_entry(other, aspect, key) != _entry(identity, aspect, key) for other in others)
-    ]
-
-
-def _entry(identity: Identity, aspect: str, key: str) -> object:
-    return identity.get(aspect, {}).get(key)
-
-
-def _short(value: object) -> str:
-    text = "not recorded" if value is None else str(value)
-    return f"{text[:8]}…" if len(text) > 40 else text
 
 
 def _why_not(group: _Group, baselines: Sequence[_Group], baseline: str) -> str:
@@ -264,14 +244,10 @@ def _why_not(group: _Group, baselines: Sequence[_Group], baseline: str) -> str:
     near = [b for b in baselines if (b.model, b.runs[0].tags["task"]) == (group.model, group.runs[0].tags["task"])]
     if not near:
         return f"{what} (run {runs}) has no {baseline} run to compare with: run it, or set stats.baseline."
-    partner = min(near, key=lambda b: len(_varying(group.identity, [b.identity])))
-    differences = "; ".join(
-        f"{key} is {_short(value)} here and {_short(_entry(partner.identity, aspect, name))} there"
-        for key, value in _varying(group.identity, [partner.identity])
-        for aspect, name in [key.split(".", 1)]
-    )
+    partner = min(near, key=lambda b: len(varying(group.identity, [b.identity])))
     theirs = ", ".join(run.run_id[:8] for run in partner.runs)
-    return f"{what} (run {runs}) cannot be paired with {baseline} (run {theirs}): {differences}."
+    other = differences(group.identity, partner.identity)
+    return f"{what} (run {runs}) cannot be paired with {baseline} (run {theirs}): {other}."
 
 
 def _condition(group: _Group, stats: StatsConfig) -> Condition:

@@ -34,6 +34,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_I
 
 from quantexp.config import TrackingConfig
 from quantexp.errors import UserError, sentence_for
+from quantexp.identity import Identity
 from quantexp.provenance import provenance
 from quantexp.registration import Registration, digest
 
@@ -89,7 +90,7 @@ class JobRecord:
     tags: Mapping[str, str]
     params: Mapping[str, str]
     metrics: Mapping[str, float]
-    identity: Mapping[str, Mapping[str, object]]
+    identity: Identity
     scores: "pd.Series[float]"
     clusters: Mapping[str, str] = field(default_factory=dict)
 

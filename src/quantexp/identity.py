@@ -1,0 +1,36 @@
+"""What a job's scores depend on besides the quant and the seed, and how two jobs differ in it."""
+
+from collections.abc import Mapping, Sequence
+
+Identity = Mapping[str, Mapping[str, object]]
+"""A mapping per aspect: model, data, prompt, grader, settings."""
+
+
+def varying(identity: Identity, others: Sequence[Identity]) -> list[tuple[str, object]]:
+    """The entries of an identity that are not the same in all the others; None for one that it lacks."""
+    entries = dict.fromkeys((aspect, key) for each in (identity, *others) for aspect in each for key in each[aspect])
+    return [
+        (f"{aspect}.{key}", entry(identity, aspect, key))
+        for aspect, key in entries
+        if any(entry(other, aspect, key) != entry(identity, aspect, key) for other in others)
+    ]
+
+
+def entry(identity: Identity, aspect: str, key: str) -> object:
+    """One entry; None if there is none."""
+    return identity.get(aspect, {}).get(key)
+
+
+def short(value: object) -> str:
+    """A value in few letters."""
+    text = "not recorded" if value is None else str(value)
+    return f"{text[:8]}…" if len(text) > 40 else text
+
+
+def differences(identity: Identity, other: Identity) -> str:
+    """What is not the same, in words; empty if nothing."""
+    return "; ".join(
+        f"{key} is {short(value)} here and {short(entry(other, aspect, name))} there"
+        for key, value in varying(identity, [other])
+        for aspect, name in [key.split(".", 1)]
+    )
