@@ -13,8 +13,9 @@ from typing import Any
 from hydra import compose, initialize_config_module
 
 from quantexp import models
-from quantexp.config import Config, register_schemas, validated
+from quantexp.config import Config, register_schemas
 from quantexp.models import ModelFile
+from quantexp.validation import validated
 
 BUILD = Path(__file__).parents[1] / "build"
 

@@ -11,9 +11,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from quantexp.config import AggregateConfig, Config, register_schemas, validated
+from quantexp.config import AggregateConfig, Config, register_schemas
 from quantexp.sweep import jobs_of
 from quantexp.tasks import TASKS, get_task
+from quantexp.validation import validated
 
 CONF = Path(str(files("quantexp.conf")))
 GROUPS = [field.name for field in fields(Config) if isinstance(field.type, type) and is_dataclass(field.type)]

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 
-from quantexp.config import Config, register_schemas, validated
+from quantexp.config import Config, register_schemas
 from quantexp.errors import UserError, past_hydra, reported, sentence_for
+from quantexp.validation import validated
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 

@@ -13,12 +13,13 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_module
 
-from quantexp.config import PlanConfig, TrackingConfig, register_schemas, validated
+from quantexp.config import PlanConfig, TrackingConfig, register_schemas
 from quantexp.errors import UserError
 from quantexp.plan import plan
 from quantexp.stats import required_items, required_items_within
 from quantexp.stats.planning import Spread
 from quantexp.tracking import Store
+from quantexp.validation import validated
 
 DETECTABLE = {
     100: ("-", "-", "8.24"),

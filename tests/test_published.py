@@ -21,13 +21,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rich.console import Console
 
-from quantexp.config import AggregateConfig, StatsConfig, TrackingConfig, Unit, register_schemas, validated
+from quantexp.config import AggregateConfig, StatsConfig, TrackingConfig, Unit, register_schemas
 from quantexp.pairing import summarise
 from quantexp.report import Summary
 from quantexp.report.markdown import report_markdown
 from quantexp.report.table import comparison_table, comparisons_csv, conditions_csv
 from quantexp.stats import PairedComparison
 from quantexp.tracking import IDENTITY, JobRecord, Store
+from quantexp.validation import validated
 
 
 class Cell(NamedTuple):

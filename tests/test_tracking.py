@@ -15,7 +15,7 @@ import pytest
 from mlflow.entities import Run as RunEntity
 from omegaconf import OmegaConf
 
-from quantexp.config import Config, DataConfig, TrackingConfig, validated
+from quantexp.config import Config, DataConfig, TrackingConfig
 from quantexp.data import load
 from quantexp.errors import UserError
 from quantexp.provenance import provenance
@@ -23,6 +23,7 @@ from quantexp.stats import estimate
 from quantexp.tasks import get_task
 from quantexp.tasks.items import drawn
 from quantexp.tracking import CONFIG, Run, Store
+from quantexp.validation import validated
 
 
 @pytest.fixture(scope="module")

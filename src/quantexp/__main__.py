@@ -9,9 +9,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from quantexp.config import Config, register_schemas, validated
+from quantexp.config import Config, register_schemas
 from quantexp.errors import past_hydra, reported
 from quantexp.sweep import PARENT, Conclusion
+from quantexp.validation import validated
 
 if TYPE_CHECKING:
     from quantexp.store import CompletionStore

@@ -8,8 +8,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from quantexp.config import AggregateConfig, StatsConfig, register_schemas, validated
+from quantexp.config import AggregateConfig, StatsConfig, register_schemas
 from quantexp.errors import UserError, past_hydra, reported
+from quantexp.validation import validated
 
 if TYPE_CHECKING:
     from quantexp.report import Summary

@@ -9,8 +9,9 @@ import hydra
 from omegaconf import DictConfig
 
 from quantexp.aggregate import finished_jobs
-from quantexp.config import PlanConfig, Unit, register_schemas, validated
+from quantexp.config import PlanConfig, Unit, register_schemas
 from quantexp.errors import UserError, past_hydra, reported
+from quantexp.validation import validated
 
 if TYPE_CHECKING:
     import pandas as pd

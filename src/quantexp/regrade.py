@@ -14,9 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from quantexp.aggregate import chosen_sweep, finished_jobs, show, title_of
-from quantexp.config import DataConfig, RegradeConfig, StatsConfig, register_schemas, validated
+from quantexp.config import DataConfig, RegradeConfig, StatsConfig, register_schemas
 from quantexp.errors import UserError, past_hydra, reported, sentence_for
 from quantexp.files import write_atomically
+from quantexp.validation import validated
 
 if TYPE_CHECKING:
     from quantexp.tasks import Task

@@ -17,8 +17,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from quantexp.config import Config, StatsConfig, validated
+from quantexp.config import Config, StatsConfig
 from quantexp.errors import UserError, past_hydra
+from quantexp.validation import validated
 
 if TYPE_CHECKING:
     from quantexp.tracking import Run, Store

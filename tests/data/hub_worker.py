@@ -9,10 +9,11 @@ import sys
 
 from hydra import compose, initialize_config_module
 
-from quantexp.config import Config, register_schemas, validated
+from quantexp.config import Config, register_schemas
 from quantexp.data import load
 from quantexp.errors import UserError
 from quantexp.tasks import get_task
+from quantexp.validation import validated
 
 task, *overrides = sys.argv[1:]
 register_schemas()

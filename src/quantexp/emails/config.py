@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
-from quantexp.config import typed
 from quantexp.errors import UserError
+from quantexp.validation import typed
 
 
 class Structured(Enum):

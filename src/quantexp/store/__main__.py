@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from quantexp.config import MaintenanceConfig, register_schemas, validated
+from quantexp.config import MaintenanceConfig, register_schemas
 from quantexp.errors import UserError, past_hydra, reported
+from quantexp.validation import validated
 
 if TYPE_CHECKING:
     from rich.console import Console
