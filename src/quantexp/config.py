@@ -36,6 +36,8 @@ class Method(Enum):
     graded scores; verdicts at a margin, corrected for the number of comparisons."""
     bootstrap = "bootstrap"
     """The percentile bootstrap for everything, without verdicts; to compare with results that were made so."""
+    sequential = "sequential"
+    """E-values, which hold however often one looks: a quant's job ends as soon as its verdict is known."""
 
 
 class Target(Enum):

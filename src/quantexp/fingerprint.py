@@ -36,6 +36,16 @@ def config_fingerprint(config: Config) -> str:
     return _sha256(_decisive(config))
 
 
+def pair_fingerprint(config: Config) -> str:
+    """sha256 of what a job and the baseline's have in common if they are to be compared: all but quant and file."""
+    tree = _decisive(config)
+    del tree["quant"]
+    for key in ("file", "path", "sha256"):
+        del tree["model"][key]
+    tree["engine"].pop("floor", None)
+    return _sha256(tree)
+
+
 def sweep_fingerprint(jobs: Iterable[Config], stats: StatsConfig) -> str:
     """sha256 of what a sweep asks for: its jobs, in any order, what is expected of them, and how they are analysed."""
     jobs = list(jobs)

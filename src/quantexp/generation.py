@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -14,7 +15,7 @@ class Generated:
     """What `generate` gives.
 
     Attributes:
-        completions: one a prompt, in the prompts' order.
+        completions: one a prompt, in the prompts' order, up to the last that was needed.
         new: how many were generated now.
         reused: how many prompts were answered by a completion that was in the store, or by one generated for another
             prompt with the same tokens.
@@ -34,6 +35,7 @@ def generate(
     *,
     reuse: bool = True,
     advance: Callable[[int], None] = lambda _: None,
+    enough: Callable[[Prompt, Completion], bool] = lambda *_: False,
 ) -> Generated:
     """A completion for each prompt.
 
@@ -45,6 +47,8 @@ def generate(
         about: what a person should read beside a stored completion, such as the model's name.
         reuse: whether to take what the store has.
         advance: called with the number of prompts that have just been answered.
+        enough: asked once about each answer, in the prompts' order, whether those after it are needed no more. Where
+            the answers end depends on this order alone, not on the one in which they were finished.
     """
     keys = [engine.key(prompt, decoding) for prompt in prompts]
     found: dict[bytes, Completion] = {}
@@ -55,19 +59,34 @@ def generate(
     advance(sum(count for key, count in prompts_of.items() if key in found))
     # By the prompt that was asked: an engine answers in any order.
     asked = {(prompt.item_id, prompt.sample): key for key, prompt in missing.items()}
-    for completion in engine.complete(missing.values(), decoding):
-        key = asked[completion.item_id, completion.sample]
-        if completion.finish_reason != "context":
-            store.add(key, _record(completion), {**about, "item": completion.item_id})
-        found[key] = completion
-        advance(prompts_of[key])
+    answers: list[Completion] = []
+    generated: set[bytes] = set()
+
+    def settled() -> bool:
+        """Whether all answers are there that are needed."""
+        while len(answers) < len(prompts):
+            prompt, key = prompts[len(answers)], keys[len(answers)]
+            if key not in found:
+                return False
+            answers.append(replace(found[key], item_id=prompt.item_id, sample=prompt.sample))
+            if enough(prompt, answers[-1]):
+                return True
+        return True
+
+    if not settled():
+        with closing(engine.complete(missing.values(), decoding)) as completions:
+            for completion in completions:
+                key = asked[completion.item_id, completion.sample]
+                if completion.finish_reason != "context":
+                    store.add(key, _record(completion), {**about, "item": completion.item_id})
+                found[key] = completion
+                generated.add(key)
+                advance(prompts_of[key])
+                if settled():
+                    break
     # A run that is recorded as finished must not miss its completions after a power cut.
     store.sync()
-    completions = tuple(
-        replace(found[key], item_id=prompt.item_id, sample=prompt.sample)
-        for key, prompt in zip(keys, prompts, strict=True)
-    )
-    return Generated(completions, len(missing), len(prompts) - len(missing))
+    return Generated(tuple(answers), len(generated), len(answers) - len(generated.intersection(keys[: len(answers)])))
 
 
 def _record(completion: Completion) -> Record:

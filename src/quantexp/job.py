@@ -20,17 +20,19 @@ from quantexp.data import load
 from quantexp.engines import Completion, Engine, Prompt, open_engine
 from quantexp.engines.verify import reversed_answers, verify
 from quantexp.errors import UserError
-from quantexp.fingerprint import config_fingerprint, job_fingerprint, measures_floor
+from quantexp.fingerprint import config_fingerprint, job_fingerprint, measures_floor, pair_fingerprint
 from quantexp.generation import Generated, generate
+from quantexp.identity import Identity
 from quantexp.models import ModelFile
 from quantexp.report.flips import flips
 from quantexp.report.summary import FLOOR_COUNTS
 from quantexp.scoring import score_metrics, verdict
+from quantexp.stopping import Stopping, stopping_rule, together
 from quantexp.store import CompletionStore
 from quantexp.tasks import Grader, Task, get_task
 from quantexp.tasks.items import Dataset, Item, drawn
 from quantexp.tasks.prompts import Prompter
-from quantexp.tracking import CONFIG, FLOOR, IDENTITY, JOB, Run, Store
+from quantexp.tracking import CONFIG, FLOOR, IDENTITY, JOB, PAIR, STOPPED, Run, Store
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +59,15 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         data = load(config.data, task)
         items = drawn(data.items, config.seed, config.task.limit)
         source = models.source_of(config.model, config.quant)
+        rule = stopping_rule(config, store, sweep)
     except (UserError, OSError):
         with store.start(name, "job", sweep, _tags(config)):
             raise
-    fingerprint = job_fingerprint(config, source=source.sha256, data=data.fingerprint, grader=grader.id)
+    facts = {"source": source.sha256, "data": data.fingerprint, "grader": grader.id}
+    if rule is not None:
+        facts["stopping"] = rule.fingerprint
+        items = together(items)
+    fingerprint = job_fingerprint(config, **facts)
     if not config.force and (done := store.finished_job(fingerprint)):
         if sweep is not None:
             store.include(sweep, done)
@@ -80,16 +87,32 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             for item in items
             for sample in range(config.task.sampling.samples)
         ]
-        _record_identity(run, config, data, prompter, grader, file, source, engine)
+        identity = _record_identity(run, config, data, prompter, grader, file, source, engine)
         if config.engine.verify:
             run.log(metrics=verify(engine, prompts, prompter.decoding).metrics())
+
+        of_item = {item.id: item for item in items}
+        enough = _never
+        if rule is not None:
+            rule.check(identity)
+            enough = Stopping(
+                rule,
+                prompts,
+                cluster_of=lambda item: of_item[item].cluster,
+                score=lambda prompt, answer: verdict(
+                    grader, answer.text, of_item[prompt.item_id].fields, answer.finish_reason
+                )["score"],
+            )
 
         about = {"model": config.model.name, "quant": config.quant.name, "task": config.task.name}
         with bar(name, len(prompts)) as advance:
             reuse = config.store.reuse
-            generated = generate(engine, prompts, prompter.decoding, known, about, reuse=reuse, advance=advance)
-
-        of_item = {item.id: item for item in items}
+            generated = generate(
+                engine, prompts, prompter.decoding, known, about, reuse=reuse, advance=advance, enough=enough
+            )
+        if len(generated.completions) < len(prompts):
+            prompts = prompts[: len(generated.completions)]
+            run.log(tags={STOPPED: f"{len({prompt.item_id for prompt in prompts})} of {len(items)} items"})
 
         def graded(completions: Iterable[Completion]) -> pd.DataFrame:
             return pd.DataFrame(
@@ -110,6 +133,10 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         run.log(metrics=metrics | measured)
         log.info("%s", _line(name, data, len(items), metrics, generated, measured))
         return metrics["score"]
+
+
+def _never(prompt: Prompt, completion: Completion) -> bool:
+    return False
 
 
 def _row(task: Task, grader: Grader, item: Item, prompt: Prompt, completion: Completion) -> dict[str, Any]:
@@ -183,9 +210,9 @@ def _record_identity(
     file: ModelFile,
     source: ModelFile,
     engine: Engine,
-) -> None:
+) -> Identity:
     """Record what the scores depend on besides the quant: what may be compared is decided by this."""
-    identity: dict[str, Mapping[str, object]] = {
+    identity: Identity = {
         "model": {
             "name": config.model.name,
             "architecture": file.architecture,
@@ -212,6 +239,7 @@ def _record_identity(
         | {f"engine.{key}": value for key, value in engine.machine.items()},
     )
     run.log_dataset(f"{data.name}-{config.task.name}", data.fingerprint, len(data.items), data.name)
+    return identity
 
 
 def _decoding(task: TaskConfig) -> str:
@@ -235,6 +263,7 @@ def _tags(config: Config) -> dict[str, str]:
         "data": config.data.name,
         "seed": str(config.seed),
         CONFIG: config_fingerprint(config),
+        PAIR: pair_fingerprint(config),
     }
 
 
@@ -269,9 +298,10 @@ def _line(
     }
     noted = [f"{measured['run.tokens_per_second']:.0f} tokens/s"]
     noted += [f"{metrics[key]:.0f} {words}" for key, words in extras.items() if metrics[key]]
+    decided = f"the {metrics['items']:.0f} that it took to decide of " if metrics["items"] < items else ""
     if generated.reused:
         noted.append(f"{generated.reused} of {generated.reused + generated.new} completions from the store")
     return (
         f"{name}: score {metrics['score']:.3f} [{metrics['score_low']:.3f}, {metrics['score_high']:.3f}] on "
-        f"{items} {data.name} items, {measured['run.wall_seconds']:.0f} s ({', '.join(noted)})"
+        f"{decided}{items} {data.name} items, {measured['run.wall_seconds']:.0f} s ({', '.join(noted)})"
     )

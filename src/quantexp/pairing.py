@@ -27,7 +27,7 @@ from quantexp.stats import (
     estimate,
 )
 from quantexp.stats import Method as StatsMethod
-from quantexp.tracking import FLOOR, JobRecord
+from quantexp.tracking import FLOOR, STOPPED, JobRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,11 @@ class _Group:
     runs: tuple[JobRecord, ...]
     answers: "pd.Series[float]"
     clusters: Mapping[str, str]
+
+    def as_drawn(self, answers: "pd.Series[float]") -> "pd.Series[float]":
+        """These answers in the order in which the items were asked."""
+        place = {item: number for number, item in enumerate(self.runs[0].scores.index)}
+        return answers.sort_index(level="item", key=lambda items: items.map(place), sort_remaining=False)
 
     @property
     def items(self) -> pd.Index:
@@ -71,11 +76,13 @@ def summarise(
     fits, the summary says what differs instead of comparing.
 
     Raises:
-        UserError: the target is the data's own items, and the runs do not say how many those are.
+        UserError: the target is the data's own items, and the runs do not say how many those are; or the runs were
+            stopped by one method and are to be judged by another.
     """
     unit = stats.unit.value
     given = "given" if stats.unit is Unit.answer else "answered"
     groups = _labelled(_grouped(records))
+    _check_stopping(groups, stats)
     baselines = [group for group in groups if group.quant == stats.baseline]
     compared: list[tuple[_Group, PairedComparison]] = []
     refusals, notes = [], []
@@ -100,14 +107,14 @@ def summarise(
             )
             continue
         alone = len(sides[0].symmetric_difference(sides[1]))
-        if alone:
+        if alone and not any(STOPPED in run.tags for run in group.runs):
             notes.append(
                 f"{group.quant} on {group.task} is compared on the {len(both)} {unit}s {given} by both quants; "
                 f"{alone} {unit}s were {given} by one of them only."
             )
         compared.append((group, _compared(partner, group, both, stats)))
     decisions: list[Any] = [None] * len(compared)
-    if compared and stats.method is Method.default:
+    if compared and stats.method is not Method.bootstrap:
         margins = [stats.margins.get(group.runs[0].tags["task"], stats.margin) for group, _ in compared]
         decisions = [*decide([found for _, found in compared], margins, alpha=1 - stats.confidence)]
     return Summary(
@@ -132,6 +139,19 @@ def summarise(
     )
 
 
+def _check_stopping(groups: Sequence[_Group], stats: StatsConfig) -> None:
+    for group in groups:
+        what = f"{group.quant} of {group.model} on {group.task}"
+        if stats.method is Method.sequential and len(group.runs) > 1:
+            raise UserError(f"stats=sequential takes one seed, and {what} was run with {len(group.runs)}.")
+        if stats.method is not Method.sequential and any(STOPPED in run.tags for run in group.runs):
+            raise UserError(
+                f"{what} was stopped as soon as its verdict was known, so only stats=sequential can judge it; with "
+                f"stats={'published' if stats.method is Method.bootstrap else 'default'} run the sweep again: what has "
+                "been answered is taken from the store."
+            )
+
+
 def _posterior(found: PairedComparison, decision: Decision | None) -> DropPosterior | None:
     if decision is None or found.kind is not Kind.binary:
         return None
@@ -153,6 +173,8 @@ def _compared(partner: _Group, group: _Group, both: pd.Index, stats: StatsConfig
     """The comparison on the items, or items and seeds, that both have."""
     level = None if stats.unit is Unit.answer else "item"
     before, after = (side.answers[side.answers.index.isin(both, level=level)].sort_index() for side in (partner, group))
+    if stats.method is Method.sequential:
+        before, after = group.as_drawn(before), group.as_drawn(after)
     if before.index.equals(after.index):
         units = None if stats.unit is Unit.answer else group.units(after)
         return compare(before.to_numpy(), after.to_numpy(), clusters=units, **_options(group, stats))
@@ -252,6 +274,7 @@ def _why_not(group: _Group, baselines: Sequence[_Group], baseline: str) -> str:
 
 def _condition(group: _Group, stats: StatsConfig) -> Condition:
     newest = group.runs[-1]
+    answers = group.as_drawn(group.answers) if stats.method is Method.sequential else group.answers
     tokens = sum(run.metrics["completion_tokens"] for run in group.runs)
     seconds = sum(
         run.metrics["completion_tokens"] / run.metrics["run.tokens_per_second"]
@@ -265,8 +288,8 @@ def _condition(group: _Group, stats: StatsConfig) -> Condition:
         bits_per_weight=newest.metrics["bits_per_weight"],
         file_bytes=int(newest.metrics["model_bytes"]),
         estimate=estimate(
-            group.answers.to_numpy(),
-            clusters=None if stats.unit is Unit.answer else group.units(group.answers),
+            answers.to_numpy(),
+            clusters=None if stats.unit is Unit.answer else group.units(answers),
             **_options(group, stats),
         ),
         items=group.items.size,
@@ -299,6 +322,13 @@ def _notes(groups: Sequence[_Group], stats: StatsConfig) -> Iterable[str]:
             f"n is the number of answers, each answer counted as independent (stats.unit=answer): {', '.join(counts)}. "
             "Where items repeat, the intervals are too narrow and p is too small; stats.unit=item counts an item once."
         )
+    for group in groups:
+        for run in group.runs:
+            if stopped := run.tags.get(STOPPED):
+                yield (
+                    f"{group.quant} on {group.task}: decided after {stopped}. A job that ends once it is decided ends "
+                    "on an extreme: its difference looks larger than it is, its interval and its verdict hold."
+                )
     for run in runs:
         if note := run.params.get("model.note"):
             yield f"{run.tags['model']}: {note}"
@@ -381,11 +411,22 @@ def _statistics(stats: StatsConfig) -> str:
     if stats.method is Method.bootstrap:
         intervals = f"{stats.confidence:.0%} intervals"
         return f"percentile bootstrap over {unit}s, {drawn}, {intervals}; {REPEATS[unit]}; no verdicts"
-    margins = [f"{points(stats.margin)} points", *(f"{task} {points(of)}" for task, of in stats.margins.items())]
+    if stats.method is Method.sequential:
+        return (
+            f"e-values by betting, which hold after any number of items: {stats.confidence:.0%} confidence sequences "
+            "over items in random order; a job ends with its verdict; p after Holm over all comparisons of this "
+            f"report; margin {_margins(stats)}"
+        )
     about = "the data's own items" if stats.target is Target.items else "the items that the data sample"
     return (
         f"{stats.confidence:.0%} intervals over {unit}s; {REPEATS[unit]}; about {about}; right or wrong: Tango's score "
         "interval and McNemar's mid-p, one score by Wilson; graded: percentile bootstrap and sign-flip test, exact "
         f"where the scores allow it, otherwise {drawn}; p after Holm over all comparisons of this report; margin "
-        f"{', '.join(margins)}"
+        f"{_margins(stats)}"
+    )
+
+
+def _margins(stats: StatsConfig) -> str:
+    return ", ".join(
+        [f"{points(stats.margin)} points", *(f"{task} {points(of)}" for task, of in stats.margins.items())]
     )

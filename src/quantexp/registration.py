@@ -40,6 +40,12 @@ class Registration:
     commit: str
     late: int
 
+    @property
+    def family(self) -> list[str]:
+        """The comparisons that were declared together, as TASK/QUANT."""
+        content: Any = OmegaConf.to_container(OmegaConf.create(self.text))
+        return [*content["family"]]
+
 
 def declared(jobs: Sequence[Config], stats: StatsConfig) -> str:
     """What a sweep declares, as YAML: hypothesis and claims, the family of comparisons, and the rule of decision."""

@@ -187,7 +187,7 @@ class Grading:
                 record,
                 identity={**record.identity, "grader": {**record.identity["grader"], "id": grader.id}},
                 metrics={**record.metrics, **metrics},
-                scores=after["score"].astype(float).groupby(after["item_id"]).mean(),
+                scores=after["score"].astype(float).groupby(after["item_id"], sort=False).mean(),
             ),
             graders=f"{old}..{grader.id}",
             diff=diff,

@@ -59,6 +59,9 @@ def _start(config: DictConfig) -> None:
     jobs = list(jobs_of(config))
     if not jobs:
         raise UserError("This sweep has no jobs: a pattern such as glob(...) fits no option; --help lists the options.")
+    from quantexp.stopping import check_sequential
+
+    check_sequential(jobs)
     _have_ready(jobs)
     first = jobs[0]
     quants = list(dict.fromkeys(job.quant.name for job in jobs))

@@ -55,6 +55,12 @@ KIND = "quantexp.kind"
 CONFIG = "config.sha256"
 """Tag with the fingerprint of what a job asks for; an attempt that failed does not count once another has finished."""
 
+PAIR = "pair.sha256"
+"""Tag with the fingerprint of what a job and the baseline's that it is compared with have in common."""
+
+STOPPED = "stopped"
+"""Tag of a job that ended once its verdict was known: after how many of its items."""
+
 JOB = "job.sha256"
 """Tag with the fingerprint of all that decides a job's results: a job is finished when a run with it is."""
 
@@ -80,7 +86,8 @@ class JobRecord:
 
     Attributes:
         identity: what the scores depend on besides the quant and the seed; a mapping per aspect.
-        scores: score of each item, the mean over its samples; NaN for an item that could not be asked.
+        scores: score of each item, the mean over its samples, in the order in which the items were asked; NaN for one
+            that could not be asked.
         clusters: what items that ask the same share, by item; an item that is not named stands alone.
     """
 
@@ -250,6 +257,12 @@ class Store:
             return None
         run = found[0]
         return FinishedJob(run.info.run_id, run.data.tags.get(MLFLOW_PARENT_RUN_ID), run.data.metrics)
+
+    def baseline_of(self, pair: str, quant: str) -> JobRecord | None:
+        """The newest finished run of the baseline, named `quant`, that jobs with this `PAIR` are compared with."""
+        finished = self._search(f"tags.`{PAIR}` = '{pair}' and attributes.status = 'FINISHED'")
+        found = [run for run in finished if (run.data.tags.get(KIND), run.data.tags.get("quant")) == ("job", quant)]
+        return self._record(found[-1]) if found else None
 
     def include(self, sweep: str, job: FinishedJob) -> None:
         """Let a job that finished in another sweep count in this one too."""
@@ -425,7 +438,7 @@ class Store:
             params=run.data.params,
             metrics=run.data.metrics,
             identity=identity,
-            scores=table["score"].astype(float).groupby(table["item_id"]).mean(),
+            scores=table["score"].astype(float).groupby(table["item_id"], sort=False).mean(),
             clusters=dict(zip(table["item_id"], table["cluster"], strict=True)),
         )
 

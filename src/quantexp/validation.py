@@ -8,7 +8,17 @@ from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from quantexp.config import AggregateConfig, Config, MaintenanceConfig, PlanConfig, RegradeConfig
+from quantexp.config import (
+    AggregateConfig,
+    Config,
+    MaintenanceConfig,
+    Method,
+    PlanConfig,
+    RegradeConfig,
+    StatsConfig,
+    Target,
+    Unit,
+)
 from quantexp.errors import UserError
 
 AnyConfig = TypeVar("AnyConfig", Config, MaintenanceConfig, RegradeConfig, AggregateConfig, PlanConfig)
@@ -77,10 +87,16 @@ def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig)
     if isinstance(config, Config):
         problems += _sampling_problems(config)
         problems += _claim_problems(config)
+        if config.stats.method is Method.sequential and config.hypothesis.claims:
+            problems.append(
+                "hypothesis.claims are tested on a number of items that is fixed beforehand, and with "
+                "stats.method=sequential it is not: use stats=default, or hypothesis=none."
+            )
     if isinstance(config, PlanConfig):
         problems += _plan_problems(config)
     if not 0.5 <= config.stats.confidence < 1:
         problems.append(f"stats.confidence={config.stats.confidence} must be at least 0.5 and below 1, such as 0.95.")
+    problems += _sequential_problems(config.stats)
     margins = {"stats.margin": config.stats.margin}
     margins |= {f"stats.margins.{task}": margin for task, margin in config.stats.margins.items()}
     problems += [
@@ -88,6 +104,20 @@ def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig)
         for key, margin in margins.items()
         if not 0 < margin < 1
     ]
+    return problems
+
+
+def _sequential_problems(stats: StatsConfig) -> list[str]:
+    if stats.method is not Method.sequential:
+        return []
+    problems = []
+    if stats.unit is not Unit.item:
+        problems.append("stats.method=sequential counts an item once: leave stats.unit at item.")
+    if stats.target is not Target.population:
+        problems.append(
+            "stats.method=sequential speaks of the items that the data sample, not of the data's own items, where late "
+            "items are bound to make up for early ones: leave stats.target at population."
+        )
     return problems
 
 

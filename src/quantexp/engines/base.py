@@ -1,6 +1,6 @@
 """What every engine takes and gives."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -102,8 +102,8 @@ class Engine(Protocol):
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids of a rendered prompt."""
 
-    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Iterator[Completion]:
-        """Completions, each as it is finished, in any order."""
+    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Completion, None, None]:
+        """Completions, each as it is finished, in any order; close it to have no more."""
 
     def key(self, prompt: Prompt, decoding: Decoding) -> bytes:
         """sha256 of all that the prompt's completion depends on; equal keys, equal tokens and log-probabilities."""

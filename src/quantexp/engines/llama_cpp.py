@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import cache
@@ -136,7 +136,7 @@ class LlamaCpp:
         count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), tokens, room, add_special, True)
         return tuple(tokens[:count])
 
-    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Iterator[Completion]:
+    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Completion, None, None]:
         """Completions, each as it is finished; a prompt's is the same whatever is generated beside it."""
         fitting = []
         for prompt in prompts:

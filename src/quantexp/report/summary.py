@@ -238,7 +238,10 @@ def reading(comparison: Comparison) -> str:
         case Verdict.worse:
             return f"worse by {points(max(difference.low, 0.0))} to {points(difference.high)} points"
         case Verdict.inconclusive:
-            return f"inconclusive: about {decision.further_items:,} more items to tell"
+            if decision.further_items is None:
+                return "inconclusive: no number of items is likely to tell"
+            items = "item" if decision.further_items == 1 else "items"
+            return f"inconclusive: about {decision.further_items:,} more {items} to tell"
 
 
 def _interval_reading(difference: PairedComparison) -> str:

@@ -35,6 +35,7 @@ from quantexp.stats.sequential import (
     anytime_bounds,
     running_e_values,
     sequential_decision,
+    sequential_items,
 )
 from quantexp.stats.table import TableComparison, compare_table
 from quantexp.stats.verdict import Decision, Verdict, decide, holm
@@ -74,6 +75,7 @@ __all__ = [
     "required_items_within",
     "running_e_values",
     "sequential_decision",
+    "sequential_items",
     "tango_interval",
     "wilson_interval",
 ]

@@ -23,6 +23,10 @@ _SLACK = 1e-9
 """What a score may exceed 1 by, because F1 and the like are rounded."""
 
 
+E_VALUE = "mixture e-value"
+"""What a comparison's `test_method` says where units may be looked at one by one."""
+
+
 class Method(Enum):
     """Which statistics."""
 
@@ -217,7 +221,7 @@ def compare_units(
         _check_range(before, after)
         found = anytime_bounds(np.clip(differences, -1, 1), confidence=confidence)
         bounds = Bounds(found.low, found.high, found.upper, "confidence sequence by betting")
-        p_value, test_method = found.p_value, "mixture e-value"
+        p_value, test_method = found.p_value, E_VALUE
     elif kind is Kind.binary:
         low, high = tango_interval(lost, gained, n, confidence=confidence)
         bounds = Bounds(low, high, tango_upper(lost, gained, n, confidence=confidence), "Tango score")

@@ -23,6 +23,7 @@ Half of the runs are through with about as many as the fixed look needs, or earl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -238,6 +239,52 @@ def anytime_bounds(differences: ArrayLike, *, confidence: float = 0.95) -> Anyti
         upper=_crossing(below, np.log(1 / alpha)),
         p_value=min(1.0, float(np.exp(np.log(2) - np.logaddexp(worse, better).max()))),
     )
+
+
+def sequential_items(
+    difference: float, variance: float, *, margin: float, alpha: float = 0.05, family: int = 1, power: float = 0.8
+) -> float:
+    """How many items it takes until `sequential_decision` has a verdict with the given probability.
+
+    A stake's log wealth after n items is about stake * S - stake² * n * (variance + mean²) / 2 (second order of
+    log(1 + x)), where S is the sum of the differences; with probability `power` it is above n * mean - z(power) *
+    √(n * variance). n is where the mixture's wealth at that S is enough.
+
+    Args:
+        difference: The mean difference.
+        variance: Of a single item's difference.
+        margin: As for `sequential_decision`.
+        alpha: Likewise.
+        family: Likewise.
+        power: Probability of a verdict by then.
+
+    Returns:
+        A number of items, infinite above 10^9.
+    """
+    stakes, weights = _difference_stakes()
+    within = _WITHIN_STAKES / (1 - margin)
+    z = NormalDist().inv_cdf(power)
+    return min(
+        _items(difference, variance, stakes, weights, np.log(2 * family / alpha), z),
+        _items(margin - difference, variance, within, np.ones_like(within), np.log(1 / alpha), z),
+    )
+
+
+def _items(mean: float, variance: float, stakes: _Floats, weights: _Floats, needed: float, z: float) -> float:
+    log_shares = _log_shares(weights)
+
+    def enough(n: float) -> bool:
+        total = n * mean - z * np.sqrt(n * variance)
+        wealth = np.logaddexp.reduce(log_shares + stakes * total - stakes**2 * n * (variance + mean**2) / 2)
+        return bool(wealth >= needed)
+
+    low, high = 1.0, 1e9
+    if not enough(high):
+        return float("inf")
+    while high / low > 1.001:
+        middle = float(np.sqrt(low * high))
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def _crossing(evidence: Callable[[float], float], needed: float) -> float:

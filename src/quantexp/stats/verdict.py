@@ -15,11 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quantexp.stats.checks import check_scores
-from quantexp.stats.comparison import PairedComparison
-
-SEQUENTIAL_PRICE = 2.0
-"""How many times more items it takes than with one look at a fixed number, for the same power, where every item may be
-the last: measured for a drop of 0 and a margin of 2 points (docs/statistics.md), on the safe side for larger drops."""
+from quantexp.stats.comparison import E_VALUE, PairedComparison
+from quantexp.stats.sequential import sequential_items
 
 _FEW = 10
 """Changed items below which their own variance says little about the next items."""
@@ -52,7 +49,7 @@ class Decision:
         margin: The drop that was declared tolerable, in the unit of the scores.
         p_adjusted: Two-sided p-value after Holm's correction over the family.
         further_items: Unique items to add for a verdict with the wanted power, if the drop and its variance are as
-            observed; None when there is a verdict already.
+            observed; None when there is a verdict already, or by e-values when no number would be enough.
     """
 
     verdict: Verdict
@@ -141,25 +138,26 @@ def _decision(
     return Decision(verdict, margin, p_adjusted, further)
 
 
-def _further_items(comparison: PairedComparison, margin: float, family: int, alpha: float, power: float) -> int:
+def _further_items(comparison: PairedComparison, margin: float, family: int, alpha: float, power: float) -> int | None:
     """Items to add until a verdict is likely, whichever comes first.
 
     With the drop d and the variance v of a unit's difference as observed: n = (z(1 - alpha) + z(power))² v / (margin -
     d)² to be within the margin, if d is below it, and n = (z(1 - alpha / 2k) + z(power))² v / d² to be worse, if d is
-    above 0; `SEQUENTIAL_PRICE` times as many where one may stop at any time (normal approximation; Julious 2004,
-    "Sample sizes for clinical trials with Normal data", Statistics in Medicine 23). k is the size of the family: Holm's
-    first step, which is on the safe side.
+    above 0 (normal approximation; Julious 2004, "Sample sizes for clinical trials with Normal data", Statistics in
+    Medicine 23). k is the size of the family: Holm's first step, which is on the safe side. Where one may stop at any
+    time, `sequential_items`.
     """
     normal, d = NormalDist(), comparison.difference
     variance = _variance(comparison)
     needed = math.inf
+    if comparison.test_method == E_VALUE:
+        needed = sequential_items(d, variance, margin=margin, alpha=alpha, family=family, power=power)
+        return None if math.isinf(needed) else max(1, math.ceil(needed) - comparison.n)
     if d < margin:
         needed = (normal.inv_cdf(1.0 - alpha) + normal.inv_cdf(power)) ** 2 * variance / (margin - d) ** 2
     if d > 0:
         z = normal.inv_cdf(1.0 - alpha / (2.0 * family)) + normal.inv_cdf(power)
         needed = min(needed, z**2 * variance / d**2)
-    if comparison.test_method == "mixture e-value":
-        needed *= SEQUENTIAL_PRICE
     if comparison.population is not None:  # a fixed set needs fewer, and never more than it has
         needed = needed * comparison.population / (needed + comparison.population - 1)
     return max(1, math.ceil(needed) - comparison.n)

@@ -1,0 +1,151 @@
+"""Ending a quant's job as soon as its verdict is known (`stats=sequential`)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from quantexp.config import Config, Method
+from quantexp.engines import Completion, Prompt
+from quantexp.errors import UserError
+from quantexp.fingerprint import pair_fingerprint
+from quantexp.identity import Identity, differences
+from quantexp.stats import SequentialTest
+from quantexp.tasks.items import Item
+from quantexp.tracking import JOB, JobRecord, Store
+
+
+@dataclass(frozen=True, slots=True)
+class StoppingRule:
+    """When a job may end, fixed before it begins.
+
+    Attributes:
+        baseline: the finished job that it is compared with, answer by answer.
+        margin: the drop that would not matter.
+        alpha: the level of its verdicts.
+        family: the comparisons that were declared together.
+    """
+
+    baseline: JobRecord
+    margin: float
+    alpha: float
+    family: int
+
+    @property
+    def fingerprint(self) -> str:
+        """All that decides where a job ends besides its own answers."""
+        return f"{self.baseline.tags[JOB]} {self.margin} {self.alpha} {self.family}"
+
+    def check(self, identity: Identity) -> None:
+        """Refuse a baseline that the job cannot be compared with.
+
+        Raises:
+            UserError: something but the quant differs; the sentence names it.
+        """
+        if other := differences(identity, self.baseline.identity):
+            raise UserError(
+                f"stats=sequential compares with {self.baseline.name} (run {self.baseline.run_id[:8]}) while the job "
+                f"runs, but that one was made differently: {other}; run the baseline again with the same settings."
+            )
+
+
+def stopping_rule(config: Config, store: Store, sweep: str | None) -> StoppingRule | None:
+    """When the job may end; None if it answers all of its items.
+
+    Raises:
+        UserError: the baseline has not answered the same items yet.
+    """
+    stats = config.stats
+    if stats.method is not Method.sequential or config.quant.name == stats.baseline:
+        return None
+    baseline = store.baseline_of(pair_fingerprint(config), stats.baseline)
+    if baseline is None:
+        raise UserError(
+            f"stats=sequential compares with the baseline while the job runs, and {stats.baseline} of "
+            f"{config.model.name} on {config.task.name} with seed {config.seed} has no finished run: run it first, or "
+            "put it first in quant=."
+        )
+    declared = None if sweep is None else store.registration(sweep)
+    return StoppingRule(
+        baseline,
+        margin=stats.margins.get(config.task.name, stats.margin),
+        alpha=round(1 - stats.confidence, 12),
+        family=1 if declared is None else max(1, len(declared.family)),
+    )
+
+
+def check_sequential(jobs: Sequence[Config]) -> None:
+    """Refuse a sweep whose jobs could not be stopped by a rule that holds.
+
+    Raises:
+        UserError: it has several seeds, or the baseline is not first.
+    """
+    if jobs[0].stats.method is not Method.sequential:
+        return
+    if len({job.seed for job in jobs}) > 1:
+        raise UserError(
+            "stats=sequential takes one seed: each would decide anew whether the same quant is worse; for more items "
+            "raise task.limit."
+        )
+    done = set()
+    for job in jobs:
+        pair = pair_fingerprint(job)
+        if job.quant.name == job.stats.baseline:
+            done.add(pair)
+        elif pair not in done and any(
+            pair_fingerprint(other) == pair and other.quant.name == job.stats.baseline for other in jobs
+        ):
+            raise UserError(
+                f"stats=sequential compares with {job.stats.baseline} while the others run: put it first in quant=."
+            )
+
+
+def together(items: Sequence[Item]) -> tuple[Item, ...]:
+    """The items in their order, but those that ask the same as an earlier one right after it: they count once."""
+    place: dict[str, int] = {}
+    for item in items:
+        place.setdefault(item.cluster, len(place))
+    return tuple(sorted(items, key=lambda item: place[item.cluster]))
+
+
+class Stopping:
+    """Follows a job's answers in their order, and says when no more are needed."""
+
+    def __init__(
+        self,
+        rule: StoppingRule,
+        prompts: Sequence[Prompt],
+        cluster_of: Callable[[str], str],
+        score: Callable[[Prompt, Completion], float | None],
+    ) -> None:
+        """Items of one cluster must follow each other; see `together`.
+
+        Args:
+            rule: when to end.
+            prompts: all that the job would ask, in order.
+            cluster_of: what items that count once together share, by item.
+            score: the grade of an answer; None for an item that was not asked.
+        """
+        self._test = SequentialTest(margin=rule.margin, alpha=rule.alpha, family=rule.family)
+        self._baseline = rule.baseline.scores
+        self._clusters = [cluster_of(prompt.item_id) for prompt in prompts]
+        self._score = score
+        self._answered = 0
+        self._scores: dict[str, list[float]] = {}
+
+    def __call__(self, prompt: Prompt, completion: Completion) -> bool:
+        """Take the next answer; whether the verdict is known now that its item is complete."""
+        score = self._score(prompt, completion)
+        if score is not None:
+            self._scores.setdefault(prompt.item_id, []).append(score)
+        cluster = self._clusters[self._answered]
+        self._answered += 1
+        if self._answered < len(self._clusters) and self._clusters[self._answered] == cluster:
+            return False
+        losses = [
+            self._baseline[item] - np.mean(of)
+            for item, of in self._scores.items()
+            if item in self._baseline.index and np.isfinite(self._baseline[item])
+        ]
+        self._scores = {}
+        return bool(losses) and self._test.add(float(np.clip(np.mean(losses), -1, 1)))
