@@ -1,0 +1,139 @@
+"""Jobs that end once their verdict is known: where they end, that this is no accident, and who may judge them."""
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from quantexp.engines import Completion, Prompt
+from quantexp.stats import sequential_decision
+from quantexp.stopping import Stopping, StoppingRule, together
+from quantexp.tasks.items import Item
+from quantexp.tracking import JobRecord
+
+Start = Callable[..., subprocess.Popen[str]]
+
+QUICK = ("task=triviaqa", "task.limit=24", "task.shots=0", "task.max_tokens=6", "engine.threads=1")
+EARLY = ("stats=sequential", "stats.margin=0.4")
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def tables_of(folder: Path) -> dict[str, tuple[pd.DataFrame, dict[str, str]]]:
+    """The item table and the tags of the newest finished job of each quant."""
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("quantexp")
+    assert experiment is not None
+    runs = client.search_runs(
+        [experiment.experiment_id], "tags.`quantexp.kind` = 'job' and attributes.status = 'FINISHED'",
+        order_by=["attributes.start_time ASC"],
+    )  # fmt: skip
+    return {
+        run.data.tags["quant"]: (
+            pd.read_parquet(client.download_artifacts(run.info.run_id, "items.parquet")),
+            run.data.tags,
+        )
+        for run in runs
+    }
+
+
+def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(start: Start, cache: Path, tmp_path: Path) -> None:
+    arguments = (*QUICK, *EARLY, f"model.cache={cache}")
+    status, out, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *arguments))
+    assert status == 0, err
+    tables = tables_of(tmp_path)
+    baseline, (short, tags) = tables["Q8_0"][0], tables["Q5_K_M"]
+    assert len(baseline) == 24
+    assert len(short) < 24
+    assert tags["stopped"] == f"{len(short)} of 24 items"
+    assert f"on the {len(short)} that it took to decide of 24 bundled items" in err
+    assert f"decided after {len(short)} of 24 items" in " ".join(out.split())
+    assert "within margin" in out
+
+    # It is the first item after which the evidence is enough, in the order of the draw.
+    assert [*short["item_id"]] == [*baseline["item_id"]][: len(short)]
+    losses = baseline["score"].to_numpy()[: len(short)] - short["score"].to_numpy()
+    decided = sequential_decision(losses, margin=0.4)
+    assert (decided.verdict, decided.items) == ("within", len(short))
+
+    # Again from nothing, one lane beside another number of neighbours: the same table.
+    again = ("force=true", "store.reuse=false", "engine.lanes=3")
+    assert finished(start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *arguments, *again))[0] == 0
+    pd.testing.assert_frame_equal(tables_of(tmp_path)["Q5_K_M"][0], short)
+
+    # Nobody may judge it as if its number of items had been fixed.
+    status, _, err = finished(start(tmp_path, "quantexp.aggregate"))
+    assert status != 0
+    assert "only stats=sequential can judge it" in err
+    status, out, _ = finished(start(tmp_path, "quantexp.aggregate", *EARLY))
+    assert status == 0
+    assert "within margin" in out
+
+    # With a fixed number, the same command goes on to the end.
+    status, _, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *QUICK, f"model.cache={cache}"))
+    assert status == 0
+    assert len(tables_of(tmp_path)["Q5_K_M"][0]) == 24
+    assert "finished before" in err  # the baseline
+    reused = re.search(r"(\d+) of 24 completions from the store", err)
+    assert reused is not None
+    assert len(short) <= int(reused[1]) < 24
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("quant=Q5_K_M,Q8_0",), "put it first in quant="),
+        (("quant=Q8_0,Q5_K_M", "seed=0,1"), "stats=sequential takes one seed"),
+        (("quant=Q8_0,Q5_K_M", "stats.unit=answer"), "leave stats.unit at item"),
+        (("quant=Q8_0,Q5_K_M", "stats.target=items"), "leave stats.target at population"),
+        (("quant=Q8_0,Q5_K_M", "hypothesis=quant-cliff"), "use stats=default, or hypothesis=none"),
+    ],
+)
+def test_a_rule_that_would_not_hold_is_refused(
+    start: Start, tmp_path: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    status, _, err = finished(start(tmp_path, "quantexp", "-m", *QUICK, *EARLY, *arguments))
+    assert status == 2
+    assert sentence in err
+    assert "Traceback" not in err
+
+
+def test_without_the_baseline_a_job_says_what_to_run_first(start: Start, cache: Path, tmp_path: Path) -> None:
+    status, _, err = finished(start(tmp_path, "quantexp", "quant=Q5_K_M", *QUICK, *EARLY, f"model.cache={cache}"))
+    assert status == 2
+    assert "has no finished run: run it first" in err
+
+
+def record_of(scores: dict[str, float]) -> JobRecord:
+    return JobRecord("run", "Q8_0 triviaqa seed 0", 0, {"job.sha256": "x"}, {}, {}, {}, pd.Series(scores))
+
+
+def test_items_that_ask_the_same_count_once_and_only_when_all_are_answered() -> None:
+    names = ["a", "b", "c", "d", "e"]
+    clusters = {"a": "x", "b": "y", "c": "x", "d": "z", "e": "y"}
+    items = together([Item(name, {}, None, clusters[name]) for name in names])
+    assert [item.id for item in items] == ["a", "c", "b", "e", "d"]
+
+    asked = [Prompt(item.id, "", (), 0, sample) for item in items for sample in (0, 1)]
+    rule = StoppingRule(record_of(dict.fromkeys(names, 1.0) | {"d": float("nan")}), margin=0.9, alpha=0.5, family=1)
+    scores = iter([1.0, 1.0, 1.0, 0.0] + [1.0] * 6)
+    stopping = Stopping(rule, asked, cluster_of=clusters.__getitem__, score=lambda *_: next(scores))
+    seen = [stopping(prompt, Completion(prompt.item_id, "", (), (), "stop", 0, 0)) for prompt in asked]
+    expected = sequential_decision([0.25, 0.0], margin=0.9, alpha=0.5)
+    first = seen.index(True)
+    assert first in {3, 7}  # at the end of a cluster
+    assert expected.items == {3: 1, 7: 2}[first]
+
+
+def test_an_item_that_was_not_asked_is_no_evidence() -> None:
+    rule = StoppingRule(record_of({"a": 1.0, "b": 1.0}), margin=0.9, alpha=0.5, family=1)
+    asked = [Prompt(name, "", (), 0) for name in ("a", "b")]
+    stopping = Stopping(rule, asked, cluster_of=str, score=lambda *_: None)
+    assert not any(stopping(prompt, Completion(prompt.item_id, "", (), (), "context", 0, 0)) for prompt in asked)
