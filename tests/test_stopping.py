@@ -53,7 +53,8 @@ def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(start: Start, cach
     assert len(baseline) == 24
     assert len(short) < 24
     assert tags["stopped"] == f"{len(short)} of 24 items"
-    assert f"on the {len(short)} that it took to decide of 24 bundled items" in err
+    assert f"on the first {len(short)} of 24 bundled items" in err
+    assert "its verdict is known" in err
     assert f"decided after {len(short)} of 24 items" in " ".join(out.split())
     assert "within margin" in out
 

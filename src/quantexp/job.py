@@ -298,10 +298,12 @@ def _line(
     }
     noted = [f"{measured['run.tokens_per_second']:.0f} tokens/s"]
     noted += [f"{metrics[key]:.0f} {words}" for key, words in extras.items() if metrics[key]]
-    decided = f"the {metrics['items']:.0f} that it took to decide of " if metrics["items"] < items else ""
+    asked = f"the first {metrics['items']:.0f} of {items}" if metrics["items"] < items else f"{items}"
+    if metrics["items"] < items:
+        noted.append("its verdict is known")
     if generated.reused:
         noted.append(f"{generated.reused} of {generated.reused + generated.new} completions from the store")
     return (
         f"{name}: score {metrics['score']:.3f} [{metrics['score_low']:.3f}, {metrics['score_high']:.3f}] on "
-        f"{decided}{items} {data.name} items, {measured['run.wall_seconds']:.0f} s ({', '.join(noted)})"
+        f"{asked} {data.name} items, {measured['run.wall_seconds']:.0f} s ({', '.join(noted)})"
     )
