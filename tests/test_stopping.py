@@ -55,7 +55,7 @@ def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(start: Start, cach
     assert tags["stopped"] == f"{len(short)} of 24 items"
     assert f"on the first {len(short)} of 24 bundled items" in err
     assert "its verdict is known" in err
-    assert f"decided after {len(short)} of 24 items" in " ".join(out.split())
+    assert f"Decided early: Q5_K_M on triviaqa after {len(short)} of 24 items." in " ".join(out.split())
     assert "within margin" in out
 
     # It is the first item after which the evidence is enough, in the order of the draw.

@@ -322,13 +322,17 @@ def _notes(groups: Sequence[_Group], stats: StatsConfig) -> Iterable[str]:
             f"n is the number of answers, each answer counted as independent (stats.unit=answer): {', '.join(counts)}. "
             "Where items repeat, the intervals are too narrow and p is too small; stats.unit=item counts an item once."
         )
-    for group in groups:
-        for run in group.runs:
-            if stopped := run.tags.get(STOPPED):
-                yield (
-                    f"{group.quant} on {group.task}: decided after {stopped}. A job that ends once it is decided ends "
-                    "on an extreme: its difference looks larger than it is, its interval and its verdict hold."
-                )
+    early = [
+        f"{group.quant} on {group.task} after {run.tags[STOPPED]}"
+        for group in groups
+        for run in group.runs
+        if STOPPED in run.tags
+    ]
+    if early:
+        yield (
+            f"Decided early: {', '.join(early)}. A difference that decides early exaggerates what it shows; its "
+            "interval and its verdict hold."
+        )
     for run in runs:
         if note := run.params.get("model.note"):
             yield f"{run.tags['model']}: {note}"
