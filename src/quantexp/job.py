@@ -2,7 +2,6 @@
 
 import json
 import logging
-import resource
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
@@ -21,12 +20,11 @@ from quantexp.engines import Completion, Engine, Prompt, open_engine
 from quantexp.engines.verify import reversed_answers, verify
 from quantexp.errors import UserError
 from quantexp.fingerprint import config_fingerprint, job_fingerprint, measures_floor, pair_fingerprint
-from quantexp.generation import Generated, generate
+from quantexp.generation import generate
 from quantexp.identity import Identity
+from quantexp.metrics import floor_metrics, measured, metrics_of, summary_line
 from quantexp.models import ModelFile
-from quantexp.report.flips import flips
-from quantexp.report.summary import FLOOR_COUNTS
-from quantexp.scoring import score_metrics, verdict
+from quantexp.scoring import verdict
 from quantexp.stopping import Stopping, stopping_rule, together
 from quantexp.store import CompletionStore
 from quantexp.tasks import Grader, Task, get_task
@@ -127,11 +125,11 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             again = reversed_answers(engine, prompts, prompter.decoding)
             floor = graded(again[prompt.item_id, prompt.sample] for prompt in prompts)
             run.log_items(floor, FLOOR)
-            run.log(metrics=_floor_metrics(table, floor))
-        metrics = _metrics(config, table, file, len({item.cluster for item in data.items}))
-        measured = _measured(generated, time.perf_counter() - started)
-        run.log(metrics=metrics | measured)
-        log.info("%s", _line(name, data, len(items), metrics, generated, measured))
+            run.log(metrics=floor_metrics(table, floor))
+        metrics = metrics_of(config, table, file, len({item.cluster for item in data.items}))
+        speeds = measured(generated, time.perf_counter() - started)
+        run.log(metrics=metrics | speeds)
+        log.info("%s", summary_line(name, data, len(items), metrics, generated, speeds))
         return metrics["score"]
 
 
@@ -154,50 +152,6 @@ def _row(task: Task, grader: Grader, item: Item, prompt: Prompt, completion: Com
         "prompt_tokens": len(prompt.tokens),
         "completion_tokens": len(completion.tokens),
         "mean_logprob": float(np.mean(completion.logprobs)) if completion.logprobs else None,
-    }
-
-
-def _metrics(config: Config, table: pd.DataFrame, file: ModelFile, unique_items: int) -> dict[str, float]:
-    """What follows from the answers and the file alone: the same whenever and wherever they were made."""
-    if table["score"].isna().all():
-        raise UserError(
-            f"None of the {len(table)} prompts of {config.task.name} fits engine.context={config.engine.context} "
-            f"together with task.max_tokens={config.task.max_tokens}; raise the one or lower the other."
-        )
-    reasons = table["finish_reason"]
-    return {
-        **score_metrics(table, config.stats),
-        "items": table["item_id"].nunique(),
-        "items_in_data": unique_items,
-        "items_not_asked": int((reasons == "context").sum()),
-        "items_cut_at_max_tokens": int((reasons == "length").sum()),
-        "completion_tokens": int(table["completion_tokens"].sum()),
-        "bits_per_weight": file.bits_per_weight,
-        "model_bytes": file.bytes,
-        "parameters": file.parameters,
-    }
-
-
-def _floor_metrics(table: pd.DataFrame, again: pd.DataFrame) -> dict[str, float]:
-    """What changed between two runs of the same job."""
-    found = flips(table.assign(seed=0), again.assign(seed=0))
-    return {f"{FLOOR}.{key}": getattr(found, key) for key in FLOOR_COUNTS}
-
-
-def _measured(generated: Generated, seconds: float) -> dict[str, float]:
-    """What was measured of this run: different each time, so apart from the metrics of the answers.
-
-    Speeds are of the time when a completion was generated, whichever run that was.
-    """
-    answered = [each for each in generated.completions if each.tokens]
-    writing = sum(each.generation_seconds for each in answered)
-    return {
-        "run.wall_seconds": seconds,
-        "run.completions_generated": generated.new,
-        "run.completions_from_store": generated.reused,
-        "run.tokens_per_second": sum(len(each.tokens) for each in answered) / writing if writing > 0 else 0.0,
-        # Of the process, so it includes what earlier jobs of the same process needed.
-        "run.peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
 
@@ -280,30 +234,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
 
 def _plain(value: object) -> object:
     return value.value if isinstance(value, Enum) else value
-
-
-def _line(
-    name: str,
-    data: Dataset,
-    items: int,
-    metrics: Mapping[str, float],
-    generated: Generated,
-    measured: Mapping[str, float],
-) -> str:
-    """The one line that a finished job leaves on the terminal."""
-    extras = {
-        "items_not_asked": "did not fit the context",
-        "items_cut_at_max_tokens": "cut at max_tokens",
-        "items_unreadable": "unreadable",
-    }
-    noted = [f"{measured['run.tokens_per_second']:.0f} tokens/s"]
-    noted += [f"{metrics[key]:.0f} {words}" for key, words in extras.items() if metrics[key]]
-    asked = f"the first {metrics['items']:.0f} of {items}" if metrics["items"] < items else f"{items}"
-    if metrics["items"] < items:
-        noted.append("its verdict is known")
-    if generated.reused:
-        noted.append(f"{generated.reused} of {generated.reused + generated.new} completions from the store")
-    return (
-        f"{name}: score {metrics['score']:.3f} [{metrics['score_low']:.3f}, {metrics['score_high']:.3f}] on "
-        f"{asked} {data.name} items, {measured['run.wall_seconds']:.0f} s ({', '.join(noted)})"
-    )

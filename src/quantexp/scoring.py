@@ -59,10 +59,12 @@ def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]
     """The metrics that depend on the grader: mean score with its interval, and how much could not be read.
 
     Args:
-        table: a per-item table in which at least one row has a score.
+        table: a per-item table in which at least one row has a score, in the order in which it was asked.
         stats: resamples, seed and confidence of the bootstrap.
     """
-    scored = table.dropna(subset="score").sort_values("item_id", kind="stable")
+    scored = table.dropna(subset="score")
+    if stats.method.value != Method.sequential.value:  # which needs the items as they were drawn
+        scored = scored.sort_values("item_id", kind="stable")
     found = estimate(
         scored["score"].to_numpy(),
         clusters=scored["cluster"].to_numpy(),

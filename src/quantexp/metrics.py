@@ -1,0 +1,87 @@
+"""What a job measures: the metrics of its answers, those of this run of it, and the line that sums them up."""
+
+import resource
+from collections.abc import Mapping
+
+import pandas as pd
+
+from quantexp.config import Config
+from quantexp.errors import UserError
+from quantexp.generation import Generated
+from quantexp.models import ModelFile
+from quantexp.report.flips import flips
+from quantexp.report.summary import FLOOR_COUNTS
+from quantexp.scoring import score_metrics
+from quantexp.tasks.items import Dataset
+from quantexp.tracking import FLOOR
+
+
+def metrics_of(config: Config, table: pd.DataFrame, file: ModelFile, unique_items: int) -> dict[str, float]:
+    """What follows from the answers and the file alone: the same whenever and wherever they were made."""
+    if table["score"].isna().all():
+        raise UserError(
+            f"None of the {len(table)} prompts of {config.task.name} fits engine.context={config.engine.context} "
+            f"together with task.max_tokens={config.task.max_tokens}; raise the one or lower the other."
+        )
+    reasons = table["finish_reason"]
+    return {
+        **score_metrics(table, config.stats),
+        "items": table["item_id"].nunique(),
+        "items_in_data": unique_items,
+        "items_not_asked": int((reasons == "context").sum()),
+        "items_cut_at_max_tokens": int((reasons == "length").sum()),
+        "completion_tokens": int(table["completion_tokens"].sum()),
+        "bits_per_weight": file.bits_per_weight,
+        "model_bytes": file.bytes,
+        "parameters": file.parameters,
+    }
+
+
+def floor_metrics(table: pd.DataFrame, again: pd.DataFrame) -> dict[str, float]:
+    """What changed between two runs of the same job."""
+    found = flips(table.assign(seed=0), again.assign(seed=0))
+    return {f"{FLOOR}.{key}": getattr(found, key) for key in FLOOR_COUNTS}
+
+
+def measured(generated: Generated, seconds: float) -> dict[str, float]:
+    """What was measured of this run: different each time, so apart from the metrics of the answers.
+
+    Speeds are of the time when a completion was generated, whichever run that was.
+    """
+    answered = [each for each in generated.completions if each.tokens]
+    writing = sum(each.generation_seconds for each in answered)
+    return {
+        "run.wall_seconds": seconds,
+        "run.completions_generated": generated.new,
+        "run.completions_from_store": generated.reused,
+        "run.tokens_per_second": sum(len(each.tokens) for each in answered) / writing if writing > 0 else 0.0,
+        # Of the process, so it includes what earlier jobs of the same process needed.
+        "run.peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def summary_line(
+    name: str,
+    data: Dataset,
+    items: int,
+    metrics: Mapping[str, float],
+    generated: Generated,
+    speeds: Mapping[str, float],
+) -> str:
+    """The one line that a finished job leaves on the terminal."""
+    extras = {
+        "items_not_asked": "did not fit the context",
+        "items_cut_at_max_tokens": "cut at max_tokens",
+        "items_unreadable": "unreadable",
+    }
+    noted = [f"{speeds['run.tokens_per_second']:.0f} tokens/s"]
+    noted += [f"{metrics[key]:.0f} {words}" for key, words in extras.items() if metrics[key]]
+    asked = f"the first {metrics['items']:.0f} of {items}" if metrics["items"] < items else f"{items}"
+    if metrics["items"] < items:
+        noted.append("its verdict is known")
+    if generated.reused:
+        noted.append(f"{generated.reused} of {generated.reused + generated.new} completions from the store")
+    return (
+        f"{name}: score {metrics['score']:.3f} [{metrics['score_low']:.3f}, {metrics['score_high']:.3f}] on "
+        f"{asked} {data.name} items, {speeds['run.wall_seconds']:.0f} s ({', '.join(noted)})"
+    )
