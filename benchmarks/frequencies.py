@@ -259,7 +259,7 @@ def worse_crossed(items: int, b: Integers, c: Integers) -> NDArray[np.bool_]:
 def within_crossed(items: int, b: Integers, c: Integers) -> NDArray[np.bool_]:
     """Whether the e-value calls the drop within the margin, by its definition."""
     wealth = np.zeros(b.shape)
-    stakes = np.geomspace(0.05, 0.95, 8) / (1 - MARGIN)
+    stakes = np.geomspace(0.02, 0.95, 9) / (1 - MARGIN)
     for stake in stakes:
         same, lost, gained = np.log1p(stake * (MARGIN - np.array([0.0, 1.0, -1.0])))
         wealth += np.exp(items * same + b * (lost - same) + c * (gained - same)) / stakes.size

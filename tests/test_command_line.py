@@ -66,7 +66,7 @@ QUANTS = "F16, Q2_K, Q3_K_M, Q4_K_M, Q5_K_M, Q6_K, Q8_0, as-is"
             "quant=[Q8_0,Q4_K_M]: a job takes one option; leave out the brackets, and add -m for several jobs.",
         ),
         ("task.limit=0", "task.limit=0 is too small; it must be at least 1."),
-        ("stats.confidence=1.5", "stats.confidence=1.5 must be at least 0.5 and below 1, such as 0.95."),
+        ("stats.confidence=1.5", "stats.confidence=1.5 must be at least 0.5 and at most 0.9999, such as 0.95."),
         ("seed=-1", "seed=-1 is too small; it must be at least 0."),
         ("-m seed=0,-1", "seed=-1 is too small; it must be at least 0."),
         ("experiment=demo seed=0,-1", "seed=-1 is too small; it must be at least 0."),
@@ -144,5 +144,5 @@ def test_the_installed_command_is_the_module(shell: Shell) -> None:
 
 def test_a_wrong_aggregation_gets_one_sentence(shell: Shell) -> None:
     ended = shell.run(sys.executable, "-m", "quantexp.aggregate", "stats.confidence=1.5")
-    assert ended.stderr == "quantexp: stats.confidence=1.5 must be at least 0.5 and below 1, such as 0.95.\n"
+    assert ended.stderr == "quantexp: stats.confidence=1.5 must be at least 0.5 and at most 0.9999, such as 0.95.\n"
     assert ended.returncode == 2

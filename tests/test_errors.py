@@ -88,9 +88,9 @@ def conf() -> Iterator[None]:
         ("engine.context=0", "engine.context=0 is too small; it must be at least 1."),
         ("engine.gpu_layers=-2", "engine.gpu_layers=-2 is too small; it must be at least -1."),
         ("stats.resamples=0", "stats.resamples=0 is too small; it must be at least 1."),
-        ("stats.confidence=1", "stats.confidence=1.0 must be at least 0.5 and below 1, such as 0.95."),
-        ("stats.confidence=0", "stats.confidence=0.0 must be at least 0.5 and below 1, such as 0.95."),
-        ("stats.confidence=nan", "stats.confidence=nan must be at least 0.5 and below 1, such as 0.95."),
+        ("stats.confidence=1", "stats.confidence=1.0 must be at least 0.5 and at most 0.9999, such as 0.95."),
+        ("stats.confidence=0", "stats.confidence=0.0 must be at least 0.5 and at most 0.9999, such as 0.95."),
+        ("stats.confidence=nan", "stats.confidence=nan must be at least 0.5 and at most 0.9999, such as 0.95."),
     ],
 )
 def test_a_wrong_override_becomes_this_sentence(override: str, sentence: str) -> None:

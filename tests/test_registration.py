@@ -53,9 +53,16 @@ def test_the_declaration_holds_hypothesis_family_margins_and_rule() -> None:
     assert content["hypothesis"]["text"] == "In words."
     assert content["hypothesis"]["claims"]["more"]["contrast"] == {"s": {"Q3": 1}, "t": {"Q3": -1}}
     assert content["family"] == FAMILY
+    assert content["comparisons"] == 4
     assert content["analysis"]["margin"] == 0.02
     assert content["analysis"]["margins"] == {"s": 0.05}
     assert content["seeds"] == [0, 1]
+
+
+def test_each_way_of_running_a_task_is_a_comparison_of_its_own() -> None:
+    ways = [replace(job, task=replace(job.task, shots=shots)) for job in JOBS for shots in (0, 3)]
+    text = declared(ways, StatsConfig())
+    assert Registration(text, digest(text), "", "", 0).comparisons == 8
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from quantexp.engines import Completion, Prompt
 from quantexp.stats import sequential_decision
 from quantexp.stopping import Stopping, StoppingRule, together
-from quantexp.tasks.items import Item
+from quantexp.tasks.items import Item, drawn
 from quantexp.tracking import JobRecord
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -52,10 +52,10 @@ def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(start: Start, cach
     baseline, (short, tags) = tables["Q8_0"][0], tables["Q5_K_M"]
     assert len(baseline) == 24
     assert len(short) < 24
-    assert tags["stopped"] == f"{len(short)} of 24 items"
+    assert tags["stopped"] == f"{len(short)} of 24 items (margin 40 points, family of 1)"
     assert f"on the first {len(short)} of 24 bundled items" in err
     assert "its verdict is known" in err
-    assert f"Decided early: Q5_K_M on triviaqa after {len(short)} of 24 items." in " ".join(out.split())
+    assert f"Decided early: Q5_K_M on triviaqa after {len(short)} of 24 items (" in " ".join(out.split())
     assert "within margin" in out
 
     # It is the first item after which the evidence is enough, in the order of the draw.
@@ -77,6 +77,15 @@ def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(start: Start, cach
     assert status == 0
     assert "within margin" in out
 
+    # It is no baseline itself, since it has not answered everything; and without the real one in the command, the run
+    # that is there takes part.
+    other = start(tmp_path, "quantexp", "quant=Q3_K_M", "stats.baseline=Q5_K_M", *arguments)
+    assert "run it first" in finished(other)[2]
+    status, out, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q5_K_M,Q3_K_M", *arguments))
+    assert status == 0, err
+    assert "nothing will be compared" not in err
+    assert "the baseline" in out
+
     # With a fixed number, the same command goes on to the end.
     status, _, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *QUICK, f"model.cache={cache}"))
     assert status == 0
@@ -92,6 +101,7 @@ def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(start: Start, cach
     [
         (("quant=Q5_K_M,Q8_0",), "put it first in quant="),
         (("quant=Q8_0,Q5_K_M", "seed=0,1"), "stats=sequential takes one seed"),
+        (("quant=Q8_0,Q5_K_M", "stats.margin=0.1,0.2"), "stats must be the same for all jobs of a sweep"),
         (("quant=Q8_0,Q5_K_M", "stats.unit=answer"), "leave stats.unit at item"),
         (("quant=Q8_0,Q5_K_M", "stats.target=items"), "leave stats.target at population"),
         (("quant=Q8_0,Q5_K_M", "hypothesis=quant-cliff"), "use stats=default, or hypothesis=none"),
@@ -121,6 +131,8 @@ def test_items_that_ask_the_same_count_once_and_only_when_all_are_answered() -> 
     clusters = {"a": "x", "b": "y", "c": "x", "d": "z", "e": "y"}
     items = together([Item(name, {}, None, clusters[name]) for name in names])
     assert [item.id for item in items] == ["a", "c", "b", "e", "d"]
+    backwards = together([Item(name, {}, None, clusters[name]) for name in reversed(names)])
+    assert [item.id for item in backwards] == ["d", "e", "b", "c", "a"]
 
     asked = [Prompt(item.id, "", (), 0, sample) for item in items for sample in (0, 1)]
     rule = StoppingRule(record_of(dict.fromkeys(names, 1.0) | {"d": float("nan")}), margin=0.9, alpha=0.5, family=1)
@@ -131,6 +143,15 @@ def test_items_that_ask_the_same_count_once_and_only_when_all_are_answered() -> 
     first = seen.index(True)
     assert first in {3, 7}  # at the end of a cluster
     assert expected.items == {3: 1, 7: 2}[first]
+
+
+def test_questions_with_many_copies_do_not_come_first() -> None:
+    # Of 40 questions, half have five copies. Where the place is that of the first copy drawn, they lead.
+    items = [Item(f"{n}-{copy}", {}, None, str(n)) for n in range(40) for copy in range(5 if n < 20 else 1)]
+    leading = 0
+    for seed in range(200):
+        leading += int(together(drawn(items, seed, None))[0].cluster) < 20
+    assert 70 <= leading <= 130
 
 
 def test_an_item_that_was_not_asked_is_no_evidence() -> None:

@@ -22,13 +22,18 @@ def job_fingerprint(config: Config, **facts: str) -> str:
         config: the job; where things lie, how fast they are made and how they are analysed does not count.
         facts: identities that the configuration only names, such as the hash of a file.
     """
+    return _sha256({"config": _decisive(config), "facts": _facts(config, facts)})
+
+
+def _facts(config: Config, facts: dict[str, str]) -> dict[str, str]:
+    """The facts, and those that hold for every job of this installation."""
     template = config.model.chat_template
-    facts |= {"library": version("llama-cpp-python"), "code": _code()}
+    facts = facts | {"library": version("llama-cpp-python"), "code": _code()}
     if (module := config.task.module) is not None and (spec := find_spec(module)) and spec.origin:
         facts["task"] = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
     if template is not None and Path(template).expanduser().is_file():
         facts["chat_template"] = hashlib.sha256(Path(template).expanduser().read_bytes()).hexdigest()
-    return _sha256({"config": _decisive(config), "facts": facts})
+    return facts
 
 
 def config_fingerprint(config: Config) -> str:
@@ -36,14 +41,19 @@ def config_fingerprint(config: Config) -> str:
     return _sha256(_decisive(config))
 
 
-def pair_fingerprint(config: Config) -> str:
-    """sha256 of what a job and the baseline's have in common if they are to be compared: all but quant and file."""
+def pair_fingerprint(config: Config, **facts: str) -> str:
+    """sha256 of what a job and the baseline's have in common if they are to be compared: all but quant and file.
+
+    Args:
+        config: the job.
+        facts: as for `job_fingerprint`, without the file's.
+    """
     tree = _decisive(config)
     del tree["quant"]
     for key in ("file", "path", "sha256"):
         del tree["model"][key]
     tree["engine"].pop("floor", None)
-    return _sha256(tree)
+    return _sha256({"config": tree, "facts": _facts(config, facts)})
 
 
 def sweep_fingerprint(jobs: Iterable[Config], stats: StatsConfig) -> str:

@@ -16,7 +16,7 @@ class Generated:
 
     Attributes:
         completions: one a prompt, in the prompts' order, up to the last that was needed.
-        new: how many were generated now.
+        new: how many of them were generated now.
         reused: how many prompts were answered by a completion that was in the store, or by one generated for another
             prompt with the same tokens.
     """
@@ -86,7 +86,8 @@ def generate(
                     break
     # A run that is recorded as finished must not miss its completions after a power cut.
     store.sync()
-    return Generated(tuple(answers), len(generated), len(answers) - len(generated.intersection(keys[: len(answers)])))
+    new = len(generated.intersection(keys[: len(answers)]))
+    return Generated(tuple(answers), new, len(answers) - new)
 
 
 def _record(completion: Completion) -> Record:

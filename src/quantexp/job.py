@@ -57,22 +57,25 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         data = load(config.data, task)
         items = drawn(data.items, config.seed, config.task.limit)
         source = models.source_of(config.model, config.quant)
-        rule = stopping_rule(config, store, sweep)
+        facts = {"data": data.fingerprint, "grader": grader.id}
+        pair = pair_fingerprint(config, **facts)
+        rule = stopping_rule(config, pair, store, sweep)
     except (UserError, OSError):
         with store.start(name, "job", sweep, _tags(config)):
             raise
-    facts = {"source": source.sha256, "data": data.fingerprint, "grader": grader.id}
+    facts["source"] = source.sha256
     if rule is not None:
         facts["stopping"] = rule.fingerprint
         items = together(items)
     fingerprint = job_fingerprint(config, **facts)
     if not config.force and (done := store.finished_job(fingerprint)):
+        store.run(done.run_id).log(tags={PAIR: pair})  # runs of earlier versions lack it
         if sweep is not None:
             store.include(sweep, done)
         log.info("%s: finished before (run %s); force=true runs it again", name, done.run_id[:8])
         return done.metrics["score"]
 
-    with store.start(name, "job", sweep, _tags(config) | {JOB: fingerprint}) as run:
+    with store.start(name, "job", sweep, _tags(config) | {JOB: fingerprint, PAIR: pair}) as run:
         started = time.perf_counter()
         run.log_yaml(OmegaConf.to_yaml(OmegaConf.structured(config)), "config.yaml")
         run.log(params=_flat(asdict(config)))
@@ -110,7 +113,8 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             )
         if len(generated.completions) < len(prompts):
             prompts = prompts[: len(generated.completions)]
-            run.log(tags={STOPPED: f"{len({prompt.item_id for prompt in prompts})} of {len(items)} items"})
+            asked = len({prompt.item_id for prompt in prompts})
+            run.log(tags={STOPPED: f"{asked} of {len(items)} items{rule.words if rule else ''}"})
 
         def graded(completions: Iterable[Completion]) -> pd.DataFrame:
             return pd.DataFrame(
@@ -217,7 +221,6 @@ def _tags(config: Config) -> dict[str, str]:
         "data": config.data.name,
         "seed": str(config.seed),
         CONFIG: config_fingerprint(config),
-        PAIR: pair_fingerprint(config),
     }
 
 

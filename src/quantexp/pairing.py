@@ -82,7 +82,8 @@ def summarise(
     unit = stats.unit.value
     given = "given" if stats.unit is Unit.answer else "answered"
     groups = _labelled(_grouped(records))
-    _check_stopping(groups, stats)
+    check_stopping(records, stats)
+    _check_seeds(groups, stats)
     baselines = [group for group in groups if group.quant == stats.baseline]
     compared: list[tuple[_Group, PairedComparison]] = []
     refusals, notes = [], []
@@ -139,17 +140,26 @@ def summarise(
     )
 
 
-def _check_stopping(groups: Sequence[_Group], stats: StatsConfig) -> None:
-    for group in groups:
-        what = f"{group.quant} of {group.model} on {group.task}"
-        if stats.method is Method.sequential and len(group.runs) > 1:
-            raise UserError(f"stats=sequential takes one seed, and {what} was run with {len(group.runs)}.")
-        if stats.method is not Method.sequential and any(STOPPED in run.tags for run in group.runs):
+def check_stopping(records: Sequence[JobRecord], stats: StatsConfig) -> None:
+    """Refuse runs that were stopped once they were decided to any method but the one that decided.
+
+    Raises:
+        UserError: there is such a run.
+    """
+    for run in records:
+        if stats.method is not Method.sequential and STOPPED in run.tags:
             raise UserError(
-                f"{what} was stopped as soon as its verdict was known, so only stats=sequential can judge it; with "
+                f"{run.name} was stopped as soon as its verdict was known, so only stats=sequential can judge it; with "
                 f"stats={'published' if stats.method is Method.bootstrap else 'default'} run the sweep again: what has "
                 "been answered is taken from the store."
             )
+
+
+def _check_seeds(groups: Sequence[_Group], stats: StatsConfig) -> None:
+    for group in groups:
+        if stats.method is Method.sequential and len(group.runs) > 1:
+            what = f"{group.quant} of {group.model} on {group.task}"
+            raise UserError(f"stats=sequential takes one seed, and {what} was run with {len(group.runs)}.")
 
 
 def _posterior(found: PairedComparison, decision: Decision | None) -> DropPosterior | None:
@@ -331,7 +341,7 @@ def _notes(groups: Sequence[_Group], stats: StatsConfig) -> Iterable[str]:
     if early:
         yield (
             f"Decided early: {', '.join(early)}. A difference that decides early exaggerates what it shows; its "
-            "interval and its verdict hold."
+            "interval holds all the same."
         )
     for run in runs:
         if note := run.params.get("model.note"):

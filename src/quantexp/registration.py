@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from quantexp.config import Config, StatsConfig
+from quantexp.fingerprint import pair_fingerprint
 from quantexp.report.summary import Answer, Declaration, Registered
 
 if TYPE_CHECKING:
@@ -41,18 +42,23 @@ class Registration:
     late: int
 
     @property
-    def family(self) -> list[str]:
-        """The comparisons that were declared together, as TASK/QUANT."""
+    def comparisons(self) -> int:
+        """How many comparisons were declared together."""
         content: Any = OmegaConf.to_container(OmegaConf.create(self.text))
-        return [*content["family"]]
+        return max(1, int(content["comparisons"]))
 
 
 def declared(jobs: Sequence[Config], stats: StatsConfig) -> str:
     """What a sweep declares, as YAML: hypothesis and claims, the family of comparisons, and the rule of decision."""
     family = dict.fromkeys(f"{job.task.name}/{job.quant.name}" for job in jobs if job.quant.name != stats.baseline)
+    # A task that is run in several ways, such as with several numbers of examples, is compared in each of them.
+    comparisons = {
+        (pair_fingerprint(replace(job, seed=0)), job.quant.name) for job in jobs if job.quant.name != stats.baseline
+    }
     content = {
         "hypothesis": asdict(jobs[0].hypothesis),
         "family": list(family),
+        "comparisons": len(comparisons),
         "analysis": _analysis(stats),
         "seeds": sorted({job.seed for job in jobs}),
     }

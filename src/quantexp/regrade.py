@@ -65,10 +65,11 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
         UserError: there is nothing to grade, or no task has the grader.
     """
     from quantexp.console import bar
-    from quantexp.pairing import summarise
+    from quantexp.pairing import check_stopping, summarise
     from quantexp.report import write_report
 
     found, failures = finished_jobs(store, sweep, list(dict.fromkeys(runs)), "grade")
+    check_stopping(found, stats)
     records = found if name is None else _with_grader(found, name)
     grading = Grading(store, stats)
     done: list[Regraded] = []

@@ -36,6 +36,11 @@ class StoppingRule:
         """All that decides where a job ends besides its own answers."""
         return f"{self.baseline.tags[JOB]} {self.margin} {self.alpha} {self.family}"
 
+    @property
+    def words(self) -> str:
+        """Margin and family, for a person."""
+        return f" (margin {100 * self.margin:.4g} points, family of {self.family})"
+
     def check(self, identity: Identity) -> None:
         """Refuse a baseline that the job cannot be compared with.
 
@@ -49,8 +54,14 @@ class StoppingRule:
             )
 
 
-def stopping_rule(config: Config, store: Store, sweep: str | None) -> StoppingRule | None:
+def stopping_rule(config: Config, pair: str, store: Store, sweep: str | None) -> StoppingRule | None:
     """When the job may end; None if it answers all of its items.
+
+    Args:
+        config: the job.
+        pair: what it has in common with the baseline's (`pair_fingerprint`).
+        store: where that is recorded.
+        sweep: id of the run that the job belongs to, if any.
 
     Raises:
         UserError: the baseline has not answered the same items yet.
@@ -58,7 +69,7 @@ def stopping_rule(config: Config, store: Store, sweep: str | None) -> StoppingRu
     stats = config.stats
     if stats.method is not Method.sequential or config.quant.name == stats.baseline:
         return None
-    baseline = store.baseline_of(pair_fingerprint(config), stats.baseline)
+    baseline = store.baseline_of(pair, stats.baseline, sweep)
     if baseline is None:
         raise UserError(
             f"stats=sequential compares with the baseline while the job runs, and {stats.baseline} of "
@@ -70,7 +81,7 @@ def stopping_rule(config: Config, store: Store, sweep: str | None) -> StoppingRu
         baseline,
         margin=stats.margins.get(config.task.name, stats.margin),
         alpha=round(1 - stats.confidence, 12),
-        family=1 if declared is None else max(1, len(declared.family)),
+        family=1 if declared is None else declared.comparisons,
     )
 
 
@@ -101,11 +112,16 @@ def check_sequential(jobs: Sequence[Config]) -> None:
 
 
 def together(items: Sequence[Item]) -> tuple[Item, ...]:
-    """The items in their order, but those that ask the same as an earlier one right after it: they count once."""
-    place: dict[str, int] = {}
+    """The items in their order, but those that ask the same next to each other: they count once.
+
+    They stand where the one with the first id stands. The place of whichever was drawn first would bring questions with
+    many copies forward, and early evidence would not be that of a random question.
+    """
+    first: dict[str, str] = {}
     for item in items:
-        place.setdefault(item.cluster, len(place))
-    return tuple(sorted(items, key=lambda item: place[item.cluster]))
+        first[item.cluster] = min(item.id, first.get(item.cluster, item.id))
+    place = {item.id: number for number, item in enumerate(items)}
+    return tuple(sorted(items, key=lambda item: place[first[item.cluster]]))
 
 
 class Stopping:

@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from quantexp.config import Config, StatsConfig
+from quantexp.config import Config, Method, StatsConfig
 from quantexp.errors import UserError, past_hydra
 from quantexp.validation import validated
 
@@ -61,11 +61,17 @@ def _start(config: DictConfig) -> None:
         raise UserError("This sweep has no jobs: a pattern such as glob(...) fits no option; --help lists the options.")
     from quantexp.stopping import check_sequential
 
+    if any(job.stats != jobs[0].stats for job in jobs):
+        raise UserError(
+            "stats must be the same for all jobs of a sweep, which is analysed in one way; compare in another one "
+            "afterwards with: python -m quantexp.aggregate stats=..."
+        )
     check_sequential(jobs)
     _have_ready(jobs)
     first = jobs[0]
     quants = list(dict.fromkeys(job.quant.name for job in jobs))
-    if len(quants) > 1 and first.stats.baseline not in quants:
+    takes_earlier = first.stats.method is Method.sequential  # the baseline's run then joins the sweep
+    if len(quants) > 1 and first.stats.baseline not in quants and not takes_earlier:
         log.warning(
             "the baseline %s is not among the quants of this sweep (%s): nothing will be compared; "
             "add it, or set stats.baseline", first.stats.baseline, ", ".join(quants),

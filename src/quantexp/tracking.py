@@ -255,14 +255,32 @@ class Store:
         )
         if not found:
             return None
-        run = found[0]
-        return FinishedJob(run.info.run_id, run.data.tags.get(MLFLOW_PARENT_RUN_ID), run.data.metrics)
+        return _finished(found[0])
 
-    def baseline_of(self, pair: str, quant: str) -> JobRecord | None:
-        """The newest finished run of the baseline, named `quant`, that jobs with this `PAIR` are compared with."""
+    def baseline_of(self, pair: str, quant: str, sweep: str | None) -> JobRecord | None:
+        """The finished run of the baseline, named `quant`, that a job with this `PAIR` is compared with.
+
+        That is the one that counts in the sweep; if none does, the newest, which then counts in it too.
+        """
         finished = self._search(f"tags.`{PAIR}` = '{pair}' and attributes.status = 'FINISHED'")
-        found = [run for run in finished if (run.data.tags.get(KIND), run.data.tags.get("quant")) == ("job", quant)]
-        return self._record(found[-1]) if found else None
+        found = [
+            run
+            for run in finished
+            if (run.data.tags.get(KIND), run.data.tags.get("quant")) == ("job", quant) and STOPPED not in run.data.tags
+        ]
+        if not found:
+            return None
+        if sweep is None:
+            return self._record(found[-1])
+        tags = self._entity(sweep).data.tags
+        own = [
+            run
+            for run in found
+            if run.data.tags.get(MLFLOW_PARENT_RUN_ID) == sweep or f"{INCLUDES}{run.info.run_id}" in tags
+        ]
+        if not own:
+            self.include(sweep, _finished(found[-1]))
+        return self._record((own or found)[-1])
 
     def include(self, sweep: str, job: FinishedJob) -> None:
         """Let a job that finished in another sweep count in this one too."""
@@ -441,6 +459,10 @@ class Store:
             scores=table["score"].astype(float).groupby(table["item_id"], sort=False).mean(),
             clusters=dict(zip(table["item_id"], table["cluster"], strict=True)),
         )
+
+
+def _finished(run: RunEntity) -> FinishedJob:
+    return FinishedJob(run.info.run_id, run.data.tags.get(MLFLOW_PARENT_RUN_ID), run.data.metrics)
 
 
 def _create(database: Path) -> None:

@@ -94,8 +94,10 @@ def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig)
             )
     if isinstance(config, PlanConfig):
         problems += _plan_problems(config)
-    if not 0.5 <= config.stats.confidence < 1:
-        problems.append(f"stats.confidence={config.stats.confidence} must be at least 0.5 and below 1, such as 0.95.")
+    if not 0.5 <= config.stats.confidence <= 0.9999:
+        problems.append(
+            f"stats.confidence={config.stats.confidence} must be at least 0.5 and at most 0.9999, such as 0.95."
+        )
     problems += _sequential_problems(config.stats)
     margins = {"stats.margin": config.stats.margin}
     margins |= {f"stats.margins.{task}": margin for task, margin in config.stats.margins.items()}

@@ -21,6 +21,7 @@ from quantexp.report.summary import (
     reading,
     score_text,
 )
+from quantexp.stats import E_VALUE
 
 
 def report_markdown(summary: Summary) -> str:
@@ -211,8 +212,7 @@ def _how_to_read(summary: Summary) -> list[str]:
             "loss is real, and too small to matter.",
             "*Inconclusive*: neither. That is not evidence that the quant is as good as the baseline; the interval "
             "says how much worse it may be. The further items are what would give a verdict with 80% probability if "
-            "the difference and its spread are those seen here. They are the plan of a new study: adding items and "
-            "testing again is a second look, which errs more often than one.",
+            f"the difference and its spread are those seen here. {_more_items(summary)}",
         ]
     else:
         lines += [
@@ -263,3 +263,13 @@ def _table(header: Sequence[str], alignment: str, rows: Iterable[Sequence[str]])
     rule = ["---:" if side == "r" else "---" for side in alignment]
     lines = [header, rule, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _more_items(summary: Summary) -> str:
+    """What may be done with the number of further items."""
+    if all(comparison.difference.test_method == E_VALUE for comparison in summary.comparisons):
+        return "Raise task.limit and go on: e-values allow a look after every item."
+    return (
+        "They are the plan of a new study: adding items and testing again is a second look, which errs more often than "
+        "one."
+    )

@@ -10,6 +10,7 @@ from quantexp.stats.binary import (
     wilson_interval,
 )
 from quantexp.stats.comparison import (
+    E_VALUE,
     Estimate,
     Kind,
     Method,
@@ -41,6 +42,7 @@ from quantexp.stats.table import TableComparison, compare_table
 from quantexp.stats.verdict import Decision, Verdict, decide, holm
 
 __all__ = [
+    "E_VALUE",
     "AnytimeBounds",
     "Contrast",
     "Decision",

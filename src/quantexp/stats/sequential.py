@@ -36,7 +36,7 @@ _NODES = 128
 """Stakes of the mixture against "no difference". Gauss-Jacobi nodes make the mixture equal to the integral over all
 stakes, up to rounding, until 2 * _NODES - 1 items have changed; with more it stays a valid e-value."""
 
-_WITHIN_STAKES = np.geomspace(0.05, 0.95, 8)
+_WITHIN_STAKES = np.geomspace(0.02, 0.95, 9)
 """Stakes of the mixture against "the drop is at least the margin", as shares of the largest one that cannot go broke.
 The best one is about margin / psi of it for a quant that loses nothing and changes a share psi of the items."""
 
@@ -196,7 +196,7 @@ class AnytimeBounds:
     Attributes:
         low, high: Of a confidence sequence: the probability that it ever misses the mean is at most 1 - confidence.
         upper: The same, one-sided, for the drop.
-        p_value: Two-sided, of no difference: one over the largest e-value so far.
+        p_value: Two-sided, of no difference: one over the largest e-value so far for a difference of the observed sign.
     """
 
     low: float
@@ -233,11 +233,14 @@ def anytime_bounds(differences: ArrayLike, *, confidence: float = 0.95) -> Anyti
         return float(_log_wealth((values + negative) / (1 - negative), stakes, weights).max())
 
     worse, better = (_log_wealth(sign * values, stakes, weights) for sign in (1.0, -1.0))
+    # As with `sequential_decision`, evidence of a gain is none of a loss, and the other way round.
+    same_side = (worse - better) * values.sum() > 0
+    both = np.where(same_side, np.logaddexp(worse, better) - np.log(2), 0.0)
     return AnytimeBounds(
         low=-_crossing(above, np.log(2 / alpha)),
         high=_crossing(below, np.log(2 / alpha)),
         upper=_crossing(below, np.log(1 / alpha)),
-        p_value=min(1.0, float(np.exp(np.log(2) - np.logaddexp(worse, better).max()))),
+        p_value=min(1.0, float(np.exp(-both.max()))),
     )
 
 
