@@ -30,6 +30,9 @@ LENGTH = 512
 CHARACTERS = 8
 """Of text for each token that is wanted: more than enough, so that both tokenize the same few windows."""
 
+ROUNDING = 2e-5
+"""In nats: what the tool's 16 bits for 16 nats or more, and its single precision, do to a divergence near 0."""
+
 PERCENTS = (99.9, 99.0, 95.0, 90.0, 10.0, 5.0, 1.0, 0.1)
 
 
@@ -69,7 +72,10 @@ def main() -> None:
         (folder / "text").write_bytes(text.encode())
         tool = [str(options.perplexity), "-f", str(folder / "text"), "-c", str(LENGTH), "-t", str(usable_cores())]
         tool += ["--chunks", str(options.windows), "--kl-divergence-base", str(folder / "theirs")]
-        speed = {"ours": [_ours(BASELINE, text, options.windows, folder)[0]], "theirs": [_theirs(BASELINE, tool)[0]]}
+        seconds, _ = _ours(BASELINE, text, options.windows, folder)
+        their_seconds, log = _theirs(BASELINE, tool)
+        speed = {"ours": [seconds], "theirs": [their_seconds]}
+        perplexity = float(re.findall(r"Final estimate: PPL = ([\d.]+)", log)[0])
         scored = options.windows * (LENGTH // 2 - 1)
         sizes = [(folder / file).stat().st_size / scored for file in ("ours", "theirs")]
         print(f"{BASELINE}: {sizes[0]:.0f} bytes a scored token, llama-perplexity's file {sizes[1]:.0f}", flush=True)
@@ -79,7 +85,7 @@ def main() -> None:
             assert compared is not None
             speed["ours"].append(seconds)
             speed["theirs"].append(their_seconds)
-            figures = _figures(compared, log)
+            figures = _figures(compared, log, perplexity)
             _print(quant, figures)
             agree &= all(figure.agrees for figure in figures)
     for what, part in (("baseline's pass", slice(0, 1)), ("quants' passes", slice(1, None)), ("all", slice(None))):
@@ -124,7 +130,15 @@ def _theirs(quant: str, command: Sequence[str]) -> tuple[float, str]:
     return ended - started, "".join(lines)
 
 
-def _figures(compared: Compared, log: str) -> list[Figure]:
+def _figures(compared: Compared, log: str, perplexity: float) -> list[Figure]:
+    """All figures.
+
+    Args:
+        compared: ours.
+        log: theirs.
+        perplexity: the baseline's, from its own pass. In its file the tool cuts log-probabilities off 16 nats below the
+            likeliest token, so the ratio that it prints is too high where the text has such a token.
+    """
     found = compared.measures
     kl, change = found.divergence, 100 * (found.quant_probability - found.baseline_probability)
     printed = {
@@ -137,6 +151,8 @@ def _figures(compared: Compared, log: str) -> list[Figure]:
         return Figure(name, float(ours), theirs, max(tolerance or 0.0, error) if own_error else tolerance)
 
     mean = printed["Mean KLD"][0]
+    ratio = float((found.baseline_logprob - found.quant_logprob).mean())
+    ratio_error = printed["Mean ln(PPL(Q)/PPL(base))"][1]
     quantiles = [figure(f"{percent}% KLD", np.percentile(kl, percent), _between(kl, percent)) for percent in PERCENTS]
     return [
         figure("Mean KLD", kl.mean(), 0.01 * mean, own_error=True),
@@ -146,7 +162,7 @@ def _figures(compared: Compared, log: str) -> list[Figure]:
         figure("Mean Δp", change.mean(), 0.0, own_error=True),
         figure("RMS Δp", np.sqrt((change**2).mean()), 0.0, own_error=True),
         figure("Same top p", 100 * found.same_top.mean(), 0.1),
-        figure("Mean ln(PPL(Q)/PPL(base))", (found.baseline_logprob - found.quant_logprob).mean(), 0.0, own_error=True),
+        Figure("ln(PPL(Q)/PPL(base))", ratio, np.log(printed["Mean PPL(Q)"][0] / perplexity), ratio_error),
     ]
 
 
@@ -154,7 +170,7 @@ def _between(values: NDArray[np.float64], percent: float) -> float:
     """A standard error of a percentile: half the way between those one binomial deviation beside it."""
     deviation = 100 * np.sqrt(percent / 100 * (1 - percent / 100) / values.size)
     low, high = np.percentile(values, np.clip([percent - deviation, percent + deviation], 0, 100))
-    return float(max((high - low) / 2, 0.01 * np.percentile(values, percent)))
+    return float(max((high - low) / 2, 0.01 * np.percentile(values, percent), ROUNDING))
 
 
 def _print(quant: str, figures: Sequence[Figure]) -> None:

@@ -16,7 +16,9 @@ from quantexp.divergence import (
     Forcing,
     TokenSequence,
     compare,
+    encode,
     facts_of,
+    measure,
     predicted_bytes,
     tokenized,
     windows,
@@ -131,10 +133,12 @@ def test_large_vocabularies_take_more_calls_with_the_same_outcome(engine: LlamaC
         parts = [(actual, logits.copy()) for actual, logits in forcing.rows(sequence)]
     assert max(len(logits) for _, logits in parts) == 16
     assert np.concatenate([actual for actual, _ in parts]).tolist() == list(sequence.tokens[3:])
-    # Other shapes of calls round otherwise.
-    np.testing.assert_allclose(
-        np.concatenate([logits for _, logits in parts]), all_logits(baseline, sequence), atol=1.0
-    )
+    # Other shapes of calls round otherwise, which in so small a model is seen.
+    whole = all_logits(baseline, sequence)
+    actual = np.array(sequence.tokens[3:], np.int32)
+    found = measure(encode(whole, actual), np.concatenate([logits for _, logits in parts]))
+    assert found.divergence.mean() < 0.01
+    assert found.same_top.mean() > 0.9
 
 
 def test_rows_span_groups(baseline: Forcing, sequences: list[TokenSequence], written: Path, tmp_path: Path) -> None:

@@ -51,13 +51,13 @@ def vocabulary_of(model: llama_cpp.llama_model_p) -> Vocabulary:
 def calls(length: int, first_row: int, most_outputs: int) -> list[tuple[int, int]]:
     """Where a sequence is cut into calls: (start, end) of each.
 
-    A call has up to 512 tokens, of which up to `most_outputs` have logits. No call after the first holds a single
+    A call has up to 512 tokens, of which up to `most_outputs` have logits. No call holds a single
     token, for which llama.cpp's attention may take a path that rounds differently with the number of threads.
 
     Args:
         length: tokens in the sequence.
         first_row: the first token with logits; all after it have them too.
-        most_outputs: at least 2.
+        most_outputs: at least 3.
     """
     found = []
     start = 0
@@ -88,7 +88,7 @@ class Forcing:
         """
         self.vocabulary = vocabulary_of(model)
         self.context = context
-        self._most_outputs = min(BATCH, max(2, LOGITS_BYTES // (4 * self.vocabulary.size)))
+        self._most_outputs = min(BATCH, max(3, LOGITS_BYTES // (4 * self.vocabulary.size)))
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = context
         parameters.n_batch = parameters.n_ubatch = BATCH
