@@ -192,6 +192,25 @@ def test_a_damaged_file_is_named(
         compare(path, baseline, sequences)
 
 
+def test_one_flipped_bit_is_noticed_or_does_no_harm(
+    baseline: Forcing, sequences: list[TokenSequence], tmp_path: Path
+) -> None:
+    path, chosen = tmp_path / "flipped.parquet", sequences[-1:]
+    write_reference(path, baseline, chosen, {"baseline": "Q8_0"})
+    content, intact = path.read_bytes(), compare(path, baseline, chosen)
+    rng = np.random.default_rng(0)
+    noticed = 0
+    for _ in range(100):
+        flipped = bytearray(content)
+        flipped[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(flipped)
+        try:
+            assert_same(compare(path, baseline, chosen), intact)
+        except UserError:
+            noticed += 1
+    assert noticed > 50
+
+
 def test_a_file_of_something_else_is_named(
     baseline: Forcing, sequences: list[TokenSequence], written: Path, tmp_path: Path
 ) -> None:

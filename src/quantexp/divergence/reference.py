@@ -37,6 +37,9 @@ _TYPES = {
     "drawn": pa.list_(pa.int32()), "drawn_steps": pa.list_(pa.uint16()),
 }  # fmt: skip
 
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError)
+"""What reading a damaged file raises: the last two where the names in it are damaged, which have no checksum."""
+
 
 @dataclass(frozen=True, slots=True)
 class Compared:
@@ -76,7 +79,6 @@ def write_reference(
         "step": STEP,
         "vocabulary": forcing.vocabulary.sha256,
         "sequences": digest_of(sequences),
-        "places": sum(sequence.scored for sequence in sequences),
         "facts": dict(facts or {}),
     }
     schema = pa.schema(list(_TYPES.items()), metadata={"quantexp": json.dumps(meaning)})
@@ -189,11 +191,13 @@ def _meaning(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not there; the baseline's distributions must be written first.")
     try:
         metadata = pq.read_schema(path).metadata or {}
-    except (pa.ArrowException, OSError) as error:
+        meaning: dict[str, Any] = json.loads(metadata.get(b"quantexp", b"null"))
+    except _UNREADABLE as error:
         raise _damaged(path, error) from error
-    if b"quantexp" not in metadata:
+    if meaning is None:
         raise UserError(f"{path} holds no distributions; delete it to have it made again.")
-    meaning: dict[str, Any] = json.loads(metadata[b"quantexp"])
+    if missing := {"format", "step", "vocabulary", "sequences", "facts"} - meaning.keys():
+        raise _damaged(path, f"it does not say its {missing.pop()}")
     if (meaning["format"], meaning["step"]) != (FORMAT, STEP):
         raise UserError(f"{path} was written by another version of quantexp; delete it to have it made again.")
     return meaning
@@ -202,9 +206,11 @@ def _meaning(path: Path) -> dict[str, Any]:
 def _groups(path: Path) -> Iterator[ReferenceRows]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if not file.schema_arrow.equals(pa.schema(list(_TYPES.items()))):
+                raise _damaged(path, "its columns are not as they should be")
             for group in range(file.num_row_groups):
                 yield _rows(file.read_row_group(group), path)
-    except (pa.ArrowException, OSError) as error:
+    except _UNREADABLE as error:
         raise _damaged(path, error) from error
 
 
