@@ -29,7 +29,7 @@ first = list(engine.complete([Prompt("0", "", tokens[:5], 0)], Decoding(1)))
 to_first = time.perf_counter() - started
 list(engine.complete([Prompt(str(n), "", tokens[n:], 0) for n in range(2 * engine.lanes)], Decoding(32)))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-kv = rows_for(engine.lanes) * kv_bytes(engine._model, job.engine.context)
+kv = rows_for(engine.lanes) * kv_bytes(engine.model, job.engine.context)
 print(json.dumps({"imports": before, "peak": peak, "kv": kv, "file": file.bytes, "to_first": to_first}))
 """
 

@@ -34,13 +34,15 @@ class LlamaCpp:
 
     Attributes:
         lanes: how many answers are written at once.
+        model: llama.cpp's pointer to the loaded model, for contexts beside this one; not after `close`.
+        threads: how many compute.
     """
 
     def __init__(self, file: ModelFile, model: ModelConfig, engine: EngineConfig) -> None:
         quiet_llama()
         engine = replace(engine, gpu_layers=_gpu_layers(engine))
         self._file, self._config = file, engine
-        self._threads = engine.threads or usable_cores()
+        self.threads = engine.threads or usable_cores()
         if 0 < file.training_context < engine.context:
             log.warning(
                 "engine.context=%d is more than the %d tokens that %s was trained for",
@@ -49,32 +51,32 @@ class LlamaCpp:
         model_parameters = llama_cpp.llama_model_default_params()
         model_parameters.n_gpu_layers = self._config.gpu_layers
         with interrupts_later():
-            self._model = llama_cpp.llama_model_load_from_file(file.path.encode(), model_parameters)
-        if not self._model:
+            self.model = llama_cpp.llama_model_load_from_file(file.path.encode(), model_parameters)
+        if not self.model:
             raise UserError(f"llama.cpp could not load {file.path}: {last_error()}.")
         # Jobs of a sweep share a process: what a refused one has loaded must not stay.
         with ExitStack() as held:
-            held.callback(llama_cpp.llama_model_free, self._model)
-            self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
-            self._template = _chat_template(self._model, model, file)
+            held.callback(llama_cpp.llama_model_free, self.model)
+            self._vocabulary = llama_cpp.llama_model_get_vocab(self.model)
+            self._template = _chat_template(self.model, model, file)
             self._formatter = self._compiled(self._template)
-            self.lanes, self._context = self._opened(lanes_that_fit(self._model, engine, file.bytes))
+            self.lanes, self._context = self._opened(lanes_that_fit(self.model, engine, file.bytes))
             held.callback(llama_cpp.llama_free, self._context)
-            self._lanes = Lanes(self._model, self._context, self.lanes)
+            self._lanes = Lanes(self.model, self._context, self.lanes)
             self._held = held.pop_all()
 
     def _opened(self, lanes: int) -> tuple[int, llama_cpp.llama_context_p]:
         """A context with as many lanes as llama.cpp finds memory for, and their number."""
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_batch = parameters.n_ubatch = BATCH
-        parameters.n_threads = parameters.n_threads_batch = self._threads
+        parameters.n_threads = parameters.n_threads_batch = self.threads
         parameters.kv_unified = False
         while True:
             rows = rows_for(lanes)
             parameters.n_ctx = self._config.context * rows
             parameters.n_seq_max = parameters.n_outputs_max = rows
             with interrupts_later():
-                context = llama_cpp.llama_init_from_model(self._model, parameters)
+                context = llama_cpp.llama_init_from_model(self.model, parameters)
             if context:
                 return lanes, context
             fewer = fewer_than(lanes)
@@ -106,7 +108,7 @@ class LlamaCpp:
             "revision": str(REVISION),
         }
         # A single row attends to long prompts in as many parts as there are threads (ggml's split-KV path).
-        return facts | ({"threads": str(self._threads)} if self.lanes == 1 else {})
+        return facts | ({"threads": str(self.threads)} if self.lanes == 1 else {})
 
     @property
     def chat_template(self) -> str:

@@ -20,6 +20,7 @@ from quantexp.stats.comparison import (
     estimate,
 )
 from quantexp.stats.contrast import Contrast, contrast
+from quantexp.stats.divergence import DivergenceSummary, Interval, divergence_summary
 from quantexp.stats.lattice import Law
 from quantexp.stats.power import (
     mcnemar_power,
@@ -46,8 +47,10 @@ __all__ = [
     "AnytimeBounds",
     "Contrast",
     "Decision",
+    "DivergenceSummary",
     "DropPosterior",
     "Estimate",
+    "Interval",
     "Kind",
     "Law",
     "McNemar",
@@ -64,6 +67,7 @@ __all__ = [
     "compare_units",
     "contrast",
     "decide",
+    "divergence_summary",
     "drop_posterior",
     "estimate",
     "exact_bootstrap_law",

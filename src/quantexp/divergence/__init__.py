@@ -1,0 +1,30 @@
+"""What quantization changes in a model's distributions: KL divergence from the baseline's, token by token."""
+
+from quantexp.divergence.encoding import ReferenceRows, encode
+from quantexp.divergence.forcing import Forcing, Vocabulary, vocabulary_of
+from quantexp.divergence.measures import TokenMeasures, measure, together
+from quantexp.divergence.reference import Compared, compare, compared, facts_of, predicted_bytes, write_reference
+from quantexp.divergence.sequences import TokenSequence, digest_of, first_divergence
+from quantexp.divergence.windows import tokenized, windows
+
+__all__ = [
+    "Compared",
+    "Forcing",
+    "ReferenceRows",
+    "TokenMeasures",
+    "TokenSequence",
+    "Vocabulary",
+    "compare",
+    "compared",
+    "digest_of",
+    "encode",
+    "facts_of",
+    "first_divergence",
+    "measure",
+    "predicted_bytes",
+    "together",
+    "tokenized",
+    "vocabulary_of",
+    "windows",
+    "write_reference",
+]

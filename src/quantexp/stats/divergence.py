@@ -1,0 +1,194 @@
+"""How far a quant's distributions are from the baseline's: what the tokens say, with intervals over items.
+
+Tokens of one item are not independent: they share its subject, and each is read after those before it. So intervals
+come from resampling whole items with all their tokens (the cluster bootstrap: Davison and Hinkley 1997, "Bootstrap
+Methods and their Application", section 3.8; Miller 2024, arXiv 2411.00640, on clustered questions). The estimates count
+each token once, as llama.cpp's `llama-perplexity` does, so that an item with more tokens counts more.
+
+A quantile's interval is the percentile bootstrap's too. It needs enough items beyond the quantile: that of the 99.9th
+percentile is the honest range of what was seen, no more, until some thousand tokens of many items are there. The
+maximum has no interval, since no resample can exceed it.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from quantexp.stats.bootstrap import percentile_interval
+from quantexp.stats.units import group
+
+QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
+"""Those that `llama-perplexity` prints, above the median."""
+
+_WEIGHTS_PER_CHUNK = 1 << 22
+"""Token weights at once: bounds the working memory to some 50 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate and the ends of its interval.
+
+    Attributes:
+        value: of the tokens at hand.
+        low, high: nan where there is one item only, whose variance nobody can know.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class DivergenceSummary:
+    """Over all scored tokens.
+
+    Attributes:
+        tokens: how many.
+        items: how many items they belong to.
+        confidence: of the intervals.
+        mean: mean KL(baseline || quant), in nats.
+        median, p90, p95, p99, p999: its quantiles, linearly interpolated.
+        maximum: its largest value.
+        probability_change: mean of the probability that the quant gives to the token in the text, minus the baseline's.
+        probability_change_rms: root of the mean square of that difference.
+        same_top: share of tokens at which both hold the same token likeliest.
+        log_perplexity_ratio: ln(perplexity of the quant / perplexity of the baseline); positive: the quant is worse.
+    """
+
+    tokens: int
+    items: int
+    confidence: float
+    mean: Interval
+    median: Interval
+    p90: Interval
+    p95: Interval
+    p99: Interval
+    p999: Interval
+    maximum: float
+    probability_change: Interval
+    probability_change_rms: Interval
+    same_top: Interval
+    log_perplexity_ratio: Interval
+
+
+def divergence_summary(
+    divergence: ArrayLike,
+    same_top: ArrayLike,
+    baseline_logprob: ArrayLike,
+    quant_logprob: ArrayLike,
+    items: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> DivergenceSummary:
+    """Summarize what was measured at n tokens.
+
+    Args:
+        divergence: KL(baseline || quant) at each token, in nats, shape (n,).
+        same_top: whether both hold the same token likeliest, shape (n,).
+        baseline_logprob: log-probability of the token in the text under the baseline, in nats, shape (n,).
+        quant_logprob: the same under the quant, shape (n,).
+        items: the item that each token belongs to, numbers or strings, shape (n,).
+        confidence: of the intervals.
+        resamples: of the items.
+        seed: of the random numbers.
+
+    Raises:
+        ValueError: There are no tokens, the shapes differ, a value is not finite, or a parameter makes no sense.
+    """
+    given = {
+        "divergence": divergence,
+        "same_top": same_top,
+        "baseline_logprob": baseline_logprob,
+        "quant_logprob": quant_logprob,
+    }
+    kl, same, baseline, quant = (_checked(name, values, np.size(divergence)) for name, values in given.items())
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must be between 0 and 1, but is {confidence}.")
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, but is {resamples}.")
+    units = group(kl.size, items)
+    members = np.arange(kl.size) if units.members is None else units.members
+    change = np.exp(quant) - np.exp(baseline)
+    # What is a mean of tokens is a ratio of sums over items.
+    means = np.stack([kl, change, change**2, same, baseline - quant])
+    sums = np.stack([np.bincount(members, weights=row, minlength=units.n) for row in means])
+    sizes = np.bincount(members, minlength=units.n)
+    order = np.argsort(kl, kind="stable")
+
+    drawn_means = np.empty((len(means), resamples))
+    drawn_quantiles = np.empty((len(QUANTILES), resamples))
+    rng = np.random.default_rng(seed)
+    rows = max(1, _WEIGHTS_PER_CHUNK // kl.size)
+    for start in range(0, resamples, rows):
+        stop = min(start + rows, resamples)
+        counts = _times_drawn(rng, units.n, stop - start)
+        drawn_means[:, start:stop] = (sums @ counts.T) / (counts @ sizes)
+        drawn_quantiles[:, start:stop] = _quantiles(kl[order], counts[:, members[order]])
+
+    def interval(value: float, drawn: NDArray[np.float64]) -> Interval:
+        low, high = percentile_interval(drawn, confidence) if units.n > 1 else (math.nan, math.nan)
+        return Interval(float(value), low, high)
+
+    mean, shift, square, agreement, ratio = (
+        interval(value, drawn) for value, drawn in zip(means.mean(axis=1), drawn_means, strict=True)
+    )
+    median, p90, p95, p99, p999 = (
+        interval(value, drawn) for value, drawn in zip(np.quantile(kl, QUANTILES), drawn_quantiles, strict=True)
+    )
+    return DivergenceSummary(
+        tokens=kl.size,
+        items=units.n,
+        confidence=confidence,
+        mean=mean,
+        median=median,
+        p90=p90,
+        p95=p95,
+        p99=p99,
+        p999=p999,
+        maximum=float(kl.max()),
+        probability_change=shift,
+        # The root keeps the order, so an interval's ends stay its ends.
+        probability_change_rms=Interval(math.sqrt(square.value), math.sqrt(square.low), math.sqrt(square.high)),
+        same_top=agreement,
+        log_perplexity_ratio=ratio,
+    )
+
+
+def _checked(name: str, values: ArrayLike, n: int) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size != n or n == 0:
+        raise ValueError(f"{name} must hold one number for each of the tokens, at least one, but has {array.shape}.")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds a value that is not a finite number.")
+    return array
+
+
+def _times_drawn(rng: np.random.Generator, n: int, rows: int) -> NDArray[np.int32]:
+    """How often each of n items is drawn in each resample, shape (rows, n)."""
+    drawn = rng.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
+    return np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.int32)
+
+
+def _quantiles(values: NDArray[np.float64], weights: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Quantiles of values that count several times each, shape (quantiles, rows).
+
+    Args:
+        values: ascending, shape (n,).
+        weights: how often each counts, shape (rows, n).
+    """
+    rows, n = weights.shape
+    # One running count over all rows, so that one search finds everything.
+    running = np.cumsum(weights, dtype=np.int64)
+    ends = running[n - 1 :: n]
+    starts = np.concatenate([[0], ends[:-1]])
+    place = np.array(QUANTILES)[:, None] * (ends - starts - 1)
+    whole = np.floor(place).astype(np.int64)
+    following = np.minimum(whole + 1, ends - starts - 1)
+    low, high = (
+        values[running.searchsorted(starts + rank, side="right") - n * np.arange(rows)] for rank in (whole, following)
+    )
+    return np.asarray(low + (place - whole) * (high - low))
