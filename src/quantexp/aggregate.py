@@ -33,6 +33,7 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
     Raises:
         UserError: there is nothing to compare.
     """
+    from quantexp.diverged import diverged
     from quantexp.flipped import flipped
     from quantexp.pairing import summarise
     from quantexp.report import write_report
@@ -42,6 +43,7 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
     registration = None if runs else store.registration(sweep)
     summary = summarise(records, failures, stats, title_of(records), registration)
     summary, changed = flipped(summary, records, store)
+    summary = diverged(summary, records, store, confidence=stats.confidence, seed=stats.seed)
     files = write_report(summary, folder, changed)
     if runs:
         with store.start("aggregate", "aggregate", None, {"runs": ",".join(runs)}) as run:

@@ -204,6 +204,8 @@ class StoreConfig:
     folder: str = "mlruns/completions"
     reuse: bool = True
     """Take completions that are there already; false generates all of them again."""
+    references_gb: float = 20.0
+    """Gigabytes (1e9 bytes) that the baselines' distributions may take there; see `divergence`."""
 
 
 @dataclass
@@ -270,6 +272,8 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     hypothesis: HypothesisConfig = field(default_factory=HypothesisConfig)
     seed: int = 0
+    divergence: bool = False
+    """Measure, at each token of the baseline's answers, how far each quant's distribution is from the baseline's."""
     force: bool = False
     """Run a job even where the same one has finished before."""
 

@@ -76,6 +76,8 @@ def _decisive(config: Config) -> dict[str, Any]:
     for key in ("cache", "folder", "note", "licence"):
         del tree["model"][key]
     del tree["data"]["hint"]
+    if not config.divergence:  # what was run before it could be measured is still the same job
+        del tree["divergence"]
     for key in ("threads", "kv_memory_gb", "verify"):
         del tree["engine"][key]
     if not measures_floor(config):  # where it is measured, it is part of the job

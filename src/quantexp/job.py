@@ -131,6 +131,11 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             run.log_items(floor, FLOOR)
             run.log(metrics=floor_metrics(table, floor))
         metrics = metrics_of(config, table, file, len({item.cluster for item in data.items}))
+        if config.divergence:
+            # Only here: it loads llama.cpp's libraries.
+            from quantexp.diverging import measure_divergence
+
+            measure_divergence(config, pair, store, sweep, run, engine, prompts, generated.completions)
         speeds = measured(generated, time.perf_counter() - started)
         run.log(metrics=metrics | speeds)
         log.info("%s", summary_line(name, data, len(items), metrics, generated, speeds))

@@ -49,6 +49,18 @@ FLIPS = "flips"
 FLOOR = "floor"
 """Name of the table of the baseline's second answers, and of the metrics that count what changed."""
 
+DIVERGENCE = "divergence"
+"""Name of a quant's table of tokens: how far its distributions are from the baseline's."""
+
+PARTED = "parted"
+"""Name of the table that says where a quant's answers leave the baseline's."""
+
+ANSWERS = "answers"
+"""Name of the table of the tokens that the baseline wrote, over which divergence is measured."""
+
+REFERENCE = "divergence.reference"
+"""Tag of a baseline's job with the file that holds its distributions."""
+
 KIND = "quantexp.kind"
 """Tag that tells a job from the sweep it belongs to."""
 
@@ -160,6 +172,13 @@ class Run:
                 self._client.log_artifact(self.id, str(shown))
                 return
         self._client.log_table(self.id, table, f"{name}.json")
+
+    def log_table(self, table: pd.DataFrame, name: str) -> None:
+        """Record a table for programs, exactly: NAME.parquet."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"{name}.parquet"
+            table.to_parquet(file, index=False)
+            self._client.log_artifact(self.id, str(file))
 
     def log_dataset(self, name: str, fingerprint: str, rows: int, source: str) -> None:
         """Record which data were used, by the hash of their rows."""

@@ -33,6 +33,7 @@ class LlamaCpp:
     """A loaded GGUF and one context.
 
     Attributes:
+        file: the GGUF.
         lanes: how many answers are written at once.
         model: llama.cpp's pointer to the loaded model, for contexts beside this one; not after `close`.
         threads: how many compute.
@@ -41,7 +42,7 @@ class LlamaCpp:
     def __init__(self, file: ModelFile, model: ModelConfig, engine: EngineConfig) -> None:
         quiet_llama()
         engine = replace(engine, gpu_layers=_gpu_layers(engine))
-        self._file, self._config = file, engine
+        self.file, self._config = file, engine
         self.threads = engine.threads or usable_cores()
         if 0 < file.training_context < engine.context:
             log.warning(
@@ -82,7 +83,7 @@ class LlamaCpp:
             fewer = fewer_than(lanes)
             if fewer is None:
                 raise UserError(
-                    f"llama.cpp could not make a context of {self._config.context} tokens for {self._file.path}: "
+                    f"llama.cpp could not make a context of {self._config.context} tokens for {self.file.path}: "
                     f"{last_error()}; lower engine.context."
                 )
             log_lowered(lanes, fewer, f"llama.cpp found no memory for {lanes} ({last_error()})")
@@ -155,7 +156,7 @@ class LlamaCpp:
             for unused in ("sample", "top_p", "min_p", "seed"):
                 del drawn[unused]
         parts = {
-            "file": self._file.sha256,
+            "file": self.file.sha256,
             "settings": dict(self.settings),
             "machine": dict(self.machine),
             "tokens": prompt.tokens,

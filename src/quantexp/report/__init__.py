@@ -30,6 +30,7 @@ class ReportFiles:
         conditions_csv: Every condition at full precision.
         charts: PNG then SVG of each model's chart, in the order of the models.
         flips: The page of changed answers, flips.md; None where the answers were not looked at.
+        divergence_csv: Every divergence at full precision; None where it was not measured.
     """
 
     markdown: Path
@@ -37,11 +38,12 @@ class ReportFiles:
     conditions_csv: Path
     charts: tuple[Path, ...]
     flips: Path | None = None
+    divergence_csv: Path | None = None
 
     @property
     def all(self) -> list[Path]:
         """Every file of the report."""
-        pages = [self.markdown] if self.flips is None else [self.markdown, self.flips]
+        pages = [page for page in (self.markdown, self.flips, self.divergence_csv) if page is not None]
         return [*pages, self.comparisons_csv, self.conditions_csv, *self.charts]
 
 
@@ -60,6 +62,7 @@ def write_report(summary: Summary, folder: Path, changed: "pd.DataFrame | None" 
     """
     # Drawing is slow to import, and most of the package never draws.
     from quantexp.report.chart import headline_chart, save_chart
+    from quantexp.report.divergence import divergence_csv, has_divergence
     from quantexp.report.flips import flips_page
     from quantexp.report.markdown import report_markdown
     from quantexp.report.table import comparisons_csv, conditions_csv
@@ -74,7 +77,10 @@ def write_report(summary: Summary, folder: Path, changed: "pd.DataFrame | None" 
         conditions_csv=folder / "conditions.csv",
         charts=tuple(charts),
         flips=None if changed is None else folder / "flips.md",
+        divergence_csv=folder / "divergence.csv" if has_divergence(summary) else None,
     )
+    if files.divergence_csv is not None:
+        write_atomically(files.divergence_csv, divergence_csv(summary).encode())
     if changed is not None and files.flips is not None:
         write_atomically(files.flips, flips_page(changed, summary.title, summary.baseline).encode())
     write_atomically(files.comparisons_csv, comparisons_csv(summary).encode())

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from quantexp.report.divergence import HEADER, RANKS, agreement, divergence_rows, has_divergence
 from quantexp.report.summary import (
     FLOOR_COUNTS,
     REPEATS,
@@ -35,6 +36,7 @@ def report_markdown(summary: Summary) -> str:
         *_outcome(summary),
         *_charts(summary),
         *_comparisons(summary),
+        *_divergence(summary),
         *_flips(summary),
         *_registered(summary),
         *_how_to_read(summary),
@@ -263,6 +265,25 @@ def _table(header: Sequence[str], alignment: str, rows: Iterable[Sequence[str]])
     rule = ["---:" if side == "r" else "---" for side in alignment]
     lines = [header, rule, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _divergence(summary: Summary) -> list[str]:
+    if not has_divergence(summary):
+        return []
+    rows = [[escape(cell) for cell in row] for row in divergence_rows(summary)]
+    about = (
+        f"Over the tokens of the baseline's own answers: KL({escape(summary.baseline)} || quant); how often both hold "
+        "the same token likeliest; how the probability of the answer's token changes. Brackets: intervals over items. "
+        "An answer parts where the quant's own first differs from the baseline's."
+    )
+    said = " ".join(filter(None, [RANKS, agreement(summary)]))
+    return [
+        "## Divergence",
+        said,
+        _table([*HEADER], "llrrrrrrrrrr", rows),
+        about,
+        "Full precision: [divergence.csv](divergence.csv)",
+    ]
 
 
 def _more_items(summary: Summary) -> str:

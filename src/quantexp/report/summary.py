@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from quantexp.stats import Contrast, Decision, DropPosterior, Estimate, PairedComparison, Verdict
+from quantexp.stats import Contrast, Decision, DivergenceSummary, DropPosterior, Estimate, PairedComparison, Verdict
 
 if TYPE_CHECKING:
     from quantexp.report.flips import Flips  # it needs pandas
@@ -60,12 +60,30 @@ class Condition:
 
 
 @dataclass(frozen=True)
+class Divergence:
+    """How far a quant's distributions are from the baseline's.
+
+    Attributes:
+        summary: Over the tokens of the baseline's answers.
+        answers: Number of answers that both gave.
+        parted: How many of the quant's leave the baseline's at some token.
+        median_token: The median place of that token in the answer, counted from 0; None if none does.
+    """
+
+    summary: DivergenceSummary
+    answers: int
+    parted: int
+    median_token: float | None
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One quant against the baseline on the items both have; positive means baseline is better.
 
     Attributes:
         decision: The verdict, among all comparisons of the summary; None where none was asked for.
         flips: What changed answer by answer; None where the answers were not looked at.
+        divergence: Of the distributions; None where it was not measured.
         posterior: Of the drop; None where it was not asked for, or scores are graded.
     """
 
@@ -77,6 +95,7 @@ class Comparison:
     decision: Decision | None = None
     flips: "Flips | None" = None
     posterior: DropPosterior | None = None
+    divergence: Divergence | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from quantexp.report.divergence import RANKS, agreement, divergence_table, has_divergence
 from quantexp.report.summary import (
     ZERO_WIDTH_NOTE,
     Comparison,
@@ -43,6 +44,8 @@ def comparison_table(summary: Summary) -> Table:
         grid.add_row(_model_table(summary, model))
     if not summary.conditions:
         grid.add_row(Text("No score to compare."))
+    if has_divergence(summary):
+        grid.add_row(divergence_table(summary))
     grid.add_row(_footnotes(summary))
     return grid
 
@@ -200,6 +203,8 @@ def _footnotes(summary: Summary) -> Text:
             "Each p stands alone: not corrected for the number of comparisons "
             f"({len(summary.comparisons)}). Undecided does not mean equal."
         )
+    if has_divergence(summary):
+        lines.append(" ".join(filter(None, [RANKS, agreement(summary)])))
     if has_zero_width(summary):
         lines.append(f"* {ZERO_WIDTH_NOTE}.")
     if summary.registered is not None:

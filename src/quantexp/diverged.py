@@ -1,0 +1,60 @@
+"""How far each quant's distributions are from the baseline's, from the token tables of the runs that were compared."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from quantexp.report.summary import Comparison, Divergence, Summary
+from quantexp.stats import divergence_summary
+from quantexp.tracking import DIVERGENCE, PARTED, JobRecord, Store
+
+
+def diverged(summary: Summary, records: Sequence[JobRecord], store: Store, *, confidence: float, seed: int) -> Summary:
+    """The summary with the divergence of each comparison whose runs have all measured it.
+
+    Tokens are resampled with their item, or with those items that ask the same.
+    """
+    by_id = {record.run_id: record for record in records}
+    runs = {
+        (each.model, each.task, each.quant): [by_id[run_id] for run_id in each.run_ids] for each in summary.conditions
+    }
+
+    def measured(each: Comparison) -> Divergence | None:
+        of = runs[each.model, each.task, each.quant]
+        tokens, answers = _tables(of, store, DIVERGENCE), _tables(of, store, PARTED)
+        if tokens is None or answers is None:
+            return None
+        clusters = {item: cluster for run in of for item, cluster in run.clusters.items()}
+        parted = answers["token"].dropna()
+        return Divergence(
+            summary=divergence_summary(
+                tokens["divergence"].to_numpy(),
+                tokens["same_top"].to_numpy(),
+                tokens["baseline_logprob"].to_numpy(),
+                tokens["quant_logprob"].to_numpy(),
+                [clusters.get(item, item) for item in tokens["item_id"]],
+                confidence=confidence,
+                seed=seed,
+            ),
+            answers=len(answers),
+            parted=len(parted),
+            median_token=float(parted.median()) if len(parted) else None,
+        )
+
+    return replace(summary, comparisons=tuple(replace(each, divergence=measured(each)) for each in summary.comparisons))
+
+
+def _tables(runs: Sequence[JobRecord], store: Store, name: str) -> pd.DataFrame | None:
+    """The table of all runs, an item that several seeds drew once; None unless all of them have one."""
+    tables: list[pd.DataFrame] = []
+    seen: set[tuple[str, int]] = set()
+    for run in sorted(runs, key=lambda run: run.started):
+        with store.file(run.run_id, f"{name}.parquet") as path:
+            if not path.is_file():
+                return None
+            table = pd.read_parquet(path)
+        keys = pd.Series(list(zip(table["item_id"], table["sample"], strict=True)), index=table.index)
+        tables.append(table[~keys.isin(seen)])
+        seen.update(keys)
+    return pd.concat(tables, ignore_index=True)

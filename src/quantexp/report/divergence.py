@@ -1,0 +1,115 @@
+"""Divergence beside accuracy: the section of the page, the table of the terminal, and the numbers as CSV."""
+
+import csv
+import io
+from collections.abc import Iterator
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+from scipy.stats import spearmanr
+
+from quantexp.report.summary import Comparison, Divergence, Summary
+from quantexp.stats import Interval
+
+RANKS = "Divergence ranks quants; whether one is worse is for the scores to say."
+
+HEADER = (
+    "task", "quant", "tokens", "mean, nats", "median", "99%", "maximum", "same top, %",
+    "RMS change of probability, points", "ln perplexity ratio", "answers that part", "at token",
+)  # fmt: skip
+
+
+def _measured(summary: Summary) -> Iterator[tuple[Comparison, Divergence]]:
+    """The comparisons that have one, task by task, from most to fewest bits."""
+    for model in summary.models():
+        for task in summary.tasks(model):
+            for condition in summary.ladder(model, task):
+                each = summary.comparison(condition)
+                if each is not None and each.divergence is not None:
+                    yield each, each.divergence
+
+
+def has_divergence(summary: Summary) -> bool:
+    """Whether it was measured anywhere."""
+    return any(each.divergence is not None for each in summary.comparisons)
+
+
+def divergence_rows(summary: Summary) -> Iterator[list[str]]:
+    """The cells of each comparison that has one, under `HEADER`."""
+    for each, divergence in _measured(summary):
+        found = divergence.summary
+        yield [
+            summary.section(each),
+            each.quant,
+            f"{found.tokens:,}",
+            _shown(found.mean, 4),
+            f"{found.median.value:.4f}",
+            f"{found.p99.value:.3f}",
+            f"{found.maximum:.2f}",
+            _shown(found.same_top, 1, 100.0),
+            _shown(found.probability_change_rms, 1, 100.0),
+            _shown(found.log_perplexity_ratio, 4),
+            f"{divergence.parted} of {divergence.answers}",
+            "" if divergence.median_token is None else f"{divergence.median_token:g}",
+        ]
+
+
+def divergence_table(summary: Summary) -> Table:
+    """For a terminal of 80 columns or more."""
+    table = Table(box=box.SIMPLE_HEAD, title=Text("Divergence", style="bold"), title_justify="left", pad_edge=False)
+    table.add_column("task, quant", overflow="fold")
+    for name in ("mean KL\n(nats)", "same top\n(%)", "answers\nthat part"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each, divergence in _measured(summary):
+        table.add_row(
+            Text(f"{summary.section(each)}, {each.quant}"),
+            Text(_shown(divergence.summary.mean, 4)),
+            Text(_shown(divergence.summary.same_top, 1, 100.0)),
+            Text(f"{divergence.parted} of {divergence.answers}"),
+        )
+    return table
+
+
+def agreement(summary: Summary) -> str:
+    """How far the order by divergence is that of the losses, in a sentence; empty with fewer than three quants."""
+    by_task: dict[str, list[tuple[float, float]]] = {}
+    for each, divergence in _measured(summary):
+        both = divergence.summary.mean.value, each.difference.difference
+        by_task.setdefault(summary.section(each), []).append(both)
+    found = []
+    for task, pairs in by_task.items():
+        divergences, losses = [kl for kl, _ in pairs], [loss for _, loss in pairs]
+        if len(pairs) >= 3 and len(set(divergences)) > 1 and len(set(losses)) > 1:
+            found.append(f"{task} {float(spearmanr(divergences, losses).statistic):+.2f} (of {len(pairs)})")
+    return f"Rank correlation of divergence and loss (Spearman): {', '.join(found)}." if found else ""
+
+
+def divergence_csv(summary: Summary) -> str:
+    """Every figure with its interval, at full precision; probabilities and shares as fractions."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    figures = (
+        "mean", "median", "p90", "p95", "p99", "p999", "probability_change", "probability_change_rms", "same_top",
+        "log_perplexity_ratio",
+    )  # fmt: skip
+    ends = [f"{name}{end}" for name in figures for end in ("", "_low", "_high")]
+    writer.writerow(["model", "task", "quant", "tokens", "items", "confidence", *ends, "maximum", "answers", "parted"])
+    for each, divergence in _measured(summary):
+        writer.writerow(_full(each, divergence, figures))
+    return out.getvalue()
+
+
+def _full(each: Comparison, divergence: Divergence, figures: tuple[str, ...]) -> list[object]:
+    found = divergence.summary
+    intervals: list[Interval] = [getattr(found, name) for name in figures]
+    return [
+        *(each.model, each.task, each.quant, found.tokens, found.items, found.confidence),
+        *(end for interval in intervals for end in (interval.value, interval.low, interval.high)),
+        *(found.maximum, divergence.answers, divergence.parted),
+    ]
+
+
+def _shown(interval: Interval, digits: int, scale: float = 1.0) -> str:
+    value, low, high = (f"{scale * each:.{digits}f}" for each in (interval.value, interval.low, interval.high))
+    return f"{value} [{low}, {high}]"

@@ -1,0 +1,117 @@
+"""`divergence=true` on a sweep: what is measured, kept, reported and refused, with the real engine."""
+
+import csv
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.entities import Run as RunEntity
+
+from quantexp.diverging import parted
+
+Start = Callable[..., subprocess.Popen[str]]
+
+QUICK = ("task=triviaqa", "task.limit=4", "task.shots=0", "task.max_tokens=8", "engine.threads=1", "divergence=true")
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def jobs_of(folder: Path) -> tuple[mlflow.MlflowClient, dict[str, RunEntity]]:
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("quantexp")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.`quantexp.kind` = 'job'")
+    return client, {run.data.tags["quant"]: run for run in runs if run.info.status == "FINISHED"}
+
+
+def test_a_sweep_measures_reports_and_keeps_divergence(start: Start, cache: Path, tmp_path: Path) -> None:
+    arguments = (*QUICK, f"model.cache={cache}")
+    status, out, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q3_K_M", *arguments))
+    assert status == 0, err
+    assert "Divergence" in out
+    assert "Divergence ranks quants" in out
+
+    client, jobs = jobs_of(tmp_path)
+    tokens = pd.read_parquet(client.download_artifacts(jobs["Q3_K_M"].info.run_id, "divergence.parquet"))
+    answers = pd.read_parquet(client.download_artifacts(jobs["Q8_0"].info.run_id, "answers.parquet"))
+    baseline, quant = (
+        pd.read_parquet(client.download_artifacts(jobs[name].info.run_id, "items.parquet"))
+        for name in ("Q8_0", "Q3_K_M")
+    )
+    # A row for each token that the baseline wrote; teacher forcing gives it the probability it was written with.
+    assert (
+        tokens.groupby("item_id", sort=False).size().to_dict()
+        == baseline.set_index("item_id")["completion_tokens"].to_dict()
+    )
+    mean = tokens.groupby("item_id", sort=False)["baseline_logprob"].mean()
+    np.testing.assert_allclose(mean, baseline["mean_logprob"], atol=0.05)
+    assert tokens["divergence"].min() >= -1e-6
+    assert tokens["divergence"].mean() > 0.01
+    assert jobs["Q3_K_M"].data.metrics["divergence"] == pytest.approx(tokens["divergence"].mean(), rel=1e-5)
+
+    # Where the answers part is where their texts do.
+    table = pd.read_parquet(client.download_artifacts(jobs["Q3_K_M"].info.run_id, "parted.parquet"))
+    whole = table["agreed"] + table["baseline"], table["agreed"] + table["quant"]
+    assert [*whole[0]] == [*answers["output"]]
+    assert [*whole[1]] == [*quant["output"]]
+    assert [*table["token"].isna()] == [*(baseline["output"] == quant["output"])]
+
+    [report] = tmp_path.glob("multirun/*/*/report")
+    [row] = csv.DictReader((report / "divergence.csv").read_text().splitlines())
+    assert float(row["mean"]) == pytest.approx(tokens["divergence"].mean(), rel=1e-5)
+    assert float(row["mean_low"]) < float(row["mean"]) < float(row["mean_high"])
+    assert f"| triviaqa | Q3_K_M | {len(tokens)} |" in (report / "report.md").read_text()
+
+    # Again: the same file serves, and the same figures come out.
+    [kept] = (tmp_path / "mlruns" / "completions" / "references").iterdir()
+    written = kept.stat().st_mtime_ns
+    assert finished(start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q3_K_M", "force=true", *arguments))[0] == 0
+    assert kept.stat().st_mtime_ns == written
+    client, jobs = jobs_of(tmp_path)
+    again = pd.read_parquet(client.download_artifacts(jobs["Q3_K_M"].info.run_id, "divergence.parquet"))
+    pd.testing.assert_frame_equal(again, tokens)
+
+    # What is gone is missed in a sentence.
+    kept.unlink()
+    status, _, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q4_K_M", *arguments))
+    assert status == 1
+    assert "run the baseline again with force=true" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("quant=Q3_K_M",), "has no finished run with divergence=true: run it first"),
+        (("quant=Q8_0", "store.references_gb=0.000001"), "store.references_gb=1e-06 allows no more"),
+    ],
+)
+def test_what_cannot_be_measured_is_told(
+    start: Start, cache: Path, tmp_path: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    status, _, err = finished(start(tmp_path, "quantexp", *QUICK, f"model.cache={cache}", *arguments))
+    assert status != 0
+    assert sentence in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+def test_where_answers_part() -> None:
+    def answers(*rows: tuple[str, list[int], str]) -> pd.DataFrame:
+        frame = pd.DataFrame(rows, columns=["item_id", "tokens", "output"])
+        return frame.assign(sample=0)
+
+    baseline = answers(("a", [1, 2, 3], "one two three"), ("b", [4], "four"), ("c", [5, 6], "five six"))
+    quant = answers(("b", [4], "four"), ("a", [1, 2, 9], "one two nine"), ("c", [5], "five"), ("d", [7], "seven"))
+    found = parted(baseline, quant)
+    assert [*found["item_id"]] == ["a", "b", "c"]
+    assert [*found["token"].fillna(-1)] == [2, -1, 1]
+    assert [*found["agreed"]] == ["one two ", "four", "five"]
+    assert [*found["baseline"]] == ["three", "", " six"]
+    assert [*found["quant"]] == ["nine", "", ""]
