@@ -22,7 +22,7 @@ def _no_full_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
-KEYS = "model, quant, task, data, engine, store, stats, tracking, hypothesis, seed, force"
+KEYS = "model, quant, task, data, engine, store, stats, tracking, hypothesis, seed, divergence, force"
 
 
 def options(group: str) -> str:
