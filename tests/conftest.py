@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from hypothesis import settings
+from tests.forking import Forker
 
 from quantexp import models
 from quantexp.config import EngineConfig, ModelConfig, QuantConfig
@@ -71,6 +73,19 @@ def start(cache: Path) -> Callable[..., subprocess.Popen[str]]:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
 
     return popen
+
+
+@pytest.fixture(scope="session")
+def command(cache: Path) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """Run `python -m MODULE ARGUMENTS...` in a folder, quickly: exit status, standard output and standard error."""
+    environment = {"XDG_CACHE_HOME": str(cache), "COLUMNS": "100"}
+    with closing(Forker(environment, "quantexp", "quantexp.aggregate")) as forker:
+
+        def run(folder: Path, module: str, *arguments: str) -> tuple[int, str, str]:
+            ended = forker.run(folder, module, *arguments)
+            return ended.status, ended.out, ended.err
+
+        yield run
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """`divergence=true` on a sweep: what is measured, kept, reported and refused, with the real engine."""
 
 import csv
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,14 +12,9 @@ from mlflow.entities import Run as RunEntity
 
 from quantexp.diverging import parted
 
-Start = Callable[..., subprocess.Popen[str]]
+Command = Callable[..., tuple[int, str, str]]
 
 QUICK = ("task=triviaqa", "task.limit=4", "task.shots=0", "task.max_tokens=8", "engine.threads=1", "divergence=true")
-
-
-def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
 
 
 def jobs_of(folder: Path) -> tuple[mlflow.MlflowClient, dict[str, RunEntity]]:
@@ -31,9 +25,9 @@ def jobs_of(folder: Path) -> tuple[mlflow.MlflowClient, dict[str, RunEntity]]:
     return client, {run.data.tags["quant"]: run for run in runs if run.info.status == "FINISHED"}
 
 
-def test_a_sweep_measures_reports_and_keeps_divergence(start: Start, cache: Path, tmp_path: Path) -> None:
+def test_a_sweep_measures_reports_and_keeps_divergence(command: Command, cache: Path, tmp_path: Path) -> None:
     arguments = (*QUICK, f"model.cache={cache}")
-    status, out, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q3_K_M", *arguments))
+    status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q3_K_M", *arguments)
     assert status == 0, err
     assert "Divergence" in out
     assert "Divergence ranks quants" in out
@@ -72,7 +66,7 @@ def test_a_sweep_measures_reports_and_keeps_divergence(start: Start, cache: Path
     # Again: the same file serves, and the same figures come out.
     [kept] = (tmp_path / "mlruns" / "completions" / "references").iterdir()
     written = kept.stat().st_mtime_ns
-    assert finished(start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q3_K_M", "force=true", *arguments))[0] == 0
+    assert command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q3_K_M", "force=true", *arguments)[0] == 0
     assert kept.stat().st_mtime_ns == written
     client, jobs = jobs_of(tmp_path)
     again = pd.read_parquet(client.download_artifacts(jobs["Q3_K_M"].info.run_id, "divergence.parquet"))
@@ -80,7 +74,7 @@ def test_a_sweep_measures_reports_and_keeps_divergence(start: Start, cache: Path
 
     # What is gone is missed in a sentence.
     kept.unlink()
-    status, _, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q4_K_M", *arguments))
+    status, _, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q4_K_M", *arguments)
     assert status == 1
     assert "run the baseline again with force=true" in err
     assert "Traceback" not in err
@@ -94,9 +88,9 @@ def test_a_sweep_measures_reports_and_keeps_divergence(start: Start, cache: Path
     ],
 )
 def test_what_cannot_be_measured_is_told(
-    start: Start, cache: Path, tmp_path: Path, arguments: tuple[str, ...], sentence: str
+    command: Command, cache: Path, tmp_path: Path, arguments: tuple[str, ...], sentence: str
 ) -> None:
-    status, _, err = finished(start(tmp_path, "quantexp", *QUICK, f"model.cache={cache}", *arguments))
+    status, _, err = command(tmp_path, "quantexp", *QUICK, f"model.cache={cache}", *arguments)
     assert status != 0
     assert sentence in " ".join(err.split())
     assert "Traceback" not in err

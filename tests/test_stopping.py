@@ -1,7 +1,6 @@
 """Jobs that end once their verdict is known: where they end, that this is no accident, and who may judge them."""
 
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,15 +14,10 @@ from quantexp.stopping import Stopping, StoppingRule, together
 from quantexp.tasks.items import Item, drawn
 from quantexp.tracking import JobRecord
 
-Start = Callable[..., subprocess.Popen[str]]
+Command = Callable[..., tuple[int, str, str]]
 
 QUICK = ("task=triviaqa", "task.limit=24", "task.shots=0", "task.max_tokens=6", "engine.threads=1")
 EARLY = ("stats=sequential", "stats.margin=0.4")
-
-
-def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
 
 
 def tables_of(folder: Path) -> dict[str, tuple[pd.DataFrame, dict[str, str]]]:
@@ -44,9 +38,9 @@ def tables_of(folder: Path) -> dict[str, tuple[pd.DataFrame, dict[str, str]]]:
     }
 
 
-def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(start: Start, cache: Path, tmp_path: Path) -> None:
+def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(command: Command, cache: Path, tmp_path: Path) -> None:
     arguments = (*QUICK, *EARLY, f"model.cache={cache}")
-    status, out, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *arguments))
+    status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *arguments)
     assert status == 0, err
     tables = tables_of(tmp_path)
     baseline, (short, tags) = tables["Q8_0"][0], tables["Q5_K_M"]
@@ -66,28 +60,28 @@ def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(start: Start, cach
 
     # Again from nothing, one lane beside another number of neighbours: the same table.
     again = ("force=true", "store.reuse=false", "engine.lanes=3")
-    assert finished(start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *arguments, *again))[0] == 0
+    assert command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *arguments, *again)[0] == 0
     pd.testing.assert_frame_equal(tables_of(tmp_path)["Q5_K_M"][0], short)
 
     # Nobody may judge it as if its number of items had been fixed.
-    status, _, err = finished(start(tmp_path, "quantexp.aggregate"))
+    status, _, err = command(tmp_path, "quantexp.aggregate")
     assert status != 0
     assert "only stats=sequential can judge it" in err
-    status, out, _ = finished(start(tmp_path, "quantexp.aggregate", *EARLY))
+    status, out, _ = command(tmp_path, "quantexp.aggregate", *EARLY)
     assert status == 0
     assert "within margin" in out
 
     # It is no baseline itself, since it has not answered everything; and without the real one in the command, the run
     # that is there takes part.
-    other = start(tmp_path, "quantexp", "quant=Q3_K_M", "stats.baseline=Q5_K_M", *arguments)
-    assert "run it first" in finished(other)[2]
-    status, out, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q5_K_M,Q3_K_M", *arguments))
+    other = command(tmp_path, "quantexp", "quant=Q3_K_M", "stats.baseline=Q5_K_M", *arguments)
+    assert "run it first" in other[2]
+    status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q5_K_M,Q3_K_M", *arguments)
     assert status == 0, err
     assert "nothing will be compared" not in err
     assert "the baseline" in out
 
     # With a fixed number, the same command goes on to the end.
-    status, _, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *QUICK, f"model.cache={cache}"))
+    status, _, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *QUICK, f"model.cache={cache}")
     assert status == 0
     assert len(tables_of(tmp_path)["Q5_K_M"][0]) == 24
     assert "finished before" in err  # the baseline
@@ -108,16 +102,16 @@ def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(start: Start, cach
     ],
 )
 def test_a_rule_that_would_not_hold_is_refused(
-    start: Start, tmp_path: Path, arguments: tuple[str, ...], sentence: str
+    command: Command, tmp_path: Path, arguments: tuple[str, ...], sentence: str
 ) -> None:
-    status, _, err = finished(start(tmp_path, "quantexp", "-m", *QUICK, *EARLY, *arguments))
+    status, _, err = command(tmp_path, "quantexp", "-m", *QUICK, *EARLY, *arguments)
     assert status == 2
     assert sentence in err
     assert "Traceback" not in err
 
 
-def test_without_the_baseline_a_job_says_what_to_run_first(start: Start, cache: Path, tmp_path: Path) -> None:
-    status, _, err = finished(start(tmp_path, "quantexp", "quant=Q5_K_M", *QUICK, *EARLY, f"model.cache={cache}"))
+def test_without_the_baseline_a_job_says_what_to_run_first(command: Command, cache: Path, tmp_path: Path) -> None:
+    status, _, err = command(tmp_path, "quantexp", "quant=Q5_K_M", *QUICK, *EARLY, f"model.cache={cache}")
     assert status == 2
     assert "has no finished run: run it first" in err
 
