@@ -190,7 +190,10 @@ class Run:
             profile=json.dumps({"num_rows": rows}),
         )
         context = [InputTag(MLFLOW_DATASET_CONTEXT, "evaluation")]
-        self._client.log_inputs(self.id, datasets=[DatasetInput(entity, context)])
+        # MLflow looks for the data set and then adds it: another process may have added it in between.
+        database = Path(self._client.tracking_uri.removeprefix("sqlite:///"))
+        with FileLock(database.with_name("mlflow.lock")):
+            self._client.log_inputs(self.id, datasets=[DatasetInput(entity, context)])
 
     def close(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED."""
