@@ -30,14 +30,13 @@ def hub_errors(repository: str, revision: str, way_out: str) -> Iterator[None]:
     _check_endpoint()
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    # The base of all errors of the HTTP client, whose package has another name in other versions.
-    network_error: type[Exception] = HfHubHTTPError.__bases__[0]
+    no_answer = network_error()
     try:
         yield
-    except (network_error, LocalEntryNotFoundError, ConnectionError) as error:
+    except (no_answer, LocalEntryNotFoundError, ConnectionError) as error:
         if _is_odd_token():  # first: the library's message would show it
             raise UserError(_ODD_TOKEN) from None
-        causes = list(_chain(error))
+        causes = list(chain(error))
         if any(isinstance(each, OfflineModeIsEnabled) for each in causes):
             raise UserError(
                 f"{repository} at revision {revision} is not on this machine, and HF_HUB_OFFLINE is set; unset it, "
@@ -45,7 +44,7 @@ def hub_errors(repository: str, revision: str, way_out: str) -> Iterator[None]:
             ) from error
         if answer := next((each for each in causes if isinstance(each, HfHubHTTPError)), None):
             raise UserError(_refused(answer, repository, revision, way_out)) from error
-        broken = next((each for each in causes if isinstance(each, network_error)), error)
+        broken = next((each for each in causes if isinstance(each, no_answer)), error)
         raise UserError(
             f"The Hub at {_endpoint()} cannot be reached ({_said(broken)}), and {repository} is not, or not whole, on "
             f"this machine; run the same command again when there is a network, {way_out}."
@@ -186,7 +185,15 @@ def _refused(error: "HfHubHTTPError", repository: str, revision: str, way_out: s
     )
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def network_error() -> type[Exception]:
+    """The base of all errors of the HTTP client, whose package has another name in other versions."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    base: type[Exception] = HfHubHTTPError.__bases__[0]
+    return base
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
     """The error and what it came from: both libraries wrap the one that says what happened, in several layers."""
     while error is not None:
         yield error
@@ -202,4 +209,9 @@ def _endpoint() -> str:
 def _said(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return os.strerror(error.errno)
+    return first_line(error)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, as far as it fits into a sentence; its name where it says nothing."""
     return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from quantexp.emails.checks import LARGEST_SIMILARITY, Accepted, problem_of_answer, problem_of_email, similarity
 from quantexp.emails.plan import EmailPlan, email_plan
 from quantexp.emails.prompt import Email
-from quantexp.emails.terminal import one_line, printable
+from quantexp.terminal import one_line, printable
 
 NAMED = email_plan(0, 0, 0.0)
 NAMELESS = email_plan(0, 0, 1.0)

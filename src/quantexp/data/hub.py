@@ -4,14 +4,14 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from quantexp.config import DataConfig
 from quantexp.data.columns import listed, sources
 from quantexp.errors import UserError
-from quantexp.hub import hub_errors, quiet_unless_terminal
+from quantexp.hub import chain, first_line, hub_errors, network_error, quiet_unless_terminal
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetBuilder
@@ -59,7 +59,7 @@ def hub_rows(data: DataConfig, repository: str, fields: Sequence[str]) -> list[d
         cure = f"run the same command again, {WAY_OUT}" if in_transit else broken
         raise UserError(f"{of} cannot be read ({_innermost(error)}); {cure}.") from error
     except ValueError as error:
-        said = _first_line(error)
+        said = first_line(error)
         if re.match("BuilderConfig .* not found|Unknown split|Config name is missing", said):
             cure = f"correct data.subset={data.subset} or data.split={data.split}"
             raise UserError(f"{of}: {said}; {cure}.") from error
@@ -198,29 +198,15 @@ def _not_a_hub(error: Exception) -> NoReturn:
 
 
 def _from_network(error: BaseException) -> bool:
-    from huggingface_hub.errors import HfHubHTTPError
-
-    # The base of all errors of the HTTP client, whose package has another name in other versions.
-    network_error: type[Exception] = HfHubHTTPError.__bases__[0]
-    return any(isinstance(each, network_error | ConnectionError | TimeoutError) for each in _chain(error))
+    return any(isinstance(each, network_error() | ConnectionError | TimeoutError) for each in chain(error))
 
 
 def _system_reason(error: BaseException) -> str | None:
     """Why the system refused, if that is what an error came from."""
-    numbers = [each.errno for each in _chain(error) if isinstance(each, OSError) and each.errno is not None]
+    numbers = [each.errno for each in chain(error) if isinstance(each, OSError) and each.errno is not None]
     return os.strerror(numbers[-1]) if numbers and not _from_network(error) else None
 
 
 def _innermost(error: BaseException) -> str:
-    *_, last = _chain(error)
-    return _first_line(last)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    *_, last = chain(error)
+    return first_line(last)

@@ -18,8 +18,9 @@ from openai.types.chat import ChatCompletion
 from quantexp.emails.config import GenerateConfig, Structured, usable_address
 from quantexp.emails.plan import EmailPlan
 from quantexp.emails.prompt import messages, schema
-from quantexp.emails.terminal import one_line, storable
+from quantexp.emails.terminal import storable
 from quantexp.errors import UserError
+from quantexp.terminal import one_line
 
 OPENAI = "https://api.openai.com/v1"
 """Where gpt-4o-mini is."""

@@ -14,8 +14,9 @@ from rich.text import Text
 from quantexp.emails.config import ReviewConfig
 from quantexp.emails.records import Journal, item_sha256
 from quantexp.emails.reviews import Review, Verdict, agreement, standing
-from quantexp.emails.terminal import asked, printable, say
+from quantexp.emails.terminal import asked, say
 from quantexp.tasks.extraction import ANSWER_FIELDS
+from quantexp.terminal import printable
 
 WORDS = ("accept", "reject", "skip", "back", "quit")
 """What can be answered, in full or by any part from the first letter on."""

@@ -11,8 +11,9 @@ from quantexp.emails.client import server_of
 from quantexp.emails.config import GenerateConfig
 from quantexp.emails.generation import Making, Price, price_of
 from quantexp.emails.records import Record, beside, item_id
-from quantexp.emails.terminal import one_line, say
+from quantexp.emails.terminal import say
 from quantexp.tasks.extraction import CATEGORIES, URGENCIES
+from quantexp.terminal import one_line
 
 SHOWN = 20
 """Open e-mails that are listed one by one."""

@@ -6,10 +6,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from quantexp.terminal import one_line, printable
-
-__all__ = ["one_line", "printable", "say"]
-
 
 def say(console: Console, text: str) -> None:
     """Print a line that is neither wrapped nor coloured, so that paths and commands can be copied."""
