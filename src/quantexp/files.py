@@ -1,6 +1,8 @@
 """Files that appear whole or not at all."""
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -10,10 +12,17 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: The file cannot be written; the old content stays and nothing else is left behind.
     """
+    with appearing(path) as part:
+        part.write_bytes(content)
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Where to write what becomes the file in one move, once the context ends without an error."""
     # Not `tempfile`: its files are private to their owner, and a report is for others to read.
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        part.write_bytes(content)
+        yield part
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -130,10 +130,11 @@ class FinishedJob:
 class Run:
     """A run that is open in the store; as a context manager it is never left open."""
 
-    def __init__(self, client: mlflow.MlflowClient, run_id: str, name: str) -> None:
-        self._client = client
+    def __init__(self, client: mlflow.MlflowClient, lock: FileLock, run_id: str, name: str) -> None:
+        """`lock` is the store's, for what MLflow does not do in one step."""
+        self._client, self._lock = client, lock
         self.id = run_id
-        self._name = name
+        self.name = name
 
     def log(
         self,
@@ -162,10 +163,9 @@ class Run:
 
     def log_items(self, table: pd.DataFrame, name: str = ITEMS) -> None:
         """Record a per-item table, exactly and for MLflow's pages; one of the same name goes."""
+        self.log_table(table, name)
         with tempfile.TemporaryDirectory() as folder:
-            exact, shown = Path(folder) / f"{name}.parquet", Path(folder) / f"{name}.json"
-            table.to_parquet(exact, index=False)
-            self._client.log_artifact(self.id, str(exact))
+            shown = Path(folder) / f"{name}.json"
             if shown.name in {entry.path for entry in self._client.list_artifacts(self.id)}:
                 # MLflow would add the rows to those that are there.
                 table.to_json(shown, orient="split", index=False, date_format="iso")
@@ -191,8 +191,7 @@ class Run:
         )
         context = [InputTag(MLFLOW_DATASET_CONTEXT, "evaluation")]
         # MLflow looks for the data set and then adds it: another process may have added it in between.
-        database = Path(self._client.tracking_uri.removeprefix("sqlite:///"))
-        with FileLock(database.with_name("mlflow.lock")):
+        with self._lock:
             self._client.log_inputs(self.id, datasets=[DatasetInput(entity, context)])
 
     def close(self, status: str) -> None:
@@ -216,7 +215,7 @@ class Run:
         self.log(tags={"error": "interrupted" if interrupted else reason[:5000]})
         self.close("KILLED" if interrupted else "FAILED")
         if not interrupted:
-            log.error("%s failed: %s", self._name, reason, exc_info=sentence_for(error) is None)
+            log.error("%s failed: %s", self.name, reason, exc_info=sentence_for(error) is None)
 
 
 class Store:
@@ -227,8 +226,9 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         database = folder / "mlflow.db"
         self.uri = f"sqlite:///{database}"
+        self._lock = FileLock(folder / "mlflow.lock")
         # Processes that create the tables at the same time break each other.
-        with FileLock(folder / "mlflow.lock"):
+        with self._lock:
             if not database.is_file():
                 _create(database)
             self._client = mlflow.MlflowClient(self.uri)
@@ -265,7 +265,7 @@ class Store:
         if parent is not None:
             everything[MLFLOW_PARENT_RUN_ID] = parent
         run = self._client.create_run(self._experiment, run_name=name, tags=everything)
-        return Run(self._client, run.info.run_id, name)
+        return Run(self._client, self._lock, run.info.run_id, name)
 
     def finished_job(self, fingerprint: str) -> FinishedJob | None:
         """The newest finished run of the same job, if there is one."""
@@ -321,7 +321,7 @@ class Store:
             return None
         run_id = found[0].info.run_id
         self._client.update_run(run_id, status="RUNNING")
-        resumed = Run(self._client, run_id, found[0].info.run_name)
+        resumed = Run(self._client, self._lock, run_id, found[0].info.run_name)
         resumed.log(tags=provenance())
         return resumed
 
@@ -392,7 +392,7 @@ class Store:
 
     def run(self, run_id: str) -> Run:
         """An existing run, to add to."""
-        return Run(self._client, run_id, self._entity(run_id).info.run_name)
+        return Run(self._client, self._lock, run_id, self._entity(run_id).info.run_name)
 
     def has_jobs(self, sweep: str) -> bool:
         """Whether any job of the sweep has begun."""

@@ -4,7 +4,6 @@ Only one model needs to be in memory at a time. The file is Parquet, one row for
 """
 
 import json
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from quantexp.divergence.forcing import Forcing
 from quantexp.divergence.measures import TokenMeasures, measure, together
 from quantexp.divergence.sequences import TokenSequence, digest_of
 from quantexp.errors import UserError
+from quantexp.files import appearing
 
 FORMAT = 1
 """Raise it with a change after which files are to be read otherwise."""
@@ -82,9 +82,9 @@ def write_reference(
         "facts": dict(facts or {}),
     }
     schema = pa.schema(list(_TYPES.items()), metadata={"quantexp": json.dumps(meaning)})
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with pq.ParquetWriter(
+    with (
+        appearing(path) as part,
+        pq.ParquetWriter(
             part,
             schema,
             compression="zstd",
@@ -92,18 +92,16 @@ def write_reference(
             column_encoding={f"{name}.list.element": "DELTA_BINARY_PACKED" for name in ("ids", "drawn")},
             write_statistics=False,
             write_page_checksum=True,
-        ) as writer:
-            waiting: list[ReferenceRows] = []
-            for sequence in sequences:
-                waiting += [encode(logits, actual) for actual, logits in forcing.rows(sequence)]
-                if sum(map(len, waiting)) >= GROUP:
-                    writer.write_table(_table(joined(waiting), schema))
-                    waiting = []
-            if waiting:
+        ) as writer,
+    ):
+        waiting: list[ReferenceRows] = []
+        for sequence in sequences:
+            waiting += [encode(logits, actual) for actual, logits in forcing.rows(sequence)]
+            if sum(map(len, waiting)) >= GROUP:
                 writer.write_table(_table(joined(waiting), schema))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+                waiting = []
+        if waiting:
+            writer.write_table(_table(joined(waiting), schema))
 
 
 def compare(path: Path, forcing: Forcing, sequences: Sequence[TokenSequence]) -> Compared:
