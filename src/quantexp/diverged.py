@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from quantexp.flipped import runs_behind
 from quantexp.report.summary import Comparison, Divergence, Summary
 from quantexp.stats import divergence_summary
 from quantexp.tracking import DIVERGENCE, PARTED, JobRecord, Store
@@ -15,16 +16,13 @@ def diverged(summary: Summary, records: Sequence[JobRecord], store: Store, *, co
 
     Tokens are resampled with their item, or with those items that ask the same.
     """
-    by_id = {record.run_id: record for record in records}
-    runs = {
-        (each.model, each.task, each.quant): [by_id[run_id] for run_id in each.run_ids] for each in summary.conditions
-    }
+    runs = runs_behind(summary, records)
 
     def measured(each: Comparison) -> Divergence | None:
         of = runs[each.model, each.task, each.quant]
-        tokens, answers = _tables(of, store, DIVERGENCE), _tables(of, store, PARTED)
-        if tokens is None or answers is None:
+        if not all(DIVERGENCE in run.metrics for run in of):
             return None
+        tokens, answers = _tables(of, store, DIVERGENCE), _tables(of, store, PARTED)
         clusters = {item: cluster for run in of for item, cluster in run.clusters.items()}
         parted = answers["token"].dropna()
         return Divergence(
@@ -45,14 +43,12 @@ def diverged(summary: Summary, records: Sequence[JobRecord], store: Store, *, co
     return replace(summary, comparisons=tuple(replace(each, divergence=measured(each)) for each in summary.comparisons))
 
 
-def _tables(runs: Sequence[JobRecord], store: Store, name: str) -> pd.DataFrame | None:
-    """The table of all runs, an item that several seeds drew once; None unless all of them have one."""
+def _tables(runs: Sequence[JobRecord], store: Store, name: str) -> pd.DataFrame:
+    """The table of all runs, an item that several seeds drew once."""
     tables: list[pd.DataFrame] = []
     seen: set[tuple[str, int]] = set()
-    for run in sorted(runs, key=lambda run: run.started):
+    for run in runs:
         with store.file(run.run_id, f"{name}.parquet") as path:
-            if not path.is_file():
-                return None
             table = pd.read_parquet(path)
         keys = pd.Series(list(zip(table["item_id"], table["sample"], strict=True)), index=table.index)
         tables.append(table[~keys.isin(seen)])

@@ -58,11 +58,15 @@ def measure_divergence(
     """
     if not isinstance(engine, LlamaCpp):
         raise UserError("divergence=true needs a model in this process: set engine=llama_cpp.")
-    with Forcing(engine.model, context=config.engine.context, threads=engine.threads) as forcing:
-        if config.quant.name == config.stats.baseline:
-            _baseline(config, run, engine, forcing, _answers(prompts, completions))
-        else:
-            _quant(config, pair, store, sweep, run, forcing, _answers(prompts, completions))
+    answers = _answers(prompts, completions)
+    if config.quant.name == config.stats.baseline:
+        _baseline(config, run, engine, answers)
+    else:
+        _quant(config, pair, store, sweep, run, engine, answers)
+
+
+def _forcing(engine: LlamaCpp, config: Config) -> Forcing:
+    return Forcing(engine.model, context=config.engine.context, threads=engine.threads)
 
 
 def _answers(prompts: Sequence[Prompt], completions: Iterable[Completion]) -> pd.DataFrame:
@@ -83,7 +87,7 @@ def _sequences(answers: pd.DataFrame) -> list[TokenSequence]:
     return [TokenSequence((*map(int, prompt), *map(int, tokens)), len(prompt)) for prompt, tokens in rows]
 
 
-def _baseline(config: Config, run: Run, engine: LlamaCpp, forcing: Forcing, answers: pd.DataFrame) -> None:
+def _baseline(config: Config, run: Run, engine: LlamaCpp, answers: pd.DataFrame) -> None:
     sequences = _sequences(answers)
     facts = {
         "file": engine.file.sha256,
@@ -96,16 +100,13 @@ def _baseline(config: Config, run: Run, engine: LlamaCpp, forcing: Forcing, answ
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
     path = Path(config.store.folder).absolute() / FOLDER / f"{name}.parquet"
     if not path.is_file():
-        log.info("%s: keeping the distributions over its own answers, for the quants to be held against", _name(config))
+        log.info("%s: keeping the distributions over its own answers, for the quants to be held against", run.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_room(path.parent, predicted_bytes(sum(each.scored for each in sequences)), config.store.references_gb)
-        write_reference(path, forcing, sequences, facts)
+        with _forcing(engine, config) as forcing:
+            write_reference(path, forcing, sequences, facts)
     run.log(tags={REFERENCE: str(path)})
     run.log_table(answers, ANSWERS)
-
-
-def _name(config: Config) -> str:
-    return f"{config.quant.name} {config.task.name} seed {config.seed}"
 
 
 def _check_room(folder: Path, needed: int, most_gb: float) -> None:
@@ -119,7 +120,7 @@ def _check_room(folder: Path, needed: int, most_gb: float) -> None:
 
 
 def _quant(
-    config: Config, pair: str, store: Store, sweep: str | None, run: Run, forcing: Forcing, own: pd.DataFrame
+    config: Config, pair: str, store: Store, sweep: str | None, run: Run, engine: LlamaCpp, own: pd.DataFrame
 ) -> None:
     baseline = store.baseline_of(pair, config.stats.baseline, sweep)
     if baseline is None:
@@ -135,8 +136,9 @@ def _quant(
         )
     with store.file(baseline.run_id, f"{ANSWERS}.parquet") as file:
         answers = pd.read_parquet(file)
-    log.info("%s: reading the baseline's answers, for divergence", _name(config))
-    found = compare(path, forcing, _sequences(answers))
+    log.info("%s: reading the baseline's answers, for divergence", run.name)
+    with _forcing(engine, config) as forcing:
+        found = compare(path, forcing, _sequences(answers))
     measures = found.measures
     run.log_table(
         pd.DataFrame(
@@ -151,8 +153,8 @@ def _quant(
         ),
         DIVERGENCE,
     )
-    run.log(metrics={"divergence": float(measures.divergence.mean()), "same_top": float(measures.same_top.mean())})
     run.log_items(parted(answers, own), PARTED)
+    run.log(metrics={DIVERGENCE: float(measures.divergence.mean()), "same_top": float(measures.same_top.mean())})
 
 
 def parted(baseline: pd.DataFrame, quant: pd.DataFrame) -> pd.DataFrame:
@@ -169,9 +171,9 @@ def parted(baseline: pd.DataFrame, quant: pd.DataFrame) -> pd.DataFrame:
     both = baseline.merge(quant, on=["item_id", "sample"], suffixes=("", "_quant"))
     rows = []
     for each in both.to_dict("records"):
-        place = first_divergence([*each["tokens"]], [*each["tokens_quant"]])
-        texts = [[*map(ord, each[key])] for key in ("output", "output_quant")]
-        agreed = each["output"] if place is None else each["output"][: first_divergence(*texts)]
+        place = first_divergence(each["tokens"], each["tokens_quant"])
+        same = None if place is None else first_divergence(each["output"], each["output_quant"])
+        agreed = each["output"][:same]
         rows.append(
             {
                 "item_id": each["item_id"],

@@ -12,10 +12,7 @@ from quantexp.tracking import ITEMS, JobRecord, Store
 
 def flipped(summary: Summary, records: Sequence[JobRecord], store: Store) -> tuple[Summary, pd.DataFrame]:
     """The summary with what changed in each comparison, and the changed answers, one a row."""
-    by_id = {record.run_id: record for record in records}
-    runs = {
-        (each.model, each.task, each.quant): [by_id[run_id] for run_id in each.run_ids] for each in summary.conditions
-    }
+    runs = runs_behind(summary, records)
     found, rows = {}, []
     for place in dict.fromkeys((each.model, each.task) for each in summary.comparisons):
         # One task at a time, since answers are long.
@@ -30,10 +27,19 @@ def flipped(summary: Summary, records: Sequence[JobRecord], store: Store) -> tup
     return replace(summary, comparisons=tuple(comparisons)), pd.concat(changed, ignore_index=True)
 
 
+def runs_behind(summary: Summary, records: Sequence[JobRecord]) -> dict[tuple[str, str, str], list[JobRecord]]:
+    """The runs of each condition, by model, task and quant; oldest first."""
+    by_id = {record.run_id: record for record in sorted(records, key=lambda record: record.started)}
+    return {
+        (each.model, each.task, each.quant): [run for run_id, run in by_id.items() if run_id in each.run_ids]
+        for each in summary.conditions
+    }
+
+
 def _answers(runs: Sequence[JobRecord], store: Store) -> pd.DataFrame:
     """The answers of several runs, oldest first: of two answers under one seed the newer counts."""
     tables = []
-    for run in sorted(runs, key=lambda run: run.started):
+    for run in runs:
         with store.file(run.run_id, f"{ITEMS}.parquet") as path:
             tables.append(pd.read_parquet(path).assign(seed=int(run.tags["seed"])))
     return pd.concat(tables, ignore_index=True)

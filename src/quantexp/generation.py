@@ -35,7 +35,7 @@ def generate(
     *,
     reuse: bool = True,
     advance: Callable[[int], None] = lambda _: None,
-    enough: Callable[[Prompt, Completion], bool] = lambda *_: False,
+    enough: Callable[[Prompt, Completion], bool] | None = None,
 ) -> Generated:
     """A completion for each prompt.
 
@@ -47,8 +47,8 @@ def generate(
         about: what a person should read beside a stored completion, such as the model's name.
         reuse: whether to take what the store has.
         advance: called with the number of prompts that have just been answered.
-        enough: asked once about each answer, in the prompts' order, whether those after it are needed no more. Where
-            the answers end depends on this order alone, not on the one in which they were finished.
+        enough: asked once about each answer, in the prompts' order, whether those after it are needed no more; None
+            for all. Where the answers end depends on this order alone, not on the one in which they were finished.
     """
     keys = [engine.key(prompt, decoding) for prompt in prompts]
     found: dict[bytes, Completion] = {}
@@ -69,7 +69,7 @@ def generate(
             if key not in found:
                 return False
             answers.append(replace(found[key], item_id=prompt.item_id, sample=prompt.sample))
-            if enough(prompt, answers[-1]):
+            if enough is not None and enough(prompt, answers[-1]):
                 return True
         return True
 

@@ -93,7 +93,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             run.log(metrics=verify(engine, prompts, prompter.decoding).metrics())
 
         of_item = {item.id: item for item in items}
-        enough = _never
+        enough = None
         if rule is not None:
             rule.check(identity)
             enough = Stopping(
@@ -111,10 +111,10 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             generated = generate(
                 engine, prompts, prompter.decoding, known, about, reuse=reuse, advance=advance, enough=enough
             )
-        if len(generated.completions) < len(prompts):
+        if rule is not None and len(generated.completions) < len(prompts):
             prompts = prompts[: len(generated.completions)]
             asked = len({prompt.item_id for prompt in prompts})
-            run.log(tags={STOPPED: f"{asked} of {len(items)} items{rule.words if rule else ''}"})
+            run.log(tags={STOPPED: f"{asked} of {len(items)} items ({rule.words})"})
 
         def graded(completions: Iterable[Completion]) -> pd.DataFrame:
             return pd.DataFrame(
@@ -140,10 +140,6 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         run.log(metrics=metrics | speeds)
         log.info("%s", summary_line(name, data, len(items), metrics, generated, speeds))
         return metrics["score"]
-
-
-def _never(prompt: Prompt, completion: Completion) -> bool:
-    return False
 
 
 def _row(task: Task, grader: Grader, item: Item, prompt: Prompt, completion: Completion) -> dict[str, Any]:

@@ -62,8 +62,8 @@ def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]
         table: a per-item table in which at least one row has a score, in the order in which it was asked.
         stats: resamples, seed and confidence of the bootstrap.
     """
-    scored = table.dropna(subset="score")
-    if stats.method.value != Method.sequential.value:  # which needs the items as they were drawn
+    scored, method = table.dropna(subset="score"), Method(stats.method.value)
+    if method is not Method.sequential:  # which needs the items as they were drawn
         scored = scored.sort_values("item_id", kind="stable")
     found = estimate(
         scored["score"].to_numpy(),
@@ -71,7 +71,7 @@ def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]
         resamples=stats.resamples,
         seed=stats.seed,
         confidence=stats.confidence,
-        method=Method(stats.method.value),
+        method=method,
     )
     return {
         "score": found.mean,

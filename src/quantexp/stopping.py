@@ -39,7 +39,7 @@ class StoppingRule:
     @property
     def words(self) -> str:
         """Margin and family, for a person."""
-        return f" (margin {100 * self.margin:.4g} points, family of {self.family})"
+        return f"margin {100 * self.margin:.4g} points, family of {self.family}"
 
     def check(self, identity: Identity) -> None:
         """Refuse a baseline that the job cannot be compared with.
@@ -98,17 +98,12 @@ def check_sequential(jobs: Sequence[Config]) -> None:
             "stats=sequential takes one seed: each would decide anew whether the same quant is worse; for more items "
             "raise task.limit."
         )
-    done = set()
+    baseline = jobs[0].stats.baseline
+    first: dict[str, str] = {}
     for job in jobs:
-        pair = pair_fingerprint(job)
-        if job.quant.name == job.stats.baseline:
-            done.add(pair)
-        elif pair not in done and any(
-            pair_fingerprint(other) == pair and other.quant.name == job.stats.baseline for other in jobs
-        ):
-            raise UserError(
-                f"stats=sequential compares with {job.stats.baseline} while the others run: put it first in quant=."
-            )
+        leader = first.setdefault(pair_fingerprint(job), job.quant.name)
+        if job.quant.name == baseline != leader:
+            raise UserError(f"stats=sequential compares with {baseline} while the others run: put it first in quant=.")
 
 
 def together(items: Sequence[Item]) -> tuple[Item, ...]:
@@ -143,7 +138,7 @@ class Stopping:
             score: the grade of an answer; None for an item that was not asked.
         """
         self._test = SequentialTest(margin=rule.margin, alpha=rule.alpha, family=rule.family)
-        self._baseline = rule.baseline.scores
+        self._baseline = rule.baseline.scores.dropna().to_dict()
         self._clusters = [cluster_of(prompt.item_id) for prompt in prompts]
         self._score = score
         self._answered = 0
@@ -158,10 +153,6 @@ class Stopping:
         self._answered += 1
         if self._answered < len(self._clusters) and self._clusters[self._answered] == cluster:
             return False
-        losses = [
-            self._baseline[item] - np.mean(of)
-            for item, of in self._scores.items()
-            if item in self._baseline.index and np.isfinite(self._baseline[item])
-        ]
+        losses = [self._baseline[item] - np.mean(of) for item, of in self._scores.items() if item in self._baseline]
         self._scores = {}
         return bool(losses) and self._test.add(float(np.clip(np.mean(losses), -1, 1)))

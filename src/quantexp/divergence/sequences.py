@@ -41,8 +41,8 @@ def digest_of(sequences: Iterable[TokenSequence]) -> str:
     return digest.hexdigest()
 
 
-def first_divergence(a: Sequence[int], b: Sequence[int]) -> int | None:
-    """Index of the first token in which two answers differ; None if they are equal.
+def first_divergence(a: Sequence[object], b: Sequence[object]) -> int | None:
+    """Index of the first token, or character of a text, in which two answers differ; None if they are equal.
 
     Where one is the beginning of the other, they differ at the end of the shorter.
     """

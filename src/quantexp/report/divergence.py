@@ -1,18 +1,18 @@
 """Divergence beside accuracy: the section of the page, the table of the terminal, and the numbers as CSV."""
 
-import csv
-import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 from scipy.stats import spearmanr
 
+from quantexp.report.columns import csv_of
 from quantexp.report.summary import Comparison, Divergence, Summary
 from quantexp.stats import Interval
 
-RANKS = "Divergence ranks quants; whether one is worse is for the scores to say."
+_Row = tuple[Comparison, Divergence]
 
 HEADER = (
     "task", "quant", "tokens", "mean, nats", "median", "99%", "maximum", "same top, %",
@@ -20,7 +20,7 @@ HEADER = (
 )  # fmt: skip
 
 
-def _measured(summary: Summary) -> Iterator[tuple[Comparison, Divergence]]:
+def _measured(summary: Summary) -> Iterator[_Row]:
     """The comparisons that have one, task by task, from most to fewest bits."""
     for model in summary.models():
         for task in summary.tasks(model):
@@ -71,8 +71,8 @@ def divergence_table(summary: Summary) -> Table:
     return table
 
 
-def agreement(summary: Summary) -> str:
-    """How far the order by divergence is that of the losses, in a sentence; empty with fewer than three quants."""
+def ranking(summary: Summary) -> str:
+    """What divergence is for, and how far its order is that of the losses on each task with three quants or more."""
     by_task: dict[str, list[tuple[float, float]]] = {}
     for each, divergence in _measured(summary):
         both = divergence.summary.mean.value, each.difference.difference
@@ -82,32 +82,45 @@ def agreement(summary: Summary) -> str:
         divergences, losses = [kl for kl, _ in pairs], [loss for _, loss in pairs]
         if len(pairs) >= 3 and len(set(divergences)) > 1 and len(set(losses)) > 1:
             found.append(f"{task} {float(spearmanr(divergences, losses).statistic):+.2f} (of {len(pairs)})")
-    return f"Rank correlation of divergence and loss (Spearman): {', '.join(found)}." if found else ""
+    said = "Divergence ranks quants; whether one is worse is for the scores to say."
+    return said + (f" Rank correlation of divergence and loss (Spearman): {', '.join(found)}." if found else "")
 
 
 def divergence_csv(summary: Summary) -> str:
     """Every figure with its interval, at full precision; probabilities and shares as fractions."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    figures = (
-        "mean", "median", "p90", "p95", "p99", "p999", "probability_change", "probability_change_rms", "same_top",
-        "log_perplexity_ratio",
-    )  # fmt: skip
-    ends = [f"{name}{end}" for name in figures for end in ("", "_low", "_high")]
-    writer.writerow(["model", "task", "quant", "tokens", "items", "confidence", *ends, "maximum", "answers", "parted"])
-    for each, divergence in _measured(summary):
-        writer.writerow(_full(each, divergence, figures))
-    return out.getvalue()
+    columns = dict(_COLUMNS)
+    for figure in _FIGURES:
+        for end, place in {"": "value", "_low": "low", "_high": "high"}.items():
+            columns[figure + end] = partial(_end, figure=figure, place=place)
+    return csv_of(columns | _LAST_COLUMNS, _measured(summary))
 
 
-def _full(each: Comparison, divergence: Divergence, figures: tuple[str, ...]) -> list[object]:
-    found = divergence.summary
-    intervals: list[Interval] = [getattr(found, name) for name in figures]
-    return [
-        *(each.model, each.task, each.quant, found.tokens, found.items, found.confidence),
-        *(end for interval in intervals for end in (interval.value, interval.low, interval.high)),
-        *(found.maximum, divergence.answers, divergence.parted),
-    ]
+def _end(row: _Row, *, figure: str, place: str) -> object:
+    return getattr(getattr(row[1].summary, figure), place)
+
+
+_Column = Callable[[_Row], object]
+
+_COLUMNS: dict[str, _Column] = {
+    "model": lambda row: row[0].model,
+    "task": lambda row: row[0].task,
+    "quant": lambda row: row[0].quant,
+    "tokens": lambda row: row[1].summary.tokens,
+    "items": lambda row: row[1].summary.items,
+    "confidence": lambda row: row[1].summary.confidence,
+}
+
+_FIGURES = (
+    "mean", "median", "p90", "p95", "p99", "p999", "probability_change", "probability_change_rms", "same_top",
+    "log_perplexity_ratio",
+)  # fmt: skip
+"""Those that have an interval."""
+
+_LAST_COLUMNS: dict[str, _Column] = {
+    "maximum": lambda row: row[1].summary.maximum,
+    "answers": lambda row: row[1].answers,
+    "parted": lambda row: row[1].parted,
+}
 
 
 def _shown(interval: Interval, digits: int, scale: float = 1.0) -> str:

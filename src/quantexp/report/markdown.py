@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from quantexp.report.divergence import HEADER, RANKS, agreement, divergence_rows, has_divergence
+from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, ranking
 from quantexp.report.summary import (
     FLOOR_COUNTS,
     REPEATS,
@@ -276,10 +276,9 @@ def _divergence(summary: Summary) -> list[str]:
         "the same token likeliest; how the probability of the answer's token changes. Brackets: intervals over items. "
         "An answer parts where the quant's own first differs from the baseline's."
     )
-    said = " ".join(filter(None, [RANKS, agreement(summary)]))
     return [
         "## Divergence",
-        said,
+        ranking(summary),
         _table([*HEADER], "llrrrrrrrrrr", rows),
         about,
         "Full precision: [divergence.csv](divergence.csv)",

@@ -1,15 +1,13 @@
 """The comparison as a terminal table, and the full-precision numbers as CSV."""
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Callable
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from quantexp.report.divergence import RANKS, agreement, divergence_table, has_divergence
+from quantexp.report.columns import csv_of
+from quantexp.report.divergence import divergence_table, has_divergence, ranking
 from quantexp.report.summary import (
     ZERO_WIDTH_NOTE,
     Comparison,
@@ -26,8 +24,6 @@ from quantexp.report.summary import (
     reading,
     score_text,
 )
-
-_Row = TypeVar("_Row")
 
 
 def comparison_table(summary: Summary) -> Table:
@@ -55,7 +51,7 @@ def comparisons_csv(summary: Summary) -> str:
 
     The last column says what n counts: item or answer.
     """
-    return _csv(_COMPARISON_COLUMNS, summary.comparisons, summary.unit)
+    return csv_of(_COMPARISON_COLUMNS | {"unit": lambda _: summary.unit}, summary.comparisons)
 
 
 def conditions_csv(summary: Summary) -> str:
@@ -64,7 +60,7 @@ def conditions_csv(summary: Summary) -> str:
     A speed that was not measured is empty; several run ids are separated by a space. The last column says what n
     counts: item or answer.
     """
-    return _csv(_CONDITION_COLUMNS, summary.conditions, summary.unit)
+    return csv_of(_CONDITION_COLUMNS | {"unit": lambda _: summary.unit}, summary.conditions)
 
 
 _COMPARISON_COLUMNS: dict[str, Callable[[Comparison], object]] = {
@@ -128,14 +124,6 @@ _CONDITION_COLUMNS: dict[str, Callable[[Condition], object]] = {
     "bootstrap_seed": lambda c: c.estimate.seed,
     "run_ids": lambda c: " ".join(c.run_ids),
 }
-
-
-def _csv(columns: Mapping[str, Callable[[_Row], object]], rows: Iterable[_Row], unit: str) -> str:
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*columns, "unit"])
-    writer.writerows([*(value(row) for value in columns.values()), unit] for row in rows)
-    return out.getvalue()
 
 
 def _model_table(summary: Summary, model: str) -> Table:
@@ -204,7 +192,7 @@ def _footnotes(summary: Summary) -> Text:
             f"({len(summary.comparisons)}). Undecided does not mean equal."
         )
     if has_divergence(summary):
-        lines.append(" ".join(filter(None, [RANKS, agreement(summary)])))
+        lines.append(ranking(summary))
     if has_zero_width(summary):
         lines.append(f"* {ZERO_WIDTH_NOTE}.")
     if summary.registered is not None:
