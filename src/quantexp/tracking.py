@@ -50,7 +50,8 @@ FLOOR = "floor"
 """Name of the table of the baseline's second answers, and of the metrics that count what changed."""
 
 DIVERGENCE = "divergence"
-"""Name of a quant's table of tokens: how far its distributions are from the baseline's; and of the metric, their mean."""
+"""Name of a quant's table of tokens, how far its distributions are from the baseline's, and of the metric, their
+mean."""
 
 PARTED = "parted"
 """Name of the table that says where a quant's answers leave the baseline's."""

@@ -1,0 +1,138 @@
+"""What a reader must know beside the numbers: where they come from, what limits them, and how they were made."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from quantexp.config import Method, StatsConfig, Target, Unit
+from quantexp.groups import Group
+from quantexp.report.summary import REPEATS, points
+from quantexp.stats import PairedComparison
+from quantexp.tracking import STOPPED
+
+
+def notes_on(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
+    """What a reader must know beside the numbers."""
+    runs = [run for group in groups for run in group.runs]
+    if any(run.tags["data"] == "bundled" for run in runs):
+        yield (
+            "Data: bundled. These are the items that ship with quantexp, written for it; scores on them cannot be "
+            "compared with scores on the public benchmarks of the same name."
+        )
+    if stats.unit is Unit.answer and groups:
+        counts = {f"{len(group.answers)} answers to {group.items.size} items on {group.task}": None for group in groups}
+        yield (
+            f"n is the number of answers, each answer counted as independent (stats.unit=answer): {', '.join(counts)}. "
+            "Where items repeat, the intervals are too narrow and p is too small; stats.unit=item counts an item once."
+        )
+    early = [
+        f"{group.quant} on {group.task} after {run.tags[STOPPED]}"
+        for group in groups
+        for run in group.runs
+        if STOPPED in run.tags
+    ]
+    if early:
+        yield (
+            f"Decided early: {', '.join(early)}. A difference that decides early exaggerates what it shows; its "
+            "interval holds all the same."
+        )
+    for run in runs:
+        if note := run.params.get("model.note"):
+            yield f"{run.tags['model']}: {note}"
+    for key, what in {
+        "items_not_asked": "items that did not fit the context and count in no score",
+        "items_cut_at_max_tokens": "answers cut off at max_tokens",
+    }.items():
+        for group in groups:
+            if count := sum(run.metrics[key] for run in group.runs):
+                of = sum(run.metrics["items"] for run in group.runs)
+                yield f"{group.quant} on {group.task}: {what}: {count:.0f} of {of:.0f}."
+    for group in groups:
+        compared = sum(run.metrics.get("verify.compared", 0) for run in group.runs)
+        identical = sum(run.metrics.get("verify.identical", 0) for run in group.runs)
+        if compared:
+            meaning = "" if identical == compared else "; its scores hold noise of the engine's own"
+            yield (
+                f"{group.quant} on {group.task}: exactness measured before the run: {identical:.0f} of {compared:.0f} "
+                f"answers came out bit for bit the same in another order and beside others{meaning}."
+            )
+    for group in groups:
+        if (floor := group.floor) is not None:
+            yield (
+                f"Noise floor: {group.quant} on {group.task}, answered a second time in the opposite order, lost "
+                f"{floor['lost']} and gained {floor['gained']} of {floor['answers']} answers, and {floor['churn']} "
+                "were read differently. Changes no larger than these are noise of the engine."
+            )
+    files: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for run in runs:
+        files[run.tags["model"], run.tags["quant"]].add(run.params["file.sha256"])
+    for (model, quant), hashes in files.items():
+        if len(hashes) > 1:
+            yield f"{quant} of {model} stands for {len(hashes)} different files in these runs; compare them apart."
+
+
+def repeats_in(compared: Sequence[tuple[Group, PairedComparison]], stats: StatsConfig) -> Iterable[str]:
+    """What repeated items cost, where each counts once."""
+    by_task: dict[str, list[PairedComparison]] = defaultdict(list)
+    for group, found in compared:
+        if found.answers > found.n and stats.unit is Unit.item:
+            by_task[group.task].append(found)
+    for task, each in by_task.items():
+        effects = sorted(found.design_effect for found in each if found.design_effect == found.design_effect)
+        if not effects:
+            continue
+        low, high = f"{effects[0]:.2f}", f"{effects[-1]:.2f}"
+        yield (
+            f"{task}: {each[0].answers} answers to {each[0].n} unique items, each of which counts once. Design effect "
+            f"{low if low == high else f'{low} to {high}'}: the variance is as much larger than if all answers were "
+            "independent."
+        )
+
+
+def protocol_of(groups: Sequence[Group], stats: StatsConfig) -> dict[str, str]:
+    """Facts that identify the measurement, each with all the values it took."""
+    facts: dict[str, dict[str, None]] = defaultdict(dict)
+    for group in groups:
+        for run in group.runs:
+            for aspect, entries in run.identity.items():
+                for key, value in entries.items():
+                    of_task = aspect in {"data", "prompt", "grader"} or key == "max_tokens"
+                    facts[f"{aspect} {key}" + (f" ({group.task})" if of_task else "")][str(value)] = None
+            facts[f"file sha256 ({group.model} {group.quant})"][run.params["file.sha256"]] = None
+            for tag in (
+                "quantexp.version",
+                "quantexp.commit",
+                "quantexp.dirty",
+                "host.processor",
+                "engine.system",
+            ):
+                facts[tag][run.tags[tag]] = None
+            facts["seeds"][run.tags["seed"]] = None
+    return {name: ", ".join(values) for name, values in facts.items()} | {"statistics": _statistics(stats)}
+
+
+def _statistics(stats: StatsConfig) -> str:
+    """The methods, in words."""
+    unit = stats.unit.value
+    drawn = f"{stats.resamples:,} resamples, seed {stats.seed}"
+    if stats.method is Method.bootstrap:
+        intervals = f"{stats.confidence:.0%} intervals"
+        return f"percentile bootstrap over {unit}s, {drawn}, {intervals}; {REPEATS[unit]}; no verdicts"
+    if stats.method is Method.sequential:
+        return (
+            f"e-values by betting, which hold after any number of items: {stats.confidence:.0%} confidence sequences "
+            "over items in random order; a job ends with its verdict; p after Holm over all comparisons of this "
+            f"report; margin {_margins(stats)}"
+        )
+    about = "the data's own items" if stats.target is Target.items else "the items that the data sample"
+    return (
+        f"{stats.confidence:.0%} intervals over {unit}s; {REPEATS[unit]}; about {about}; right or wrong: Tango's score "
+        "interval and McNemar's mid-p, one score by Wilson; graded: percentile bootstrap and sign-flip test, exact "
+        f"where the scores allow it, otherwise {drawn}; p after Holm over all comparisons of this report; margin "
+        f"{_margins(stats)}"
+    )
+
+
+def _margins(stats: StatsConfig) -> str:
+    return ", ".join(
+        [f"{points(stats.margin)} points", *(f"{task} {points(of)}" for task, of in stats.margins.items())]
+    )
