@@ -1,222 +1,43 @@
-"""Everything that speaks to MLflow; nothing else does."""
+"""The MLflow store: runs begun, found and read."""
 
 import getpass
 import json
-import logging
 import os
 import platform
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Self
-
-# Set before the import: runs here send nothing to anyone unless the user has asked for it.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# Nor does a bar of MLflow's break into ours for every small file.
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-# Nor do its lines on how it makes the tables of a new store.
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 import mlflow
 import pandas as pd
 import psutil
 from filelock import FileLock
-from mlflow.entities import Dataset as DatasetEntity
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as RunEntity
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from quantexp.config import TrackingConfig
-from quantexp.errors import UserError, sentence_for
-from quantexp.identity import Identity
+from quantexp.errors import UserError
 from quantexp.provenance import provenance
 from quantexp.registration import Registration, digest
-
-log = logging.getLogger(__name__)
-
-ITEMS = "items"
-"""Name of the per-item table: items.parquet is exact and what programs read, items.json is what MLflow's pages show."""
-
-FLIPS = "flips"
-"""Name of a comparison's table of changed answers, kept likewise."""
-
-FLOOR = "floor"
-"""Name of the table of the baseline's second answers, and of the metrics that count what changed."""
-
-DIVERGENCE = "divergence"
-"""Name of a quant's table of tokens, how far its distributions are from the baseline's, and of the metric, their
-mean."""
-
-PARTED = "parted"
-"""Name of the table that says where a quant's answers leave the baseline's."""
-
-ANSWERS = "answers"
-"""Name of the table of the tokens that the baseline wrote, over which divergence is measured."""
-
-REFERENCE = "divergence.reference"
-"""Tag of a baseline's job with the file that holds its distributions."""
-
-KIND = "quantexp.kind"
-"""Tag that tells a job from the sweep it belongs to."""
-
-CONFIG = "config.sha256"
-"""Tag with the fingerprint of what a job asks for; an attempt that failed does not count once another has finished."""
-
-PAIR = "pair.sha256"
-"""Tag with the fingerprint of what a job and the baseline's that it is compared with have in common."""
-
-STOPPED = "stopped"
-"""Tag of a job that ended once its verdict was known: after how many of its items."""
-
-JOB = "job.sha256"
-"""Tag with the fingerprint of all that decides a job's results: a job is finished when a run with it is."""
-
-SWEEP = "sweep.sha256"
-"""Tag with the fingerprint of the jobs that a sweep asks for and their analysis."""
-
-REGISTERED = "registration."
-"""Prefix of a sweep's tags that say when its declaration was made: before its jobs had begun, or how many had ended."""
-
-DECLARATION = "registration.yaml"
-"""What a sweep declares before its first answer."""
-
-INCLUDES = "includes."
-"""Prefix of a sweep's tags that name runs of earlier sweeps which it takes over instead of running the job again."""
-
-IDENTITY = "identity."
-"""Prefix of the tags that say what a job's scores depend on besides the quant; runs are paired by them."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobRecord:
-    """One job as the store has it.
-
-    Attributes:
-        identity: what the scores depend on besides the quant and the seed; a mapping per aspect.
-        scores: score of each item, the mean over its samples, in the order in which the items were asked; NaN for one
-            that could not be asked.
-        clusters: what items that ask the same share, by item; an item that is not named stands alone.
-    """
-
-    run_id: str
-    name: str
-    started: int
-    tags: Mapping[str, str]
-    params: Mapping[str, str]
-    metrics: Mapping[str, float]
-    identity: Identity
-    scores: "pd.Series[float]"
-    clusters: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedJob:
-    """A job that needs not be run again.
-
-    Attributes:
-        sweep: id of the sweep that it was run in, if any.
-    """
-
-    run_id: str
-    sweep: str | None
-    metrics: Mapping[str, float]
-
-
-class Run:
-    """A run that is open in the store; as a context manager it is never left open."""
-
-    def __init__(self, client: mlflow.MlflowClient, lock: FileLock, run_id: str, name: str) -> None:
-        """`lock` is the store's, for what MLflow does not do in one step."""
-        self._client, self._lock = client, lock
-        self.id = run_id
-        self.name = name
-
-    def log(
-        self,
-        *,
-        params: Mapping[str, object] | None = None,
-        metrics: Mapping[str, float] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """Record parameters, metrics and tags in one call."""
-        now = pd.Timestamp.now("UTC").value // 1_000_000
-        self._client.log_batch(
-            self.id,
-            metrics=[Metric(key, value, now, 0) for key, value in (metrics or {}).items()],
-            params=[Param(key, str(value)) for key, value in (params or {}).items()],
-            tags=[RunTag(key, value) for key, value in (tags or {}).items()],
-        )
-
-    def log_yaml(self, content: str, name: str) -> None:
-        """Record a text file; the name may hold folders."""
-        self._client.log_text(self.id, content, name)
-
-    def log_files(self, files: Sequence[Path]) -> None:
-        """Record files under their own names."""
-        for file in files:
-            self._client.log_artifact(self.id, str(file))
-
-    def log_items(self, table: pd.DataFrame, name: str = ITEMS) -> None:
-        """Record a per-item table, exactly and for MLflow's pages; one of the same name goes."""
-        self.log_table(table, name)
-        with tempfile.TemporaryDirectory() as folder:
-            shown = Path(folder) / f"{name}.json"
-            if shown.name in {entry.path for entry in self._client.list_artifacts(self.id)}:
-                # MLflow would add the rows to those that are there.
-                table.to_json(shown, orient="split", index=False, date_format="iso")
-                self._client.log_artifact(self.id, str(shown))
-                return
-        self._client.log_table(self.id, table, f"{name}.json")
-
-    def log_table(self, table: pd.DataFrame, name: str) -> None:
-        """Record a table for programs, exactly: NAME.parquet."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / f"{name}.parquet"
-            table.to_parquet(file, index=False)
-            self._client.log_artifact(self.id, str(file))
-
-    def log_dataset(self, name: str, fingerprint: str, rows: int, source: str) -> None:
-        """Record which data were used, by the hash of their rows."""
-        entity = DatasetEntity(
-            name=name,
-            digest=fingerprint[:36],  # the store's limit
-            source_type="quantexp",
-            source=json.dumps({"source": source, "sha256": fingerprint}),
-            profile=json.dumps({"num_rows": rows}),
-        )
-        context = [InputTag(MLFLOW_DATASET_CONTEXT, "evaluation")]
-        # MLflow looks for the data set and then adds it: another process may have added it in between.
-        with self._lock:
-            self._client.log_inputs(self.id, datasets=[DatasetInput(entity, context)])
-
-    def close(self, status: str) -> None:
-        """End the run as FINISHED, FAILED or KILLED."""
-        self._client.set_terminated(self.id, status)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        _: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.close("FINISHED")
-            return
-        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-        reason = sentence_for(error) or f"{type(error).__name__}: {error}"
-        self.log(tags={"error": "interrupted" if interrupted else reason[:5000]})
-        self.close("KILLED" if interrupted else "FAILED")
-        if not interrupted:
-            log.error("%s failed: %s", self.name, reason, exc_info=sentence_for(error) is None)
+from quantexp.tracking.names import (
+    CONFIG,
+    DECLARATION,
+    IDENTITY,
+    INCLUDES,
+    ITEMS,
+    JOB,
+    KIND,
+    PAIR,
+    REGISTERED,
+    STOPPED,
+    SWEEP,
+)
+from quantexp.tracking.run import FinishedJob, JobRecord, Run
 
 
 class Store:

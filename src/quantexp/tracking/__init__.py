@@ -1,0 +1,56 @@
+"""Everything that speaks to MLflow; nothing else does."""
+
+import os
+
+# Set before the import: runs here send nothing to anyone unless the user has asked for it.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# Nor does a bar of MLflow's break into ours for every small file.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# Nor do its lines on how it makes the tables of a new store.
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+
+from quantexp.tracking.names import (
+    ANSWERS,
+    CONFIG,
+    DECLARATION,
+    DIVERGENCE,
+    FLIPS,
+    FLOOR,
+    IDENTITY,
+    INCLUDES,
+    ITEMS,
+    JOB,
+    KIND,
+    PAIR,
+    PARTED,
+    REFERENCE,
+    REGISTERED,
+    STOPPED,
+    SWEEP,
+)
+from quantexp.tracking.run import FinishedJob, JobRecord, Run
+from quantexp.tracking.store import Store
+
+__all__ = [
+    "ANSWERS",
+    "CONFIG",
+    "DECLARATION",
+    "DIVERGENCE",
+    "FLIPS",
+    "FLOOR",
+    "IDENTITY",
+    "INCLUDES",
+    "ITEMS",
+    "JOB",
+    "KIND",
+    "PAIR",
+    "PARTED",
+    "REFERENCE",
+    "REGISTERED",
+    "STOPPED",
+    "SWEEP",
+    "FinishedJob",
+    "JobRecord",
+    "Run",
+    "Store",
+]

@@ -1,0 +1,53 @@
+"""What tags, metrics and tables are called in the store."""
+
+ITEMS = "items"
+"""Name of the per-item table: items.parquet is exact and what programs read, items.json is what MLflow's pages show."""
+
+FLIPS = "flips"
+"""Name of a comparison's table of changed answers, kept likewise."""
+
+FLOOR = "floor"
+"""Name of the table of the baseline's second answers, and of the metrics that count what changed."""
+
+DIVERGENCE = "divergence"
+"""Name of a quant's table of tokens, how far its distributions are from the baseline's, and of the metric, their
+mean."""
+
+PARTED = "parted"
+"""Name of the table that says where a quant's answers leave the baseline's."""
+
+ANSWERS = "answers"
+"""Name of the table of the tokens that the baseline wrote, over which divergence is measured."""
+
+REFERENCE = "divergence.reference"
+"""Tag of a baseline's job with the file that holds its distributions."""
+
+KIND = "quantexp.kind"
+"""Tag that tells a job from the sweep it belongs to."""
+
+CONFIG = "config.sha256"
+"""Tag with the fingerprint of what a job asks for; an attempt that failed does not count once another has finished."""
+
+PAIR = "pair.sha256"
+"""Tag with the fingerprint of what a job and the baseline's that it is compared with have in common."""
+
+STOPPED = "stopped"
+"""Tag of a job that ended once its verdict was known: after how many of its items."""
+
+JOB = "job.sha256"
+"""Tag with the fingerprint of all that decides a job's results: a job is finished when a run with it is."""
+
+SWEEP = "sweep.sha256"
+"""Tag with the fingerprint of the jobs that a sweep asks for and their analysis."""
+
+REGISTERED = "registration."
+"""Prefix of a sweep's tags that say when its declaration was made: before its jobs had begun, or how many had ended."""
+
+DECLARATION = "registration.yaml"
+"""What a sweep declares before its first answer."""
+
+INCLUDES = "includes."
+"""Prefix of a sweep's tags that name runs of earlier sweeps which it takes over instead of running the job again."""
+
+IDENTITY = "identity."
+"""Prefix of the tags that say what a job's scores depend on besides the quant; runs are paired by them."""
