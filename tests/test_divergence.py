@@ -61,7 +61,12 @@ def test_a_sweep_measures_reports_and_keeps_divergence(command: Command, cache: 
     [row] = csv.DictReader((report / "divergence.csv").read_text().splitlines())
     assert float(row["mean"]) == pytest.approx(tokens["divergence"].mean(), rel=1e-5)
     assert float(row["mean_low"]) < float(row["mean"]) < float(row["mean_high"])
-    assert f"| triviaqa | Q3_K_M | {len(tokens)} |" in (report / "report.md").read_text()
+    page = (report / "report.md").read_text()
+    assert f"| triviaqa | Q3_K_M | {len(tokens)} |" in page
+    assert "Over the tokens of the baseline's own answers" in page
+    for chart in ("divergence_vs_bits", "first_divergence"):
+        assert (report / f"{chart}.png").is_file()
+        assert f"]({chart}.svg)" in page
 
     # Again: the same file serves, and the same figures come out.
     [kept] = (tmp_path / "mlruns" / "completions" / "references").iterdir()
@@ -80,10 +85,33 @@ def test_a_sweep_measures_reports_and_keeps_divergence(command: Command, cache: 
     assert "Traceback" not in err
 
 
+def test_the_gold_answers_are_read_where_they_are_asked_for(command: Command, cache: Path, tmp_path: Path) -> None:
+    arguments = ("-m", "quant=Q8_0,Q3_K_M", *QUICK, "divergence_over=gold", f"model.cache={cache}")
+    status, _, err = command(tmp_path, "quantexp", *arguments)
+    assert status == 0, err
+    client, jobs = jobs_of(tmp_path)
+    items = pd.read_parquet(client.download_artifacts(jobs["Q8_0"].info.run_id, "items.parquet")).set_index("item_id")
+    gold = pd.read_parquet(client.download_artifacts(jobs["Q8_0"].info.run_id, "gold.parquet"))
+    tokens = pd.read_parquet(client.download_artifacts(jobs["Q3_K_M"].info.run_id, "divergence.parquet"))
+    assert [*gold["item_id"]] == [*items.index]
+    assert [*tokens["item_id"]] == [
+        item for item, each in zip(gold["item_id"], gold["tokens"], strict=True) for _ in each
+    ]
+    # No model wrote these: they are longer or shorter than the answers, and less likely.
+    assert tokens["baseline_logprob"].mean() < items["mean_logprob"].mean()
+    [report] = tmp_path.glob("multirun/*/*/report")
+    assert "Over the tokens of gold answers" in (report / "report.md").read_text()
+
+    arguments = ("-m", "quant=Q8_0", *QUICK, "divergence_over=gold,answer", f"model.cache={cache}")
+    status, _, err = command(tmp_path, "quantexp", *arguments)
+    assert status == 2
+    assert "divergence_over must be the same for all jobs of a sweep" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("quant=Q3_K_M",), "has no finished run with divergence=true: run it first"),
+        (("quant=Q3_K_M",), "has no finished run that left them: run it first"),
         (("quant=Q8_0", "store.references_gb=0.000001"), "store.references_gb=1e-06 allows no more"),
     ],
 )

@@ -22,7 +22,7 @@ def _no_full_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
-KEYS = "model, quant, task, data, engine, store, stats, tracking, hypothesis, seed, divergence, force"
+KEYS = "model, quant, task, data, engine, store, stats, tracking, hypothesis, seed, divergence, divergence_over, force"
 
 
 def options(group: str) -> str:
@@ -42,7 +42,7 @@ def conf() -> Iterator[None]:
     ("override", "sentence"),
     [
         ("model=Nope", f"model=Nope: there is no such option; choose one of {options('model')}."),
-        ("task=", "task=: there is no such option; choose one of extraction, gsm8k, triviaqa."),
+        ("task=", "task=: there is no such option; choose one of extraction, gsm8k, text, triviaqa."),
         ("limt=5", f"limt: there is no such key; choose one of {KEYS}."),
         ("+quant.zzz=1", "quant.zzz: there is no such key; choose one of quant.name, quant.file_type."),
         (
@@ -66,6 +66,7 @@ def conf() -> Iterator[None]:
         ("stats.confidence=high", "stats.confidence=high: a number is needed."),
         ("model.quantize=maybe", "model.quantize=maybe: true or false is needed."),
         ("model.examples=nowhere", "model.examples=nowhere: there is no such choice; choose one of turns, answer."),
+        ("divergence_over=mine", "divergence_over=mine: there is no such choice; choose one of answer, gold."),
         ("stats.unit=seed", "stats.unit=seed: there is no such choice; choose one of item, answer."),
         ("task.max_tokens=null", "task.max_tokens=null: this key needs a value."),
         ("task.prompt=x", "task.prompt holds several keys; set them one by one, as in task.prompt.KEY=VALUE."),

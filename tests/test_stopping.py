@@ -11,6 +11,7 @@ import pytest
 from quantexp.engines import Completion, Prompt
 from quantexp.stats import sequential_decision
 from quantexp.stopping import Stopping, StoppingRule, together
+from quantexp.tasks import Grade, Grader
 from quantexp.tasks.items import Item, drawn
 from quantexp.tracking import JobRecord
 
@@ -131,7 +132,8 @@ def test_items_that_ask_the_same_count_once_and_only_when_all_are_answered() -> 
     asked = [Prompt(item.id, "", (), 0, sample) for item in items for sample in (0, 1)]
     rule = StoppingRule(record_of(dict.fromkeys(names, 1.0) | {"d": float("nan")}), margin=0.9, alpha=0.5, family=1)
     scores = iter([1.0, 1.0, 1.0, 0.0] + [1.0] * 6)
-    stopping = Stopping(rule, asked, cluster_of=clusters.__getitem__, score=lambda *_: next(scores))
+    grader = Grader("next", 1, "", lambda *_: Grade(next(scores), "read"))
+    stopping = Stopping(rule, asked, items, grader)
     seen = [stopping(prompt, Completion(prompt.item_id, "", (), (), "stop", 0, 0)) for prompt in asked]
     expected = sequential_decision([0.25, 0.0], margin=0.9, alpha=0.5)
     first = seen.index(True)
@@ -151,5 +153,7 @@ def test_questions_with_many_copies_do_not_come_first() -> None:
 def test_an_item_that_was_not_asked_is_no_evidence() -> None:
     rule = StoppingRule(record_of({"a": 1.0, "b": 1.0}), margin=0.9, alpha=0.5, family=1)
     asked = [Prompt(name, "", (), 0) for name in ("a", "b")]
-    stopping = Stopping(rule, asked, cluster_of=str, score=lambda *_: None)
+    items = [Item(name, {}, None, name) for name in ("a", "b")]
+    grader = Grader("right", 1, "", lambda *_: Grade(1.0, "read"))
+    stopping = Stopping(rule, asked, items, grader)
     assert not any(stopping(prompt, Completion(prompt.item_id, "", (), (), "context", 0, 0)) for prompt in asked)

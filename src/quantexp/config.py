@@ -8,6 +8,15 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 
+class Forced(Enum):
+    """What the models read where divergence is measured."""
+
+    answer = "answer"
+    """The baseline's own answers."""
+    gold = "gold"
+    """The right answers."""
+
+
 class ExamplePlace(Enum):
     """Where worked examples stand."""
 
@@ -144,6 +153,8 @@ class TaskConfig:
     shots: int = 0
     limit: int | None = None
     """Items to draw; null: all."""
+    window: int | None = None
+    """Tokens in a window of plain text (task=text), of which the second half is scored; null for other tasks."""
 
 
 @dataclass
@@ -274,6 +285,8 @@ class Config:
     seed: int = 0
     divergence: bool = False
     """Measure, at each token of the baseline's answers, how far each quant's distribution is from the baseline's."""
+    divergence_over: Forced = Forced.answer
+    """Where divergence is measured: over the baseline's answers, or over the gold answers."""
     force: bool = False
     """Run a job even where the same one has finished before."""
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from quantexp.config import Forced
 from quantexp.flipped import runs_behind
 from quantexp.report.summary import Comparison, Divergence, Summary
 from quantexp.stats import divergence_summary
@@ -22,9 +23,10 @@ def diverged(summary: Summary, records: Sequence[JobRecord], store: Store, *, co
         of = runs[each.model, each.task, each.quant]
         if not all(DIVERGENCE in run.metrics for run in of):
             return None
-        tokens, answers = _tables(of, store, DIVERGENCE), _tables(of, store, PARTED)
+        tokens = _tables(of, store, DIVERGENCE)
+        # Plain text has no answers.
+        answers = _tables(of, store, PARTED)["token"] if all(PARTED in run.metrics for run in of) else pd.Series()
         clusters = {item: cluster for run in of for item, cluster in run.clusters.items()}
-        parted = answers["token"].dropna()
         return Divergence(
             summary=divergence_summary(
                 tokens["divergence"].to_numpy(),
@@ -36,11 +38,18 @@ def diverged(summary: Summary, records: Sequence[JobRecord], store: Store, *, co
                 seed=seed,
             ),
             answers=len(answers),
-            parted=len(parted),
-            median_token=float(parted.median()) if len(parted) else None,
+            parted=tuple(int(place) for place in answers.dropna()),
+            over=_over(of[0]),
         )
 
     return replace(summary, comparisons=tuple(replace(each, divergence=measured(each)) for each in summary.comparisons))
+
+
+def _over(run: JobRecord) -> str:
+    if PARTED not in run.metrics:
+        return "plain text"
+    # MLflow keeps params as text.
+    return "gold answers" if run.params.get("divergence_over") == Forced.gold.value else "the baseline's own answers"
 
 
 def _tables(runs: Sequence[JobRecord], store: Store, name: str) -> pd.DataFrame:

@@ -3,15 +3,17 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from quantexp.config import Config
+from quantexp.config import Config, Forced
 from quantexp.divergence import (
     Forcing,
+    TokenMeasures,
     TokenSequence,
     compare,
     digest_of,
@@ -23,7 +25,9 @@ from quantexp.divergence.encoding import DRAWN, TAU
 from quantexp.engines import Completion, Engine, Prompt
 from quantexp.engines.llama_cpp import LlamaCpp
 from quantexp.errors import UserError
-from quantexp.tracking import ANSWERS, DIVERGENCE, PARTED, REFERENCE, Run, Store
+from quantexp.tasks import Task
+from quantexp.tasks.items import Item
+from quantexp.tracking import ANSWERS, DIVERGENCE, GOLD, PARTED, REFERENCE, JobRecord, Run, Store
 
 log = logging.getLogger(__name__)
 
@@ -33,36 +37,155 @@ FOLDER = "references"
 
 def measure_divergence(
     config: Config,
-    pair: str,
+    task: Task,
+    baseline: JobRecord | None,
     store: Store,
-    sweep: str | None,
     run: Run,
     engine: Engine,
+    items: Mapping[str, Item],
     prompts: Sequence[Prompt],
     completions: Sequence[Completion],
 ) -> None:
-    """Keep the baseline's distributions over its own answers, or hold a quant's against them; recorded in the run.
+    """Keep the baseline's distributions over the answers, or hold a quant's against them; recorded in the run.
 
     Args:
         config: the job.
-        pair: what it has in common with the baseline's (`fingerprint.pair_fingerprint`).
+        task: whose gold answers are read with `divergence_over=gold`.
+        baseline: the baseline's finished job; None if this is it.
         store: where both are recorded.
-        sweep: id of the run that the job belongs to, if any.
         run: of this job.
         engine: the loaded model.
+        items: those that the prompts ask, by id.
         prompts: what was asked.
         completions: the answers to the prompts.
 
     Raises:
         UserError: the baseline's distributions are not there, or would need more room than is allowed.
     """
+    model = in_process(engine)
+    own = _answers(prompts, completions)
+    gold = config.divergence_over is Forced.gold
+    if baseline is None:
+        read = _gold(model, task, items, prompts, config.engine.context) if gold else own
+        keep_reference(config, run, model, _sequences(read))
+        run.log_table(own, ANSWERS)
+        if gold:
+            run.log_table(read, GOLD)
+        return
+    answers = _table(store, baseline, ANSWERS)
+    read = _table(store, baseline, GOLD) if gold else answers
+    log.info("%s: reading the %s answers, for divergence", run.name, "gold" if gold else "baseline's")
+    held_against(config, baseline, run, model, _sequences(read), read)
+    table = parted(answers, own)
+    run.log_items(table, PARTED)
+    run.log(metrics={PARTED: int(table["token"].notna().sum())})
+
+
+def in_process(engine: Engine) -> LlamaCpp:
+    """The engine, if it is one whose distributions can be seen.
+
+    Raises:
+        UserError: it is not.
+    """
     if not isinstance(engine, LlamaCpp):
-        raise UserError("divergence=true needs a model in this process: set engine=llama_cpp.")
-    answers = _answers(prompts, completions)
+        raise UserError("Divergence needs a model in this process: set engine=llama_cpp.")
+    return engine
+
+
+def baseline_job(config: Config, pair: str, store: Store, sweep: str | None) -> JobRecord | None:
+    """The finished job that a quant's divergence is measured from; None if the job is the baseline's own.
+
+    Args:
+        config: the job.
+        pair: what it has in common with the baseline's (`fingerprint.pair_fingerprint`).
+        store: where that is recorded.
+        sweep: id of the run that the job belongs to, if any.
+
+    Raises:
+        UserError: the baseline has no such job.
+    """
     if config.quant.name == config.stats.baseline:
-        _baseline(config, run, engine, answers)
-    else:
-        _quant(config, pair, store, sweep, run, engine, answers)
+        return None
+    found = store.baseline_of(pair, config.stats.baseline, sweep)
+    if found is None:
+        raise UserError(
+            f"Divergence is measured from the baseline's distributions, and {config.stats.baseline} of "
+            f"{config.model.name} on {config.task.name} with seed {config.seed} has no finished run that left them: "
+            "run it first with the same settings, or put it first in quant=."
+        )
+    return found
+
+
+def keep_reference(config: Config, run: Run, engine: LlamaCpp, sequences: Sequence[TokenSequence]) -> Path:
+    """The baseline's pass: its distributions over the sequences, in a file; one that is there already serves.
+
+    Raises:
+        UserError: there would be more of such files than `store.references_gb` allows.
+    """
+    facts = {
+        "file": engine.file.sha256,
+        **engine.settings,
+        **engine.machine,
+        "tau": str(TAU),
+        "drawn": str(DRAWN),
+        "sequences": digest_of(sequences),
+    }
+    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    path = Path(config.store.folder).absolute() / FOLDER / f"{name}.parquet"
+    if not path.is_file():
+        log.info("%s: keeping its distributions, for the quants to be held against", run.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(path.parent, predicted_bytes(sum(each.scored for each in sequences)), config.store.references_gb)
+        with _forcing(engine, config) as forcing:
+            write_reference(path, forcing, sequences, facts)
+    run.log(tags={REFERENCE: str(path)})
+    return path
+
+
+def held_against(
+    config: Config,
+    baseline: JobRecord,
+    run: Run,
+    engine: LlamaCpp,
+    sequences: Sequence[TokenSequence],
+    names: pd.DataFrame,
+) -> TokenMeasures:
+    """A quant's pass over the baseline's sequences, recorded token by token.
+
+    Args:
+        config: the job.
+        baseline: the baseline's.
+        run: of this job.
+        engine: the quant.
+        sequences: what the baseline has read.
+        names: item_id and sample of each sequence.
+
+    Raises:
+        UserError: the baseline's file is gone, damaged, or of other sequences.
+    """
+    path = Path(baseline.tags[REFERENCE])
+    if not path.is_file():
+        raise UserError(
+            f"The baseline's distributions are not in {path} any more: run the baseline again with force=true."
+        )
+    with _forcing(engine, config) as forcing:
+        found = compare(path, forcing, sequences)
+    measures = found.measures
+    run.log_table(
+        pd.DataFrame(
+            {
+                "item_id": names["item_id"].to_numpy()[found.sequence],
+                "sample": names["sample"].to_numpy()[found.sequence],
+                "divergence": measures.divergence.astype(np.float32),
+                "same_top": measures.same_top,
+                "baseline_logprob": measures.baseline_logprob.astype(np.float32),
+                "quant_logprob": measures.quant_logprob.astype(np.float32),
+            }
+        ),
+        DIVERGENCE,
+    )
+    run.log(metrics={DIVERGENCE: float(measures.divergence.mean()), "same_top": float(measures.same_top.mean())})
+    return measures
 
 
 def _forcing(engine: LlamaCpp, config: Config) -> Forcing:
@@ -87,26 +210,27 @@ def _sequences(answers: pd.DataFrame) -> list[TokenSequence]:
     return [TokenSequence((*map(int, prompt), *map(int, tokens)), len(prompt)) for prompt, tokens in rows]
 
 
-def _baseline(config: Config, run: Run, engine: LlamaCpp, answers: pd.DataFrame) -> None:
-    sequences = _sequences(answers)
-    facts = {
-        "file": engine.file.sha256,
-        **engine.settings,
-        **engine.machine,
-        "tau": str(TAU),
-        "drawn": str(DRAWN),
-        "sequences": digest_of(sequences),
-    }
-    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-    path = Path(config.store.folder).absolute() / FOLDER / f"{name}.parquet"
-    if not path.is_file():
-        log.info("%s: keeping the distributions over its own answers, for the quants to be held against", run.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _check_room(path.parent, predicted_bytes(sum(each.scored for each in sequences)), config.store.references_gb)
-        with _forcing(engine, config) as forcing:
-            write_reference(path, forcing, sequences, facts)
-    run.log(tags={REFERENCE: str(path)})
-    run.log_table(answers, ANSWERS)
+def _gold(
+    engine: LlamaCpp, task: Task, items: Mapping[str, Item], prompts: Iterable[Prompt], context: int
+) -> pd.DataFrame:
+    """One row for each item that fits into the context with its gold answer: as `_answers`, without the output."""
+    rows = []
+    for prompt in prompts:
+        gold = task.target(items[prompt.item_id].fields)
+        # Where the prompt ends in white space, the answer goes on at once; else it is another word.
+        tokens = engine.tokenize(prompt.text + ("" if prompt.text[-1:].isspace() else " ") + gold)
+        # At the seam a token may hold letters of both: it and what follows it is the answer.
+        same = first_divergence(prompt.tokens, tokens)
+        if prompt.sample == 0 and same and len(tokens) <= context:
+            rows.append((prompt.item_id, 0, list(tokens[:same]), list(tokens[same:])))
+    if not rows:
+        raise UserError(f"No prompt fits into engine.context={context} together with its gold answer; raise it.")
+    return pd.DataFrame(rows, columns=["item_id", "sample", "prompt_tokens", "tokens"])
+
+
+def _table(store: Store, job: JobRecord, name: str) -> pd.DataFrame:
+    with store.file(job.run_id, f"{name}.parquet") as file:
+        return pd.read_parquet(file)
 
 
 def _check_room(folder: Path, needed: int, most_gb: float) -> None:
@@ -117,44 +241,6 @@ def _check_room(folder: Path, needed: int, most_gb: float) -> None:
             f"{there / 1e9:.3g} GB already, and store.references_gb={most_gb:g} allows no more: delete files there, "
             "lower task.limit, or raise store.references_gb."
         )
-
-
-def _quant(
-    config: Config, pair: str, store: Store, sweep: str | None, run: Run, engine: LlamaCpp, own: pd.DataFrame
-) -> None:
-    baseline = store.baseline_of(pair, config.stats.baseline, sweep)
-    if baseline is None:
-        raise UserError(
-            f"divergence=true holds each quant against the baseline's distributions, and {config.stats.baseline} of "
-            f"{config.model.name} on {config.task.name} with seed {config.seed} has no finished run with "
-            "divergence=true: run it first, or put it first in quant=."
-        )
-    path = Path(baseline.tags[REFERENCE])
-    if not path.is_file():
-        raise UserError(
-            f"The baseline's distributions are not in {path} any more: run the baseline again with force=true."
-        )
-    with store.file(baseline.run_id, f"{ANSWERS}.parquet") as file:
-        answers = pd.read_parquet(file)
-    log.info("%s: reading the baseline's answers, for divergence", run.name)
-    with _forcing(engine, config) as forcing:
-        found = compare(path, forcing, _sequences(answers))
-    measures = found.measures
-    run.log_table(
-        pd.DataFrame(
-            {
-                "item_id": answers["item_id"].to_numpy()[found.sequence],
-                "sample": answers["sample"].to_numpy()[found.sequence],
-                "divergence": measures.divergence.astype(np.float32),
-                "same_top": measures.same_top,
-                "baseline_logprob": measures.baseline_logprob.astype(np.float32),
-                "quant_logprob": measures.quant_logprob.astype(np.float32),
-            }
-        ),
-        DIVERGENCE,
-    )
-    run.log_items(parted(answers, own), PARTED)
-    run.log(metrics={DIVERGENCE: float(measures.divergence.mean()), "same_top": float(measures.same_top.mean())})
 
 
 def parted(baseline: pd.DataFrame, quant: pd.DataFrame) -> pd.DataFrame:
@@ -169,7 +255,7 @@ def parted(baseline: pd.DataFrame, quant: pd.DataFrame) -> pd.DataFrame:
         does), tokens (of the baseline's answer), agreed (what both wrote), baseline and quant (how each goes on).
     """
     both = baseline.merge(quant, on=["item_id", "sample"], suffixes=("", "_quant"))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for each in both.to_dict("records"):
         place = first_divergence(each["tokens"], each["tokens_quant"])
         same = None if place is None else first_divergence(each["output"], each["output_quant"])

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from quantexp.config import Config, StatsConfig
+from quantexp.config import Config, Forced, StatsConfig
 
 
 def job_fingerprint(config: Config, **facts: str) -> str:
@@ -78,6 +78,10 @@ def _decisive(config: Config) -> dict[str, Any]:
     del tree["data"]["hint"]
     if not config.divergence:  # what was run before it could be measured is still the same job
         del tree["divergence"]
+    if not config.divergence or config.divergence_over is Forced.answer:
+        del tree["divergence_over"]
+    if config.task.window is None:
+        del tree["task"]["window"]
     for key in ("threads", "kv_memory_gb", "verify"):
         del tree["engine"][key]
     if not measures_floor(config):  # where it is measured, it is part of the job

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,11 +56,18 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         task = get_task(config.task.name, config.task.module)
         grader = task.grader(config.task.grader)
         data = load(config.data, task)
-        items = drawn(data.items, config.seed, config.task.limit)
+        # Windows of plain text can only be drawn once there is a tokenizer to cut it.
+        items = data.items if task.reads else drawn(data.items, config.seed, config.task.limit)
         source = models.source_of(config.model, config.quant)
         facts = {"data": data.fingerprint, "grader": grader.id}
         pair = pair_fingerprint(config, **facts)
         rule = stopping_rule(config, pair, store, sweep)
+        baseline = None
+        if config.divergence or task.reads:
+            # Only here: it loads llama.cpp's libraries.
+            from quantexp import diverging
+
+            baseline = diverging.baseline_job(config, pair, store, sweep)
     except (UserError, OSError):
         with store.start(name, "job", sweep, _tags(config)):
             raise
@@ -82,39 +90,41 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
 
         file, source = models.resolve(config.model, config.quant)
         engine = open_engine(file, config.model, config.engine)
-        prompter = Prompter(task, config.task, config.model, data.examples, engine)
-        prompts = [
-            replace(prompter.prompt(item), sample=sample)
-            for item in items
-            for sample in range(config.task.sampling.samples)
-        ]
-        identity = _record_identity(run, config, data, prompter, grader, file, source, engine)
-        if config.engine.verify:
-            run.log(metrics=verify(engine, prompts, prompter.decoding).metrics())
+        record = partial(_record_identity, run, config, data, grader, file, source, engine)
+        if task.reads:
+            from quantexp import reading
+
+            given = reading.windows_of(engine, data, config)
+            record(given.sha256)
+            items, prompts, in_data = given.items, given.prompts, given.cut
+            generated = reading.read(config, baseline, run, engine, given)
+        else:
+            in_data = len({item.cluster for item in data.items})
+            prompter = Prompter(task, config.task, config.model, data.examples, engine)
+            prompts = tuple(
+                replace(prompter.prompt(item), sample=sample)
+                for item in items
+                for sample in range(config.task.sampling.samples)
+            )
+            identity = record(prompter.sha256)
+            if config.engine.verify:
+                run.log(metrics=verify(engine, prompts, prompter.decoding).metrics())
+            enough = None
+            if rule is not None:
+                rule.check(identity)
+                enough = Stopping(rule, prompts, items, grader)
+            about = {"model": config.model.name, "quant": config.quant.name, "task": config.task.name}
+            with bar(name, len(prompts)) as advance:
+                reuse = config.store.reuse
+                generated = generate(
+                    engine, prompts, prompter.decoding, known, about, reuse=reuse, advance=advance, enough=enough
+                )
+            if rule is not None and len(generated.completions) < len(prompts):
+                prompts = prompts[: len(generated.completions)]
+                asked = len({prompt.item_id for prompt in prompts})
+                run.log(tags={STOPPED: f"{asked} of {len(items)} items ({rule.words})"})
 
         of_item = {item.id: item for item in items}
-        enough = None
-        if rule is not None:
-            rule.check(identity)
-            enough = Stopping(
-                rule,
-                prompts,
-                cluster_of=lambda item: of_item[item].cluster,
-                score=lambda prompt, answer: verdict(
-                    grader, answer.text, of_item[prompt.item_id].fields, answer.finish_reason
-                )["score"],
-            )
-
-        about = {"model": config.model.name, "quant": config.quant.name, "task": config.task.name}
-        with bar(name, len(prompts)) as advance:
-            reuse = config.store.reuse
-            generated = generate(
-                engine, prompts, prompter.decoding, known, about, reuse=reuse, advance=advance, enough=enough
-            )
-        if rule is not None and len(generated.completions) < len(prompts):
-            prompts = prompts[: len(generated.completions)]
-            asked = len({prompt.item_id for prompt in prompts})
-            run.log(tags={STOPPED: f"{asked} of {len(items)} items ({rule.words})"})
 
         def graded(completions: Iterable[Completion]) -> pd.DataFrame:
             return pd.DataFrame(
@@ -130,12 +140,11 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             floor = graded(again[prompt.item_id, prompt.sample] for prompt in prompts)
             run.log_items(floor, FLOOR)
             run.log(metrics=floor_metrics(table, floor))
-        metrics = metrics_of(config, table, file, len({item.cluster for item in data.items}))
-        if config.divergence:
-            # Only here: it loads llama.cpp's libraries.
-            from quantexp.diverging import measure_divergence
-
-            measure_divergence(config, pair, store, sweep, run, engine, prompts, generated.completions)
+        metrics = metrics_of(config, table, file, in_data)
+        if config.divergence and not task.reads:
+            diverging.measure_divergence(
+                config, task, baseline, store, run, engine, of_item, prompts, generated.completions
+            )
         speeds = measured(generated, time.perf_counter() - started)
         run.log(metrics=metrics | speeds)
         log.info("%s", summary_line(name, data, len(items), metrics, generated, speeds))
@@ -164,11 +173,11 @@ def _record_identity(
     run: Run,
     config: Config,
     data: Dataset,
-    prompter: Prompter,
     grader: Grader,
     file: ModelFile,
     source: ModelFile,
     engine: Engine,
+    prompt_sha256: str,
 ) -> Identity:
     """Record what the scores depend on besides the quant: what may be compared is decided by this."""
     identity: Identity = {
@@ -183,7 +192,7 @@ def _record_identity(
         "prompt": {
             "version": config.task.prompt.version,
             "shots": config.task.shots,
-            "sha256": prompter.sha256,
+            "sha256": prompt_sha256,
         },
         "grader": {"id": grader.id},
         "settings": {

@@ -20,7 +20,7 @@ from llama_cpp import llama_cpp
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 # The other modules import llama_cpp from here, so that the line above always comes first.
-__all__ = ["ChatFormatter", "interrupts_later", "last_error", "llama_cpp", "quiet_llama"]
+__all__ = ["ChatFormatter", "interrupts_later", "last_error", "llama_cpp", "piece_of", "quiet_llama"]
 
 log = logging.getLogger(__name__)
 
@@ -93,3 +93,14 @@ def last_error() -> str:
     reasons = [line for line in _errors if "error" in line or "failed" in line]
     specific = [line for line in reasons if "error loading model" in line] or reasons
     return specific[0].rsplit("error loading model: ", 1)[-1] if specific else "it gave no reason"
+
+
+def piece_of(vocabulary: llama_cpp.llama_vocab_p, token: int) -> bytes:
+    """The bytes that a token stands for; none for one that controls the model."""
+    room = 64
+    while True:
+        buffer = ctypes.create_string_buffer(room)
+        length = llama_cpp.llama_token_to_piece(vocabulary, token, buffer, room, 0, False)
+        if length >= 0:
+            return buffer.raw[:length]
+        room = -length

@@ -159,6 +159,8 @@ class Grading:
 
         task = _task_of(record)
         old = _grader_id(record)
+        if task.reads:
+            raise UserError("plain text has no answers to be graded")
         grader = task.grader(old.rpartition("-v")[0] if name is None else name)
         if grader.id == old:
             return None

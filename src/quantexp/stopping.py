@@ -1,6 +1,6 @@
 """Ending a quant's job as soon as its verdict is known (`stats=sequential`)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,9 @@ from quantexp.engines import Completion, Prompt
 from quantexp.errors import UserError
 from quantexp.fingerprint import pair_fingerprint
 from quantexp.identity import Identity, differences
+from quantexp.scoring import verdict
 from quantexp.stats import SequentialTest
+from quantexp.tasks import Grader
 from quantexp.tasks.items import Item
 from quantexp.tracking import JOB, JobRecord, Store
 
@@ -122,31 +124,27 @@ def together(items: Sequence[Item]) -> tuple[Item, ...]:
 class Stopping:
     """Follows a job's answers in their order, and says when no more are needed."""
 
-    def __init__(
-        self,
-        rule: StoppingRule,
-        prompts: Sequence[Prompt],
-        cluster_of: Callable[[str], str],
-        score: Callable[[Prompt, Completion], float | None],
-    ) -> None:
+    def __init__(self, rule: StoppingRule, prompts: Sequence[Prompt], items: Sequence[Item], grader: Grader) -> None:
         """Items of one cluster must follow each other; see `together`.
 
         Args:
             rule: when to end.
             prompts: all that the job would ask, in order.
-            cluster_of: what items that count once together share, by item.
-            score: the grade of an answer; None for an item that was not asked.
+            items: those that the prompts ask.
+            grader: of the answers.
         """
         self._test = SequentialTest(margin=rule.margin, alpha=rule.alpha, family=rule.family)
         self._baseline = rule.baseline.scores.dropna().to_dict()
-        self._clusters = [cluster_of(prompt.item_id) for prompt in prompts]
-        self._score = score
+        self._items = {item.id: item for item in items}
+        self._clusters = [self._items[prompt.item_id].cluster for prompt in prompts]
+        self._grader = grader
         self._answered = 0
         self._scores: dict[str, list[float]] = {}
 
     def __call__(self, prompt: Prompt, completion: Completion) -> bool:
         """Take the next answer; whether the verdict is known now that its item is complete."""
-        score = self._score(prompt, completion)
+        fields = self._items[prompt.item_id].fields
+        score = verdict(self._grader, completion.text, fields, completion.finish_reason)["score"]
         if score is not None:
             self._scores.setdefault(prompt.item_id, []).append(score)
         cluster = self._clusters[self._answered]

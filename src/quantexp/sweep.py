@@ -66,6 +66,8 @@ def _start(config: DictConfig) -> None:
             "stats must be the same for all jobs of a sweep, which is analysed in one way; compare in another one "
             "afterwards with: python -m quantexp.aggregate stats=..."
         )
+    if len({job.divergence_over for job in jobs}) > 1:
+        raise UserError("divergence_over must be the same for all jobs of a sweep; make two sweeps of it.")
     check_sequential(jobs)
     _have_ready(jobs)
     first = jobs[0]
@@ -138,8 +140,27 @@ def _checked(composed: DictConfig) -> Config:
     # Only now: a wrong key or type is told at once, without this import.
     from quantexp.tasks import get_task
 
-    get_task(config.task.name, config.task.module).grader(config.task.grader)
+    task = get_task(config.task.name, config.task.module)
+    task.grader(config.task.grader)
+    if task.reads:
+        _check_reading(config)
     return config
+
+
+def _check_reading(config: Config) -> None:
+    """Refuse what can be asked of answers only.
+
+    Raises:
+        UserError: it is asked of plain text.
+    """
+    asked = {
+        "stats.method=sequential": config.stats.method is Method.sequential,
+        "engine.floor=true": config.engine.floor,
+        "engine.verify=true": config.engine.verify,
+        "task.sampling.samples above 1": config.task.sampling.samples > 1,
+    }
+    if wrong := [key for key, is_asked in asked.items() if is_asked]:
+        raise UserError(f"task={config.task.name} is read, not answered, so it cannot have {wrong[0]}: leave that out.")
 
 
 def _have_ready(jobs: Sequence[Config]) -> None:
@@ -157,7 +178,9 @@ def _have_ready(jobs: Sequence[Config]) -> None:
 
     for job in jobs:
         task = get_task(job.task.name, job.task.module)
-        drawn(load(job.data, task).items, job.seed, job.task.limit)
+        items = load(job.data, task).items
+        if not task.reads:
+            drawn(items, job.seed, job.task.limit)
     models.prepare((job.model, job.quant) for job in jobs)
 
 

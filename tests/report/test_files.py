@@ -330,10 +330,10 @@ def test_write_report_for_two_models(tmp_path: Path) -> None:
     summary = make_summary(models=("org/one", "two"), tasks=("gsm8k",))
     files = write_report(summary, folder)
     assert [p.name for p in files.charts] == [
-        "chart-org-one.png",
-        "chart-org-one.svg",
-        "chart-two.png",
-        "chart-two.svg",
+        "score_vs_bits-org-one.png",
+        "score_vs_bits-org-one.svg",
+        "score_vs_bits-two.png",
+        "score_vs_bits-two.svg",
     ]
     everything = {files.markdown, files.comparisons_csv, files.conditions_csv, *files.charts}
     assert set(folder.iterdir()) == everything

@@ -134,9 +134,9 @@ def test_chart_names() -> None:
     models = ["a/B 1", "a-b-1", "../..", "", "a-b-1-2"]
     stems = summary([condition(m, "Q8_0") for m in models], []).chart_stems()
     assert list(stems) == models
-    assert stems["a/B 1"] == "chart-a-B-1"
+    assert stems["a/B 1"] == "score_vs_bits-a-B-1"
     assert len({s.lower() for s in stems.values()}) == len(models)
-    assert all("/" not in s and s.startswith("chart-") for s in stems.values())
+    assert all("/" not in s and s.startswith("score_vs_bits-") for s in stems.values())
     assert summary([], []).chart_stems() == {}
 
 

@@ -7,12 +7,12 @@ from quantexp.tasks import TASKS, get_task
 
 
 def test_tasks_by_name() -> None:
-    assert sorted(TASKS) == ["extraction", "gsm8k", "triviaqa"]
+    assert sorted(TASKS) == ["extraction", "gsm8k", "text", "triviaqa"]
     assert all(get_task(name).name == name for name in TASKS)
 
 
 def test_unknown_task_lists_the_known() -> None:
-    with pytest.raises(UserError, match=r"gsm9k.*extraction, gsm8k, triviaqa"):
+    with pytest.raises(UserError, match=r"gsm9k.*extraction, gsm8k, text, triviaqa"):
         get_task("gsm9k")
 
 
@@ -27,6 +27,7 @@ def test_grader_ids_are_stable() -> None:
         "gsm8k": ["gsm8k-v1", "gsm8k-strict-v1", "lm-eval-strict-v1", "lm-eval-flexible-v1"],
         "triviaqa": ["triviaqa-v1", "triviaqa-contains-v1", "lm-eval-v1"],
         "extraction": ["extraction-v2", "extraction-nofence-v1"],
+        "text": ["text-v1"],
     }
 
 

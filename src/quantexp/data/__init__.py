@@ -34,7 +34,7 @@ def _load(data: DataConfig, task: Task) -> Dataset:
     where = f"{data.name}/{task.name}"
     match data.source:
         case "bundled":
-            if task.name not in TASKS:
+            if task.name not in TASKS or task.reads:
                 raise UserError(f"No items of {task.name} ship with quantexp; bring yours: data=files data.path=FILE.")
             rows = _bundled(f"{task.name}.jsonl")
         case "files":
@@ -49,7 +49,7 @@ def _load(data: DataConfig, task: Task) -> Dataset:
     if data.examples is not None:
         examples = _renamed(read_rows(data.examples, "data.examples"), data, task, examples_from)
     else:
-        examples = _bundled(f"{task.name}_examples.jsonl") if task.name in TASKS else []
+        examples = _bundled(f"{task.name}_examples.jsonl") if task.name in TASKS and not task.reads else []
     return Dataset(
         name=data.name,
         items=items_of(rows, task, where),

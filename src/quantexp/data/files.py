@@ -10,7 +10,7 @@ from quantexp.errors import UserError
 
 
 def read_rows(name: str, key: str, hint: str = "") -> list[dict[str, Any]]:
-    """The rows of a JSONL, Parquet or CSV file.
+    """The rows of a JSONL, Parquet or CSV file; a .txt or .raw file is one row, whose only column is "text".
 
     In a CSV file an empty cell is null, and a cell that is a JSON list is that list; every other cell is text.
 
@@ -25,7 +25,7 @@ def read_rows(name: str, key: str, hint: str = "") -> list[dict[str, Any]]:
     path = Path(name).expanduser()
     if not path.is_file():
         raise UserError(f"{key}={name} is not a file; {hint or f'give a path, absolute or relative to {Path.cwd()}'}.")
-    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet, ".csv": _csv}
+    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet, ".csv": _csv, ".txt": _plain, ".raw": _plain}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise UserError(f"{key}={name}: the file's name must end in one of {', '.join(readers)}.")
@@ -74,6 +74,10 @@ def _twice(names: Sequence[str]) -> str | None:
 
 def _occurs_twice(name: str | None) -> str:
     return f"the column {name!r} occurs twice; give every column its own name"
+
+
+def _plain(path: Path) -> Iterator[dict[str, Any]]:
+    yield {"text": path.read_bytes().decode("utf-8-sig")}  # line ends as they are
 
 
 def _csv(path: Path) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from quantexp.divergence.encoding import ReferenceRows, encode
 from quantexp.divergence.forcing import Forcing, Vocabulary, vocabulary_of
 from quantexp.divergence.measures import TokenMeasures, measure, together
-from quantexp.divergence.reference import Compared, compare, compared, facts_of, predicted_bytes, write_reference
+from quantexp.divergence.reference import Compared, compare, compared, facts_of, predicted_bytes, said, write_reference
 from quantexp.divergence.sequences import TokenSequence, digest_of, first_divergence
 from quantexp.divergence.windows import tokenized, windows
 
@@ -22,6 +22,7 @@ __all__ = [
     "first_divergence",
     "measure",
     "predicted_bytes",
+    "said",
     "together",
     "tokenized",
     "vocabulary_of",

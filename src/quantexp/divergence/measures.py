@@ -21,12 +21,14 @@ class TokenMeasures:
         same_top: whether both hold the same token likeliest.
         baseline_logprob: log-probability of the token that stands in the text, under the baseline, in nats.
         quant_logprob: the same under the quant.
+        quant_top: the token that the quant holds likeliest.
     """
 
     divergence: NDArray[np.float64]
     same_top: NDArray[np.bool_]
     baseline_logprob: NDArray[np.float64]
     quant_logprob: NDArray[np.float64]
+    quant_top: NDArray[np.int32]
 
     def __len__(self) -> int:
         return self.divergence.size
@@ -103,4 +105,5 @@ def _measured(reference: ReferenceRows, logits: NDArray[np.float32]) -> TokenMea
         same_top=top == reference.top,
         baseline_logprob=reference.logprob.astype(np.float64),
         quant_logprob=np.maximum(of_actual, SMALLEST) - total,
+        quant_top=top.astype(np.int32),
     )

@@ -144,6 +144,17 @@ def facts_of(path: Path) -> dict[str, str]:
     return dict(_meaning(path)["facts"])
 
 
+def said(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """What the baseline made of each scored token: the likeliest one there, and the log-probability of the text's.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    _meaning(path)
+    groups = list(_groups(path))
+    return np.concatenate([rows.top for rows in groups]), np.concatenate([rows.logprob for rows in groups])
+
+
 class _Places:
     """The file's places, from first to last."""
 

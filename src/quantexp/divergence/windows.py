@@ -3,7 +3,6 @@
 import itertools
 
 from quantexp.divergence.sequences import TokenSequence
-from quantexp.errors import UserError
 from quantexp.llama import llama_cpp
 
 
@@ -28,22 +27,17 @@ def windows(
     """Windows of a text, one after the other, in each of which the second half is scored.
 
     The first token of a window is replaced by BOS if the vocabulary adds one. Of a window of 512 tokens the last 255
-    are scored. What is left after the last whole window is left out.
+    are scored. What is left after the last whole window is left out, so a text that is shorter has none.
 
     Args:
         model: a loaded model, for its vocabulary.
         text: the text.
         length: tokens in a window, at least 4.
         most: how many windows at most; None for all.
-
-    Raises:
-        UserError: the text has not one window.
     """
     if length < 4:
         raise ValueError(f"length must be at least 4, but is {length}.")
     tokens = tokenized(model, text)
-    if len(tokens) < length:
-        raise UserError(f"The text has {len(tokens)} tokens, fewer than one window of {length}; give a longer one.")
     vocabulary = llama_cpp.llama_model_get_vocab(model)
     begin = (llama_cpp.llama_vocab_bos(vocabulary),) if llama_cpp.llama_vocab_get_add_bos(vocabulary) else ()
     starts = itertools.islice(range(0, len(tokens) - length + 1, length), most)

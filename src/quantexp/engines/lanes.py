@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantexp.engines.base import Completion, Decoding, FinishReason, Prompt
-from quantexp.llama import last_error, llama_cpp
+from quantexp.llama import last_error, llama_cpp, piece_of
 
 BATCH = 512
 """Prompt tokens decoded in one call, llama.cpp's default. Other sizes change some answers, so it is not an option."""
@@ -313,14 +313,7 @@ class Lanes:
     def _piece(self, token: int) -> bytes:
         """The bytes of a token."""
         if token not in self._pieces:
-            room = 64
-            while True:
-                buffer = ctypes.create_string_buffer(room)
-                length = llama_cpp.llama_token_to_piece(self._vocabulary, token, buffer, room, 0, False)
-                if length >= 0:
-                    break
-                room = -length
-            self._pieces[token] = buffer.raw[:length]
+            self._pieces[token] = piece_of(self._vocabulary, token)
         return self._pieces[token]
 
 

@@ -59,8 +59,8 @@ class LlamaCpp:
         with ExitStack() as held:
             held.callback(llama_cpp.llama_model_free, self.model)
             self._vocabulary = llama_cpp.llama_model_get_vocab(self.model)
-            self._template = _chat_template(self.model, model, file)
-            self._formatter = self._compiled(self._template)
+            self._template = _chat_template(self.model, model)
+            self._formatter = None if self._template is None else self._compiled(self._template)
             self.lanes, self._context = self._opened(lanes_that_fit(self.model, engine, file.bytes))
             held.callback(llama_cpp.llama_free, self._context)
             self._lanes = Lanes(self.model, self._context, self.lanes)
@@ -113,15 +113,26 @@ class LlamaCpp:
 
     @property
     def chat_template(self) -> str:
-        """The Jinja source in use."""
+        """The Jinja source in use.
+
+        Raises:
+            UserError: the model has none.
+        """
+        if self._template is None:
+            raise UserError(
+                f"{self.file.path} has no chat template; give one with model.chat_template=FILE, "
+                "a file with the Jinja source that the model's publisher names."
+            )
         return self._template
 
     def render(self, messages: list[Message]) -> str:
         """Apply the chat template.
 
         Raises:
-            UserError: the template refuses these messages.
+            UserError: there is no template, or it refuses these messages.
         """
+        if self._formatter is None:
+            self._formatter = self._compiled(self.chat_template)
         try:
             return str(self._formatter(messages=messages).prompt)
         except (jinja2.TemplateError, TypeError, ValueError) as error:
@@ -188,8 +199,8 @@ class LlamaCpp:
         return str(llama_cpp.llama_vocab_get_text(self._vocabulary, token).decode())
 
 
-def _chat_template(model: llama_cpp.llama_model_p, config: ModelConfig, file: ModelFile) -> str:
-    """The template's Jinja source: the user's file, else the one in the GGUF."""
+def _chat_template(model: llama_cpp.llama_model_p, config: ModelConfig) -> str | None:
+    """The template's Jinja source: the user's file, else the one in the GGUF; a base model may have none."""
     if config.chat_template is not None:
         path = Path(config.chat_template).expanduser()
         if not path.is_file():
@@ -202,12 +213,7 @@ def _chat_template(model: llama_cpp.llama_model_p, config: ModelConfig, file: Mo
                 "give a file with the Jinja source of a chat template."
             ) from error
     template = llama_cpp.llama_model_chat_template(model, None)
-    if template is None:
-        raise UserError(
-            f"{file.path} has no chat template; give one with model.chat_template=FILE, "
-            "a file with the Jinja source that the model's publisher names."
-        )
-    return str(template.decode())
+    return None if template is None else str(template.decode())
 
 
 def _gpu_layers(engine: EngineConfig) -> int:

@@ -63,6 +63,7 @@ def write_report(summary: Summary, folder: Path, changed: "pd.DataFrame | None" 
     # Drawing is slow to import, and most of the package never draws.
     from quantexp.report.chart import headline_chart, save_chart
     from quantexp.report.divergence import divergence_csv, has_divergence
+    from quantexp.report.divergence_charts import DIVERGENCE_CHARTS
     from quantexp.report.flips import flips_page
     from quantexp.report.markdown import report_markdown
     from quantexp.report.table import comparisons_csv, conditions_csv
@@ -71,6 +72,10 @@ def write_report(summary: Summary, folder: Path, changed: "pd.DataFrame | None" 
     charts: list[Path] = []
     for model, stem in summary.chart_stems().items():
         charts += save_chart(headline_chart(summary, model), folder, stem)
+    for kind, drawn in DIVERGENCE_CHARTS.items():
+        for model, stem in summary.chart_stems(kind).items():
+            if (figure := drawn(summary, model)) is not None:
+                charts += save_chart(figure, folder, stem)
     files = ReportFiles(
         markdown=folder / "report.md",
         comparisons_csv=folder / "comparisons.csv",

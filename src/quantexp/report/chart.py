@@ -83,7 +83,7 @@ def headline_chart(summary: Summary, model: str) -> Figure:
     ]
     if not ladders:
         raise ValueError(f"The summary has no score of {model} to draw.")
-    with _own_style():
+    with own_style():
         return _draw(summary, model, ladders)
 
 
@@ -95,7 +95,7 @@ def save_chart(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
     """
     # What varies between two runs is left out: dates, and the random ids of SVG elements.
     png, svg = io.BytesIO(), io.BytesIO()
-    with _own_style():
+    with own_style():
         figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     paths = folder / f"{stem}.png", folder / f"{stem}.svg"
@@ -105,7 +105,7 @@ def save_chart(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
 
 
 @contextmanager
-def _own_style() -> Iterator[None]:
+def own_style() -> Iterator[None]:
     """Matplotlib's own defaults, whatever the user's matplotlibrc says, and restored after."""
     with mpl.rc_context():
         mpl.rcdefaults()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from statistics import median
 
 from rich import box
 from rich.table import Table
@@ -30,9 +31,14 @@ def _measured(summary: Summary) -> Iterator[_Row]:
                     yield each, each.divergence
 
 
-def has_divergence(summary: Summary) -> bool:
-    """Whether it was measured anywhere."""
-    return any(each.divergence is not None for each in summary.comparisons)
+def has_divergence(summary: Summary, model: str | None = None) -> bool:
+    """Whether it was measured anywhere, or for a model."""
+    return any(each.divergence is not None for each in summary.comparisons if model in (None, each.model))
+
+
+def has_parted(summary: Summary, model: str) -> bool:
+    """Whether a model's answers were looked at for where they leave the baseline's."""
+    return any(each.divergence and each.divergence.answers for each in summary.comparisons if each.model == model)
 
 
 def divergence_rows(summary: Summary) -> Iterator[list[str]]:
@@ -50,8 +56,8 @@ def divergence_rows(summary: Summary) -> Iterator[list[str]]:
             _shown(found.same_top, 1, 100.0),
             _shown(found.probability_change_rms, 1, 100.0),
             _shown(found.log_perplexity_ratio, 4),
-            f"{divergence.parted} of {divergence.answers}",
-            "" if divergence.median_token is None else f"{divergence.median_token:g}",
+            _parted(divergence),
+            f"{median(divergence.parted):g}" if divergence.parted else "",
         ]
 
 
@@ -66,7 +72,7 @@ def divergence_table(summary: Summary) -> Table:
             Text(f"{summary.section(each)}, {each.quant}"),
             Text(_shown(divergence.summary.mean, 4)),
             Text(_shown(divergence.summary.same_top, 1, 100.0)),
-            Text(f"{divergence.parted} of {divergence.answers}"),
+            Text(_parted(divergence)),
         )
     return table
 
@@ -119,8 +125,12 @@ _FIGURES = (
 _LAST_COLUMNS: dict[str, _Column] = {
     "maximum": lambda row: row[1].summary.maximum,
     "answers": lambda row: row[1].answers,
-    "parted": lambda row: row[1].parted,
+    "parted": lambda row: len(row[1].parted),
 }
+
+
+def _parted(divergence: Divergence) -> str:
+    return f"{len(divergence.parted)} of {divergence.answers}" if divergence.answers else ""
 
 
 def _shown(interval: Interval, digits: int, scale: float = 1.0) -> str:

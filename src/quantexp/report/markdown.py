@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, ranking
+from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, has_parted, ranking
 from quantexp.report.summary import (
     FLOOR_COUNTS,
     REPEATS,
@@ -271,17 +271,32 @@ def _divergence(summary: Summary) -> list[str]:
     if not has_divergence(summary):
         return []
     rows = [[escape(cell) for cell in row] for row in divergence_rows(summary)]
+    read = " and of ".join(dict.fromkeys(each.divergence.over for each in summary.comparisons if each.divergence))
     about = (
-        f"Over the tokens of the baseline's own answers: KL({escape(summary.baseline)} || quant); how often both hold "
-        "the same token likeliest; how the probability of the answer's token changes. Brackets: intervals over items. "
-        "An answer parts where the quant's own first differs from the baseline's."
+        f"Over the tokens of {read}: KL({escape(summary.baseline)} || quant); how often both hold "
+        "the same token likeliest; how the probability of the token that stands there changes. Brackets: intervals "
+        "over items. An answer parts where the quant's own first differs from the baseline's."
     )
     return [
         "## Divergence",
         ranking(summary),
         _table([*HEADER], "llrrrrrrrrrr", rows),
         about,
+        *_divergence_charts(summary),
         "Full precision: [divergence.csv](divergence.csv)",
+    ]
+
+
+def _divergence_charts(summary: Summary) -> list[str]:
+    drawn = {
+        "divergence_vs_bits": ("mean divergence against measured bits per weight", has_divergence),
+        "first_divergence": ("the token at which answers leave the baseline's", has_parted),
+    }
+    return [
+        f"![{escape(model)}: {words}]({stem}.png)\n\n[The same chart as SVG]({stem}.svg)"
+        for kind, (words, is_there) in drawn.items()
+        for model, stem in summary.chart_stems(kind).items()
+        if is_there(summary, model)
     ]
 
 

@@ -64,16 +64,17 @@ class Divergence:
     """How far a quant's distributions are from the baseline's.
 
     Attributes:
-        summary: Over the tokens of the baseline's answers.
-        answers: Number of answers that both gave.
-        parted: How many of the quant's leave the baseline's at some token.
-        median_token: The median place of that token in the answer, counted from 0; None if none does.
+        summary: Over the tokens that both have read.
+        answers: Number of answers that both gave; 0 where plain text was read.
+        parted: Of each of the quant's answers that leaves the baseline's at some token, the place of that token in it,
+            counted from 0.
+        over: What both have read, in words.
     """
 
     summary: DivergenceSummary
     answers: int
-    parted: int
-    median_token: float | None
+    parted: tuple[int, ...]
+    over: str
 
 
 @dataclass(frozen=True)
@@ -223,15 +224,15 @@ class Summary:
         """What its task is called where all models share a page."""
         return comparison.task if len(self.models()) == 1 else f"{comparison.model}, {comparison.task}"
 
-    def chart_stems(self) -> dict[str, str]:
-        """File name, without its ending, of each model's chart; names stay distinct."""
+    def chart_stems(self, kind: str = "score_vs_bits") -> dict[str, str]:
+        """File name, without its ending, of each model's chart of one kind; names stay distinct."""
         models = self.models()
         if len(models) == 1:
-            return {models[0]: "score_vs_bits"}
+            return {models[0]: kind}
         stems: dict[str, str] = {}
         taken: set[str] = set()
         for model in models:
-            plain = "chart-" + (re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.") or "model")
+            plain = f"{kind}-" + (re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.") or "model")
             stem, number = plain, 2
             while stem.lower() in taken:  # some file systems ignore case
                 stem, number = f"{plain}-{number}", number + 1

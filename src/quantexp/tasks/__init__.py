@@ -5,13 +5,15 @@ from importlib import import_module
 from types import MappingProxyType
 
 from quantexp.errors import UserError
-from quantexp.tasks import extraction, gsm8k, triviaqa
+from quantexp.tasks import extraction, gsm8k, plain_text, triviaqa
 from quantexp.tasks.base import Task
 from quantexp.tasks.grading import Grade, Grader
 
 __all__ = ["TASKS", "Grade", "Grader", "Task", "get_task"]
 
-TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (gsm8k.TASK, triviaqa.TASK, extraction.TASK)})
+TASKS: Mapping[str, Task] = MappingProxyType(
+    {task.name: task for task in (gsm8k.TASK, triviaqa.TASK, extraction.TASK, plain_text.TASK)}
+)
 """Every task by its name."""
 
 

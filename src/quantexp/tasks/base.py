@@ -22,6 +22,7 @@ class Task:
         check: raises ValueError, in one sentence, when the value of a required field is unusable.
         graders: the graders by name.
         default_grader: the name of the grader used when the user names none.
+        reads: whether its items are plain text, which the model reads, window by window, instead of answering.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Task:
     check: Callable[[Mapping[str, Any]], None]
     graders: Mapping[str, Grader]
     default_grader: str
+    reads: bool = False
 
     def validate(self, fields: Mapping[str, Any]) -> None:
         """Refuse an item that cannot be prompted or graded.

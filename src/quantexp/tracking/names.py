@@ -14,10 +14,13 @@ DIVERGENCE = "divergence"
 mean."""
 
 PARTED = "parted"
-"""Name of the table that says where a quant's answers leave the baseline's."""
+"""Name of the table that says where a quant's answers leave the baseline's, and of the metric, how many do."""
 
 ANSWERS = "answers"
 """Name of the table of the tokens that the baseline wrote, over which divergence is measured."""
+
+GOLD = "gold"
+"""Name of the table of the tokens of the gold answers, where divergence is measured over these."""
 
 REFERENCE = "divergence.reference"
 """Tag of a baseline's job with the file that holds its distributions."""
