@@ -222,7 +222,11 @@ def test_an_empty_cell_is_null_where_a_task_allows_it(written: Write) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("rows.txt", b"x", r"rows\.txt: the file's name must end in one of \.jsonl, \.ndjson, \.parquet, \.csv\.$"),
+        (
+            "rows.xlsx",
+            b"x",
+            r"rows\.xlsx: the file's name must end in one of \.jsonl, \.ndjson, \.parquet, \.csv, \.txt, \.raw\.$",
+        ),
         ("rows.jsonl", b"", r"rows\.jsonl has no rows\.$"),
         ("rows.csv", b"question,aliases\n", r"rows\.csv has no rows\.$"),
         ("rows.jsonl", jsonl(ROW) + b'{"a": 1', r"rows\.jsonl: line 2 is not JSON \(.*\)\.$"),
