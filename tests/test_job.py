@@ -88,7 +88,7 @@ def test_the_job_returns_and_records_the_mean_score(config: Config, store: Store
     table = items(store, run)
     assert len(table) == 4
     assert score == run.data.metrics["score"] == pytest.approx(table["score"].mean())
-    assert run.info.run_name == "Q8_0 triviaqa seed 0"
+    assert run.info.run_name == "triviaqa 08.51 Q8_0 seed 0"
 
 
 def test_an_item_that_does_not_fit_the_context_is_recorded_and_counts_in_no_score(

@@ -100,7 +100,7 @@ def show(summary: "Summary", report: Path, store: "Store") -> None:
     from quantexp.report.verdict_words import verdict_sentences
 
     console = Console()
-    console.print(comparison_table(summary))
+    console.print(comparison_table(summary, console.width))
     verdict = " ".join(verdict_sentences(summary))
     if console.is_terminal:
         line = Table.grid(padding=(0, 1, 0, 0))
