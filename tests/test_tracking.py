@@ -344,7 +344,7 @@ def test_traces_hold_every_answer_with_its_scores_once(swept: Path, tmp_path: Pa
     for trace in found:
         row = rows.loc[trace.info.tags["item"]]
         [span] = trace.data.spans
-        assert (span.inputs, span.outputs) == (row["prompt"], row["output"])
+        assert (span.inputs, span.outputs) == ({"prompt": row["prompt"]}, {"answer": row["output"]})
         assert span.attributes["finish_reason"] == row["finish_reason"]
         assert trace.info.token_usage == {
             "input_tokens": row["prompt_tokens"],

@@ -88,8 +88,9 @@ def _span(name: str, experiment: str, started: int, row: Mapping[str, Any], took
         SpanAttributeKey.REQUEST_ID: name,
         SpanAttributeKey.EXPERIMENT_ID: experiment,
         SpanAttributeKey.SPAN_TYPE: SpanType.LLM,
-        SpanAttributeKey.INPUTS: row["prompt"],
-        SpanAttributeKey.OUTPUTS: row["output"],
+        # Not the text alone: MLflow would parse one that is JSON, and graders judge the text as it was written.
+        SpanAttributeKey.INPUTS: {"prompt": row["prompt"]},
+        SpanAttributeKey.OUTPUTS: {"answer": row["output"]},
         SpanAttributeKey.CHAT_USAGE: _usage(row),
         "finish_reason": row["finish_reason"],
         "difficulty": row["difficulty"],
