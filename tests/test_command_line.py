@@ -146,3 +146,25 @@ def test_a_wrong_aggregation_gets_one_sentence(shell: Shell) -> None:
     ended = shell.run(sys.executable, "-m", "quantexp.aggregate", "stats.confidence=1.5")
     assert ended.stderr == "quantexp: stats.confidence=1.5 must be at least 0.5 and at most 0.9999, such as 0.95.\n"
     assert ended.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("quantexp quant=Q", "quant=Q2_K quant=Q3_K_M quant=Q4_K_M quant=Q5_K_M quant=Q6_K quant=Q8_0"),
+        ("quantexp -m quant=Q8_0 task.li", "task.limit="),
+    ],
+)
+def test_bash_completes_options_and_keys(shell: Shell, typed: str, offered: str) -> None:
+    # What bash does at the tab key: it calls the function that `complete` names, with the line in these variables.
+    script = """
+eval "$(quantexp --shell-completion install=bash)"
+function=$(complete -p quantexp | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+COMP_LINE=$1 COMP_POINT=${#1} COMP_WORDS=($1) COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+$function quantexp
+echo "${COMPREPLY[@]}"
+"""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ended = shell.run("bash", "--norc", "-c", script, "bash", typed, PATH=path)
+    assert (ended.stdout, ended.stderr) == (f"{offered}\n", "")
+    assert shell.left_behind() == []

@@ -9,6 +9,7 @@ import mlflow
 import pandas as pd
 import pytest
 from mlflow.entities import Run as RunEntity
+from mlflow.entities import Trace
 
 from quantexp.config import (
     Config,
@@ -27,7 +28,7 @@ from quantexp.job import run_job
 from quantexp.models import ModelFile
 from quantexp.stats import estimate
 from quantexp.store import CompletionStore
-from quantexp.tracking import JobRecord, Store
+from quantexp.tracking import TRACED, JobRecord, Store
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,11 @@ def items(store: Store, run: RunEntity) -> pd.DataFrame:
     return pd.read_parquet(store._client.download_artifacts(run.info.run_id, "items.parquet"))
 
 
+def traces(store: Store, run: RunEntity) -> list[Trace]:
+    found = store._client.search_traces(locations=[store._experiment], max_results=100)
+    return [each for each in found if each.info.trace_metadata["mlflow.sourceRun"] == run.info.run_id]
+
+
 def record(store: Store) -> JobRecord:
     [found], failures = store.jobs([newest(store).info.run_id])
     assert failures == []
@@ -88,7 +94,15 @@ def test_the_job_returns_and_records_the_mean_score(config: Config, store: Store
     table = items(store, run)
     assert len(table) == 4
     assert score == run.data.metrics["score"] == pytest.approx(table["score"].mean())
-    assert run.info.run_name == "Q8_0 triviaqa seed 0"
+    assert run.info.run_name == "triviaqa 08.51 Q8_0 seed 0"
+    # Traces come only where they are asked for, and then to a job that has finished before, too.
+    assert TRACED not in run.data.tags
+    asked = dataclasses.replace(config.tracking, traces=True)
+    for _ in range(2):
+        assert run_job(dataclasses.replace(config, tracking=asked, force=False), store, known, None) == score
+    assert newest(store).info.run_id == run.info.run_id
+    assert newest(store).data.tags[TRACED] == "4"
+    assert len(traces(store, run)) == 4
 
 
 def test_an_item_that_does_not_fit_the_context_is_recorded_and_counts_in_no_score(
@@ -99,7 +113,11 @@ def test_an_item_that_does_not_fit_the_context_is_recorded_and_counts_in_no_scor
     assert lengths.nunique() > 1
     # Room for all but the longest prompts.
     room = int(lengths.max()) - 1 + config.task.max_tokens
-    tight = dataclasses.replace(config, engine=dataclasses.replace(config.engine, context=room))
+    tight = dataclasses.replace(
+        config,
+        engine=dataclasses.replace(config.engine, context=room),
+        tracking=dataclasses.replace(config.tracking, traces=True),
+    )
     with caplog.at_level(logging.INFO):
         score = run_job(tight, store, known, None)
     run = newest(store)
@@ -116,6 +134,8 @@ def test_an_item_that_does_not_fit_the_context_is_recorded_and_counts_in_no_scor
     assert run.data.metrics["items_not_asked"] == len(too_long)
     assert f"{len(too_long)} did not fit the context" in caplog.text
     assert record(store).scores.isna().sum() == len(too_long)
+    without_score = {trace.info.tags["item"] for trace in traces(store, run) if not trace.info.assessments}
+    assert without_score == set(too_long)
 
 
 def test_when_no_item_fits_the_context_there_is_no_score_but_a_sentence(

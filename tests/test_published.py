@@ -219,7 +219,7 @@ def test_scores_are_pooled_over_the_same_600_answers(summary: Summary) -> None:
 def test_a_reader_is_told_what_n_is_and_what_is_wrong_with_it(summary: Summary, records: list[JobRecord]) -> None:
     def printed(of: Summary) -> str:
         file = io.StringIO()
-        Console(file=file, width=160).print(comparison_table(of))
+        Console(file=file, width=160).print(comparison_table(of, 160))
         return " ".join(file.getvalue().split())
 
     default = summarise(records, [], StatsConfig(resamples=100), "title")

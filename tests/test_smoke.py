@@ -44,4 +44,4 @@ def test_the_whole_experiment_and_that_it_is_not_run_twice(
     assert process.returncode == 0, err
     assert err.count("finished before") == 36
     assert len(jobs(tmp_path)) == 36
-    assert again.partition("\nchart ")[0] == out.partition("\nchart ")[0]
+    assert again.partition("\nreport ")[0] == out.partition("\nreport ")[0]

@@ -47,12 +47,12 @@ def comparisons(text: str) -> list[dict[str, str]]:
 
 
 def printed_paths(out: str) -> dict[str, str]:
-    return dict(re.findall(r"^(chart|report|browse) +(.+?) *$", out, flags=re.MULTILINE))
+    return dict(re.findall(r"^(verdict|report|browse) +(.+?) *$", out, flags=re.MULTILINE))
 
 
 def table_of(out: str) -> str:
     """What was printed before the paths, which differ from one aggregation to the next."""
-    return out.partition("\nchart ")[0]
+    return out.partition("\nreport ")[0]
 
 
 # A sweep in which all goes well
@@ -64,10 +64,13 @@ def test_a_sweep_succeeds_and_prints_the_table_and_where_the_rest_is(swept: Path
     for word in ("smollm2-135m-instruct", "triviaqa", "extraction", "Q8_0", "Q3_K_M", "the baseline", "Data: bundled"):
         assert word in out
     paths = printed_paths(out)
-    assert Path(paths["chart"]).read_bytes().startswith(b"\x89PNG")
+    last = out.splitlines()[-3:]
+    assert [line.split()[0] for line in last] == ["verdict", "report", "browse"]
+    assert paths["verdict"].endswith(".")
     assert Path(paths["report"]).read_text(encoding="utf-8").startswith("#")
-    uri = paths["browse"].removeprefix("mlflow ui --backend-store-uri sqlite:///")
-    assert Path(uri) == swept / "mlruns" / "mlflow.db"
+    command = re.fullmatch(r"mlflow ui --backend-store-uri sqlite:///(\S+) --workers 1", paths["browse"])
+    assert command is not None
+    assert Path(command[1]) == swept / "mlruns" / "mlflow.db"
 
 
 def test_what_is_not_a_terminal_gets_no_bars_and_no_escape_codes(swept: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from quantexp.provenance import provenance
 from quantexp.stats import estimate
 from quantexp.tasks import get_task
 from quantexp.tasks.items import drawn
-from quantexp.tracking import CONFIG, Run, Store
+from quantexp.tracking import CONFIG, JOB, TRACED, Run, Store
+from quantexp.tracking.run import BELOW
 from quantexp.validation import validated
 
 
@@ -68,6 +70,42 @@ def test_one_finished_parent_holds_four_finished_children(parent: RunEntity, chi
     assert parent.info.run_name == "sweep of 4: smollm2-135m-instruct"
     command = "python -m quantexp -m quant=Q8_0,Q3_K_M task=triviaqa,extraction seed=0 "
     assert parent.data.tags["command"].startswith(command)
+
+
+def test_names_sort_by_task_and_bits_and_tags_find_a_sweeps_jobs(
+    client: mlflow.MlflowClient, parent: RunEntity, children: list[RunEntity]
+) -> None:
+    names = sorted(str(run.info.run_name) for run in children)
+    assert [re.sub(r"\d\d\.\d\d", "BITS", name) for name in names] == [
+        f"{task} BITS {quant} seed 0" for task in ("extraction", "triviaqa") for quant in ("Q3_K_M", "Q8_0")
+    ]
+    condition = f"tags.sweep LIKE '%{parent.info.run_id[:8]}%' and tags.task = 'triviaqa' and tags.quant = 'Q8_0'"
+    [found] = client.search_runs([parent.info.experiment_id], condition)
+    assert found.data.tags["model"] == "smollm2-135m-instruct"
+
+
+def test_descriptions_hold_the_verdict(parent: RunEntity, children: list[RunEntity]) -> None:
+    described = parent.data.tags["mlflow.note.content"]
+    assert described.startswith("**Q3_K_M: ")
+    assert "| extraction | Q8_0 |" in described
+    for run in children:
+        text = run.data.tags["mlflow.note.content"]
+        assert f"Score {100 * run.data.metrics['score']:.1f} [" in text
+        assert ("The baseline." in text) == (run.data.tags["quant"] == "Q8_0")
+        assert ("points lost against Q8_0" in text) == (run.data.tags["quant"] == "Q3_K_M")
+
+
+def test_the_sweep_charts_scores_over_bits_per_weight(
+    client: mlflow.MlflowClient, parent: RunEntity, children: list[RunEntity]
+) -> None:
+    for task in ("triviaqa", "extraction"):
+        curve = {each.step: each.value for each in client.get_metric_history(parent.info.run_id, f"{task}/score")}
+        jobs = [run.data.metrics for run in children if run.data.tags["task"] == task]
+        assert curve == {round(1000 * of["bits_per_weight"]): pytest.approx(of["score"]) for of in jobs}
+        [loss] = client.get_metric_history(parent.info.run_id, f"{task}/loss_against_Q8_0")
+        steps = sorted(curve)
+        assert loss.step == steps[0]
+        assert loss.value == pytest.approx(curve[steps[1]] - curve[steps[0]])
 
 
 def test_tags_say_what_ran_with_which_code_where(parent: RunEntity, children: list[RunEntity]) -> None:
@@ -258,6 +296,69 @@ def test_an_interrupt_leaves_a_killed_run(store: Store, run: Run, interrupt: Bas
         raise interrupt
     assert entity(store, run).info.status == "KILLED"
     assert entity(store, run).data.tags["error"] == "interrupted"
+
+
+def test_what_a_person_has_written_stays_below_each_new_description(store: Store, run: Run) -> None:
+    def described() -> str:
+        return entity(store, run).data.tags["mlflow.note.content"]
+
+    store._client.set_tag(run.id, "mlflow.note.content", "My words.")
+    run.describe("First.")
+    assert described().splitlines() == ["First.", BELOW, "My words."]
+    run.describe("**Second.**\n\nline\n" + "x" * 9000)
+    assert described().splitlines() == ["**Second.**", "", "line", BELOW, "My words."]
+
+
+def test_curves_are_not_recorded_twice(store: Store, run: Run) -> None:
+    for value in (0.5, 0.5, 0.4):
+        run.log_curves({"t/score": {8500: value, 4800: 0.3}})
+    history = store._client.get_metric_history(run.id, "t/score")
+    assert sorted((each.step, each.value) for each in history) == [(4800, 0.3), (8500, 0.4), (8500, 0.5)]
+
+
+def test_a_job_that_counts_in_a_later_sweep_is_found_by_either(store: Store) -> None:
+    first, second = (store.start(name, "sweep", None, {}) for name in ("first", "second"))
+    job = store.start("a job", "job", first.id, {JOB: "f" * 64})
+    job.close("FINISHED")
+    done = store.finished_job("f" * 64)
+    assert done is not None
+    for _ in range(2):
+        store.include(second.id, done)
+    assert entity(store, job).data.tags["sweep"] == f"{first.id} {second.id}"
+
+
+def test_traces_hold_every_answer_with_its_scores_once(swept: Path, tmp_path: Path, parent: RunEntity) -> None:
+    shutil.copytree(swept / "mlruns", tmp_path / "mlruns")
+    store = Store(TrackingConfig(str(tmp_path / "mlruns"), traces=True))
+    client = mlflow.MlflowClient(store.uri)
+    jobs = store.jobs_of(parent.info.run_id)[0]
+    [job] = [each for each in jobs if (each.tags["task"], each.tags["quant"]) == ("extraction", "Q8_0")]
+    store.trace(job.run_id, [0.25] * 3)
+    client.delete_tag(job.run_id, TRACED)  # as if the process had died before the end
+    store.trace(job.run_id)
+    store.trace(job.run_id)
+    found = client.search_traces(locations=[parent.info.experiment_id])
+    with store.file(job.run_id, "items.parquet") as path:
+        rows = pd.read_parquet(path).set_index("item_id")
+    assert sorted(trace.info.tags["item"] for trace in found) == sorted(rows.index)
+    for trace in found:
+        row = rows.loc[trace.info.tags["item"]]
+        [span] = trace.data.spans
+        assert (span.inputs, span.outputs) == ({"prompt": row["prompt"]}, {"answer": row["output"]})
+        assert span.attributes["finish_reason"] == row["finish_reason"]
+        assert trace.info.token_usage == {
+            "input_tokens": row["prompt_tokens"],
+            "output_tokens": row["completion_tokens"],
+            "total_tokens": row["prompt_tokens"] + row["completion_tokens"],
+        }
+        assert trace.info.execution_duration == 250
+        assert trace.info.trace_metadata["mlflow.sourceRun"] == job.run_id
+        assert (trace.info.tags["quant"], trace.info.tags["task"]) == ("Q8_0", "extraction")
+        given = {each.name: each for each in trace.info.assessments}
+        assert given["score"].feedback.value == pytest.approx(row["score"])
+        assert given["score"].source.source_id == job.identity["grader"]["id"]
+        assert len(given) == 1 + sum(str(column).startswith("score_") for column in rows)
+    assert client.get_run(job.run_id).data.tags[TRACED] == "3"
 
 
 def test_tables_come_back_exactly_from_a_folder_with_an_odd_name(store: Store, run: Run) -> None:

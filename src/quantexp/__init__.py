@@ -1,1 +1,24 @@
 """quantexp measures what quantization costs a language model."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quantexp.errors import UserError
+    from quantexp.notebook import Result, load
+
+__all__ = ["Result", "UserError", "load"]
+
+_HOMES = {"Result": "quantexp.notebook", "UserError": "quantexp.errors", "load": "quantexp.notebook"}
+
+
+def __getattr__(name: str) -> Any:
+    """What a notebook uses, imported when it is asked for: MLflow and pandas take seconds."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,5 +1,6 @@
 """`python -m quantexp.aggregate`: compare the runs of any earlier sweep, or of a list of runs."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
     Raises:
         UserError: there is nothing to compare.
     """
+    from quantexp.browsing import describe_jobs, show_in_mlflow
     from quantexp.diverged import diverged
     from quantexp.flipped import flipped
     from quantexp.pairing import summarise
@@ -49,11 +51,14 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
         with store.start("aggregate", "aggregate", None, {"runs": ",".join(runs)}) as run:
             run.log_files(files.all)
             run.log_items(changed, FLIPS)
+            show_in_mlflow(summary, run)
     else:
-        store.run(sweep).log_files(files.all)
-        store.run(sweep).log_items(changed, FLIPS)
-    paths = {"chart": files.charts[0], "report": files.markdown}
-    show(summary, paths | ({"flips": files.flips} if files.flips else {}), store)
+        run = store.run(sweep)
+        run.log_files(files.all)
+        run.log_items(changed, FLIPS)
+        show_in_mlflow(summary, run)
+        describe_jobs(summary, {record.run_id: record for record in records}, store)
+    show(summary, files.markdown, store)
     return not (summary.refusals or summary.failures)
 
 
@@ -82,22 +87,30 @@ def title_of(records: Sequence["JobRecord"]) -> str:
     return f"{models}, {data} data"
 
 
-def show(summary: "Summary", paths: dict[str, Path], store: "Store") -> None:
-    """Print the comparison, and where the rest is."""
+def show(summary: "Summary", report: Path, store: "Store") -> None:
+    """Print the comparison, and last the three lines that a person needs: the verdict, the report, how to browse.
+
+    On a terminal the verdict is wrapped; a path or a command, which is copied, never is, and elsewhere nothing is.
+    """
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     from quantexp.report.table import comparison_table
+    from quantexp.report.verdict_words import verdict_sentences
 
     console = Console()
-    console.print(comparison_table(summary))
-    for what, path in paths.items():
-        console.print(f"{what:7}{path}", soft_wrap=True, markup=False, highlight=False)
-    console.print(
-        f"browse mlflow ui --backend-store-uri {store.uri}",
-        soft_wrap=True,
-        markup=False,
-        highlight=False,
-    )
+    console.print(comparison_table(summary, console.width))
+    verdict = " ".join(verdict_sentences(summary))
+    if console.is_terminal:
+        line = Table.grid(padding=(0, 1, 0, 0))
+        line.add_row("verdict", Text(verdict, style="bold"))
+        console.print(line)
+    else:
+        console.print(Text(f"verdict {verdict}"), soft_wrap=True)
+    browse = f"mlflow ui --backend-store-uri {shlex.quote(store.uri)} --workers 1"
+    for what, text in {"report": str(report), "browse": browse}.items():
+        console.print(Text(f"{what:7} {text}"), soft_wrap=True)
 
 
 @hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="aggregate")

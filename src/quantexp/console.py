@@ -17,21 +17,25 @@ from rich.text import Text
 
 
 class _Rate(ProgressColumn):
-    """Items per second."""
+    """What is counted, per second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
 
     def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:.1f} items/s")
+        return Text("" if task.speed is None else f"{task.speed:.1f} {self._unit}/s")
 
 
 @contextmanager
-def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and time left, on a terminal; nothing elsewhere. Tell the result how many items were done."""
+def bar(label: str, total: int, unit: str = "items") -> Iterator[Callable[[int], None]]:
+    """A bar with rate and time left, on a terminal; nothing elsewhere. Tell the result how many were done."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        _Rate(),
+        _Rate(unit),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

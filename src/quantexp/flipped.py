@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from quantexp.console import bar
 from quantexp.report.flips import COLUMNS, flip_rows, flips
 from quantexp.report.summary import Summary
 from quantexp.tracking import ITEMS, JobRecord, Store
@@ -14,14 +15,16 @@ def flipped(summary: Summary, records: Sequence[JobRecord], store: Store) -> tup
     """The summary with what changed in each comparison, and the changed answers, one a row."""
     runs = runs_behind(summary, records)
     found, rows = {}, []
-    for place in dict.fromkeys((each.model, each.task) for each in summary.comparisons):
-        # One task at a time, since answers are long.
-        before = _answers(runs[*place, summary.baseline], store)
-        for each in summary.comparisons:
-            if (each.model, each.task) == place:
-                after = _answers(runs[*place, each.quant], store)
-                found[*place, each.quant] = flips(before, after)
-                rows.append(flip_rows(before, after, task=summary.section(each), name=each.quant))
+    with bar("comparing answers", len(summary.comparisons), "comparisons") as advance:
+        for place in dict.fromkeys((each.model, each.task) for each in summary.comparisons):
+            # One task at a time, since answers are long.
+            before = _answers(runs[*place, summary.baseline], store)
+            for each in summary.comparisons:
+                if (each.model, each.task) == place:
+                    after = _answers(runs[*place, each.quant], store)
+                    found[*place, each.quant] = flips(before, after)
+                    rows.append(flip_rows(before, after, task=summary.section(each), name=each.quant))
+                    advance(1)
     comparisons = [replace(each, flips=found[each.model, each.task, each.quant]) for each in summary.comparisons]
     changed = [table for table in rows if len(table)] or [pd.DataFrame(columns=[*COLUMNS])]
     return replace(summary, comparisons=tuple(comparisons)), pd.concat(changed, ignore_index=True)

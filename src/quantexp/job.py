@@ -23,7 +23,7 @@ from quantexp.errors import UserError
 from quantexp.fingerprint import config_fingerprint, job_fingerprint, measures_floor, pair_fingerprint
 from quantexp.generation import generate
 from quantexp.identity import Identity
-from quantexp.metrics import floor_metrics, measured, metrics_of, summary_line
+from quantexp.metrics import description, floor_metrics, measured, metrics_of, summary_line
 from quantexp.models import ModelFile
 from quantexp.scoring import verdict
 from quantexp.stopping import Stopping, stopping_rule, together
@@ -52,6 +52,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         UserError: the configuration cannot be run; the run is recorded as FAILED.
     """
     name = f"{config.quant.name} {config.task.name} seed {config.seed}"
+    shown = f"{config.task.name} {config.quant.name} seed {config.seed}"
     try:
         task = get_task(config.task.name, config.task.module)
         grader = task.grader(config.task.grader)
@@ -69,7 +70,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
 
             baseline = diverging.baseline_job(config, pair, store, sweep)
     except (UserError, OSError):
-        with store.start(name, "job", sweep, _tags(config)):
+        with store.start(name, "job", sweep, _tags(config), shown):
             raise
     facts["source"] = source.sha256
     if rule is not None:
@@ -80,10 +81,12 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         store.run(done.run_id).log(tags={PAIR: pair})  # runs of earlier versions lack it
         if sweep is not None:
             store.include(sweep, done)
+        if config.tracking.traces:
+            store.trace(done.run_id)
         log.info("%s: finished before (run %s); force=true runs it again", name, done.run_id[:8])
         return done.metrics["score"]
 
-    with store.start(name, "job", sweep, _tags(config) | {JOB: fingerprint, PAIR: pair}) as run:
+    with store.start(name, "job", sweep, _tags(config) | {JOB: fingerprint, PAIR: pair}, shown) as run:
         started = time.perf_counter()
         run.log_yaml(OmegaConf.to_yaml(OmegaConf.structured(config)), "config.yaml")
         run.log(params=_flat(asdict(config)))
@@ -147,6 +150,9 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             )
         speeds = measured(generated, time.perf_counter() - started)
         run.log(metrics=metrics | speeds)
+        run.describe(description(data, metrics))
+        if config.tracking.traces:
+            store.trace(run.id, [each.generation_seconds for each in generated.completions])
         log.info("%s", summary_line(name, data, len(items), metrics, generated, speeds))
         return metrics["score"]
 
@@ -206,6 +212,8 @@ def _record_identity(
         tags={IDENTITY + key: json.dumps(value) for key, value in identity.items()}
         | {f"engine.{key}": value for key, value in engine.machine.items()},
     )
+    # In MLflow's list, sorted by name, the quants of a task follow each other from few bits to many.
+    run.rename(f"{config.task.name} {file.bits_per_weight:05.2f} {config.quant.name} seed {config.seed}")
     run.log_dataset(f"{data.name}-{config.task.name}", data.fingerprint, len(data.items), data.name)
     return identity
 

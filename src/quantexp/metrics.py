@@ -60,6 +60,15 @@ def measured(generated: Generated, seconds: float) -> dict[str, float]:
     }
 
 
+def description(data: Dataset, metrics: Mapping[str, float]) -> str:
+    """What MLflow's page says of a job until it is compared with another."""
+    score, low, high = (100 * metrics[key] for key in ("score", "score_low", "score_high"))
+    return (
+        f"Score {score:.1f} [{low:.1f}, {high:.1f}] points on {metrics['items']:.0f} {data.name} items, "
+        f"{metrics['bits_per_weight']:.2f} bits per weight. Not compared yet."
+    )
+
+
 def summary_line(
     name: str,
     data: Dataset,

@@ -64,6 +64,7 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
     Raises:
         UserError: there is nothing to grade, or no task has the grader.
     """
+    from quantexp.browsing import show_in_mlflow
     from quantexp.console import bar
     from quantexp.pairing import check_stopping, summarise
     from quantexp.report import write_report
@@ -107,8 +108,9 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
     graders = ", ".join(sorted({new.graders for new in done}))
     with store.start("regrade", "regrade", None, source | {"graders": graders}) as run:
         run.log_files([*files.all, changes])
+        show_in_mlflow(summary, run)
     _print_changes(diff, changes)
-    show(summary, {"diff": changes, "chart": files.charts[0], "report": files.markdown}, store)
+    show(summary, files.markdown, store)
     return not (summary.refusals or summary.failures)
 
 

@@ -79,7 +79,7 @@ def make_summary(
 def printed(summary: Summary, width: int, encoding: str = "utf-8") -> str:
     raw = io.BytesIO()
     with io.TextIOWrapper(raw, encoding=encoding, newline="") as file:
-        Console(file=file, width=width, legacy_windows=False).print(comparison_table(summary))
+        Console(file=file, width=width, legacy_windows=False).print(comparison_table(summary, width))
         file.flush()
         return raw.getvalue().decode(encoding)
 
@@ -95,7 +95,7 @@ def texts(source: str) -> list[str]:
     return cells
 
 
-@pytest.mark.parametrize("width", [80, 100, 160])
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
 def test_terminal_table_is_whole_at_any_usual_width(width: int) -> None:
     summary = make_summary()
     text = printed(summary, width)

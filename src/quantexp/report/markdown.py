@@ -22,6 +22,7 @@ from quantexp.report.summary import (
     reading,
     score_text,
 )
+from quantexp.report.verdict_words import verdict_sentences
 from quantexp.stats import E_VALUE
 
 
@@ -45,6 +46,20 @@ def report_markdown(summary: Summary) -> str:
         *_listing("Not compared", summary.refusals, "Every run could be paired."),
         *_listing("Failed jobs", summary.failures, "None."),
         *_protocol(summary),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def description(summary: Summary) -> str:
+    """The verdict and the table, in short: what describes a sweep where only markdown can be shown, and no file."""
+    parts = [
+        " ".join(
+            f"**{escape(said)}**" if not place else escape(said)
+            for place, said in enumerate(verdict_sentences(summary))
+        ),
+        *_tables(summary),
+        *[f"- {escape(said)}" for said in (*summary.failures, *summary.refusals)],
+        *[f"*{escape(note)}*" for note in summary.notes[:1]],
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -103,8 +118,17 @@ def _charts(summary: Summary) -> list[str]:
 
 
 def _comparisons(summary: Summary) -> list[str]:
+    parts = ["## Comparison", *_tables(summary)]
+    if not summary.conditions:
+        parts.append("No score to compare.")
+    parts.append("Full precision: [comparisons.csv](comparisons.csv), [conditions.csv](conditions.csv)")
+    return parts
+
+
+def _tables(summary: Summary) -> list[str]:
+    """Every condition with its comparison, a table a model."""
     level = interval_names(summary)
-    parts = ["## Comparison"]
+    parts: list[str] = []
     for model in summary.models():
         rows = []
         for task in summary.tasks(model):
@@ -114,9 +138,6 @@ def _comparisons(summary: Summary) -> list[str]:
         header += [f"baseline - quant, points [{level}]", p, "lost", "gained", "the quant is"]
         parts += [f"### {escape(model)}", _table(header, "llrrrrrrl", rows)]
         parts += _posteriors(summary, model)
-    if not summary.conditions:
-        parts.append("No score to compare.")
-    parts.append("Full precision: [comparisons.csv](comparisons.csv), [conditions.csv](conditions.csv)")
     return parts
 
 

@@ -1,6 +1,6 @@
 """The comparison as a terminal table, and the full-precision numbers as CSV."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich import box
 from rich.table import Table
@@ -25,19 +25,29 @@ from quantexp.report.summary import (
     score_text,
 )
 
+NARROW, WIDE = 72, 110
+"""Columns below which a quant takes lines of its own instead of a row, and from which a row is a single line."""
 
-def comparison_table(summary: Summary) -> Table:
-    """Lay out every model's scores and differences for a terminal of 80 columns or more.
 
-    Estimates and their intervals are stacked, so that a row is as narrow as its interval. All text
-    is ASCII apart from names, and colour only repeats what the words say.
+def comparison_table(summary: Summary, width: int = 80) -> Table:
+    """Lay out every model's scores and differences for a terminal.
+
+    Estimates and their intervals are stacked unless there is room beside each other; in a narrow terminal each quant
+    is a few lines. All text is ASCII apart from names, and colour only repeats what the words say.
+
+    Args:
+        summary: What to show.
+        width: The terminal's columns.
 
     Returns:
         A grid holding one table per model and, below, what the reader must know to read them.
     """
     grid = Table.grid(padding=(0, 0, 1, 0))
     for model in summary.models():
-        grid.add_row(_model_table(summary, model))
+        if width < NARROW:
+            grid.add_row(_model_lines(summary, model))
+        else:
+            grid.add_row(_model_table(summary, model, " " if width >= WIDE else "\n"))
     if not summary.conditions:
         grid.add_row(Text("No score to compare."))
     if has_divergence(summary):
@@ -126,7 +136,8 @@ _CONDITION_COLUMNS: dict[str, Callable[[Condition], object]] = {
 }
 
 
-def _model_table(summary: Summary, model: str) -> Table:
+def _model_table(summary: Summary, model: str, between: str) -> Table:
+    """`between` stands between an estimate and its interval."""
     table = Table(
         box=box.SIMPLE_HEAD,
         title=Text(model, style="bold"),
@@ -142,17 +153,34 @@ def _model_table(summary: Summary, model: str) -> Table:
     table.add_column("the quant is", overflow="fold")
     for task in summary.tasks(model):
         ladder = summary.ladder(model, task)
-        sizes = sorted({c.estimate.n for c in ladder})
-        count = f"n={sizes[0]}" if len(sizes) == 1 else f"n={sizes[0]}-{sizes[-1]}"
-        count += "" if summary.unit == "item" else f" {summary.unit}s"
-        table.add_row(Text.assemble((task, "bold"), (f"\n{count}", "dim")))
+        table.add_row(Text.assemble((task, "bold"), (f"\n{_count(summary, ladder)}", "dim")))
         for condition in ladder:
-            table.add_row(*_cells(summary, condition))
+            table.add_row(*_cells(summary, condition, between))
         table.add_section()
     return table
 
 
-def _cells(summary: Summary, condition: Condition) -> list[Text]:
+def _model_lines(summary: Summary, model: str) -> Text:
+    lines = [Text(model, style="bold")]
+    for task in summary.tasks(model):
+        ladder = summary.ladder(model, task)
+        lines += [Text(), Text.assemble((task, "bold"), (f", {_count(summary, ladder)}", "dim"))]
+        for condition in ladder:
+            quant, bits, score, change, p, verdict = _cells(summary, condition, " ")
+            lines.append(Text.assemble(quant, ", ", bits, " bits: ", score))
+            if summary.comparison(condition) is not None:
+                lines.append(Text.assemble("    ", change, ", p ", p))
+            lines.append(Text.assemble("    ", verdict))
+    return Text("\n").join(lines)
+
+
+def _count(summary: Summary, ladder: Sequence[Condition]) -> str:
+    sizes = sorted({c.estimate.n for c in ladder})
+    count = f"n={sizes[0]}" if len(sizes) == 1 else f"n={sizes[0]}-{sizes[-1]}"
+    return count + ("" if summary.unit == "item" else f" {summary.unit}s")
+
+
+def _cells(summary: Summary, condition: Condition, between: str) -> list[Text]:
     comparison = summary.comparison(condition)
     quant = Text("  " + condition.quant)
     if condition.quant == summary.baseline:
@@ -164,14 +192,14 @@ def _cells(summary: Summary, condition: Condition) -> list[Text]:
         words = reading(comparison)
         style = {"worse": "red", "worse,": "green", "better": "green", "within": "green"}.get(words.split()[0], "")
         verdict, p = Text(words, style=style), Text(p_text(comparison))
-        change = _stacked(difference_text(comparison.difference))
+        change = _joined(difference_text(comparison.difference), between)
     bits = Text(f"{condition.bits_per_weight:.2f}")
-    return [quant, bits, _stacked(score_text(condition.estimate)), change, p, verdict]
+    return [quant, bits, _joined(score_text(condition.estimate), between), change, p, verdict]
 
 
-def _stacked(value_and_interval: tuple[str, str]) -> Text:
+def _joined(value_and_interval: tuple[str, str], between: str) -> Text:
     value, interval = value_and_interval
-    return Text.assemble(value, "\n", (interval, "dim"))
+    return Text.assemble(value, between, (interval, "dim"))
 
 
 def _footnotes(summary: Summary) -> Text:

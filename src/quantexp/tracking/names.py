@@ -40,6 +40,12 @@ STOPPED = "stopped"
 JOB = "job.sha256"
 """Tag with the fingerprint of all that decides a job's results: a job is finished when a run with it is."""
 
+OF_SWEEP = "sweep"
+"""Tag of a job with the ids of the sweeps that it counts in, separated by spaces: what people filter by."""
+
+TRACED = "traces"
+"""Tag of a job with the number of its traces."""
+
 SWEEP = "sweep.sha256"
 """Tag with the fingerprint of the jobs that a sweep asks for and their analysis."""
 

@@ -14,13 +14,20 @@ import pandas as pd
 from filelock import FileLock
 from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE
+from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
 from quantexp.errors import sentence_for
 from quantexp.identity import Identity
 from quantexp.tracking.names import ITEMS
 
 log = logging.getLogger(__name__)
+
+BELOW = "<!-- Written by quantexp at each comparison; what stands below this line is yours. -->"
+"""Ends quantexp's part of a description; pages do not show it."""
+
+METRICS_A_CALL = 1000
+"""MLflow's limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,37 @@ class Run:
             params=[Param(key, str(value)) for key, value in (params or {}).items()],
             tags=[RunTag(key, value) for key, value in (tags or {}).items()],
         )
+
+    def log_curves(self, curves: Mapping[str, Mapping[int, float]]) -> None:
+        """Record metrics at steps; what is there with the same value is not recorded again."""
+        now = pd.Timestamp.now("UTC").value // 1_000_000
+        new = []
+        for name, curve in curves.items():
+            newest = sorted(self._client.get_metric_history(self.id, name), key=lambda each: each.timestamp)
+            there = {each.step: each.value for each in newest}
+            new += [Metric(name, value, now, step) for step, value in curve.items() if there.get(step) != value]
+        for first in range(0, len(new), METRICS_A_CALL):
+            self._client.log_batch(self.id, metrics=new[first : first + METRICS_A_CALL])
+
+    def rename(self, name: str) -> None:
+        """Change what MLflow's pages call it."""
+        self._client.update_run(self.id, name=name)
+
+    def describe(self, text: str, tags: Mapping[str, str] | None = None) -> None:
+        """Set the description that MLflow's pages show; what people have written there stays, below it.
+
+        Args:
+            text: Markdown; one that is too long ends early.
+            tags: those of the run, if they have been read.
+        """
+        before = (self._client.get_run(self.id).data.tags if tags is None else tags).get(MLFLOW_RUN_NOTE, "")
+        _, marked, below = before.rpartition(BELOW)
+        own = (below if marked else before).strip()
+        room = MAX_TAG_VAL_LENGTH - len(BELOW) - len(own) - 2
+        shown = text if len(text) <= room else text[: max(room, 0)].rpartition("\n")[0]
+        described = f"{shown}\n{BELOW}\n{own}".rstrip()
+        if described != before:
+            self._client.set_tag(self.id, MLFLOW_RUN_NOTE, described)
 
     def log_yaml(self, content: str, name: str) -> None:
         """Record a text file; the name may hold folders."""

@@ -17,10 +17,13 @@ import pandas as pd
 import psutil
 from filelock import FileLock
 from mlflow.entities import Run as RunEntity
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from quantexp.config import TrackingConfig
+from quantexp.console import bar
 from quantexp.errors import UserError
 from quantexp.provenance import provenance
 from quantexp.registration import Registration, digest
@@ -32,12 +35,17 @@ from quantexp.tracking.names import (
     ITEMS,
     JOB,
     KIND,
+    OF_SWEEP,
     PAIR,
     REGISTERED,
     STOPPED,
     SWEEP,
+    TRACED,
 )
 from quantexp.tracking.run import FinishedJob, JobRecord, Run
+
+SWEEPS_A_JOB = 100
+"""Sweeps whose ids stand in a job's tag."""
 
 
 class Store:
@@ -54,6 +62,7 @@ class Store:
             if not database.is_file():
                 _create(database)
             self._client = mlflow.MlflowClient(self.uri)
+            self._artifacts: dict[str, str] = {}  # where the files of each run that was looked up are
             found = self._client.get_experiment_by_name(config.experiment)
             if found is None:
                 artifacts = (folder / "artifacts").as_uri()
@@ -75,8 +84,8 @@ class Store:
         found = mlflow.MlflowClient(f"sqlite:///{database}").get_experiment_by_name(config.experiment)
         return None if found is None else cls(config)
 
-    def start(self, name: str, kind: str, parent: str | None, tags: Mapping[str, str]) -> Run:
-        """Open a run; `kind` is job, sweep, aggregate or regrade."""
+    def start(self, name: str, kind: str, parent: str | None, tags: Mapping[str, str], shown: str | None = None) -> Run:
+        """Open a run; `kind` is job, sweep, aggregate or regrade, `shown` its name on MLflow's pages."""
         everything = {
             KIND: kind,
             "mlflow.user": _user(),
@@ -85,8 +94,8 @@ class Store:
             **tags,
         }
         if parent is not None:
-            everything[MLFLOW_PARENT_RUN_ID] = parent
-        run = self._client.create_run(self._experiment, run_name=name, tags=everything)
+            everything |= {MLFLOW_PARENT_RUN_ID: parent, OF_SWEEP: parent}
+        run = self._client.create_run(self._experiment, run_name=shown or name, tags=everything)
         return Run(self._client, self._lock, run.info.run_id, name)
 
     def finished_job(self, fingerprint: str) -> FinishedJob | None:
@@ -130,6 +139,11 @@ class Store:
         """Let a job that finished in another sweep count in this one too."""
         if job.sweep != sweep:
             self._client.set_tag(sweep, INCLUDES + job.run_id, "finished before this sweep")
+            with self._lock:
+                sweeps = self._entity(job.run_id).data.tags.get(OF_SWEEP, job.sweep or "").split()
+                if sweep not in sweeps:
+                    # A tag has room for many; the oldest go first.
+                    self._client.set_tag(job.run_id, OF_SWEEP, " ".join([*sweeps, sweep][-SWEEPS_A_JOB:]))
 
     def resume_sweep(self, fingerprint: str) -> Run | None:
         """Open the newest sweep of the same jobs again, unless a living process is still at it."""
@@ -190,7 +204,7 @@ class Store:
             if _is_gone(run.data.tags):
                 self._client.set_tag(run.info.run_id, "error", "its process was killed")
                 self._client.set_terminated(run.info.run_id, "KILLED")
-                closed.append(str(run.info.run_name))
+                closed.append(_name_of(run))
         return closed
 
     def latest_sweep(self) -> str:
@@ -212,9 +226,9 @@ class Store:
             )
         return str(found[0].info.run_id)
 
-    def run(self, run_id: str) -> Run:
-        """An existing run, to add to."""
-        return Run(self._client, self._lock, run_id, self._entity(run_id).info.run_name)
+    def run(self, run_id: str, name: str | None = None) -> Run:
+        """An existing run, to add to; looked up, unless the caller knows its name."""
+        return Run(self._client, self._lock, run_id, name or self._entity(run_id).info.run_name)
 
     def has_jobs(self, sweep: str) -> bool:
         """Whether any job of the sweep has begun."""
@@ -236,12 +250,39 @@ class Store:
         """The same for runs named one by one."""
         return self._read([self._entity(run_id) for run_id in run_ids])
 
+    def trace(self, run_id: str, seconds: Sequence[float] | None = None) -> None:
+        """Record the answers of a job's item table as traces, unless they are there.
+
+        Args:
+            run_id: the job's.
+            seconds: how long each answer took; None where nobody knows any more.
+        """
+        run = self._entity(run_id)
+        if TRACED in run.data.tags:
+            return
+        from quantexp.tracking.traces import write_traces  # slow to import, and seldom wanted
+
+        with self.file(run_id, f"{ITEMS}.parquet") as path:
+            table = pd.read_parquet(path)
+        tags = {key: run.data.tags[key] for key in ("model", "quant", "task", "data", "seed")}
+        grader = json.loads(run.data.tags[f"{IDENTITY}grader"])["id"]
+        took = [0.0] * len(table) if seconds is None else seconds
+        write_traces(self.uri, self._experiment, run_id, run.info.start_time, tags, grader, table, took)
+        self._client.set_tag(run_id, TRACED, str(len(table)))
+
     @contextmanager
     def file(self, run_id: str, name: str) -> Iterator[Path]:
         """A file of a run, fetched for as long as the context lasts; a path where nothing is if the run has none."""
+        if run_id not in self._artifacts:
+            self._artifacts[run_id] = str(self._entity(run_id).info.artifact_uri)
+        # Asked by the run's id, MLflow would look the run up several times for each file.
+        files = get_artifact_repository(self._artifacts[run_id], tracking_uri=self.uri)
+        if isinstance(files, LocalArtifactRepository):
+            yield Path(files.artifact_dir) / name
+            return
         with tempfile.TemporaryDirectory() as folder:
-            if name in {entry.path for entry in self._client.list_artifacts(run_id)}:
-                self._client.download_artifacts(run_id, name, folder)
+            if name in {entry.path for entry in files.list_artifacts()}:
+                files.download_artifacts(name, folder)  # type: ignore[no-untyped-call]
             yield Path(folder) / name
 
     def _children(self, sweep: str) -> Iterator[RunEntity]:
@@ -256,6 +297,7 @@ class Store:
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
+            self._artifacts |= {run.info.run_id: str(run.info.artifact_uri) for run in page}
             yield from page
             token = page.token
             if not token:
@@ -272,20 +314,21 @@ class Store:
 
     def _read(self, runs: Sequence[RunEntity]) -> tuple[list[JobRecord], list[str]]:
         finished, failures = [], []
-        for run in runs:
-            if run.info.status == "FINISHED" and run.data.tags.get(KIND) == "job":
-                finished.append(self._record(run))
-            elif (kind := run.data.tags.get(KIND)) != "job":
-                failures.append(f"{run.info.run_name} (run {run.info.run_id}) is not a job ({KIND}: {kind}).")
-            else:
-                reason = run.data.tags.get("error", "no reason was recorded")
-                status = "" if run.info.status == "FAILED" else f" is {run.info.status}"
-                failures.append(f"{run.info.run_name}{status}: {reason}")
+        with bar("reading the runs", len(runs), "runs") as advance:
+            for run in runs:
+                if run.info.status == "FINISHED" and run.data.tags.get(KIND) == "job":
+                    finished.append(self._record(run))
+                elif (kind := run.data.tags.get(KIND)) != "job":
+                    failures.append(f"{run.info.run_name} (run {run.info.run_id}) is not a job ({KIND}: {kind}).")
+                else:
+                    reason = run.data.tags.get("error", "no reason was recorded")
+                    status = "" if run.info.status == "FAILED" else f" is {run.info.status}"
+                    failures.append(f"{_name_of(run)}{status}: {reason}")
+                advance(1)
         return finished, failures
 
     def _record(self, run: RunEntity) -> JobRecord:
-        with tempfile.TemporaryDirectory() as folder:
-            path = self._client.download_artifacts(run.info.run_id, f"{ITEMS}.parquet", folder)
+        with self.file(run.info.run_id, f"{ITEMS}.parquet") as path:
             table = pd.read_parquet(path, columns=["item_id", "cluster", "score"])
         identity = {
             key.removeprefix(IDENTITY): json.loads(value)
@@ -294,7 +337,7 @@ class Store:
         }
         return JobRecord(
             run_id=run.info.run_id,
-            name=run.info.run_name,
+            name=_name_of(run),
             started=run.info.start_time,
             tags=run.data.tags,
             params=run.data.params,
@@ -303,6 +346,14 @@ class Store:
             scores=table["score"].astype(float).groupby(table["item_id"], sort=False).mean(),
             clusters=dict(zip(table["item_id"], table["cluster"], strict=True)),
         )
+
+
+def _name_of(run: RunEntity) -> str:
+    """What the terminal calls a run: a job by its quant, task and seed, whatever its name in MLflow."""
+    tags = run.data.tags
+    if tags.get(KIND) == "job" and {"quant", "task", "seed"} <= tags.keys():
+        return f"{tags['quant']} {tags['task']} seed {tags['seed']}"
+    return str(run.info.run_name)
 
 
 def _finished(run: RunEntity) -> FinishedJob:

@@ -1,0 +1,124 @@
+"""`quantexp.load`: a sweep's comparison as data frames, for notebooks and scripts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from typing import cast
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from quantexp.aggregate import finished_jobs, title_of
+from quantexp.config import StatsConfig, TrackingConfig
+from quantexp.diverged import diverged
+from quantexp.errors import UserError
+from quantexp.flipped import flipped
+from quantexp.pairing import summarise
+from quantexp.report import Summary
+from quantexp.report.divergence import divergence_csv
+from quantexp.report.markdown import description
+from quantexp.report.table import comparisons_csv, conditions_csv
+from quantexp.report.verdict_words import verdict_sentences
+from quantexp.tracking import ITEMS, JobRecord, Store
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """What came out of a sweep.
+
+    Scores and differences are fractions; positive differences mean that the baseline is better. In a notebook it shows
+    the verdict and the table.
+
+    Attributes:
+        sweep: The id of the sweep's run.
+        summary: Everything a report shows, as dataclasses.
+        flips: The changed answers, one a row, with both outputs.
+    """
+
+    sweep: str
+    summary: Summary
+    flips: pd.DataFrame
+    _records: Sequence[JobRecord]
+    _store: Store
+
+    @cached_property
+    def conditions(self) -> pd.DataFrame:
+        """One row a model, quant and task: score with its interval, bits per weight, n."""
+        return pd.read_csv(StringIO(conditions_csv(self.summary)))
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """One row a comparison with the baseline: difference, interval, p, verdict."""
+        return pd.read_csv(StringIO(comparisons_csv(self.summary)))
+
+    @cached_property
+    def divergence(self) -> pd.DataFrame:
+        """One row a comparison whose divergence was measured (divergence=true), with intervals; in nats."""
+        return pd.read_csv(StringIO(divergence_csv(self.summary)))
+
+    @cached_property
+    def items(self) -> pd.DataFrame:
+        """One row an answer of every job: prompt, output, score, tokens, after model, task, quant, seed and run id."""
+        tables = []
+        for record in self._records:
+            with self._store.file(record.run_id, f"{ITEMS}.parquet") as path:
+                table = pd.read_parquet(path)
+            for place, key in enumerate(("model", "task", "quant")):
+                table.insert(place, key, record.tags[key])
+            table.insert(3, "seed", int(record.tags["seed"]))
+            table.insert(4, "run_id", record.run_id)
+            tables.append(table)
+        return pd.concat(tables, ignore_index=True)
+
+    def __repr__(self) -> str:
+        return f"<sweep {self.sweep[:8]}: {' '.join(verdict_sentences(self.summary))}>"
+
+    def _repr_markdown_(self) -> str:
+        return description(self.summary)
+
+
+def load(
+    sweep: str = "latest",
+    folder: str | Path = "mlruns",
+    *,
+    experiment: str = "quantexp",
+    stats: StatsConfig | None = None,
+) -> Result:
+    """Compare a sweep as `python -m quantexp.aggregate` does, and hand over the tables; nothing is written.
+
+    Args:
+        sweep: The id of the sweep's run, or "latest".
+        folder: The tracking folder, which holds mlflow.db.
+        experiment: Name of the MLflow experiment.
+        stats: How to compare; None: as the sweep's newest job was configured.
+
+    Raises:
+        UserError: The folder or the sweep is not there, or has no finished job, or was decided while it ran
+            (stats=sequential) and is to be judged in another way.
+    """
+    store = Store.existing(TrackingConfig(str(folder), experiment))
+    if store is None:
+        raise UserError(
+            f"There is no experiment {experiment} in {Path(folder).absolute() / 'mlflow.db'}; give the folder that "
+            "a sweep was tracked in, as in quantexp.load(folder=...)."
+        )
+    chosen = store.latest_sweep() if sweep == "latest" else sweep
+    records, failures = finished_jobs(store, chosen, [], "load")
+    analysis = _stats_of(max(records, key=lambda record: record.started), store) if stats is None else stats
+    summary = summarise(records, failures, analysis, title_of(records), store.registration(chosen))
+    summary, flips = flipped(summary, records, store)
+    summary = diverged(summary, records, store, confidence=analysis.confidence, seed=analysis.seed)
+    return Result(chosen, summary, flips, records, store)
+
+
+def _stats_of(record: JobRecord, store: Store) -> StatsConfig:
+    """How the comparison of a job was configured."""
+    with store.file(record.run_id, "config.yaml") as path:
+        if not path.is_file():
+            raise UserError(
+                f"Run {record.run_id} has no config.yaml; say how to compare, as in quantexp.load(stats=...)."
+            )
+        section = OmegaConf.select(OmegaConf.load(path), "stats")
+    return cast(StatsConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StatsConfig), section)))
