@@ -50,6 +50,13 @@ def test_a_sweep_measures_reports_and_keeps_divergence(command: Command, cache: 
     assert tokens["divergence"].mean() > 0.01
     assert jobs["Q3_K_M"].data.metrics["divergence"] == pytest.approx(tokens["divergence"].mean(), rel=1e-5)
 
+    means = pd.read_parquet(client.download_artifacts(jobs["Q3_K_M"].info.run_id, "divergence_items.parquet"))
+    assert [*means["item_id"]] == [*baseline["item_id"]]
+    assert [*means["tokens"]] == [*baseline["completion_tokens"]]
+    assert np.average(means["divergence"], weights=means["tokens"]) == pytest.approx(
+        tokens["divergence"].mean(), rel=1e-5
+    )
+
     # Where the answers part is where their texts do.
     table = pd.read_parquet(client.download_artifacts(jobs["Q3_K_M"].info.run_id, "parted.parquet"))
     whole = table["agreed"] + table["baseline"], table["agreed"] + table["quant"]

@@ -27,7 +27,7 @@ from quantexp.engines.llama_cpp import LlamaCpp
 from quantexp.errors import UserError
 from quantexp.tasks import Task
 from quantexp.tasks.items import Item
-from quantexp.tracking import ANSWERS, DIVERGENCE, GOLD, PARTED, REFERENCE, JobRecord, Run, Store
+from quantexp.tracking import ANSWERS, DIVERGENCE, DIVERGENCE_ITEMS, GOLD, PARTED, REFERENCE, JobRecord, Run, Store
 
 log = logging.getLogger(__name__)
 
@@ -171,19 +171,19 @@ def held_against(
     with _forcing(engine, config) as forcing:
         found = compare(path, forcing, sequences)
     measures = found.measures
-    run.log_table(
-        pd.DataFrame(
-            {
-                "item_id": names["item_id"].to_numpy()[found.sequence],
-                "sample": names["sample"].to_numpy()[found.sequence],
-                "divergence": measures.divergence.astype(np.float32),
-                "same_top": measures.same_top,
-                "baseline_logprob": measures.baseline_logprob.astype(np.float32),
-                "quant_logprob": measures.quant_logprob.astype(np.float32),
-            }
-        ),
-        DIVERGENCE,
+    tokens = pd.DataFrame(
+        {
+            "item_id": names["item_id"].to_numpy()[found.sequence],
+            "sample": names["sample"].to_numpy()[found.sequence],
+            "divergence": measures.divergence.astype(np.float32),
+            "same_top": measures.same_top,
+            "baseline_logprob": measures.baseline_logprob.astype(np.float32),
+            "quant_logprob": measures.quant_logprob.astype(np.float32),
+        }
     )
+    run.log_table(tokens, DIVERGENCE)
+    of_item = tokens.groupby(["item_id", "sample"], sort=False)
+    run.log_items(of_item.mean().assign(tokens=of_item.size()).reset_index(), DIVERGENCE_ITEMS)
     run.log(metrics={DIVERGENCE: float(measures.divergence.mean()), "same_top": float(measures.same_top.mean())})
     return measures
 

@@ -13,6 +13,9 @@ DIVERGENCE = "divergence"
 """Name of a quant's table of tokens, how far its distributions are from the baseline's, and of the metric, their
 mean."""
 
+DIVERGENCE_ITEMS = "divergence_items"
+"""Name of the table of their means over each item."""
+
 PARTED = "parted"
 """Name of the table that says where a quant's answers leave the baseline's, and of the metric, how many do."""
 
