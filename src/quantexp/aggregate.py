@@ -42,7 +42,7 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
     records, failures = finished_jobs(store, sweep, runs, "compare")
     registration = None if runs else store.registration(sweep)
     summary = summarise(records, failures, stats, title_of(records), registration)
-    summary, changed = flipped(summary, records, store)
+    summary, changed = flipped(summary, records, store, stats)
     summary = diverged(summary, records, store, confidence=stats.confidence, seed=stats.seed)
     files = write_report(summary, folder, changed)
     if runs:
@@ -52,8 +52,7 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
     else:
         store.run(sweep).log_files(files.all)
         store.run(sweep).log_items(changed, FLIPS)
-    paths = {"chart": files.charts[0], "report": files.markdown}
-    show(summary, paths | ({"flips": files.flips} if files.flips else {}), store)
+    show(summary, {"chart": files.charts[0], "report": files.html}, store)
     return not (summary.refusals or summary.failures)
 
 
@@ -83,15 +82,17 @@ def title_of(records: Sequence["JobRecord"]) -> str:
 
 
 def show(summary: "Summary", paths: dict[str, Path], store: "Store") -> None:
-    """Print the comparison, and where the rest is."""
+    """Print the comparison, and where the rest is; in a terminal that can, a path opens what it names."""
     from rich.console import Console
+    from rich.text import Text
 
     from quantexp.report.table import comparison_table
 
     console = Console()
     console.print(comparison_table(summary))
     for what, path in paths.items():
-        console.print(f"{what:7}{path}", soft_wrap=True, markup=False, highlight=False)
+        line = Text.assemble(f"{what:7}", (str(path), f"link {path.absolute().as_uri()}"))
+        console.print(line, soft_wrap=True, highlight=False)
     console.print(
         f"browse mlflow ui --backend-store-uri {store.uri}",
         soft_wrap=True,

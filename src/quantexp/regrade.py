@@ -108,7 +108,7 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
     with store.start("regrade", "regrade", None, source | {"graders": graders}) as run:
         run.log_files([*files.all, changes])
     _print_changes(diff, changes)
-    show(summary, {"diff": changes, "chart": files.charts[0], "report": files.markdown}, store)
+    show(summary, {"diff": changes, "chart": files.charts[0], "report": files.html}, store)
     return not (summary.refusals or summary.failures)
 
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quantexp.report.outcome import outcome, verdict
 from quantexp.report.summary import (
     Comparison,
     Condition,
     Summary,
     difference_text,
-    outcome,
     p_text,
     reading,
     signed_points,
@@ -209,3 +209,29 @@ def test_the_outcome_names_each_quant_once_by_what_is_known_of_it() -> None:
         "Q6 and Q5: within the margin on every task; Q3: worse on at least one task; Q4: these items cannot tell."
     )
     assert outcome(summary(known, [])) == ""
+    first, second = verdict(summary(known, compared))
+    assert first == outcome(summary(known, compared))
+    assert second == "The margin is 2.0 points; the smallest file within it on every task is Q6 (8.50 bits a weight)."
+
+
+def test_a_choice_is_advised_only_where_every_task_was_compared() -> None:
+    [decision] = decide([found := right_or_wrong(0, 0, 600)], 0.02)
+    known = [condition("m", quant, task) for quant in ("Q8_0", "Q4") for task in ("a", "b")]
+    first, second = verdict(summary(known, [Comparison("m", "a", "Q8_0", "Q4", found, decision)]))
+    assert first == "Q4: within the margin on the tasks compared, which are not all."
+    assert second == "The margin is 2.0 points; no quant is shown to be within it on every task."
+
+
+def test_the_verdict_where_nothing_was_decided() -> None:
+    known = [condition("m", quant) for quant in ("Q8_0", "Q5", "Q4")]
+    compared = [
+        Comparison("m", "gsm8k", "Q8_0", "Q5", difference(-0.1, 0.1)),
+        Comparison("m", "gsm8k", "Q8_0", "Q4", difference(0.1, 0.2)),
+    ]
+    first, second = verdict(summary(known, compared))
+    assert first == (
+        "Q4: the interval is above 0 (worse) on at least one task; "
+        "Q5: no interval shows a loss, which does not mean that there is none."
+    )
+    assert second.startswith("No verdicts were asked for")
+    assert verdict(summary(known, []))[0] == "Nothing was compared."
