@@ -107,7 +107,12 @@ def test_it_says_what_must_be_said(page: Page, summary: Summary) -> None:
         assert " ".join(score_text(condition.estimate)) in page.text
     for term, text in how_to_read(summary):
         assert f"{term}: {text}" if term else text in page.text
-    for fact in ("1 job did not finish.", "1 comparison was refused.", "sha256:00ff", "Exploratory", "lost: 1"):
+    for fact in (
+        "1 job did not finish. 1 comparison was refused. Which, and why",
+        "sha256:00ff",
+        "Exploratory",
+        "lost: 1",
+    ):
         assert fact in page.text
 
 

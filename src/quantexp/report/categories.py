@@ -18,7 +18,7 @@ def categories(summary: Summary) -> Chart | None:
     rows: list[tuple[str, ...]] = []
     for model in summary.models():
         for task in summary.tasks(model):
-            compared = [c for c in map(summary.comparison, summary.ladder(model, task)) if c is not None]
+            compared = summary.compared(model, task)
             for by in (FIELDS, DIFFICULTY):
                 names = dict.fromkeys(part.name for c in compared for part in c.parts if part.by == by)
                 drawn, told = [], []

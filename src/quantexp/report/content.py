@@ -89,7 +89,7 @@ def flips_grid(summary: Summary) -> Grid:
             name = one.task if len(summary.models()) == 1 else f"{one.model}, {one.task}"
             counts = [str(one.floor[key]) for key in FLOOR_COUNTS]
             rows.append((name, f"{one.quant}, a second time (noise of the engine)", *counts))
-    for each in summary.comparisons:
+    for each in summary.compared():
         if each.flips is not None:
             counts = [str(getattr(each.flips, key)) for key in FLOOR_COUNTS]
             rows.append((summary.section(each), each.quant, *counts))

@@ -8,23 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from quantexp.report.chart import SIGNS
-from quantexp.report.panels import (
-    BAD,
-    GOOD,
-    INK,
-    LINE,
-    MUTED,
-    PAPER,
-    RULE,
-    SHADES,
-    SIZE,
-    Chart,
-    Panel,
-    blank,
-    finished,
-    shortened,
-    words,
-)
+from quantexp.report.labels import GRID, INK, MUTED
+from quantexp.report.panels import BAD, GOOD, LINE, PAPER, SHADES, SIZE, Chart, Panel, blank, finished, shortened, words
 from quantexp.report.summary import (
     Comparison,
     Summary,
@@ -53,7 +38,7 @@ def forest(summary: Summary) -> Chart:
     panels: list[Panel] = []
     for model in summary.models():
         for task in summary.tasks(model):
-            compared = _compared(summary, model, task)
+            compared = summary.compared(model, task)
             if compared:
                 rows = [Row(c.quant, c.difference, c.decision) for c in compared]
                 told = "; ".join(f"{c.quant} {' '.join(difference_text(c.difference))}, {reading(c)}" for c in compared)
@@ -111,7 +96,7 @@ def forest_panel(
     figure, axes, _ = blank(_WIDTH, height, (left, _BELOW, _RIGHT, _ABOVE))
     axes.set_xlim(*limits)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.grid(axis="x", color=RULE, linewidth=0.7)
+    axes.grid(axis="x", color=GRID, linewidth=0.7)
     axes.axvline(0.0, color=MUTED, linewidth=1.0, zorder=1)
     if margin is not None:
         axes.axvline(margin, color=BAD, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
@@ -161,7 +146,7 @@ def changes(summary: Summary) -> Chart:
     panels: list[Panel] = []
     for model in summary.models():
         for task in summary.tasks(model):
-            compared = _compared(summary, model, task)
+            compared = summary.compared(model, task)
             if compared:
                 panels.append(_changes(summary, compared, most, f"flips-{len(panels)}"))
     return Chart(
@@ -202,7 +187,3 @@ def _changes(summary: Summary, compared: Sequence[Comparison], most: int, key: s
     title = summary.section(compared[0])
     n = compared[0].difference.n
     return finished(figure, title, key, f"{summary.unit.capitalize()}s lost and gained of {n}, {title}: {told}.")
-
-
-def _compared(summary: Summary, model: str, task: str) -> list[Comparison]:
-    return [c for c in map(summary.comparison, summary.ladder(model, task)) if c is not None]

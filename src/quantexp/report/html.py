@@ -232,7 +232,6 @@ def _row(summary: Summary, condition: Condition, keys: Collection[str]) -> dict[
     if comparison is None:
         return row
     decision, flips, divergence = comparison.decision, comparison.flips, comparison.divergence
-    found = divergence.summary if divergence else None
     key = anchor(summary.section(comparison), comparison.quant)
     return row | {
         "sign": SIGNS[decision.verdict] if decision else "",
@@ -244,8 +243,7 @@ def _row(summary: Summary, condition: Condition, keys: Collection[str]) -> dict[
         "gained": comparison.difference.gained,
         "churn": str(flips.churn) if flips else "–",
         "key": key if key in keys else None,
-        "kl": f"{found.mean.value:.4f}" if found else "–",
-        "same_top": f"{100 * found.same_top.value:.1f}" if found else "–",
+        "kl": f"{divergence.summary.mean.value:.4f}" if divergence else "–",
     }
 
 

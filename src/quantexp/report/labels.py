@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-INK, MUTED, LEADER, GRID = "#222222", "#666666", "#aaaaaa", "#dddddd"
+INK, MUTED, LEADER, GRID = "#1b1f25", "#59626e", "#a9b0b8", "#d8dde3"
 NAME_SIZE = 8.5
 LINE_SPACING = 1.35
 

@@ -6,8 +6,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from quantexp.report.chart import SIGNS, score_range
 from quantexp.report.forest import signs
-from quantexp.report.labels import QuantNames
-from quantexp.report.panels import LINE, MUTED, PAPER, RULE, SHADES, SIZE, Chart, Panel, blank, finished, words
+from quantexp.report.labels import GRID, MUTED, QuantNames
+from quantexp.report.panels import LINE, PAPER, SHADES, SIZE, Chart, Panel, blank, finished, words
 from quantexp.report.summary import Summary, has_verdicts, interval_names, score_text
 
 _WIDTH, _PLOT = 3.6, 1.75
@@ -44,7 +44,7 @@ def _panel(summary: Summary, model: str, task: str, key: str) -> Panel:
     axes.set_ylim(*score_range(min(low), max(high)))
     named.draw(axes)
     mean = [c.estimate.mean for c in points]
-    axes.grid(axis="y", color=RULE, linewidth=0.7)
+    axes.grid(axis="y", color=GRID, linewidth=0.7)
     if len(points) == 1:
         axes.plot(bits * 2, [low[0], high[0]], color=LINE, linewidth=2, alpha=0.5)
     axes.fill_between(bits, low, high, color=LINE, alpha=0.15, linewidth=0)
@@ -54,7 +54,13 @@ def _panel(summary: Summary, model: str, task: str, key: str) -> Panel:
         decision = comparison.decision if comparison else None
         colour, shape = SHADES[decision.verdict] if decision else (LINE, "o")
         where = [condition.bits_per_weight], [condition.estimate.mean]
-        mark: dict[str, Any] = {"marker": shape, "clip_on": False, "markeredgewidth": 0.8, "zorder": 3}
+        mark: dict[str, Any] = {
+            "marker": shape,
+            "linestyle": "none",
+            "clip_on": False,
+            "markeredgewidth": 0.8,
+            "zorder": 3,
+        }
         hollow = condition.estimate.zero_width
         size = 9.5 if decision else 7.0
         axes.plot(

@@ -48,7 +48,7 @@ def task_outcome(summary: Summary, model: str, task: str) -> str:
     """What is known of each quant on one task, in a sentence that begins with a small letter."""
     ladder = summary.ladder(model, task)
     scored = [c for c in ladder if c.quant == summary.baseline]
-    compared = [c for c in map(summary.comparison, ladder) if c is not None]
+    compared = summary.compared(model, task)
     against = f"the baseline {summary.baseline}"
     start = f"{against} has no score" if not scored else f"against {against}"
     if scored:

@@ -18,14 +18,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from quantexp.report.content import Grid
-from quantexp.report.labels import Pen
+from quantexp.report.labels import GRID, INK, LEADER, MUTED, Pen
 from quantexp.stats import Verdict
 from quantexp.terminal import printable
 
 COLOURS = {
-    "#1b1f25": "ink",
-    "#59626e": "muted",
-    "#d8dde3": "rule",
+    INK: "ink",
+    MUTED: "muted",
+    LEADER: "leader",
+    GRID: "rule",
     "#fefefe": "paper",
     "#0072b2": "line",
     "#00795b": "good",
@@ -35,7 +36,7 @@ COLOURS = {
 """What each colour of a panel is called in the page's style sheet. Those of marks are near Okabe and Ito's blue, bluish
 green and vermillion, darkened to a contrast of 4.5 with white; shapes and signs say the same without colour."""
 
-INK, MUTED, RULE, PAPER, LINE, GOOD, BAD, UNSURE = COLOURS
+_, _, _, _, PAPER, LINE, GOOD, BAD, UNSURE = COLOURS
 
 SHADES = {
     Verdict.within_margin: (GOOD, "o"),

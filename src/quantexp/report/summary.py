@@ -222,6 +222,14 @@ class Summary:
                 return c
         return None
 
+    def compared(self, model: str | None = None, task: str | None = None) -> list[Comparison]:
+        """The comparisons, or those of a model or a task, task by task and from most to fewest bits."""
+        found = []
+        for each in self.models() if model is None else (model,):
+            for name in self.tasks(each) if task is None else (task,):
+                found += [c for c in map(self.comparison, self.ladder(each, name)) if c is not None]
+        return found
+
     def section(self, comparison: Comparison) -> str:
         """What its task is called where all models share a page."""
         return comparison.task if len(self.models()) == 1 else f"{comparison.model}, {comparison.task}"

@@ -10,7 +10,8 @@ from matplotlib.transforms import Bbox
 
 from quantexp.report.chart import score_range
 from quantexp.report.content import Grid, megabytes
-from quantexp.report.panels import LINE, MUTED, PAPER, RULE, SIZE, Chart, Panel, blank, finished, shortened, words
+from quantexp.report.labels import GRID, MUTED
+from quantexp.report.panels import LINE, PAPER, SIZE, Chart, Panel, blank, finished, shortened, words
 from quantexp.report.summary import Summary, interval_names
 from quantexp.stats import Interval, average
 
@@ -63,8 +64,10 @@ def front(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:
     ]  # fmt: skip
 
 
-def tradeoff(summary: Summary) -> Chart:
-    """Two panels for each model, size and speed, with the numbers."""
+def tradeoff(summary: Summary) -> Chart | None:
+    """Two panels for each model, size and speed, with the numbers; None where no model has two quants."""
+    if all(len(offers(summary, model)[0]) < 2 for model in summary.models()):
+        return None
     panels: list[Panel] = []
     missing, rows = [], []
     several = len(summary.models()) > 1
@@ -122,7 +125,7 @@ def _panel(cost: str, found: Sequence[Offer], costs: Sequence[float], on: Sequen
     room = 0.14 * (max(costs) - min(costs)) or 0.1 * max(costs) or 1.0
     axes.set_xlim(min(costs) - room, max(costs) + room)
     axes.set_ylim(*score_range(min(s.low for s in scores), max(s.high for s in scores)))
-    axes.grid(axis="y", color=RULE, linewidth=0.7)
+    axes.grid(axis="y", color=GRID, linewidth=0.7)
     line = sorted((x, s.value) for x, s, chosen in zip(costs, scores, on, strict=True) if chosen)
     axes.step(
         *zip(*line, strict=True),
@@ -139,7 +142,15 @@ def _panel(cost: str, found: Sequence[Offer], costs: Sequence[float], on: Sequen
             "markeredgecolor": LINE,
             "markeredgewidth": 1.4,
         }
-        axes.plot([x], [score.value], marker="o" if chosen else "s", markersize=7 if chosen else 6, zorder=3, **face)
+        axes.plot(
+            [x],
+            [score.value],
+            linestyle="none",
+            marker="o" if chosen else "s",
+            markersize=7 if chosen else 6,
+            zorder=3,
+            **face,
+        )
     _names(axes, pen, [shortened(offer.quant, 18) for offer in found], costs, [s.value for s in scores])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g}"))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
