@@ -3,13 +3,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: demo test smoke check exactness bench ui lock wheel clean
+.PHONY: demo test browser smoke check exactness bench ui lock wheel clean
 
 demo: $(INSTALLED) ## the main job: 4 quants x 3 tasks on the embedded model
 	$(BIN)/python -m quantexp -m quant=Q8_0,Q5_K_M,Q4_K_M,Q3_K_M task=gsm8k,triviaqa,extraction
 
 test: $(INSTALLED) ## all tests, with coverage
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term $(PYTEST)
+
+browser: ## what the tests of the HTML report open it in; without it they are skipped
+	command -v chromium >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
 
 smoke: $(INSTALLED) ## the published experiment's 36 jobs, on the embedded model
 	$(BIN)/python -m pytest -m smoke tests/test_smoke.py

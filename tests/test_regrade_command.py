@@ -46,7 +46,7 @@ def test_the_command_grades_a_real_sweep_again_without_llama_cpp(
     assert [line.partition(":")[0] for line in lines[1:]] == ["Q8_0 extraction seed 0", "Q3_K_M extraction seed 0"]
     [folder] = (tmp_path / "multirun").glob("*/*-regrade/report")
     assert {"changes.diff", "report.md", "comparisons.csv"} <= {path.name for path in folder.iterdir()}
-    assert f"report  {folder / 'report.md'}\n" in out
+    assert f"report  {folder / 'report.html'}\n" in out
     assert "extraction-nofence-v1" in out
     grader = get_task("extraction").grader("extraction-nofence")
     fields = {item.id: item.fields for item in load(DataConfig("bundled"), get_task("extraction")).items}

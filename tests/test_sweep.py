@@ -67,7 +67,8 @@ def test_a_sweep_succeeds_and_prints_the_table_and_where_the_rest_is(swept: Path
     last = out.splitlines()[-3:]
     assert [line.split()[0] for line in last] == ["verdict", "report", "browse"]
     assert paths["verdict"].endswith(".")
-    assert Path(paths["report"]).read_text(encoding="utf-8").startswith("#")
+    assert Path(paths["report"]).read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert Path(paths["report"]).with_name("score_vs_bits.png").read_bytes().startswith(b"\x89PNG")
     command = re.fullmatch(r"mlflow ui --backend-store-uri sqlite:///(\S+) --workers 1", paths["browse"])
     assert command is not None
     assert Path(command[1]) == swept / "mlruns" / "mlflow.db"
@@ -95,7 +96,7 @@ def test_the_report_is_on_disk_and_with_the_sweep(swept: Path) -> None:
     tables = {"registration.yaml", "flips.json", "flips.parquet"}
     assert names >= tables
     names -= tables
-    pages = {"report.md", "flips.md", "comparisons.csv", "conditions.csv", "score_vs_bits.png", "score_vs_bits.svg"}
+    pages = {"report.html", "report.md", "comparisons.csv", "conditions.csv", "score_vs_bits.png", "score_vs_bits.svg"}
     assert names == pages
     folder = Path(printed_paths((swept / "out.txt").read_text())["report"]).parent
     assert {file.name for file in folder.iterdir()} == names
@@ -145,11 +146,12 @@ def test_the_changed_answers_are_those_of_the_item_tables_and_one_click_away(swe
     found = set(flips[["task", "item_id", "change", "quant_output"]].itertuples(index=False, name=None))
     assert found == expected
     folder = Path(printed_paths((swept / "out.txt").read_text())["report"]).parent
-    page, report = (folder / "flips.md").read_text(), (folder / "report.md").read_text()
-    linked = re.findall(r"\]\(flips\.md#(\S+)\)", report)
-    assert linked or changed.empty
-    for anchor in linked:
-        assert f'<a id="{anchor}"></a>' in page
+    page = (folder / "report.html").read_text()
+    linked = set(re.findall(r'<a href="#([^"]+)" aria-label="\d+ lost by', page))
+    sections = set(re.findall(r'<section class="changed" id="([^"]+)"', page))
+    assert linked == sections
+    assert bool(sections) == (not changed.empty)
+    assert page.count('<details class="answer">') == len(flips)
 
 
 # Aggregation of what is in the store

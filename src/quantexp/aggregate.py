@@ -44,7 +44,7 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
     records, failures = finished_jobs(store, sweep, runs, "compare")
     registration = None if runs else store.registration(sweep)
     summary = summarise(records, failures, stats, title_of(records), registration)
-    summary, changed = flipped(summary, records, store)
+    summary, changed = flipped(summary, records, store, stats)
     summary = diverged(summary, records, store, confidence=stats.confidence, seed=stats.seed)
     files = write_report(summary, folder, changed)
     if runs:
@@ -58,7 +58,7 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
         run.log_items(changed, FLIPS)
         show_in_mlflow(summary, run)
         describe_jobs(summary, {record.run_id: record for record in records}, store)
-    show(summary, files.markdown, store)
+    show(summary, files.html, store)
     return not (summary.refusals or summary.failures)
 
 
@@ -90,27 +90,27 @@ def title_of(records: Sequence["JobRecord"]) -> str:
 def show(summary: "Summary", report: Path, store: "Store") -> None:
     """Print the comparison, and last the three lines that a person needs: the verdict, the report, how to browse.
 
-    On a terminal the verdict is wrapped; a path or a command, which is copied, never is, and elsewhere nothing is.
+    On a terminal the verdict is wrapped, and the path opens the report; a path or a command, which is copied, is never
+    wrapped, and elsewhere nothing is.
     """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from quantexp.report.outcome import sentences
     from quantexp.report.table import comparison_table
-    from quantexp.report.verdict_words import verdict_sentences
 
     console = Console()
     console.print(comparison_table(summary, console.width))
-    verdict = " ".join(verdict_sentences(summary))
+    said = " ".join(sentences(summary))
     if console.is_terminal:
         line = Table.grid(padding=(0, 1, 0, 0))
-        line.add_row("verdict", Text(verdict, style="bold"))
+        line.add_row("verdict", Text(said, style="bold"))
         console.print(line)
     else:
-        console.print(Text(f"verdict {verdict}"), soft_wrap=True)
-    browse = f"mlflow ui --backend-store-uri {shlex.quote(store.uri)} --workers 1"
-    for what, text in {"report": str(report), "browse": browse}.items():
-        console.print(Text(f"{what:7} {text}"), soft_wrap=True)
+        console.print(Text(f"verdict {said}"), soft_wrap=True)
+    console.print(Text.assemble("report  ", (str(report), f"link {report.absolute().as_uri()}")), soft_wrap=True)
+    console.print(Text(f"browse  mlflow ui --backend-store-uri {shlex.quote(store.uri)} --workers 1"), soft_wrap=True)
 
 
 @hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="aggregate")

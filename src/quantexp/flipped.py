@@ -1,19 +1,27 @@
-"""Which answers changed between the baseline and each quant, from the item tables of the runs that were compared."""
+"""Which answers changed between the baseline and each quant, and where, from the item tables of what was compared."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
+from quantexp.config import StatsConfig, Unit
 from quantexp.console import bar
+from quantexp.report.breakdown import parts
 from quantexp.report.flips import COLUMNS, flip_rows, flips
 from quantexp.report.summary import Summary
+from quantexp.stats import Method
 from quantexp.tracking import ITEMS, JobRecord, Store
 
 
-def flipped(summary: Summary, records: Sequence[JobRecord], store: Store) -> tuple[Summary, pd.DataFrame]:
-    """The summary with what changed in each comparison, and the changed answers, one a row."""
+def flipped(
+    summary: Summary, records: Sequence[JobRecord], store: Store, stats: StatsConfig
+) -> tuple[Summary, pd.DataFrame]:
+    """The summary with what changed in each comparison and in its parts, and the changed answers, one a row."""
     runs = runs_behind(summary, records)
+    options: dict[str, Any] = {"confidence": stats.confidence, "resamples": stats.resamples, "seed": stats.seed}
+    options |= {"by_item": stats.unit is Unit.item, "method": Method(stats.method.value)}
     found, rows = {}, []
     with bar("comparing answers", len(summary.comparisons), "comparisons") as advance:
         for place in dict.fromkeys((each.model, each.task) for each in summary.comparisons):
@@ -22,12 +30,13 @@ def flipped(summary: Summary, records: Sequence[JobRecord], store: Store) -> tup
             for each in summary.comparisons:
                 if (each.model, each.task) == place:
                     after = _answers(runs[*place, each.quant], store)
-                    found[*place, each.quant] = flips(before, after)
+                    by_part = parts(before, after, **options)
+                    found[*place, each.quant] = replace(each, flips=flips(before, after), parts=by_part)
                     rows.append(flip_rows(before, after, task=summary.section(each), name=each.quant))
                     advance(1)
-    comparisons = [replace(each, flips=found[each.model, each.task, each.quant]) for each in summary.comparisons]
+    comparisons = tuple(found[each.model, each.task, each.quant] for each in summary.comparisons)
     changed = [table for table in rows if len(table)] or [pd.DataFrame(columns=[*COLUMNS])]
-    return replace(summary, comparisons=tuple(comparisons)), pd.concat(changed, ignore_index=True)
+    return replace(summary, comparisons=comparisons), pd.concat(changed, ignore_index=True)
 
 
 def runs_behind(summary: Summary, records: Sequence[JobRecord]) -> dict[tuple[str, str, str], list[JobRecord]]:

@@ -19,8 +19,8 @@ from quantexp.pairing import summarise
 from quantexp.report import Summary
 from quantexp.report.divergence import divergence_csv
 from quantexp.report.markdown import description
+from quantexp.report.outcome import sentences
 from quantexp.report.table import comparisons_csv, conditions_csv
-from quantexp.report.verdict_words import verdict_sentences
 from quantexp.tracking import ITEMS, JobRecord, Store
 
 
@@ -73,7 +73,7 @@ class Result:
         return pd.concat(tables, ignore_index=True)
 
     def __repr__(self) -> str:
-        return f"<sweep {self.sweep[:8]}: {' '.join(verdict_sentences(self.summary))}>"
+        return f"<sweep {self.sweep[:8]}: {' '.join(sentences(self.summary))}>"
 
     def _repr_markdown_(self) -> str:
         return description(self.summary)
@@ -108,7 +108,7 @@ def load(
     records, failures = finished_jobs(store, chosen, [], "load")
     analysis = _stats_of(max(records, key=lambda record: record.started), store) if stats is None else stats
     summary = summarise(records, failures, analysis, title_of(records), store.registration(chosen))
-    summary, flips = flipped(summary, records, store)
+    summary, flips = flipped(summary, records, store, analysis)
     summary = diverged(summary, records, store, confidence=analysis.confidence, seed=analysis.seed)
     return Result(chosen, summary, flips, records, store)
 

@@ -110,7 +110,7 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
         run.log_files([*files.all, changes])
         show_in_mlflow(summary, run)
     _print_changes(diff, changes)
-    show(summary, files.markdown, store)
+    show(summary, files.html, store)
     return not (summary.refusals or summary.failures)
 
 

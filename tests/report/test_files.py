@@ -4,8 +4,6 @@ import csv
 import io
 import re
 import stat
-from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
+from tests.report.made import LADDER, make_summary
 
 from quantexp.files import write_atomically
 from quantexp.report import (
@@ -25,55 +24,11 @@ from quantexp.report import (
     reading,
     write_report,
 )
-from quantexp.report.chart import SIGNS, headline_chart, save_chart, spread
+from quantexp.report.chart import SIGNS, headline_chart, save_chart
+from quantexp.report.labels import spread
 from quantexp.report.markdown import escape, report_markdown
 from quantexp.report.table import comparison_table, comparisons_csv, conditions_csv
-from quantexp.stats import Method, compare, decide, estimate
-
-LADDER = (("Q8_0", 8.5), ("Q5_K_M", 5.69), ("Q4_K_M", 4.85), ("Q3_K_M", 3.91))
-
-
-def make_summary(
-    models: Sequence[str] = ("Qwen2.5-7B-Instruct",),
-    tasks: Sequence[str] = ("gsm8k", "triviaqa", "extraction"),
-    ladder: Sequence[tuple[str, float]] = LADDER,
-    items: int = 60,
-    method: Method = Method.default,
-) -> Summary:
-    """Scores in thirds that fall with the bits; the first quant is the baseline."""
-    rng = np.random.default_rng(0)
-    conditions, comparisons = [], []
-    for model in models:
-        for task in tasks:
-            base = rng.integers(0, 4, items) / 3
-            for quant, bits in ladder:
-                scores = np.where(rng.random(items) < 0.5 / bits, 0.0, base)
-                if quant == ladder[0][0]:
-                    scores = base
-                else:
-                    result = compare(base, scores, resamples=200, method=method)
-                    comparisons.append(Comparison(model, task, ladder[0][0], quant, result))
-                score = estimate(scores, resamples=200, method=method)
-                speed = None if quant == ladder[0][0] else 123.456
-                conditions.append(
-                    Condition(
-                        *(model, quant, task, bits, int(1e9 * bits), score, items, 3),
-                        *("exact@2", speed, (f"{quant}-1", f"{quant}-2")),
-                    )
-                )
-    if comparisons and method is Method.default:
-        decisions = decide([each.difference for each in comparisons], 0.02)
-        comparisons = [replace(each, decision=made) for each, made in zip(comparisons, decisions, strict=True)]
-    return Summary(
-        title="cliff | demo",
-        baseline=ladder[0][0],
-        conditions=tuple(conditions),
-        comparisons=tuple(comparisons),
-        notes=("data: bundled",),
-        refusals=("Q2_K could not be paired: the prompts differ.",),
-        failures=("Q6_K on gsm8k ran out of memory.",),
-        protocol={"dataset gsm8k": "sha256:00ff"},
-    )
+from quantexp.stats import Method, compare, estimate
 
 
 def printed(summary: Summary, width: int, encoding: str = "utf-8") -> str:
@@ -162,7 +117,7 @@ def test_markdown_says_what_must_be_said() -> None:
         "95%",
         "correction for all 9 comparisons",
         "not evidence that the quant is as good as the baseline",
-        "The margin is 2.0 points.",
+        "The margin is 2.0 points;",
         "data: bundled",
         "the prompts differ",
         "ran out of memory",
@@ -335,8 +290,8 @@ def test_write_report_for_two_models(tmp_path: Path) -> None:
         "score_vs_bits-two.png",
         "score_vs_bits-two.svg",
     ]
-    everything = {files.markdown, files.comparisons_csv, files.conditions_csv, *files.charts}
-    assert set(folder.iterdir()) == everything
+    everything = {files.html, files.markdown, files.comparisons_csv, files.conditions_csv, *files.charts}
+    assert set(folder.iterdir()) == everything == set(files.all)
     page = files.markdown.read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)]+)\)", page)
     assert {folder / link for link in links} == everything - {files.markdown}

@@ -1,45 +1,17 @@
-"""What changed between two quants: hand-made tables, properties, and a page that no output gets out of."""
-
-from itertools import pairwise
-from typing import Any
+"""What changed between two quants: hand-made tables, properties, and what was asked."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+from tests.report.made import RIGHT, WRONG, Read, answers
 
-from quantexp.report.flips import CHANGES, COLUMNS, Flips, anchor, flip_rows, flips, flips_page
+from quantexp.report.flips import CHANGES, COLUMNS, Flips, anchor, asked, flip_rows, flips
+from quantexp.report.html import changed_sections
 from quantexp.stats import Kind, Method, compare
 
-Read = tuple[float | None, str | None, str | None]
-"""Score, extracted answer, reading error."""
-
-RIGHT: Read = (1.0, "18", None)
-WRONG: Read = (0.0, "20", None)
 NOTHING = Flips(0, 0, 0, 0, 0, 0, 0, 0, 0)
-
-
-def answers(*rows: Read, **columns: Any) -> pd.DataFrame:
-    """A per-item table with a seed: one item after the other, unless columns say otherwise."""
-    n = len(rows)
-    table = {
-        "seed": [0] * n,
-        "item_id": [f"i{number}" for number in range(n)],
-        "cluster": [f"c{number}" for number in range(n)],
-        "sample": [0] * n,
-        "difficulty": [None] * n,
-        "prompt": ["How many?"] * n,
-        "output": [f"It is {extracted}" for _, extracted, _ in rows],
-        "reference": ["18"] * n,
-        "extracted": [extracted for _, extracted, _ in rows],
-        "score": [score for score, _, _ in rows],
-        "grading_error": [error for _, _, error in rows],
-        "finish_reason": ["stop"] * n,
-    }
-    return pd.DataFrame({**table, **{name: list(values) for name, values in columns.items()}})
 
 
 @pytest.mark.parametrize(
@@ -127,8 +99,7 @@ def test_empty_tables_count_nothing(empty: pd.DataFrame) -> None:
         rows = flip_rows(baseline, quant, task="t", name="q")
         assert rows.empty
         assert list(rows.columns) == list(COLUMNS)
-        assert "No answer changed." in flips_page(rows, "T", "Q8_0")
-    assert "No answer changed." in flips_page(pd.DataFrame(), "T", "Q8_0")
+        assert changed_sections(rows) == []
 
 
 def test_gaps_everywhere_crash_nothing() -> None:
@@ -137,7 +108,7 @@ def test_gaps_everywhere_crash_nothing() -> None:
     columns = {name: gaps for name in names}
     baseline, quant = answers(RIGHT, WRONG, **columns), answers(WRONG, RIGHT, **columns)
     assert (flips(baseline, quant).lost, flips(baseline, quant).gained) == (1, 1)
-    flips_page(flip_rows(baseline, quant, task="t", name="q"), "T", "Q8_0")
+    assert len(changed_sections(flip_rows(baseline, quant, task="t", name="q"))[0].answers) == 2
 
 
 def test_a_table_without_a_column_is_refused_by_name() -> None:
@@ -264,139 +235,6 @@ def test_a_tie_by_rounding_is_one_for_both() -> None:
     assert compare(before, after, clusters=["c"] * 3, resamples=10).kind is Kind.graded
 
 
-def changed(*outputs: tuple[str, str], **columns: Any) -> pd.DataFrame:
-    """Rows of lost answers with these outputs of the baseline and the quant, and what columns say."""
-    n = len(outputs)
-    rows = flip_rows(answers(*[RIGHT] * n), answers(*[WRONG] * n), task="gsm8k", name="Q4_K_M").astype(object)
-    columns |= {"baseline_output": [before for before, _ in outputs], "quant_output": [after for _, after in outputs]}
-    for name, values in columns.items():
-        # As objects: pandas' own strings cannot hold half a character.
-        rows[name] = pd.Series(values if isinstance(values, list) else [values] * n, dtype=object)
-    return rows
-
-
-def parsed(page: str) -> list[Token]:
-    return MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(page)
-
-
-def fences(page: str) -> list[str]:
-    return [token.content for token in parsed(page) if token.type == "fence"]
-
-
-def visible(text: str) -> str:
-    """The text as a page shows it: line breaks and tabs as they are."""
-    shown = (c if c in "\n\t" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return "".join(shown)
-
-
-def test_the_page_reads_as_it_should() -> None:
-    rows = pd.concat([changed(("a\n#### 18", "b\n#### 20")), changed(("c", "d"), change="gained")])
-    page = flips_page(rows, "Flips of *m*", "Q8_0")
-    assert page.splitlines()[0] == r"# Flips of \*m\*"
-    assert (
-        page.partition("\n\n## ")[2]
-        == f"""<a id="{anchor("gsm8k", "Q4_K_M")}"></a>gsm8k, Q4_K_M
-
-- lost: 1
-- gained: 1
-- another wrong answer: 0
-- same score, other answer: 0
-
-### Lost
-
-#### ` i0 `, seed 0: 1 to 0
-
-- reference: ` 18 `
-- read from Q8_0: ` 18 `
-- read from Q4_K_M: ` 20 `
-
-Asked:
-
-```text
-How many?
-```
-
-Output of Q8_0:
-
-```text
-a
-#### 18
-```
-
-Output of Q4_K_M:
-
-```text
-b
-#### 20
-```
-
-### Gained
-
-#### ` i0 `, seed 0: 1 to 0
-
-- reference: ` 18 `
-- read from Q8_0: ` 18 `
-- read from Q4_K_M: ` 20 `
-
-Asked:
-
-```text
-How many?
-```
-
-Output of Q8_0:
-
-```text
-c
-```
-
-Output of Q4_K_M:
-
-```text
-d
-```
-"""
-    )
-
-
-def test_of_many_answers_the_first_are_shown_and_the_rest_counted() -> None:
-    rows = pd.concat([changed(*[("x", "y")] * 23), changed(*[("g", "h")] * 5, change="gained")])
-    page = flips_page(rows, "T", "Q8_0")
-    assert (page.count("Output of Q8_0:"), fences(page)[1::3].count("g\n")) == (25, 5)
-    assert "3 more lost in the table." in page
-    assert "more gained" not in page
-    assert "- lost: 23" in page
-    page = flips_page(rows, "T", "Q8_0", limit=0)
-    assert fences(page) == []
-    assert "23 more lost in the table." in page
-    assert "5 more gained in the table." in page
-
-
-def test_the_other_changes_are_counted_only() -> None:
-    page = flips_page(changed(("x", "y"), change="another wrong answer"), "T", "Q8_0")
-    assert "- another wrong answer: 1" in page
-    assert fences(page) == []
-
-
-def test_every_task_and_quant_has_its_section_under_its_anchor() -> None:
-    pairs = [("b", "Q4"), ("a", "Q4"), ("a", "Q3"), ("a b", "Q"), ("a-b", "Q"), ("a", "b-Q"), ("A", "Q3")]
-    page = flips_page(pd.concat([changed(("x", "y"), task=t, quant=q) for t, q in pairs]), "T", "Q8_0")
-    ids = [anchor(*pair) for pair in pairs]
-    assert len(set(ids)) == len(pairs)
-    places = [page.index(f'## <a id="{each}"></a>') for each in ids]
-    assert places == sorted(places)
-
-
-def test_a_sample_is_named_where_there_are_several() -> None:
-    assert "sample" not in flips_page(changed(("x", "y")), "T", "Q8_0")
-    assert "seed 0, sample 1:" in flips_page(changed(("x", "y"), sample=1), "T", "Q8_0")
-
-
-def test_controls_are_shown_as_escapes() -> None:
-    page = flips_page(changed(("\x1b[31mred\r\n\x00\u202etxt\ud800", "tab\there\u2028")), "T", "Q8_0")
-    assert fences(page)[1:] == ["\\x1b[31mred\\r\n\\x00\\u202etxt\\ud800\n", "tab\there\\u2028\n"]
-
-
 WORDS = "Solve it.\n\n"
 ASKED = "Question: What is 2?\n\nSay it."
 CHATS = {
@@ -415,97 +253,22 @@ CHATS = {
 
 @pytest.mark.parametrize("chat", CHATS.values(), ids=CHATS.keys())
 def test_of_a_prompt_the_last_question_is_shown(chat: str) -> None:
-    assert fences(flips_page(changed(("x", "y"), prompt=chat), "T", "Q8_0"))[0] == f"{ASKED}\n"
+    assert asked(chat) == ASKED
 
 
 def test_of_a_long_question_the_end_is_shown() -> None:
-    prompt = f"<|im_start|>user\n{'instructions ' * 100}the end<|im_end|>\n<|im_start|>assistant\n"
-    (asked, _, _) = fences(flips_page(changed(("x", "y"), prompt=prompt), "T", "Q8_0"))
-    assert asked.startswith("...")
-    assert asked.endswith(" the end\n")
-    assert len(asked) == 3 + 600 + 1
+    found = asked(f"<|im_start|>user\n{'instructions ' * 100}the end<|im_end|>\n<|im_start|>assistant\n")
+    assert found.startswith("...")
+    assert found.endswith(" the end")
+    assert len(found) == 3 + 600
 
 
-pieces = [
-    "```",
-    "~~~",
-    "\n```\n",
-    "\n````\n",
-    "`",
-    "\r\n```\n# x\n",
-    "\x0b```\x0c",
-    "\n    ",
-    "\t",
-    "\n> ",
-    "\n- ",
-    "|",
-]
-pieces += [
-    "<script>",
-    "</a>",
-    "<!--",
-    "![x](y)",
-    "[x](y)",
-    "$$",
-    "&#96;",
-    "\\",
-    "\x1b[2J",
-    "\u202e",
-    "\u2028",
-    "\ud800",
-]
-pieces += ["# x\n", "\n===\n", "\x00", "<|im_start|>user", "[/INST]", " "]
-hostile = st.one_of(
-    st.text(st.characters(), max_size=40),
-    st.lists(st.one_of(st.sampled_from(pieces), st.text(st.characters(), max_size=3)), max_size=8).map("".join),
-)
+def test_every_task_and_quant_has_its_own_anchor() -> None:
+    pairs = [("b", "Q4"), ("a", "Q4"), ("a", "Q3"), ("a b", "Q"), ("a-b", "Q"), ("a", "b-Q"), ("A", "Q3")]
+    assert len({anchor(*pair) for pair in pairs}) == len(pairs)
 
 
-@settings(deadline=None)
-@given(st.lists(st.tuples(hostile, hostile), min_size=1, max_size=4), st.lists(hostile, min_size=8, max_size=8))
-@example([("```\nx\n````", "~~~\n`````\n# out"), ("`", "")], ["`", "``", "`a``", "<b>", "a`", "`a", "|", "$`x`$"])
-def test_whatever_a_model_wrote_stays_in_its_fence(outputs: list[tuple[str, str]], names: list[str]) -> None:
-    title, baseline, task, quant, item, reference, extracted, prompt = names
-    rows = changed(
-        *outputs,
-        **{"task": task, "quant": quant, "item_id": item, "reference": reference},
-        **{"baseline_extracted": extracted, "quant_extracted": reference, "prompt": prompt},
-    )
-    page = flips_page(rows, title, baseline)
-    page.encode()
-    assert all(each.isprintable() or each in "\n\t" for each in page)
-    tokens = parsed(page)
-    blocks = [token.content for token in tokens if token.type == "fence"]
-    assert blocks[1::3] == [visible(before) + "\n" for before, _ in outputs]
-    assert blocks[2::3] == [visible(after) + "\n" for _, after in outputs]
-    assert {token.info for token in tokens if token.type == "fence"} == {"text"}
-    # Nothing else is on the page than what the page itself puts there.
-    n = len(outputs)
-    kinds = [token.type for token in tokens if token.nesting != -1]
-    expected = ["heading_open", "inline", "paragraph_open", "inline"]
-    expected += ["heading_open", "inline", "bullet_list_open", *["list_item_open", "paragraph_open", "inline"] * 4]
-    expected += ["heading_open", "inline"]
-    answer = ["heading_open", "inline", "bullet_list_open", *["list_item_open", "paragraph_open", "inline"] * 3]
-    answer += ["paragraph_open", "inline", "fence"] * 3
-    assert kinds == expected + answer * n
-    inline = [child for token in tokens for child in token.children or []]
-    assert {child.type for child in inline} <= {"text", "text_special", "code_inline", "html_inline"}
-    html = [child.content for child in inline if child.type == "html_inline"]
-    assert html == [f'<a id="{anchor(task, quant)}">', "</a>"]
-
-
-@given(hostile, hostile)
+@given(st.text(max_size=40), st.text(max_size=40))
 def test_an_anchor_is_plain_and_the_same_each_time(task: str, quant: str) -> None:
     assert anchor(task, quant) == anchor(task, quant)
     assert set(anchor(task, quant)) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-")
-
-
-@given(hostile.filter(lambda text: text.split() != []))
-@example("`")
-@example("``x`")
-def test_a_name_in_a_code_span_is_whole(item: str) -> None:
-    tokens = parsed(flips_page(changed(("x", "y"), item_id=item), "T", "Q8_0"))
-    heading = next(t for before, t in pairwise(tokens) if before.tag == "h4")
-    assert heading.children is not None
-    assert heading.children[0].type == "code_inline"
-    assert heading.children[0].content == visible(" ".join(item.split()))

@@ -9,17 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quantexp.report.outcome import outcome, sentences, verdict
 from quantexp.report.summary import (
     Comparison,
     Condition,
     Summary,
     difference_text,
-    outcome,
     p_text,
     reading,
     signed_points,
 )
-from quantexp.report.verdict_words import verdict_sentences
 from quantexp.stats import Kind, Method, PairedComparison, Verdict, compare, decide, estimate
 
 
@@ -210,30 +209,36 @@ def test_the_outcome_names_each_quant_once_by_what_is_known_of_it() -> None:
         "Q6 and Q5: within the margin on every task; Q3: worse on at least one task; Q4: these items cannot tell."
     )
     assert outcome(summary(known, [])) == ""
+    first, second = verdict(summary(known, compared))
+    assert first == outcome(summary(known, compared))
+    assert second == "The margin is 2.0 points; the smallest file within it on every task is Q6 (8.50 bits a weight)."
 
 
-def test_the_verdict_of_a_comparison_in_sentences() -> None:
-    base, quant = condition("m", "Q8_0"), condition("m", "Q4", bits=4.9)
-    worse, harmless, unclear = right_or_wrong(30, 5, 200), right_or_wrong(0, 0, 500), right_or_wrong(6, 5, 200)
-    said = {
-        name: verdict_sentences(summary([base, quant], [pair(found, margin=0.02)]))
-        for name, found in {"worse": worse, "harmless": harmless, "unclear": unclear}.items()
-    }
-    assert said["worse"][0] == "Q4: worse on at least one task."
-    assert said["worse"][1].startswith("The largest loss is Q4 on gsm8k: +12.5 points [+")
-    assert said["harmless"][0] == "Q4: within the margin on every task."
-    assert said["harmless"][1].startswith("The loss is at most ")
-    assert said["unclear"][0] == "Q4: these items cannot tell."
-    assert "The nearest to a verdict is Q4 on gsm8k, with about " in said["unclear"][1]
-    assert all(len(sentences) == 2 for sentences in said.values())
+def test_a_choice_is_advised_only_where_every_task_was_compared() -> None:
+    [decision] = decide([found := right_or_wrong(0, 0, 600)], 0.02)
+    known = [condition("m", quant, task) for quant in ("Q8_0", "Q4") for task in ("a", "b")]
+    first, second = verdict(summary(known, [Comparison("m", "a", "Q8_0", "Q4", found, decision)]))
+    assert first == "Q4: within the margin on the tasks compared, which are not all."
+    assert second == "The margin is 2.0 points; no quant is shown to be within it on every task."
+
+
+def test_the_verdict_where_nothing_was_decided() -> None:
+    known = [condition("m", quant) for quant in ("Q8_0", "Q5", "Q4")]
+    compared = [
+        Comparison("m", "gsm8k", "Q8_0", "Q5", difference(-0.1, 0.1)),
+        Comparison("m", "gsm8k", "Q8_0", "Q4", difference(0.1, 0.2)),
+    ]
+    first, second = verdict(summary(known, compared))
+    assert first == (
+        "Q4: the interval is above 0 (worse) on at least one task; "
+        "Q5: no interval shows a loss, which does not mean that there is none."
+    )
+    assert second.startswith("No verdicts were asked for")
+    assert verdict(summary(known, []))[0] == "Nothing was compared."
 
 
 def test_the_verdict_says_what_is_missing() -> None:
     base, quant = condition("m", "Q8_0"), condition("m", "Q4", bits=4.9)
     broken = dataclasses.replace(summary([base, quant], []), failures=("a", "b"), refusals=("c",))
-    assert verdict_sentences(broken) == [
-        "Nothing was compared with the baseline Q8_0.",
-        "Incomplete: 2 failed jobs, 1 run not paired.",
-    ]
-    undecided = summary([base, quant], [pair(difference(-0.01, 0.032))])
-    assert verdict_sentences(undecided) == ["The largest loss is Q4 on gsm8k: undecided: from 1.0 better to 3.2 worse."]
+    assert sentences(broken)[0] == "Nothing was compared."
+    assert sentences(broken)[2:] == ["Incomplete: 2 jobs failed, 1 run not paired."]

@@ -1,4 +1,4 @@
-"""Reports: what a finished comparison found, as a table, charts, CSV and a markdown page."""
+"""Reports: what a finished comparison found, as a page with charts, a terminal table, CSV, and markdown to paste."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,25 +25,25 @@ class ReportFiles:
     """Where a report was written.
 
     Attributes:
-        markdown: The page, report.md.
+        html: The report, report.html: one file that needs no other.
+        markdown: The short page, report.md.
         comparisons_csv: Every comparison at full precision.
         conditions_csv: Every condition at full precision.
         charts: PNG then SVG of each model's chart, in the order of the models.
-        flips: The page of changed answers, flips.md; None where the answers were not looked at.
         divergence_csv: Every divergence at full precision; None where it was not measured.
     """
 
+    html: Path
     markdown: Path
     comparisons_csv: Path
     conditions_csv: Path
     charts: tuple[Path, ...]
-    flips: Path | None = None
     divergence_csv: Path | None = None
 
     @property
     def all(self) -> list[Path]:
         """Every file of the report."""
-        pages = [page for page in (self.markdown, self.flips, self.divergence_csv) if page is not None]
+        pages = [self.html, self.markdown, *([] if self.divergence_csv is None else [self.divergence_csv])]
         return [*pages, self.comparisons_csv, self.conditions_csv, *self.charts]
 
 
@@ -55,40 +55,40 @@ def write_report(summary: Summary, folder: Path, changed: "pd.DataFrame | None" 
     Args:
         summary: What to report.
         folder: Where to.
-        changed: The changed answers (`flips.flip_rows`), for a page of their own.
+        changed: The changed answers (`flips.flip_rows`), to be read in the report; None where nobody looked at them.
 
     Raises:
         OSError: The folder or a file cannot be written.
     """
     # Drawing is slow to import, and most of the package never draws.
     from quantexp.report.chart import headline_chart, save_chart
+    from quantexp.report.charts import charts
     from quantexp.report.divergence import divergence_csv, has_divergence
     from quantexp.report.divergence_charts import DIVERGENCE_CHARTS
-    from quantexp.report.flips import flips_page
+    from quantexp.report.html import report_html
     from quantexp.report.markdown import report_markdown
     from quantexp.report.table import comparisons_csv, conditions_csv
 
     folder.mkdir(parents=True, exist_ok=True)
-    charts: list[Path] = []
+    pictures: list[Path] = []
     for model, stem in summary.chart_stems().items():
-        charts += save_chart(headline_chart(summary, model), folder, stem)
+        pictures += save_chart(headline_chart(summary, model), folder, stem)
     for kind, drawn in DIVERGENCE_CHARTS.items():
         for model, stem in summary.chart_stems(kind).items():
             if (figure := drawn(summary, model)) is not None:
-                charts += save_chart(figure, folder, stem)
+                pictures += save_chart(figure, folder, stem)
     files = ReportFiles(
+        html=folder / "report.html",
         markdown=folder / "report.md",
         comparisons_csv=folder / "comparisons.csv",
         conditions_csv=folder / "conditions.csv",
-        charts=tuple(charts),
-        flips=None if changed is None else folder / "flips.md",
+        charts=tuple(pictures),
         divergence_csv=folder / "divergence.csv" if has_divergence(summary) else None,
     )
     if files.divergence_csv is not None:
         write_atomically(files.divergence_csv, divergence_csv(summary).encode())
-    if changed is not None and files.flips is not None:
-        write_atomically(files.flips, flips_page(changed, summary.title, summary.baseline).encode())
     write_atomically(files.comparisons_csv, comparisons_csv(summary).encode())
     write_atomically(files.conditions_csv, conditions_csv(summary).encode())
+    write_atomically(files.html, report_html(summary, charts(summary), changed).encode())
     write_atomically(files.markdown, report_markdown(summary).encode())
     return files

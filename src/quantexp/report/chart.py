@@ -6,7 +6,6 @@ long names and long notes make the picture larger instead of squeezing the data.
 """
 
 import io
-import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from quantexp.files import write_atomically
+from quantexp.report.labels import GRID, INK, LINE_SPACING, MUTED, NAME_SIZE, Pen, QuantNames, height_of, spread
 from quantexp.report.summary import Condition, Summary, interval_names, margin_text
 from quantexp.stats import Decision, Verdict
 
@@ -42,13 +41,10 @@ SIGNS = {
 """What stands in a mark for each verdict: check mark, ballot X, almost equal to, question mark."""
 
 _DPI = 160
-_INK, _MUTED, _LEADER, _GRID = "#222222", "#666666", "#aaaaaa", "#dddddd"
 _PLOT_WIDTH, _PLOT_HEIGHT = 6.6, 3.7  # inches
 _LEFT, _GAP = 0.85, 0.16
-_OVERHANG = 0.6  # how far a quant's name may stand beyond the plot's sides
-_TITLE_SIZE, _SUBTITLE_SIZE, _NAME_SIZE, _NOTE_SIZE = 13.0, 9.5, 8.5, 7.5
+_TITLE_SIZE, _SUBTITLE_SIZE, _NOTE_SIZE = 13.0, 9.5, 7.5
 _MARK, _SIGN_SIZE = 11.0, 7.0
-_LINE_SPACING = 1.35
 _SMALLEST_SPAN = 0.1  # of the score axis: less would magnify noise into a landscape
 
 
@@ -115,18 +111,18 @@ def own_style() -> Iterator[None]:
 
 def _draw(summary: Summary, model: str, ladders: Sequence[_Ladder]) -> Figure:
     figure = Figure(dpi=_DPI, facecolor="white")
-    pen = _Pen(figure)
+    pen = Pen(figure)
     names = {(c.bits_per_weight, c.quant): None for line in ladders for c in line.points}
-    quants = _QuantNames(sorted(names), summary.baseline, pen)
+    quants = QuantNames(sorted(names), summary.baseline, pen, (_PLOT_WIDTH, _PLOT_HEIGHT))
 
-    right = 2 * _GAP + 0.2 + max(pen.width(line.task, _NAME_SIZE, "bold") for line in ladders)
+    right = 2 * _GAP + 0.2 + max(pen.width(line.task, NAME_SIZE, "bold") for line in ladders)
     width = _LEFT + _PLOT_WIDTH + right
     text_width = width - 2 * _GAP
     title = pen.wrap(model, text_width, _TITLE_SIZE, "bold")
     subtitle = pen.wrap(f"{summary.title}: score against measured bits per weight", text_width, _SUBTITLE_SIZE)
     notes = [line for note in _notes(summary, ladders) for line in pen.wrap(note, text_width, _NOTE_SIZE)]
-    bottom = 1.5 * _GAP + _height(notes, _NOTE_SIZE) + 0.55
-    head = _height(title, _TITLE_SIZE) + _height(subtitle, _SUBTITLE_SIZE)
+    bottom = 1.5 * _GAP + height_of(notes, _NOTE_SIZE) + 0.55
+    head = height_of(title, _TITLE_SIZE) + height_of(subtitle, _SUBTITLE_SIZE)
     height = bottom + _PLOT_HEIGHT + quants.height + 2 * _GAP + head
     figure.set_size_inches(width, height)
 
@@ -137,11 +133,11 @@ def _draw(summary: Summary, model: str, ladders: Sequence[_Ladder]) -> Figure:
     _verdicts(axes, ladders, summary)
     _task_names(axes, ladders)
 
-    left, below = _GAP / width, height - _GAP - _height(title, _TITLE_SIZE)
-    pen.write(title, left, 1 - _GAP / height, _TITLE_SIZE, weight="bold", color=_INK)
-    pen.write(subtitle, left, below / height, _SUBTITLE_SIZE, color=_MUTED)
-    foot = (_GAP + _height(notes, _NOTE_SIZE)) / height
-    pen.write(notes, left, foot, _NOTE_SIZE, color=_MUTED)
+    left, below = _GAP / width, height - _GAP - height_of(title, _TITLE_SIZE)
+    pen.write(title, left, 1 - _GAP / height, _TITLE_SIZE, weight="bold", color=INK)
+    pen.write(subtitle, left, below / height, _SUBTITLE_SIZE, color=MUTED)
+    foot = (_GAP + height_of(notes, _NOTE_SIZE)) / height
+    pen.write(notes, left, foot, _NOTE_SIZE, color=MUTED)
     return figure
 
 
@@ -184,24 +180,24 @@ def _scales(axes: Axes, ladders: Sequence[_Ladder]) -> None:
     axes.set_xlim(float(bits.min()) - pad, float(bits.max()) + pad)
     low = min(c.estimate.low for line in ladders for c in line.points)
     high = max(c.estimate.high for line in ladders for c in line.points)
-    bottom, top = _score_range(low, high)
+    bottom, top = score_range(low, high)
     axes.set_ylim(bottom, top)
     label = "score in points"
     if (bottom, top) != (0.0, 1.0):
         label += f" (axis from {100 * bottom:.0f} to {100 * top:.0f}, not 0 to 100)"
-    axes.set_ylabel(label, fontsize=_SUBTITLE_SIZE, color=_INK)
-    axes.set_xlabel("measured bits per weight", fontsize=_SUBTITLE_SIZE, color=_INK, labelpad=6)
+    axes.set_ylabel(label, fontsize=_SUBTITLE_SIZE, color=INK)
+    axes.set_xlabel("measured bits per weight", fontsize=_SUBTITLE_SIZE, color=INK, labelpad=6)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g}"))
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-    axes.tick_params(colors=_MUTED, labelsize=_NAME_SIZE, length=3)
-    axes.grid(axis="y", color=_GRID, linewidth=0.7)
+    axes.tick_params(colors=MUTED, labelsize=NAME_SIZE, length=3)
+    axes.grid(axis="y", color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_MUTED)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
 
 
-def _score_range(low: float, high: float) -> tuple[float, float]:
+def score_range(low: float, high: float) -> tuple[float, float]:
     """Limits of the score axis in whole points: all of 0 to 1, or the data with some room."""
     if high - low > 0.6 or low < 0.0 or high > 1.0:
         return min(low, 0.0), max(high, 1.0)
@@ -279,7 +275,7 @@ def _task_names(axes: Axes, ladders: Sequence[_Ladder]) -> None:
     """Name each line at its right end, in its colour, with its marker."""
     bottom, top = axes.get_ylim()
     wanted = [(line.points[-1].estimate.mean - bottom) / (top - bottom) for line in ladders]
-    step = _NAME_SIZE * _LINE_SPACING / 72 / _PLOT_HEIGHT
+    step = NAME_SIZE * LINE_SPACING / 72 / _PLOT_HEIGHT
     placed = spread(wanted, [step] * len(ladders), -step / 2, 1 + step / 2)
     x = 1 + _GAP / _PLOT_WIDTH
     for line, y in zip(ladders, placed, strict=True):
@@ -289,141 +285,9 @@ def _task_names(axes: Axes, ladders: Sequence[_Ladder]) -> None:
             x + 0.12 / _PLOT_WIDTH,
             y,
             line.task,
-            fontsize=_NAME_SIZE,
+            fontsize=NAME_SIZE,
             weight="bold",
             va="center_baseline",
             parse_math=False,
             **shared,
         )
-
-
-class _QuantNames:
-    """The names above the plot: level while they fit, upright when they do not."""
-
-    def __init__(self, names: Sequence[tuple[float, str]], baseline: str, pen: "_Pen") -> None:
-        self._bits = [bits for bits, _ in names]
-        self._labels = [f"{q} (baseline)" if q == baseline else q for _, q in names]
-        self._weights = ["bold" if q == baseline else "normal" for _, q in names]
-        self._is_baseline = [q == baseline for _, q in names]
-        widths = [
-            pen.width(label, _NAME_SIZE, weight) for label, weight in zip(self._labels, self._weights, strict=True)
-        ]
-        self._level = sum(widths) + 0.14 * len(widths) <= _PLOT_WIDTH
-        across = _NAME_SIZE * _LINE_SPACING / 72
-        self._extents = [w + 0.14 if self._level else across for w in widths]
-        self._leader = 0.22
-        self.height = self._leader + (across if self._level else max(widths) + 0.05)
-
-    def draw(self, axes: Axes) -> None:
-        left, right = axes.get_xlim()
-        wanted = [(bits - left) / (right - left) * _PLOT_WIDTH for bits in self._bits]
-        placed = spread(wanted, self._extents, -_OVERHANG, _PLOT_WIDTH + _OVERHANG)
-        top = 1 + self._leader / _PLOT_HEIGHT
-        for i, label in enumerate(self._labels):
-            start, end = wanted[i] / _PLOT_WIDTH, placed[i] / _PLOT_WIDTH
-            common: dict[str, Any] = {
-                "linewidth": 0.9,
-                "transform": axes.transAxes,
-                "clip_on": False,
-                # A file of the baseline's size must not hide that this is where the baseline is.
-                "zorder": 0.6 if self._is_baseline[i] else 0.5,
-            }
-            if self._is_baseline[i]:
-                axes.plot([start, start], [0, 1], color=_MUTED, linestyle=(0, (4, 3)), **common)
-            else:
-                axes.plot([start, start], [0, 1], color=_GRID, **common)
-            heights = (0.0, 0.03, self._leader - 0.06, self._leader - 0.02)
-            axes.plot(
-                [start, start, end, end],
-                [1 + height / _PLOT_HEIGHT for height in heights],
-                color=_LEADER,
-                **common,
-            )
-            axes.text(
-                end,
-                top,
-                label,
-                fontsize=_NAME_SIZE,
-                weight=self._weights[i],
-                color=_INK,
-                ha="center",
-                va="bottom",
-                rotation=0 if self._level else 90,
-                transform=axes.transAxes,
-                parse_math=False,
-            )
-
-
-def spread(wanted: Sequence[float], extents: Sequence[float], low: float, high: float) -> list[float]:
-    """Move labels apart along a line, each as little as the others allow.
-
-    Labels keep the order of their wanted places. The squared distances are minimised by merging
-    neighbours that collide into blocks centred on their mean (pool adjacent violators; Best and
-    Chakravarti 1990), then blocks are kept between the ends; labels that cannot all fit share the
-    overlap at the high end.
-
-    Args:
-        wanted: Wanted centre of each label.
-        extents: Length each label needs, room to its neighbours included.
-        low: Where the line begins.
-        high: Where the line ends.
-
-    Returns:
-        The centre of each label, in the order given.
-    """
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    # Measured from where each label would be if all stood side by side, no label may be left of its
-    # predecessor: the closest sequence that never falls is an isotonic regression.
-    offsets, total = [], 0.0
-    for i in order:
-        offsets.append(total + extents[i] / 2)
-        total += extents[i]
-    blocks: list[list[float]] = []  # [sum, count]
-    for i, offset in zip(order, offsets, strict=True):
-        blocks.append([wanted[i] - offset, 1])
-        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] >= blocks[-1][0] / blocks[-1][1]:
-            last = blocks.pop()
-            blocks[-1] = [blocks[-1][0] + last[0], blocks[-1][1] + last[1]]
-    starts = [s / n for s, n in blocks for _ in range(int(n))]
-    furthest = max(low, high - total)
-    placed = [0.0] * len(wanted)
-    for i, offset, start in zip(order, offsets, starts, strict=True):
-        placed[i] = min(max(start, low), furthest) + offset
-    return placed
-
-
-class _Pen:
-    """Measures and writes plain text on a figure, in inches; `$` and `_` have no meaning in it."""
-
-    def __init__(self, figure: Figure) -> None:
-        self._figure = figure
-        self._renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
-
-    def width(self, text: str, size: float, weight: str = "normal") -> float:
-        sample = self._figure.text(0, 0, text, fontsize=size, weight=weight, parse_math=False)
-        pixels = sample.get_window_extent(self._renderer).width
-        sample.remove()
-        return float(pixels) / self._figure.dpi
-
-    def wrap(self, text: str, width: float, size: float, weight: str = "normal") -> list[str]:
-        line = " ".join(text.split())
-        measured = self.width(line, size, weight)
-        if measured <= width:
-            return [line]
-        return textwrap.wrap(line, max(1, int(0.95 * width * len(line) / measured)))
-
-    def write(self, lines: Sequence[str], x: float, y: float, size: float, **style: Any) -> None:
-        self._figure.text(
-            x,
-            y,
-            "\n".join(lines),
-            fontsize=size,
-            va="top",
-            linespacing=_LINE_SPACING,
-            parse_math=False,
-            **style,
-        )
-
-
-def _height(lines: Sequence[str], size: float) -> float:
-    return len(lines) * size * _LINE_SPACING * 1.1 / 72

@@ -23,12 +23,9 @@ HEADER = (
 
 def _measured(summary: Summary) -> Iterator[_Row]:
     """The comparisons that have one, task by task, from most to fewest bits."""
-    for model in summary.models():
-        for task in summary.tasks(model):
-            for condition in summary.ladder(model, task):
-                each = summary.comparison(condition)
-                if each is not None and each.divergence is not None:
-                    yield each, each.divergence
+    for each in summary.compared():
+        if each.divergence is not None:
+            yield each, each.divergence
 
 
 def has_divergence(summary: Summary, model: str | None = None) -> bool:

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from quantexp.report.chart import MARKERS, PALETTE, own_style, spread
-from quantexp.report.summary import Comparison, Divergence, Summary
+from quantexp.report.chart import MARKERS, PALETTE, own_style
+from quantexp.report.labels import GRID, INK, MUTED, spread
+from quantexp.report.summary import Divergence, Summary
 
-INK, MUTED, GRID = "#222222", "#666666", "#dddddd"
 _DPI = 160
 _SIZE = 8.5
 _BINS = 12
@@ -23,13 +23,11 @@ def divergence_chart(summary: Summary, model: str) -> Figure | None:
     Bars are the intervals over items. A mean of 0 has no logarithm: beside others it is left out. None where nothing
     was measured.
     """
-    lines = []
-    for task in summary.tasks(model):
-        ladder = ((condition.bits_per_weight, _of(summary, model, task, condition.quant)) for condition in
-                  summary.ladder(model, task))  # fmt: skip
-        points = [(bits, each.quant, each.divergence.summary.mean) for bits, each in ladder if each and each.divergence]
-        if points:
-            lines.append((task, sorted(points, key=lambda point: point[:2])))
+    lines = [
+        (task, [(bits, quant, each.summary.mean) for bits, quant, each in found])
+        for task in summary.tasks(model)
+        if (found := measured(summary, model, task))
+    ]
     if not lines:
         return None
     logarithmic = any(mean.value > 0 for _, points in lines for *_, mean in points)
@@ -85,27 +83,25 @@ def parted_chart(summary: Summary, model: str) -> Figure | None:
 
     The last bar counts the answers that are the same to the end. None where no answers were compared.
     """
-    rows: dict[str, list[tuple[Comparison, Divergence]]] = {}
+    rows: dict[str, dict[str, Divergence]] = {}
     for task in summary.tasks(model):
-        found = [_of(summary, model, task, condition.quant) for condition in summary.ladder(model, task)]
-        if own := [(each, each.divergence) for each in found if each and each.divergence and each.divergence.answers]:
+        if own := {quant: each for _, quant, each in reversed(measured(summary, model, task)) if each.answers}:
             rows[task] = own
     if not rows:
         return None
-    quants = list(dict.fromkeys(each.quant for row in rows.values() for each, _ in row))
+    quants = list(dict.fromkeys(quant for row in rows.values() for quant in row))
     with own_style():
         size = 1.0 + 1.75 * len(quants), 0.9 + 1.5 * len(rows)
         figure = Figure(figsize=size, dpi=_DPI, facecolor="white", layout="constrained")
         grid = figure.subplots(len(rows), len(quants), sharey="row", squeeze=False)
         for number, (task, row) in enumerate(rows.items()):
-            found_here = {each.quant: divergence for each, divergence in row}
-            edges = _edges([place for divergence in found_here.values() for place in divergence.parted])
+            edges = bins([place for divergence in row.values() for place in divergence.parted])
             for column, quant in enumerate(quants):
                 axes = grid[number, column]
-                if quant not in found_here:
+                if quant not in row:
                     axes.set_axis_off()
                     continue
-                _histogram(axes, found_here[quant], edges, PALETTE[number % len(PALETTE)])
+                _histogram(axes, row[quant], edges, PALETTE[number % len(PALETTE)])
                 if number == 0:
                     axes.set_title(quant, fontsize=9.5, color=INK)
                 if column == 0:
@@ -118,13 +114,18 @@ DIVERGENCE_CHARTS = {"divergence_vs_bits": divergence_chart, "first_divergence":
 """What is drawn of a model, by the kind of chart; see `Summary.chart_stems`."""
 
 
-def _of(summary: Summary, model: str, task: str, quant: str) -> Comparison | None:
-    condition = next(each for each in summary.ladder(model, task) if each.quant == quant)
-    return summary.comparison(condition)
+def measured(summary: Summary, model: str, task: str) -> list[tuple[float, str, Divergence]]:
+    """Bits per weight, quant and divergence of each quant that has one, from few bits to many."""
+    found = []
+    for condition in summary.ladder(model, task):
+        comparison = summary.comparison(condition)
+        if comparison is not None and comparison.divergence is not None:
+            found.append((condition.bits_per_weight, condition.quant, comparison.divergence))
+    return sorted(found, key=lambda each: each[:2])
 
 
-def _edges(places: Sequence[int]) -> list[int]:
-    """Whole tokens, in bins of one width."""
+def bins(places: Sequence[int]) -> list[int]:
+    """Edges of bins of one width that hold the places, at most twelve."""
     last = max(places, default=0) + 1
     width = max(1, -(-last // _BINS))
     return list(range(0, last + width, width))

@@ -1,4 +1,4 @@
-"""What changed between a baseline and a quant, answer by answer: counts, a table, and a page of the answers themselves.
+"""What changed between a baseline and a quant, answer by answer: counts, and a table of the answers themselves.
 
 A mean score can stay the same while many answers change. Answers that go from right to wrong or from wrong to right are
 called flips (Dutta et al. 2024, "Accuracy is Not All You Need", arXiv 2407.09141); answers that change at all, whatever
@@ -8,7 +8,6 @@ their scores, are called churn.
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from quantexp.report.markdown import escape
 from quantexp.stats.checks import TIE_TOLERANCE
 from quantexp.stats.units import group
 
@@ -34,13 +32,10 @@ COLUMNS = (
 PROMPT_TAIL = 600
 """Characters of what was asked that the page shows: its end, for instructions come first."""
 
-LINE = 200
-"""Characters of a reference, an answer or an id that stand on one line of the page."""
+KEYS = ["seed", "item_id", "sample"]
+"""Columns that tell one answer from another."""
 
-_Row = Mapping[Any, Any]
-
-_KEYS = ["seed", "item_id", "sample"]
-_READ = [*_KEYS, "cluster", "prompt", "output", "reference", "extracted", "score", "grading_error"]
+_READ = [*KEYS, "cluster", "prompt", "output", "reference", "extracted", "score", "grading_error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +109,8 @@ def flips(baseline: pd.DataFrame, quant: pd.DataFrame) -> Flips:
     """
     pairs = _paired(baseline, quant)
     counts = {change: int(np.count_nonzero(pairs.change == change)) for change in CHANGES}
-    answers, items = len(pairs.table), pd.factorize(_items(pairs.table))[0]
+    answers = len(pairs.table)
+    items = pd.factorize(unique_items(pairs.table["cluster_baseline"], pairs.table["item_id"]))[0]
     units = group(answers, items)
     before, after = (units.means(_scores(pairs.table, side)) for side in ("baseline", "quant"))
     fell, rose = _moved(before, after)
@@ -167,42 +163,12 @@ def anchor(task: str, quant: str) -> str:
     return f"{names}-{hashlib.sha256(json.dumps([task, quant]).encode()).hexdigest()[:8]}"
 
 
-def flips_page(rows: pd.DataFrame, title: str, baseline: str, *, limit: int = 20) -> str:
-    """A markdown page (GitHub's dialect) of the changed answers.
-
-    What models wrote stands in fenced code blocks, whole; other text from outside is escaped or in code spans.
-    Characters that do not print (controls, also of the direction of writing) appear as Python's escapes.
-
-    Args:
-        rows: Rows of `flip_rows`, of any tasks and quants; may be empty.
-        title: The page's heading.
-        baseline: Name of the baseline.
-        limit: How many lost answers, and how many gained ones, are shown of each task and quant.
-
-    Returns:
-        A section per task and quant that has rows, under the id `anchor(task, quant)`, in the order of the rows.
-    """
-    parts = [
-        f"# {_escaped(title)}",
-        f"Answers that changed from the baseline {_escaped(baseline)} to another quant. Lost: the baseline scores "
-        "higher. Gained: the quant scores higher. The other changes are counted here, and listed in the table.",
-    ]
-    if rows.empty:
-        return "\n\n".join([*parts, "No answer changed."]) + "\n"
-    sections: dict[tuple[str, str], list[_Row]] = {}
-    for row in rows.to_dict("records"):
-        sections.setdefault((_text(row["task"]) or "", _text(row["quant"]) or ""), []).append(row)
-    for (task, quant), section in sections.items():
-        parts += _section(section, task, quant, baseline, limit)
-    return "\n\n".join(parts) + "\n"
-
-
 def _paired(baseline: pd.DataFrame, quant: pd.DataFrame) -> _Pairs:
     left, right = _scored(baseline, "baseline"), _scored(quant, "quant")
     if left.empty or right.empty:  # an empty table's columns have no types, and may not fit the other's
         table = pd.DataFrame(columns=list(dict.fromkeys([*left, *right])))
     else:
-        table = left.merge(right, on=_KEYS, validate="one_to_one")
+        table = left.merge(right, on=KEYS, validate="one_to_one")
     before, after = _scores(table, "baseline"), _scores(table, "quant")
     fell, rose = _moved(before, after)
     churn = _differ(table["extracted_baseline"], table["extracted_quant"])
@@ -217,13 +183,13 @@ def _paired(baseline: pd.DataFrame, quant: pd.DataFrame) -> _Pairs:
 
 def _scored(table: pd.DataFrame, side: str) -> pd.DataFrame:
     """Each answer's last row, where that has a score."""
-    names = {name: f"{name}_{side}" for name in _READ if name not in _KEYS}
+    names = {name: f"{name}_{side}" for name in _READ if name not in KEYS}
     if table.empty:
         return pd.DataFrame(columns=_READ).rename(columns=names)
     missing = [name for name in _READ if name not in table]
     if missing:
         raise ValueError(f"the {side}'s table has no column {missing[0]}; it needs {', '.join(_READ)}.")
-    last: pd.DataFrame = table[_READ].drop_duplicates(_KEYS, keep="last").rename(columns=names)
+    last: pd.DataFrame = table[_READ].drop_duplicates(KEYS, keep="last").rename(columns=names)
     scores = pd.to_numeric(last[names["score"]]).to_numpy(dtype=np.float64, na_value=np.nan)
     last[names["score"]] = scores
     found: pd.DataFrame = last.loc[np.isfinite(scores)]
@@ -244,49 +210,14 @@ def _moved(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[NDA
 def _differ(before: "pd.Series[Any]", after: "pd.Series[Any]") -> NDArray[np.bool_]:
     """Where two columns of text differ; a gap is a value of its own."""
     pairs = zip(before, after, strict=True)
-    return np.array([_text(left) != _text(right) for left, right in pairs], dtype=np.bool_)
+    return np.array([text_of(left) != text_of(right) for left, right in pairs], dtype=np.bool_)
 
 
-def _items(table: pd.DataFrame) -> NDArray[np.object_]:
-    """What the answers of one unique item share, shape (m,)."""
-    named = zip(table["cluster_baseline"], table["item_id"], strict=True)
-    keys = [f"cluster {cluster}" if _text(cluster) else f"item {item}" for cluster, item in named]
+def unique_items(clusters: "pd.Series[Any]", items: "pd.Series[Any]") -> NDArray[np.object_]:
+    """What the answers of one unique item share, shape (m,): their cluster's id, or their item's where that is none."""
+    named = zip(clusters, items, strict=True)
+    keys = [f"cluster {cluster}" if text_of(cluster) else f"item {item}" for cluster, item in named]
     return np.array(keys, dtype=np.object_)
-
-
-def _section(rows: Sequence[_Row], task: str, quant: str, baseline: str, limit: int) -> list[str]:
-    of_kind = {change: [row for row in rows if row["change"] == change] for change in CHANGES}
-    counts = [f"- {change}: {len(found)}" for change, found in of_kind.items()]
-    parts = [f'## <a id="{anchor(task, quant)}"></a>{_escaped(task)}, {_escaped(quant)}', "\n".join(counts)]
-    several = any(row["sample"] != 0 for row in rows)
-    for change in (LOST, GAINED):
-        found = of_kind[change]
-        if not found:
-            continue
-        parts.append(f"### {change.capitalize()}")
-        for row in found[:limit]:
-            parts += _answer(row, baseline, quant, several)
-        if len(found) > limit:
-            parts.append(f"{len(found) - limit} more {change} in the table.")
-    return parts
-
-
-def _answer(row: _Row, baseline: str, quant: str, several: bool) -> list[str]:
-    sample = f", sample {_escaped(str(row['sample']))}" if several else ""
-    scores = f"{row['baseline_score']:.3g} to {row['quant_score']:.3g}"
-    names = {"baseline": _escaped(baseline), "quant": _escaped(quant)}
-    read = [f"- read from {name}: {_span(row[f'{side}_extracted'])}" for side, name in names.items()]
-    return [
-        f"#### {_span(row['item_id'])}, seed {_escaped(str(row['seed']))}{sample}: {scores}",
-        "\n".join([f"- reference: {_span(row['reference'])}", *read]),
-        "Asked:",
-        _fenced(_asked(_text(row["prompt"]) or "")),
-        *(part for side, name in names.items() for part in _output(name, row[f"{side}_output"])),
-    ]
-
-
-def _output(name: str, output: object) -> tuple[str, str]:
-    return f"Output of {name}:", _fenced(_text(output) or "")
 
 
 _USER = re.compile(
@@ -299,7 +230,7 @@ _ASSISTANT = re.compile(
 _END = re.compile(r"(?:<\|im_end\|>|<\|eot_id\|>|<end_of_turn>|<\|end\|>|</s>)\Z")
 
 
-def _asked(prompt: str) -> str:
+def asked(prompt: str) -> str:
     """The last thing that a prompt asks, shortened to its end.
 
     That is the last user turn of the usual chat templates. Where worked examples stand in the answer that follows it,
@@ -319,43 +250,6 @@ def _asked(prompt: str) -> str:
     return turn if len(turn) <= PROMPT_TAIL else f"...{turn[-PROMPT_TAIL:]}"
 
 
-def _fenced(text: str) -> str:
-    """A code block with the text and a line break, whatever the text."""
-    shown = _printable(text, keep="\n\t")
-    fence = "`" * max(3, 1 + _longest_run(shown))
-    return f"{fence}text\n{shown}\n{fence}"
-
-
-def _span(value: object) -> str:
-    """A code span with the text on one line, shortened; words for a gap and for no text."""
-    text = _text(value)
-    if text is None:
-        return "nothing"
-    words = " ".join(text.split())
-    if not words:
-        return "empty"
-    line = _printable(words[:LINE]) + ("..." if len(words) > LINE else "")
-    ticks = "`" * (1 + _longest_run(line))
-    # A reader of markdown takes one space off each side, and needs one beside a backtick.
-    return f"{ticks} {line} {ticks}"
-
-
-def _longest_run(text: str) -> int:
-    """Length of the longest run of backticks."""
-    return max(map(len, re.findall("`+", text)), default=0)
-
-
-def _escaped(text: str) -> str:
-    return escape(_printable(" ".join(text.split())))
-
-
-def _printable(text: str, keep: str = "") -> str:
-    """The text with escapes for what does not print, other than the characters to keep."""
-    return "".join(
-        each if each.isprintable() or each in keep else each.encode("unicode_escape").decode("ascii") for each in text
-    )
-
-
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
     """The value as text; None for a gap, whichever of pandas' gaps it is."""
     return None if pd.isna(value) else str(value)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from quantexp.stats import Contrast, Decision, DivergenceSummary, DropPosterior, Estimate, PairedComparison, Verdict
 
 if TYPE_CHECKING:
-    from quantexp.report.flips import Flips  # it needs pandas
+    from quantexp.report.breakdown import Part  # it needs pandas
+    from quantexp.report.flips import Flips  # so does it
 
 REPEATS = {
     "item": "an item answered under several seeds counts once, with its mean score",
@@ -86,6 +87,7 @@ class Comparison:
         flips: What changed answer by answer; None where the answers were not looked at.
         divergence: Of the distributions; None where it was not measured.
         posterior: Of the drop; None where it was not asked for, or scores are graded.
+        parts: The same comparison by field and by difficulty; empty where the answers were not looked at.
     """
 
     model: str
@@ -97,6 +99,7 @@ class Comparison:
     flips: "Flips | None" = None
     posterior: DropPosterior | None = None
     divergence: Divergence | None = None
+    parts: "tuple[Part, ...]" = ()
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,14 @@ class Summary:
             if (c.model, c.task, c.quant) == (condition.model, condition.task, condition.quant):
                 return c
         return None
+
+    def compared(self, model: str | None = None, task: str | None = None) -> list[Comparison]:
+        """The comparisons, or those of a model or a task, task by task and from most to fewest bits."""
+        found = []
+        for each in self.models() if model is None else (model,):
+            for name in self.tasks(each) if task is None else (task,):
+                found += [c for c in map(self.comparison, self.ladder(each, name)) if c is not None]
+        return found
 
     def section(self, comparison: Comparison) -> str:
         """What its task is called where all models share a page."""
@@ -349,28 +360,6 @@ def margin_text(summary: Summary) -> str:
     if len(set(margins.values())) == 1:
         return f"{points(next(iter(margins.values())))} points"
     return ", ".join(f"{points(margin)} points on {task}" for task, margin in margins.items())
-
-
-def outcome(summary: Summary) -> str:
-    """The verdicts in a sentence, each quant once, by what is known of it on all tasks; empty where there are none."""
-    verdicts: dict[str, set[Verdict]] = {}
-    for comparison in summary.comparisons:
-        if comparison.decision is not None:
-            name = comparison.quant + (f" of {comparison.model}" if len(summary.models()) > 1 else "")
-            verdicts.setdefault(name, set()).add(comparison.decision.verdict)
-    harmless = [name for name, of in verdicts.items() if of <= {Verdict.within_margin, Verdict.worse_within_margin}]
-    worse = [name for name, of in verdicts.items() if Verdict.worse in of]
-    unclear = [name for name in verdicts if name not in {*harmless, *worse}]
-    said = [
-        *([f"{_listed(harmless)}: within the margin on every task"] if harmless else []),
-        *([f"{_listed(worse)}: worse on at least one task"] if worse else []),
-        *([f"{_listed(unclear)}: these items cannot tell"] if unclear else []),
-    ]
-    return f"{'; '.join(said)}." if said else ""
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def interval_names(summary: Summary) -> str:

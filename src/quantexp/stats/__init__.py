@@ -1,5 +1,6 @@
 """Statistics: arrays in, frozen dataclasses out; nothing here knows where a score came from."""
 
+from quantexp.stats.average import average
 from quantexp.stats.bayes import DropPosterior, drop_posterior
 from quantexp.stats.binary import (
     McNemar,
@@ -62,6 +63,7 @@ __all__ = [
     "TableComparison",
     "Verdict",
     "anytime_bounds",
+    "average",
     "compare",
     "compare_table",
     "compare_units",

@@ -1,0 +1,105 @@
+"""Where a quant loses: its comparison with the baseline on parts of the items, by difficulty and by field.
+
+Parts are looked at because one wonders, not because anything was declared about them: their intervals are not corrected
+for how many there are, and they decide nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from quantexp.report.flips import KEYS, unique_items
+from quantexp.scoring import FIELD
+from quantexp.stats import Method, PairedComparison, compare
+
+DIFFICULTY, FIELDS = "difficulty", "field"
+"""The ways in which items are taken apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A comparison on part of what was asked.
+
+    Attributes:
+        by: `DIFFICULTY` (some of the items) or `FIELDS` (one field of all items).
+        name: The level of difficulty, or the field.
+        difference: Of the scores there, paired; positive means that the baseline is better.
+    """
+
+    by: str
+    name: str
+    difference: PairedComparison
+
+
+def parts(
+    baseline: pd.DataFrame,
+    quant: pd.DataFrame,
+    *,
+    by_item: bool = True,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 42,
+    method: Method = Method.default,
+) -> tuple[Part, ...]:
+    """Compare a quant with the baseline field by field and difficulty by difficulty.
+
+    Args:
+        baseline: The baseline's answers, a per-item table with a further column `seed` as for `flips.flips`; columns
+            `score_NAME` hold the score of a field, `difficulty` the level, where there are any.
+        quant: The other quant's answers.
+        by_item: Whether an item counts once, with its mean score; otherwise each answer is taken as independent.
+        confidence: Nominal coverage of the intervals.
+        resamples: Number of resamples, where the method takes any.
+        seed: Of the resampling.
+        method: Which statistics.
+
+    Returns:
+        Fields in the order of the baseline's columns, then levels from the lowest. No levels where all items have the
+        same, or none. Only answers that both sides scored count. Intervals are about the items that the data sample.
+
+    Raises:
+        ValueError: A table that is not empty lacks a column.
+    """
+    pairs = _paired(baseline, quant)
+    fields = [str(name) for name in baseline if str(name).startswith(FIELD) and name in quant]
+    found = []
+    for by, name, rows, column in _selections(pairs, fields):
+        units = unique_items(pairs.loc[rows, "cluster_baseline"], pairs.loc[rows, "item_id"]) if by_item else None
+        before, after = (pairs.loc[rows, f"{column}_{side}"].to_numpy(dtype=np.float64) for side in _SIDES)
+        difference = compare(
+            *(before, after),
+            clusters=None if units is None else units.astype(str),
+            confidence=confidence,
+            resamples=resamples,
+            seed=seed,
+            method=method,
+        )
+        found.append(Part(by, name, difference))
+    return tuple(found)
+
+
+_SIDES = ("baseline", "quant")
+
+
+def _paired(baseline: pd.DataFrame, quant: pd.DataFrame) -> pd.DataFrame:
+    """The answers that both sides scored, of several rows for one answer the last."""
+    sides = []
+    for side, table in zip(_SIDES, (baseline, quant), strict=True):
+        last = table.drop_duplicates(KEYS, keep="last")
+        scored = last[np.isfinite(pd.to_numeric(last["score"]).to_numpy(dtype=np.float64, na_value=np.nan))]
+        sides.append(scored.rename(columns={name: f"{name}_{side}" for name in table if name not in KEYS}))
+    found: pd.DataFrame = sides[0].merge(sides[1], on=KEYS, validate="one_to_one")
+    return found
+
+
+def _selections(pairs: pd.DataFrame, fields: Sequence[str]) -> Iterator[tuple[str, str, "pd.Series[bool]", str]]:
+    """For each part how it was taken, its name, which rows it has, and in which columns its scores are."""
+    for field in fields:
+        rows = pairs[f"{field}_baseline"].notna() & pairs[f"{field}_quant"].notna()
+        if rows.any():
+            yield FIELDS, field.removeprefix(FIELD), rows, field
+    levels = sorted(pairs["difficulty_baseline"].dropna().unique()) if "difficulty_baseline" in pairs else []
+    for level in levels if len(levels) > 1 else ():
+        yield DIFFICULTY, f"{level:g}", pairs["difficulty_baseline"] == level, "score"

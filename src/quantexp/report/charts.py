@@ -1,0 +1,26 @@
+"""The charts of the HTML page, in their order."""
+
+from quantexp.report.categories import categories
+from quantexp.report.divergence_panels import divergences, partings
+from quantexp.report.forest import changes, forest
+from quantexp.report.ladders import ladders
+from quantexp.report.panels import Chart, panel_style
+from quantexp.report.summary import Summary
+from quantexp.report.tradeoff import tradeoff
+
+
+def charts(summary: Summary) -> list[Chart]:
+    """Every chart that the summary has something for; a further one needs a line here."""
+    if not summary.conditions:
+        return []
+    with panel_style():
+        drawn = [
+            ladders(summary),
+            forest(summary) if summary.comparisons else None,
+            changes(summary) if summary.comparisons else None,
+            tradeoff(summary),
+            categories(summary),
+            divergences(summary),
+            partings(summary),
+        ]
+    return [chart for chart in drawn if chart is not None]

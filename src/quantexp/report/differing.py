@@ -1,0 +1,72 @@
+"""Two outputs side by side: what only one of them says, word by word."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import groupby
+
+HEAD, TAIL = 2500, 1000
+"""Characters that are shown of an output's beginning and of its end, where graders look for the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of an output.
+
+    Attributes:
+        text: As the model wrote it.
+        only_here: Whether the other output does not have it there.
+    """
+
+    text: str
+    only_here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An output, whole or its beginning and its end.
+
+    Attributes:
+        head: The beginning, or all of it.
+        cut: Number of characters left out after it.
+        tail: The end; empty where nothing was left out.
+    """
+
+    head: tuple[Piece, ...]
+    cut: int
+    tail: tuple[Piece, ...]
+
+
+def side_by_side(before: str, after: str) -> tuple[Shown, Shown]:
+    """Both outputs, with what differs; each is compared as far as it is shown, so that no length takes long."""
+    (first, cut, last), (other_first, other_cut, other_last) = _clipped(before), _clipped(after)
+    heads, tails = _pieces(first, other_first), _pieces(last, other_last)
+    return Shown(heads[0], cut, tails[0]), Shown(heads[1], other_cut, tails[1])
+
+
+def _clipped(text: str) -> tuple[str, int, str]:
+    """The beginning, how much is left out, and the end."""
+    cut = len(text) - HEAD - TAIL
+    return (text, 0, "") if cut <= 0 else (text[:HEAD], cut, text[-TAIL:])
+
+
+def _pieces(before: str, after: str) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
+    left, right = _words(before), _words(after)
+    differs = [True] * len(left), [True] * len(right)
+    # Common words are words too: without this, a word that fills a hundredth of a long output never matches.
+    matcher = SequenceMatcher(None, left, right, autojunk=False)
+    for a, b, size in matcher.get_matching_blocks():
+        differs[0][a : a + size] = [False] * size
+        differs[1][b : b + size] = [False] * size
+    return tuple(_joined(zip(left, differs[0], strict=True))), tuple(_joined(zip(right, differs[1], strict=True)))
+
+
+def _words(text: str) -> list[str]:
+    """Words, numbers and single signs, each with the white space before it; joined they are the text."""
+    return re.findall(r"\s*(?:\w+|[^\w\s])|\s+\Z", text)
+
+
+def _joined(words: Iterable[tuple[str, bool]]) -> Iterator[Piece]:
+    for only_here, run in groupby(words, key=lambda word: word[1]):
+        yield Piece("".join(word for word, _ in run), only_here)

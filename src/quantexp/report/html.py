@@ -1,0 +1,275 @@
+"""The whole report as one HTML page that needs nothing else: no script, no network, no other file.
+
+What models wrote comes from outside, and so do names. Every value goes through one gate (`_environment`): what does not
+print becomes visible, then it is escaped. The page's own policy forbids everything but its one style sheet, by hash.
+"""
+
+import base64
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from quantexp.report.chart import SIGNS
+from quantexp.report.content import (
+    FLIPS_NOTE,
+    POSTERIOR_NOTE,
+    Grid,
+    conditions_grid,
+    divergence_note,
+    flips_grid,
+    how_to_read,
+    megabytes,
+    p_name,
+    posteriors,
+)
+from quantexp.report.differing import Shown, side_by_side
+from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, ranking
+from quantexp.report.flips import CHANGES, GAINED, LOST, anchor, asked, text_of
+from quantexp.report.outcome import verdict
+from quantexp.report.panels import Chart
+from quantexp.report.summary import (
+    Condition,
+    Summary,
+    answer_text,
+    declaration_text,
+    difference_text,
+    has_verdicts,
+    interval_names,
+    margin_text,
+    p_text,
+    points,
+    reading,
+    score_text,
+)
+from quantexp.terminal import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_ANSWERS = 300
+"""Lost and gained answers that a page shows at most, or a few for each task and quant."""
+
+LINE = 200
+"""Characters of a reference, an answer or an id that stand on one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A changed answer as the page shows it: one line each but for what was asked and the outputs."""
+
+    change: str
+    name: str
+    scores: tuple[str, str]
+    reference: str
+    read: tuple[str, str]
+    asked: str
+    outputs: tuple[Shown, Shown]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The changed answers of one task and quant.
+
+    Attributes:
+        counts: How many there are of each change.
+        answers: Those that are shown.
+        left_out: How many lost and gained ones are not.
+    """
+
+    key: str
+    task: str
+    quant: str
+    counts: Mapping[str, int]
+    answers: tuple[Answer, ...]
+    left_out: int
+
+
+def report_html(summary: Summary, charts: Sequence[Chart], changed: "pd.DataFrame | None" = None) -> str:
+    """Write the page; the same results give the same text.
+
+    Args:
+        summary: What to report.
+        charts: What to draw, in this order.
+        changed: The changed answers (`flips.flip_rows`); None where they were not looked at.
+    """
+    environment = _environment()
+    sections = [] if changed is None else changed_sections(changed)
+    keys = {section.key for section in sections}
+    style = _style(charts)
+    return environment.get_template("report.html").render(
+        summary=summary,
+        style=style,
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        verdict=verdict(summary),
+        facts=_facts(summary),
+        level=interval_names(summary),
+        p_name=p_name(summary),
+        tables=[(model, _groups(summary, model, keys), posteriors(summary, model)) for model in summary.models()],
+        posterior_note=POSTERIOR_NOTE,
+        charts=charts,
+        diverged=has_divergence(summary),
+        divergence=Grid(HEADER, "llrrrrrrrrrr", tuple(map(tuple, divergence_rows(summary)))),
+        divergence_about=[divergence_note(summary), ranking(summary)] if has_divergence(summary) else [],
+        flips=flips_grid(summary),
+        flips_note=FLIPS_NOTE,
+        looked_at=changed is not None,
+        sections=sections,
+        kinds=(LOST, GAINED),
+        declaration=declaration_text(summary.registered) if summary.registered else None,
+        claims=[(each.claim, answer_text(each)) for each in summary.registered.answers] if summary.registered else [],
+        how_to_read=how_to_read(summary),
+        conditions=conditions_grid(summary),
+        protocol=protocol_groups(summary.protocol),
+    )
+
+
+def changed_sections(changed: "pd.DataFrame") -> list[Section]:
+    """The changed answers by task and quant, in the order of the rows."""
+    by_place: dict[tuple[str, str], list[Mapping[Any, Any]]] = {}
+    for row in changed.to_dict("records"):
+        by_place.setdefault((text_of(row["task"]) or "", text_of(row["quant"]) or ""), []).append(row)
+    each = max(3, min(20, MOST_ANSWERS // (2 * len(by_place)))) if by_place else 0
+    return [_section(task, quant, rows, each) for (task, quant), rows in by_place.items()]
+
+
+def _section(task: str, quant: str, rows: Sequence[Mapping[Any, Any]], most: int) -> Section:
+    of_kind = {change: [row for row in rows if row["change"] == change] for change in CHANGES}
+    several = any(row["sample"] != 0 for row in rows)
+    shown = [_answer(row, several) for change in (LOST, GAINED) for row in of_kind[change][:most]]
+    counts = {change: len(found) for change, found in of_kind.items()}
+    return Section(anchor(task, quant), task, quant, counts, tuple(shown), counts[LOST] + counts[GAINED] - len(shown))
+
+
+def _answer(row: Mapping[Any, Any], several: bool) -> Answer:
+    sample = f", sample {row['sample']}" if several else ""
+    return Answer(
+        change=str(row["change"]),
+        name=f"{_line(row['item_id'])}, seed {row['seed']}{sample}",
+        scores=(f"{row['baseline_score']:.3g}", f"{row['quant_score']:.3g}"),
+        reference=_line(row["reference"]),
+        read=(_line(row["baseline_extracted"]), _line(row["quant_extracted"])),
+        asked=asked(text_of(row["prompt"]) or ""),
+        outputs=side_by_side(text_of(row["baseline_output"]) or "", text_of(row["quant_output"]) or ""),
+    )
+
+
+def _line(value: object) -> str:
+    """The text on one line, shortened; words for a gap and for no text."""
+    text = text_of(value)
+    if text is None:
+        return "(nothing)"
+    line = " ".join(text.split())
+    return f"{line[:LINE]}…" if len(line) > LINE else line or "(empty)"
+
+
+def protocol_groups(protocol: Mapping[str, str]) -> list[tuple[str, Grid]]:
+    """The facts that identify a measurement, by what they are about; every fact once."""
+    groups: dict[str, list[tuple[str, str]]] = {name: [] for name in ("Protocol", "Environment", "Fingerprints")}
+    for fact, value in protocol.items():
+        if fact.startswith(("quantexp.", "host.", "engine.")):
+            group = "Environment"
+        elif {"sha256", "fingerprint"} & set(fact.split()) or fact == "model source":
+            group = "Fingerprints"
+        else:
+            group = "Protocol"
+        groups[group].append((fact, value))
+    return [(name, Grid(("fact", "value"), "ll", tuple(facts))) for name, facts in groups.items() if facts]
+
+
+def _facts(summary: Summary) -> list[tuple[str, str]]:
+    """What was compared, in a few words each."""
+    quants = dict.fromkeys(c.quant for c in summary.conditions if c.quant != summary.baseline)
+    sizes = sorted({c.estimate.n for c in summary.conditions})
+    facts = {
+        "Baseline": summary.baseline,
+        "Quants": ", ".join(quants),
+        "Tasks": ", ".join(dict.fromkeys(c.task for c in summary.conditions)),
+        f"{summary.unit.capitalize()}s a task": ""
+        if not sizes
+        else "–".join(map(str, dict.fromkeys((sizes[0], sizes[-1])))),
+        "Seeds": summary.protocol.get("seeds", ""),
+        "Margin": margin_text(summary) if has_verdicts(summary) else "",
+        "quantexp": summary.protocol.get("quantexp.version", ""),
+    }
+    return [(name, value) for name, value in facts.items() if value]
+
+
+def _groups(summary: Summary, model: str, keys: Collection[str]) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """The rows of a model's table: for each task its name, what is said beside it, and its rows.
+
+    Args:
+        summary: What to report.
+        model: Whose table.
+        keys: Of the sections of changed answers.
+    """
+    found = []
+    for task in summary.tasks(model):
+        ladder = summary.ladder(model, task)
+        sizes = sorted({c.estimate.n for c in ladder})
+        beside = f"n = {'–'.join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))} {summary.unit}s"
+        margins = {c.decision.margin for c in summary.comparisons if (c.model, c.task) == (model, task) and c.decision}
+        beside += "".join(f", margin {points(margin)} points" for margin in sorted(margins))
+        found.append((task, beside, [_row(summary, condition, keys) for condition in ladder]))
+    return found
+
+
+def _row(summary: Summary, condition: Condition, keys: Collection[str]) -> dict[str, Any]:
+    comparison = summary.comparison(condition)
+    row: dict[str, Any] = {
+        "quant": condition.quant,
+        "baseline": condition.quant == summary.baseline,
+        "bits": f"{condition.bits_per_weight:.2f}",
+        "size": megabytes(condition.file_bytes),
+        "speed": "–" if condition.tokens_per_second is None else f"{condition.tokens_per_second:,.1f}",
+        "score": score_text(condition.estimate),
+        "compared": comparison is not None,
+    }
+    if comparison is None:
+        return row
+    decision, flips, divergence = comparison.decision, comparison.flips, comparison.divergence
+    key = anchor(summary.section(comparison), comparison.quant)
+    return row | {
+        "sign": SIGNS[decision.verdict] if decision else "",
+        "kind": decision.verdict.name if decision else "undecided",
+        "reading": reading(comparison),
+        "difference": difference_text(comparison.difference),
+        "p": p_text(comparison),
+        "lost": comparison.difference.lost,
+        "gained": comparison.difference.gained,
+        "churn": str(flips.churn) if flips else "–",
+        "key": key if key in keys else None,
+        "kl": f"{divergence.summary.mean.value:.4f}" if divergence else "–",
+    }
+
+
+def _style(charts: Sequence[Chart]) -> str:
+    """The style sheet, with the classes of the charts."""
+    rules = {name: declared for chart in charts for panel in chart.panels for name, declared in panel.rules.items()}
+    own = (Path(__file__).parent / "page" / "report.css").read_text(encoding="utf-8")
+    style = own + "".join(f".{name} {{ {declared} }}\n" for name, declared in sorted(rules.items()))
+    if "<" in style:  # it would end the element that holds it
+        raise ValueError("the page's style sheet holds a <.")
+    return style
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("quantexp.report", "page"),
+        autoescape=True,
+        finalize=_visible,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _visible(value: object) -> object:
+    """Text with controls, also of the direction of writing, made visible; what is markup already stays."""
+    return value if hasattr(value, "__html__") or not isinstance(value, str) else printable(value)

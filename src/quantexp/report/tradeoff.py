@@ -1,0 +1,201 @@
+"""Quality against what it costs: the mean score over all tasks against the size of the file and the speed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import Bbox
+
+from quantexp.report.chart import score_range
+from quantexp.report.content import Grid, megabytes
+from quantexp.report.labels import GRID, MUTED
+from quantexp.report.panels import LINE, PAPER, SIZE, Chart, Panel, blank, finished, shortened, words
+from quantexp.report.summary import Summary, interval_names
+from quantexp.stats import Interval, average
+
+_WIDTH, _HEIGHT = 3.6, 2.5
+_LEFT, _BELOW, _RIGHT, _ABOVE = 0.5, 0.45, 0.15, 0.12
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A quant of a model: what it costs and how well it does over all tasks.
+
+    Attributes:
+        score: Mean over the model's tasks.
+        tokens_per_second: Mean over the tasks; None where it was not measured on all of them.
+    """
+
+    quant: str
+    score: Interval
+    file_bytes: int
+    tokens_per_second: float | None
+
+
+def offers(summary: Summary, model: str) -> tuple[list[Offer], list[str]]:
+    """The quants that have a score on every task of the model, the largest file first, and the names of the others."""
+    tasks = summary.tasks(model)
+    of_model = [c for c in summary.conditions if c.model == model]
+    found, partial = [], []
+    for quant in dict.fromkeys(c.quant for c in of_model):
+        own = [c for c in of_model if c.quant == quant]
+        if {c.task for c in own} != set(tasks):
+            partial.append(quant)
+            continue
+        speeds = [c.tokens_per_second for c in own if c.tokens_per_second is not None]
+        speed = sum(speeds) / len(speeds) if len(speeds) == len(own) else None
+        found.append(Offer(quant, average([c.estimate for c in own]), own[0].file_bytes, speed))
+    return sorted(found, key=lambda offer: -offer.file_bytes), partial
+
+
+def front(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:
+    """Which of several choices are on the Pareto front: no other costs as little and scores as much, and better in one.
+
+    Args:
+        costs: What each costs; less is better.
+        scores: How well each does; more is better.
+    """
+    pairs = list(zip(costs, scores, strict=True))
+    return [
+        not any(c <= cost and s >= score and (c < cost or s > score) for c, s in pairs)
+        for cost, score in pairs
+    ]  # fmt: skip
+
+
+def tradeoff(summary: Summary) -> Chart | None:
+    """Two panels for each model, size and speed, with the numbers; None where no model has two quants."""
+    if all(len(offers(summary, model)[0]) < 2 for model in summary.models()):
+        return None
+    panels: list[Panel] = []
+    missing, rows = [], []
+    several = len(summary.models()) > 1
+    for model in summary.models():
+        found, partial = offers(summary, model)
+        of = f" of {model}" if several else ""
+        if partial:
+            missing.append(f"Without a score on every task, and so left out: {', '.join(partial)}{of}.")
+        unmeasured = [offer.quant for offer in found if offer.tokens_per_second is None]
+        if unmeasured:
+            missing.append(f"Speed was not measured on every task: {', '.join(unmeasured)}{of}.")
+        timed = [offer for offer in found if offer.tokens_per_second is not None]
+        by_size = front([offer.file_bytes for offer in found], [offer.score.value for offer in found])
+        by_speed = front([-(o.tokens_per_second or 0.0) for o in timed], [o.score.value for o in timed])
+        if found:
+            key = f"tradeoff-{len(panels)}"
+            sizes = [offer.file_bytes / 1e6 for offer in found]
+            panels.append(_panel("file, MB", found, sizes, by_size, model if several else "", key))
+        if timed:
+            key = f"tradeoff-{len(panels)}"
+            speeds = [offer.tokens_per_second or 0.0 for offer in timed]
+            panels.append(_panel("tokens/s", timed, speeds, by_speed, model if several else "", key))
+        fast = {offer.quant for offer, on in zip(timed, by_speed, strict=True) if on}
+        for offer, small in zip(found, by_size, strict=True):
+            score = 100 * offer.score.value, 100 * offer.score.low, 100 * offer.score.high
+            rows.append(
+                (
+                    *([model] if several else []),
+                    *(offer.quant, "{:.1f} [{:.1f}, {:.1f}]".format(*score), megabytes(offer.file_bytes)),
+                    "-" if offer.tokens_per_second is None else f"{offer.tokens_per_second:,.1f}",
+                    " and ".join(["size"] * small + ["speed"] * (offer.quant in fast)) or "neither",
+                )
+            )
+    header = (*(["model"] if several else []), "quant", "mean score, points", "file, MB", "tokens/s", "on the front of")
+    sides = "l" * several + "lrrrl"
+    about = (
+        f"Mean score over the tasks, in points, with its {interval_names(summary)} interval (of each quant alone, not "
+        "of the paired difference). Filled marks are on the Pareto front: nothing else in this sweep costs as little "
+        "and scores as much. Hollow ones are not, as far as these means go; where intervals overlap, the order may be "
+        "chance. Speed is that of the machine named below, and the mean over the tasks."
+    )
+    return Chart(
+        "tradeoff",
+        "Quality against size and speed",
+        about,
+        tuple(panels),
+        Grid(header, sides, tuple(rows)),
+        tuple(missing),
+    )
+
+
+def _panel(cost: str, found: Sequence[Offer], costs: Sequence[float], on: Sequence[bool], of: str, key: str) -> Panel:
+    figure, axes, pen = blank(_WIDTH, _HEIGHT, (_LEFT, _BELOW, _RIGHT, _ABOVE))
+    scores = [offer.score for offer in found]
+    room = 0.14 * (max(costs) - min(costs)) or 0.1 * max(costs) or 1.0
+    axes.set_xlim(min(costs) - room, max(costs) + room)
+    axes.set_ylim(*score_range(min(s.low for s in scores), max(s.high for s in scores)))
+    axes.grid(axis="y", color=GRID, linewidth=0.7)
+    line = sorted((x, s.value) for x, s, chosen in zip(costs, scores, on, strict=True) if chosen)
+    axes.step(
+        *zip(*line, strict=True),
+        where="post" if cost.startswith("file") else "pre",
+        color=LINE,
+        linewidth=1.2,
+        alpha=0.6,
+        zorder=1,
+    )
+    for x, score, chosen in zip(costs, scores, on, strict=True):
+        axes.plot([x, x], [score.low, score.high], color=MUTED, linewidth=1.0, zorder=1)
+        face: dict[str, Any] = {
+            "markerfacecolor": LINE if chosen else PAPER,
+            "markeredgecolor": LINE,
+            "markeredgewidth": 1.4,
+        }
+        axes.plot(
+            [x],
+            [score.value],
+            linestyle="none",
+            marker="o" if chosen else "s",
+            markersize=7 if chosen else 6,
+            zorder=3,
+            **face,
+        )
+    _names(axes, pen, [shortened(offer.quant, 18) for offer in found], costs, [s.value for s in scores])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    under: dict[str, Any] = {"transform": axes.transAxes, "fontsize": SIZE, "color": MUTED, "va": "bottom"}
+    better = "← smaller, " if cost.startswith("file") else "faster →, "
+    y = -(_BELOW - 0.02) / (_HEIGHT - _BELOW - _ABOVE)
+    words(axes, 0.5, y, f"{better}{cost}", ha="center", **under)
+    told = "; ".join(
+        f"{offer.quant} {100 * offer.score.value:.1f} at {x:,.1f}{'' if chosen else ', not on the front'}"
+        for offer, x, chosen in zip(found, costs, on, strict=True)
+    )
+    title = f"{of}, {cost}" if of else cost
+    return finished(figure, title, key, f"Mean score in points against {title}: {told}.")
+
+
+def _names(axes: Axes, pen: Any, names: Sequence[str], xs: Sequence[float], ys: Sequence[float]) -> None:
+    """A name beside each mark: the first place of several where it hides neither a mark nor another name."""
+    inches = axes.get_figure(root=True).get_size_inches()  # type: ignore[union-attr]
+    place = axes.get_position()
+    wide, high = inches[0] * place.width, inches[1] * place.height
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    marks = [
+        ((x - left) / (right - left) * wide, (y - bottom) / (top - bottom) * high) for x, y in zip(xs, ys, strict=True)
+    ]
+    taken = [Bbox.from_extents(x - 0.06, y - 0.06, x + 0.06, y + 0.06) for x, y in marks]
+    tall = SIZE / 72
+    for name, (x, y) in zip(names, marks, strict=True):
+        width = pen.width(name, SIZE)
+        right_of, left_of = x + 0.09, x - 0.09 - width
+        corners = [(right_of, y + 0.02), (left_of, y + 0.02), (right_of, y - 0.02 - tall), (left_of, y - 0.02 - tall)]
+        corners += [(x - width / 2, y + 0.1 + step) for step in (0.0, 0.14, 0.28)]
+        corners += [(x - width / 2, y - 0.1 - tall - step) for step in (0.0, 0.14, 0.28)]
+        boxes = [Bbox.from_bounds(*corner, width, tall) for corner in corners]
+        inside = [
+            box for box in boxes if box.x0 >= -0.1 and box.x1 <= wide + 0.12 and box.y1 <= high + 0.1 and box.y0 > 0
+        ]
+        free = [box for box in inside if not any(box.overlaps(other) for other in taken)]
+        chosen = (free or inside or boxes)[0]
+        taken.append(chosen)
+        words(
+            *(axes, chosen.x0 / wide, chosen.y0 / high, name),
+            transform=axes.transAxes,
+            fontsize=SIZE,
+            ha="left",
+            va="bottom",
+        )
