@@ -165,3 +165,14 @@ def test_an_interval_of_separate_samples() -> None:
 def test_lines_are_wrapped(page: Path) -> None:
     long = [line for line in page.read_text(encoding="utf-8").splitlines() if len(line) > 150]
     assert not [line for line in long if not line.startswith(("|", "    "))]  # a table's row, a command
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_of_pages_that_are_not_on_the_site(page: str) -> None:
+    root = DOCS.parent
+    links = re.findall(r"\]\((?!https?:)([^)#]+)(?:#([^)]*))?\)", (root / page).read_text(encoding="utf-8"))
+    assert links
+    for target, anchor in links:
+        assert (root / target).exists(), target
+        headings = re.findall(r"^#+ (.*)", (root / target).read_text(), flags=re.MULTILINE) if anchor else []
+        assert not anchor or anchor in {heading.lower().replace(" ", "-") for heading in headings}, (target, anchor)
