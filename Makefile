@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: demo test browser smoke check exactness bench ui lock wheel clean
+.PHONY: demo test browser smoke check docs exactness bench ui lock wheel clean
 
 demo: $(INSTALLED) ## the main job: 4 quants x 3 tasks on the embedded model
 	$(BIN)/python -m quantexp -m quant=Q8_0,Q5_K_M,Q4_K_M,Q3_K_M task=gsm8k,triviaqa,extraction
@@ -21,6 +21,9 @@ check: $(INSTALLED) ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(INSTALLED) ## the documentation site, into site/; a warning is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs site
 
 exactness: $(INSTALLED) ## the engine's contract, on many more random cases than the tests try
 	QUANTEXP_EXACTNESS_EXAMPLES=40 $(BIN)/python -m pytest -n 2 tests/engines/test_exactness.py
@@ -46,7 +49,7 @@ wheel: $(INSTALLED)
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf build dist src/*.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site docs/figures src/*.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamp's name changes with what is asked for, so an old environment is brought up to date.
 $(INSTALLED):

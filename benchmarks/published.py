@@ -1,7 +1,8 @@
-"""The published experiment, read again: what its counts support, as the Markdown tables of docs/statistics.md.
+"""The published experiment, read again: what its counts support, as the tables of docs/explanation/statistics.md.
 
 600 pooled answers a task; b answers are right under Q8_0 alone, c under the quant alone, both reconstructed from the
-published intervals (docs/protocol.md). Here every answer counts as independent, in the publication's favour.
+published intervals (docs/explanation/protocol.md). Here every answer counts as independent, in the publication's
+favour.
 
     python benchmarks/published.py
 """

@@ -7,7 +7,9 @@ documented repositories at the documented revisions, with the embedded model's l
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -29,15 +31,48 @@ SMALL = ("data.limit=1", "task.limit=1", "task.max_tokens=6", "engine.threads=1"
 
 PLACES = {"RUN_ID", "NAME", "ME"}
 
+DOCS = ROOT / "docs"
+
+IN_ONE_FOLDER = (
+    (
+        ROOT / "README.md",
+        DOCS / "index.md",
+        DOCS / "reference" / "commands.md",
+        DOCS / "how-to" / "read-report.md",
+        DOCS / "how-to" / "regrade.md",
+        DOCS / "reference" / "tasks.md",
+    ),
+    (
+        DOCS / "how-to" / "gpu.md",
+        DOCS / "how-to" / "plan.md",
+        DOCS / "explanation" / "divergence.md",
+        DOCS / "explanation" / "exactness.md",
+        DOCS / "explanation" / "statistics.md",
+        DOCS / "reference" / "configuration.md",
+    ),
+)
+"""Pages that one reader reads, one after the other: what an earlier command has left is there for a later one."""
+
+BY_ITSELF = {
+    DOCS / "how-to" / "own-ggufs.md",
+    DOCS / "how-to" / "hub-models.md",
+    DOCS / "how-to" / "own-data.md",
+    DOCS / "how-to" / "own-task.md",
+    DOCS / "how-to" / "cluster.md",
+    DOCS / "explanation" / "protocol.md",
+}
+"""Pages that need something to be there first, or another place; each has a test of its own."""
+
 THE_EXPERIMENT = ("python -m quantexp experiment=quant-cliff", "python -m quantexp experiment=quant-cliff-smoke")
-"""Run by the test of docs/protocol.md and by tests/test_smoke.py."""
+"""Run by the test of docs/explanation/protocol.md and by tests/test_smoke.py."""
 
 
 def commands(path: Path) -> list[str]:
-    """The lines of a page that call quantexp, in their order."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    found = [re.fullmatch(r"(?:    |#.*? )(python -m quantexp.*?)(?:\s+#.*)?", line) for line in lines]
-    return [match[1] for match in found if match]
+    """What a page says to type, in its order: its lines, and its words, that call quantexp."""
+    text = path.read_text(encoding="utf-8")
+    line, word = r"^(?:    |#.*? )(python -m quantexp.*?)(?:[ \t]+#.*)?$", r"`(python -m quantexp[^`]*)`"
+    found = re.finditer(f"{line}|{word}", text, flags=re.MULTILINE)
+    return [match[1] or match[2] for match in found]
 
 
 def code(page: Path, language: str) -> dict[str, str]:
@@ -77,16 +112,30 @@ class Reader:
     def types_all(self, page: Path, *covered: str) -> list[str]:
         """Run all commands of a page but those that another test runs; what they are."""
         typed = [command for command in commands(page) if command not in covered]
+        self.files_of(page)
         for command in typed:
             ended = self.type(command)
             assert ended.status == 0, f"{command}\n{ended.err}\n{ended.out}"
             assert "Traceback" not in ended.err, command
         return typed
 
+    def files_of(self, page: Path) -> None:
+        """Write the files that a page shows."""
+        for name, content in {**code(page, "yaml"), **code(page, "python")}.items():
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_text(content)
+
+    def has_ggufs(self, ladder: dict[str, Path]) -> None:
+        """Have a file for each quant."""
+        for quant, path in ladder.items():
+            (self.folder / f"my-{quant}.gguf").symlink_to(path)
+
     def _meant(self, argument: str) -> str:
         key, _, value = argument.partition("=")
         if key == "model.path":
             return f"model.path={self.folder}/{Path(value).name}"
+        if key == "store.folder":
+            return f"store.folder={self.folder.parent}{value}"
         if value == "[RUN_ID,RUN_ID]":
             return f"runs=[{','.join(self._runs('job', 4)[::2])}]"
         if value == "RUN_ID":
@@ -102,10 +151,11 @@ class Reader:
         return [run.info.run_id for run in found if run.info.status == "FINISHED"][:count]
 
 
-@pytest.fixture
-def reader(tmp_path: Path, cache: Path, ladder: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
-    folder = tmp_path / "here"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def world(
+    cache: Path, ladder: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Forker, OpenAIServer]]:
+    """What stands for the rest of the world, and what starts commands in it."""
     with Hub() as hub, OpenAIServer() as openai:
         publish_gsm8k(hub)
         publish_triviaqa(hub)
@@ -117,51 +167,95 @@ def reader(tmp_path: Path, cache: Path, ladder: dict[str, Path], monkeypatch: py
                 stem = repository[1].partition("/")[2].removesuffix("-GGUF")
                 files = {f"{stem}-{quant}.gguf": path for quant, path in ladder.items()}
                 hub.publish("model", repository[1], files, commit=revision[1])
-        environment = hub.environment(tmp_path / "hf") | {
+        home = tmp_path_factory.mktemp("hf")
+        environment = hub.environment(home) | {
             "XDG_CACHE_HOME": str(cache),
             "COLUMNS": "100",
             "OPENAI_API_KEY": "sk-test",
         }
-        forker = Forker(environment, *MODULES)
-        yield Reader(folder, forker, openai, cache)
-        forker.close()
+        with closing(Forker(environment, *MODULES)) as forker:
+            yield forker, openai
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def reader(tmp_path: Path, cache: Path, world: tuple[Forker, OpenAIServer]) -> Iterator[Reader]:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    yield Reader(folder, *world, cache)
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
-def test_the_readme(reader: Reader, ladder: dict[str, Path]) -> None:
-    for quant, path in ladder.items():
-        (reader.folder / f"my-{quant}.gguf").symlink_to(path)
-    typed = reader.types_all(ROOT / "README.md", *THE_EXPERIMENT)
-    assert len(typed) >= 15
+@pytest.mark.parametrize("pages", IN_ONE_FOLDER, ids=["front", "planning"])
+def test_pages_that_are_read_in_one_place(reader: Reader, ladder: dict[str, Path], pages: tuple[Path, ...]) -> None:
+    reader.has_ggufs(ladder)
+    (reader.folder / "wiki.test.raw").write_text("The harbour wakes before the town does. " * 100)
+    for page in pages:
+        assert reader.types_all(page, *THE_EXPERIMENT), f"{page.name} has nothing to type; leave it out"
 
 
-def test_adding_a_model(reader: Reader, ladder: dict[str, Path]) -> None:
-    page = ROOT / "docs" / "adding-a-model.md"
-    for name, content in code(page, "yaml").items():
-        (reader.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (reader.folder / name).write_text(content)
-    for quant, path in ladder.items():
-        (reader.folder / f"my-{quant}.gguf").symlink_to(path)
-    assert len(reader.types_all(page)) >= 8
+def test_every_page_with_commands_is_read() -> None:
+    pages = {page for page in (ROOT / "README.md", *DOCS.rglob("*.md")) if commands(page)}
+    assert pages == BY_ITSELF.union(*IN_ONE_FOLDER)
 
 
-def test_adding_a_task(reader: Reader) -> None:
-    page = ROOT / "docs" / "adding-a-task.md"
-    for name, content in {**code(page, "yaml"), **code(page, "python")}.items():
-        (reader.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (reader.folder / name).write_text(content)
+def test_your_own_ggufs(reader: Reader, ladder: dict[str, Path]) -> None:
+    reader.has_ggufs(ladder)
+    assert len(reader.types_all(DOCS / "how-to" / "own-ggufs.md")) == 3
+
+
+def test_models_of_the_hub(reader: Reader) -> None:
+    assert len(reader.types_all(DOCS / "how-to" / "hub-models.md")) >= 6
+
+
+def test_your_own_data(reader: Reader) -> None:
+    (reader.folder / "quiz.csv").write_text("prompt,answer,also_right\nWho?,Me,I\nWhat?,It,That\n")
+    assert len(reader.types_all(DOCS / "how-to" / "own-data.md")) == 2
+
+
+def test_a_task_of_your_own(reader: Reader) -> None:
+    page = DOCS / "how-to" / "own-task.md"
     [items] = re.findall(r"^```json\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     (reader.folder / "capitals.jsonl").write_text(items)
-    (reader.folder / "quiz.csv").write_text("prompt,answer,also_right\nWho?,Me,I\nWhat?,It,That\n")
-    assert len(reader.types_all(page)) == 3
+    assert len(reader.types_all(page)) == 2
+
+
+def test_several_machines(reader: Reader) -> None:
+    page = DOCS / "how-to" / "cluster.md"
+    *alone, together = commands(page)
+    here = reader.folder
+    for machine, command in enumerate((*alone, together)):
+        reader.folder = here.with_name(f"machine-{machine}")  # its own runs; of all that it shares only the answers
+        reader.folder.mkdir()
+        ended = reader.type(command)
+        assert ended.status == 0, f"{command}\n{ended.err}"
+    client = mlflow.MlflowClient(f"sqlite:///{reader.folder / 'mlruns' / 'mlflow.db'}")
+    jobs = [client.get_run(run_id).data.metrics for run_id in reader._runs("job", 10)]
+    assert [metrics["run.completions_generated"] for metrics in jobs] == [0, 0]
+
+    # The scheduler's script, in the shell that it is for; what it would start is started here.
+    [script] = re.findall(r"^```bash\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    environment = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_CPUS_PER_TASK": "1", "TMPDIR": str(reader.folder)}
+    says = 'python() { printf "python"; printf " %q" "$@"; }\n' + script
+    meant = subprocess.run(["bash", "-eu", "-c", says], env=environment, capture_output=True, text=True, check=True)
+    ended = reader.type(meant.stdout)
+    assert ended.status == 0, f"{meant.stdout}\n{ended.err}"
+    assert "Q4_K_M gsm8k seed 0" in ended.err
+
+
+def test_what_python_is_shown_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    for page in (DOCS / "reference" / "stats.md", DOCS / "explanation" / "statistics.md"):
+        [shown] = re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        exec(compile(shown, str(page), "exec"), {})
+    assert capsys.readouterr().out.startswith("0.0 (")
 
 
 def test_the_protocol_and_the_experiment_it_describes(reader: Reader) -> None:
-    typed = commands(ROOT / "docs" / "protocol.md")
+    typed = commands(DOCS / "explanation" / "protocol.md")
     assert typed[0] == "python -m quantexp experiment=quant-cliff"
     # What the page says comes before the run.
     before = [command for command in typed if "extraction" in command or "models" in command]
-    after = [command for command in typed if "aggregate" in command]
+    after = [command for command in typed if "aggregate" in command or "regrade" in command]
     for command in (*before, typed[0], *after):
         ended = reader.type(command)
         assert ended.status == 0, f"{command}\n{ended.err}\n{ended.out}"

@@ -12,7 +12,7 @@ import pytest
 import quantexp
 from quantexp.config import StatsConfig
 
-PAGE = Path(__file__).parents[1] / "docs" / "notebook.md"
+PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "notebook.md"
 
 
 @pytest.fixture(scope="module")

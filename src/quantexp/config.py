@@ -93,6 +93,7 @@ class ModelConfig:
     examples: ExamplePlace = ExamplePlace.turns
     """Where worked examples stand in the chat."""
     licence: str = ""
+    """Of the weights; recorded with each run."""
     note: str = ""
     """What a reader of the results must know about this model; shown in every report."""
     cache: str | None = None
@@ -104,6 +105,7 @@ class QuantConfig:
     """Which quant of the model."""
 
     name: str = MISSING
+    """What reports call it; must be the type that the file says it holds, unless `file_type` is null."""
     file_type: str | None = None
     """llama.cpp's name of the type, without LLAMA_FTYPE_; null: whatever the file is."""
 
@@ -113,6 +115,7 @@ class PromptConfig:
     """The words around an item; the same for all quants."""
 
     version: int = MISSING
+    """Of the words below; raise it with every change of them."""
     instructions: str = MISSING
     """What to do; opens the first user turn."""
     item: str = MISSING
@@ -142,15 +145,19 @@ class TaskConfig:
     """What is asked and how answers are graded."""
 
     name: str = MISSING
+    """One of quantexp's tasks, or that of `module`."""
     module: str | None = None
     """A Python module of your own that brings the task as TASK; null: one of quantexp's tasks."""
     prompt: PromptConfig = field(default_factory=PromptConfig)
     grader: str = MISSING
+    """The name of one of the task's graders."""
     max_tokens: int = MISSING
+    """An answer that has not ended by itself is cut off after so many tokens."""
     stop: list[str] = field(default_factory=list)
     """An answer ends before the first of these strings."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     shots: int = 0
+    """Worked examples before each item."""
     limit: int | None = None
     """Items to draw; null: all."""
     window: int | None = None
@@ -192,6 +199,7 @@ class EngineConfig:
     """What generates."""
 
     name: str = MISSING
+    """Which engine."""
     context: int = 4096
     """Tokens of context for a prompt and its answer."""
     threads: int | None = None
@@ -213,6 +221,7 @@ class StoreConfig:
     """Where finished completions are kept, for this sweep and every later one."""
 
     folder: str = "mlruns/completions"
+    """May be shared by several sweeps, and by several machines; relative to the folder the command runs in."""
     reuse: bool = True
     """Take completions that are there already; false generates all of them again."""
     references_gb: float = 20.0
@@ -226,8 +235,11 @@ class StatsConfig:
     baseline: str = "Q8_0"
     """The quant that the others are compared with."""
     resamples: int = 10_000
+    """Of the bootstrap and the sign-flip test, where they need any."""
     seed: int = 42
+    """Of the resampling; nothing to do with which items are drawn."""
     confidence: float = 0.95
+    """Nominal coverage of intervals; verdicts are at the level that it leaves, 0.05."""
     unit: Unit = Unit.item
     """What counts once where items were answered under several seeds."""
     method: Method = Method.default
@@ -247,6 +259,7 @@ class ClaimConfig:
     """One claim about losses, which the results support, falsify, or leave undecided."""
 
     text: str = MISSING
+    """The claim in words, for the report."""
     contrast: dict[str, Any] = field(default_factory=dict)
     """Weights of losses, by task and quant: the claim is that the weighted sum of the quants' losses against the
     baseline is above 0, as in {gsm8k: {Q3_K_M: 1}, triviaqa: {Q3_K_M: -1}}."""
@@ -257,7 +270,9 @@ class HypothesisConfig:
     """What is expected, declared before the first answer."""
 
     text: str = ""
+    """What is expected, in words; empty: nothing."""
     claims: dict[str, ClaimConfig] = field(default_factory=dict)
+    """Claims that the results can support or falsify, each under a name of its own."""
 
 
 @dataclass
@@ -267,6 +282,7 @@ class TrackingConfig:
     folder: str = "mlruns"
     """Holds mlflow.db and artifacts/; relative to the folder the command runs in."""
     experiment: str = "quantexp"
+    """The name of MLflow's experiment."""
     traces: bool = False
     """Record each answer as an MLflow trace too, with the grader's score as its assessment: about 12 ms and 8 kB of
     the database each."""
@@ -286,6 +302,7 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     hypothesis: HypothesisConfig = field(default_factory=HypothesisConfig)
     seed: int = 0
+    """Chooses which items are drawn from the data, without replacement; sweep it for several draws."""
     divergence: bool = False
     """Measure, at each token of the baseline's answers, how far each quant's distribution is from the baseline's."""
     divergence_over: Forced = Forced.answer
@@ -301,7 +318,9 @@ class AggregateConfig:
     stats: StatsConfig = field(default_factory=StatsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     sweep: str = "latest"
+    """Run id of a sweep, or "latest"."""
     runs: list[str] = field(default_factory=list)
+    """Run ids of single jobs instead of a sweep's."""
 
 
 @dataclass

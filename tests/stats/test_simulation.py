@@ -1,7 +1,7 @@
 """The defaults keep their promises: coverage, false claims and power, exactly where possible, else simulated.
 
-The functions are those that make the table of docs/statistics.md; the bounds of simulated values allow for four
-standard errors of the simulation.
+The functions are those that make the table of docs/explanation/statistics.md; the bounds of simulated values allow for
+four standard errors of the simulation.
 """
 
 import frequencies

@@ -1,4 +1,4 @@
-"""The numbers in docs/statistics.md are what the code gives."""
+"""The numbers in docs/explanation/statistics.md are what the code gives."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import simulation
 
 from quantexp.stats import minimal_detectable_difference, power_within, required_items, required_items_within
 
-PAGE = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "statistics.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("table", [published.planner_tables, published.cells_table, published.claims_table])

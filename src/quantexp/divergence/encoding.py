@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TAU = 6.0
-"""In nats below the likeliest token; chosen with DRAWN by measurement, see docs/divergence.md."""
+"""In nats below the likeliest token; chosen with DRAWN by measurement, see docs/explanation/divergence.md."""
 
 DRAWN = 64
 """Tokens drawn of those that are not kept."""

@@ -25,7 +25,8 @@ FORMAT = 1
 """Raise it with a change after which files are to be read otherwise."""
 
 BYTES_PER_TOKEN = 630
-"""Of a file, for each scored token: measured, see docs/divergence.md. A model that is surer of its words takes less."""
+"""Of a file, for each scored token: measured, see docs/explanation/divergence.md. A model that is surer of its words
+takes less."""
 
 GROUP = 4096
 """Places in a row group, about: what is read at once."""

@@ -30,6 +30,7 @@ class WriterConfig:
     """Who writes. A section of its own because Hydra would take a bare model=NAME for a choice of conf/model."""
 
     name: str = "gpt-4o-mini"
+    """As the server calls it."""
 
 
 @dataclass
@@ -37,7 +38,9 @@ class PriceConfig:
     """US dollars for a million tokens; null: OpenAI's price where quantexp knows it, otherwise unknown."""
 
     input: float | None = None
+    """For what is sent: US dollars for a million tokens; null: OpenAI's price where it is known."""
     output: float | None = None
+    """The same for what is answered."""
 
 
 @dataclass
@@ -45,8 +48,12 @@ class GenerateConfig:
     """One making of e-mails."""
 
     out: str = "data/extraction.jsonl"
+    """The e-mails, a JSON object a line; beside them, every answer (*.records.jsonl) and the verdicts of reviewers
+    (*.reviews.jsonl)."""
     items: int = 200
+    """E-mails to have in the end."""
     seed: int = 0
+    """Of the plan, which says what each e-mail is about, and of the requests."""
     nameless: float = 0.15
     """Share of e-mails in which the writer's name stands nowhere."""
     model: WriterConfig = field(default_factory=WriterConfig)
@@ -55,6 +62,7 @@ class GenerateConfig:
     api_key_variable: str | None = "OPENAI_API_KEY"
     """The environment variable that holds the key; null: the server needs none."""
     structured: Structured = Structured.json_schema
+    """How the server is told the form of the answer."""
     temperature: float | None = 1.0
     """null: not sent, for models that refuse it."""
     max_tokens: int = 1024
@@ -77,8 +85,11 @@ class ReviewConfig:
     """One reading of e-mails by a person."""
 
     reviewer: str = MISSING
+    """Who reads; kept with every verdict."""
     path: str = "data/extraction.jsonl"
+    """The e-mails; verdicts go into *.reviews.jsonl beside them."""
     first: int = 50
+    """How many of them, from the top."""
 
 
 def register_schemas() -> None:

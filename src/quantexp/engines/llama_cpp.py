@@ -223,7 +223,7 @@ def _gpu_layers(engine: EngineConfig) -> int:
     if engine.gpu_layers > 0:
         raise UserError(
             f"engine.gpu_layers={engine.gpu_layers} needs a GPU build of llama-cpp-python, and this "
-            "is a CPU build; set engine.gpu_layers=0, or install a GPU build (see the README)."
+            "is a CPU build; set engine.gpu_layers=0, or install a GPU build (see docs/how-to/gpu.md)."
         )
     _warn_of_cpu_build()
     return 0

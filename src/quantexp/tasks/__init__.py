@@ -44,7 +44,9 @@ def _brought(name: str, module: str) -> Task:
             "folder on PYTHONPATH."
         ) from error
     if not isinstance(task, Task):
-        raise UserError(f"task.module={module} has no TASK of the type quantexp.tasks.Task; see docs/adding-a-task.md.")
+        raise UserError(
+            f"task.module={module} has no TASK of the type quantexp.tasks.Task; see docs/how-to/own-task.md."
+        )
     if task.name != name:
         raise UserError(f"task.module={module} brings the task {task.name}, not {name}; set task.name={task.name}.")
     return task

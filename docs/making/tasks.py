@@ -1,0 +1,25 @@
+"""What is said of tasks: their graders, and the cards of the data that ship with quantexp."""
+
+import re
+from importlib.resources import files
+
+from making.keys import escaped
+from quantexp.tasks import TASKS
+
+
+def graders() -> str:
+    """Markdown of each task's graders, the default first."""
+    lines = ["| task | grader | version | what is right |", "|---|---|---|---|"]
+    for name, task in TASKS.items():
+        ordered = sorted(task.graders.values(), key=lambda grader: grader.name != task.default_grader)
+        for grader in ordered:
+            note = " (default)" if grader.name == task.default_grader else ""
+            lines.append(f"| `{name}` | `{grader.name}`{note} | {grader.version} | {escaped(grader.description)} |")
+    return "\n".join(lines)
+
+
+def cards() -> str:
+    """The data cards of the bundled items, each a section."""
+    bundled = files("quantexp.tasks") / "bundled"
+    texts = [(bundled / f"{name}.md").read_text(encoding="utf-8") for name, task in TASKS.items() if not task.reads]
+    return "\n\n".join(re.sub(r"^(#+) (?:Data card: )?", r"#\1 ", text, flags=re.MULTILINE) for text in texts)
