@@ -5,7 +5,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -22,7 +22,7 @@ class Reply:
 
     status: int = 200
     body: Any = None
-    """Sent as JSON; text is sent as it is."""
+    """Sent as JSON; text is sent as it is, and called JSON if it begins so."""
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     """Waited before."""
@@ -93,16 +93,22 @@ class OpenAIServer:
 
     Attributes:
         asked: the bodies of all requests for a completion, in the order in which they came.
+        paths: where they were sent.
         times: when they came, by a monotonic clock.
         retries: the how manieth retry each was, as the client says.
         keys: the Authorization headers that came.
         most_at_once: requests that were answered at the same time.
         address: its base URL.
+        pages: what it says at other addresses, such as /v1/models.
     """
 
-    def __init__(self, answer: Callable[[Asked], Reply] = good, port: int = 0) -> None:
+    def __init__(
+        self, answer: Callable[[Asked], Reply] = good, port: int = 0, pages: Mapping[str, Reply] | None = None
+    ) -> None:
         self.answer = answer
+        self.pages = dict(pages or {})
         self.asked: list[Asked] = []
+        self.paths: list[str] = []
         self.times: list[float] = []
         self.retries: list[int] = []
         self.keys: set[str] = set()
@@ -116,12 +122,13 @@ class OpenAIServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self._send(error(404, "no such address"))
+                self._send(server.pages.get(self.path, error(404, "no such address")))
 
             def do_POST(self) -> None:
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with server._lock:
                     server.asked.append(asked)
+                    server.paths.append(self.path)
                     server.times.append(time.monotonic())
                     server.retries.append(int(self.headers.get("x-stainless-retry-count", 0)))
                     server.keys.add(self.headers.get("Authorization", ""))
@@ -141,7 +148,7 @@ class OpenAIServer:
                 text = isinstance(reply.body, str)
                 body = (reply.body if text else json.dumps(reply.body)).encode()
                 self.send_response(reply.status)
-                self.send_header("Content-Type", "text/html" if text else "application/json")
+                self.send_header("Content-Type", "text/html" if text and reply.body[:1] != "{" else "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
