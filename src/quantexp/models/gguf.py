@@ -28,16 +28,20 @@ PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", r
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """One GGUF file and its identity.
+    """One GGUF file, or a server's checkpoint, and its identity.
 
     Attributes:
-        path: where it lies; of a split model, its first part, which is what llama.cpp is given.
+        path: where it lies; of a split model, its first part, which is what llama.cpp is given; of a checkpoint, the
+            folder; empty for a model of which nothing is here.
         sha256: of all its bytes; this, not the path, is the model's identity. Of a split model, the sha256 over its
-            parts' hex digests in order, one a line.
-        bytes: size on disk, of all parts.
-        parameters: number of tensor elements.
+            parts' hex digests in order, one a line. Of a model of which nothing is here, words that say so, with the
+            names of model and quant.
+        bytes: size on disk, of all parts; 0 where it is not known.
+        parameters: number of tensor elements; of a checkpoint, of the weights that they stand for; 0 where it is not
+            known.
         bits_per_weight: bits of all tensors / number of their elements.
-        file_type: llama.cpp's label of the whole file, e.g. MOSTLY_Q4_K_M; a label, not a measurement.
+        file_type: llama.cpp's label of the whole file, e.g. MOSTLY_Q4_K_M, or a checkpoint's, e.g. awq; a label, not a
+            measurement.
         architecture: `general.architecture`.
         training_context: tokens of context that the model was trained for; 0 where the file does not say.
     """
@@ -147,7 +151,7 @@ def _read(parts: Sequence[Path], cache: Path) -> ModelFile:
         file_type = int(_metadata(model, "general.file_type") or -1)
         return ModelFile(
             path=str(path),
-            sha256=_identity([hashed(part, cache) for part in parts]),
+            sha256=identity_of([hashed(part, cache) for part in parts]),
             bytes=sum(part.stat().st_size for part in parts),
             parameters=elements,
             bits_per_weight=llama_cpp.llama_model_size(model) * 8 / elements,
@@ -159,7 +163,7 @@ def _read(parts: Sequence[Path], cache: Path) -> ModelFile:
         llama_cpp.llama_model_free(model)
 
 
-def _identity(digests: Sequence[str]) -> str:
+def identity_of(digests: Sequence[str]) -> str:
     """The digest of the only part, or the sha256 over those of several."""
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
