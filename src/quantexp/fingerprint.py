@@ -50,9 +50,10 @@ def pair_fingerprint(config: Config, **facts: str) -> str:
     """
     tree = _decisive(config)
     del tree["quant"]
-    for key in ("file", "path", "sha256"):
-        del tree["model"][key]
-    tree["engine"].pop("floor", None)
+    for key in ("file", "path", "sha256", "checkpoint"):
+        tree["model"].pop(key, None)
+    for key in ("floor", "url", "model"):
+        tree["engine"].pop(key, None)
     return _sha256({"config": tree, "facts": _facts(config, facts)})
 
 
@@ -78,8 +79,14 @@ def _decisive(config: Config) -> dict[str, Any]:
     del tree["data"]["hint"]
     if not config.divergence:  # what was run before it could be measured is still the same job
         del tree["divergence"]
-    for key in ("threads", "kv_memory_gb", "verify"):
+    for part, key in (("model", "checkpoint"), ("quant", "method"), ("quant", "bits_per_weight")):
+        if tree[part][key] is None:  # what was run before there were servers is still the same job
+            del tree[part][key]
+    for key in ("threads", "kv_memory_gb", "verify", "api_key_variable", "concurrency", "timeout", "retries"):
         del tree["engine"][key]
+    if config.engine.name == "llama_cpp":
+        for key in ("url", "model", "prompt", "extra_body"):
+            del tree["engine"][key]
     if not measures_floor(config):  # where it is measured, it is part of the job
         del tree["engine"]["floor"]
     # Any number of lanes above one gives the same answers.

@@ -136,6 +136,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             from quantexp.diverging import measure_divergence
 
             measure_divergence(config, pair, store, sweep, run, engine, prompts, generated.completions)
+        run.log(tags=_machine(engine))  # a server may have become another one
         speeds = measured(generated, time.perf_counter() - started)
         run.log(metrics=metrics | speeds)
         log.info("%s", summary_line(name, data, len(items), metrics, generated, speeds))
@@ -154,8 +155,8 @@ def _row(task: Task, grader: Grader, item: Item, prompt: Prompt, completion: Com
         "reference": task.target(item.fields),
         **verdict(grader, completion.text, item.fields, completion.finish_reason),
         "finish_reason": completion.finish_reason,
-        "prompt_tokens": len(prompt.tokens),
-        "completion_tokens": len(completion.tokens),
+        "prompt_tokens": len(prompt.tokens) if completion.counted is None else completion.counted[0],
+        "completion_tokens": completion.length,
         "mean_logprob": float(np.mean(completion.logprobs)) if completion.logprobs else None,
     }
 
@@ -194,11 +195,14 @@ def _record_identity(
     }
     run.log(
         params={"file.sha256": file.sha256, "file.path": file.path},
-        tags={IDENTITY + key: json.dumps(value) for key, value in identity.items()}
-        | {f"engine.{key}": value for key, value in engine.machine.items()},
+        tags={IDENTITY + key: json.dumps(value) for key, value in identity.items()} | _machine(engine),
     )
     run.log_dataset(f"{data.name}-{config.task.name}", data.fingerprint, len(data.items), data.name)
     return identity
+
+
+def _machine(engine: Engine) -> dict[str, str]:
+    return {f"engine.{key}": value for key, value in engine.machine.items()}
 
 
 def _decoding(task: TaskConfig) -> str:

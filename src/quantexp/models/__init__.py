@@ -1,10 +1,11 @@
-"""From a model and a quant in the configuration to one GGUF file that is known by its bytes."""
+"""From a model and a quant in the configuration to one file, or a server's checkpoint, that is known by its bytes."""
 
 from collections.abc import Iterable
 from importlib.resources import files
 
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.errors import UserError
+from quantexp.models.checkpoint import check_checkpoint, served
 from quantexp.models.gguf import ModelFile, identify
 from quantexp.models.hub import fetch
 from quantexp.models.ladder import quantized
@@ -24,15 +25,20 @@ def prepare(wanted: Iterable[tuple[ModelConfig, QuantConfig]]) -> None:
     if from_hub:
         fetch(from_hub, cache_folder(from_hub[0][0]))
     for model, quant in wanted:
-        source_path(model, quant)
+        if model.source == "server":
+            check_checkpoint(model, quant)
+        else:
+            source_path(model, quant)
 
 
 def source_of(model: ModelConfig, quant: QuantConfig) -> ModelFile:
-    """The file that the quant is, or is made from.
+    """The file that the quant is, or is made from; of a model that only a server has, what is known of it.
 
     Raises:
         UserError: there is no such file, it is not a whole GGUF, or its bytes are not the expected ones.
     """
+    if model.source == "server":
+        return served(model, quant)
     source = identify(source_path(model, quant), cache_folder(model))
     if model.sha256 is not None and source.sha256 != model.sha256:
         raise UserError(
@@ -49,6 +55,8 @@ def resolve(model: ModelConfig, quant: QuantConfig) -> tuple[ModelFile, ModelFil
         UserError: the source cannot be used (see `source_of`), or it holds another type than the quant says.
     """
     source = source_of(model, quant)
+    if model.source == "server":
+        return source, source
     if not model.quantize:
         _check_label(source, quant)
         return source, source

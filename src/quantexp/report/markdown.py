@@ -237,7 +237,7 @@ def _conditions(summary: Summary) -> list[str]:
             escape(c.quant),
             escape(c.task),
             f"{c.bits_per_weight:.4f}",
-            f"{c.file_bytes / 1e6:,.1f}",
+            "-" if c.file_bytes is None else f"{c.file_bytes / 1e6:,.1f}",
             str(c.estimate.answers),
             str(c.estimate.n),
             f"{c.estimate.design_effect:.2f}",
