@@ -12,9 +12,9 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from tests.emails.openai_server import OpenAIServer
 from tests.forking import Ended, Forker
 from tests.hub import Hub, publish_gsm8k, publish_triviaqa
+from tests.openai_server import OpenAIServer
 
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig

@@ -84,8 +84,8 @@ class ModelConfig:
     path: str | None = None
     """A GGUF on this machine."""
     checkpoint: str | None = None
-    """Where only a server has the model: the folder of the safetensors that it loads, whose headers tell the bits per
-    weight; null: quant.bits_per_weight does."""
+    """Where only a server has the model: the folder of the safetensors that it loads, or its GGUF, whose headers tell
+    the bits per weight; null: quant.bits_per_weight does."""
     sha256: str | None = None
     """What the source file must hash to; not checked when null."""
     quantize: bool = False

@@ -173,13 +173,7 @@ def _record_identity(
 ) -> Identity:
     """Record what the scores depend on besides the quant: what may be compared is decided by this."""
     identity: Identity = {
-        "model": {
-            "name": config.model.name,
-            "architecture": file.architecture,
-            "parameters": file.parameters,
-            # Quants that were published as files of their own have no common source here.
-            "source": source.sha256 if config.model.quantize else "the publisher's files",
-        },
+        "model": _model(config, file, source),
         "data": {"name": data.name, "fingerprint": data.fingerprint},
         "prompt": {
             "version": config.task.prompt.version,
@@ -199,6 +193,19 @@ def _record_identity(
     )
     run.log_dataset(f"{data.name}-{config.task.name}", data.fingerprint, len(data.items), data.name)
     return identity
+
+
+def _model(config: Config, file: ModelFile, source: ModelFile) -> dict[str, object]:
+    """What the quants of one model have in common."""
+    if config.model.source == "server":
+        return {"name": config.model.name}  # formats count weights differently, and of some files nothing is here
+    return {
+        "name": config.model.name,
+        "architecture": file.architecture,
+        "parameters": file.parameters,
+        # Quants that were published as files of their own have no common source here.
+        "source": source.sha256 if config.model.quantize else "the publisher's files",
+    }
 
 
 def _machine(engine: Engine) -> dict[str, str]:

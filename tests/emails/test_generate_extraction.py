@@ -11,8 +11,8 @@ from contextlib import ExitStack
 
 import pytest
 from tests.emails.conftest import KEY, Folder
-from tests.emails.openai_server import Asked, OpenAIServer, Reply, completion, email, error, good, labels
 from tests.forking import Forker
+from tests.openai_server import Asked, OpenAIServer, Reply, completion, email, error, good, labels
 
 from quantexp.emails.client import Client
 from quantexp.emails.config import GenerateConfig

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.emails.openai_server import Asked, OpenAIServer, Reply, error
+from tests.openai_server import Asked, OpenAIServer, Reply, chat, error, models, of_item, probing
 
 from quantexp.config import EngineConfig, ModelConfig, PromptForm
 from quantexp.engines.base import Completion, Decoding, Prompt
@@ -20,35 +20,6 @@ from quantexp.models import ModelFile
 
 FILE = ModelFile("", "not known: awq of m", 0, 0, 4.25, "awq", "not known", 0)
 MODEL = ModelConfig("m", "server")
-
-
-def models(*names: str, **entry: Any) -> dict[str, Reply]:
-    listed = [{"id": name, "object": "model", "owned_by": "vllm", **entry} for name in names]
-    return {"/v1/models": Reply(body={"object": "list", "data": listed}), "/version": Reply(body={"version": "0.9.1"})}
-
-
-def chat(text: str | None = "4", reason: str | None = "stop", logprobs: Any = None, **body: Any) -> Reply:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
-    return Reply(
-        body={
-            "id": "x",
-            "object": "chat.completion",
-            "created": 0,
-            "model": "m",
-            "system_fingerprint": "fp_1",
-            "choices": [choice | {"logprobs": logprobs}],
-            "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11},
-        }
-        | body
-    )
-
-
-def of_item(asked: Asked) -> str:
-    return str(asked["messages"][-1]["content"])
-
-
-def probing(asked: Asked) -> bool:
-    return of_item(asked) == "1"
 
 
 def prompt(name: str, sample: int = 0) -> Prompt:

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.errors import UserError
-from quantexp.models import prepare, resolve
+from quantexp.models import ModelFile, prepare, resolve
 from quantexp.models.safetensors import BITS, Tensor, read_header
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
@@ -313,8 +313,19 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     nowhere = ModelConfig("m", "server", checkpoint=str(tmp_path / "no"))
     assert refused(nowhere, quant).startswith(f"model.checkpoint={tmp_path / 'no'} is not a folder;")
     empty = ModelConfig("m", "server", checkpoint=str(tmp_path))
-    assert refused(empty, quant) == f"model.checkpoint={tmp_path} holds no file that ends in .safetensors."
+    assert refused(empty, quant) == f"model.checkpoint={tmp_path} holds no safetensors, and not one GGUF."
     (tmp_path / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     assert refused(empty, quant).startswith(
         f"{tmp_path / 'model.safetensors'} is not a complete safetensors file: its "
     )
+
+
+def test_a_gguf_that_a_server_loads_is_measured_as_one_that_is_loaded_here(tmp_path: Path, q8_0: ModelFile) -> None:
+    (tmp_path / "m-Q8_0").mkdir()
+    (tmp_path / "m-Q8_0" / "m.gguf").symlink_to(q8_0.path)
+    for path in (q8_0.path, str(tmp_path / "m-Q8_0")):
+        model = ModelConfig("m", "server", checkpoint=path, cache=str(tmp_path))
+        prepare([(model, QuantConfig("Q8_0", "MOSTLY_Q8_0"))])
+        file, _ = resolve(model, QuantConfig("Q8_0", "MOSTLY_Q8_0"))
+        assert (file.sha256, file.bits_per_weight) == (q8_0.sha256, q8_0.bits_per_weight)
+        assert "holds Q8_0, not Q4_K_M" in refused(model, QuantConfig("Q4_K_M", "MOSTLY_Q4_K_M"))

@@ -13,7 +13,7 @@ from typing import Any
 
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.errors import UserError
-from quantexp.models.gguf import ModelFile, hashed, identity_of
+from quantexp.models.gguf import ModelFile, check_label, hashed, identify, identity_of, parts_of
 from quantexp.models.safetensors import BITS, Tensor, read_header
 
 PACKED = frozenset({"qweight", "weight_packed", "q_weight", "trellis"})
@@ -51,7 +51,12 @@ def served(model: ModelConfig, quant: QuantConfig) -> ModelFile:
             another kind of quant.
     """
     if model.checkpoint is not None:
-        return _read(Path(model.checkpoint).expanduser(), model, quant)
+        path = Path(model.checkpoint).expanduser()
+        if (gguf := _gguf(path)) is not None:
+            from quantexp.models.sources import cache_folder
+
+            return check_label(identify(gguf.resolve(), cache_folder(model)), quant)
+        return _read(path, model, quant)
     if quant.bits_per_weight is None:
         raise UserError(
             f"How many bits a weight of {quant.name} has is not known: let them be measured with "
@@ -74,8 +79,8 @@ def check_checkpoint(model: ModelConfig, quant: QuantConfig) -> None:
     """Refuse what `served` would, as far as it can be told without reading whole files."""
     if model.checkpoint is None:
         served(model, quant)
-    else:
-        _files(Path(model.checkpoint).expanduser(), model)
+    elif _gguf(path := Path(model.checkpoint).expanduser()) is None:
+        _files(path, model)
 
 
 def _read(folder: Path, model: ModelConfig, quant: QuantConfig) -> ModelFile:
@@ -108,18 +113,28 @@ def _read(folder: Path, model: ModelConfig, quant: QuantConfig) -> ModelFile:
     )
 
 
+def _gguf(path: Path) -> Path | None:
+    """The GGUF that the path is, or the only one in the folder that it is, of several parts the first; else None."""
+    if path.is_file() and path.suffix == ".gguf":
+        return path
+    if any(path.glob("*.safetensors")):
+        return None
+    models = {parts_of(file)[0] for file in path.glob("*.gguf")}
+    return models.pop() if len(models) == 1 else None
+
+
 def _files(folder: Path, model: ModelConfig) -> list[Path]:
     """The safetensors files of a checkpoint: those that its index names, else all that there are."""
     if not folder.is_dir():
         raise UserError(
-            f"model.checkpoint={model.checkpoint} is not a folder; give the one with the safetensors that the server "
-            f"loads, absolute or relative to {Path.cwd()}."
+            f"model.checkpoint={model.checkpoint} is not a folder; give the one with the safetensors, or the GGUF, "
+            f"that the server loads, absolute or relative to {Path.cwd()}."
         )
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         found = sorted(folder.glob("*.safetensors"))
         if not found:
-            raise UserError(f"model.checkpoint={model.checkpoint} holds no file that ends in .safetensors.")
+            raise UserError(f"model.checkpoint={model.checkpoint} holds no safetensors, and not one GGUF.")
         return found
     named = _json(index).get("weight_map")
     if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):

@@ -7,9 +7,11 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from importlib.resources import files
 from pathlib import Path
 from typing import cast
 
+from quantexp.config import QuantConfig
 from quantexp.errors import UserError
 from quantexp.files import write_atomically
 from quantexp.llama import interrupts_later, last_error, llama_cpp, quiet_llama
@@ -75,6 +77,25 @@ def identify(path: Path, cache: Path) -> ModelFile:
         return known
     file = _read(parts, cache)
     _write_note(remembered, {"stamp": stamp, "file": asdict(file)})
+    return file
+
+
+def check_label(file: ModelFile, quant: QuantConfig) -> ModelFile:
+    """The file, if it is what the quant says.
+
+    A file sold as one quant and swept as another would put a wrong name on every result.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if quant.file_type is not None and file.file_type != quant.file_type:
+        held = file.file_type.removeprefix("MOSTLY_")
+        option = files("quantexp.conf").joinpath("quant", f"{held}.yaml")
+        choice = f"quant={held}" if option.is_file() else f"quant=as-is quant.name={held}"
+        raise UserError(
+            f"{file.path} holds {held}, not {quant.name}; set {choice} to use it as it is, "
+            f"or model.quantize=true to make {quant.name} from it."
+        )
     return file
 
 

@@ -88,6 +88,39 @@ def error(status: int, message: str, code: str | None = None, kind: str | None =
     return Reply(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
+def models(*names: str, **entry: Any) -> dict[str, Reply]:
+    """What vLLM says of itself and of models with these names; `entry` replaces what it says of each."""
+    listed = [{"id": name, "object": "model", "owned_by": "vllm", **entry} for name in names]
+    return {"/v1/models": Reply(body={"object": "list", "data": listed}), "/version": Reply(body={"version": "0.9.1"})}
+
+
+def chat(text: str | None = "4", reason: str | None = "stop", logprobs: Any = None, **body: Any) -> Reply:
+    """An answer to a chat; `body` replaces parts of it."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
+    return Reply(
+        body={
+            "id": "x",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "m",
+            "system_fingerprint": "fp_1",
+            "choices": [choice | {"logprobs": logprobs}],
+            "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11},
+        }
+        | body
+    )
+
+
+def of_item(asked: Asked) -> str:
+    """The last words of a chat."""
+    return str(asked["messages"][-1]["content"])
+
+
+def probing(asked: Asked) -> bool:
+    """Whether it is one of the small questions that the engine begins with."""
+    return of_item(asked) == "1"
+
+
 class OpenAIServer:
     """Serves until it is closed.
 
@@ -192,7 +225,7 @@ class OpenAIServer:
             time.sleep(0.01)
 
 
-if __name__ == "__main__":  # by hand: python tests/emails/openai_server.py PORT
+if __name__ == "__main__":  # by hand: python tests/openai_server.py PORT
     import sys
 
     print(OpenAIServer(port=int(sys.argv[1])).address)  # noqa: T201
