@@ -184,7 +184,10 @@ def test_what_follows_can_be_overridden() -> None:
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
-        (["engine=openai"], "engine.url has no value; add engine.url=VALUE to the command."),
+        (
+            ["engine=openai"],
+            "engine.url has no value; add engine.url=VALUE, or engine.urls={QUANT: VALUE, ...}, to the command.",
+        ),
         (
             ["engine=openai", "engine.url=localhost:8000/v1"],
             "engine.url=localhost:8000/v1 must begin with http:// or https://, as in http://127.0.0.1:8000/v1.",
@@ -264,6 +267,17 @@ def test_what_an_engine_cannot_do_is_refused_before_anything_runs(overrides: lis
     with pytest.raises(UserError) as caught:
         composed(*overrides)
     assert str(caught.value) == problem
+
+
+def test_each_quant_may_have_a_server_of_its_own() -> None:
+    urls = "engine.urls={awq: 'http://127.0.0.1:8001/v1', gptq: 'http://127.0.0.1:8002/v1'}"
+    served = ["engine=openai", "model=server", "model.name=m", "quant.bits_per_weight=4", urls]
+    jobs = expected(*served, "quant=awq,gptq")
+    assert [job.engine.url for job in jobs] == ["http://127.0.0.1:8001/v1", "http://127.0.0.1:8002/v1"]
+    with pytest.raises(UserError, match=r"engine.url has no value"):
+        expected(*served, "quant=awq,fp8")
+    with pytest.raises(UserError, match=r"engine.urls.fp8=nowhere must begin with http"):
+        composed(*served, "quant=awq", "engine.urls.fp8=nowhere")
 
 
 def fingerprints(*overrides: str) -> tuple[str, str]:

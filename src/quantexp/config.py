@@ -216,6 +216,8 @@ class EngineConfig:
     """Answer the baseline's items a second time, in the opposite order: what changes then is noise of the engine."""
     url: str | None = None
     """Of `openai`, as all that follow: the server's address, up to /v1."""
+    urls: dict[str, Any] = field(default_factory=dict)
+    """The addresses by quant, where each has a server of its own; `url` is the one of the job's quant."""
     model: str | None = None
     """The server's name of the model; null: the only one that it lists."""
     api_key_variable: str | None = None
@@ -379,6 +381,7 @@ def register_schemas() -> None:
         if "data" in node:
             OmegaConf.set_struct(node.data.columns, False)
             OmegaConf.set_struct(node.engine.extra_body, False)
+            OmegaConf.set_struct(node.engine.urls, False)
             OmegaConf.set_struct(node.hypothesis.claims, False)
         store.store(name=name, node=node)
     store.store(name="store_schema", node=MaintenanceConfig)

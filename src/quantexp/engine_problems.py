@@ -10,7 +10,7 @@ from quantexp.config import Config, EngineConfig, ExamplePlace, PromptForm
 LOCAL = ("threads", "gpu_layers", "lanes", "kv_memory_gb")
 """What only a model in this process has."""
 
-REMOTE = ("url", "model", "api_key_variable", "extra_body")
+REMOTE = ("url", "urls", "model", "api_key_variable", "extra_body")
 """What only a server has."""
 
 OURS = frozenset({"model", "messages", "prompt", "max_tokens", "temperature", "top_p", "seed", "stop", "stream"})
@@ -73,18 +73,21 @@ def server_problems(config: Config) -> Iterator[str]:
 
 def _address_problems(engine: EngineConfig) -> Iterator[str]:
     if engine.url is None:
-        yield "engine.url has no value; add engine.url=VALUE to the command."
+        yield "engine.url has no value; add engine.url=VALUE, or engine.urls={QUANT: VALUE, ...}, to the command."
         return
-    parts = urlsplit(engine.url)
-    if "@" in parts.netloc or parts.query:
-        # Without the address: it holds what is not to be shown.
-        yield (
-            "engine.url may hold no password and no query, since it is recorded with every run; put the key in an "
-            "environment variable and name that with engine.api_key_variable=NAME."
-        )
-        return
-    if (problem := address_problem("engine.url", engine.url)) is not None:
-        yield problem
+    for key, url in {
+        **{f"engine.urls.{quant}": url for quant, url in engine.urls.items()},
+        "engine.url": engine.url,
+    }.items():
+        parts = urlsplit(str(url))
+        if "@" in parts.netloc or parts.query:
+            # Without the address: it holds what is not to be shown.
+            yield (
+                f"{key} may hold no password and no query, since it is recorded with every run; put the key in an "
+                "environment variable and name that with engine.api_key_variable=NAME."
+            )
+        elif (problem := address_problem(key, str(url))) is not None:
+            yield problem
 
 
 def _set(engine: EngineConfig, keys: tuple[str, ...]) -> list[str]:

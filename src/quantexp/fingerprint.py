@@ -82,7 +82,7 @@ def _decisive(config: Config) -> dict[str, Any]:
     for part, key in (("model", "checkpoint"), ("quant", "method"), ("quant", "bits_per_weight")):
         if tree[part][key] is None:  # what was run before there were servers is still the same job
             del tree[part][key]
-    for key in ("threads", "kv_memory_gb", "verify", "api_key_variable", "concurrency", "timeout", "retries"):
+    for key in ("threads", "kv_memory_gb", "verify", "urls", "api_key_variable", "concurrency", "timeout", "retries"):
         del tree["engine"][key]
     if config.engine.name == "llama_cpp":
         for key in ("url", "model", "prompt", "extra_body"):
