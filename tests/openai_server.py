@@ -111,6 +111,20 @@ def chat(text: str | None = "4", reason: str | None = "stop", logprobs: Any = No
     )
 
 
+def continuation(text: str = " 4") -> Reply:
+    """An answer to a prompt, cut at its longest."""
+    return Reply(
+        body={
+            "id": "x",
+            "object": "text_completion",
+            "created": 0,
+            "model": "m",
+            "choices": [{"index": 0, "text": text, "finish_reason": "length", "logprobs": None}],
+            "usage": {"prompt_tokens": 5, "completion_tokens": 8, "total_tokens": 13},
+        }
+    )
+
+
 def of_item(asked: Asked) -> str:
     """The last words of a chat."""
     return str(asked["messages"][-1]["content"])

@@ -4,17 +4,20 @@ Jobs are made small by overrides at the end of the command. The Hub is a stand-i
 documented repositories at the documented revisions, with the embedded model's ladder in them; OpenAI is one too.
 """
 
+import json
 import re
 import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 from tests.forking import Ended, Forker
 from tests.hub import Hub, publish_gsm8k, publish_triviaqa
-from tests.openai_server import OpenAIServer
+from tests.openai_server import OpenAIServer, chat, continuation
+from tests.openai_server import models as listed
 
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
@@ -55,7 +58,7 @@ class Reader:
     """Somebody who types what a page says, in a folder of their own."""
 
     def __init__(self, folder: Path, forker: Forker, openai: OpenAIServer, cache: Path) -> None:
-        self.folder, self._forker, self._openai, self._cache = folder, forker, openai, cache
+        self.folder, self._forker, self.openai, self._cache = folder, forker, openai, cache
 
     def type(self, command: str) -> Ended:
         """Run a command, made small, with what stands for the reader's own names replaced."""
@@ -64,12 +67,14 @@ class Reader:
         match module:
             case "quantexp":
                 given += [] if "--cfg" in given else [*SMALL, f"model.cache={self._cache}"]
+                if "engine=openai" in given:
+                    given.remove("engine.threads=1")  # a server has its own
             case "quantexp.models":
                 given += [] if "list" in given or "verify" in given else [f"model.cache={self._cache}"]
             case "quantexp.aggregate":
                 given += [] if "stats.resamples=50000" in given else ["stats.resamples=100"]
             case "quantexp.generate_extraction":
-                given += [f"base_url={self._openai.address}", "items=3", "yes=true"]
+                given += [f"base_url={self.openai.address}", "items=3", "yes=true"]
             case "quantexp.review_extraction":
                 (self.folder / "in.txt").write_text("a\na\na\n\n")
         return self._forker.run(self.folder, module, *given)
@@ -85,8 +90,10 @@ class Reader:
 
     def _meant(self, argument: str) -> str:
         key, _, value = argument.partition("=")
-        if key == "model.path":
-            return f"model.path={self.folder}/{Path(value).name}"
+        if key in {"model.path", "model.checkpoint"}:
+            return f"{key}={self.folder}/{Path(value).name}"
+        if key in {"engine.url", "engine.urls"}:
+            return re.sub(r"http://127\.0\.0\.1:\d+/v1", self.openai.address, argument)
         if value == "[RUN_ID,RUN_ID]":
             return f"runs=[{','.join(self._runs('job', 4)[::2])}]"
         if value == "RUN_ID":
@@ -154,6 +161,23 @@ def test_adding_a_task(reader: Reader) -> None:
     (reader.folder / "capitals.jsonl").write_text(items)
     (reader.folder / "quiz.csv").write_text("prompt,answer,also_right\nWho?,Me,I\nWhat?,It,That\n")
     assert len(reader.types_all(page)) == 3
+
+
+def test_servers(reader: Reader) -> None:
+    bf16: dict[str, Any] = {"l.weight": {"dtype": "BF16", "shape": [32, 8], "data_offsets": [0, 512]}}
+    awq: dict[str, Any] = {
+        "l.qweight": {"dtype": "I32", "shape": [32, 1], "data_offsets": [0, 128]},
+        "l.scales": {"dtype": "F16", "shape": [1, 8], "data_offsets": [128, 144]},
+    }
+    for quant, header in (("BF16", bf16), ("awq", awq)):
+        folder = reader.folder / f"my-model-{quant}"
+        folder.mkdir()
+        content = json.dumps(header).encode()
+        size = max(entry["data_offsets"][1] for entry in header.values())
+        (folder / "model.safetensors").write_bytes(len(content).to_bytes(8, "little") + content + bytes(size))
+    reader.openai.answer = lambda asked: chat() if "messages" in asked else continuation()
+    reader.openai.pages = listed("my-model")
+    assert len(reader.types_all(ROOT / "docs" / "servers.md")) == 4
 
 
 def test_the_protocol_and_the_experiment_it_describes(reader: Reader) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.openai_server import Asked, OpenAIServer, Reply, chat, error, models, of_item, probing
+from tests.openai_server import Asked, OpenAIServer, Reply, chat, continuation, error, models, of_item, probing
 
 from quantexp.config import EngineConfig, ModelConfig, PromptForm
 from quantexp.engines.base import Completion, Decoding, Prompt
@@ -425,12 +425,7 @@ def test_the_address_is_in_the_key_only_where_nothing_else_says_which_bytes_answ
 def test_prompts_made_here_are_those_of_the_engine_in_this_process(
     q8_0: ModelFile, demo: ModelConfig, engine: Any
 ) -> None:
-    body = {
-        "id": "x", "object": "text_completion", "created": 0, "model": "m",
-        "choices": [{"index": 0, "text": " 4", "finish_reason": "length", "logprobs": None}],
-        "usage": {"prompt_tokens": 5, "completion_tokens": 8, "total_tokens": 13},
-    }  # fmt: skip
-    with OpenAIServer(lambda asked: Reply(body=body), pages=models("m")) as server:
+    with OpenAIServer(lambda asked: continuation(), pages=models("m")) as server:
         for form in (PromptForm.text, PromptForm.tokens):
             remote = Engine(q8_0, demo, EngineConfig("openai", url=server.address, prompt=form))
             chat_ = [{"role": "user", "content": "Two and two?"}]
