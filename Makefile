@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: demo test browser smoke check docs exactness bench ui lock wheel clean
+.PHONY: demo test browser smoke integration check docs exactness bench ui lock wheel clean
 
 demo: $(INSTALLED) ## the main job: 4 quants x 3 tasks on the embedded model
 	$(BIN)/python -m quantexp -m quant=Q8_0,Q5_K_M,Q4_K_M,Q3_K_M task=gsm8k,triviaqa,extraction
@@ -16,6 +16,9 @@ browser: ## what the tests of the HTML report open it in; without it they are sk
 
 smoke: $(INSTALLED) ## the published experiment's 36 jobs, on the embedded model
 	$(BIN)/python -m pytest -m smoke tests/test_smoke.py
+
+integration: $(INSTALLED) ## against llama.cpp's own llama-server, which is built the first time (some minutes; needs cmake)
+	$(BIN)/python -m pytest -m integration tests/integration
 
 check: $(INSTALLED) ## lint, format, types
 	$(BIN)/ruff check .

@@ -43,8 +43,8 @@ def llama_tool(name: str) -> Path:
     if not tool.is_file():
         source = _source(folder)
         configure = ["cmake", "-S", str(source), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_CURL=OFF"]
-        unneeded = [f"-DLLAMA_BUILD_{part}=OFF" for part in ("TESTS", "EXAMPLES", "SERVER")]
-        subprocess.run([*configure, *unneeded], check=True, stdout=sys.stderr)
+        unneeded = [f"-DLLAMA_BUILD_{part}=OFF" for part in ("TESTS", "EXAMPLES", "UI")]
+        subprocess.run([*configure, *unneeded, "-DLLAMA_BUILD_SERVER=ON"], check=True, stdout=sys.stderr)
         subprocess.run(["cmake", "--build", folder, "--target", name, "-j"], check=True, stdout=sys.stderr)
     return tool
 

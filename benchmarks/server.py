@@ -4,8 +4,6 @@ Needs the packages of llama-cpp-python's extra `server`: pip install "llama-cpp-
 """
 
 import json
-import socket
-import subprocess
 import sys
 import time
 import urllib.request
@@ -13,6 +11,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 
 from common import config, model_file
+from running import llama_cpp_server
 
 from quantexp.config import ExamplePlace
 from quantexp.data import load
@@ -53,16 +52,7 @@ def main() -> None:
 
 def asked_of_server(path: str, context: int, texts: list[str]) -> tuple[int, float]:
     """Tokens that the server wrote, and the seconds between the first question and the last answer."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = {"model": path, "n_ctx": context, "n_threads": usable_cores(), "port": port, "verbose": False}
-    options = [word for key, value in arguments.items() for word in (f"--{key}", str(value))]
-    command = [sys.executable, "-m", "llama_cpp.server", *options]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        address = f"http://127.0.0.1:{port}/v1"
-        wait_for(f"{address}/models")
+    with llama_cpp_server(path, context, usable_cores()) as address:
         started, tokens = time.perf_counter(), 0
         for text in texts:
             question = {"prompt": text, "max_tokens": LONGEST, "temperature": 0}
@@ -72,20 +62,6 @@ def asked_of_server(path: str, context: int, texts: list[str]) -> tuple[int, flo
             with urllib.request.urlopen(request) as answer:
                 tokens += json.load(answer)["usage"]["completion_tokens"]
         return tokens, time.perf_counter() - started
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def wait_for(address: str) -> None:
-    """Until the server answers."""
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(address).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    sys.exit("llama_cpp.server did not start within a minute")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from hypothesis import settings
+from running import llama_cpp_server as running_server
 from tests.forking import Forker
 
 from quantexp import models
@@ -60,6 +61,13 @@ def engine(q8_0: ModelFile, demo: ModelConfig) -> Iterator[LlamaCpp]:
     loaded = LlamaCpp(q8_0, demo, EngineConfig("llama_cpp", context=1024, threads=1, lanes=8))
     yield loaded
     loaded.close()
+
+
+@pytest.fixture(scope="session")
+def llama_cpp_server(q8_0: ModelFile) -> Iterator[str]:
+    """The base URL of llama-cpp-python's server with the embedded model at Q8_0."""
+    with running_server(q8_0.path, context=2048, threads=1) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

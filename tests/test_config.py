@@ -12,6 +12,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from quantexp.config import AggregateConfig, Config, register_schemas
+from quantexp.errors import UserError
+from quantexp.fingerprint import config_fingerprint, pair_fingerprint
 from quantexp.sweep import jobs_of
 from quantexp.tasks import TASKS, get_task
 from quantexp.validation import validated
@@ -20,7 +22,16 @@ CONF = Path(str(files("quantexp.conf")))
 GROUPS = [field.name for field in fields(Config) if isinstance(field.type, type) and is_dataclass(field.type)]
 OPTIONS = sorted((file.parent.name, file.stem) for group in GROUPS for file in (CONF / group).glob("*.yaml"))
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
-NEEDED = {"local": ["model.path=some.gguf"], "hub": ["model.repository=owner/name"], "files": ["data.path=some.csv"]}
+QUANTS_OF_SERVERS = ("awq", "gptq", "exl2", "exl3", "fp8")
+SERVED = ["engine.url=http://127.0.0.1:8000/v1"]
+NEEDED = {
+    "local": ["model.path=some.gguf"],
+    "hub": ["model.repository=owner/name"],
+    "files": ["data.path=some.csv"],
+    "openai": [*SERVED, "engine.prompt=text"],
+    "server": [*SERVED, "engine=openai", "model.name=some"],
+    **{quant: [*SERVED, "engine=openai", "model=server", "model.name=some"] for quant in QUANTS_OF_SERVERS},
+}
 """What an option cannot do without."""
 
 
@@ -83,15 +94,17 @@ def test_there_are_options_to_test() -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_fits_its_type(group: str, option: str) -> None:
-    config = composed(f"{group}={option}", *NEEDED.get(option, []))
+    needed = NEEDED.get(option, [])
+    config = composed(f"{group}={option}", *needed)
     in_file = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{option}.yaml"))
     assert isinstance(in_file, dict)
     in_file.pop("defaults", None)  # what an option takes from another is not a key of its own
     for key, value in in_file.items():
-        if not (isinstance(value, dict) or "${" in str(value) or value == "???"):
+        given = any(each.startswith(f"{group}.{key!s}=") for each in needed)
+        if not (given or isinstance(value, dict) or "${" in str(value) or value == "???"):
             there = getattr(getattr(config, group), str(key))
             assert getattr(there, "value", there) == value
-    if "${" not in str(in_file.get("name", "${")):
+    if "${" not in str(in_file.get("name", "${")) and in_file["name"] != "???":
         assert in_file["name"] == option
 
 
@@ -166,6 +179,122 @@ def test_what_follows_can_be_overridden() -> None:
     config = composed("model.shots=3", "data.limit=7", "model.context=999", *given)
     assert (config.task.shots, config.task.limit, config.engine.context) == (1, 5, 777)
     assert (config.model.shots, config.data.limit, config.model.context) == (3, 7, 999)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (
+            ["engine=openai"],
+            "engine.url has no value; add engine.url=VALUE, or engine.urls={QUANT: VALUE, ...}, to the command.",
+        ),
+        (
+            ["engine=openai", "engine.url=localhost:8000/v1"],
+            "engine.url=localhost:8000/v1 must begin with http:// or https://, as in http://127.0.0.1:8000/v1.",
+        ),
+        (
+            ["engine=openai", "engine.url='http://me:secret@127.0.0.1/v1'"],
+            "engine.url may hold no password and no query, since it is recorded with every run; put the key in an "
+            "environment variable and name that with engine.api_key_variable=NAME.",
+        ),
+        (
+            [*NEEDED["openai"], "engine=openai", "engine.lanes=4"],
+            "engine.lanes is of a model in this process, and engine=openai asks a server: leave it out.",
+        ),
+        (
+            ["engine.url=http://127.0.0.1:8000/v1"],
+            "engine.url is of a server, and engine=llama_cpp runs the model itself: add engine=openai.",
+        ),
+        (
+            [*NEEDED["openai"], "engine=openai", "divergence=true"],
+            "divergence=true needs a model in this process: set engine=llama_cpp.",
+        ),
+        (
+            [*NEEDED["server"], "model=server", "engine.prompt=text"],
+            "engine.prompt=text makes the prompt here, by the template in a GGUF, and model=server has none: set "
+            "engine.prompt=messages, or model=local model.path=FILE.",
+        ),
+        (
+            [*NEEDED["server"], "model=server", "model.chat_template=x.jinja"],
+            "model.chat_template is not used where the server makes the prompt: give it to the server, or set "
+            "engine.prompt=text.",
+        ),
+        (
+            ["engine=openai", *SERVED],
+            "model.examples=answer begins the model's own answer, which a chat sent to a server cannot do: set "
+            "engine.prompt=text (or tokens), which makes the prompt here, or model.examples=turns.",
+        ),
+        (
+            [*NEEDED["openai"], "engine=openai", "task.sampling.temperature=1", "task.sampling.min_p=0.1"],
+            "task.sampling.min_p is not in OpenAI's protocol: set it to 0 and, for a server that has it, add "
+            "'engine.extra_body={min_p: 0.1}'.",
+        ),
+        (
+            [*NEEDED["openai"], "engine=openai", "engine.extra_body={seed: 1, top_k: 0}"],
+            "engine.extra_body may not hold seed, which other keys of the configuration decide.",
+        ),
+        (
+            [*NEEDED["openai"], "engine=openai", "engine.timeout=0"],
+            "engine.timeout=0.0 must be a number of seconds above 0.",
+        ),
+        (
+            [*NEEDED["openai"], "engine=openai", "engine.concurrency=0"],
+            "engine.concurrency=0 is too small; it must be at least 1.",
+        ),
+        (
+            [*NEEDED["openai"], "engine=openai", "engine.retries=-1"],
+            "engine.retries=-1 is too small; it must be at least 0.",
+        ),
+        (
+            [*NEEDED["server"], "model=server", "quant.bits_per_weight=0"],
+            "quant.bits_per_weight=0.0 must be above 0 and at most 64.",
+        ),
+        (
+            [*NEEDED["server"], "model=server", "quant.bits_per_weight=4", "model.checkpoint=x"],
+            "quant.bits_per_weight is for a model of which no file is here: this one's is measured; leave it out.",
+        ),
+        (
+            ["model=server", "model.name=some"],
+            "model.source=server: there is no file of some to load here; add engine=openai and engine.url, or choose "
+            "a model with a file.",
+        ),
+        (["quant=awq"], "quant=awq is no GGUF; serve it, and add engine=openai model=server."),
+        ([*NEEDED["openai"], "engine=openai", "quant=awq"], "quant=awq is no GGUF; add model=server."),
+    ],
+    ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",
+)
+def test_what_an_engine_cannot_do_is_refused_before_anything_runs(overrides: list[str], problem: str) -> None:
+    with pytest.raises(UserError) as caught:
+        composed(*overrides)
+    assert str(caught.value) == problem
+
+
+def test_each_quant_may_have_a_server_of_its_own() -> None:
+    urls = "engine.urls={awq: 'http://127.0.0.1:8001/v1', gptq: 'http://127.0.0.1:8002/v1'}"
+    served = ["engine=openai", "model=server", "model.name=m", "quant.bits_per_weight=4", urls]
+    jobs = expected(*served, "quant=awq,gptq")
+    assert [job.engine.url for job in jobs] == ["http://127.0.0.1:8001/v1", "http://127.0.0.1:8002/v1"]
+    with pytest.raises(UserError, match=r"engine.url has no value"):
+        expected(*served, "quant=awq,fp8")
+    with pytest.raises(UserError, match=r"engine.urls.fp8=nowhere must begin with http"):
+        composed(*served, "quant=awq", "engine.urls.fp8=nowhere")
+
+
+def fingerprints(*overrides: str) -> tuple[str, str]:
+    job = composed("engine=openai", *NEEDED["server"], "model=server", *overrides)
+    return config_fingerprint(job), pair_fingerprint(job)
+
+
+def test_how_a_server_is_reached_decides_no_answer_and_which_quant_it_has_no_pair() -> None:
+    first = fingerprints("quant=awq")
+    quick = ("engine.concurrency=2", "engine.timeout=9", "engine.retries=1", "engine.api_key_variable=X")
+    assert fingerprints("quant=awq", *quick) == first
+    own = ("engine.url=http://127.0.0.1:9/v1", "engine.model=m", "quant=gptq", "quant.bits_per_weight=4")
+    for change in own:
+        job, pair = fingerprints("quant=awq", change)
+        assert (job != first[0], pair == first[1]) == (True, True), change
+    for change in ("engine.extra_body={top_k: 1}", "model.name=other"):
+        assert fingerprints("quant=awq", change)[1] != first[1]
 
 
 def test_null_means_all_items() -> None:

@@ -4,6 +4,7 @@ Jobs are made small by overrides at the end of the command. The Hub is a stand-i
 documented repositories at the documented revisions, with the embedded model's ladder in them; OpenAI is one too.
 """
 
+import json
 import re
 import shlex
 import shutil
@@ -11,12 +12,14 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
-from tests.emails.openai_server import OpenAIServer
 from tests.forking import Ended, Forker
 from tests.hub import Hub, publish_gsm8k, publish_triviaqa
+from tests.openai_server import OpenAIServer, chat, continuation
+from tests.openai_server import models as listed
 
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
@@ -59,6 +62,7 @@ BY_ITSELF = {
     DOCS / "how-to" / "own-data.md",
     DOCS / "how-to" / "own-task.md",
     DOCS / "how-to" / "cluster.md",
+    DOCS / "how-to" / "servers.md",
     DOCS / "explanation" / "protocol.md",
 }
 """Pages that need something to be there first, or another place; each has a test of its own."""
@@ -90,7 +94,7 @@ class Reader:
     """Somebody who types what a page says, in a folder of their own."""
 
     def __init__(self, folder: Path, forker: Forker, openai: OpenAIServer, cache: Path) -> None:
-        self.folder, self._forker, self._openai, self._cache = folder, forker, openai, cache
+        self.folder, self._forker, self.openai, self._cache = folder, forker, openai, cache
 
     def type(self, command: str) -> Ended:
         """Run a command, made small, with what stands for the reader's own names replaced."""
@@ -99,12 +103,14 @@ class Reader:
         match module:
             case "quantexp":
                 given += [] if "--cfg" in given else [*SMALL, f"model.cache={self._cache}"]
+                if "engine=openai" in given:
+                    given.remove("engine.threads=1")  # a server has its own
             case "quantexp.models":
                 given += [] if "list" in given or "verify" in given else [f"model.cache={self._cache}"]
             case "quantexp.aggregate":
                 given += [] if "stats.resamples=50000" in given else ["stats.resamples=100"]
             case "quantexp.generate_extraction":
-                given += [f"base_url={self._openai.address}", "items=3", "yes=true"]
+                given += [f"base_url={self.openai.address}", "items=3", "yes=true"]
             case "quantexp.review_extraction":
                 (self.folder / "in.txt").write_text("a\na\na\n\n")
         return self._forker.run(self.folder, module, *given)
@@ -132,8 +138,10 @@ class Reader:
 
     def _meant(self, argument: str) -> str:
         key, _, value = argument.partition("=")
-        if key == "model.path":
-            return f"model.path={self.folder}/{Path(value).name}"
+        if key in {"model.path", "model.checkpoint"}:
+            return f"{key}={self.folder}/{Path(value).name}"
+        if key in {"engine.url", "engine.urls"}:
+            return re.sub(r"http://127\.0\.0\.1:\d+/v1", self.openai.address, argument)
         if key == "store.folder":
             return f"store.folder={self.folder.parent}{value}"
         if value == "[RUN_ID,RUN_ID]":
@@ -248,6 +256,23 @@ def test_what_python_is_shown_runs(capsys: pytest.CaptureFixture[str]) -> None:
         [shown] = re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
         exec(compile(shown, str(page), "exec"), {})
     assert capsys.readouterr().out.startswith("0.0 (")
+
+
+def test_servers(reader: Reader) -> None:
+    bf16: dict[str, Any] = {"l.weight": {"dtype": "BF16", "shape": [32, 8], "data_offsets": [0, 512]}}
+    awq: dict[str, Any] = {
+        "l.qweight": {"dtype": "I32", "shape": [32, 1], "data_offsets": [0, 128]},
+        "l.scales": {"dtype": "F16", "shape": [1, 8], "data_offsets": [128, 144]},
+    }
+    for quant, header in (("BF16", bf16), ("awq", awq)):
+        folder = reader.folder / f"my-model-{quant}"
+        folder.mkdir()
+        content = json.dumps(header).encode()
+        size = max(entry["data_offsets"][1] for entry in header.values())
+        (folder / "model.safetensors").write_bytes(len(content).to_bytes(8, "little") + content + bytes(size))
+    reader.openai.answer = lambda asked: chat() if "messages" in asked else continuation()
+    reader.openai.pages = listed("my-model")
+    assert len(reader.types_all(DOCS / "how-to" / "servers.md")) == 4
 
 
 def test_the_protocol_and_the_experiment_it_describes(reader: Reader) -> None:

@@ -44,7 +44,11 @@ def conf() -> Iterator[None]:
         ("model=Nope", f"model=Nope: there is no such option; choose one of {options('model')}."),
         ("task=", "task=: there is no such option; choose one of extraction, gsm8k, text, triviaqa."),
         ("limt=5", f"limt: there is no such key; choose one of {KEYS}."),
-        ("+quant.zzz=1", "quant.zzz: there is no such key; choose one of quant.name, quant.file_type."),
+        (
+            "+quant.zzz=1",
+            "quant.zzz: there is no such key; choose one of quant.name, quant.file_type, "
+            "quant.method, quant.bits_per_weight.",
+        ),
         (
             "++data.zzz=1",
             "data.zzz: there is no such key; choose one of data.name, data.source, data.repository, data.subset, "

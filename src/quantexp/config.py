@@ -58,6 +58,17 @@ class Target(Enum):
     """The data's own items and no others; intervals shrink with the share of them that was asked."""
 
 
+class PromptForm(Enum):
+    """What a server is sent."""
+
+    messages = "messages"
+    """The chat; the server's own template makes the prompt of it (/v1/chat/completions)."""
+    text = "text"
+    """The prompt, made here by the template in the model's GGUF (/v1/completions)."""
+    tokens = "tokens"
+    """The prompt's token ids, by the same GGUF, for servers that take them (/v1/completions)."""
+
+
 @dataclass
 class ModelConfig:
     """Which weights, and what is special about them."""
@@ -65,7 +76,8 @@ class ModelConfig:
     name: str = MISSING
     """What reports call it."""
     source: str = MISSING
-    """Where the file comes from: `package` (an installed Python package), `hub` (the Hugging Face Hub) or `path`."""
+    """Where the file comes from: `package` (an installed Python package), `hub` (the Hugging Face Hub), `path`, or
+    `server`: only a server has it (engine=openai)."""
     package: str | None = None
     """Import name of the package that carries the file; it is located, not imported."""
     file: str | None = None
@@ -80,6 +92,9 @@ class ModelConfig:
     """Where downloads go, with their checksums in SHA256SUMS; relative to the folder the command runs in."""
     path: str | None = None
     """A GGUF on this machine."""
+    checkpoint: str | None = None
+    """Where only a server has the model: the folder of the safetensors that it loads, or its GGUF, whose headers tell
+    the bits per weight; null: quant.bits_per_weight does."""
     sha256: str | None = None
     """What the source file must hash to; not checked when null."""
     quantize: bool = False
@@ -108,6 +123,10 @@ class QuantConfig:
     """What reports call it; must be the type that the file says it holds, unless `file_type` is null."""
     file_type: str | None = None
     """llama.cpp's name of the type, without LLAMA_FTYPE_; null: whatever the file is."""
+    method: str | None = None
+    """What a checkpoint's config.json calls it (quantization_config.quant_method)."""
+    bits_per_weight: float | None = None
+    """Of a model that only a server has and of which no checkpoint is here; otherwise it is measured."""
 
 
 @dataclass
@@ -214,6 +233,24 @@ class EngineConfig:
     """Measure, at the start of each job, whether answers are independent of what is generated beside them."""
     floor: bool = False
     """Answer the baseline's items a second time, in the opposite order: what changes then is noise of the engine."""
+    url: str | None = None
+    """Of `openai`, as all that follow: the server's address, up to /v1."""
+    urls: dict[str, Any] = field(default_factory=dict)
+    """The addresses by quant, where each has a server of its own; `url` is the one of the job's quant."""
+    model: str | None = None
+    """The server's name of the model; null: the only one that it lists."""
+    api_key_variable: str | None = None
+    """The environment variable that holds the key; null: the server needs none."""
+    prompt: PromptForm = PromptForm.messages
+    """What the server is sent."""
+    concurrency: int = 8
+    """Requests at once."""
+    timeout: float = 600.0
+    """Seconds for a request."""
+    retries: int = 5
+    """How often a request is sent again after a time-out, a lost connection or a status 408, 409, 429 or 5xx."""
+    extra_body: dict[str, Any] = field(default_factory=dict)
+    """Further fields of every request, which the protocol does not have and the server does."""
 
 
 @dataclass
@@ -378,6 +415,8 @@ def register_schemas() -> None:
         OmegaConf.set_struct(node.stats.margins, False)
         if "data" in node:
             OmegaConf.set_struct(node.data.columns, False)
+            OmegaConf.set_struct(node.engine.extra_body, False)
+            OmegaConf.set_struct(node.engine.urls, False)
             OmegaConf.set_struct(node.hypothesis.claims, False)
         store.store(name=name, node=node)
     store.store(name="store_schema", node=MaintenanceConfig)

@@ -50,9 +50,10 @@ def pair_fingerprint(config: Config, **facts: str) -> str:
     """
     tree = _decisive(config)
     del tree["quant"]
-    for key in ("file", "path", "sha256"):
-        del tree["model"][key]
-    tree["engine"].pop("floor", None)
+    for key in ("file", "path", "sha256", "checkpoint"):
+        tree["model"].pop(key, None)
+    for key in ("floor", "url", "model"):
+        tree["engine"].pop(key, None)
     return _sha256({"config": tree, "facts": _facts(config, facts)})
 
 
@@ -80,10 +81,15 @@ def _decisive(config: Config) -> dict[str, Any]:
         del tree["divergence"]
     if not config.divergence or config.divergence_over is Forced.answer:
         del tree["divergence_over"]
-    if config.task.window is None:
-        del tree["task"]["window"]
-    for key in ("threads", "kv_memory_gb", "verify"):
+    absent = [("task", "window"), ("model", "checkpoint"), ("quant", "method"), ("quant", "bits_per_weight")]
+    for part, key in absent:
+        if tree[part][key] is None:
+            del tree[part][key]
+    for key in ("threads", "kv_memory_gb", "verify", "urls", "api_key_variable", "concurrency", "timeout", "retries"):
         del tree["engine"][key]
+    if config.engine.name == "llama_cpp":
+        for key in ("url", "model", "prompt", "extra_body"):
+            del tree["engine"][key]
     if not measures_floor(config):  # where it is measured, it is part of the job
         del tree["engine"]["floor"]
     # Any number of lanes above one gives the same answers.

@@ -98,6 +98,7 @@ def _record(completion: Completion) -> Record:
         finish_reason=completion.finish_reason,
         prompt_seconds=completion.prompt_seconds,
         generation_seconds=completion.generation_seconds,
+        counted=completion.counted,
     )
 
 
@@ -110,4 +111,5 @@ def _completion(record: Record) -> Completion:
         finish_reason=cast(FinishReason, record.finish_reason),
         prompt_seconds=record.prompt_seconds,
         generation_seconds=record.generation_seconds,
+        counted=record.counted,
     )

@@ -148,6 +148,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             diverging.measure_divergence(
                 config, task, baseline, store, run, engine, of_item, prompts, generated.completions
             )
+        run.log(tags=_machine(engine))  # a server may have become another one
         speeds = measured(generated, time.perf_counter() - started)
         run.log(metrics=metrics | speeds)
         run.describe(description(data, metrics))
@@ -169,8 +170,8 @@ def _row(task: Task, grader: Grader, item: Item, prompt: Prompt, completion: Com
         "reference": task.target(item.fields),
         **verdict(grader, completion.text, item.fields, completion.finish_reason),
         "finish_reason": completion.finish_reason,
-        "prompt_tokens": len(prompt.tokens),
-        "completion_tokens": len(completion.tokens),
+        "prompt_tokens": len(prompt.tokens) if completion.counted is None else completion.counted[0],
+        "completion_tokens": completion.length,
         "mean_logprob": float(np.mean(completion.logprobs)) if completion.logprobs else None,
     }
 
@@ -187,13 +188,7 @@ def _record_identity(
 ) -> Identity:
     """Record what the scores depend on besides the quant: what may be compared is decided by this."""
     identity: Identity = {
-        "model": {
-            "name": config.model.name,
-            "architecture": file.architecture,
-            "parameters": file.parameters,
-            # Quants that were published as files of their own have no common source here.
-            "source": source.sha256 if config.model.quantize else "the publisher's files",
-        },
+        "model": _model(config, file, source),
         "data": {"name": data.name, "fingerprint": data.fingerprint},
         "prompt": {
             "version": config.task.prompt.version,
@@ -209,13 +204,29 @@ def _record_identity(
     }
     run.log(
         params={"file.sha256": file.sha256, "file.path": file.path},
-        tags={IDENTITY + key: json.dumps(value) for key, value in identity.items()}
-        | {f"engine.{key}": value for key, value in engine.machine.items()},
+        tags={IDENTITY + key: json.dumps(value) for key, value in identity.items()} | _machine(engine),
     )
     # In MLflow's list, sorted by name, the quants of a task follow each other from few bits to many.
     run.rename(f"{config.task.name} {file.bits_per_weight:05.2f} {config.quant.name} seed {config.seed}")
     run.log_dataset(f"{data.name}-{config.task.name}", data.fingerprint, len(data.items), data.name)
     return identity
+
+
+def _model(config: Config, file: ModelFile, source: ModelFile) -> dict[str, object]:
+    """What the quants of one model have in common."""
+    if config.model.source == "server":
+        return {"name": config.model.name}  # formats count weights differently, and of some files nothing is here
+    return {
+        "name": config.model.name,
+        "architecture": file.architecture,
+        "parameters": file.parameters,
+        # Quants that were published as files of their own have no common source here.
+        "source": source.sha256 if config.model.quantize else "the publisher's files",
+    }
+
+
+def _machine(engine: Engine) -> dict[str, str]:
+    return {f"engine.{key}": value for key, value in engine.machine.items()}
 
 
 def _decoding(task: TaskConfig) -> str:

@@ -19,8 +19,9 @@ from quantexp.tracking import FLOOR
 def metrics_of(config: Config, table: pd.DataFrame, file: ModelFile, unique_items: int) -> dict[str, float]:
     """What follows from the answers and the file alone: the same whenever and wherever they were made."""
     if table["score"].isna().all():
+        room = "the server's context" if config.engine.name == "openai" else f"engine.context={config.engine.context}"
         raise UserError(
-            f"None of the {len(table)} prompts of {config.task.name} fits engine.context={config.engine.context} "
+            f"None of the {len(table)} prompts of {config.task.name} fits {room} "
             f"together with task.max_tokens={config.task.max_tokens}; raise the one or lower the other."
         )
     reasons = table["finish_reason"]
@@ -32,8 +33,8 @@ def metrics_of(config: Config, table: pd.DataFrame, file: ModelFile, unique_item
         "items_cut_at_max_tokens": int((reasons == "length").sum()),
         "completion_tokens": int(table["completion_tokens"].sum()),
         "bits_per_weight": file.bits_per_weight,
-        "model_bytes": file.bytes,
-        "parameters": file.parameters,
+        # 0: not known, of a model that only a server has.
+        **({"model_bytes": file.bytes, "parameters": file.parameters} if file.bytes else {}),
     }
 
 
@@ -48,13 +49,13 @@ def measured(generated: Generated, seconds: float) -> dict[str, float]:
 
     Speeds are of the time when a completion was generated, whichever run that was.
     """
-    answered = [each for each in generated.completions if each.tokens]
+    answered = [each for each in generated.completions if each.length]
     writing = sum(each.generation_seconds for each in answered)
     return {
         "run.wall_seconds": seconds,
         "run.completions_generated": generated.new,
         "run.completions_from_store": generated.reused,
-        "run.tokens_per_second": sum(len(each.tokens) for each in answered) / writing if writing > 0 else 0.0,
+        "run.tokens_per_second": sum(each.length for each in answered) / writing if writing > 0 else 0.0,
         # Of the process, so it includes what earlier jobs of the same process needed.
         "run.peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }

@@ -62,12 +62,37 @@ def notes_on(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
                 f"{floor['lost']} and gained {floor['gained']} of {floor['answers']} answers, and {floor['churn']} "
                 "were read differently. Changes no larger than these are noise of the engine."
             )
+    yield from _about_servers(groups)
     files: dict[tuple[str, str], set[str]] = defaultdict(set)
     for run in runs:
         files[run.tags["model"], run.tags["quant"]].add(run.params["file.sha256"])
     for (model, quant), hashes in files.items():
         if len(hashes) > 1:
             yield f"{quant} of {model} stands for {len(hashes)} different files in these runs; compare them apart."
+
+
+def _about_servers(groups: Sequence[Group]) -> Iterable[str]:
+    """What answers from servers leave open."""
+    remote = [group for group in groups if group.identity["settings"].get("engine") == "openai"]
+    systems = {f"{group.quant} by {run.tags['engine.system']}": None for group in remote for run in group.runs}
+    if len({words.partition(" by ")[2] for words in systems}) > 1:
+        yield (
+            f"Different servers answered ({', '.join(systems)}), so a difference between quants holds what differs "
+            "between the servers too."
+        )
+    shown = [run.tags.get("engine.template", "") for group in remote for run in group.runs]
+    if len({each for each in shown if each}) > 1:
+        yield "The servers applied different chat templates, so the quants were not asked in the same words."
+    for group in remote:
+        for run in group.runs:
+            if ", " in (several := run.tags.get("engine.fingerprints", "")):
+                yield (
+                    f"{group.quant} on {group.task}: the server's set-up changed while it answered (system_fingerprint "
+                    f"{several})."
+                )
+    given = dict.fromkeys(group.quant for group in remote for run in group.runs if "model_bytes" not in run.metrics)
+    if given:
+        yield f"Bits per weight of {', '.join(given)} are as given (quant.bits_per_weight), not measured."
 
 
 def repeats_in(compared: Sequence[tuple[Group, PairedComparison]], stats: StatsConfig) -> Iterable[str]:

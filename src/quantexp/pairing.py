@@ -209,7 +209,7 @@ def _condition(group: Group, stats: StatsConfig) -> Condition:
         quant=group.quant,
         task=group.task,
         bits_per_weight=newest.metrics["bits_per_weight"],
-        file_bytes=int(newest.metrics["model_bytes"]),
+        file_bytes=int(newest.metrics["model_bytes"]) if "model_bytes" in newest.metrics else None,
         estimate=estimate(
             answers.to_numpy(),
             clusters=None if stats.unit is Unit.answer else group.units(answers),

@@ -17,6 +17,11 @@ def printable(text: str) -> str:
     )
 
 
+def storable(text: str) -> str:
+    """`text` with half surrogate pairs, which no file can hold, written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def one_line(text: str, longest: int = 200) -> str:
     """`text` as `printable`, on one line of at most `longest` characters."""
     line = printable(" ".join(text.split()))

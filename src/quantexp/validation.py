@@ -19,6 +19,7 @@ from quantexp.config import (
     Target,
     Unit,
 )
+from quantexp.engine_problems import local_problems, server_problems
 from quantexp.errors import UserError
 
 AnyConfig = TypeVar("AnyConfig", Config, MaintenanceConfig, RegradeConfig, AggregateConfig, PlanConfig)
@@ -68,6 +69,8 @@ def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig)
             "task.shots": (config.task.shots, 0),
             "task.sampling.samples": (config.task.sampling.samples, 1),
             "task.sampling.seed": (config.task.sampling.seed, 0),
+            "engine.concurrency": (config.engine.concurrency, 1),
+            "engine.retries": (config.engine.retries, 0),
         }
         optional = {
             "task.limit": config.task.limit,
@@ -86,6 +89,7 @@ def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig)
     ]
     if isinstance(config, Config):
         problems += _sampling_problems(config)
+        problems += server_problems(config) if config.engine.name == "openai" else local_problems(config)
         problems += _claim_problems(config)
         if config.stats.method is Method.sequential and config.hypothesis.claims:
             problems.append(

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.emails.openai_server import Asked, OpenAIServer, Reply, good
 from tests.forking import Ended, Forker
+from tests.openai_server import Asked, OpenAIServer, Reply, good
 
 KEY = "sk-test-0123456789abcdef"
 

@@ -11,8 +11,8 @@ from contextlib import ExitStack
 
 import pytest
 from tests.emails.conftest import KEY, Folder
-from tests.emails.openai_server import Asked, OpenAIServer, Reply, completion, email, error, good, labels
 from tests.forking import Forker
+from tests.openai_server import Asked, OpenAIServer, Reply, completion, email, error, good, labels
 
 from quantexp.emails.client import Client
 from quantexp.emails.config import GenerateConfig
@@ -379,7 +379,7 @@ def test_several_runs_are_refused_before_anything_is_written(folder: Folder, arg
 
 
 def test_an_address_that_drops_packets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quantexp.emails.client.CONNECTING_SECONDS", 0.5)
+    monkeypatch.setattr("quantexp.servers.CONNECTING_SECONDS", 0.5)
     with ExitStack() as stack:
         full = stack.enter_context(socket.socket())
         full.bind(("127.0.0.1", 0))
@@ -404,7 +404,7 @@ def test_an_address_that_drops_packets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_server_that_is_busy_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quantexp.emails.client.CONNECTING_SECONDS", 0.5)
+    monkeypatch.setattr("quantexp.servers.CONNECTING_SECONDS", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from tests.emails.conftest import Command, Folder
-from tests.emails.openai_server import OpenAIServer
 from tests.forking import Forker
+from tests.openai_server import OpenAIServer
 
 
 @pytest.fixture(scope="module")

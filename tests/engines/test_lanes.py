@@ -130,7 +130,7 @@ def test_answers_do_not_depend_on_the_number_of_threads(engine: LlamaCpp, q8_0: 
 
 
 def test_every_end_of_generation_token_ends_an_answer(engine: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
-    vocabulary = engine._vocabulary
+    vocabulary = engine._lanes._vocabulary
     ends = [
         token
         for token in range(llama_cpp.llama_vocab_n_tokens(vocabulary))
@@ -158,7 +158,7 @@ def test_the_model_ends_its_answer(engine: LlamaCpp) -> None:
     ended = answer(engine, asked(engine, "Say hello."), Decoding(100))
     assert ended.finish_reason == "stop"
     assert 0 < len(ended.tokens) < 100
-    ends = [bool(llama_cpp.llama_vocab_is_eog(engine._vocabulary, token)) for token in ended.tokens]
+    ends = [bool(llama_cpp.llama_vocab_is_eog(engine._lanes._vocabulary, token)) for token in ended.tokens]
     assert ends == [False] * (len(ends) - 1) + [True]
     assert "<|" not in ended.text
     # As many tokens as the words have: the end comes one too late to be seen.

@@ -1,17 +1,15 @@
 """The keys of `quantexp.generate_extraction` and `quantexp.review_extraction`, and what makes a value unusable."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
+from quantexp.address import address_problem
 from quantexp.errors import UserError
 from quantexp.validation import typed
 
@@ -149,15 +147,8 @@ def generate_config(composed: DictConfig) -> GenerateConfig:
         raise UserError(f"nameless={config.nameless} must be a share between 0 and 1, such as 0.15.")
     if (config.price.input is None) != (config.price.output is None):
         raise UserError("price.input and price.output belong together; give both, or neither.")
-    if config.base_url is not None and not config.base_url.startswith(("http://", "https://")):
-        raise UserError(
-            f"base_url={config.base_url} must begin with http:// or https://, as in http://127.0.0.1:8000/v1."
-        )
-    if config.base_url is not None and not usable_address(config.base_url):
-        raise UserError(
-            f"base_url={config.base_url} is not an address with a host and a possible port; write it as in "
-            "http://127.0.0.1:8000/v1."
-        )
+    if config.base_url is not None and (problem := address_problem("base_url", config.base_url)) is not None:
+        raise UserError(problem)
     _refuse_other_suffix("out", config.out)
     return config
 
@@ -175,19 +166,6 @@ def review_config(composed: DictConfig) -> ReviewConfig:
         raise UserError("reviewer must be a name, since it is kept with every verdict; add reviewer=NAME.")
     _refuse_other_suffix("path", config.path)
     return config
-
-
-def usable_address(address: str, schemes: Sequence[str] = ("http", "https")) -> bool:
-    """Whether an address names a host, and a port from 0 to 65535 if any; nobody is asked about it."""
-    try:
-        parts = urlsplit(address)
-        host, _ = parts.hostname or "", parts.port
-        if ":" in host or re.fullmatch(r"[0-9.]+", host):
-            ip_address(host)
-    except ValueError:
-        return False
-    named = not any(character.isspace() for character in host) and not {"", "."} & set(host.split("."))
-    return parts.scheme in schemes and address.isprintable() and named
 
 
 def _refuse_small(at_least: Mapping[str, tuple[float, float]]) -> None:

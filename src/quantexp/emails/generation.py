@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from quantexp.emails.checks import Accepted, Problem, problem_of_answer, problem_of_email
-from quantexp.emails.client import Answer, Client, NoAnswerError
+from quantexp.emails.client import Answer, Client
 from quantexp.emails.config import GenerateConfig
 from quantexp.emails.plan import email_plan, request_seed
 from quantexp.emails.prompt import Email, expected_tokens, prompt_sha256, prompt_version
 from quantexp.emails.records import Journal, Record, item_id, item_sha256
 from quantexp.errors import UserError
+from quantexp.servers import NoAnswerError
 
 FAILURES_IN_A_ROW = 5
 """Requests without an answer, retries included, after which there is no use in going on."""

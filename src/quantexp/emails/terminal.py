@@ -6,6 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from quantexp.terminal import storable
+
 
 def say(console: Console, text: str) -> None:
     """Print a line that is neither wrapped nor coloured, so that paths and commands can be copied."""
@@ -33,8 +35,3 @@ def asked(question: str) -> str:
         # Left alone, Python ends here with an error, or makes half surrogate pairs of them, as the locale has it.
         sys.stdin.reconfigure(errors="backslashreplace")
     return storable(input(question).strip())
-
-
-def storable(text: str) -> str:
-    """`text` with half surrogate pairs, which no file can hold, written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()

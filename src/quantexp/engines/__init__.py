@@ -31,12 +31,18 @@ def open_engine(file: ModelFile, model: ModelConfig, engine: EngineConfig) -> En
     if _open is not None and _open[0] == key:
         return _open[1]
     close_engine()
-    if engine.name != "llama_cpp":
-        raise UserError(f"engine.name={engine.name} is unknown; choose llama_cpp.")
-    # Loading llama.cpp's libraries takes a while; commands that generate nothing do without.
-    from quantexp.engines.llama_cpp import LlamaCpp
+    opened: Engine
+    # Loading either's libraries takes a while; commands that generate nothing do without.
+    if engine.name == "llama_cpp":
+        from quantexp.engines.llama_cpp import LlamaCpp
 
-    opened = LlamaCpp(file, model, engine)
+        opened = LlamaCpp(file, model, engine)
+    elif engine.name == "openai":
+        from quantexp.engines.server import OpenAIServer
+
+        opened = OpenAIServer(file, model, engine)
+    else:
+        raise UserError(f"engine.name={engine.name} is unknown; choose llama_cpp or openai.")
     _open = (key, opened)
     return opened
 

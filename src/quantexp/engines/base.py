@@ -1,6 +1,6 @@
 """What every engine takes and gives."""
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -18,11 +18,12 @@ class Prompt:
 
     Attributes:
         item_id: the item that it asks about.
-        text: the whole prompt after the chat template.
-        tokens: its token ids.
+        text: the whole prompt after the chat template; where a server applies that, the chat itself.
+        tokens: its token ids; none where only a server knows them.
         shared: how many leading tokens every prompt of the task has in common, so that an engine
             may compute them once. It depends on the task and this prompt only, never on which other items are run.
         sample: 0, 1, ... for the answers to one prompt that are to be drawn independently of each other.
+        messages: the chat that the text was made of.
     """
 
     item_id: str
@@ -30,6 +31,7 @@ class Prompt:
     tokens: tuple[int, ...]
     shared: int
     sample: int = 0
+    messages: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +63,16 @@ class Completion:
         item_id: the prompt's.
         text: the answer without end-of-generation tokens and stop strings; bytes that are not
             UTF-8 become U+FFFD.
-        tokens: the token ids generated, those of a stop string and the end-of-generation token included.
+        tokens: the token ids generated, those of a stop string and the end-of-generation token included; none where
+            only a server knows them.
         logprobs: natural logarithm of the probability that the model gave to each of these tokens (before temperature,
-            top_p and min_p), as float32.
+            top_p and min_p), as float32; none where a server does not give them.
         finish_reason: why it ended.
         prompt_seconds: time spent on reading the prompt.
         generation_seconds: this answer's share of the time in which it was written beside others, so that the sum over
             answers is the time that passed.
         sample: the prompt's.
+        counted: how many tokens a server says it read and wrote; None where the tokens themselves are known.
     """
 
     item_id: str
@@ -79,10 +83,16 @@ class Completion:
     prompt_seconds: float
     generation_seconds: float
     sample: int = 0
+    counted: tuple[int, int] | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens written."""
+        return len(self.tokens) if self.counted is None else self.counted[1]
 
 
 class Engine(Protocol):
-    """A loaded model."""
+    """A loaded model, in this process or in a server."""
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -94,19 +104,26 @@ class Engine(Protocol):
 
     @property
     def chat_template(self) -> str:
-        """The template that `render` uses."""
+        """The template that `render` uses; empty where a server applies one of its own."""
 
-    def render(self, messages: list[Message]) -> str:
-        """The prompt's text: the chat, up to where the model's answer begins."""
+    def render(self, messages: Sequence[Message], begun: str = "") -> str:
+        """The prompt's text: the chat, up to where the model's answer begins, and how that is to begin.
+
+        Raises:
+            UserError: the template refuses the chat, or answers cannot be begun.
+        """
 
     def tokenize(self, text: str) -> tuple[int, ...]:
-        """Token ids of a rendered prompt."""
+        """Token ids of a rendered prompt; none where only a server knows them."""
 
     def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Completion, None, None]:
         """Completions, each as it is finished, in any order; close it to have no more."""
 
     def key(self, prompt: Prompt, decoding: Decoding) -> bytes:
-        """sha256 of all that the prompt's completion depends on; equal keys, equal tokens and log-probabilities."""
+        """sha256 of all that the prompt's completion depends on; equal keys, equal tokens and log-probabilities.
+
+        A server promises no more than equal chances.
+        """
 
     def close(self) -> None:
         """Release the model; nothing else may be called afterwards."""

@@ -4,14 +4,13 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-import jinja2
 import llama_cpp as package
 import psutil
 
@@ -19,8 +18,9 @@ from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines.base import Completion, Decoding, Message, Prompt
 from quantexp.engines.budget import fewer_than, lanes_that_fit, log_lowered
 from quantexp.engines.lanes import BATCH, Lanes, rows_for, split
+from quantexp.engines.wording import Wording
 from quantexp.errors import UserError
-from quantexp.llama import ChatFormatter, interrupts_later, last_error, llama_cpp, quiet_llama
+from quantexp.llama import interrupts_later, last_error, llama_cpp, quiet_llama
 from quantexp.models import ModelFile
 
 log = logging.getLogger(__name__)
@@ -58,9 +58,7 @@ class LlamaCpp:
         # Jobs of a sweep share a process: what a refused one has loaded must not stay.
         with ExitStack() as held:
             held.callback(llama_cpp.llama_model_free, self.model)
-            self._vocabulary = llama_cpp.llama_model_get_vocab(self.model)
-            self._template = _chat_template(self.model, model)
-            self._formatter = None if self._template is None else self._compiled(self._template)
+            self._wording = Wording(self.model, model, file)
             self.lanes, self._context = self._opened(lanes_that_fit(self.model, engine, file.bytes))
             held.callback(llama_cpp.llama_free, self._context)
             self._lanes = Lanes(self.model, self._context, self.lanes)
@@ -113,42 +111,16 @@ class LlamaCpp:
 
     @property
     def chat_template(self) -> str:
-        """The Jinja source in use.
+        """The Jinja source in use."""
+        return self._wording.template
 
-        Raises:
-            UserError: the model has none.
-        """
-        if self._template is None:
-            raise UserError(
-                f"{self.file.path} has no chat template; give one with model.chat_template=FILE, "
-                "a file with the Jinja source that the model's publisher names."
-            )
-        return self._template
-
-    def render(self, messages: list[Message]) -> str:
-        """Apply the chat template.
-
-        Raises:
-            UserError: there is no template, or it refuses these messages.
-        """
-        if self._formatter is None:
-            self._formatter = self._compiled(self.chat_template)
-        try:
-            return str(self._formatter(messages=messages).prompt)
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
-            raise UserError(
-                f"The model's chat template refuses the prompt ({error}); give another with model.chat_template=FILE."
-            ) from error
+    def render(self, messages: Sequence[Message], begun: str = "") -> str:
+        """Apply the chat template."""
+        return self._wording.render(messages) + begun
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids, the template's special tokens parsed; BOS added unless the text begins with it."""
-        bos = self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary))
-        add_special = not (bos and text.startswith(bos))
-        data = text.encode()
-        room = len(data) + 8
-        tokens = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), tokens, room, add_special, True)
-        return tuple(tokens[:count])
+        return self._wording.tokenize(text)
 
     def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Completion, None, None]:
         """Completions, each as it is finished; a prompt's is the same whatever is generated beside it."""
@@ -179,41 +151,6 @@ class LlamaCpp:
     def close(self) -> None:
         """Free everything that llama.cpp holds."""
         self._held.close()
-
-    def _compiled(self, template: str) -> ChatFormatter:
-        try:
-            return ChatFormatter(
-                template=template,
-                bos_token=self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary)),
-                eos_token=self._token_text(llama_cpp.llama_vocab_eos(self._vocabulary)),
-            )
-        except jinja2.TemplateError as error:
-            raise UserError(
-                f"The model's chat template is not valid Jinja ({error}); give another with model.chat_template=FILE."
-            ) from error
-
-    def _token_text(self, token: int) -> str:
-        """How a special token is written in a template; empty for a token that the vocabulary lacks."""
-        if token < 0:
-            return ""
-        return str(llama_cpp.llama_vocab_get_text(self._vocabulary, token).decode())
-
-
-def _chat_template(model: llama_cpp.llama_model_p, config: ModelConfig) -> str | None:
-    """The template's Jinja source: the user's file, else the one in the GGUF; a base model may have none."""
-    if config.chat_template is not None:
-        path = Path(config.chat_template).expanduser()
-        if not path.is_file():
-            raise UserError(f"model.chat_template={config.chat_template} is not a file.")
-        try:
-            return path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"model.chat_template={config.chat_template} is not UTF-8 text ({error.reason}); "
-                "give a file with the Jinja source of a chat template."
-            ) from error
-    template = llama_cpp.llama_model_chat_template(model, None)
-    return None if template is None else str(template.decode())
 
 
 def _gpu_layers(engine: EngineConfig) -> int:

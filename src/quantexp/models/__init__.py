@@ -1,11 +1,11 @@
-"""From a model and a quant in the configuration to one GGUF file that is known by its bytes."""
+"""From a model and a quant in the configuration to one file, or a server's checkpoint, that is known by its bytes."""
 
 from collections.abc import Iterable
-from importlib.resources import files
 
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.errors import UserError
-from quantexp.models.gguf import ModelFile, identify
+from quantexp.models.checkpoint import check_checkpoint, served
+from quantexp.models.gguf import ModelFile, check_label, identify
 from quantexp.models.hub import fetch
 from quantexp.models.ladder import quantized
 from quantexp.models.sources import cache_folder, source_path
@@ -24,15 +24,20 @@ def prepare(wanted: Iterable[tuple[ModelConfig, QuantConfig]]) -> None:
     if from_hub:
         fetch(from_hub, cache_folder(from_hub[0][0]))
     for model, quant in wanted:
-        source_path(model, quant)
+        if model.source == "server":
+            check_checkpoint(model, quant)
+        else:
+            source_path(model, quant)
 
 
 def source_of(model: ModelConfig, quant: QuantConfig) -> ModelFile:
-    """The file that the quant is, or is made from.
+    """The file that the quant is, or is made from; of a model that only a server has, what is known of it.
 
     Raises:
         UserError: there is no such file, it is not a whole GGUF, or its bytes are not the expected ones.
     """
+    if model.source == "server":
+        return served(model, quant)
     source = identify(source_path(model, quant), cache_folder(model))
     if model.sha256 is not None and source.sha256 != model.sha256:
         raise UserError(
@@ -49,9 +54,10 @@ def resolve(model: ModelConfig, quant: QuantConfig) -> tuple[ModelFile, ModelFil
         UserError: the source cannot be used (see `source_of`), or it holds another type than the quant says.
     """
     source = source_of(model, quant)
-    if not model.quantize:
-        _check_label(source, quant)
+    if model.source == "server":
         return source, source
+    if not model.quantize:
+        return check_label(source, quant), source
     if quant.file_type is None:
         raise UserError(
             f"quant={quant.name} names no file type to quantize {model.name} to; "
@@ -59,15 +65,3 @@ def resolve(model: ModelConfig, quant: QuantConfig) -> tuple[ModelFile, ModelFil
         )
     cache = cache_folder(model)
     return identify(quantized(source, quant, cache), cache), source
-
-
-def _check_label(file: ModelFile, quant: QuantConfig) -> None:
-    """A file sold as one quant and swept as another would put a wrong name on every result."""
-    if quant.file_type is not None and file.file_type != quant.file_type:
-        held = file.file_type.removeprefix("MOSTLY_")
-        option = files("quantexp.conf").joinpath("quant", f"{held}.yaml")
-        choice = f"quant={held}" if option.is_file() else f"quant=as-is quant.name={held}"
-        raise UserError(
-            f"{file.path} holds {held}, not {quant.name}; set {choice} to use it as it is, "
-            f"or model.quantize=true to make {quant.name} from it."
-        )

@@ -7,9 +7,11 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from importlib.resources import files
 from pathlib import Path
 from typing import cast
 
+from quantexp.config import QuantConfig
 from quantexp.errors import UserError
 from quantexp.files import write_atomically
 from quantexp.llama import interrupts_later, last_error, llama_cpp, quiet_llama
@@ -28,16 +30,20 @@ PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", r
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """One GGUF file and its identity.
+    """One GGUF file, or a server's checkpoint, and its identity.
 
     Attributes:
-        path: where it lies; of a split model, its first part, which is what llama.cpp is given.
+        path: where it lies; of a split model, its first part, which is what llama.cpp is given; of a checkpoint, the
+            folder; empty for a model of which nothing is here.
         sha256: of all its bytes; this, not the path, is the model's identity. Of a split model, the sha256 over its
-            parts' hex digests in order, one a line.
-        bytes: size on disk, of all parts.
-        parameters: number of tensor elements.
+            parts' hex digests in order, one a line. Of a model of which nothing is here, words that say so, with the
+            names of model and quant.
+        bytes: size on disk, of all parts; 0 where it is not known.
+        parameters: number of tensor elements; of a checkpoint, of the weights that they stand for; 0 where it is not
+            known.
         bits_per_weight: bits of all tensors / number of their elements.
-        file_type: llama.cpp's label of the whole file, e.g. MOSTLY_Q4_K_M; a label, not a measurement.
+        file_type: llama.cpp's label of the whole file, e.g. MOSTLY_Q4_K_M, or a checkpoint's, e.g. awq; a label, not a
+            measurement.
         architecture: `general.architecture`.
         training_context: tokens of context that the model was trained for; 0 where the file does not say.
     """
@@ -71,6 +77,25 @@ def identify(path: Path, cache: Path) -> ModelFile:
         return known
     file = _read(parts, cache)
     _write_note(remembered, {"stamp": stamp, "file": asdict(file)})
+    return file
+
+
+def check_label(file: ModelFile, quant: QuantConfig) -> ModelFile:
+    """The file, if it is what the quant says.
+
+    A file sold as one quant and swept as another would put a wrong name on every result.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if quant.file_type is not None and file.file_type != quant.file_type:
+        held = file.file_type.removeprefix("MOSTLY_")
+        option = files("quantexp.conf").joinpath("quant", f"{held}.yaml")
+        choice = f"quant={held}" if option.is_file() else f"quant=as-is quant.name={held}"
+        raise UserError(
+            f"{file.path} holds {held}, not {quant.name}; set {choice} to use it as it is, "
+            f"or model.quantize=true to make {quant.name} from it."
+        )
     return file
 
 
@@ -147,7 +172,7 @@ def _read(parts: Sequence[Path], cache: Path) -> ModelFile:
         file_type = int(_metadata(model, "general.file_type") or -1)
         return ModelFile(
             path=str(path),
-            sha256=_identity([hashed(part, cache) for part in parts]),
+            sha256=identity_of([hashed(part, cache) for part in parts]),
             bytes=sum(part.stat().st_size for part in parts),
             parameters=elements,
             bits_per_weight=llama_cpp.llama_model_size(model) * 8 / elements,
@@ -159,7 +184,7 @@ def _read(parts: Sequence[Path], cache: Path) -> ModelFile:
         llama_cpp.llama_model_free(model)
 
 
-def _identity(digests: Sequence[str]) -> str:
+def identity_of(digests: Sequence[str]) -> str:
     """The digest of the only part, or the sha256 over those of several."""
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 

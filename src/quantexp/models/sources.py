@@ -47,7 +47,7 @@ def source_path(model: ModelConfig, quant: QuantConfig) -> Path:
                 )
             return path.resolve()
         case other:
-            raise UserError(f"model.source={other} is unknown; choose package, hub or path.")
+            raise UserError(f"model.source={other} is unknown; choose package, hub, path or server.")
 
 
 def _in_package(model: ModelConfig) -> Path:

@@ -115,9 +115,9 @@ def conditions_grid(summary: Summary) -> Grid:
     )
 
 
-def megabytes(size: int) -> str:
-    """A file's size in units of 10^6 bytes, to one decimal."""
-    return f"{size / 1e6:,.1f}"
+def megabytes(size: int | None) -> str:
+    """A file's size in units of 10^6 bytes, to one decimal; a dash where only a server has the file."""
+    return "-" if size is None else f"{size / 1e6:,.1f}"
 
 
 def how_to_read(summary: Summary) -> list[tuple[str, str]]:

@@ -111,12 +111,12 @@ def _smallest(summary: Summary) -> str:
         baseline = [c for c in summary.conditions if (c.model, c.quant) == (model, summary.baseline)]
         files = [c for c in summary.conditions if (c.model, c.quant) in harmless and c.model == model]
         if files:
-            told.append(_size(summary, min(files, key=lambda c: c.file_bytes), baseline))
+            told.append(_size(summary, min(files, key=lambda c: c.bits_per_weight), baseline))
     return f"the smallest file within it on every task is {_listed(told)}"
 
 
 def _size(summary: Summary, file: Condition, baseline: list[Condition]) -> str:
-    share = file.file_bytes / baseline[0].file_bytes if baseline else 1.0
+    share = file.bits_per_weight / baseline[0].bits_per_weight if baseline else 1.0
     smaller = f", {1 - share:.0%} smaller than the baseline" if share < 0.995 else ""
     return f"{_name(summary, (file.model, file.quant))} ({file.bits_per_weight:.2f} bits a weight{smaller})"
 

@@ -35,8 +35,9 @@ class Condition:
         model: Name of the model.
         quant: Name of the quant, such as Q4_K_M.
         task: Name of the task.
-        bits_per_weight: Measured from the file's tensors, not the nominal value of the quant.
-        file_bytes: Size of the model file.
+        bits_per_weight: Measured from the file's tensors, not the nominal value of the quant; or given, where only a
+            server has the file.
+        file_bytes: Size of the model file, or None where only a server has it.
         estimate: Mean score with its interval.
         items: Number of distinct items.
         repeats: Number of runs (seeds) that the scores come from.
@@ -50,7 +51,7 @@ class Condition:
     quant: str
     task: str
     bits_per_weight: float
-    file_bytes: int
+    file_bytes: int | None
     estimate: Estimate
     items: int
     repeats: int

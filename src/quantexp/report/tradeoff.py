@@ -25,17 +25,19 @@ class Offer:
 
     Attributes:
         score: Mean over the model's tasks.
+        file_bytes: None where only a server has the file.
         tokens_per_second: Mean over the tasks; None where it was not measured on all of them.
     """
 
     quant: str
     score: Interval
-    file_bytes: int
+    bits_per_weight: float
+    file_bytes: int | None
     tokens_per_second: float | None
 
 
 def offers(summary: Summary, model: str) -> tuple[list[Offer], list[str]]:
-    """The quants that have a score on every task of the model, the largest file first, and the names of the others."""
+    """The quants that have a score on every task of the model, the most bits first, and the names of the others."""
     tasks = summary.tasks(model)
     of_model = [c for c in summary.conditions if c.model == model]
     found, partial = [], []
@@ -46,8 +48,9 @@ def offers(summary: Summary, model: str) -> tuple[list[Offer], list[str]]:
             continue
         speeds = [c.tokens_per_second for c in own if c.tokens_per_second is not None]
         speed = sum(speeds) / len(speeds) if len(speeds) == len(own) else None
-        found.append(Offer(quant, average([c.estimate for c in own]), own[0].file_bytes, speed))
-    return sorted(found, key=lambda offer: -offer.file_bytes), partial
+        score = average([c.estimate for c in own])
+        found.append(Offer(quant, score, own[0].bits_per_weight, own[0].file_bytes, speed))
+    return sorted(found, key=lambda offer: -offer.bits_per_weight), partial
 
 
 def front(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:
@@ -80,25 +83,30 @@ def tradeoff(summary: Summary) -> Chart | None:
         if unmeasured:
             missing.append(f"Speed was not measured on every task: {', '.join(unmeasured)}{of}.")
         timed = [offer for offer in found if offer.tokens_per_second is not None]
-        by_size = front([offer.file_bytes for offer in found], [offer.score.value for offer in found])
+        sized = [offer for offer in found if offer.file_bytes is not None]
+        if len(sized) < len(found):
+            unsized = ", ".join(offer.quant for offer in found if offer.file_bytes is None)
+            missing.append(f"The size of the file is not known: {unsized}{of}.")
+        sizes = [(offer.file_bytes or 0) / 1e6 for offer in sized]
+        by_size = front(sizes, [offer.score.value for offer in sized])
         by_speed = front([-(o.tokens_per_second or 0.0) for o in timed], [o.score.value for o in timed])
-        if found:
+        if sized:
             key = f"tradeoff-{len(panels)}"
-            sizes = [offer.file_bytes / 1e6 for offer in found]
-            panels.append(_panel("file, MB", found, sizes, by_size, model if several else "", key))
+            panels.append(_panel("file, MB", sized, sizes, by_size, model if several else "", key))
         if timed:
             key = f"tradeoff-{len(panels)}"
             speeds = [offer.tokens_per_second or 0.0 for offer in timed]
             panels.append(_panel("tokens/s", timed, speeds, by_speed, model if several else "", key))
         fast = {offer.quant for offer, on in zip(timed, by_speed, strict=True) if on}
-        for offer, small in zip(found, by_size, strict=True):
+        small = {offer.quant for offer, on in zip(sized, by_size, strict=True) if on}
+        for offer in found:
             score = 100 * offer.score.value, 100 * offer.score.low, 100 * offer.score.high
             rows.append(
                 (
                     *([model] if several else []),
                     *(offer.quant, "{:.1f} [{:.1f}, {:.1f}]".format(*score), megabytes(offer.file_bytes)),
                     "-" if offer.tokens_per_second is None else f"{offer.tokens_per_second:,.1f}",
-                    " and ".join(["size"] * small + ["speed"] * (offer.quant in fast)) or "neither",
+                    " and ".join(["size"] * (offer.quant in small) + ["speed"] * (offer.quant in fast)) or "neither",
                 )
             )
     header = (*(["model"] if several else []), "quant", "mean score, points", "file, MB", "tokens/s", "on the front of")

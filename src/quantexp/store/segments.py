@@ -67,6 +67,7 @@ class Record:
         finish_reason: why it ended.
         prompt_seconds: time spent on reading the prompt.
         generation_seconds: time spent on writing the answer.
+        counted: how many tokens a server says it read and wrote; None where the tokens themselves are known.
     """
 
     tokens: tuple[int, ...]
@@ -75,6 +76,7 @@ class Record:
     finish_reason: str
     prompt_seconds: float
     generation_seconds: float
+    counted: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ def encode(key: bytes, record: Record, about: Mapping[str, str]) -> bytes:
         "prompt_seconds": record.prompt_seconds,
         "generation_seconds": record.generation_seconds,
         "about": dict(about),
+        **({} if record.counted is None else {"counted": record.counted}),
     }
     content = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
     head = b"%s " % key.hex().encode("ascii")
@@ -144,6 +147,7 @@ def decode(line: bytes) -> tuple[bytes, Record, dict[str, str]]:
             finish_reason=fields["finish_reason"],
             prompt_seconds=fields["prompt_seconds"],
             generation_seconds=fields["generation_seconds"],
+            counted=(int(counted[0]), int(counted[1])) if (counted := fields.get("counted")) else None,
         )
         return bytes.fromhex(line[:_KEY_END].decode("ascii")), record, dict(fields["about"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:

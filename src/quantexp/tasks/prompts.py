@@ -57,22 +57,28 @@ class Prompter:
         Raises:
             UserError: the words name a field that the item has not, or the template refuses them.
         """
-        text = self._text(self._filled(item.fields))
+        messages, begun = self._chat(self._filled(item.fields))
+        text = self._engine.render(messages, begun)
         tokens = self._engine.tokenize(text)
-        return Prompt(item.id, text, tokens, shared=len(_common(self._shared, tokens[:-1])))
+        shared = len(_common(self._shared, tokens[:-1]))
+        return Prompt(item.id, text, tokens, shared, messages=tuple(messages))
 
     def _text(self, item: str) -> str:
+        return self._engine.render(*self._chat(item))
+
+    def _chat(self, item: str) -> tuple[list[Message], str]:
+        """The chat, and how the model's answer to it begins."""
         if self._in_answer:
-            chat = self._engine.render([_user(self._words.instructions)])
             worked = [f"{asked}\n{self._words.answer} {gold}" for asked, gold in self._pairs()]
-            return chat + SEPARATOR.join([*worked, f"{item}\n{self._words.answer}"])
+            begun = SEPARATOR.join([*worked, f"{item}\n{self._words.answer}"])
+            return [_user(self._words.instructions)], begun
         messages: list[Message] = []
         for asked, gold in self._pairs():
             messages += [_user(asked), {"role": "assistant", "content": gold}]
         first, *others = [*messages, _user(item)]
         # In the first user turn, not in a system turn: some templates refuse the latter.
         opening = _user(self._words.instructions + SEPARATOR + first["content"])
-        return self._engine.render([opening, *others])
+        return [opening, *others], ""
 
     def _pairs(self) -> list[tuple[str, str]]:
         """The examples as they are asked and answered."""

@@ -5,7 +5,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -22,7 +22,7 @@ class Reply:
 
     status: int = 200
     body: Any = None
-    """Sent as JSON; text is sent as it is."""
+    """Sent as JSON; text is sent as it is, and called JSON if it begins so."""
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     """Waited before."""
@@ -88,21 +88,74 @@ def error(status: int, message: str, code: str | None = None, kind: str | None =
     return Reply(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
+def models(*names: str, **entry: Any) -> dict[str, Reply]:
+    """What vLLM says of itself and of models with these names; `entry` replaces what it says of each."""
+    listed = [{"id": name, "object": "model", "owned_by": "vllm", **entry} for name in names]
+    return {"/v1/models": Reply(body={"object": "list", "data": listed}), "/version": Reply(body={"version": "0.9.1"})}
+
+
+def chat(text: str | None = "4", reason: str | None = "stop", logprobs: Any = None, **body: Any) -> Reply:
+    """An answer to a chat; `body` replaces parts of it."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
+    return Reply(
+        body={
+            "id": "x",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "m",
+            "system_fingerprint": "fp_1",
+            "choices": [choice | {"logprobs": logprobs}],
+            "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11},
+        }
+        | body
+    )
+
+
+def continuation(text: str = " 4") -> Reply:
+    """An answer to a prompt, cut at its longest."""
+    return Reply(
+        body={
+            "id": "x",
+            "object": "text_completion",
+            "created": 0,
+            "model": "m",
+            "choices": [{"index": 0, "text": text, "finish_reason": "length", "logprobs": None}],
+            "usage": {"prompt_tokens": 5, "completion_tokens": 8, "total_tokens": 13},
+        }
+    )
+
+
+def of_item(asked: Asked) -> str:
+    """The last words of a chat."""
+    return str(asked["messages"][-1]["content"])
+
+
+def probing(asked: Asked) -> bool:
+    """Whether it is one of the small questions that the engine begins with."""
+    return of_item(asked) == "1"
+
+
 class OpenAIServer:
     """Serves until it is closed.
 
     Attributes:
         asked: the bodies of all requests for a completion, in the order in which they came.
+        paths: where they were sent.
         times: when they came, by a monotonic clock.
         retries: the how manieth retry each was, as the client says.
         keys: the Authorization headers that came.
         most_at_once: requests that were answered at the same time.
         address: its base URL.
+        pages: what it says at other addresses, such as /v1/models.
     """
 
-    def __init__(self, answer: Callable[[Asked], Reply] = good, port: int = 0) -> None:
+    def __init__(
+        self, answer: Callable[[Asked], Reply] = good, port: int = 0, pages: Mapping[str, Reply] | None = None
+    ) -> None:
         self.answer = answer
+        self.pages = dict(pages or {})
         self.asked: list[Asked] = []
+        self.paths: list[str] = []
         self.times: list[float] = []
         self.retries: list[int] = []
         self.keys: set[str] = set()
@@ -116,12 +169,13 @@ class OpenAIServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self._send(error(404, "no such address"))
+                self._send(server.pages.get(self.path, error(404, "no such address")))
 
             def do_POST(self) -> None:
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with server._lock:
                     server.asked.append(asked)
+                    server.paths.append(self.path)
                     server.times.append(time.monotonic())
                     server.retries.append(int(self.headers.get("x-stainless-retry-count", 0)))
                     server.keys.add(self.headers.get("Authorization", ""))
@@ -141,7 +195,7 @@ class OpenAIServer:
                 text = isinstance(reply.body, str)
                 body = (reply.body if text else json.dumps(reply.body)).encode()
                 self.send_response(reply.status)
-                self.send_header("Content-Type", "text/html" if text else "application/json")
+                self.send_header("Content-Type", "text/html" if text and reply.body[:1] != "{" else "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
@@ -185,7 +239,7 @@ class OpenAIServer:
             time.sleep(0.01)
 
 
-if __name__ == "__main__":  # by hand: python tests/emails/openai_server.py PORT
+if __name__ == "__main__":  # by hand: python tests/openai_server.py PORT
     import sys
 
     print(OpenAIServer(port=int(sys.argv[1])).address)  # noqa: T201

@@ -1,0 +1,96 @@
+"""The same prompts to this process's engine and to two real servers, compared answer by answer.
+
+Prompts are made once, by the embedded model's own template. Servers take them as token ids, or as text where they do
+not take ids, so that whatever differs is the servers' doing. Each is asked twice, the second time in the opposite
+order. Needs the packages of llama-cpp-python's extra `server`; builds llama.cpp's llama-server the first time.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from common import config, model_file
+from running import llama_cpp_server, llama_server
+
+from quantexp.config import Config, EngineConfig, PromptForm
+from quantexp.data import load
+from quantexp.engines import Completion, Decoding, Engine, Prompt, close_engine, open_engine
+from quantexp.engines.llama_cpp import usable_cores
+from quantexp.models import ModelFile
+from quantexp.scoring import verdict
+from quantexp.tasks import get_task
+from quantexp.tasks.items import drawn
+from quantexp.tasks.prompts import Prompter
+
+ITEMS = 24
+"""Of each task."""
+
+Answers = dict[str, Completion]
+
+
+def main() -> None:
+    """Print a table for docs/how-to/servers.md."""
+    jobs = [config(f"task={name}", f"task.limit={ITEMS}") for name in ("gsm8k", "triviaqa", "extraction")]
+    file = model_file(jobs[0])
+    prompts, here = {}, {}
+    for job in jobs:
+        engine = open_engine(file, job.model, job.engine)
+        data = load(job.data, get_task(job.task.name))
+        prompter = Prompter(get_task(job.task.name), job.task, job.model, data.examples, engine)
+        asked = [prompter.prompt(item) for item in drawn(data.items, 0, job.task.limit)]
+        prompts[job.task.name] = asked, prompter.decoding
+        here[job.task.name] = answers(engine, asked, prompter.decoding)
+    close_engine()
+    print("| server | task | same answer | same score | mean score here, there | asked twice |")
+    print("|---|---|---|---|---|---|")
+    for name, form, concurrency in (
+        ("llama-server, 1 request at once", PromptForm.tokens, 1),
+        ("llama-server, 4 requests at once", PromptForm.tokens, 4),
+        ("llama_cpp.server", PromptForm.text, 4),
+    ):
+        with _server(name, file, jobs[0].model.context) as address:
+            remote = EngineConfig("openai", url=address, prompt=form, concurrency=concurrency)
+            for job in jobs:
+                asked, decoding = prompts[job.task.name]
+                engine = open_engine(file, job.model, remote)
+                there = answers(engine, asked, decoding)
+                again = answers(engine, asked[::-1], decoding)
+                print(f"| {name} | {job.task.name} | {row(job, here[job.task.name], there, again)} |", flush=True)
+            close_engine()
+
+
+@contextmanager
+def _server(name: str, file: ModelFile, context: int) -> Iterator[str]:
+    if name.startswith("llama-server"):
+        with llama_server(file.path, context, usable_cores()) as address:
+            yield address
+    else:
+        with llama_cpp_server(file.path, context, usable_cores()) as address:
+            yield address
+
+
+def answers(engine: Engine, prompts: Sequence[Prompt], decoding: Decoding) -> Answers:
+    """By item, without the times."""
+    found = engine.complete(prompts, decoding)
+    return {each.item_id: replace(each, prompt_seconds=0.0, generation_seconds=0.0) for each in found}
+
+
+def row(job: Config, here: Answers, there: Answers, again: Answers) -> str:
+    """One line of the table: equal texts, equal scores, the means, and what a second asking changed."""
+    task = get_task(job.task.name)
+    grader = task.grader(job.task.grader)
+    fields = {item.id: item.fields for item in load(job.data, task).items}
+
+    def score(answer: Completion) -> float:
+        return float(verdict(grader, answer.text, fields[answer.item_id], answer.finish_reason)["score"])
+
+    same = sum(here[item].text == there[item].text for item in here)
+    alike = sum(score(here[item]) == score(there[item]) for item in here)
+    means = [sum(map(score, side.values())) / len(side) for side in (here, there)]
+    twice = sum(there[item].text == again[item].text for item in there)
+    total = len(here)
+    return f"{same} of {total} | {alike} of {total} | {means[0]:.3f}, {means[1]:.3f} | {twice} of {total} the same"
+
+
+if __name__ == "__main__":
+    main()

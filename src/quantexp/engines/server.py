@@ -1,0 +1,289 @@
+"""A model behind an OpenAI-compatible server: several requests at once, each answer as it comes.
+
+No server promises the same answer to the same question: batching, prefix caches and GPUs round differently from one
+time to the next. What it is, and which model it has, is recorded as far as it says; `engine.floor` measures the rest.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any, cast
+
+import numpy as np
+import openai
+
+from quantexp.config import EngineConfig, ModelConfig, PromptForm
+from quantexp.engines.answers import OneAnswer, read_answer
+from quantexp.engines.base import Completion, Decoding, Message, Prompt
+from quantexp.engines.identify import ServerIdentity, identify_server
+from quantexp.errors import UserError
+from quantexp.models import ModelFile
+from quantexp.servers import Access, NoAnswerError, NonsenseError, Server, TooLongError
+
+log = logging.getLogger(__name__)
+
+REVISION = 1
+"""Part of every completion's key. Raise it with a change of this engine that can change an answer."""
+
+LONGEST_PAUSE = 8.0
+"""Seconds before asking again after an answer that makes no sense; the openai library's own longest pause."""
+
+
+class OpenAIServer:
+    """One model of one server.
+
+    Attributes:
+        identity: what the server says of itself and of the model.
+
+    Raises:
+        UserError: nothing is there, it has not this model or another one than the file, or its key is wrong.
+    """
+
+    def __init__(self, file: ModelFile, model: ModelConfig, engine: EngineConfig) -> None:
+        assert engine.url is not None, "checked with the configuration"
+        self.file, self._config = file, engine
+        with ExitStack() as held:
+            self._wording = None
+            if engine.prompt is not PromptForm.messages:
+                # Only here: it loads llama.cpp's libraries.
+                from quantexp.engines.wording import wording_of
+
+                self._wording = held.enter_context(wording_of(file, model))
+            self._runner = held.enter_context(asyncio.Runner())
+            access = Access(
+                url=engine.url,
+                model=engine.model or "",
+                key_variable=engine.api_key_variable,
+                timeout=engine.timeout,
+                retries=engine.retries,
+                url_option="engine.url",
+                model_option="engine.model",
+                variable_option="engine.api_key_variable",
+                request_options="engine.prompt, engine.extra_body and task.sampling",
+            )
+            self._server = Server(access)
+            held.callback(lambda: self._runner.run(self._server.client.close()))
+            self.identity: ServerIdentity = self._runner.run(identify_server(self._server, engine, file))
+            self._server.model = self.identity.model
+            self._fingerprints: dict[str, None] = {}
+            self._logprobs = False
+            self._logprobs = self._runner.run(self._tried())
+            self._held = held.pop_all()
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What is sent. Which server answers is in `machine`: quants that need different ones can be compared."""
+        extra = {"extra_body": json.dumps(self._config.extra_body, sort_keys=True)} if self._config.extra_body else {}
+        return {"engine": "openai", "sent": self._config.prompt.value, **extra}
+
+    @property
+    def machine(self) -> Mapping[str, str]:
+        """The server and the model, as they say; fingerprints are those of all answers so far."""
+        return {
+            "system": self.identity.system,
+            "url": self._server.address,
+            "model": self.identity.model,
+            "root": self.identity.root,
+            "template": self.identity.template_sha256,
+            "fingerprints": ", ".join(self._fingerprints),
+            "logprobs": "yes" if self._logprobs else "not offered",
+            "revision": str(REVISION),
+        }
+
+    @property
+    def chat_template(self) -> str:
+        """The template in the model's GGUF; empty where the server applies its own."""
+        return self._wording.template if self._wording else ""
+
+    def render(self, messages: Sequence[Message], begun: str = "") -> str:
+        """The prompt's text, or the chat where the server makes the prompt.
+
+        Raises:
+            UserError: the template refuses the chat, or the server would have to go on with an answer.
+        """
+        if self._wording:
+            return self._wording.render(messages) + begun
+        if begun:
+            raise UserError(
+                "model.examples=answer begins the model's own answer, which a chat sent to a server cannot do: set "
+                "engine.prompt=text (or tokens), which makes the prompt here, or model.examples=turns."
+            )
+        return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        """Token ids; none where the server makes the prompt."""
+        return self._wording.tokenize(text) if self._wording else ()
+
+    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Completion, None, None]:
+        """Completions, each as it comes; close it to have no more.
+
+        Raises:
+            UserError: the server cannot answer one, retries included.
+        """
+        waiting = iter(prompts)
+        running: dict[asyncio.Task[OneAnswer], Prompt] = {}
+        last = time.perf_counter()
+        try:
+            while True:
+                done = self._runner.run(self._next(running, waiting, decoding))
+                if not done:
+                    return
+                now = time.perf_counter()
+                seconds, last = (now - last) / len(done), now
+                # Failures last: what has been answered is to be kept.
+                for task in sorted(done, key=lambda task: task.exception() is not None):
+                    yield _completion(running.pop(task), task.result(), seconds)
+        finally:
+            self._runner.run(_cancelled(running))
+
+    def key(self, prompt: Prompt, decoding: Decoding) -> bytes:
+        """sha256 of what the prompt's completion depends on, as far as the server tells."""
+        parts = {
+            "file": self.file.sha256,
+            "settings": dict(self.settings),
+            # Where the model's bytes are not known, another address may well be another model.
+            "url": "" if self.file.bytes else self._server.address,
+            "server": [*self.identity.fixed, next(iter(self._fingerprints), "")],
+            "revision": REVISION,
+            "asked": self._asked(prompt),
+            "decoding": _drawn(prompt, decoding),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._held.close()
+
+    async def _next(
+        self, running: dict[asyncio.Task[OneAnswer], Prompt], waiting: Iterator[Prompt], decoding: Decoding
+    ) -> set[asyncio.Task[OneAnswer]]:
+        """Keep as many requests running as are allowed, and wait until some have ended; none when all have."""
+        while len(running) < self._config.concurrency and (prompt := next(waiting, None)) is not None:
+            running[asyncio.create_task(self._answer(prompt, decoding))] = prompt
+        if not running:
+            return set()
+        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        return done
+
+    async def _answer(self, prompt: Prompt, decoding: Decoding) -> OneAnswer:
+        """One answer; an answer that makes no sense is asked for again.
+
+        Raises:
+            UserError: there is none.
+        """
+        try:
+            answer = await self._sensible(self._request(prompt, decoding, self._logprobs))
+        except TooLongError:
+            return OneAnswer("", "context", (), (0, 0), None)
+        except NoAnswerError as error:
+            raise UserError(
+                f"{self._server.address} gave no answer to {prompt.item_id}, {self._config.retries} retries included "
+                f"({error}); what it has answered is kept: see to the server, and run the same command again."
+            ) from error
+        if answer.fingerprint:
+            self._fingerprints.setdefault(answer.fingerprint)
+        return answer
+
+    async def _sensible(self, request: dict[str, Any]) -> OneAnswer:
+        """The answer to a request; the library has tried statuses and time-outs again, and here nonsense is."""
+        for attempt in range(self._config.retries):
+            try:
+                return await self._once(request, self._server.client)
+            except NonsenseError:
+                await asyncio.sleep(min(LONGEST_PAUSE, 0.5 * 2**attempt))
+        return await self._once(request, self._server.client)
+
+    async def _once(self, request: dict[str, Any], client: openai.AsyncOpenAI) -> OneAnswer:
+        create = client.chat.completions.create if "messages" in request else client.completions.create
+        return read_answer(await self._server.answer(cast(Any, create)(**request)))
+
+    async def _tried(self) -> bool:
+        """Ask two small questions, to see that the server answers, and whether it gives log-probabilities.
+
+        Raises:
+            UserError: it does not answer.
+        """
+        if self._wording:
+            probe = Prompt("a first question", "1", self._wording.tokenize("1"), 0)
+        else:
+            probe = Prompt("a first question", "1", (), 0, messages=({"role": "user", "content": "1"},))
+        await self._answer(probe, Decoding(1))
+        try:
+            once = self._server.client.with_options(max_retries=0)
+            return bool((await self._once(self._request(probe, Decoding(1), True), once)).logprobs)
+        except NoAnswerError as error:
+            if error.status in (429, 503):
+                raise UserError(
+                    f"{self._server.address} is too busy ({error}); wait, and run the same command again."
+                ) from error
+            return False
+        except UserError:
+            return False  # it has answered the same question without them
+
+    def _request(self, prompt: Prompt, decoding: Decoding, logprobs: bool) -> dict[str, Any]:
+        chat = self._wording is None
+        request: dict[str, Any] = {
+            "model": self.identity.model,
+            **self._asked(prompt),
+            "max_tokens": decoding.max_tokens,
+            "temperature": decoding.temperature,
+        }
+        if decoding.temperature > 0:
+            request |= {"top_p": decoding.top_p, "seed": seed_of(prompt, decoding)}
+        if decoding.stop:
+            request["stop"] = list(decoding.stop)
+        if logprobs:
+            # At least one alternative: llama-server takes none for "no log-probabilities".
+            request |= {"logprobs": True, "top_logprobs": 1} if chat else {"logprobs": 1}
+        if self._config.extra_body:
+            request["extra_body"] = self._config.extra_body
+        return request
+
+    def _asked(self, prompt: Prompt) -> dict[str, Any]:
+        """The prompt as it is sent."""
+        if self._wording is None:
+            return {"messages": [dict(message) for message in prompt.messages]}
+        if self._config.prompt is PromptForm.tokens:
+            return {"prompt": list(prompt.tokens)}
+        return {"prompt": self._wording.as_sent(prompt.text)}
+
+
+def seed_of(prompt: Prompt, decoding: Decoding) -> int:
+    """Of the draws for this prompt and sample alone; positive, in 31 bits, which every server takes."""
+    asked = prompt.tokens or [dict(message) for message in prompt.messages]
+    parts = json.dumps([decoding.seed, prompt.sample, asked], sort_keys=True)
+    return int.from_bytes(hashlib.sha256(parts.encode()).digest()[:8]) % 2**31
+
+
+def _drawn(prompt: Prompt, decoding: Decoding) -> dict[str, Any]:
+    """What decides an answer besides the prompt; less where nothing is drawn."""
+    drawn = {"sample": prompt.sample, **asdict(decoding)}
+    if decoding.temperature == 0:
+        for unused in ("sample", "top_p", "min_p", "seed"):
+            del drawn[unused]
+    return drawn
+
+
+def _completion(prompt: Prompt, answer: OneAnswer, seconds: float) -> Completion:
+    return Completion(
+        item_id=prompt.item_id,
+        text=answer.text,
+        tokens=(),
+        logprobs=tuple(np.array(answer.logprobs, np.float32).tolist()),
+        finish_reason=answer.finish_reason,
+        prompt_seconds=0.0,
+        generation_seconds=seconds,
+        sample=prompt.sample,
+        counted=answer.counted,
+    )
+
+
+async def _cancelled(running: Mapping[asyncio.Task[OneAnswer], Prompt]) -> None:
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)

@@ -1,0 +1,94 @@
+"""llama.cpp's own llama-server, built from the source that llama-cpp-python carries, with the embedded model."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from running import llama_server
+from tests.engines.held_to import alike, both, prompts_of
+
+from quantexp import models
+from quantexp.config import EngineConfig, ExamplePlace, ModelConfig, PromptForm, QuantConfig
+from quantexp.engines import Decoding
+from quantexp.engines.llama_cpp import LlamaCpp
+from quantexp.engines.server import OpenAIServer
+from quantexp.errors import UserError
+from quantexp.models import ModelFile
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def address(q8_0: ModelFile) -> Iterator[str]:
+    with llama_server(q8_0.path, context=1024, threads=1) as address:
+        yield address
+
+
+@pytest.mark.parametrize("form", list(PromptForm), ids=lambda form: form.value)
+def test_its_answers_are_those_of_the_engine_in_this_process(
+    form: PromptForm, address: str, engine: LlamaCpp, q8_0: ModelFile, demo: ModelConfig
+) -> None:
+    found = both(address, form, engine, q8_0, demo, items=8, at_once=1)
+    assert alike(found) >= 6
+    for _, ours, theirs in found:
+        if ours.text == theirs.text and ours.finish_reason == "length":
+            assert theirs.logprobs == pytest.approx(ours.logprobs, abs=0.3)  # the same quantity, rounded otherwise
+
+
+def test_server_version_and_template_are_known(address: str, q8_0: ModelFile, demo: ModelConfig) -> None:
+    there = OpenAIServer(q8_0, demo, EngineConfig("openai", url=address))
+    assert there.identity.kind == "llama-server"
+    assert there.identity.version
+    assert len(there.identity.template_sha256) == 64
+    assert there.machine["logprobs"] == "yes"
+    assert there.machine["fingerprints"]
+    there.close()
+
+
+def test_another_file_than_the_reports_is_refused(address: str, demo: ModelConfig) -> None:
+    other, _ = models.resolve(demo, QuantConfig("Q3_K_M", "MOSTLY_Q3_K_M"))
+    with pytest.raises(UserError, match="start the server with this file, or name the one that it has"):
+        OpenAIServer(other, demo, EngineConfig("openai", url=address))
+
+
+@pytest.mark.parametrize("form", list(PromptForm), ids=lambda form: form.value)
+def test_a_prompt_that_does_not_fit_is_not_asked(
+    form: PromptForm, address: str, q8_0: ModelFile, demo: ModelConfig
+) -> None:
+    there = OpenAIServer(q8_0, demo, EngineConfig("openai", url=address, prompt=form))
+    chat = ({"role": "user", "content": "word " * 3000},)
+    text = there.render(chat)
+    [prompt] = prompts_of(there, replace(demo, examples=ExamplePlace.turns), 1)[1]
+    long = replace(prompt, item_id="long", text=text, tokens=there.tokenize(text), messages=chat)
+    found = {each.item_id: each for each in there.complete([long, prompt], Decoding(4))}
+    assert (found["long"].finish_reason, found["long"].text) == ("context", "")
+    assert found[prompt.item_id].text
+    there.close()
+
+
+def test_the_same_seed_draws_the_same_answer(address: str, q8_0: ModelFile, demo: ModelConfig) -> None:
+    there = OpenAIServer(q8_0, demo, EngineConfig("openai", url=address, concurrency=1))
+    [prompt] = prompts_of(there, replace(demo, examples=ExamplePlace.turns), 1)[1]
+    drawn = Decoding(12, temperature=1.5, seed=1)
+    samples = [replace(prompt, sample=sample) for sample in range(4)]
+    first, again = ([each.text for each in there.complete(samples, drawn)] for _ in range(2))
+    assert first == again
+    assert len(set(first)) > 1
+    there.close()
+
+
+def test_a_sweep_of_two_quants_on_two_servers(
+    address: str, demo: ModelConfig, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    other, _ = models.resolve(demo, QuantConfig("Q3_K_M", "MOSTLY_Q3_K_M"))
+    with llama_server(other.path, context=1024, threads=1) as second:
+        status, _, said = command(
+            tmp_path, "quantexp", "-m", "quant=Q8_0,Q3_K_M", "task=triviaqa", "task.limit=3", "task.max_tokens=8",
+            "engine=openai", "engine.prompt=tokens", f"engine.urls={{Q8_0: '{address}', Q3_K_M: '{second}'}}",
+            f"model.cache={demo.cache}", "stats.resamples=50",
+        )  # fmt: skip
+    assert status == 0, said
+    [report] = tmp_path.glob("multirun/*/*/report/report.md")
+    assert "Noise floor: Q8_0 on triviaqa" in report.read_text()
+    assert "Different servers" not in report.read_text()
