@@ -233,7 +233,7 @@ def test_the_noise_floor_is_shown_beside_the_flips() -> None:
     assert baseline.floor == {key: 2 * value for key, value in counts.items()}
     assert quant.floor is None
     assert any("lost 2 and gained 0 of 6 answers, and 4 were read differently" in note for note in summary.notes)
-    assert "| t | Q8_0, a second time | 6 | 2 | 0 | 2 | 4 | noise of the engine |" in report_markdown(summary)
+    assert "| t | Q8_0, a second time (noise of the engine) | 6 | 2 | 0 | 2 | 4 |" in report_markdown(summary)
     assert summary_of(*jobs[2:], jobs[0], record("Q8_0", scores, seed=1)).conditions[-1].floor is None
 
 

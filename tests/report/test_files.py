@@ -6,6 +6,8 @@ import re
 import stat
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import matplotlib as mpl
 import numpy as np
@@ -16,6 +18,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 from tests.report.made import LADDER, make_summary
 
+from quantexp.aggregate import show
 from quantexp.files import write_atomically
 from quantexp.report import (
     Comparison,
@@ -29,6 +32,7 @@ from quantexp.report.labels import spread
 from quantexp.report.markdown import escape, report_markdown
 from quantexp.report.table import comparison_table, comparisons_csv, conditions_csv
 from quantexp.stats import Method, compare, estimate
+from quantexp.tracking import Store
 
 
 def printed(summary: Summary, width: int, encoding: str = "utf-8") -> str:
@@ -308,6 +312,19 @@ def test_write_report_when_everything_failed(tmp_path: Path) -> None:
     assert "No score was recorded." in files.markdown.read_text(encoding="utf-8")
     assert "All jobs failed." in printed(summary, 80)
     assert len(files.conditions_csv.read_text(encoding="utf-8").splitlines()) == 1
+
+
+def test_the_report_is_a_link_in_a_terminal_and_a_plain_path_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = cast(Store, SimpleNamespace(uri="sqlite:///mlflow.db"))
+    path = tmp_path / "a [b]" / "report.html"
+    show(make_summary(tasks=("gsm8k",), items=5), {"report": path}, store)
+    assert f"\nreport {path}\n" in capsys.readouterr().out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    show(make_summary(tasks=("gsm8k",), items=5), {"report": path}, store)
+    assert re.search(rf"\x1b]8;[^;]*;{re.escape(path.as_uri())}\x1b\\{re.escape(str(path))}", capsys.readouterr().out)
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

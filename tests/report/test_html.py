@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import re
+import time
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -247,6 +249,30 @@ def test_only_the_words_that_differ_are_marked() -> None:
     left, right = side_by_side("9 - 2 = 7\n#### 7", "9 - 2 = 5\n#### 5")
     assert [piece.text for piece in left.head if piece.only_here] == [" 7", " 7"]
     assert [piece.text for piece in right.head if piece.only_here] == [" 5", " 5"]
+
+
+few = st.lists(st.sampled_from(["ab", "c"]), max_size=9).map(" ".join)
+
+
+@given(few, few)
+def test_as_many_words_as_can_be_are_common(before: str, after: str) -> None:
+    @cache
+    def longest(left: tuple[str, ...], right: tuple[str, ...]) -> int:
+        if not left or not right:
+            return 0
+        if left[0] == right[0]:
+            return 1 + longest(left[1:], right[1:])
+        return max(longest(left[1:], right), longest(left, right[1:]))
+
+    first, _ = side_by_side(f" {before}", f" {after}")
+    common = "".join(piece.text for piece in first.head if not piece.only_here)
+    assert len(common.split()) == longest(tuple(before.split()), tuple(after.split()))
+
+
+def test_a_model_that_repeats_itself_does_not_take_minutes() -> None:
+    began = time.process_time()
+    side_by_side("0 " * 5000, "0 1 " * 5000)
+    assert time.process_time() - began < 10
 
 
 def test_a_huge_output_is_cut_and_the_page_says_by_how_much() -> None:

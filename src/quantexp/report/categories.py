@@ -41,6 +41,8 @@ def categories(summary: Summary) -> Chart | None:
         f"Baseline minus quant on part of what was asked, with {interval_names(summary)} intervals. Exploratory: "
         "nothing here is corrected for the number of parts, so some intervals leave 0 by chance, and none is a verdict."
     )
+    if any(c.difference.population is not None for c in summary.comparisons):
+        about += " They are about the items that the data sample, not about the data's own items alone."
     header = ("task", "part", "quant", "n", "baseline", "quant's", "baseline - quant, points")
     return Chart("parts", "By field and difficulty", about, tuple(panels), Grid(header, "lllrrrr", tuple(rows)))
 

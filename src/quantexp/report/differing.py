@@ -1,10 +1,11 @@
 """Two outputs side by side: what only one of them says, word by word."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from itertools import groupby
+
+import numpy as np
 
 HEAD, TAIL = 2500, 1000
 """Characters that are shown of an output's beginning and of its end, where graders look for the answer."""
@@ -39,7 +40,7 @@ class Shown:
 
 
 def side_by_side(before: str, after: str) -> tuple[Shown, Shown]:
-    """Both outputs, with what differs; each is compared as far as it is shown, so that no length takes long."""
+    """Both outputs, with what differs; each is compared as far as it is shown, so that no text takes long."""
     (first, cut, last), (other_first, other_cut, other_last) = _clipped(before), _clipped(after)
     heads, tails = _pieces(first, other_first), _pieces(last, other_last)
     return Shown(heads[0], cut, tails[0]), Shown(heads[1], other_cut, tails[1])
@@ -53,13 +54,34 @@ def _clipped(text: str) -> tuple[str, int, str]:
 
 def _pieces(before: str, after: str) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
     left, right = _words(before), _words(after)
-    differs = [True] * len(left), [True] * len(right)
-    # Common words are words too: without this, a word that fills a hundredth of a long output never matches.
-    matcher = SequenceMatcher(None, left, right, autojunk=False)
-    for a, b, size in matcher.get_matching_blocks():
-        differs[0][a : a + size] = [False] * size
-        differs[1][b : b + size] = [False] * size
+    differs = _unmatched(left, right)
     return tuple(_joined(zip(left, differs[0], strict=True))), tuple(_joined(zip(right, differs[1], strict=True)))
+
+
+def _unmatched(left: Sequence[str], right: Sequence[str]) -> tuple[list[bool], list[bool]]:
+    """Which words are not in a longest common subsequence of both.
+
+    The usual dynamic program, a row at a time: n rows of m words, whatever they are. `difflib` takes a minute where a
+    model has repeated one word for a page, which small models do.
+    """
+    numbers = {word: number for number, word in enumerate(dict.fromkeys([*left, *right]))}
+    mine, other = (np.array([numbers[word] for word in side], dtype=np.int64) for side in (left, right))
+    # common[i, j]: how many words the rest of the left from i and that of the right from j have in common.
+    common = np.zeros((len(left) + 1, len(right) + 1), dtype=np.int16)
+    for i in range(len(left) - 1, -1, -1):
+        extended = np.maximum(common[i + 1, :-1], common[i + 1, 1:] + (other == mine[i]))
+        common[i, :-1] = np.maximum.accumulate(extended[::-1])[::-1]
+    unmatched = [True] * len(left), [True] * len(right)
+    i = j = 0
+    while i < len(left) and j < len(right):
+        if left[i] == right[j]:
+            unmatched[0][i] = unmatched[1][j] = False
+            i, j = i + 1, j + 1
+        elif common[i + 1, j] >= common[i, j + 1]:
+            i += 1
+        else:
+            j += 1
+    return unmatched
 
 
 def _words(text: str) -> list[str]:
