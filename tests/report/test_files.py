@@ -319,11 +319,11 @@ def test_the_report_is_a_link_in_a_terminal_and_a_plain_path_elsewhere(
 ) -> None:
     store = cast(Store, SimpleNamespace(uri="sqlite:///mlflow.db"))
     path = tmp_path / "a [b]" / "report.html"
-    show(make_summary(tasks=("gsm8k",), items=5), {"report": path}, store)
-    assert f"\nreport {path}\n" in capsys.readouterr().out
+    show(make_summary(tasks=("gsm8k",), items=5), path, store)
+    assert f"\nreport  {path}\n" in capsys.readouterr().out
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
-    show(make_summary(tasks=("gsm8k",), items=5), {"report": path}, store)
+    show(make_summary(tasks=("gsm8k",), items=5), path, store)
     assert re.search(rf"\x1b]8;[^;]*;{re.escape(path.as_uri())}\x1b\\{re.escape(str(path))}", capsys.readouterr().out)
 
 
