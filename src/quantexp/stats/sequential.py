@@ -163,7 +163,7 @@ class SequentialTest:
         _check_level(alpha, family)
         self.items = 0
         self.verdict: Literal["worse", "within", "undecided"] = "undecided"
-        self._margin, self._alpha, self._family = margin, alpha, family
+        self._alpha, self._family = alpha, family
         stakes, weights = _difference_stakes()
         within = _WITHIN_STAKES / (1 - margin)
         self._stakes = (stakes, -stakes, -within)
