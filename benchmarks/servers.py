@@ -8,6 +8,7 @@ order. Needs the packages of llama-cpp-python's extra `server`; builds llama.cpp
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from common import config, model_file
 from running import llama_cpp_server, llama_server
@@ -24,6 +25,13 @@ from quantexp.tasks.prompts import Prompter
 
 ITEMS = 24
 """Of each task."""
+
+SERVERS: tuple[tuple[str, PromptForm, int, dict[str, Any]], ...] = (
+    ("llama-server, 1 request at once", PromptForm.tokens, 1, {}),
+    ("llama-server, 4 requests at once", PromptForm.tokens, 4, {}),
+    # It punishes repetition, by 1.1, unless it is told not to.
+    ("llama_cpp.server", PromptForm.text, 4, {"repeat_penalty": 1.0}),
+)
 
 Answers = dict[str, Completion]
 
@@ -43,13 +51,9 @@ def main() -> None:
     close_engine()
     print("| server | task | same answer | same score | mean score here, there | asked twice |")
     print("|---|---|---|---|---|---|")
-    for name, form, concurrency in (
-        ("llama-server, 1 request at once", PromptForm.tokens, 1),
-        ("llama-server, 4 requests at once", PromptForm.tokens, 4),
-        ("llama_cpp.server", PromptForm.text, 4),
-    ):
+    for name, form, concurrency, extra in SERVERS:
         with _server(name, file, jobs[0].model.context) as address:
-            remote = EngineConfig("openai", url=address, prompt=form, concurrency=concurrency)
+            remote = EngineConfig("openai", url=address, prompt=form, concurrency=concurrency, extra_body=extra)
             for job in jobs:
                 asked, decoding = prompts[job.task.name]
                 engine = open_engine(file, job.model, remote)

@@ -42,7 +42,8 @@ def shell(tmp_path: Path, cache: Path) -> Shell:
     return Shell(folder, cache)
 
 
-QUANTS = "F16, Q2_K, Q3_K_M, Q4_K_M, Q5_K_M, Q6_K, Q8_0, as-is"
+QUANT_KEYS = "quant.name, quant.file_type, quant.method, quant.bits_per_weight"
+QUANTS = "BF16, F16, Q2_K, Q3_K_M, Q4_K_M, Q5_K_M, Q6_K, Q8_0, as-is, awq, exl2, exl3, fp8, gptq"
 
 
 @pytest.mark.parametrize(
@@ -58,8 +59,8 @@ QUANTS = "F16, Q2_K, Q3_K_M, Q4_K_M, Q5_K_M, Q6_K, Q8_0, as-is"
             "task.max_tokens, task.stop, task.sampling, task.shots, task.limit.",
         ),
         ("task.limit=abc", "task.limit=abc: a whole number is needed."),
-        ("+quant.zzz=1", "quant.zzz: there is no such key; choose one of quant.name, quant.file_type."),
-        ("-m +quant.zzz=1", "quant.zzz: there is no such key; choose one of quant.name, quant.file_type."),
+        ("+quant.zzz=1", f"quant.zzz: there is no such key; choose one of {QUANT_KEYS}."),
+        ("-m +quant.zzz=1", f"quant.zzz: there is no such key; choose one of {QUANT_KEYS}."),
         ("quant=Q8_0,Q4_K_M", "quant=Q8_0,Q4_K_M names several values; add -m to run a job for each of them."),
         (
             "quant=[Q8_0,Q4_K_M]",

@@ -1,6 +1,7 @@
 """What every real server is held to: the engine in this process, on the same items of the same task."""
 
 from dataclasses import replace
+from typing import Any
 
 from quantexp.config import DataConfig, EngineConfig, ExamplePlace, ModelConfig, PromptConfig, PromptForm, TaskConfig
 from quantexp.data import load
@@ -29,12 +30,12 @@ def prompts_of(engine: Engine, model: ModelConfig, items: int) -> tuple[Prompter
 
 
 def both(
-    address: str, form: PromptForm, here: LlamaCpp, file: ModelFile, model: ModelConfig, items: int, at_once: int = 4
+    address: str, form: PromptForm, here: LlamaCpp, file: ModelFile, model: ModelConfig, items: int, **config: Any
 ) -> list[tuple[Prompt, Completion, Completion]]:
     """Each prompt, with the answer of the engine in this process and the server's."""
     place = ExamplePlace.turns if form is PromptForm.messages else ExamplePlace.answer
     model = replace(model, examples=place)
-    there = OpenAIServer(file, model, EngineConfig("openai", url=address, prompt=form, concurrency=at_once))
+    there = OpenAIServer(file, model, EngineConfig("openai", url=address, prompt=form, **config))
     try:
         prompter, asked = prompts_of(here, model, items)
         _, sent = prompts_of(there, model, items)

@@ -300,9 +300,11 @@ def test_server_and_model_are_recorded_as_they_say(opened: Any) -> None:
 
 def test_a_change_of_the_servers_set_up_is_recorded(opened: Any) -> None:
     number = itertools.count()
-    engine, _ = opened(lambda asked: chat(system_fingerprint="one" if next(number) < 3 else "two"))
+    engine, _ = opened(lambda asked: chat(system_fingerprint="one" if next(number) < 2 else "two"))
+    key = engine.key(prompt("a"), GREEDY)
     answers(engine, prompt("a"), prompt("b"))
     assert engine.machine["fingerprints"] == "one, two"
+    assert engine.key(prompt("a"), GREEDY) != key  # the next job's answers are not those of the earlier set-up
 
 
 def test_a_server_that_says_nothing_of_itself_is_unknown(opened: Any) -> None:

@@ -29,7 +29,7 @@ def address(q8_0: ModelFile) -> Iterator[str]:
 def test_its_answers_are_those_of_the_engine_in_this_process(
     form: PromptForm, address: str, engine: LlamaCpp, q8_0: ModelFile, demo: ModelConfig
 ) -> None:
-    found = both(address, form, engine, q8_0, demo, items=8, at_once=1)
+    found = both(address, form, engine, q8_0, demo, items=8, concurrency=1)
     assert alike(found) >= 6
     for _, ours, theirs in found:
         if ours.text == theirs.text and ours.finish_reason == "length":

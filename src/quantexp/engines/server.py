@@ -7,7 +7,6 @@ time to the next. What it is, and which model it has, is recorded as far as it s
 import asyncio
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -24,8 +23,6 @@ from quantexp.engines.identify import ServerIdentity, identify_server
 from quantexp.errors import UserError
 from quantexp.models import ModelFile
 from quantexp.servers import Access, NoAnswerError, NonsenseError, Server, TooLongError
-
-log = logging.getLogger(__name__)
 
 REVISION = 1
 """Part of every completion's key. Raise it with a change of this engine that can change an answer."""
@@ -71,6 +68,7 @@ class OpenAIServer:
             self.identity: ServerIdentity = self._runner.run(identify_server(self._server, engine, file))
             self._server.model = self.identity.model
             self._fingerprints: dict[str, None] = {}
+            self._fingerprint = ""
             self._logprobs = False
             self._logprobs = self._runner.run(self._tried())
             self._held = held.pop_all()
@@ -148,7 +146,7 @@ class OpenAIServer:
             "settings": dict(self.settings),
             # Where the model's bytes are not known, another address may well be another model.
             "url": "" if self.file.bytes else self._server.address,
-            "server": [*self.identity.fixed, next(iter(self._fingerprints), "")],
+            "server": [*self.identity.fixed, self._fingerprint],
             "revision": REVISION,
             "asked": self._asked(prompt),
             "decoding": _drawn(prompt, decoding),
@@ -186,6 +184,7 @@ class OpenAIServer:
                 f"({error}); what it has answered is kept: see to the server, and run the same command again."
             ) from error
         if answer.fingerprint:
+            self._fingerprint = answer.fingerprint
             self._fingerprints.setdefault(answer.fingerprint)
         return answer
 
