@@ -32,7 +32,7 @@ ui: $(INSTALLED) ## browse the runs
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --port 5000
 
 lock: $(INSTALLED) ## pin what pyproject.toml asks for, with all that it needs
-	$(BIN)/pip-compile --quiet --strip-extras --all-extras --no-emit-index-url --no-emit-find-links \
+	$(BIN)/pip-compile --quiet --strip-extras --extra demo --extra dev --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-header --output-file requirements.lock pyproject.toml
 
 wheel: $(INSTALLED)

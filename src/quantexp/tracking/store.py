@@ -188,10 +188,31 @@ class Store:
         closed = []
         for run in self._search("attributes.status = 'RUNNING'"):
             if _is_gone(run.data.tags):
-                self._client.set_tag(run.info.run_id, "error", "its process was killed")
-                self._client.set_terminated(run.info.run_id, "KILLED")
+                self._close_killed(run)
                 closed.append(str(run.info.run_name))
         return closed
+
+    def close_jobs(self, sweep: str, *, ended: bool) -> list[str]:
+        """Mark runs of a sweep as KILLED that are open though their job has ended; their names.
+
+        Args:
+            sweep: the sweep.
+            ended: whether all of its jobs are known to have ended, on whatever machine; a process that lives on this
+                one counts nevertheless.
+        """
+        closed = []
+        for run in self._children(sweep):
+            elsewhere = run.data.tags.get("host.name") != platform.node()
+            if run.info.status == "RUNNING" and (_is_gone(run.data.tags) or (ended and elsewhere)):
+                self._close_killed(run)
+                closed.append(str(run.info.run_name))
+        return closed
+
+    def asked(self, sweep: str) -> set[str]:
+        """The fingerprints (`CONFIG`) of the sweep's jobs that have begun or were finished before."""
+        included = [tag.removeprefix(INCLUDES) for tag in self._entity(sweep).data.tags if tag.startswith(INCLUDES)]
+        runs = [*map(self._entity, included), *self._children(sweep)]
+        return {run.data.tags.get(CONFIG, "") for run in runs}
 
     def latest_sweep(self) -> str:
         """Id of the sweep that was started last.
@@ -243,6 +264,10 @@ class Store:
             if name in {entry.path for entry in self._client.list_artifacts(run_id)}:
                 self._client.download_artifacts(run_id, name, folder)
             yield Path(folder) / name
+
+    def _close_killed(self, run: RunEntity) -> None:
+        self._client.set_tag(run.info.run_id, "error", "its process was killed")
+        self._client.set_terminated(run.info.run_id, "KILLED")
 
     def _children(self, sweep: str) -> Iterator[RunEntity]:
         return self._search(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{sweep}'")
@@ -325,7 +350,10 @@ def _is_gone(tags: Mapping[str, str]) -> bool:
     if tags.get("host.name") != platform.node() or "process.started" not in tags:
         return False
     try:
-        started = float(psutil.Process(int(tags["process.id"])).create_time())
+        process = psutil.Process(int(tags["process.id"]))
+        started = float(process.create_time())
+        if process.status() == psutil.STATUS_ZOMBIE:  # dead, and its parent has not looked yet
+            return True
     except psutil.NoSuchProcess:
         return True
     # Numbers are given again to later processes. Some systems count from a clock that is set a little now and then.
