@@ -4,8 +4,10 @@ The launchers are Hydra's plugins; nothing here schedules anything.
 """
 
 import logging
+import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from omegaconf import DictConfig, open_dict
 
@@ -25,6 +27,9 @@ PROCESSES = "QUANTEXP_PROCESSES"
 
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES")
 """Variables that say which GPUs a process sees: NVIDIA's, AMD's, and that of llama.cpp's Vulkan backend."""
+
+BESIDE_THE_MODEL = 2 * 2**30
+"""Bytes of a job that are neither weights nor KV cache: Python with its libraries, llama.cpp's buffers for a batch."""
 
 ON_A_CPU = 2
 """Processes that joblib starts where no GPUs are named: each loads a model of its own and gets half of the cores."""
@@ -83,6 +88,25 @@ def set_up(config: DictConfig, jobs: Sequence[Config]) -> None:
         match launcher_of(config):
             case "joblib":
                 _divide(launcher, jobs)
+            case "slurm":
+                launcher.mem_gb = launcher.mem_gb or memory_gb(jobs)
+                if launcher.cpus_per_task:
+                    os.environ[THREADS] = str(launcher.cpus_per_task)
+                log.info(
+                    "as Slurm jobs named %s, with %d GB of memory; their output: %s",
+                    launcher.name, launcher.mem_gb, Path(launcher.submitit_folder).parent,
+                )  # fmt: skip
+
+
+def memory_gb(jobs: Sequence[Config]) -> int:
+    """Gigabytes (2**30 bytes) that the largest job needs: weights, the KV cache of its lanes, and the rest."""
+    from quantexp import models
+    from quantexp.engines.budget import needed_bytes
+
+    return max(
+        math.ceil((needed_bytes(models.source_of(job.model, job.quant), job) + BESIDE_THE_MODEL) / 2**30)
+        for job in jobs
+    )
 
 
 def _divide(launcher: DictConfig, jobs: Sequence[Config]) -> None:
@@ -119,4 +143,14 @@ def sentence_of_launcher(error: BaseException) -> str | None:
             "A process was killed, by hand or by the system for want of memory, and joblib ended the others; "
             "the same command goes on from what has finished."
         )
+    if "submitit.UncompletedJobError" in names:
+        return f"A Slurm job was killed or ended without a result: {_first_line(error)}"
+    if "submitit.FailedSubmissionError" in names or "submitit.SlurmParseException" in names:
+        return f"Slurm refused the jobs: {_first_line(error)}"
+    if isinstance(error, RuntimeError) and "are you indeed on a slurm cluster" in str(error):
+        return "hydra/launcher=slurm calls sbatch and srun, which are not here; run it where jobs are submitted."
     return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from quantexp import launching
+from quantexp import launching, slurm
 from quantexp.config import Config, Method
 from quantexp.errors import UserError, past_hydra
 from quantexp.validation import validated
@@ -94,6 +94,7 @@ def _start(config: DictConfig) -> None:
     fingerprint = sweep_fingerprint(jobs, first.stats)
     run = None if first.force else store.resume_sweep(fingerprint)
     if run is not None:
+        _refuse_twice(run)
         log.info("continuing the sweep that was started with the same jobs (run %s)", run.id[:8])
     run = run or store.start(
         f"sweep of {len(jobs)}: {first.model.name}",
@@ -115,6 +116,22 @@ def _start(config: DictConfig) -> None:
         len(jobs), ", ".join(quants), tasks, first.data.name, store.uri.removeprefix("sqlite:///"),
     )  # fmt: skip
     launching.set_up(config, jobs)
+
+
+def _refuse_twice(run: "Run") -> None:
+    """Refuse to go on with a sweep of which Slurm has jobs yet: they would run beside their own repetition.
+
+    Raises:
+        UserError: there are some.
+    """
+    queue = slurm.queue()
+    if queue is None or not (left := queue.of_sweep(run.id)):
+        return
+    run.close("KILLED")
+    raise UserError(
+        f"Slurm still has jobs of this sweep, whose launching process has ended ({', '.join(left)}): wait for them, or "
+        f"end them with scancel --name={slurm.JOB_NAME.format(sweep=run.id)}, and then repeat this command."
+    )
 
 
 def jobs_of(config: DictConfig) -> Iterator[Config]:
@@ -208,6 +225,8 @@ class Conclusion:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             _open.store.close_jobs(_open.run.id, ended=False)
             _open.run.close("KILLED")
+            if _open.launcher == "slurm":
+                log.info("Slurm's jobs go on; scancel --name=%s ends them", slurm.JOB_NAME.format(sweep=_open.run.id))
             log.info(
                 "the same command goes on from here; compare what has finished with: "
                 "python -m quantexp.aggregate sweep=%s",
@@ -216,7 +235,11 @@ class Conclusion:
             return
         if error is not None and (sentence := launching.sentence_of_launcher(error)) is not None:
             log.error("%s", sentence)
-        for name in _open.store.close_jobs(_open.run.id, ended=True):
+        ended = True
+        if _open.launcher == "slurm" and error is not None:
+            log.info("waiting for the jobs that Slurm still has")  # submitit waits for none after one that was killed
+            ended = slurm.wait_for(_open.run.id)
+        for name in _open.store.close_jobs(_open.run.id, ended=ended):
             log.error("%s: its process was killed", name)
         if error is not None and not _open.store.has_jobs(_open.run.id):
             _open.run.log(tags={"error": str(error)[:5000]})

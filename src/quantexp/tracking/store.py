@@ -20,6 +20,7 @@ from mlflow.entities import Run as RunEntity
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from quantexp import slurm
 from quantexp.config import TrackingConfig
 from quantexp.errors import UserError
 from quantexp.provenance import provenance
@@ -181,13 +182,19 @@ class Store:
         return Registration(text, sha256, time, commit, int(late))
 
     def close_abandoned(self) -> list[str]:
-        """Mark runs as KILLED whose process on this machine is gone; their names.
+        """Mark runs as KILLED whose process on this machine is gone, or whose job Slurm has no more; their names.
 
-        Runs of other machines are left alone: from here nobody can tell whether they live.
+        Other runs of other machines are left alone: from here nobody can tell whether they live.
         """
-        closed = []
-        for run in self._search("attributes.status = 'RUNNING'"):
-            if _is_gone(run.data.tags):
+        closed: list[str] = []
+        running = list(self._search("attributes.status = 'RUNNING'"))
+        if not running:
+            return closed
+        # Asked after the runs were read, so that a job which has begun since is not missing from the answer.
+        queue = slurm.queue() if any("slurm.job_id" in run.data.tags for run in running) else None
+        for run in running:
+            elsewhere = run.data.tags.get("host.name") != platform.node()
+            if _is_gone(run.data.tags) or (elsewhere and slurm.is_gone(run.data.tags, queue, _user())):
                 self._close_killed(run)
                 closed.append(str(run.info.run_name))
         return closed
