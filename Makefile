@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: demo test smoke check exactness bench ui lock wheel clean
+.PHONY: demo test smoke integration check exactness bench ui lock wheel clean
 
 demo: $(INSTALLED) ## the main job: 4 quants x 3 tasks on the embedded model
 	$(BIN)/python -m quantexp -m quant=Q8_0,Q5_K_M,Q4_K_M,Q3_K_M task=gsm8k,triviaqa,extraction
@@ -13,6 +13,10 @@ test: $(INSTALLED) ## all tests, with coverage
 
 smoke: $(INSTALLED) ## the published experiment's 36 jobs, on the embedded model
 	$(BIN)/python -m pytest -m smoke tests/test_smoke.py
+
+integration: $(INSTALLED) ## a real Slurm and a real Ray, which are installed if they are not there
+	tests/integration/install.sh $(BIN)/python
+	$(BIN)/python -m pytest -m integration tests/integration
 
 check: $(INSTALLED) ## lint, format, types
 	$(BIN)/ruff check .

@@ -156,6 +156,19 @@ def test_adding_a_task(reader: Reader) -> None:
     assert len(reader.types_all(page)) == 3
 
 
+def test_on_a_cluster(reader: Reader) -> None:
+    page = ROOT / "docs" / "cluster.md"
+    elsewhere = [command for command in commands(page) if "hydra/launcher=joblib" not in command]
+    assert len(reader.types_all(page, *elsewhere)) == 1
+    # Run on real ones by tests/integration; Ray's plugin is not installed here.
+    for command in elsewhere:
+        if "hydra/launcher=slurm" in command:
+            ended = reader.type(f"{command} --cfg hydra")
+            assert ended.status == 0, f"{command}\n{ended.err}"
+            assert "SlurmLauncher" in ended.out
+    assert len(elsewhere) == 3
+
+
 def test_the_protocol_and_the_experiment_it_describes(reader: Reader) -> None:
     typed = commands(ROOT / "docs" / "protocol.md")
     assert typed[0] == "python -m quantexp experiment=quant-cliff"
@@ -179,5 +192,8 @@ def test_what_the_files_of_the_configuration_say(reader: Reader) -> None:
     for command in named:
         ended = reader.type(command)
         assert ended.status == 0, f"{command}\n{ended.err}"
+    launchers = [ROOT / "conf" / "hydra" / "launcher" / f"{name}.yaml" for name in ("joblib", "slurm", "ray")]
+    for path in launchers:
+        assert f"hydra/launcher={path.stem} " in commands(path)[0]
     for path in sorted((ROOT / "conf" / "experiment").glob("*.yaml")):
         assert commands(path)[0] == f"python -m quantexp experiment={path.stem}"

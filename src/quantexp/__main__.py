@@ -10,7 +10,8 @@ from omegaconf import DictConfig
 from quantexp import worker
 from quantexp.config import register_schemas
 from quantexp.errors import past_hydra, reported
-from quantexp.sweep import PARENT, Conclusion
+from quantexp.launching import PARENT
+from quantexp.sweep import Conclusion
 
 
 @hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="config")

@@ -6,6 +6,7 @@ The launchers are Hydra's plugins; nothing here schedules anything.
 import logging
 import math
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,12 @@ DEVICES = "QUANTEXP_DEVICES"
 
 PROCESSES = "QUANTEXP_PROCESSES"
 """Environment variable with the number of processes that divide them."""
+
+PARENT = "QUANTEXP_SWEEP"
+"""Environment variable with the id of the sweep's run; every launcher hands the environment on to its jobs."""
+
+FOLDER = "QUANTEXP_FOLDER"
+"""Environment variable with the folder in which the sweep was started, for processes that begin in another."""
 
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES")
 """Variables that say which GPUs a process sees: NVIDIA's, AMD's, and that of llama.cpp's Vulkan backend."""
@@ -96,6 +103,19 @@ def set_up(config: DictConfig, jobs: Sequence[Config]) -> None:
                     "as Slurm jobs named %s, with %d GB of memory; their output: %s",
                     launcher.name, launcher.mem_gb, Path(launcher.submitit_folder).parent,
                 )  # fmt: skip
+            case "ray":
+                remote = launcher.ray.remote
+                remote.memory = remote.memory or memory_gb(jobs) << 30
+                if remote.num_cpus:
+                    os.environ[THREADS] = str(math.ceil(remote.num_cpus))
+                # Workers on other machines have another environment than this process.
+                given = {name: os.environ[name] for name in (PARENT, THREADS) if name in os.environ}
+                if launcher.ray.init.get("address") or os.environ.get("RAY_ADDRESS"):
+                    # The plugin would ask for a size, which a Ray that runs already refuses.
+                    launcher.ray.init.setdefault("object_store_memory", None)
+                environment = launcher.ray.init.setdefault("runtime_env", {}).setdefault("env_vars", {})
+                environment.update(given | {FOLDER: str(Path.cwd())})
+                log.info("as Ray tasks, with %d GB of memory", remote.memory >> 30)
 
 
 def memory_gb(jobs: Sequence[Config]) -> int:
@@ -135,6 +155,12 @@ def _divide(launcher: DictConfig, jobs: Sequence[Config]) -> None:
     )  # fmt: skip
 
 
+def end_others(launcher: str) -> None:
+    """After an error: end the jobs that still run. Slurm's go on; joblib has ended its own."""
+    if launcher == "ray" and (ray := sys.modules.get("ray")) is not None:
+        ray.shutdown()
+
+
 def sentence_of_launcher(error: BaseException) -> str | None:
     """What it means when a launcher, not a job, reports an error; None for all other errors."""
     names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
@@ -147,6 +173,11 @@ def sentence_of_launcher(error: BaseException) -> str | None:
         return f"A Slurm job was killed or ended without a result: {_first_line(error)}"
     if "submitit.FailedSubmissionError" in names or "submitit.SlurmParseException" in names:
         return f"Slurm refused the jobs: {_first_line(error)}"
+    if names & {"ray.WorkerCrashedError", "ray.OutOfMemoryError", "ray.NodeDiedError", "ray.RayTaskError"}:
+        return (
+            "A job's process was killed, by hand or for want of memory, more often than Ray tries again, so the others "
+            "are ended; the same command goes on from what has finished."
+        )
     if isinstance(error, RuntimeError) and "are you indeed on a slurm cluster" in str(error):
         return "hydra/launcher=slurm calls sbatch and srun, which are not here; run it where jobs are submitted."
     return None

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PARENT = "QUANTEXP_SWEEP"
-"""Environment variable with the id of the sweep's run; every launcher hands the environment on to its jobs."""
-
 
 class _OpenSweep:
     """The sweep that this process launched."""
@@ -110,7 +107,7 @@ def _start(config: DictConfig) -> None:
     )
     store.register(run, declared(jobs, first.stats), [config_fingerprint(job) for job in jobs])
     _open = _OpenSweep(store, run, jobs, Path(config.hydra.sweep.dir).absolute(), launcher)
-    os.environ[PARENT] = run.id
+    os.environ[launching.PARENT] = run.id
     log.info(
         "%d jobs: %s on %s (%s data), tracked in %s",
         len(jobs), ", ".join(quants), tasks, first.data.name, store.uri.removeprefix("sqlite:///"),
@@ -222,6 +219,8 @@ class Conclusion:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if _open is None:
             return
+        if error is not None:
+            launching.end_others(_open.launcher)
         if isinstance(error, KeyboardInterrupt | SystemExit):
             _open.store.close_jobs(_open.run.id, ended=False)
             _open.run.close("KILLED")
@@ -240,7 +239,7 @@ class Conclusion:
             log.info("waiting for the jobs that Slurm still has")  # submitit waits for none after one that was killed
             ended = slurm.wait_for(_open.run.id)
         for name in _open.store.close_jobs(_open.run.id, ended=ended):
-            log.error("%s: its process was killed", name)
+            log.warning("%s: its process was killed", name)
         if error is not None and not _open.store.has_jobs(_open.run.id):
             _open.run.log(tags={"error": str(error)[:5000]})
             _open.run.close("FAILED")

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from quantexp.config import Config
 from quantexp.errors import UserError
-from quantexp.launching import DEVICES, PROCESSES
+from quantexp.launching import DEVICES, FOLDER, PROCESSES
 from quantexp.validation import validated
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def run(composed: DictConfig, sweep: str | None) -> float:
         UserError: the configuration cannot be run.
     """
     config = validated(composed, Config)
+    if (started := os.environ.get(FOLDER)) is not None and not HydraConfig.get().job.chdir:
+        os.chdir(started)  # the configuration's paths are relative to it
     if (variable := os.environ.get(DEVICES)) is not None:
         # Before llama.cpp is loaded, which looks only once.
         claim_device(variable, Path(HydraConfig.get().sweep.dir).absolute() / ".devices")
