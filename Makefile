@@ -17,7 +17,8 @@ browser: ## what the tests of the HTML report open it in; without it they are sk
 smoke: $(INSTALLED) ## the published experiment's 36 jobs, on the embedded model
 	$(BIN)/python -m pytest -m smoke tests/test_smoke.py
 
-integration: $(INSTALLED) ## against llama.cpp's own llama-server, which is built the first time (some minutes; needs cmake)
+integration: $(INSTALLED) ## a real Slurm, a real Ray and llama.cpp's own llama-server, installed or built if they are not there (needs cmake)
+	tests/integration/install.sh $(BIN)/python
 	$(BIN)/python -m pytest -m integration tests/integration
 
 check: $(INSTALLED) ## lint, format, types
@@ -45,7 +46,7 @@ ui: $(INSTALLED) ## browse the runs at http://127.0.0.1:5000
 		$(BIN)/python -m mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --workers 1 --port 5000
 
 lock: $(INSTALLED) ## pin what pyproject.toml asks for, with all that it needs
-	$(BIN)/pip-compile --quiet --strip-extras --all-extras --no-emit-index-url --no-emit-find-links \
+	$(BIN)/pip-compile --quiet --strip-extras --extra demo --extra dev --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-header --output-file requirements.lock pyproject.toml
 
 wheel: $(INSTALLED)

@@ -62,6 +62,7 @@ BY_ITSELF = {
     DOCS / "how-to" / "own-data.md",
     DOCS / "how-to" / "own-task.md",
     DOCS / "how-to" / "cluster.md",
+    DOCS / "how-to" / "several-machines.md",
     DOCS / "how-to" / "servers.md",
     DOCS / "explanation" / "protocol.md",
 }
@@ -229,7 +230,7 @@ def test_a_task_of_your_own(reader: Reader) -> None:
 
 
 def test_several_machines(reader: Reader) -> None:
-    page = DOCS / "how-to" / "cluster.md"
+    page = DOCS / "how-to" / "several-machines.md"
     *alone, together = commands(page)
     here = reader.folder
     for machine, command in enumerate((*alone, together)):
@@ -275,6 +276,19 @@ def test_servers(reader: Reader) -> None:
     assert len(reader.types_all(DOCS / "how-to" / "servers.md")) == 4
 
 
+def test_on_a_cluster(reader: Reader) -> None:
+    page = DOCS / "how-to" / "cluster.md"
+    elsewhere = [command for command in commands(page) if "hydra/launcher=joblib" not in command]
+    assert len(reader.types_all(page, *elsewhere)) == 1
+    # Run on real ones by tests/integration; Ray's plugin is not installed here.
+    for command in elsewhere:
+        if "hydra/launcher=slurm" in command:
+            ended = reader.type(f"{command} --cfg hydra")
+            assert ended.status == 0, f"{command}\n{ended.err}"
+            assert "SlurmLauncher" in ended.out
+    assert len(elsewhere) == 3
+
+
 def test_the_protocol_and_the_experiment_it_describes(reader: Reader) -> None:
     typed = commands(DOCS / "explanation" / "protocol.md")
     assert typed[0] == "python -m quantexp experiment=quant-cliff"
@@ -298,5 +312,8 @@ def test_what_the_files_of_the_configuration_say(reader: Reader) -> None:
     for command in named:
         ended = reader.type(command)
         assert ended.status == 0, f"{command}\n{ended.err}"
+    launchers = [ROOT / "conf" / "hydra" / "launcher" / f"{name}.yaml" for name in ("joblib", "slurm", "ray")]
+    for path in launchers:
+        assert f"hydra/launcher={path.stem} " in commands(path)[0]
     for path in sorted((ROOT / "conf" / "experiment").glob("*.yaml")):
         assert commands(path)[0] == f"python -m quantexp experiment={path.stem}"

@@ -5,6 +5,7 @@ from enum import Enum
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from omegaconf import MISSING, OmegaConf
 
 
@@ -403,6 +404,7 @@ class PlanConfig:
 def register_schemas() -> None:
     """Make the types known to Hydra, before it composes anything."""
     store = ConfigStore.instance()
+    _rename_plugins(store)
     schemas = {
         "schema": Config,
         "aggregate_schema": AggregateConfig,
@@ -420,3 +422,15 @@ def register_schemas() -> None:
             OmegaConf.set_struct(node.hypothesis.claims, False)
         store.store(name=name, node=node)
     store.store(name="store_schema", node=MaintenanceConfig)
+
+
+def _rename_plugins(store: ConfigStore) -> None:
+    """Make room for the files in conf/hydra/launcher that are called like the plugins which they fill in.
+
+    Hydra would take a schema of the same name as deprecated.
+    """
+    Plugins.instance()  # finds them
+    launchers = store.repo["hydra"]["launcher"]
+    for name in ("joblib", "ray"):
+        if f"{name}.yaml" in launchers:
+            launchers[f"{name}_plugin.yaml"] = launchers.pop(f"{name}.yaml")

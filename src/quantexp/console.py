@@ -1,5 +1,6 @@
 """What the terminal shows besides the log: a bar for each job and the final table."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from quantexp.launching import THREADS
+
 
 class _Rate(ProgressColumn):
     """What is counted, per second."""
@@ -29,8 +32,12 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def bar(label: str, total: int, unit: str = "items") -> Iterator[Callable[[int], None]]:
-    """A bar with rate and time left, on a terminal; nothing elsewhere. Tell the result how many were done."""
+    """A bar with rate and time left, on a terminal; nothing elsewhere. Tell the result how many were done.
+
+    Jobs side by side would draw over each other's: they have none.
+    """
     console = Console(stderr=True)
+    shown = console.is_terminal and THREADS not in os.environ
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -38,6 +45,6 @@ def bar(label: str, total: int, unit: str = "items") -> Iterator[Callable[[int],
         _Rate(unit),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
         task = progress.add_task(label, total=total)
         yield lambda items: progress.advance(task, items)

@@ -37,6 +37,10 @@ def sentence_for(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno is not None:
         where = f" ({error.filename})" if error.filename else ""
         return f"The system refused: {os.strerror(error.errno)}{where}; mend that, or choose another folder."
+    from quantexp.launching import sentence_of_launcher
+
+    if (of_launcher := sentence_of_launcher(error)) is not None:
+        return of_launcher
     store_error = sys.modules.get("mlflow.exceptions")
     if store_error is not None and isinstance(error, store_error.MlflowException):
         first_line = str(error).strip().splitlines()[0]
@@ -131,6 +135,11 @@ def _from_hydra(error: BaseException) -> str:
 
 
 _HYDRA_SENTENCES = (
+    (
+        r"Could not load 'hydra/launcher/(?:submitit_)?(?P<launcher>joblib|slurm|ray)(?:_plugin)?'",
+        "hydra/launcher={launcher} needs Hydra's plugin for it, which is not installed; "
+        'run: pip install "quantexp[{launcher}]"',
+    ),
     (
         r"Could not find '(?P<group>[^']+)/(?P<option>[^'/]*)'\s+"
         r"Available options in '[^']+':\s+(?P<known>.+?)(?:\n\S|\Z)",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from quantexp.slurm import own_job
+
 
 @cache
 def provenance() -> dict[str, str]:
@@ -28,7 +30,7 @@ def provenance() -> dict[str, str]:
         "host.memory_gb": f"{psutil.virtual_memory().total / 1e9:.1f}",
         "process.id": str(os.getpid()),
         "process.started": str(psutil.Process().create_time()),
-    }
+    } | own_job()
 
 
 def _checkout(folder: Path) -> tuple[str, str]:

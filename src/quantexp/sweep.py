@@ -17,7 +17,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from quantexp.config import Config, Method, StatsConfig
+from quantexp import launching, slurm
+from quantexp.config import Config, Method
 from quantexp.errors import UserError, past_hydra
 from quantexp.validation import validated
 
@@ -26,15 +27,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PARENT = "QUANTEXP_SWEEP"
-"""Environment variable with the id of the sweep's run; every launcher hands the environment on to its jobs."""
-
 
 class _OpenSweep:
     """The sweep that this process launched."""
 
-    def __init__(self, store: "Store", run: "Run", stats: StatsConfig, folder: Path) -> None:
-        self.store, self.run, self.stats, self.folder = store, run, stats, folder
+    def __init__(self, store: "Store", run: "Run", jobs: Sequence[Config], folder: Path, launcher: str) -> None:
+        self.store, self.run, self.jobs, self.folder, self.launcher = store, run, jobs, folder, launcher
 
 
 _open: _OpenSweep | None = None
@@ -70,6 +68,8 @@ def _start(config: DictConfig) -> None:
         raise UserError("divergence_over must be the same for all jobs of a sweep; make two sweeps of it.")
     check_sequential(jobs)
     _have_ready(jobs)
+    launcher = launching.launcher_of(config)
+    launching.check_order(launcher, jobs)
     first = jobs[0]
     quants = list(dict.fromkeys(job.quant.name for job in jobs))
     takes_earlier = first.stats.method is Method.sequential  # the baseline's run then joins the sweep
@@ -91,6 +91,7 @@ def _start(config: DictConfig) -> None:
     fingerprint = sweep_fingerprint(jobs, first.stats)
     run = None if first.force else store.resume_sweep(fingerprint)
     if run is not None:
+        _refuse_twice(run)
         log.info("continuing the sweep that was started with the same jobs (run %s)", run.id[:8])
     run = run or store.start(
         f"sweep of {len(jobs)}: {first.model.name}",
@@ -105,12 +106,29 @@ def _start(config: DictConfig) -> None:
         },
     )
     store.register(run, declared(jobs, first.stats), [config_fingerprint(job) for job in jobs])
-    _open = _OpenSweep(store, run, first.stats, Path(config.hydra.sweep.dir).absolute())
-    os.environ[PARENT] = run.id
+    _open = _OpenSweep(store, run, jobs, Path(config.hydra.sweep.dir).absolute(), launcher)
+    os.environ[launching.PARENT] = run.id
     log.info(
         "%d jobs: %s on %s (%s data), tracked in %s",
         len(jobs), ", ".join(quants), tasks, first.data.name, store.uri.removeprefix("sqlite:///"),
     )  # fmt: skip
+    launching.set_up(config, jobs)
+
+
+def _refuse_twice(run: "Run") -> None:
+    """Refuse to go on with a sweep of which Slurm has jobs yet: they would run beside their own repetition.
+
+    Raises:
+        UserError: there are some.
+    """
+    queue = slurm.queue()
+    if queue is None or not (left := queue.of_sweep(run.id)):
+        return
+    run.close("KILLED")
+    raise UserError(
+        f"Slurm still has jobs of this sweep, whose launching process has ended ({', '.join(left)}): wait for them, or "
+        f"end them with scancel --name={slurm.JOB_NAME.format(sweep=run.id)}, and then repeat this command."
+    )
 
 
 def jobs_of(config: DictConfig) -> Iterator[Config]:
@@ -201,14 +219,27 @@ class Conclusion:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if _open is None:
             return
+        if error is not None:
+            launching.end_others(_open.launcher)
         if isinstance(error, KeyboardInterrupt | SystemExit):
+            _open.store.close_jobs(_open.run.id, ended=False)
             _open.run.close("KILLED")
+            if _open.launcher == "slurm":
+                log.info("Slurm's jobs go on; scancel --name=%s ends them", slurm.JOB_NAME.format(sweep=_open.run.id))
             log.info(
                 "the same command goes on from here; compare what has finished with: "
                 "python -m quantexp.aggregate sweep=%s",
                 _open.run.id,
             )
             return
+        if error is not None and (sentence := launching.sentence_of_launcher(error)) is not None:
+            log.error("%s", sentence)
+        ended = True
+        if _open.launcher == "slurm" and error is not None:
+            log.info("waiting for the jobs that Slurm still has")  # submitit waits for none after one that was killed
+            ended = slurm.wait_for(_open.run.id)
+        for name in _open.store.close_jobs(_open.run.id, ended=ended):
+            log.warning("%s: its process was killed", name)
         if error is not None and not _open.store.has_jobs(_open.run.id):
             _open.run.log(tags={"error": str(error)[:5000]})
             _open.run.close("FAILED")
@@ -226,12 +257,19 @@ class Conclusion:
 
 def _compare(sweep: _OpenSweep) -> bool:
     from quantexp.aggregate import aggregate
+    from quantexp.fingerprint import config_fingerprint
 
+    asked = sweep.store.asked(sweep.run.id)
+    missing = [job for job in sweep.jobs if config_fingerprint(job) not in asked]
+    if missing:
+        names = ", ".join(f"{job.quant.name} {job.task.name} seed {job.seed}" for job in missing)
+        log.error("%d of %d jobs have not begun: %s", len(missing), len(sweep.jobs), names)
     try:
-        return aggregate(sweep.stats, sweep.store, sweep.run.id, [], sweep.folder / "report")
+        complete = aggregate(sweep.jobs[0].stats, sweep.store, sweep.run.id, [], sweep.folder / "report")
     except UserError as error:
         log.error("%s", error)
         return False
+    return complete and not missing
 
 
 def _exit(number: int, _: FrameType | None) -> None:

@@ -2,14 +2,17 @@
 
 import ctypes
 import logging
+import os
+import re
 from pathlib import Path
 
 import psutil
 
-from quantexp.config import EngineConfig
+from quantexp.config import Config, EngineConfig
 from quantexp.engines.lanes import BLOCK, rows_for
 from quantexp.errors import UserError
-from quantexp.llama import llama_cpp
+from quantexp.llama import llama_cpp, quiet_llama
+from quantexp.models import ModelFile
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +21,12 @@ CPU_LANES = 16
 
 GPU_LANES = 32
 """Default with layers on a GPU."""
+
+FLOATS = ("F16", "BF16", "MOSTLY_F16", "MOSTLY_BF16")
+"""Types with 16 bits a weight."""
+
+MOST_BITS = 9
+"""Bits a weight of every other type, at most: Q8_0 has 8.5."""
 
 SHARE = 0.8
 """Of the free memory that KV caches may take; the rest is for everything else on the machine."""
@@ -60,6 +69,29 @@ def lanes_that_fit(model: llama_cpp.llama_model_p, config: EngineConfig, file_by
     return fitting
 
 
+def needed_bytes(source: ModelFile, config: Config) -> int:
+    """Memory for a job's weights and its KV cache, before its file is made or loaded; an estimate from above.
+
+    Args:
+        source: the file that the quant is, or is made from.
+        config: the job.
+    """
+    bits = 16 if config.quant.file_type in FLOATS else MOST_BITS
+    weights = max(source.bytes, source.parameters * bits // 8) if config.model.quantize else source.bytes
+    if config.engine.gpu_layers == -1:
+        return weights  # read through this memory on its way to the device, where the cache is
+    quiet_llama()
+    parameters = llama_cpp.llama_model_default_params()
+    parameters.vocab_only = True
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(source.path), parameters)
+    try:
+        cache = rows_for(config.engine.lanes or CPU_LANES) * kv_bytes(model, config.engine.context)
+    finally:
+        llama_cpp.llama_model_free(model)
+    most = config.engine.kv_memory_gb
+    return weights + (cache if most is None else min(cache, int(most * 1e9)))
+
+
 def log_lowered(wanted: int, lanes: int, reason: str) -> None:
     """Say that there will be fewer lanes, and what that means."""
     meaning = ""
@@ -83,14 +115,16 @@ def kv_bytes(model: llama_cpp.llama_model_p, context: int) -> int:
 
     An estimate from above where layers differ or keep no cache.
     """
-    heads = int(llama_cpp.llama_model_n_head_kv(model))
-    per_head = llama_cpp.llama_model_n_embd(model) // max(1, llama_cpp.llama_model_n_head(model))
+    # From the metadata: a model of which only these were read cannot be asked otherwise.
     architecture = _metadata(model, "general.architecture")
-    dimensions = sum(
-        int(_metadata(model, f"{architecture}.attention.{part}_length") or per_head) for part in ("key", "value")
+    layers, width, heads = (
+        _number(model, f"{architecture}.{key}") for key in ("block_count", "embedding_length", "attention.head_count")
     )
+    kv_heads = _number(model, f"{architecture}.attention.head_count_kv") or heads
+    per_head = width // max(1, heads)
+    dimensions = sum(_number(model, f"{architecture}.attention.{part}_length") or per_head for part in ("key", "value"))
     padded = -(-context // 256) * 256  # as llama.cpp allocates it
-    return 2 * dimensions * heads * int(llama_cpp.llama_model_n_layer(model)) * padded
+    return 2 * dimensions * kv_heads * layers * padded
 
 
 def free_memory() -> int:
@@ -99,6 +133,8 @@ def free_memory() -> int:
     for limit, used in CGROUPS:
         if limit.is_file() and (most := limit.read_text().strip()) != "max":
             free = min(free, int(most) - int(used.read_text()))
+    if granted := os.environ.get("SLURM_MEM_PER_NODE"):  # in MiB; Slurm kills whoever takes more
+        free = min(free, (int(granted) << 20) - psutil.Process().memory_info().rss)
     return int(free)
 
 
@@ -106,3 +142,8 @@ def _metadata(model: llama_cpp.llama_model_p, key: str) -> str:
     buffer = ctypes.create_string_buffer(256)
     length = llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
     return buffer.value.decode() if length >= 0 else ""
+
+
+def _number(model: llama_cpp.llama_model_p, key: str) -> int:
+    """A number of the metadata, the largest where layers differ; 0 where there is none."""
+    return max(map(int, re.findall(r"\d+", _metadata(model, key))), default=0)

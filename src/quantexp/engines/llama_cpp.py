@@ -20,6 +20,7 @@ from quantexp.engines.budget import fewer_than, lanes_that_fit, log_lowered
 from quantexp.engines.lanes import BATCH, Lanes, rows_for, split
 from quantexp.engines.wording import Wording
 from quantexp.errors import UserError
+from quantexp.launching import THREADS
 from quantexp.llama import interrupts_later, last_error, llama_cpp, quiet_llama
 from quantexp.models import ModelFile
 
@@ -185,6 +186,9 @@ def _build() -> str:
 
 
 def usable_cores() -> int:
-    """Physical cores this process may run on; llama.cpp's threads spin, so more than that slows all of them."""
+    """Physical cores this process may run on; llama.cpp's threads spin, so more than that slows all of them.
+
+    Fewer where jobs that run beside this one have theirs.
+    """
     allowed = len(os.sched_getaffinity(0))
-    return min(psutil.cpu_count(logical=False) or allowed, allowed)
+    return min(psutil.cpu_count(logical=False) or allowed, allowed, int(os.environ.get(THREADS, allowed)))

@@ -22,6 +22,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from quantexp import slurm
 from quantexp.config import TrackingConfig
 from quantexp.console import bar
 from quantexp.errors import UserError
@@ -195,17 +196,44 @@ class Store:
         return Registration(text, sha256, time, commit, int(late))
 
     def close_abandoned(self) -> list[str]:
-        """Mark runs as KILLED whose process on this machine is gone; their names.
+        """Mark runs as KILLED whose process on this machine is gone, or whose job Slurm has no more; their names.
 
-        Runs of other machines are left alone: from here nobody can tell whether they live.
+        Other runs of other machines are left alone: from here nobody can tell whether they live.
         """
-        closed = []
-        for run in self._search("attributes.status = 'RUNNING'"):
-            if _is_gone(run.data.tags):
-                self._client.set_tag(run.info.run_id, "error", "its process was killed")
-                self._client.set_terminated(run.info.run_id, "KILLED")
+        closed: list[str] = []
+        running = list(self._search("attributes.status = 'RUNNING'"))
+        if not running:
+            return closed
+        # Asked after the runs were read, so that a job which has begun since is not missing from the answer.
+        queue = slurm.queue() if any("slurm.job_id" in run.data.tags for run in running) else None
+        for run in running:
+            elsewhere = run.data.tags.get("host.name") != platform.node()
+            if _is_gone(run.data.tags) or (elsewhere and slurm.is_gone(run.data.tags, queue, _user())):
+                self._close_killed(run)
                 closed.append(_name_of(run))
         return closed
+
+    def close_jobs(self, sweep: str, *, ended: bool) -> list[str]:
+        """Mark runs of a sweep as KILLED that are open though their job has ended; their names.
+
+        Args:
+            sweep: the sweep.
+            ended: whether all of its jobs are known to have ended, on whatever machine; a process that lives on this
+                one counts nevertheless.
+        """
+        closed = []
+        for run in self._children(sweep):
+            elsewhere = run.data.tags.get("host.name") != platform.node()
+            if run.info.status == "RUNNING" and (_is_gone(run.data.tags) or (ended and elsewhere)):
+                self._close_killed(run)
+                closed.append(_name_of(run))
+        return closed
+
+    def asked(self, sweep: str) -> set[str]:
+        """The fingerprints (`CONFIG`) of the sweep's jobs that have begun or were finished before."""
+        included = [tag.removeprefix(INCLUDES) for tag in self._entity(sweep).data.tags if tag.startswith(INCLUDES)]
+        runs = [*map(self._entity, included), *self._children(sweep)]
+        return {run.data.tags.get(CONFIG, "") for run in runs}
 
     def latest_sweep(self) -> str:
         """Id of the sweep that was started last.
@@ -284,6 +312,10 @@ class Store:
             if name in {entry.path for entry in files.list_artifacts()}:
                 files.download_artifacts(name, folder)  # type: ignore[no-untyped-call]
             yield Path(folder) / name
+
+    def _close_killed(self, run: RunEntity) -> None:
+        self._client.set_tag(run.info.run_id, "error", "its process was killed")
+        self._client.set_terminated(run.info.run_id, "KILLED")
 
     def _children(self, sweep: str) -> Iterator[RunEntity]:
         return self._search(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{sweep}'")
@@ -376,7 +408,10 @@ def _is_gone(tags: Mapping[str, str]) -> bool:
     if tags.get("host.name") != platform.node() or "process.started" not in tags:
         return False
     try:
-        started = float(psutil.Process(int(tags["process.id"])).create_time())
+        process = psutil.Process(int(tags["process.id"]))
+        started = float(process.create_time())
+        if process.status() == psutil.STATUS_ZOMBIE:  # dead, and its parent has not looked yet
+            return True
     except psutil.NoSuchProcess:
         return True
     # Numbers are given again to later processes. Some systems count from a clock that is set a little now and then.

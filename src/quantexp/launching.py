@@ -1,0 +1,187 @@
+"""Jobs side by side, through Hydra's launchers: what these need before the first job, and what they say when one dies.
+
+The launchers are Hydra's plugins; nothing here schedules anything.
+"""
+
+import logging
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, open_dict
+
+from quantexp.config import Config, Method
+from quantexp.errors import UserError
+
+log = logging.getLogger(__name__)
+
+THREADS = "QUANTEXP_THREADS"
+"""Environment variable with the threads that a job may take where others run beside it."""
+
+DEVICES = "QUANTEXP_DEVICES"
+"""Environment variable with the variable that names the GPUs which the processes of this machine divide."""
+
+PROCESSES = "QUANTEXP_PROCESSES"
+"""Environment variable with the number of processes that divide them."""
+
+PARENT = "QUANTEXP_SWEEP"
+"""Environment variable with the id of the sweep's run; every launcher hands the environment on to its jobs."""
+
+FOLDER = "QUANTEXP_FOLDER"
+"""Environment variable with the folder in which the sweep was started, for processes that begin in another."""
+
+VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES")
+"""Variables that say which GPUs a process sees: NVIDIA's, AMD's, and that of llama.cpp's Vulkan backend."""
+
+BESIDE_THE_MODEL = 2 * 2**30
+"""Bytes of a job that are neither weights nor KV cache: Python with its libraries, llama.cpp's buffers for a batch."""
+
+ON_A_CPU = 2
+"""Processes that joblib starts where no GPUs are named: each loads a model of its own and gets half of the cores."""
+
+
+def launcher_of(config: DictConfig) -> str:
+    """The launcher's name: basic, joblib, slurm, ray, or whatever class another plugin brings."""
+    target = str(config.hydra.launcher._target_)
+    known = {"BasicLauncher": "basic", "JoblibLauncher": "joblib", "SlurmLauncher": "slurm", "RayLauncher": "ray"}
+    return known.get(target.rpartition(".")[2], target)
+
+
+def check_order(launcher: str, jobs: Sequence[Config]) -> None:
+    """Refuse jobs side by side of which some need others' results.
+
+    Raises:
+        UserError: the baseline's job, which is among them, has not finished before.
+    """
+    if launcher == "basic":
+        return
+    from quantexp.data import load
+    from quantexp.fingerprint import pair_fingerprint
+    from quantexp.tasks import get_task
+    from quantexp.tracking import Store
+
+    quants = dict.fromkeys(job.quant.name for job in jobs)
+    for job in jobs:
+        task = get_task(job.task.name, job.task.module)
+        needs = "stats=sequential" if job.stats.method is Method.sequential else "divergence"
+        waits = job.stats.method is Method.sequential or job.divergence or task.reads
+        if not waits or job.quant.name == job.stats.baseline or job.stats.baseline not in quants:
+            continue
+        facts = {"data": load(job.data, task).fingerprint, "grader": task.grader(job.task.grader).id}
+        store = Store.existing(job.tracking)
+        if store is None or store.baseline_of(pair_fingerprint(job, **facts), job.stats.baseline, None) is None:
+            raise UserError(
+                f"hydra/launcher={launcher} starts all jobs side by side, and {needs} needs the baseline's finished "
+                f"before the others begin: run this command with quant={job.stats.baseline} alone, then as it is."
+            )
+
+
+def set_up(config: DictConfig, jobs: Sequence[Config]) -> None:
+    """Fill in what the launcher's configuration leaves open, and tell the jobs what is theirs.
+
+    Args:
+        config: of the sweep; its launcher's part is changed.
+        jobs: all of its jobs.
+
+    Raises:
+        UserError: the GPUs are not named that the processes are to divide.
+    """
+    for variable in (THREADS, DEVICES, PROCESSES):
+        os.environ.pop(variable, None)
+    launcher = config.hydra.launcher
+    with open_dict(launcher):
+        match launcher_of(config):
+            case "joblib":
+                _divide(launcher, jobs)
+            case "slurm":
+                launcher.mem_gb = launcher.mem_gb or memory_gb(jobs)
+                if launcher.cpus_per_task:
+                    os.environ[THREADS] = str(launcher.cpus_per_task)
+                log.info(
+                    "as Slurm jobs named %s, with %d GB of memory; their output: %s",
+                    launcher.name, launcher.mem_gb, Path(launcher.submitit_folder).parent,
+                )  # fmt: skip
+            case "ray":
+                remote = launcher.ray.remote
+                remote.memory = remote.memory or memory_gb(jobs) << 30
+                if remote.num_cpus:
+                    os.environ[THREADS] = str(math.ceil(remote.num_cpus))
+                # Workers on other machines have another environment than this process.
+                given = {name: os.environ[name] for name in (PARENT, THREADS) if name in os.environ}
+                if launcher.ray.init.get("address") or os.environ.get("RAY_ADDRESS"):
+                    # The plugin would ask for a size, which a Ray that runs already refuses.
+                    launcher.ray.init.setdefault("object_store_memory", None)
+                environment = launcher.ray.init.setdefault("runtime_env", {}).setdefault("env_vars", {})
+                environment.update(given | {FOLDER: str(Path.cwd())})
+                log.info("as Ray tasks, with %d GB of memory", remote.memory >> 30)
+
+
+def memory_gb(jobs: Sequence[Config]) -> int:
+    """Gigabytes (2**30 bytes) that the largest job needs: weights, the KV cache of its lanes, and the rest."""
+    from quantexp import models
+    from quantexp.engines.budget import needed_bytes
+
+    return max(
+        math.ceil((needed_bytes(models.source_of(job.model, job.quant), job) + BESIDE_THE_MODEL) / 2**30)
+        for job in jobs
+    )
+
+
+def _divide(launcher: DictConfig, jobs: Sequence[Config]) -> None:
+    """Cores and GPUs of this machine among joblib's processes."""
+    from quantexp.engines.llama_cpp import usable_cores
+    from quantexp.llama import llama_cpp
+
+    on_gpu = any(job.engine.gpu_layers for job in jobs) and llama_cpp.llama_supports_gpu_offload()
+    variable = next((name for name in VISIBLE if os.environ.get(name)), None)
+    if on_gpu and variable is None:
+        raise UserError(
+            "hydra/launcher=joblib gives each process a GPU of its own, and has to know which there are: "
+            "begin the command with CUDA_VISIBLE_DEVICES=0,1 (or HIP_VISIBLE_DEVICES, GGML_VK_VISIBLE_DEVICES)."
+        )
+    devices = os.environ[variable].split(",") if on_gpu and variable else []
+    if launcher.n_jobs == 0:
+        launcher.n_jobs = min(len(devices) or ON_A_CPU, len(jobs))
+    processes = launcher.n_jobs if launcher.n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + launcher.n_jobs)
+    os.environ[THREADS] = str(max(1, usable_cores() // processes))
+    os.environ[PROCESSES] = str(processes)
+    if variable and devices:
+        os.environ[DEVICES] = variable
+    log.info(
+        "%d processes side by side, %s", processes,
+        f"on {variable}={','.join(devices)}" if devices else f"with {os.environ[THREADS]} threads each",
+    )  # fmt: skip
+
+
+def end_others(launcher: str) -> None:
+    """After an error: end the jobs that still run. Slurm's go on; joblib has ended its own."""
+    if launcher == "ray" and (ray := sys.modules.get("ray")) is not None:
+        ray.shutdown()
+
+
+def sentence_of_launcher(error: BaseException) -> str | None:
+    """What it means when a launcher, not a job, reports an error; None for all other errors."""
+    names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
+    if "joblib.TerminatedWorkerError" in names:
+        return (
+            "A process was killed, by hand or by the system for want of memory, and joblib ended the others; "
+            "the same command goes on from what has finished."
+        )
+    if "submitit.UncompletedJobError" in names:
+        return f"A Slurm job was killed or ended without a result: {_first_line(error)}"
+    if "submitit.FailedSubmissionError" in names or "submitit.SlurmParseException" in names:
+        return f"Slurm refused the jobs: {_first_line(error)}"
+    if names & {"ray.WorkerCrashedError", "ray.OutOfMemoryError", "ray.NodeDiedError", "ray.RayTaskError"}:
+        return (
+            "A job's process was killed, by hand or for want of memory, more often than Ray tries again, so the others "
+            "are ended; the same command goes on from what has finished."
+        )
+    if isinstance(error, RuntimeError) and "are you indeed on a slurm cluster" in str(error):
+        return "hydra/launcher=slurm calls sbatch and srun, which are not here; run it where jobs are submitted."
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

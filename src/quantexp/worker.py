@@ -1,0 +1,88 @@
+"""A process that runs jobs, the launching one or one that a launcher has started, and what it keeps between them."""
+
+import os
+import time
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from quantexp.config import Config
+from quantexp.errors import UserError
+from quantexp.launching import DEVICES, FOLDER, PROCESSES
+from quantexp.validation import validated
+
+if TYPE_CHECKING:
+    from quantexp.store import CompletionStore
+    from quantexp.tracking import Store
+
+# Opened once a process: a process runs one job after the other.
+_stores: dict[str, "Store"] = {}
+_completions: dict[str, "CompletionStore"] = {}
+
+
+def run(composed: DictConfig, sweep: str | None) -> float:
+    """Run one job in this process.
+
+    Args:
+        composed: its configuration, as Hydra has it.
+        sweep: id of the run that it belongs to, if any.
+
+    Returns:
+        The mean score, between 0 and 1.
+
+    Raises:
+        UserError: the configuration cannot be run.
+    """
+    config = validated(composed, Config)
+    if (started := os.environ.get(FOLDER)) is not None and not HydraConfig.get().job.chdir:
+        os.chdir(started)  # the configuration's paths are relative to it
+    if (variable := os.environ.get(DEVICES)) is not None:
+        # Before llama.cpp is loaded, which looks only once.
+        claim_device(variable, Path(HydraConfig.get().sweep.dir).absolute() / ".devices")
+    # Only now: composing, --help and shell completion do without these heavy imports.
+    from quantexp.job import run_job
+    from quantexp.store import CompletionStore
+    from quantexp.tracking import Store
+
+    key = repr(config.tracking)
+    if key not in _stores:
+        _stores[key] = Store(config.tracking)
+    folder = config.store.folder
+    if folder not in _completions:
+        _completions[folder] = CompletionStore(Path(folder).expanduser().absolute())
+    return run_job(config, _stores[key], _completions[folder], sweep)
+
+
+@cache
+def claim_device(variable: str, folder: Path, patience: float = 60) -> FileLock:
+    """Let this process see one of the GPUs, for as long as it lives.
+
+    Where there are more processes than GPUs, each GPU is shared by as few as possible.
+
+    Args:
+        variable: the environment variable that names all of them; it is set to the one.
+        folder: where the processes lock what they have taken; the system unlocks what a dead one had.
+        patience: seconds to wait for a process that is just ending.
+
+    Raises:
+        UserError: others have taken everything.
+    """
+    devices = os.environ[variable].split(",")
+    folder.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience
+    while True:
+        for slot in range(int(os.environ[PROCESSES])):
+            lock = FileLock(folder / f"{slot}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            os.environ[variable] = devices[slot % len(devices)]
+            return lock
+        if time.monotonic() > deadline:
+            raise UserError(f"All of {variable}={','.join(devices)} are taken; raise hydra.launcher.n_jobs.")
+        time.sleep(0.1)

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# What tests/integration needs besides the development environment: Slurm with its accounting, and Ray (400 MB).
+# For Debian and Ubuntu; nothing is installed that is there. The tests start daemons of their own.
+set -euo pipefail
+python=${1:?the Python to install Ray for}
+here=$(dirname "$0")
+
+if ! PATH=$PATH:/usr/sbin command -v sbatch munged slurmdbd slurmctld slurmd mariadbd mariadb-install-db > /dev/null; then
+    sudo=$([ "$(id -u)" = 0 ] || echo sudo)
+    $sudo apt-get update -qq
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
+        slurm-wlm slurmdbd munge mariadb-server > /dev/null
+fi
+
+# Nothing that requirements.lock pins changes. The launcher asks for an older cloudpickle, which its jobs do not use.
+"$python" -m pip install --quiet --disable-pip-version-check --constraint "$here/../../requirements.lock" "ray[default]<3"
+"$python" -m pip install --quiet --disable-pip-version-check --no-deps "hydra-ray-launcher>=1.2.2"

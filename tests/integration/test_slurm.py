@@ -1,0 +1,142 @@
+"""The smoke experiment through a real Slurm: jobs that are cancelled, killed, and put back into the queue."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.entities import Run as RunEntity
+from tests.integration.slurm_cluster import SlurmCluster, missing_programs, until
+
+from quantexp import slurm
+
+pytestmark = pytest.mark.integration
+
+Start = Callable[..., subprocess.Popen[str]]
+
+SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+    assert not missing_programs(), "run tests/integration/install.sh, or make integration"
+    with pytest.MonkeyPatch.context() as patch, SlurmCluster(tmp_path_factory.mktemp("slurm")) as running:
+        for variable in ("SLURM_CONF", "PATH"):
+            patch.setenv(variable, running.environment[variable])
+        yield running
+
+
+def runs(folder: Path, kind: str) -> list[RunEntity]:
+    """Those in the store, if there is one yet, the oldest first."""
+    if not (folder / "mlruns" / "mlflow.db").is_file():
+        return []
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("quantexp")
+    if experiment is None:
+        return []
+    found = client.search_runs([experiment.experiment_id], f"tags.`quantexp.kind` = '{kind}'")
+    return sorted(found, key=lambda run: run.info.start_time)
+
+
+def running(folder: Path, process: subprocess.Popen[str], task: str, besides: str = "") -> RunEntity:
+    """A job of the task that is generating: it has an identity already."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        for run in runs(folder, "job"):
+            tags = run.data.tags
+            is_running = (run.info.status, tags["task"]) == ("RUNNING", task) and "identity.settings" in tags
+            if is_running and tags.get("slurm.job_id", "none") != besides:
+                return run
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    raise TimeoutError(task)
+
+
+def stored(folder: Path) -> list[int]:
+    """Answers in each segment of the completion store; two jobs write one each."""
+    counts = [path.read_bytes().count(b"\n") for path in (folder / "mlruns" / "completions").glob("*.jsonl")]
+    return counts if len(counts) == 2 else [0]
+
+
+def test_the_smoke_experiment_with_a_job_cancelled_and_one_killed(
+    cluster: SlurmCluster, tmp_path: Path, start: Start, cache: Path
+) -> None:
+    command = ("experiment=quant-cliff-smoke", *SLURM, "seed=0", "data.limit=4", f"model.cache={cache}")
+    process = start(tmp_path, "quantexp", *command)
+    cancelled = running(tmp_path, process, "gsm8k").data.tags["slurm.job_id"]
+    cluster.command("scancel", cancelled)
+    killed = running(tmp_path, process, "gsm8k", cancelled).data.tags
+    os.kill(int(killed["process.id"]), signal.SIGKILL)
+    out, err = process.communicate(timeout=900)
+    assert process.returncode == 1, err
+    assert "Traceback" not in err
+    assert "A Slurm job was killed or ended without a result: Job " in err
+    assert "waiting for the jobs that Slurm still has" in err
+    by_job = {run.data.tags["slurm.job_id"]: run for run in runs(tmp_path, "job")}
+    assert {job for job, run in by_job.items() if run.info.status == "KILLED"} == {cancelled, killed["slurm.job_id"]}
+    assert len([run for run in by_job.values() if run.info.status == "FINISHED"]) == 10
+    assert out.count("is KILLED: its process was killed") == 2
+    assert {run.info.status for run in runs(tmp_path, "sweep")} == {"FAILED"}
+    [where] = {line.rpartition("output: ")[2] for line in err.splitlines() if "their output: " in line}
+    assert (
+        "score"
+        in (tmp_path / where / f"{cancelled.partition('_')[0]}_11")
+        .joinpath(f"{cancelled.partition('_')[0]}_11_0_log.err")
+        .read_text()
+    )
+
+    process = start(tmp_path, "quantexp", *command)
+    out, err = process.communicate(timeout=900)
+    assert process.returncode == 0, err
+    assert "continuing the sweep that was started with the same jobs" in err
+    [sweep] = runs(tmp_path, "sweep")
+    assert sweep.info.status == "FINISHED"
+    finished = [run for run in runs(tmp_path, "job") if run.info.status == "FINISHED"]
+    assert len(finished) == 12
+    assert len({(run.data.tags["quant"], run.data.tags["task"]) for run in finished}) == 12
+    assert {run.data.tags["mlflow.parentRunId"] for run in finished} == {sweep.info.run_id}
+    assert out.count("Claim: ") == 2
+    assert not slurm.queue().names  # type: ignore[union-attr]
+
+
+def test_the_launching_process_dies_and_a_job_runs_out_of_time(
+    cluster: SlurmCluster, tmp_path: Path, start: Start, cache: Path
+) -> None:
+    command = (
+        "-m", *SLURM, "quant=Q8_0,Q3_K_M", "task=gsm8k", "task.limit=24", "engine.lanes=2", f"model.cache={cache}",
+    )  # fmt: skip
+    process = start(tmp_path, "quantexp", *command)
+    first = running(tmp_path, process, "gsm8k")
+    process.kill()
+    process.communicate()
+    [sweep] = runs(tmp_path, "sweep")
+    until("some answers of both jobs", lambda: all(answers >= 2 for answers in stored(tmp_path)))
+    # What Slurm does some time before a job's time is up.
+    cluster.command("scancel", "--signal=USR2", first.data.tags["slurm.job_id"])
+    until("the run's end", lambda: "KILLED" in {run.info.status for run in runs(tmp_path, "job")}, 20)
+
+    process = start(tmp_path, "quantexp", *command)
+    out, err = process.communicate(timeout=200)
+    assert (process.returncode, out) == (2, "")
+    assert "Slurm still has jobs of this sweep, whose launching process has ended (" in err
+    assert f"scancel --name=quantexp-{sweep.info.run_id}" in err
+    assert len(runs(tmp_path, "job")) <= 2
+
+    until("the second attempt", lambda: len(runs(tmp_path, "job")) == 3, 300)
+    assert slurm.wait_for(sweep.info.run_id)
+
+    process = start(tmp_path, "quantexp", *command)
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    [sweep] = runs(tmp_path, "sweep")
+    assert sweep.info.status == "FINISHED"
+    jobs = runs(tmp_path, "job")
+    assert sorted(run.info.status for run in jobs) == ["FINISHED", "FINISHED", "KILLED"]
+    again = jobs[2]
+    assert again.info.status == "FINISHED"
+    assert again.data.tags["slurm.job_id"] == first.data.tags["slurm.job_id"]
+    assert again.data.metrics["run.completions_from_store"] > 0
