@@ -11,15 +11,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow.entities import Run as RunEntity
 
-from quantexp import worker
+from quantexp import models, worker
+from quantexp.config import Config, EngineConfig, ModelConfig, QuantConfig, TrackingConfig
+from quantexp.engines.budget import free_memory, kv_bytes, needed_bytes
+from quantexp.engines.llama_cpp import LlamaCpp, usable_cores
 from quantexp.errors import UserError
-from quantexp.launching import PROCESSES
+from quantexp.launching import PROCESSES, THREADS, memory_gb
+from quantexp.models import ModelFile
+from quantexp.tracking import Store
 
 Start = Callable[..., subprocess.Popen[str]]
 Command = Callable[..., tuple[int, str, str]]
@@ -128,3 +134,85 @@ def test_each_process_has_a_gpu_and_a_dead_ones_is_free(tmp_path: Path, monkeypa
         for process in processes:
             process.kill()
             process.join()
+
+
+# Slurm, as far as one knows it by its commands
+
+
+@pytest.fixture
+def slurm_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Stand-ins for squeue and scontrol, and what the first one prints."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def program(name: str, output: str) -> None:
+        (folder / name).write_text(f"#!/bin/sh\ncat <<END\n{output}\nEND\n")
+        (folder / name).chmod(0o755)
+
+    program("scontrol", "Configuration data\nClusterName             = big\nControlMachine = head")
+    return lambda lines: program("squeue", lines)
+
+
+def test_the_run_of_a_slurm_job_on_another_node_is_closed_once_slurm_has_it_no_more(
+    tmp_path: Path, slurm_holds: Callable[[str], None]
+) -> None:
+    store = Store(TrackingConfig(folder=str(tmp_path / "mlruns")))
+    elsewhere = {"host.name": "node7", "process.id": "1", "process.started": "1.0", "slurm.cluster": "big"}
+    sweep = store.start("sweep", "sweep", None, {})
+    for name, tags in {
+        "waiting again": {"slurm.job_id": "12_1"},
+        "gone": {"slurm.job_id": "12_3"},
+        "on another cluster": {"slurm.job_id": "12_3", "slurm.cluster": "other"},
+        "somebody else's": {"slurm.job_id": "12_3", "mlflow.user": "somebody"},
+        "without Slurm": {},
+    }.items():
+        store.start(name, "job", sweep.id, elsewhere | tags)
+    slurm_holds("12_1|quantexp-abc\n12_2|quantexp-abc\n9|other")
+    assert store.close_abandoned() == ["gone"]
+    slurm_holds("")
+    (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\nexit 1\n")  # the controller is away: nobody can tell
+    assert store.close_abandoned() == []
+    # The launching process knows that all have ended, wherever they ran.
+    assert store.close_jobs(sweep.id, ended=False) == []
+    assert len(store.close_jobs(sweep.id, ended=True)) == 4
+
+
+def test_jobs_that_slurm_has_yet_are_not_started_again(
+    tmp_path: Path, command: Command, cache: Path, slurm_holds: Callable[[str], None]
+) -> None:
+    sweep = ("-m", "quant=Q8_0", "task=triviaqa", "task.limit=1", "task.max_tokens=1", f"model.cache={cache}")
+    assert command(tmp_path, "quantexp", *sweep)[0] == 0
+    [parent] = runs(tmp_path, "sweep")
+    slurm_holds(f"12_1|quantexp-{parent.info.run_id}")
+    path = {"PATH": os.environ["PATH"]}
+    process = subprocess.run(
+        [sys.executable, "-m", "quantexp", *sweep], cwd=tmp_path, env={**os.environ, **path}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert (process.returncode, process.stdout) == (2, "")
+    assert (
+        "quantexp: Slurm still has jobs of this sweep, whose launching process has ended (12_1): wait" in process.stderr
+    )
+
+
+def test_memory_is_asked_for_what_a_job_takes(demo: ModelConfig, q8_0: ModelFile, engine: LlamaCpp) -> None:
+    small = Config(
+        model=demo, quant=QuantConfig("Q8_0", "MOSTLY_Q8_0"), engine=EngineConfig("llama_cpp", 1024, lanes=8)
+    )
+    source = models.source_of(demo, small.quant)
+    needed = needed_bytes(source, small)
+    cache = 8 * kv_bytes(engine.model, 1024)
+    assert q8_0.bytes + cache <= needed <= 1.5 * q8_0.bytes + cache
+    many = replace(small, engine=replace(small.engine, lanes=64))
+    assert needed_bytes(source, many) - needed == 7 * cache
+    assert memory_gb([small, many]) == memory_gb([many]) > memory_gb([small])
+    assert needed_bytes(source, replace(many, engine=replace(many.engine, gpu_layers=-1))) == needed - cache
+    assert needed_bytes(source, replace(many, engine=replace(many.engine, kv_memory_gb=0.1))) == needed - cache + 10**8
+
+
+def test_a_job_keeps_to_the_memory_and_the_threads_that_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1024")
+    assert 0 < free_memory() < 2**30
+    monkeypatch.setenv(THREADS, "1")
+    assert usable_cores() == 1

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from quantexp.config import Config, Method
 from quantexp.errors import UserError
@@ -113,8 +113,11 @@ def set_up(config: DictConfig, jobs: Sequence[Config]) -> None:
                 if launcher.ray.init.get("address") or os.environ.get("RAY_ADDRESS"):
                     # The plugin would ask for a size, which a Ray that runs already refuses.
                     launcher.ray.init.setdefault("object_store_memory", None)
-                environment = launcher.ray.init.setdefault("runtime_env", {}).setdefault("env_vars", {})
-                environment.update(given | {FOLDER: str(Path.cwd())})
+                given[FOLDER] = str(Path.cwd())
+                launcher.ray.init = OmegaConf.merge(launcher.ray.init, {"runtime_env": {"env_vars": given}})
+                # So would they put their logs elsewhere: each job's configuration is composed anew.
+                with open_dict(config):
+                    config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{Path(config.hydra.sweep.dir).absolute()}'")
                 log.info("as Ray tasks, with %d GB of memory", remote.memory >> 30)
 
 
@@ -178,6 +181,8 @@ def sentence_of_launcher(error: BaseException) -> str | None:
             "A job's process was killed, by hand or for want of memory, more often than Ray tries again, so the others "
             "are ended; the same command goes on from what has finished."
         )
+    if isinstance(error, ConnectionError) and "Ray cluster" in str(error):
+        return f"hydra/launcher=ray found no Ray: {_first_line(error)}; set hydra.launcher.ray.init.address."
     if isinstance(error, RuntimeError) and "are you indeed on a slurm cluster" in str(error):
         return "hydra/launcher=slurm calls sbatch and srun, which are not here; run it where jobs are submitted."
     return None

@@ -5,7 +5,11 @@ set -euo pipefail
 python=${1:?the Python to install Ray for}
 here=$(dirname "$0")
 
-if ! PATH=$PATH:/usr/sbin command -v sbatch munged slurmdbd slurmctld slurmd mariadbd mariadb-install-db > /dev/null; then
+missing=()
+for program in sbatch munged slurmdbd slurmctld slurmd mariadbd mariadb-install-db; do
+    PATH=$PATH:/usr/sbin command -v "$program" > /dev/null || missing+=("$program")
+done
+if [ ${#missing[@]} -gt 0 ]; then
     sudo=$([ "$(id -u)" = 0 ] || echo sudo)
     $sudo apt-get update -qq
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \

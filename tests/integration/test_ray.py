@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.slurm_cluster import free_port
+from tests.integration.slurm_cluster import free_port, until
 from tests.integration.test_slurm import running, runs
 
 pytestmark = pytest.mark.integration
@@ -22,14 +22,20 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("ray")
     port = free_port()
     command = [
-        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", f"--port={port}", "--num-cpus=2", "--block",
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", f"--port={port}",
+        "--num-cpus=2", "--block",
         "--include-dashboard=false", "--disable-usage-stats",
     ]  # fmt: skip
-    with (folder / "out.txt").open("w") as out:
-        head = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out)
-    yield f"127.0.0.1:{port}"
-    head.terminate()  # and it ends all that it has started
-    head.wait(timeout=60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # it would put a token into the home folder
+        with (folder / "out.txt").open("w") as out:
+            head = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out)
+        try:
+            until("Ray", lambda: "Ray runtime started" in (folder / "out.txt").read_text())
+            yield f"127.0.0.1:{port}"
+        finally:
+            head.terminate()  # and it ends all that it has started
+            head.wait(timeout=60)
 
 
 def test_killed_processes_and_a_ray_elsewhere(address: str, tmp_path: Path, start: Start, cache: Path) -> None:
@@ -50,7 +56,9 @@ def test_killed_processes_and_a_ray_elsewhere(address: str, tmp_path: Path, star
 
     process = start(tmp_path, "quantexp", *command)
     again = running(tmp_path, process, "gsm8k")
-    os.kill(int(again.data.tags["process.id"]), signal.SIGKILL)
+    victim = int(again.data.tags["process.id"])
+    until("an answer", lambda: any(b"\n" in path.read_bytes() for path in tmp_path.rglob(f"completions/*-{victim}-*")))
+    os.kill(victim, signal.SIGKILL)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     [sweep] = runs(tmp_path, "sweep")
