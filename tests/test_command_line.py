@@ -52,11 +52,11 @@ QUANTS = "BF16, F16, Q2_K, Q3_K_M, Q4_K_M, Q5_K_M, Q6_K, Q8_0, as-is, awq, exl2,
         ("quant=Q9", f"quant=Q9: there is no such option; choose one of {QUANTS}."),
         ("-m quant=Q8_0,Q9", f"quant=Q9: there is no such option; choose one of {QUANTS}."),
         ("data=nope", "data=nope: there is no such option; choose one of bundled, files, hub."),
-        ("task=nope", "task=nope: there is no such option; choose one of extraction, gsm8k, triviaqa."),
+        ("task=nope", "task=nope: there is no such option; choose one of extraction, gsm8k, text, triviaqa."),
         (
             "task.limt=5",
             "task.limt: there is no such key; choose one of task.name, task.module, task.prompt, task.grader, "
-            "task.max_tokens, task.stop, task.sampling, task.shots, task.limit.",
+            "task.max_tokens, task.stop, task.sampling, task.shots, task.limit, task.window.",
         ),
         ("task.limit=abc", "task.limit=abc: a whole number is needed."),
         ("+quant.zzz=1", f"quant.zzz: there is no such key; choose one of {QUANT_KEYS}."),

@@ -18,7 +18,7 @@ import mlflow
 import pytest
 from tests.forking import Ended, Forker
 from tests.hub import Hub, publish_gsm8k, publish_triviaqa
-from tests.openai_server import OpenAIServer, chat, continuation
+from tests.openai_server import OpenAIServer, chat, continuation, good
 from tests.openai_server import models as listed
 
 from quantexp import models
@@ -191,6 +191,7 @@ def world(
 def reader(tmp_path: Path, cache: Path, world: tuple[Forker, OpenAIServer]) -> Iterator[Reader]:
     folder = tmp_path / "here"
     folder.mkdir()
+    world[1].answer, world[1].pages = good, {}  # whatever another page's test has had it say
     yield Reader(folder, *world, cache)
     shutil.rmtree(tmp_path, ignore_errors=True)
 

@@ -221,7 +221,7 @@ class EngineConfig:
     name: str = MISSING
     """Which engine."""
     context: int = 4096
-    """Tokens of context for a prompt and its answer."""
+    """Tokens of context for a prompt and its answer; with llama_cpp the model's, `model.context`, unless it is set."""
     threads: int | None = None
     """null: the physical cores this process may use."""
     gpu_layers: int = 0

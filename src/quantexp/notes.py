@@ -73,7 +73,7 @@ def notes_on(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
 
 def _about_servers(groups: Sequence[Group]) -> Iterable[str]:
     """What answers from servers leave open."""
-    remote = [group for group in groups if group.identity["settings"].get("engine") == "openai"]
+    remote = [group for group in groups if group.identity.get("settings", {}).get("engine") == "openai"]
     systems = {f"{group.quant} by {run.tags['engine.system']}": None for group in remote for run in group.runs}
     if len({words.partition(" by ")[2] for words in systems}) > 1:
         yield (

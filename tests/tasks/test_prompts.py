@@ -107,7 +107,7 @@ def test_identity_changes_with_all_that_surrounds_an_item(engine: LlamaCpp, demo
 def test_identity_changes_with_the_template(engine: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
     before = prompter(engine).sha256
     # A comment, which shows in no prompt that is rendered here but may stand for a branch that does.
-    monkeypatch.setattr(engine._wording, "template", engine.chat_template + "{# revised #}")
+    monkeypatch.setattr(engine._wording, "_template", engine.chat_template + "{# revised #}")
     assert prompter(engine).sha256 != before
 
 
