@@ -31,7 +31,7 @@ TaskPlugin=task/none
 MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
-KillWait=5
+KillWait=1
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 StateSaveLocation={folder}/state
@@ -91,7 +91,7 @@ def until(what: str, is_so: Callable[[], bool], seconds: float = 120) -> None:
     while not is_so():
         if time.monotonic() > deadline:
             raise TimeoutError(what)
-        time.sleep(0.2)
+        time.sleep(0.05)
 
 
 class SlurmCluster:

@@ -56,6 +56,15 @@ def running(folder: Path, process: subprocess.Popen[str], task: str, besides: st
     raise TimeoutError(task)
 
 
+def stopped(process: int) -> bool:
+    """Keep a process from finishing in the seconds that a cancelled job is left; whether it is there yet."""
+    try:
+        os.kill(process, signal.SIGSTOP)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def stored(folder: Path) -> list[int]:
     """Answers in each segment of the completion store; two jobs write one each."""
     counts = [path.read_bytes().count(b"\n") for path in (folder / "mlruns" / "completions").glob("*.jsonl")]
@@ -65,10 +74,14 @@ def stored(folder: Path) -> list[int]:
 def test_the_smoke_experiment_with_a_job_cancelled_and_one_killed(
     cluster: SlurmCluster, tmp_path: Path, start: Start, cache: Path
 ) -> None:
-    command = ("experiment=quant-cliff-smoke", *SLURM, "seed=0", "data.limit=4", f"model.cache={cache}")
+    command = (
+        "experiment=quant-cliff-smoke", *SLURM, "seed=0", "data.limit=4", "engine.lanes=2", f"model.cache={cache}",
+    )  # fmt: skip
     process = start(tmp_path, "quantexp", *command)
-    cancelled = running(tmp_path, process, "gsm8k").data.tags["slurm.job_id"]
+    tags = running(tmp_path, process, "gsm8k").data.tags
+    cancelled = tags["slurm.job_id"]
     cluster.command("scancel", cancelled)
+    until("its end", lambda: not stopped(int(tags["process.id"])))
     killed = running(tmp_path, process, "gsm8k", cancelled).data.tags
     os.kill(int(killed["process.id"]), signal.SIGKILL)
     out, err = process.communicate(timeout=900)
