@@ -65,7 +65,8 @@ def test_a_killed_process_is_seen_and_the_same_command_goes_on(
     assert "Traceback" not in err
     assert "2 processes side by side, with 1 threads each" in err
     assert "joblib ended the others; the same command goes on" in err, err
-    assert f"{begun[0].info.run_name}: its process was killed" in err
+    tags = begun[0].data.tags
+    assert f"{tags['quant']} {tags['task']} seed {tags['seed']}: its process was killed" in err
     assert "RUNNING" not in {run.info.status for run in [*runs(tmp_path, "job"), *runs(tmp_path, "sweep")]}
 
     status, out, err = command(tmp_path, "quantexp", *sweep)
