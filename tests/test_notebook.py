@@ -1,13 +1,13 @@
 """`quantexp.load`, on a finished sweep."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from tests.copies import copied
 
 import quantexp
 from quantexp.config import StatsConfig
@@ -61,7 +61,7 @@ def test_what_is_not_there_is_a_users_mistake_and_nothing_is_made(swept: Path, t
 
 
 def test_the_page_on_notebooks(swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(swept / "mlruns", tmp_path / "mlruns")
+    copied(swept, tmp_path)
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
     names: dict[str, object] = {}

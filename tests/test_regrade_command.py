@@ -1,6 +1,5 @@
 """`python -m quantexp.regrade` on a copy of a real sweep: what it prints, its exit status, and what it does without."""
 
-import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tests.copies import copied
 
 from quantexp.config import DataConfig, TrackingConfig
 from quantexp.data import load
@@ -16,19 +16,6 @@ from quantexp.tasks import get_task
 from quantexp.tracking import Store
 
 Start = Callable[..., subprocess.Popen[str]]
-
-
-def copied(swept: Path, folder: Path) -> None:
-    """A copy of a sweep's store that knows its new place: the addresses of artifacts in it are absolute."""
-    shutil.copytree(swept / "mlruns" / "artifacts", folder / "mlruns" / "artifacts")
-    with (
-        closing(sqlite3.connect(swept / "mlruns" / "mlflow.db")) as source,
-        closing(sqlite3.connect(folder / "mlruns" / "mlflow.db")) as copy,
-    ):
-        source.backup(copy)
-        for table, column in (("runs", "artifact_uri"), ("experiments", "artifact_location")):
-            copy.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(swept), str(folder)))
-        copy.commit()
 
 
 def test_the_command_grades_a_real_sweep_again_without_llama_cpp(

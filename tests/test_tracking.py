@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run as RunEntity
 from omegaconf import OmegaConf
+from tests.copies import copied
 
 from quantexp.config import Config, DataConfig, TrackingConfig
 from quantexp.data import load
@@ -328,7 +328,7 @@ def test_a_job_that_counts_in_a_later_sweep_is_found_by_either(store: Store) -> 
 
 
 def test_traces_hold_every_answer_with_its_scores_once(swept: Path, tmp_path: Path, parent: RunEntity) -> None:
-    shutil.copytree(swept / "mlruns", tmp_path / "mlruns")
+    copied(swept, tmp_path)
     store = Store(TrackingConfig(str(tmp_path / "mlruns"), traces=True))
     client = mlflow.MlflowClient(store.uri)
     jobs = store.jobs_of(parent.info.run_id)[0]
