@@ -20,7 +20,17 @@ from llama_cpp import llama_cpp
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 # The other modules import llama_cpp from here, so that the line above always comes first.
-__all__ = ["ChatFormatter", "interrupts_later", "last_error", "llama_cpp", "piece_of", "quiet_llama"]
+__all__ = [
+    "ChatFormatter",
+    "interrupts_later",
+    "last_error",
+    "llama_cpp",
+    "metadata_of",
+    "piece_of",
+    "quiet_llama",
+    "tokens_of",
+    "without_weights",
+]
 
 log = logging.getLogger(__name__)
 
@@ -104,3 +114,44 @@ def piece_of(vocabulary: llama_cpp.llama_vocab_p, token: int) -> bytes:
         if length >= 0:
             return buffer.raw[:length]
         room = -length
+
+
+def tokens_of(vocabulary: llama_cpp.llama_vocab_p, text: str, *, begin: bool, special: bool) -> tuple[int, ...]:
+    """Token ids of a text.
+
+    Args:
+        vocabulary: a model's.
+        text: any.
+        begin: whether BOS comes before it, if the vocabulary adds one.
+        special: whether the names of special tokens in it are these tokens; otherwise they are text.
+    """
+    data = text.encode()
+    room = len(data) + 8
+    tokens = (llama_cpp.llama_token * room)()
+    count = llama_cpp.llama_tokenize(vocabulary, data, len(data), tokens, room, begin, special)
+    return tuple(tokens[:count])
+
+
+def metadata_of(model: llama_cpp.llama_model_p, key: str) -> str | None:
+    """A short value from the file's metadata, as text; None when the file has no such key."""
+    buffer = ctypes.create_string_buffer(256)
+    length = llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return buffer.value.decode() if length >= 0 else None
+
+
+@contextmanager
+def without_weights(path: str | os.PathLike[str]) -> Iterator[llama_cpp.llama_model_p | None]:
+    """A GGUF's header and vocabulary, freed after; None where llama.cpp cannot read it (`last_error` says why).
+
+    It checks that every tensor lies inside the file.
+    """
+    quiet_llama()
+    parameters = llama_cpp.llama_model_default_params()
+    parameters.vocab_only = True
+    with interrupts_later():
+        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), parameters)
+    try:
+        yield model or None
+    finally:
+        if model:
+            llama_cpp.llama_model_free(model)

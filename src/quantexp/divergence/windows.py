@@ -3,7 +3,7 @@
 import itertools
 
 from quantexp.divergence.sequences import TokenSequence
-from quantexp.llama import llama_cpp
+from quantexp.llama import llama_cpp, tokens_of
 
 
 def tokenized(model: llama_cpp.llama_model_p, text: str) -> tuple[int, ...]:
@@ -13,12 +13,7 @@ def tokenized(model: llama_cpp.llama_model_p, text: str) -> tuple[int, ...]:
         model: a loaded model.
         text: any.
     """
-    vocabulary = llama_cpp.llama_model_get_vocab(model)
-    data = text.encode()
-    room = len(data) + 8
-    tokens = (llama_cpp.llama_token * room)()
-    count = llama_cpp.llama_tokenize(vocabulary, data, len(data), tokens, room, True, False)
-    return tuple(tokens[:count])
+    return tokens_of(llama_cpp.llama_model_get_vocab(model), text, begin=True, special=False)
 
 
 def windows(

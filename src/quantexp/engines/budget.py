@@ -1,6 +1,5 @@
 """How many sequences fit into memory."""
 
-import ctypes
 import logging
 import os
 import re
@@ -11,7 +10,7 @@ import psutil
 from quantexp.config import Config, EngineConfig
 from quantexp.engines.lanes import BLOCK, rows_for
 from quantexp.errors import UserError
-from quantexp.llama import llama_cpp, quiet_llama
+from quantexp.llama import llama_cpp, metadata_of, without_weights
 from quantexp.models import ModelFile
 
 log = logging.getLogger(__name__)
@@ -80,14 +79,8 @@ def needed_bytes(source: ModelFile, config: Config) -> int:
     weights = max(source.bytes, source.parameters * bits // 8) if config.model.quantize else source.bytes
     if config.engine.gpu_layers == -1:
         return weights  # read through this memory on its way to the device, where the cache is
-    quiet_llama()
-    parameters = llama_cpp.llama_model_default_params()
-    parameters.vocab_only = True
-    model = llama_cpp.llama_model_load_from_file(os.fsencode(source.path), parameters)
-    try:
+    with without_weights(source.path) as model:
         cache = rows_for(config.engine.lanes or CPU_LANES) * kv_bytes(model, config.engine.context)
-    finally:
-        llama_cpp.llama_model_free(model)
     most = config.engine.kv_memory_gb
     return weights + (cache if most is None else min(cache, int(most * 1e9)))
 
@@ -116,7 +109,7 @@ def kv_bytes(model: llama_cpp.llama_model_p, context: int) -> int:
     An estimate from above where layers differ or keep no cache.
     """
     # From the metadata: a model of which only these were read cannot be asked otherwise.
-    architecture = _metadata(model, "general.architecture")
+    architecture = metadata_of(model, "general.architecture")
     layers, width, heads = (
         _number(model, f"{architecture}.{key}") for key in ("block_count", "embedding_length", "attention.head_count")
     )
@@ -138,12 +131,6 @@ def free_memory() -> int:
     return int(free)
 
 
-def _metadata(model: llama_cpp.llama_model_p, key: str) -> str:
-    buffer = ctypes.create_string_buffer(256)
-    length = llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
-    return buffer.value.decode() if length >= 0 else ""
-
-
 def _number(model: llama_cpp.llama_model_p, key: str) -> int:
     """A number of the metadata, the largest where layers differ; 0 where there is none."""
-    return max(map(int, re.findall(r"\d+", _metadata(model, key))), default=0)
+    return max(map(int, re.findall(r"\d+", metadata_of(model, key) or "")), default=0)

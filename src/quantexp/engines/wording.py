@@ -1,6 +1,5 @@
 """From a chat to a prompt and its tokens, by the template and the tokenizer in a GGUF."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ import jinja2
 from quantexp.config import ModelConfig
 from quantexp.engines.base import Message
 from quantexp.errors import UserError
-from quantexp.llama import ChatFormatter, interrupts_later, last_error, llama_cpp, quiet_llama
+from quantexp.llama import ChatFormatter, last_error, llama_cpp, tokens_of, without_weights
 from quantexp.models import ModelFile
 
 
@@ -59,7 +58,7 @@ class Wording:
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids, the template's special tokens parsed; BOS added unless the text begins with it."""
         bos = self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary))
-        return self._tokens(text, add_special=not (bos and text.startswith(bos)))
+        return tokens_of(self._vocabulary, text, begin=not (bos and text.startswith(bos)), special=True)
 
     def as_sent(self, text: str) -> str:
         """The text of which a tokenizer that adds BOS as the model asks for makes the same tokens.
@@ -68,14 +67,9 @@ class Wording:
         """
         bos = self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary))
         rest = text.removeprefix(bos)
-        return rest if rest != text and self._tokens(rest, add_special=True) == self.tokenize(text) else text
-
-    def _tokens(self, text: str, *, add_special: bool) -> tuple[int, ...]:
-        data = text.encode()
-        room = len(data) + 8
-        tokens = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), tokens, room, add_special, True)
-        return tuple(tokens[:count])
+        if rest == text:
+            return text
+        return rest if tokens_of(self._vocabulary, rest, begin=True, special=True) == self.tokenize(text) else text
 
     def _compiled(self, template: str) -> ChatFormatter:
         try:
@@ -103,17 +97,10 @@ def wording_of(file: ModelFile, config: ModelConfig) -> Iterator[Wording]:
     Raises:
         UserError: the file cannot be read, or has no usable chat template.
     """
-    quiet_llama()
-    parameters = llama_cpp.llama_model_default_params()
-    parameters.vocab_only = True
-    with interrupts_later():
-        model = llama_cpp.llama_model_load_from_file(os.fsencode(file.path), parameters)
-    if not model:
-        raise UserError(f"llama.cpp could not read {file.path}: {last_error()}.")
-    try:
+    with without_weights(file.path) as model:
+        if model is None:
+            raise UserError(f"llama.cpp could not read {file.path}: {last_error()}.")
         yield Wording(model, config, file)
-    finally:
-        llama_cpp.llama_model_free(model)
 
 
 def _chat_template(model: llama_cpp.llama_model_p, config: ModelConfig) -> str | None:

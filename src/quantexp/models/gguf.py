@@ -1,6 +1,5 @@
 """What a GGUF file says of itself, read by llama.cpp: sizes from its tensors, never from its name."""
 
-import ctypes
 import hashlib
 import json
 import os
@@ -14,7 +13,7 @@ from typing import cast
 from quantexp.config import QuantConfig
 from quantexp.errors import UserError
 from quantexp.files import write_atomically
-from quantexp.llama import interrupts_later, last_error, llama_cpp, quiet_llama
+from quantexp.llama import last_error, llama_cpp, metadata_of, without_weights
 
 FILE_TYPES = {
     value: name.removeprefix("LLAMA_FTYPE_")
@@ -157,19 +156,14 @@ def _recalled(remembered: Path, stamp: Sequence[dict[str, int]]) -> ModelFile | 
 
 def _read(parts: Sequence[Path], cache: Path) -> ModelFile:
     path = parts[0]
-    quiet_llama()
-    parameters = llama_cpp.llama_model_default_params()
-    parameters.vocab_only = True  # header and vocabulary; checks that every tensor lies inside the file
-    with interrupts_later():
-        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), parameters)
-    if not model:
-        raise UserError(
-            f"{path} is not a complete GGUF file that llama.cpp can read ({last_error()}); fetch or make it again."
-        )
-    try:
-        architecture = _metadata(model, "general.architecture") or "unknown"
+    with without_weights(path) as model:
+        if model is None:
+            raise UserError(
+                f"{path} is not a complete GGUF file that llama.cpp can read ({last_error()}); fetch or make it again."
+            )
+        architecture = metadata_of(model, "general.architecture") or "unknown"
         elements = llama_cpp.llama_model_n_params(model)
-        file_type = int(_metadata(model, "general.file_type") or -1)
+        file_type = int(metadata_of(model, "general.file_type") or -1)
         return ModelFile(
             path=str(path),
             sha256=identity_of([hashed(part, cache) for part in parts]),
@@ -178,22 +172,13 @@ def _read(parts: Sequence[Path], cache: Path) -> ModelFile:
             bits_per_weight=llama_cpp.llama_model_size(model) * 8 / elements,
             file_type=FILE_TYPES.get(file_type, "unknown"),
             architecture=architecture,
-            training_context=int(_metadata(model, f"{architecture}.context_length") or 0),
+            training_context=int(metadata_of(model, f"{architecture}.context_length") or 0),
         )
-    finally:
-        llama_cpp.llama_model_free(model)
 
 
 def identity_of(digests: Sequence[str]) -> str:
     """The digest of the only part, or the sha256 over those of several."""
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-def _metadata(model: llama_cpp.llama_model_p, key: str) -> str | None:
-    """A short value from the file's metadata, as text; None when the file has no such key."""
-    buffer = ctypes.create_string_buffer(256)
-    length = llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
-    return buffer.value.decode() if length >= 0 else None
 
 
 def sha256_of(path: Path) -> str:
