@@ -1,8 +1,8 @@
 """What every engine takes and gives."""
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
 
 FinishReason = Literal["stop", "length", "context"]
 """`stop`: the model ended its answer, or wrote a stop string. `length`: it was still writing at
@@ -53,6 +53,15 @@ class Decoding:
     top_p: float = 1.0
     min_p: float = 0.0
     seed: int = 0
+
+
+def decisive(prompt: Prompt, decoding: Decoding) -> dict[str, Any]:
+    """What decides an answer besides the prompt's words, for its key; less where nothing is drawn."""
+    drawn = {"sample": prompt.sample, **asdict(decoding)}
+    if decoding.temperature == 0:
+        for unused in ("sample", "top_p", "min_p", "seed"):
+            del drawn[unused]
+    return drawn
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ import llama_cpp as package
 import psutil
 
 from quantexp.config import EngineConfig, ModelConfig
-from quantexp.engines.base import Completion, Decoding, Message, Prompt
+from quantexp.engines.base import Completion, Decoding, Message, Prompt, decisive
 from quantexp.engines.budget import fewer_than, lanes_that_fit, log_lowered
 from quantexp.engines.lanes import BATCH, Lanes, rows_for, split
 from quantexp.engines.wording import Wording
@@ -135,17 +135,13 @@ class LlamaCpp:
 
     def key(self, prompt: Prompt, decoding: Decoding) -> bytes:
         """sha256 of all that the prompt's completion depends on."""
-        drawn = {"sample": prompt.sample, **asdict(decoding)}
-        if decoding.temperature == 0:  # nothing is drawn: these make no difference
-            for unused in ("sample", "top_p", "min_p", "seed"):
-                del drawn[unused]
         parts = {
             "file": self.file.sha256,
             "settings": dict(self.settings),
             "machine": dict(self.machine),
             "tokens": prompt.tokens,
             "split": split(prompt),
-            "decoding": drawn,
+            "decoding": decisive(prompt, decoding),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 

@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +17,7 @@ import openai
 
 from quantexp.config import EngineConfig, ModelConfig, PromptForm
 from quantexp.engines.answers import OneAnswer, read_answer
-from quantexp.engines.base import Completion, Decoding, Message, Prompt
+from quantexp.engines.base import Completion, Decoding, Message, Prompt, decisive
 from quantexp.engines.identify import ServerIdentity, identify_server
 from quantexp.errors import UserError
 from quantexp.models import ModelFile
@@ -149,7 +148,7 @@ class OpenAIServer:
             "server": [*self.identity.fixed, self._fingerprint],
             "revision": REVISION,
             "asked": self._asked(prompt),
-            "decoding": _drawn(prompt, decoding),
+            "decoding": decisive(prompt, decoding),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
@@ -257,15 +256,6 @@ def seed_of(prompt: Prompt, decoding: Decoding) -> int:
     asked = prompt.tokens or [dict(message) for message in prompt.messages]
     parts = json.dumps([decoding.seed, prompt.sample, asked], sort_keys=True)
     return int.from_bytes(hashlib.sha256(parts.encode()).digest()[:8]) % 2**31
-
-
-def _drawn(prompt: Prompt, decoding: Decoding) -> dict[str, Any]:
-    """What decides an answer besides the prompt; less where nothing is drawn."""
-    drawn = {"sample": prompt.sample, **asdict(decoding)}
-    if decoding.temperature == 0:
-        for unused in ("sample", "top_p", "min_p", "seed"):
-            del drawn[unused]
-    return drawn
 
 
 def _completion(prompt: Prompt, answer: OneAnswer, seconds: float) -> Completion:
