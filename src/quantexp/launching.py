@@ -62,20 +62,23 @@ def check_order(launcher: str, jobs: Sequence[Config]) -> None:
     from quantexp.tasks import get_task
     from quantexp.tracking import Store
 
-    quants = dict.fromkeys(job.quant.name for job in jobs)
+    stats = jobs[0].stats  # the same for all
+    quants = {job.quant.name for job in jobs}
+    sequential = stats.method is Method.sequential
+    waited_for = set()
     for job in jobs:
         task = get_task(job.task.name, job.task.module)
-        needs = "stats=sequential" if job.stats.method is Method.sequential else "divergence"
-        waits = job.stats.method is Method.sequential or job.divergence or task.reads
-        if not waits or job.quant.name == job.stats.baseline or job.stats.baseline not in quants:
-            continue
-        facts = {"data": load(job.data, task).fingerprint, "grader": task.grader(job.task.grader).id}
-        store = Store.existing(job.tracking)
-        if store is None or store.baseline_of(pair_fingerprint(job, **facts), job.stats.baseline, None) is None:
-            raise UserError(
-                f"hydra/launcher={launcher} starts all jobs side by side, and {needs} needs the baseline's finished "
-                f"before the others begin: run this command with quant={job.stats.baseline} alone, then as it is."
-            )
+        waits = sequential or job.divergence or task.reads
+        if waits and job.quant.name != stats.baseline and stats.baseline in quants:
+            facts = {"data": load(job.data, task).fingerprint, "grader": task.grader(job.task.grader).id}
+            waited_for.add(pair_fingerprint(job, **facts))
+    store = Store.existing(jobs[0].tracking) if waited_for else None
+    if any(store is None or store.baseline_of(pair, stats.baseline, None) is None for pair in waited_for):
+        needs = "stats=sequential" if sequential else "divergence"
+        raise UserError(
+            f"hydra/launcher={launcher} starts all jobs side by side, and {needs} needs the baseline's finished "
+            f"before the others begin: run this command with quant={stats.baseline} alone, then as it is."
+        )
 
 
 def set_up(config: DictConfig, jobs: Sequence[Config]) -> None:
