@@ -86,7 +86,7 @@ def flips_grid(summary: Summary) -> Grid:
     rows = []
     for one in summary.conditions:
         if one.floor is not None:
-            name = one.task if len(summary.models()) == 1 else f"{one.model}, {one.task}"
+            name = summary.titled(one.model, one.task)
             counts = [str(one.floor[key]) for key in FLOOR_COUNTS]
             rows.append((name, f"{one.quant}, a second time (noise of the engine)", *counts))
     for each in summary.compared():

@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from quantexp.report.chart import MARKERS, PALETTE, own_style
 from quantexp.report.labels import GRID, INK, MUTED, spread
 from quantexp.report.summary import Divergence, Summary
+from quantexp.stats import Interval
 
 _DPI = 160
 _SIZE = 8.5
@@ -30,7 +31,6 @@ def divergence_chart(summary: Summary, model: str) -> Figure | None:
     ]
     if not lines:
         return None
-    logarithmic = any(mean.value > 0 for _, points in lines for *_, mean in points)
     with own_style():
         figure = Figure(figsize=(7.6, 4.6), dpi=_DPI, facecolor="white", layout="constrained")
         axes = figure.add_subplot()
@@ -55,11 +55,7 @@ def divergence_chart(summary: Summary, model: str) -> Figure | None:
                 capsize=3,
                 label=task,
             )
-        if logarithmic:
-            axes.set_yscale("log", nonpositive="mask")
-            axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-            axes.yaxis.set_minor_formatter(NullFormatter())
+        logarithmic = scale(axes, [mean for _, points in lines for *_, mean in points])
         axes.set_xlabel("measured bits per weight", fontsize=9.5, color=INK)
         unit = "nats (log)" if logarithmic else "nats"
         axes.set_ylabel(f"mean divergence from {summary.baseline}, {unit}", fontsize=9.5, color=INK)
@@ -122,6 +118,17 @@ def measured(summary: Summary, model: str, task: str) -> list[tuple[float, str, 
         if comparison is not None and comparison.divergence is not None:
             found.append((condition.bits_per_weight, condition.quant, comparison.divergence))
     return sorted(found, key=lambda each: each[:2])
+
+
+def scale(axes: Axes, means: Sequence[Interval]) -> bool:
+    """Set the axis of divergences: logarithmic, and whether it is. Where all are 0 there is nothing to take it of."""
+    logarithmic = any(mean.value > 0 for mean in means)
+    if logarithmic:
+        axes.set_yscale("log", nonpositive="mask")
+        axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    return logarithmic
 
 
 def bins(places: Sequence[int]) -> list[int]:

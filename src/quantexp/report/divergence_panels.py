@@ -5,10 +5,10 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from quantexp.report.content import Grid
-from quantexp.report.divergence_charts import bins, measured
+from quantexp.report.divergence_charts import bins, measured, scale
 from quantexp.report.labels import GRID, INK, MUTED, QuantNames
 from quantexp.report.panels import LINE, PAPER, SIZE, Chart, Panel, blank, finished, words
 from quantexp.report.summary import Divergence, Summary, interval_names
@@ -23,7 +23,7 @@ def divergences(summary: Summary) -> Chart | None:
     for model in summary.models():
         for task in summary.tasks(model):
             if found := measured(summary, model, task):
-                panels.append(_ladder(summary, _titled(summary, model, task), found, f"divergence-{len(panels)}"))
+                panels.append(_ladder(summary, summary.titled(model, task), found, f"divergence-{len(panels)}"))
     about = (
         f"Mean divergence of each quant's distributions from {summary.baseline}'s, in nats (logarithmic axis). Bars: "
         f"{interval_names(summary)} interval over items. It ranks quants: whether one is worse, the scores say."
@@ -39,7 +39,7 @@ def partings(summary: Summary) -> Chart | None:
         for task in summary.tasks(model):
             found = [(quant, each) for _, quant, each in measured(summary, model, task) if each.answers]
             if found:
-                title = _titled(summary, model, task)
+                title = summary.titled(model, task)
                 panels.append(_histograms(summary, title, found[::-1], f"partings-{len(panels)}"))
                 rows += [_numbers(title, quant, each) for quant, each in found[::-1]]
     about = (
@@ -49,10 +49,6 @@ def partings(summary: Summary) -> Chart | None:
     header = ("task", "quant", "answers", "the same", "median token")
     numbers = Grid(header, "llrrr", tuple(rows))
     return Chart("partings", "Where answers part", about, tuple(panels), numbers) if panels else None
-
-
-def _titled(summary: Summary, model: str, task: str) -> str:
-    return task if len(summary.models()) == 1 else f"{model}, {task}"
 
 
 def _numbers(title: str, quant: str, each: Divergence) -> tuple[str, ...]:
@@ -70,12 +66,8 @@ def _ladder(summary: Summary, title: str, found: Sequence[tuple[float, str, Dive
     means = [each.summary.mean for *_, each in found]
     room = max(0.08 * (max(bits) - min(bits)), 0.3)
     axes.set_xlim(min(bits) - room, max(bits) + room)
-    if any(mean.value > 0 for mean in means):
-        axes.set_yscale("log", nonpositive="mask")
-        axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.tick_params(which="minor", length=0)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    scale(axes, means)
+    axes.tick_params(which="minor", length=0)
     axes.grid(axis="y", color=GRID, linewidth=0.7)
     for place, mean in zip(bits, means, strict=True):
         if np.isfinite(mean.low) and mean.low > 0:

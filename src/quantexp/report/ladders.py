@@ -84,5 +84,5 @@ def _panel(summary: Summary, model: str, task: str, key: str) -> Panel:
     under: dict[str, Any] = {"transform": axes.transAxes, "fontsize": SIZE, "color": MUTED, "va": "bottom"}
     words(axes, 0.5, -(_BELOW - 0.02) / _PLOT, "measured bits per weight", ha="center", **under)
     told = "; ".join(f"{c.quant} at {c.bits_per_weight:.2f} bits {' '.join(score_text(c.estimate))}" for c in points)
-    title = task if len(summary.models()) == 1 else f"{model}, {task}"
+    title = summary.titled(model, task)
     return finished(figure, title, key, f"Score in points against bits per weight, {title}: {told}.")

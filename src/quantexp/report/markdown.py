@@ -67,11 +67,9 @@ def escape(text: str) -> str:
 
 def _outcome(summary: Summary) -> list[str]:
     lines = []
-    several = len(summary.models()) > 1
     for model in summary.models():
         for task in summary.tasks(model):
-            name = f"{model}, {task}" if several else task
-            lines.append(f"- **{escape(name)}**: {escape(task_outcome(summary, model, task))}")
+            lines.append(f"- **{escape(summary.titled(model, task))}**: {escape(task_outcome(summary, model, task))}")
     found, meaning = verdict(summary)
     whole = "The whole report, with the answers that changed: [report.html](report.html)"
     return ["## Outcome", f"**{escape(found)}** {escape(meaning)}", "\n".join(lines) or "No score was recorded.", whole]

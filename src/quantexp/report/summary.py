@@ -234,7 +234,11 @@ class Summary:
 
     def section(self, comparison: Comparison) -> str:
         """What its task is called where all models share a page."""
-        return comparison.task if len(self.models()) == 1 else f"{comparison.model}, {comparison.task}"
+        return self.titled(comparison.model, comparison.task)
+
+    def titled(self, model: str, task: str) -> str:
+        """What a model's task is called where all models share a page."""
+        return task if len(self.models()) == 1 else f"{model}, {task}"
 
     def chart_stems(self, kind: str = "score_vs_bits") -> dict[str, str]:
         """File name, without its ending, of each model's chart of one kind; names stay distinct."""
