@@ -14,9 +14,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import mlflow
 import pytest
-from mlflow.entities import Run as RunEntity
+from tests.stores import runs_so_far
 
 from quantexp import models, worker
 from quantexp.config import Config, EngineConfig, ModelConfig, QuantConfig, TrackingConfig
@@ -36,24 +35,13 @@ SWEEP = (
 )  # fmt: skip
 
 
-def runs(folder: Path, kind: str) -> list[RunEntity]:
-    """Those in the store, if there is one yet."""
-    if not (folder / "mlruns" / "mlflow.db").is_file():
-        return []
-    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("quantexp")
-    if experiment is None:
-        return []
-    return list(client.search_runs([experiment.experiment_id], f"tags.`quantexp.kind` = '{kind}'"))
-
-
 def test_a_killed_process_is_seen_and_the_same_command_goes_on(
     tmp_path: Path, start: Start, command: Command, cache: Path
 ) -> None:
     sweep = (*SWEEP, f"model.cache={cache}")
     process = start(tmp_path, "quantexp", *sweep)
     deadline = time.monotonic() + 200
-    while not (begun := [run for run in runs(tmp_path, "job") if run.info.status == "RUNNING"]):
+    while not (begun := [run for run in runs_so_far(tmp_path, "job") if run.info.status == "RUNNING"]):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -67,14 +55,16 @@ def test_a_killed_process_is_seen_and_the_same_command_goes_on(
     assert "joblib ended the others; the same command goes on" in err, err
     tags = begun[0].data.tags
     assert f"{tags['quant']} {tags['task']} seed {tags['seed']}: its process was killed" in err
-    assert "RUNNING" not in {run.info.status for run in [*runs(tmp_path, "job"), *runs(tmp_path, "sweep")]}
+    assert "RUNNING" not in {
+        run.info.status for run in [*runs_so_far(tmp_path, "job"), *runs_so_far(tmp_path, "sweep")]
+    }
 
     status, out, err = command(tmp_path, "quantexp", *sweep)
     assert status == 0, err
     assert re.search(r"Q3_K_M .*\d", out)
-    [parent] = runs(tmp_path, "sweep")
+    [parent] = runs_so_far(tmp_path, "sweep")
     assert parent.info.status == "FINISHED"
-    finished = [run for run in runs(tmp_path, "job") if run.info.status == "FINISHED"]
+    finished = [run for run in runs_so_far(tmp_path, "job") if run.info.status == "FINISHED"]
     assert sorted(run.data.tags["quant"] for run in finished) == ["Q3_K_M", "Q8_0"]
     assert {run.data.tags["mlflow.parentRunId"] for run in finished} == {parent.info.run_id}
     # Each in a process of its own, which is not the launching one.
@@ -184,7 +174,7 @@ def test_jobs_that_slurm_has_yet_are_not_started_again(
 ) -> None:
     sweep = ("-m", "quant=Q8_0", "task=triviaqa", "task.limit=1", "task.max_tokens=1", f"model.cache={cache}")
     assert command(tmp_path, "quantexp", *sweep)[0] == 0
-    [parent] = runs(tmp_path, "sweep")
+    [parent] = runs_so_far(tmp_path, "sweep")
     slurm_holds(f"12_1|quantexp-{parent.info.run_id}")
     path = {"PATH": os.environ["PATH"]}
     process = subprocess.run(

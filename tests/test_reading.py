@@ -5,10 +5,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from tests.stores import client_of, runs_of
 
 from quantexp.divergence import Forcing, windows
 from quantexp.engines.llama_cpp import LlamaCpp
@@ -28,11 +28,8 @@ def test_windows_of_a_text_are_read_scored_and_compared(
     assert status == 0, err
     assert "Divergence" in out
 
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("quantexp")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], "tags.`quantexp.kind` = 'job'")
-    jobs = {run.data.tags["quant"]: run for run in runs}
+    client = client_of(tmp_path)
+    jobs = {run.data.tags["quant"]: run for run in runs_of(tmp_path, "job")}
     tables = {
         quant: pd.read_parquet(client.download_artifacts(run.info.run_id, "items.parquet"))
         for quant, run in jobs.items()

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow
 import pytest
 from mlflow.entities import Run as RunEntity
 from tests.forking import Forker
+from tests.stores import runs_of
 
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
@@ -57,20 +57,13 @@ def sweeps(cache: Path, demo: ModelConfig) -> Iterator[Sweeps]:
     opened.close()
 
 
-def runs(folder: Path, kind: str) -> list[RunEntity]:
-    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("quantexp")
-    assert experiment is not None
-    return list(client.search_runs([experiment.experiment_id], f"tags.`quantexp.kind` = '{kind}'"))
-
-
 Results = dict[str, tuple[bytes, bytes, dict[str, float]]]
 
 
 def results(folder: Path) -> Results:
     """Of each quant: both item tables to the byte, and the metrics that follow from the answers."""
     found: Results = {}
-    for run in runs(folder, "job"):
+    for run in runs_of(folder, "job"):
         if run.info.status == "FINISHED":
             tables = Path(run.info.artifact_uri.removeprefix("file://"))
             metrics = {key: value for key, value in run.data.metrics.items() if not key.startswith("run.")}
@@ -123,15 +116,15 @@ def test_killed_again_and_again(sweeps: Sweeps, uninterrupted: tuple[Path, float
     keys = stored_keys(tmp_path)
     assert len(keys) == len(set(keys)) == len(QUANTS) * ITEMS
     assert set(keys) == set(stored_keys(whole))
-    reused = sum(run.data.metrics["run.completions_from_store"] for run in runs(tmp_path, "job") if is_new(run))
-    new = sum(run.data.metrics["run.completions_generated"] for run in runs(tmp_path, "job") if is_new(run))
+    reused = sum(run.data.metrics["run.completions_from_store"] for run in runs_of(tmp_path, "job") if is_new(run))
+    new = sum(run.data.metrics["run.completions_generated"] for run in runs_of(tmp_path, "job") if is_new(run))
     assert before + new >= len(keys)
-    assert reused + new == ITEMS * sum(is_new(run) for run in runs(tmp_path, "job"))
+    assert reused + new == ITEMS * sum(is_new(run) for run in runs_of(tmp_path, "job"))
     # Whatever was cut off is closed, and there is one sweep, not six.
     assert "Traceback" not in said
-    assert {run.info.status for run in runs(tmp_path, "job")} <= {"FINISHED", "KILLED"}
-    assert "FINISHED" in {run.info.status for run in runs(tmp_path, "sweep")}
-    assert len({run.data.tags["sweep.sha256"] for run in runs(tmp_path, "sweep")}) == 1
+    assert {run.info.status for run in runs_of(tmp_path, "job")} <= {"FINISHED", "KILLED"}
+    assert "FINISHED" in {run.info.status for run in runs_of(tmp_path, "sweep")}
+    assert len({run.data.tags["sweep.sha256"] for run in runs_of(tmp_path, "sweep")}) == 1
 
 
 def is_new(run: RunEntity) -> bool:
@@ -141,12 +134,12 @@ def is_new(run: RunEntity) -> bool:
 
 def test_a_finished_sweep_is_not_run_again(sweeps: Sweeps, uninterrupted: tuple[Path, float]) -> None:
     folder, _ = uninterrupted
-    before, jobs = results(folder), len(runs(folder, "job"))
+    before, jobs = results(folder), len(runs_of(folder, "job"))
     said = sweeps.run(folder)
     assert said.count("finished before") == len(QUANTS)
     assert "continuing the sweep" in said
     assert results(folder) == before
-    assert (len(runs(folder, "job")), len(runs(folder, "sweep"))) == (jobs, 1)
+    assert (len(runs_of(folder, "job")), len(runs_of(folder, "sweep"))) == (jobs, 1)
 
 
 # The power fails: the last record is cut off anywhere

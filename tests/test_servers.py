@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pytest
-from mlflow.entities import Run
 from safetensors.numpy import save_file
 from tests.openai_server import Asked, OpenAIServer, Reply, chat, error, models, of_item, probing
+from tests.stores import runs_of
 from tests.test_pairing import record, summary_of
 
 from quantexp.tracking import JobRecord
@@ -42,13 +41,6 @@ def checkpoints(tmp_path: Path) -> Path:
     return folder
 
 
-def runs(folder: Path, kind: str = "job") -> list[Run]:
-    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("quantexp")
-    assert experiment is not None
-    return list(client.search_runs([experiment.experiment_id], f"tags.`quantexp.kind` = '{kind}'"))
-
-
 def items_asked(server: OpenAIServer) -> list[Asked]:
     return [asked for asked in server.asked if not probing(asked)]
 
@@ -66,7 +58,7 @@ def test_formats_that_llama_cpp_has_not_enter_one_sweep(command: Command, tmp_pa
         status, _, said = command(tmp_path, "quantexp", *sweep, f"engine.url={server.address}")
         assert status == 0, said
         assert len(items_asked(server)) == 3 + 3 + 3  # the baseline's twice: the noise floor is on
-    found = {run.data.tags["quant"]: run.data for run in runs(tmp_path)}
+    found = {run.data.tags["quant"]: run.data for run in runs_of(tmp_path, "job")}
     assert found["F16"].metrics["bits_per_weight"] == 16
     assert found["awq"].metrics["bits_per_weight"] == 4.625
     assert found["awq"].metrics["parameters"] == 4096
@@ -99,14 +91,14 @@ def test_a_job_that_a_server_fails_keeps_what_was_answered(command: Command, tmp
             "same command again.\n"
         )
         assert "Traceback" not in said
-        [failed] = runs(tmp_path)
+        [failed] = runs_of(tmp_path, "job")
         assert failed.info.status == "FAILED"
         server.answer = lambda asked: chat()
         before = len(items_asked(server))
         status, _, said = command(tmp_path, "quantexp", *job, f"engine.url={server.address}")
         assert status == 0, said
         assert len(items_asked(server)) == before + 1
-    finished = next(run for run in runs(tmp_path) if run.info.status == "FINISHED")
+    finished = next(run for run in runs_of(tmp_path, "job") if run.info.status == "FINISHED")
     assert finished.data.metrics["run.completions_from_store"] == 2
     assert finished.data.metrics["completion_tokens"] == 3 * 2
     assert "model_bytes" not in finished.data.metrics

@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import mlflow
 import pandas as pd
 import pytest
-from mlflow.entities import Run as RunEntity
+from tests.stores import client_of, runs_of
 
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
@@ -27,19 +26,6 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Exit status, standard output and standard error."""
     out, err = process.communicate(timeout=240)
     return process.returncode, out, err
-
-
-def client_of(folder: Path) -> mlflow.MlflowClient:
-    return mlflow.MlflowClient(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
-
-
-def runs_of(folder: Path, kind: str) -> list[RunEntity]:
-    """The runs of a kind, oldest first."""
-    client = client_of(folder)
-    experiment = client.get_experiment_by_name("quantexp")
-    assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], f"tags.`quantexp.kind` = '{kind}'")
-    return sorted(found, key=lambda run: run.info.start_time)
 
 
 def comparisons(text: str) -> list[dict[str, str]]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from tests.integration.slurm_cluster import free_port, until
-from tests.integration.test_slurm import running, runs
+from tests.integration.test_slurm import running
+from tests.stores import runs_so_far
 
 pytestmark = pytest.mark.integration
 
@@ -52,7 +53,9 @@ def test_killed_processes_and_a_ray_elsewhere(address: str, tmp_path: Path, star
     assert "Traceback (most recent call last)" not in err
     assert "A job's process was killed" in err
     assert f"{killed['quant']} gsm8k seed 0: its process was killed" in err
-    assert "RUNNING" not in {run.info.status for run in [*runs(tmp_path, "job"), *runs(tmp_path, "sweep")]}
+    assert "RUNNING" not in {
+        run.info.status for run in [*runs_so_far(tmp_path, "job"), *runs_so_far(tmp_path, "sweep")]
+    }
 
     process = start(tmp_path, "quantexp", *command)
     again = running(tmp_path, process, "gsm8k")
@@ -61,9 +64,9 @@ def test_killed_processes_and_a_ray_elsewhere(address: str, tmp_path: Path, star
     os.kill(victim, signal.SIGKILL)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    [sweep] = runs(tmp_path, "sweep")
+    [sweep] = runs_so_far(tmp_path, "sweep")
     assert sweep.info.status == "FINISHED"
-    jobs = runs(tmp_path, "job")
+    jobs = runs_so_far(tmp_path, "job")
     assert again.info.run_id in {run.info.run_id for run in jobs if run.info.status == "KILLED"}
     finished = [run for run in jobs if run.info.status == "FINISHED"]
     assert sorted(run.data.tags["quant"] for run in finished) == ["Q3_K_M", "Q8_0"]

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import mlflow
 import pytest
 from mlflow.entities import Run as RunEntity
 from tests.integration.slurm_cluster import SlurmCluster, missing_programs, until
+from tests.stores import runs_so_far
 
 from quantexp import slurm
 
@@ -30,23 +30,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
         yield running
 
 
-def runs(folder: Path, kind: str) -> list[RunEntity]:
-    """Those in the store, if there is one yet, the oldest first."""
-    if not (folder / "mlruns" / "mlflow.db").is_file():
-        return []
-    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("quantexp")
-    if experiment is None:
-        return []
-    found = client.search_runs([experiment.experiment_id], f"tags.`quantexp.kind` = '{kind}'")
-    return sorted(found, key=lambda run: run.info.start_time)
-
-
 def running(folder: Path, process: subprocess.Popen[str], task: str, besides: str = "") -> RunEntity:
     """A job of the task that is generating: it has an identity already."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        for run in runs(folder, "job"):
+        for run in runs_so_far(folder, "job"):
             tags = run.data.tags
             is_running = (run.info.status, tags["task"]) == ("RUNNING", task) and "identity.settings" in tags
             if is_running and tags.get("slurm.job_id", "none") != besides:
@@ -89,11 +77,11 @@ def test_the_smoke_experiment_with_a_job_cancelled_and_one_killed(
     assert "Traceback" not in err
     assert "A Slurm job was killed or ended without a result: Job " in err
     assert "waiting for the jobs that Slurm still has" in err
-    by_job = {run.data.tags["slurm.job_id"]: run for run in runs(tmp_path, "job")}
+    by_job = {run.data.tags["slurm.job_id"]: run for run in runs_so_far(tmp_path, "job")}
     assert {job for job, run in by_job.items() if run.info.status == "KILLED"} == {cancelled, killed["slurm.job_id"]}
     assert len([run for run in by_job.values() if run.info.status == "FINISHED"]) == 10
     assert out.count("is KILLED: its process was killed") == 2
-    assert {run.info.status for run in runs(tmp_path, "sweep")} == {"FAILED"}
+    assert {run.info.status for run in runs_so_far(tmp_path, "sweep")} == {"FAILED"}
     [where] = {line.rpartition("output: ")[2] for line in err.splitlines() if "their output: " in line}
     assert (
         "score"
@@ -106,9 +94,9 @@ def test_the_smoke_experiment_with_a_job_cancelled_and_one_killed(
     out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     assert "continuing the sweep that was started with the same jobs" in err
-    [sweep] = runs(tmp_path, "sweep")
+    [sweep] = runs_so_far(tmp_path, "sweep")
     assert sweep.info.status == "FINISHED"
-    finished = [run for run in runs(tmp_path, "job") if run.info.status == "FINISHED"]
+    finished = [run for run in runs_so_far(tmp_path, "job") if run.info.status == "FINISHED"]
     assert len(finished) == 12
     assert len({(run.data.tags["quant"], run.data.tags["task"]) for run in finished}) == 12
     assert {run.data.tags["mlflow.parentRunId"] for run in finished} == {sweep.info.run_id}
@@ -126,28 +114,28 @@ def test_the_launching_process_dies_and_a_job_runs_out_of_time(
     first = running(tmp_path, process, "gsm8k")
     process.kill()
     process.communicate()
-    [sweep] = runs(tmp_path, "sweep")
+    [sweep] = runs_so_far(tmp_path, "sweep")
     until("some answers of both jobs", lambda: all(answers >= 2 for answers in stored(tmp_path)))
     # What Slurm does some time before a job's time is up.
     cluster.command("scancel", "--signal=USR2", first.data.tags["slurm.job_id"])
-    until("the run's end", lambda: "KILLED" in {run.info.status for run in runs(tmp_path, "job")}, 20)
+    until("the run's end", lambda: "KILLED" in {run.info.status for run in runs_so_far(tmp_path, "job")}, 20)
 
     process = start(tmp_path, "quantexp", *command)
     out, err = process.communicate(timeout=200)
     assert (process.returncode, out) == (2, "")
     assert "Slurm still has jobs of this sweep, whose launching process has ended (" in err
     assert f"scancel --name=quantexp-{sweep.info.run_id}" in err
-    assert len(runs(tmp_path, "job")) <= 2
+    assert len(runs_so_far(tmp_path, "job")) <= 2
 
-    until("the second attempt", lambda: len(runs(tmp_path, "job")) == 3, 300)
+    until("the second attempt", lambda: len(runs_so_far(tmp_path, "job")) == 3, 300)
     assert slurm.wait_for(sweep.info.run_id)
 
     process = start(tmp_path, "quantexp", *command)
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
-    [sweep] = runs(tmp_path, "sweep")
+    [sweep] = runs_so_far(tmp_path, "sweep")
     assert sweep.info.status == "FINISHED"
-    jobs = runs(tmp_path, "job")
+    jobs = runs_so_far(tmp_path, "job")
     assert sorted(run.info.status for run in jobs) == ["FINISHED", "FINISHED", "KILLED"]
     again = jobs[2]
     assert again.info.status == "FINISHED"
