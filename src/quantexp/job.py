@@ -31,7 +31,7 @@ from quantexp.store import CompletionStore
 from quantexp.tasks import Grader, Task, get_task
 from quantexp.tasks.items import Dataset, Item, drawn
 from quantexp.tasks.prompts import Prompter
-from quantexp.tracking import CONFIG, FLOOR, IDENTITY, JOB, PAIR, STOPPED, Run, Store
+from quantexp.tracking import CONFIG, FLOOR, IDENTITY, JOB, PAIR, STOPPED, Run, Store, job_name
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
     Raises:
         UserError: the configuration cannot be run; the run is recorded as FAILED.
     """
-    name = f"{config.quant.name} {config.task.name} seed {config.seed}"
+    name = job_name(config.quant.name, config.task.name, config.seed)
     shown = f"{config.task.name} {config.quant.name} seed {config.seed}"
     try:
         task = get_task(config.task.name, config.task.module)

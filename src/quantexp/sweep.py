@@ -258,11 +258,12 @@ class Conclusion:
 def _compare(sweep: _OpenSweep) -> bool:
     from quantexp.aggregate import aggregate
     from quantexp.fingerprint import config_fingerprint
+    from quantexp.tracking import job_name
 
     asked = sweep.store.asked(sweep.run.id)
     missing = [job for job in sweep.jobs if config_fingerprint(job) not in asked]
     if missing:
-        names = ", ".join(f"{job.quant.name} {job.task.name} seed {job.seed}" for job in missing)
+        names = ", ".join(job_name(job.quant.name, job.task.name, job.seed) for job in missing)
         log.error("%d of %d jobs have not begun: %s", len(missing), len(sweep.jobs), names)
     try:
         complete = aggregate(sweep.jobs[0].stats, sweep.store, sweep.run.id, [], sweep.folder / "report")

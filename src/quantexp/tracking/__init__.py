@@ -31,6 +31,7 @@ from quantexp.tracking.names import (
     STOPPED,
     SWEEP,
     TRACED,
+    job_name,
 )
 from quantexp.tracking.run import FinishedJob, JobRecord, Run
 from quantexp.tracking.store import Store
@@ -61,4 +62,5 @@ __all__ = [
     "JobRecord",
     "Run",
     "Store",
+    "job_name",
 ]

@@ -63,3 +63,8 @@ INCLUDES = "includes."
 
 IDENTITY = "identity."
 """Prefix of the tags that say what a job's scores depend on besides the quant; runs are paired by them."""
+
+
+def job_name(quant: str, task: str, seed: int | str) -> str:
+    """What the terminal calls a job; on MLflow's pages it is sorted by task and bits."""
+    return f"{quant} {task} seed {seed}"

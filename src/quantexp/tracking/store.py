@@ -42,6 +42,7 @@ from quantexp.tracking.names import (
     STOPPED,
     SWEEP,
     TRACED,
+    job_name,
 )
 from quantexp.tracking.run import FinishedJob, JobRecord, Run
 
@@ -384,7 +385,7 @@ def _name_of(run: RunEntity) -> str:
     """What the terminal calls a run: a job by its quant, task and seed, whatever its name in MLflow."""
     tags = run.data.tags
     if tags.get(KIND) == "job" and {"quant", "task", "seed"} <= tags.keys():
-        return f"{tags['quant']} {tags['task']} seed {tags['seed']}"
+        return job_name(tags["quant"], tags["task"], tags["seed"])
     return str(run.info.run_name)
 
 
