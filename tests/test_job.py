@@ -70,15 +70,15 @@ def _engine_goes_away() -> object:
 
 
 def newest(store: Store) -> RunEntity:
-    return store._client.search_runs([store._experiment], order_by=["attributes.start_time DESC"], max_results=1)[0]
+    return store.client.search_runs([store.experiment], order_by=["attributes.start_time DESC"], max_results=1)[0]
 
 
 def items(store: Store, run: RunEntity) -> pd.DataFrame:
-    return pd.read_parquet(store._client.download_artifacts(run.info.run_id, "items.parquet"))
+    return pd.read_parquet(store.client.download_artifacts(run.info.run_id, "items.parquet"))
 
 
 def traces(store: Store, run: RunEntity) -> list[Trace]:
-    found = store._client.search_traces(locations=[store._experiment], max_results=100)
+    found = store.client.search_traces(locations=[store.experiment], max_results=100)
     return [each for each in found if each.info.trace_metadata["mlflow.sourceRun"] == run.info.run_id]
 
 
@@ -252,12 +252,12 @@ def test_the_baseline_is_answered_twice_for_the_noise_floor(
     assert [metrics[f"floor.{key}"] for key in ("lost", "gained", "both_wrong_different", "churn")] == [0, 0, 0, 0]
     with store.file(newest(store).info.run_id, "floor.parquet") as path:
         pd.testing.assert_frame_equal(pd.read_parquet(path), items(store, newest(store)))
-    count = len(store._client.search_runs([store._experiment]))
+    count = len(store.client.search_runs([store.experiment]))
     other = dataclasses.replace(twice, quant=QuantConfig("Q4_K_M", "MOSTLY_Q4_K_M"))
     run_job(other, store, known, None)
     assert "floor.answers" not in newest(store).data.metrics
     run_job(dataclasses.replace(other, engine=config.engine), store, known, None)  # not the baseline: the same job
-    assert len(store._client.search_runs([store._experiment])) == count + 1
+    assert len(store.client.search_runs([store.experiment])) == count + 1
 
 
 def test_task_stop_strings_end_answers(config: Config, store: Store, known: CompletionStore) -> None:

@@ -117,17 +117,17 @@ def job(
 
 
 def entity(store: Store, run_id: str) -> RunEntity:
-    return store._client.get_run(run_id)
+    return store.client.get_run(run_id)
 
 
 def files_of(store: Store, run_id: str) -> dict[str, bytes]:
     """The artifacts of a run, by their paths."""
-    folder = Path(store._client.download_artifacts(run_id, ""))
+    folder = Path(store.client.download_artifacts(run_id, ""))
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def table_of(store: Store, run_id: str, name: str = "items") -> pd.DataFrame:
-    return pd.read_parquet(store._client.download_artifacts(run_id, f"{name}.parquet"))
+    return pd.read_parquet(store.client.download_artifacts(run_id, f"{name}.parquet"))
 
 
 def graded(store: Store, run_id: str, name: str | None) -> Regraded:
@@ -325,7 +325,7 @@ def test_the_report_shows_both_graders_and_is_recorded(
 
 
 def latest_regrade(store: Store) -> RunEntity:
-    return next(iter(store._client.search_runs([store._experiment], "tags.`quantexp.kind` = 'regrade'")))
+    return next(iter(store.client.search_runs([store.experiment], "tags.`quantexp.kind` = 'regrade'")))
 
 
 def test_single_runs_can_be_graded_again(store: Store, sweep: str, tmp_path: Path) -> None:

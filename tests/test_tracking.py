@@ -264,7 +264,7 @@ def run(store: Store) -> Run:
 
 
 def entity(store: Store, run: Run) -> RunEntity:
-    return store._client.get_run(run.id)
+    return store.client.get_run(run.id)
 
 
 def test_a_run_is_finished_when_nothing_goes_wrong(store: Store, run: Run) -> None:
@@ -302,7 +302,7 @@ def test_what_a_person_has_written_stays_below_each_new_description(store: Store
     def described() -> str:
         return entity(store, run).data.tags["mlflow.note.content"]
 
-    store._client.set_tag(run.id, "mlflow.note.content", "My words.")
+    store.client.set_tag(run.id, "mlflow.note.content", "My words.")
     run.describe("First.")
     assert described().splitlines() == ["First.", BELOW, "My words."]
     run.describe("**Second.**\n\nline\n" + "x" * 9000)
@@ -312,7 +312,7 @@ def test_what_a_person_has_written_stays_below_each_new_description(store: Store
 def test_curves_are_not_recorded_twice(store: Store, run: Run) -> None:
     for value in (0.5, 0.5, 0.4):
         run.log_curves({"t/score": {8500: value, 4800: 0.3}})
-    history = store._client.get_metric_history(run.id, "t/score")
+    history = store.client.get_metric_history(run.id, "t/score")
     assert sorted((each.step, each.value) for each in history) == [(4800, 0.3), (8500, 0.4), (8500, 0.5)]
 
 
@@ -405,7 +405,7 @@ def test_a_user_without_a_name_can_run(store: Store, monkeypatch: pytest.MonkeyP
 def test_a_deleted_experiment_is_told_with_what_to_do(tmp_path: Path) -> None:
     config = TrackingConfig(str(tmp_path / "mlruns"))
     first = Store(config)
-    first._client.delete_experiment(first._experiment)
+    first.client.delete_experiment(first.experiment)
     with pytest.raises(UserError, match="was deleted; restore it"):
         Store(config)
 

@@ -110,7 +110,7 @@ def _start(config: DictConfig) -> None:
     os.environ[launching.PARENT] = run.id
     log.info(
         "%d jobs: %s on %s (%s data), tracked in %s",
-        len(jobs), ", ".join(quants), tasks, first.data.name, store.uri.removeprefix("sqlite:///"),
+        len(jobs), ", ".join(quants), tasks, first.data.name, store.shown,
     )  # fmt: skip
     launching.set_up(config, jobs)
 

@@ -33,7 +33,8 @@ from quantexp.tracking.names import (
     TRACED,
     job_name,
 )
-from quantexp.tracking.run import FinishedJob, JobRecord, Run
+from quantexp.tracking.reader import JobRecord
+from quantexp.tracking.run import FinishedJob, Run
 from quantexp.tracking.store import Store
 
 __all__ = [

@@ -4,7 +4,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,7 +18,6 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE
 from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
 from quantexp.errors import sentence_for
-from quantexp.identity import Identity
 from quantexp.tracking.names import ITEMS
 
 log = logging.getLogger(__name__)
@@ -28,28 +27,6 @@ BELOW = "<!-- Written by quantexp at each comparison; what stands below this lin
 
 METRICS_A_CALL = 1000
 """MLflow's limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobRecord:
-    """One job as the store has it.
-
-    Attributes:
-        identity: what the scores depend on besides the quant and the seed; a mapping per aspect.
-        scores: score of each item, the mean over its samples, in the order in which the items were asked; NaN for one
-            that could not be asked.
-        clusters: what items that ask the same share, by item; an item that is not named stands alone.
-    """
-
-    run_id: str
-    name: str
-    started: int
-    tags: Mapping[str, str]
-    params: Mapping[str, str]
-    metrics: Mapping[str, float]
-    identity: Identity
-    scores: "pd.Series[float]"
-    clusters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
