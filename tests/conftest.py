@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from quantexp.models import ModelFile
 # Examples are limited by number, not by time: the machine that runs them may be busy with other things.
 settings.register_profile("quantexp", deadline=None)
 settings.load_profile("quantexp")
+
+COMMANDS = ("quantexp", "quantexp.aggregate", "quantexp.regrade", "quantexp.sync")
 
 DEMO = ModelConfig(
     name="smollm2-135m-instruct",
@@ -85,12 +87,17 @@ def start(cache: Path) -> Callable[..., subprocess.Popen[str]]:
 
 @pytest.fixture(scope="session")
 def command(cache: Path) -> Iterator[Callable[..., tuple[int, str, str]]]:
-    """Run `python -m MODULE ARGUMENTS...` in a folder, quickly: exit status, standard output and standard error."""
-    environment = {"XDG_CACHE_HOME": str(cache), "COLUMNS": "100"}
-    with closing(Forker(environment, "quantexp", "quantexp.aggregate")) as forker:
+    """Run `python -m MODULE ARGUMENTS...` in a folder, quickly: exit status, standard output and standard error.
 
-        def run(folder: Path, module: str, *arguments: str) -> tuple[int, str, str]:
-            ended = forker.run(folder, module, *arguments)
+    Its `environment` is the test's with these changes, not what a test has patched.
+    """
+    environment = {"XDG_CACHE_HOME": str(cache), "COLUMNS": "100"}
+    with closing(Forker(environment, *COMMANDS)) as forker:
+
+        def run(
+            folder: Path, module: str, *arguments: str, environment: Mapping[str, str] | None = None
+        ) -> tuple[int, str, str]:
+            ended = forker.run(folder, module, *arguments, environment=environment)
             return ended.status, ended.out, ended.err
 
         yield run

@@ -53,7 +53,7 @@ def test_the_comparison_is_the_sweeps_own_unless_told_otherwise(swept: Path, res
 
 
 def test_what_is_not_there_is_a_users_mistake_and_nothing_is_made(swept: Path, tmp_path: Path) -> None:
-    with pytest.raises(quantexp.UserError, match="give the folder that a sweep was tracked in"):
+    with pytest.raises(quantexp.UserError, match="give the folder or the server that a sweep was tracked in"):
         quantexp.load(folder=tmp_path / "mlruns")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(quantexp.UserError, match="There is no run nope"):

@@ -333,10 +333,10 @@ def test_traces_hold_every_answer_with_its_scores_once(swept: Path, tmp_path: Pa
     client = mlflow.MlflowClient(store.uri)
     jobs = store.jobs_of(parent.info.run_id)[0]
     [job] = [each for each in jobs if (each.tags["task"], each.tags["quant"]) == ("extraction", "Q8_0")]
-    store.trace(job.run_id, [0.25] * 3)
+    store.run(job.run_id).trace([0.25] * 3)
     client.delete_tag(job.run_id, TRACED)  # as if the process had died before the end
-    store.trace(job.run_id)
-    store.trace(job.run_id)
+    store.run(job.run_id).trace()
+    store.run(job.run_id).trace()
     found = client.search_traces(locations=[parent.info.experiment_id])
     with store.file(job.run_id, "items.parquet") as path:
         rows = pd.read_parquet(path).set_index("item_id")

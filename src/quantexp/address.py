@@ -19,15 +19,12 @@ def usable_address(address: str, schemes: Sequence[str] = ("http", "https")) -> 
     return parts.scheme in schemes and address.isprintable() and named
 
 
-def address_problem(key: str, address: str) -> str | None:
+def address_problem(key: str, address: str, example: str = "http://127.0.0.1:8000/v1") -> str | None:
     """What makes it unusable as the value of a key, in a sentence; None for nothing."""
     if not address.startswith(("http://", "https://")):
-        return f"{key}={address} must begin with http:// or https://, as in http://127.0.0.1:8000/v1."
+        return f"{key}={address} must begin with http:// or https://, as in {example}."
     if not usable_address(address):
-        return (
-            f"{key}={address} is not an address with a host and a possible port; write it as in "
-            "http://127.0.0.1:8000/v1."
-        )
+        return f"{key}={address} is not an address with a host and a possible port; write it as in {example}."
     return None
 
 

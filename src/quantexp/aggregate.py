@@ -1,6 +1,5 @@
 """`python -m quantexp.aggregate`: compare the runs of any earlier sweep, or of a list of runs."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,7 +109,7 @@ def show(summary: "Summary", report: Path, store: "Store") -> None:
     else:
         console.print(Text(f"verdict {said}"), soft_wrap=True)
     console.print(Text.assemble("report  ", (str(report), f"link {report.absolute().as_uri()}")), soft_wrap=True)
-    console.print(Text(f"browse  mlflow ui --backend-store-uri {shlex.quote(store.uri)} --workers 1"), soft_wrap=True)
+    console.print(Text(f"browse  {store.browse}"), soft_wrap=True)
 
 
 @hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="aggregate")
@@ -124,6 +123,7 @@ def _run(composed: DictConfig) -> None:
     from quantexp.tracking import Store
 
     store = Store(config.tracking)
+    store.check()
     folder = Path(HydraConfig.get().runtime.output_dir) / "report"
     if not aggregate(config.stats, store, chosen_sweep(config, store), config.runs, folder):
         raise SystemExit(1)

@@ -318,12 +318,15 @@ class TrackingConfig:
     """Where runs are recorded."""
 
     folder: str = "mlruns"
-    """Holds mlflow.db and artifacts/; relative to the folder the command runs in."""
+    """Holds mlflow.db and artifacts/, or what is on its way to a server; relative to the folder the command runs in."""
     experiment: str = "quantexp"
     """The name of MLflow's experiment."""
     traces: bool = False
     """Record each answer as an MLflow trace too, with the grader's score as its assessment: about 12 ms and 8 kB of
     the database each."""
+    uri: str | None = None
+    """Address of an MLflow server, such as http://tracking.example.org:5000; credentials come from the environment
+    (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN). null: in tracking.folder."""
 
 
 @dataclass
@@ -367,6 +370,13 @@ class RegradeConfig(AggregateConfig):
 
     grader: str | None = None
     """A grader's name; null: the one that each run was graded by, in its current version."""
+
+
+@dataclass
+class SyncConfig:
+    """Sending what was kept for a server."""
+
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 @dataclass
@@ -422,6 +432,7 @@ def register_schemas() -> None:
             OmegaConf.set_struct(node.hypothesis.claims, False)
         store.store(name=name, node=node)
     store.store(name="store_schema", node=MaintenanceConfig)
+    store.store(name="sync_schema", node=SyncConfig)
 
 
 def _rename_plugins(store: ConfigStore) -> None:

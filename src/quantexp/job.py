@@ -82,7 +82,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         if sweep is not None:
             store.include(sweep, done)
         if config.tracking.traces:
-            store.trace(done.run_id)
+            store.run(done.run_id).trace()
         log.info("%s: finished before (run %s); force=true runs it again", name, done.run_id[:8])
         return done.metrics["score"]
 
@@ -151,9 +151,9 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         run.log(tags=_machine(engine))  # a server may have become another one
         speeds = measured(generated, time.perf_counter() - started)
         run.log(metrics=metrics | speeds)
-        run.describe(description(data, metrics))
+        run.describe(description(data, metrics), {})
         if config.tracking.traces:
-            store.trace(run.id, [each.generation_seconds for each in generated.completions])
+            run.trace([each.generation_seconds for each in generated.completions])
         log.info("%s", summary_line(name, data, len(items), metrics, generated, speeds))
         return metrics["score"]
 

@@ -112,7 +112,9 @@ def set_up(config: DictConfig, jobs: Sequence[Config]) -> None:
                 if remote.num_cpus:
                     os.environ[THREADS] = str(math.ceil(remote.num_cpus))
                 # Workers on other machines have another environment than this process.
-                given = {name: os.environ[name] for name in (PARENT, THREADS) if name in os.environ}
+                given = {
+                    name: os.environ[name] for name in (PARENT, THREADS, "MLFLOW_TRACKING_URI") if name in os.environ
+                }
                 if launcher.ray.init.get("address") or os.environ.get("RAY_ADDRESS"):
                     # The plugin would ask for a size, which a Ray that runs already refuses.
                     launcher.ray.init.setdefault("object_store_memory", None)

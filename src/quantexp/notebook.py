@@ -84,6 +84,7 @@ def load(
     folder: str | Path = "mlruns",
     *,
     experiment: str = "quantexp",
+    uri: str | None = None,
     stats: StatsConfig | None = None,
 ) -> Result:
     """Compare a sweep as `python -m quantexp.aggregate` does, and hand over the tables; nothing is written.
@@ -92,17 +93,18 @@ def load(
         sweep: The id of the sweep's run, or "latest".
         folder: The tracking folder, which holds mlflow.db.
         experiment: Name of the MLflow experiment.
+        uri: Address of the tracking server, if the sweep was tracked on one.
         stats: How to compare; None: as the sweep's newest job was configured.
 
     Raises:
         UserError: The folder or the sweep is not there, or has no finished job, or was decided while it ran
             (stats=sequential) and is to be judged in another way.
     """
-    store = Store.existing(TrackingConfig(str(folder), experiment))
+    store = Store.existing(TrackingConfig(str(folder), experiment, uri=uri))
     if store is None:
         raise UserError(
-            f"There is no experiment {experiment} in {Path(folder).absolute() / 'mlflow.db'}; give the folder that "
-            "a sweep was tracked in, as in quantexp.load(folder=...)."
+            f"There is no experiment {experiment} in {uri or Path(folder).absolute() / 'mlflow.db'}; give the folder "
+            "or the server that a sweep was tracked in, as in quantexp.load(folder=...) or quantexp.load(uri=...)."
         )
     chosen = store.latest_sweep() if sweep == "latest" else sweep
     records, failures = finished_jobs(store, chosen, [], "load")

@@ -114,7 +114,7 @@ def _pilot(config: PlanConfig) -> Pilot | None:
     # Only now: a plan from a guess alone does without these heavy imports.
     from quantexp.tracking import Store
 
-    folder = Path(config.tracking.folder).absolute()
+    folder = config.tracking.uri or Path(config.tracking.folder).absolute()
     store = Store.existing(config.tracking)
     if config.sweep != "latest":
         if store is None:

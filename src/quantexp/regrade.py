@@ -254,6 +254,7 @@ def _run(composed: DictConfig) -> None:
     from quantexp.tracking import Store
 
     store = Store(config.tracking)
+    store.check()
     folder = Path(HydraConfig.get().runtime.output_dir) / "report"
     if not regrade(config.stats, store, chosen_sweep(config, store), config.runs, config.grader, folder):
         raise SystemExit(1)

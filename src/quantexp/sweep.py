@@ -44,7 +44,12 @@ class SweepCallback(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the one job's configuration."""
         with past_hydra():
-            _have_ready([_checked(config)])
+            job = _checked(config)
+            _have_ready([job])
+            if job.tracking.uri is not None:
+                from quantexp.tracking import Store
+
+                Store(job.tracking).check()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check every job's configuration, then open the run that they all belong to."""
@@ -83,6 +88,9 @@ def _start(config: DictConfig) -> None:
     from quantexp.tracking import SWEEP, Store
 
     store = Store(first.tracking)
+    store.check()
+    if sent := store.send(patient=False).sent:
+        log.info("%d runs that were kept for %s are there now", len(sent), store.shown)
     tasks = ", ".join(dict.fromkeys(job.task.name for job in jobs))
     program = Path(sys.argv[0]).name
     command = ["python", "-m", "quantexp"] if program == "__main__.py" else [program]
@@ -222,14 +230,12 @@ class Conclusion:
         if error is not None:
             launching.end_others(_open.launcher)
         if isinstance(error, KeyboardInterrupt | SystemExit):
-            _open.store.close_jobs(_open.run.id, ended=False)
-            _open.run.close("KILLED")
+            _close_killed(_open)
             if _open.launcher == "slurm":
                 log.info("Slurm's jobs go on; scancel --name=%s ends them", slurm.JOB_NAME.format(sweep=_open.run.id))
             log.info(
-                "the same command goes on from here; compare what has finished with: "
-                "python -m quantexp.aggregate sweep=%s",
-                _open.run.id,
+                "the same command goes on from here; compare what has finished with: %s",
+                _AGAIN.format(sweep=_open.run.id),
             )
             return
         if error is not None and (sentence := launching.sentence_of_launcher(error)) is not None:
@@ -238,21 +244,49 @@ class Conclusion:
         if _open.launcher == "slurm" and error is not None:
             log.info("waiting for the jobs that Slurm still has")  # submitit waits for none after one that was killed
             ended = slurm.wait_for(_open.run.id)
-        for name in _open.store.close_jobs(_open.run.id, ended=ended):
-            log.warning("%s: its process was killed", name)
-        if error is not None and not _open.store.has_jobs(_open.run.id):
-            _open.run.log(tags={"error": str(error)[:5000]})
-            _open.run.close("FAILED")
-            return
         complete = False
         try:
+            if not _all_there(_open):
+                raise SystemExit(1)
+            for name in _open.store.close_jobs(_open.run.id, ended=ended):
+                log.warning("%s: its process was killed", name)
+            if error is not None and not _open.store.has_jobs(_open.run.id):
+                _open.run.log(tags={"error": str(error)[:5000]})
+                return
             complete = _compare(_open)
-        finally:
             if not complete:
-                log.info("once that is mended, compare with: python -m quantexp.aggregate sweep=%s", _open.run.id)
+                log.info("once that is mended, compare with: %s", _AGAIN.format(sweep=_open.run.id))
+        finally:
             _open.run.close("FINISHED" if complete else "FAILED")
         if not complete:
             raise SystemExit(1)
+
+
+_AGAIN = "python -m quantexp.aggregate sweep={sweep}"
+
+
+def _close_killed(sweep: _OpenSweep) -> None:
+    """Mark what was interrupted; nobody who has pressed Ctrl-C waits for a server, and the next command does it too."""
+    from quantexp.tracking import ServerAwayError, few_attempts
+
+    try:
+        with few_attempts():
+            sweep.store.close_jobs(sweep.run.id, ended=False)
+    except ServerAwayError as error:
+        log.warning("%s", error)
+    sweep.run.close("KILLED")
+
+
+def _all_there(sweep: _OpenSweep) -> bool:
+    """Whether the tracking server has all that the jobs have written down for it; it is given some minutes."""
+    kept = sweep.store.send(patient=True)
+    if kept.waiting:
+        log.error(
+            "the tracking server %s %s, so %d runs are kept here (%s); once it is there: python -m quantexp.sync, and "
+            "then: %s", sweep.store.shown, kept.reason, len(kept.waiting), ", ".join(kept.waiting),
+            _AGAIN.format(sweep=sweep.run.id),
+        )  # fmt: skip
+    return not kept.waiting
 
 
 def _compare(sweep: _OpenSweep) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from quantexp.address import address_problem
 from quantexp.config import (
     AggregateConfig,
     Config,
@@ -16,13 +17,15 @@ from quantexp.config import (
     PlanConfig,
     RegradeConfig,
     StatsConfig,
+    SyncConfig,
     Target,
+    TrackingConfig,
     Unit,
 )
 from quantexp.engine_problems import local_problems, server_problems
 from quantexp.errors import UserError
 
-AnyConfig = TypeVar("AnyConfig", Config, MaintenanceConfig, RegradeConfig, AggregateConfig, PlanConfig)
+AnyConfig = TypeVar("AnyConfig", Config, MaintenanceConfig, RegradeConfig, AggregateConfig, PlanConfig, SyncConfig)
 AnyType = TypeVar("AnyType")
 
 
@@ -51,10 +54,12 @@ def validated(composed: DictConfig, schema: type[AnyConfig]) -> AnyConfig:
     return config
 
 
-def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig) -> list[str]:
+def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig | SyncConfig) -> list[str]:
     """A sentence for each value outside its range."""
     if isinstance(config, MaintenanceConfig):
         return []
+    if isinstance(config, SyncConfig):
+        return _tracking_problems(config.tracking)
     at_least = {
         "stats.resamples": (config.stats.resamples, 1),
         "stats.seed": (config.stats.seed, 0),
@@ -103,6 +108,7 @@ def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig)
             f"stats.confidence={config.stats.confidence} must be at least 0.5 and at most 0.9999, such as 0.95."
         )
     problems += _sequential_problems(config.stats)
+    problems += _tracking_problems(config.tracking)
     margins = {"stats.margin": config.stats.margin}
     margins |= {f"stats.margins.{task}": margin for task, margin in config.stats.margins.items()}
     problems += [
@@ -125,6 +131,23 @@ def _sequential_problems(stats: StatsConfig) -> list[str]:
             "items are bound to make up for early ones: leave stats.target at population."
         )
     return problems
+
+
+def _tracking_problems(tracking: TrackingConfig) -> list[str]:
+    if tracking.uri is None:
+        return []
+    if not tracking.uri:
+        return [
+            "tracking=server needs the server's address: set MLFLOW_TRACKING_URI in the environment, or "
+            "tracking.uri=http://HOST:PORT."
+        ]
+    if {"@", "?", "#"} & set(tracking.uri):
+        return [
+            "tracking.uri holds more than an address, and it is recorded: write http://HOST:PORT, and give user and "
+            "password as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment."
+        ]
+    problem = address_problem("tracking.uri", tracking.uri, "http://127.0.0.1:5000")
+    return [] if problem is None else [problem]
 
 
 def _claim_problems(config: Config) -> list[str]:

@@ -8,7 +8,10 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # Nor do its lines on how it makes the tables of a new store.
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+# Nor the address of each run that has ended on a server.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
+from quantexp.tracking.failures import ServerAwayError
 from quantexp.tracking.names import (
     ANSWERS,
     CONFIG,
@@ -33,6 +36,7 @@ from quantexp.tracking.names import (
     TRACED,
     job_name,
 )
+from quantexp.tracking.outbox import few_attempts
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.run import FinishedJob, Run
 from quantexp.tracking.store import Store
@@ -62,6 +66,8 @@ __all__ = [
     "FinishedJob",
     "JobRecord",
     "Run",
+    "ServerAwayError",
     "Store",
+    "few_attempts",
     "job_name",
 ]

@@ -1,41 +1,37 @@
 """The MLflow tracking store itself: where it is, and the experiment in it."""
 
+import logging
 import sqlite3
-from contextlib import closing
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 
 import mlflow
 from filelock import FileLock
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from quantexp.config import TrackingConfig
 from quantexp.errors import UserError
+from quantexp.tracking.failures import ServerAwayError, failures, sentence
 
 
-class Backend:
-    """An SQLite file in a folder, and its artifacts beside it.
+class Backend(ABC):
+    """Where runs are kept, and the experiment that they belong to.
 
     Attributes:
         uri: as MLflow has it.
-        shown: where that is, as people have it.
+        shown: as people have it.
         client: what asks it.
-        lock: held for what MLflow does not do in one step.
+        lock: held, against other processes of this machine, for what MLflow does not do in one step.
     """
 
-    def __init__(self, config: TrackingConfig) -> None:
-        self._folder = Path(config.folder).absolute()
-        self._name = config.experiment
-        self._folder.mkdir(parents=True, exist_ok=True)
-        database = self._folder / "mlflow.db"
-        self.shown = str(database)
-        self.uri = f"sqlite:///{database}"
-        self.lock = FileLock(self._folder / "mlflow.lock")
-        # Processes that create the tables at the same time break each other.
-        with self.lock:
-            if not database.is_file():
-                _create(database)
-            self.client = mlflow.MlflowClient(self.uri)
+    def __init__(self, uri: str, shown: str, folder: Path, experiment: str) -> None:
+        self.uri, self.shown = uri, shown
+        self.lock = FileLock(folder / "mlflow.lock")
+        self.client = mlflow.MlflowClient(uri)
+        self._name = experiment
 
     @cached_property
     def experiment(self) -> str:
@@ -47,8 +43,7 @@ class Backend:
         with self.lock:
             found = self.client.get_experiment_by_name(self._name)
             if found is None:
-                artifacts = (self._folder / "artifacts").as_uri()
-                return str(self.client.create_experiment(self._name, artifacts))
+                return self._make(self._name)
         if found.lifecycle_stage != "active":
             raise UserError(
                 f"The MLflow experiment {self._name} was deleted; restore it with `mlflow experiments restore`, "
@@ -56,13 +51,75 @@ class Backend:
             )
         return str(found.experiment_id)
 
+    def told(self) -> AbstractContextManager[None]:
+        """In this context, an error that means that the store is away for a time is told as `ServerAwayError`."""
+        return nullcontext()
 
-def exists(config: TrackingConfig) -> bool:
-    """Whether the store and its experiment are there already; looking creates nothing."""
-    database = Path(config.folder).absolute() / "mlflow.db"
-    if not database.is_file():
-        return False
-    return mlflow.MlflowClient(f"sqlite:///{database}").get_experiment_by_name(config.experiment) is not None
+    @abstractmethod
+    def _make(self, experiment: str) -> str:
+        """Create the experiment; its id."""
+
+
+class Local(Backend):
+    """An SQLite file in a folder, and the runs' files beside it."""
+
+    def __init__(self, folder: Path, experiment: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        database = database_of(folder)
+        self._artifacts = folder / "artifacts"
+        # Processes that create the tables at the same time break each other.
+        with FileLock(folder / "mlflow.lock"):
+            if not database.is_file():
+                _create(database)
+        super().__init__(f"sqlite:///{database}", str(database), folder, experiment)
+
+    def _make(self, experiment: str) -> str:
+        return str(self.client.create_experiment(experiment, self._artifacts.as_uri()))
+
+
+class Server(Backend):
+    """An MLflow server, which may be away at times."""
+
+    def __init__(self, uri: str, folder: Path, experiment: str) -> None:
+        """`folder` is of this machine."""
+        folder.mkdir(parents=True, exist_ok=True)
+        logging.getLogger("urllib3.connectionpool").addFilter(_say_less)
+        super().__init__(uri, uri, folder, experiment)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """MLflow waits some minutes for a server, and then says at length why."""
+        try:
+            yield
+        except failures() as error:
+            if (said := sentence(error, self.shown)) is None:
+                raise
+            raise ServerAwayError(said) from error
+
+    def _make(self, experiment: str) -> str:
+        try:
+            return str(self.client.create_experiment(experiment))
+        except mlflow.MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                raise
+        # Another machine was a moment faster.
+        found = self.client.get_experiment_by_name(experiment)
+        if found is None:
+            raise UserError(f"The MLflow experiment {experiment} of {self.shown} was removed this moment; try again.")
+        return str(found.experiment_id)
+
+
+def _say_less(record: logging.LogRecord) -> bool:
+    """What is said before each new attempt to reach a server: without a line of objects and their state."""
+    if record.msg.startswith("Retrying (") and isinstance(record.args, tuple):
+        left = getattr(record.args[0], "total", 0) + 1
+        record.msg, record.args = "the tracking server does not answer; attempts left: %d", (left,)
+    return True
+
+
+def database_of(folder: Path) -> Path:
+    """The SQLite file of a local store."""
+    return folder / "mlflow.db"
 
 
 def _create(database: Path) -> None:

@@ -53,12 +53,13 @@ class Reader:
         """The runs that a condition in MLflow's language holds for; oldest first."""
         token: str | None = None
         while True:
-            page = self._backend.client.search_runs(
-                [self._backend.experiment],
-                condition,
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
+            with self._backend.told():
+                page = self._backend.client.search_runs(
+                    [self._backend.experiment],
+                    condition,
+                    order_by=["attributes.start_time ASC"],
+                    page_token=token,
+                )
             self._artifacts |= {run.info.run_id: str(run.info.artifact_uri) for run in page}
             yield from page
             token = page.token
@@ -67,15 +68,17 @@ class Reader:
 
     def newest(self, condition: str) -> RunEntity | None:
         """The one of these runs that was started last, if there is any."""
-        found = self._backend.client.search_runs(
-            [self._backend.experiment], condition, order_by=["attributes.start_time DESC"], max_results=1
-        )
+        with self._backend.told():
+            found = self._backend.client.search_runs(
+                [self._backend.experiment], condition, order_by=["attributes.start_time DESC"], max_results=1
+            )
         return found[0] if found else None
 
     def entity(self, run_id: str) -> RunEntity:
         """The run, whose absence is the user's mistake."""
         try:
-            return self._backend.client.get_run(run_id)
+            with self._backend.told():
+                return self._backend.client.get_run(run_id)
         except mlflow.MlflowException as error:
             raise UserError(
                 f"There is no run {run_id} in {self._backend.shown}; copy an id from the MLflow UI."
@@ -92,8 +95,9 @@ class Reader:
             yield Path(files.artifact_dir) / name
             return
         with tempfile.TemporaryDirectory() as folder:
-            if name in {entry.path for entry in files.list_artifacts()}:
-                files.download_artifacts(name, folder)  # type: ignore[no-untyped-call]
+            with self._backend.told():
+                if name in {entry.path for entry in files.list_artifacts()}:
+                    files.download_artifacts(name, folder)  # type: ignore[no-untyped-call]
             yield Path(folder) / name
 
     def jobs(self, runs: Sequence[RunEntity]) -> tuple[list[JobRecord], list[str]]:

@@ -1,32 +1,26 @@
-"""One run in the store, and what is read of a finished one."""
+"""One run in the store."""
 
-import json
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
-import mlflow
 import pandas as pd
-from filelock import FileLock
-from mlflow.entities import Dataset as DatasetEntity
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
 from quantexp.errors import sentence_for
+from quantexp.tracking.backend import Backend
 from quantexp.tracking.names import ITEMS
+from quantexp.tracking.operations import Data, End, File, Name, Operation, Record, Traces
 
 log = logging.getLogger(__name__)
 
 BELOW = "<!-- Written by quantexp at each comparison; what stands below this line is yours. -->"
 """Ends quantexp's part of a description; pages do not show it."""
-
-METRICS_A_CALL = 1000
-"""MLflow's limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +36,43 @@ class FinishedJob:
     metrics: Mapping[str, float]
 
 
+class Recorder(Protocol):
+    """Takes what is done to one run."""
+
+    backend: Backend
+
+    @property
+    def run_id(self) -> str:
+        """MLflow's id of the run."""
+
+    def record(self, operation: Operation) -> None:
+        """Do this to the run, at once or as soon as it can be done; files are the recorder's from then on."""
+
+
+class AtOnce:
+    """Does it at once, or raises what MLflow raises."""
+
+    def __init__(self, backend: Backend, run_id: str) -> None:
+        self.backend = backend
+        self.run_id = run_id
+
+    def record(self, operation: Operation) -> None:
+        """Do this to the run."""
+        operation.apply(self.backend, self.run_id)
+
+
 class Run:
     """A run that is open in the store; as a context manager it is never left open."""
 
-    def __init__(self, client: mlflow.MlflowClient, lock: FileLock, run_id: str, name: str) -> None:
-        """`lock` is the store's, for what MLflow does not do in one step."""
-        self._client, self._lock = client, lock
-        self.id = run_id
+    def __init__(self, recorder: Recorder, name: str) -> None:
+        self._recorder = recorder
+        self._client = recorder.backend.client
         self.name = name
+
+    @property
+    def id(self) -> str:
+        """MLflow's id of it."""
+        return self._recorder.run_id
 
     def log(
         self,
@@ -59,35 +82,33 @@ class Run:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Record parameters, metrics and tags in one call."""
-        now = pd.Timestamp.now("UTC").value // 1_000_000
-        self._client.log_batch(
-            self.id,
-            metrics=[Metric(key, value, now, 0) for key, value in (metrics or {}).items()],
-            params=[Param(key, str(value)) for key, value in (params or {}).items()],
-            tags=[RunTag(key, value) for key, value in (tags or {}).items()],
+        self._recorder.record(
+            Record(
+                params={key: str(value) for key, value in (params or {}).items()},
+                metrics=tuple((key, float(value), 0) for key, value in (metrics or {}).items()),
+                tags=dict(tags or {}),
+            )
         )
 
     def log_curves(self, curves: Mapping[str, Mapping[int, float]]) -> None:
         """Record metrics at steps; what is there with the same value is not recorded again."""
-        now = pd.Timestamp.now("UTC").value // 1_000_000
-        new = []
+        new: list[tuple[str, float, int]] = []
         for name, curve in curves.items():
             newest = sorted(self._client.get_metric_history(self.id, name), key=lambda each: each.timestamp)
             there = {each.step: each.value for each in newest}
-            new += [Metric(name, value, now, step) for step, value in curve.items() if there.get(step) != value]
-        for first in range(0, len(new), METRICS_A_CALL):
-            self._client.log_batch(self.id, metrics=new[first : first + METRICS_A_CALL])
+            new += [(name, value, step) for step, value in curve.items() if there.get(step) != value]
+        self._recorder.record(Record(metrics=tuple(new)))
 
     def rename(self, name: str) -> None:
         """Change what MLflow's pages call it."""
-        self._client.update_run(self.id, name=name)
+        self._recorder.record(Name(name))
 
     def describe(self, text: str, tags: Mapping[str, str] | None = None) -> None:
         """Set the description that MLflow's pages show; what people have written there stays, below it.
 
         Args:
             text: Markdown; one that is too long ends early.
-            tags: those of the run, if they have been read.
+            tags: those of the run, if they are known.
         """
         before = (self._client.get_run(self.id).data.tags if tags is None else tags).get(MLFLOW_RUN_NOTE, "")
         _, marked, below = before.rpartition(BELOW)
@@ -96,53 +117,51 @@ class Run:
         shown = text if len(text) <= room else text[: max(room, 0)].rpartition("\n")[0]
         described = f"{shown}\n{BELOW}\n{own}".rstrip()
         if described != before:
-            self._client.set_tag(self.id, MLFLOW_RUN_NOTE, described)
+            self.log(tags={MLFLOW_RUN_NOTE: described})
 
     def log_yaml(self, content: str, name: str) -> None:
         """Record a text file; the name may hold folders."""
-        self._client.log_text(self.id, content, name)
+        folder, _, own = name.rpartition("/")
+        with tempfile.TemporaryDirectory() as place:
+            file = Path(place) / own
+            file.write_text(content, encoding="utf-8")
+            self._recorder.record(File(str(file), folder))
 
     def log_files(self, files: Sequence[Path]) -> None:
         """Record files under their own names."""
         for file in files:
-            self._client.log_artifact(self.id, str(file))
+            self._recorder.record(File(str(file)))
 
     def log_items(self, table: pd.DataFrame, name: str = ITEMS) -> None:
         """Record a per-item table, exactly and for MLflow's pages; one of the same name goes."""
         self.log_table(table, name)
         with tempfile.TemporaryDirectory() as folder:
             shown = Path(folder) / f"{name}.json"
-            if shown.name in {entry.path for entry in self._client.list_artifacts(self.id)}:
-                # MLflow would add the rows to those that are there.
-                table.to_json(shown, orient="split", index=False, date_format="iso")
-                self._client.log_artifact(self.id, str(shown))
-                return
-        self._client.log_table(self.id, table, f"{name}.json")
+            table.to_json(shown, orient="split", index=False, date_format="iso")
+            self._recorder.record(File(str(shown), shown=True))
 
     def log_table(self, table: pd.DataFrame, name: str) -> None:
         """Record a table for programs, exactly: NAME.parquet."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{name}.parquet"
             table.to_parquet(file, index=False)
-            self._client.log_artifact(self.id, str(file))
+            self._recorder.record(File(str(file)))
 
     def log_dataset(self, name: str, fingerprint: str, rows: int, source: str) -> None:
         """Record which data were used, by the hash of their rows."""
-        entity = DatasetEntity(
-            name=name,
-            digest=fingerprint[:36],  # the store's limit
-            source_type="quantexp",
-            source=json.dumps({"source": source, "sha256": fingerprint}),
-            profile=json.dumps({"num_rows": rows}),
-        )
-        context = [InputTag(MLFLOW_DATASET_CONTEXT, "evaluation")]
-        # MLflow looks for the data set and then adds it: another process may have added it in between.
-        with self._lock:
-            self._client.log_inputs(self.id, datasets=[DatasetInput(entity, context)])
+        self._recorder.record(Data(name, fingerprint, rows, source))
+
+    def trace(self, seconds: Sequence[float] | None = None) -> None:
+        """Record the answers of a job's item table as traces, unless they are there.
+
+        Args:
+            seconds: how long each answer took; None where nobody knows any more.
+        """
+        self._recorder.record(Traces(None if seconds is None else tuple(seconds)))
 
     def close(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED."""
-        self._client.set_terminated(self.id, status)
+        self._recorder.record(End(status))
 
     def __enter__(self) -> Self:
         return self

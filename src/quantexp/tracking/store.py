@@ -1,16 +1,17 @@
 """The MLflow store: runs begun, found and read."""
 
 import getpass
-import json
+import logging
 import os
 import platform
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-import pandas as pd
+import mlflow
 import psutil
 from mlflow.entities import Run as RunEntity
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -20,13 +21,12 @@ from quantexp.config import TrackingConfig
 from quantexp.errors import UserError
 from quantexp.provenance import provenance
 from quantexp.registration import Registration, digest
-from quantexp.tracking.backend import Backend, exists
+from quantexp.tracking.backend import Backend, Local, Server, database_of
+from quantexp.tracking.failures import ServerAwayError
 from quantexp.tracking.names import (
     CONFIG,
     DECLARATION,
-    IDENTITY,
     INCLUDES,
-    ITEMS,
     JOB,
     KIND,
     OF_SWEEP,
@@ -34,10 +34,16 @@ from quantexp.tracking.names import (
     REGISTERED,
     STOPPED,
     SWEEP,
-    TRACED,
 )
+from quantexp.tracking.operations import now
+from quantexp.tracking.outbox import Beginning, Entry, Sent, few_attempts, send_all
 from quantexp.tracking.reader import JobRecord, Reader, name_of
-from quantexp.tracking.run import FinishedJob, Run
+from quantexp.tracking.run import AtOnce, FinishedJob, Run
+
+log = logging.getLogger(__name__)
+
+OUTBOX = "outbox"
+"""Folder, in the tracking folder, of what is on its way to a server."""
 
 SWEEPS_A_JOB = 100
 """Sweeps whose ids stand in a job's tag."""
@@ -48,24 +54,37 @@ class Store:
 
     Attributes:
         client: MLflow's own, for what is not here.
-        experiment: Id of the experiment.
     """
 
     def __init__(self, config: TrackingConfig) -> None:
-        """Make the store and the experiment, if they are not there.
+        """A local store and its experiment are made, if they are not there; a server is not asked yet.
 
         Raises:
             UserError: The experiment was deleted.
         """
-        self._backend = Backend(config)
+        self._config = config
+        self._folder = Path(config.folder).absolute()
+        self._backend = self._backend_of(config.experiment)
         self._reader = Reader(self._backend)
         self.client = self._backend.client
-        self.experiment = self._backend.experiment
+        if config.uri is None:
+            _ = self.experiment
 
     @classmethod
     def existing(cls, config: TrackingConfig) -> Self | None:
         """The store, if it and its experiment are there already; looking creates nothing."""
-        return cls(config) if exists(config) else None
+        uri = config.uri
+        if uri is None:
+            database = database_of(Path(config.folder).absolute())
+            if not database.is_file():
+                return None
+            uri = f"sqlite:///{database}"
+        return None if mlflow.MlflowClient(uri).get_experiment_by_name(config.experiment) is None else cls(config)
+
+    @property
+    def experiment(self) -> str:
+        """Id of the experiment."""
+        return self._backend.experiment
 
     @property
     def uri(self) -> str:
@@ -74,8 +93,30 @@ class Store:
 
     @property
     def shown(self) -> str:
-        """Where it is, for people."""
+        """Where it is, as people have it."""
         return self._backend.shown
+
+    @property
+    def browse(self) -> str:
+        """What to type, or to open, in order to see it."""
+        if self._config.uri is None:
+            return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)} --workers 1"
+        return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment}"
+
+    def check(self) -> None:
+        """See whether the server is there, before anything begins.
+
+        Raises:
+            UserError: It is not, or it refuses the credentials.
+        """
+        with few_attempts(), self._backend.told():
+            _ = self.experiment
+
+    def send(self, *, patient: bool) -> Sent:
+        """Send to the server what has been kept for it (`outbox.send_all`); nothing, if there is no server."""
+        if self._config.uri is None:
+            return Sent()
+        return send_all(self._folder / OUTBOX, self._config.uri, self._backend_of, patient=patient)
 
     def start(self, name: str, kind: str, parent: str | None, tags: Mapping[str, str], shown: str | None = None) -> Run:
         """Open a run; `kind` is job, sweep, aggregate or regrade, `shown` its name on MLflow's pages."""
@@ -88,12 +129,20 @@ class Store:
         }
         if parent is not None:
             everything |= {MLFLOW_PARENT_RUN_ID: parent, OF_SWEEP: parent}
-        run = self.client.create_run(self.experiment, run_name=shown or name, tags=everything)
-        return Run(self.client, self._backend.lock, run.info.run_id, name)
+        if self._config.uri is None:
+            run = self.client.create_run(self.experiment, run_name=shown or name, tags=everything)
+            return Run(AtOnce(self._backend, run.info.run_id), name)
+        beginning = Beginning(self._config.uri, self._config.experiment, shown or name, everything, now())
+        return Run(Entry.begin(self._folder / OUTBOX, self._backend, beginning), name)
 
     def finished_job(self, fingerprint: str) -> FinishedJob | None:
         """The newest finished run of the same job, if there is one."""
-        found = self._reader.newest(f"tags.`{JOB}` = '{fingerprint}' and attributes.status = 'FINISHED'")
+        try:
+            with few_attempts():
+                found = self._reader.newest(f"tags.`{JOB}` = '{fingerprint}' and attributes.status = 'FINISHED'")
+        except ServerAwayError as error:
+            log.warning("whether this job was finished before is not known, so it runs again: %s", error)
+            return None
         return None if found is None else _finished(found)
 
     def baseline_of(self, pair: str, quant: str, sweep: str | None) -> JobRecord | None:
@@ -138,7 +187,7 @@ class Store:
             return None
         run_id = found.info.run_id
         self.client.update_run(run_id, status="RUNNING")
-        resumed = Run(self.client, self._backend.lock, run_id, found.info.run_name)
+        resumed = self.run(run_id, found.info.run_name)
         resumed.log(tags=provenance())
         return resumed
 
@@ -233,7 +282,7 @@ class Store:
 
     def run(self, run_id: str, name: str | None = None) -> Run:
         """An existing run, to add to; looked up, unless the caller knows its name."""
-        return Run(self.client, self._backend.lock, run_id, name or self._reader.entity(run_id).info.run_name)
+        return Run(AtOnce(self._backend, run_id), name or self._reader.entity(run_id).info.run_name)
 
     def has_jobs(self, sweep: str) -> bool:
         """Whether any job of the sweep has begun."""
@@ -255,29 +304,14 @@ class Store:
         """The same for runs named one by one."""
         return self._reader.jobs([self._reader.entity(run_id) for run_id in run_ids])
 
-    def trace(self, run_id: str, seconds: Sequence[float] | None = None) -> None:
-        """Record the answers of a job's item table as traces, unless they are there.
-
-        Args:
-            run_id: the job's.
-            seconds: how long each answer took; None where nobody knows any more.
-        """
-        run = self._reader.entity(run_id)
-        if TRACED in run.data.tags:
-            return
-        from quantexp.tracking.traces import write_traces  # slow to import, and seldom wanted
-
-        with self.file(run_id, f"{ITEMS}.parquet") as path:
-            table = pd.read_parquet(path)
-        tags = {key: run.data.tags[key] for key in ("model", "quant", "task", "data", "seed")}
-        grader = json.loads(run.data.tags[f"{IDENTITY}grader"])["id"]
-        took = [0.0] * len(table) if seconds is None else seconds
-        write_traces(self._backend.uri, self.experiment, run_id, run.info.start_time, tags, grader, table, took)
-        self.client.set_tag(run_id, TRACED, str(len(table)))
-
     def file(self, run_id: str, name: str) -> AbstractContextManager[Path]:
         """A file of a run, fetched for as long as the context lasts; a path where nothing is if the run has none."""
         return self._reader.file(run_id, name)
+
+    def _backend_of(self, experiment: str) -> Backend:
+        if self._config.uri is None:
+            return Local(self._folder, experiment)
+        return Server(self._config.uri, self._folder, experiment)
 
     def _close_killed(self, run: RunEntity) -> None:
         self.client.set_tag(run.info.run_id, "error", "its process was killed")

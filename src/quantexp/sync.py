@@ -1,0 +1,47 @@
+"""`python -m quantexp.sync`: send to the tracking server what was kept while it did not answer."""
+
+import hydra
+from omegaconf import DictConfig
+
+from quantexp.config import SyncConfig, register_schemas
+from quantexp.errors import UserError, past_hydra, reported
+from quantexp.validation import validated
+
+
+@hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="sync")
+def _app(composed: DictConfig) -> None:
+    with past_hydra():
+        _run(validated(composed, SyncConfig))
+
+
+def _run(config: SyncConfig) -> None:
+    if config.tracking.uri is None:
+        raise UserError("tracking=local has no server to send runs to: set tracking=server.")
+    from rich.console import Console
+    from rich.text import Text
+
+    from quantexp.tracking import Store
+
+    store = Store(config.tracking)
+    store.check()
+    done = store.send(patient=True)
+    console = Console()
+    for name in done.sent:
+        console.print(Text(f"sent {name}"), soft_wrap=True)
+    lines = [f"{len(done.sent)} runs sent to {store.shown}; {len(done.waiting)} are left"]
+    lines += [f"{count} are meant for {uri}: add tracking.uri={uri}" for uri, count in done.elsewhere.items()]
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+    if done.waiting:
+        raise UserError(f"{', '.join(done.waiting)}: the tracking server {store.shown} {done.reason}; try again later.")
+
+
+def main() -> None:
+    """Entry point."""
+    register_schemas()
+    with reported():
+        _app()
+
+
+if __name__ == "__main__":
+    main()

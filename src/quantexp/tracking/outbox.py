@@ -1,0 +1,301 @@
+"""Runs on their way to a tracking server: written down in a folder first, so that none is lost while it is away.
+
+Each run has a folder of its own with a journal, of which each line is an operation, and the files of the run. Whoever
+holds the folder's lock plays the operations to the server, in their order; the folder goes when the run has ended
+there. The lock goes with its process, so that what a killed one has left can be taken up by the next.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from quantexp.errors import UserError
+from quantexp.tracking.backend import Backend
+from quantexp.tracking.failures import away, failures
+from quantexp.tracking.operations import End, File, Operation, Record, decoded, encoded
+
+log = logging.getLogger(__name__)
+
+NUMBER = "quantexp.number"
+"""Tag with the number under which a run was written down: a run whose creation was not confirmed is found by it."""
+
+ATTEMPTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
+"""Retries after 0, 2 and 4 seconds; MLflow's own are 7, in some four minutes."""
+
+JOURNAL, LOCK, FILES = "journal.jsonl", "lock", "files"
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The first line of a journal: where the run belongs, and as what it begins.
+
+    Attributes:
+        started: in milliseconds since 1970.
+    """
+
+    uri: str
+    experiment: str
+    name: str
+    tags: Mapping[str, str]
+    started: int
+
+
+class Entry:
+    """One run on its way; takes what is done to it (`Recorder`)."""
+
+    def __init__(self, folder: Path, backend: Backend, lock: FileLock, beginning: Beginning) -> None:
+        """`lock` is held by the caller, and the entry's from then on."""
+        self.backend = backend
+        self._folder, self._lock, self._beginning = folder, lock, beginning
+        self._run_id: str | None = None
+        self._pending: deque[Operation] = deque()
+        self._ended = False
+        self._files = 0
+        self.failure: str | None = None
+
+    @classmethod
+    def begin(cls, outbox: Path, backend: Backend, beginning: Beginning) -> "Entry":
+        """Write down a new run, and try to create it."""
+        folder = outbox / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        entry = cls(folder, backend, _locked(folder, patience=60), beginning)
+        entry._write({name: getattr(beginning, name) for name in Beginning.__slots__})
+        entry.send()
+        return entry
+
+    @classmethod
+    def left(cls, folder: Path, backend_of: Callable[[Beginning], Backend | None]) -> "Entry | None":
+        """What another process has left in a folder; None if it is still at it, or if there is nothing for us to do."""
+        try:
+            lock = _locked(folder, patience=0)
+        except Timeout:
+            return None
+        lines = _whole_lines(folder / JOURNAL)
+        if not lines and time.time() - folder.stat().st_mtime > 60:  # killed before the run had begun
+            shutil.rmtree(folder)
+        backend = backend_of(Beginning(**lines[0])) if lines else None
+        if backend is None:
+            lock.release()
+            return None
+        entry = cls(folder, backend, lock, Beginning(**lines[0]))
+        for line in lines[1:]:
+            if "run_id" in line:
+                entry._run_id = line["run_id"]
+                continue
+            operation = decoded(line)
+            if isinstance(operation, File):
+                operation = replace(operation, path=str(folder / operation.path))
+            entry._pending.append(operation)
+        entry._files = len(list((folder / FILES).glob("*")))
+        entry._ended = any(isinstance(each, End) for each in entry._pending)
+        if not entry._ended:
+            killed = round(1000 * (folder / JOURNAL).stat().st_mtime)
+            for operation in (Record(tags={"error": "its process was killed"}), End("KILLED", killed)):
+                entry._keep(operation)
+        return entry
+
+    @property
+    def name(self) -> str:
+        """What the run was called at first."""
+        return self._beginning.name
+
+    @property
+    def run_id(self) -> str:
+        """MLflow's id of the run.
+
+        Raises:
+            UserError: The server has not been there to give it one.
+        """
+        if self._run_id is None:
+            raise UserError(f"{self.name} is not on {self.backend.shown} yet: {self.failure}.")
+        return self._run_id
+
+    def record(self, operation: Operation) -> None:
+        """Write an operation down, and do it if the server is there.
+
+        After a failure only the end of the run tries again: a job does not wait at each step.
+        """
+        self._keep(operation)
+        if self.failure is None or self._ended:
+            self.send()
+            if self._ended and self.failure is not None:
+                log.warning(
+                    "%s is kept in %s, and goes to the server with: python -m quantexp.sync", self.name, self._folder
+                )
+                self._lock.release()
+
+    def send(self, *, patient: bool = False) -> bool:
+        """Play what is written down to the server; whether all of it is there now.
+
+        Args:
+            patient: with as many attempts as MLflow makes by itself (some minutes), not just a few seconds.
+        """
+        try:
+            with contextlib.nullcontext() if patient else few_attempts():
+                if self._run_id is None:
+                    self._run_id = self._create()
+                    self._write({"run_id": self._run_id})
+                while self._pending:
+                    self._pending[0].apply(self.backend, self._run_id)
+                    self._pending.popleft()
+                if self._ended:
+                    self._drop_others()
+        except failures() as error:
+            reason = away(error)
+            if reason is None:
+                raise
+            if self.failure is None:
+                log.warning("the tracking server %s %s", self.backend.shown, reason)
+            self.failure = reason
+            return False
+        self.failure = None
+        if self._ended:
+            shutil.rmtree(self._folder)
+            self._lock.release()
+        return True
+
+    def release(self) -> None:
+        """Leave the entry to whoever tries next."""
+        self._lock.release()
+
+    def _keep(self, operation: Operation) -> None:
+        if isinstance(operation, File):
+            place = self._folder / FILES / str(self._files)
+            self._files += 1
+            place.mkdir(parents=True)
+            copied = place / Path(operation.path).name
+            shutil.copyfile(operation.path, copied)
+            _to_disk(copied)
+            self._write(encoded(replace(operation, path=str(copied.relative_to(self._folder)))))
+            operation = replace(operation, path=str(copied))
+        else:
+            self._write(encoded(operation))
+        self._pending.append(operation)
+        self._ended = self._ended or isinstance(operation, End)
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        journal = self._folder / JOURNAL
+        with journal.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, default=dict) + "\n")
+        _to_disk(journal)
+
+    def _create(self) -> str:
+        tags = {**self._beginning.tags, NUMBER: self._folder.name}
+        # The server may have created it and been killed before it could say so.
+        if there := self._runs():
+            return there[0]
+        created = self.backend.client.create_run(
+            self.backend.experiment, self._beginning.started, tags, self._beginning.name
+        )
+        return str(created.info.run_id)
+
+    def _drop_others(self) -> None:
+        """A creation that was repeated, since no answer came to the first, may have made two runs."""
+        for run_id in self._runs():
+            if run_id != self._run_id:
+                self.backend.client.delete_run(run_id)
+
+    def _runs(self) -> list[str]:
+        found = self.backend.client.search_runs(
+            [self.backend.experiment],
+            f"tags.`{NUMBER}` = '{self._folder.name}'",
+            order_by=["attributes.start_time ASC"],
+        )
+        return [str(run.info.run_id) for run in found]
+
+
+@dataclass(slots=True)
+class Sent:
+    """What became of an outbox.
+
+    Attributes:
+        sent: names of the runs that are on the server now.
+        waiting: names of those that are still to go there.
+        reason: why they are.
+        elsewhere: for how many runs which other servers are meant.
+    """
+
+    sent: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    reason: str | None = None
+    elsewhere: dict[str, int] = field(default_factory=dict)
+
+
+def send_all(outbox: Path, uri: str, backend_of: Callable[[str], Backend], *, patient: bool) -> Sent:
+    """Send what other processes have left for a server; runs whose process lives are left to it.
+
+    Args:
+        outbox: the folder.
+        uri: of the server.
+        backend_of: how to reach an experiment of it, by name.
+        patient: whether to wait for it for some minutes, or for seconds.
+    """
+    result = Sent()
+
+    def chosen(beginning: Beginning) -> Backend | None:
+        if beginning.uri != uri:
+            result.elsewhere[beginning.uri] = result.elsewhere.get(beginning.uri, 0) + 1
+            return None
+        return backend_of(beginning.experiment)
+
+    for folder in sorted(outbox.glob("*/"), key=lambda each: each.stat().st_mtime):
+        entry = Entry.left(folder, chosen)
+        if entry is None:
+            continue
+        # Once it is known to be away, nobody waits for it at each run anew.
+        if result.reason is None and entry.send(patient=patient):
+            result.sent.append(entry.name)
+            continue
+        entry.release()
+        result.reason = result.reason or entry.failure
+        result.waiting.append(entry.name)
+    return result
+
+
+@contextmanager
+def few_attempts() -> Iterator[None]:
+    """Where nobody should wait long, MLflow gives up after seconds instead of minutes."""
+    before = {name: os.environ.get(name) for name in ATTEMPTS}
+    os.environ.update(ATTEMPTS)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _locked(folder: Path, patience: float) -> FileLock:
+    lock = FileLock(folder / LOCK)
+    lock.acquire(timeout=patience)
+    return lock
+
+
+def _whole_lines(journal: Path) -> list[dict[str, Any]]:
+    """The lines that were written whole; what is left of one in which the process was killed goes."""
+    if not journal.is_file():
+        return []
+    written = journal.read_bytes()
+    whole = written.rpartition(b"\n")[0] + b"\n" if b"\n" in written else b""
+    if whole != written:
+        os.truncate(journal, len(whole))
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def _to_disk(file: Path) -> None:
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())

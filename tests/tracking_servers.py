@@ -1,0 +1,153 @@
+"""A real MLflow server that can be killed and started again, and what stands before it in a network."""
+
+import base64
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import mlflow
+import requests
+from mlflow.entities import Run
+from tests.integration.slurm_cluster import free_port, until
+
+
+class TrackingServer:
+    """`mlflow server` as the proxy of its artifacts, on a port that stays the same; files in a folder."""
+
+    def __init__(self, folder: Path, database: str | None = None) -> None:
+        """`database` is SQLAlchemy's address of one; None: an SQLite file in the folder."""
+        self._folder = folder
+        self._database = database or f"sqlite:///{folder / 'server.db'}"
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.kill()
+
+    @property
+    def client(self) -> mlflow.MlflowClient:
+        return mlflow.MlflowClient(self.url)
+
+    @property
+    def log(self) -> str:
+        """What the server has said."""
+        return (self._folder / "server.log").read_text()
+
+    def runs(self, kind: str, experiment: str = "quantexp") -> list[Run]:
+        """The runs of a kind, oldest first."""
+        found = self.client.get_experiment_by_name(experiment)
+        if found is None:
+            return []
+        runs = self.client.search_runs([found.experiment_id], f"tags.`quantexp.kind` = '{kind}'")
+        return sorted(runs, key=lambda run: run.info.start_time)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port),
+            "--workers", "1", "--backend-store-uri", self._database,
+            "--artifacts-destination", str(self._folder / "artifacts"),
+        ]  # fmt: skip
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, cwd=self._folder, start_new_session=True
+            )
+        until("the tracking server", self._answers)
+
+    def kill(self) -> None:
+        """With SIGKILL, as a power cut would."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def restart(self, after: float = 0) -> None:
+        """Kill it, and start it again some seconds later."""
+        self.kill()
+        time.sleep(after)
+        self.start()
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log[-3000:]
+        try:
+            urllib.request.urlopen(f"{self.url}/health", timeout=5).close()
+        except (urllib.error.URLError, OSError):
+            return False
+        return True
+
+
+class Proxy:
+    """Stands between quantexp and a server: asks for a password, or cuts the line once the server has acted."""
+
+    def __init__(self, upstream: str, user: str | None = None, password: str | None = None) -> None:
+        self.cut: list[str] = []
+        """Ends of paths; the answer to the next request for one is lost, and it is taken from the list."""
+        self.lost = 0
+        proxy = self
+        wanted = None
+        if user is not None:
+            wanted = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Nothing on the terminal."""
+
+            def forward(self) -> None:
+                length = int(self.headers.get("Content-Length", 0))
+                body = self.rfile.read(length)
+                if wanted is not None and self.headers.get("Authorization") != wanted:
+                    self._answer(401, b"You are not authenticated.", "text/plain")
+                    return
+                kept = {key: value for key, value in self.headers.items() if key.lower() not in {"host", "connection"}}
+                answer = requests.request(self.command, upstream + self.path, headers=kept, data=body, timeout=60)
+                path = self.path.partition("?")[0]
+                for end in proxy.cut:
+                    if path.endswith(end):
+                        proxy.cut.remove(end)
+                        proxy.lost += 1
+                        self.close_connection = True
+                        self.connection.close()
+                        return
+                self._answer(answer.status_code, answer.content, answer.headers.get("Content-Type", "text/plain"))
+
+            def _answer(self, status: int, body: bytes, kind: str) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        for verb in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+            setattr(Handler, f"do_{verb}", Handler.forward)
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
