@@ -30,6 +30,7 @@ NEEDED = {
     "files": ["data.path=some.csv"],
     "openai": [*SERVED, "engine.prompt=text"],
     "server": [*SERVED, "engine=openai", "model.name=some"],
+    "tracking=server": ["tracking.uri=http://127.0.0.1:5000"],
     **{quant: [*SERVED, "engine=openai", "model=server", "model.name=some"] for quant in QUANTS_OF_SERVERS},
 }
 """What an option cannot do without."""
@@ -94,7 +95,7 @@ def test_there_are_options_to_test() -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_fits_its_type(group: str, option: str) -> None:
-    needed = NEEDED.get(option, [])
+    needed = NEEDED.get(f"{group}={option}", NEEDED.get(option, []))
     config = composed(f"{group}={option}", *needed)
     in_file = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{option}.yaml"))
     assert isinstance(in_file, dict)
@@ -110,7 +111,8 @@ def test_every_option_composes_and_fits_its_type(group: str, option: str) -> Non
 
 @pytest.mark.parametrize(("group", "option"), [pair for pair in OPTIONS if pair[0] in {"stats", "tracking"}])
 def test_options_of_the_aggregation_compose(group: str, option: str) -> None:
-    validated(compose("aggregate", [f"{group}={option}"]), AggregateConfig)
+    needed = NEEDED.get(f"{group}={option}", [])
+    validated(compose("aggregate", [f"{group}={option}", *needed]), AggregateConfig)
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))

@@ -20,13 +20,14 @@ from tests.forking import Ended, Forker
 from tests.hub import Hub, publish_gsm8k, publish_triviaqa
 from tests.openai_server import OpenAIServer, chat, continuation, good
 from tests.openai_server import models as listed
+from tests.tracking_servers import TrackingServer
 
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
 
 ROOT = Path(__file__).parents[1]
 LADDER = ("F16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q3_K_M")
-COMMANDS = ("aggregate", "regrade", "plan", "models", "store", "generate_extraction", "review_extraction")
+COMMANDS = ("aggregate", "regrade", "plan", "models", "store", "sync", "generate_extraction", "review_extraction")
 MODULES = ["quantexp", *(f"quantexp.{name}" for name in COMMANDS)]
 
 SMALL = ("data.limit=1", "task.limit=1", "task.max_tokens=6", "engine.threads=1", "stats.resamples=100")
@@ -64,6 +65,7 @@ BY_ITSELF = {
     DOCS / "how-to" / "cluster.md",
     DOCS / "how-to" / "several-machines.md",
     DOCS / "how-to" / "servers.md",
+    DOCS / "how-to" / "tracking-server.md",
     DOCS / "explanation" / "protocol.md",
 }
 """Pages that need something to be there first, or another place; each has a test of its own."""
@@ -96,6 +98,7 @@ class Reader:
 
     def __init__(self, folder: Path, forker: Forker, openai: OpenAIServer, cache: Path) -> None:
         self.folder, self._forker, self.openai, self._cache = folder, forker, openai, cache
+        self.tracking_server = ""
 
     def type(self, command: str) -> Ended:
         """Run a command, made small, with what stands for the reader's own names replaced."""
@@ -143,6 +146,8 @@ class Reader:
             return f"{key}={self.folder}/{Path(value).name}"
         if key in {"engine.url", "engine.urls"}:
             return re.sub(r"http://127\.0\.0\.1:\d+/v1", self.openai.address, argument)
+        if key == "tracking.uri":
+            return f"{key}={self.tracking_server}"
         if key == "store.folder":
             return f"store.folder={self.folder.parent}{value}"
         if value == "[RUN_ID,RUN_ID]":
@@ -228,6 +233,14 @@ def test_a_task_of_your_own(reader: Reader) -> None:
     [items] = re.findall(r"^```json\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     (reader.folder / "capitals.jsonl").write_text(items)
     assert len(reader.types_all(page)) == 2
+
+
+def test_a_tracking_server(reader: Reader) -> None:
+    (reader.folder / "server").mkdir()
+    with TrackingServer(reader.folder / "server") as server:
+        reader.tracking_server = server.url
+        assert len(reader.types_all(DOCS / "how-to" / "tracking-server.md")) == 4
+        assert len(server.runs("job")) == 2
 
 
 def test_several_machines(reader: Reader) -> None:

@@ -16,7 +16,7 @@ import omegaconf
 from omegaconf import OmegaConf
 from sphinx.pycode import ModuleAnalyzer
 
-from quantexp.config import AggregateConfig, Config, MaintenanceConfig, PlanConfig, RegradeConfig
+from quantexp.config import AggregateConfig, Config, MaintenanceConfig, PlanConfig, RegradeConfig, SyncConfig
 from quantexp.emails.config import GenerateConfig, ReviewConfig
 
 CONF = Path(str(files("quantexp.conf")))
@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, type] = {
     "regrade": RegradeConfig,
     "plan": PlanConfig,
     "store": MaintenanceConfig,
+    "sync": SyncConfig,
     "generate_extraction": GenerateConfig,
     "review_extraction": ReviewConfig,
 }
