@@ -17,7 +17,7 @@ browser: ## what the tests of the HTML report open it in; without it they are sk
 smoke: $(INSTALLED) ## the published experiment's 36 jobs, on the embedded model
 	$(BIN)/python -m pytest -m smoke tests/test_smoke.py
 
-integration: $(INSTALLED) ## a real Slurm, a real Ray and llama.cpp's own llama-server, installed or built if they are not there (needs cmake)
+integration: $(INSTALLED) ## a real Slurm, Ray, PostgreSQL and llama-server, installed or built if they are not there (needs cmake)
 	tests/integration/install.sh $(BIN)/python
 	$(BIN)/python -m pytest -m integration tests/integration
 

@@ -19,7 +19,7 @@ import quantexp
 from quantexp.config import TrackingConfig
 from quantexp.tracking import Run, Store
 from quantexp.tracking.operations import Data, End, File, Name, Operation, Record, Traces, decoded, encoded
-from quantexp.tracking.outbox import NUMBER, _whole_lines
+from quantexp.tracking.outbox import ATTEMPTS, NUMBER, _whole_lines
 
 Start = Callable[..., subprocess.Popen[str]]
 Command = Callable[..., tuple[int, str, str]]
@@ -45,7 +45,7 @@ def store(config: TrackingConfig) -> Store:
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts at a dead server end at once: for tests that want it dead."""
-    monkeypatch.setattr("quantexp.tracking.outbox.ATTEMPTS", {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
+    monkeypatch.setitem(ATTEMPTS, "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
 def on_server(uri: str, tmp_path: Path) -> tuple[str, ...]:
@@ -264,7 +264,7 @@ def test_credentials_come_from_the_environment_and_are_written_nowhere(
         refused = start(tmp_path, "quantexp", *arguments)
         out, err = refused.communicate(timeout=120)
         assert (refused.returncode, out) == (2, "")
-        assert f"The tracking server {proxy.url} refuses the credentials (401); set MLFLOW_TRACKING_USERNAME" in err
+        assert f"The tracking server {proxy.url} refuses the credentials (401); set MLFLOW_TRACKING_USERNAME and" in err
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ada")
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2-secret")
         allowed = start(tmp_path, "quantexp", *arguments)
@@ -302,10 +302,28 @@ def test_an_address_that_cannot_be_used_is_one_sentence(
     assert not list(tmp_path.rglob("outbox/*"))
 
 
+def test_what_a_server_refuses_is_kept_and_told(
+    server: TrackingServer, store: Store, config: TrackingConfig, tmp_path: Path, command: Command
+) -> None:
+    with store.start("a job", "job", None, {}) as run:
+        run.log(metrics={"pass@1": 0.5})  # MLflow allows no @
+        run.log(metrics={"score": 0.5})
+    assert len(kept(tmp_path)) == 1
+    with store.start("another job", "job", None, {}):
+        server.kill()
+    server.start()
+    status, out, err = command(tmp_path, "quantexp.sync", *on_server(server.url, tmp_path))
+    assert status == 2
+    assert out.splitlines() == ["sent another job", f"1 runs sent to {server.url}; 1 are left"]
+    assert f"quantexp: a job: the tracking server {server.url} refuses something (" in err
+    assert "pass@1" in err
+    assert len(kept(tmp_path)) == 1
+
+
 def test_other_servers_runs_are_left_for_them(server: TrackingServer, tmp_path: Path, command: Command) -> None:
     elsewhere = Store(TrackingConfig(str(tmp_path / "mlruns"), uri="http://127.0.0.1:9"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("quantexp.tracking.outbox.ATTEMPTS", {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
+        patch.setitem(ATTEMPTS, "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         with elsewhere.start("a job", "job", None, {}):
             pass
     status, out, _ = command(tmp_path, "quantexp.sync", *on_server(server.url, tmp_path))

@@ -286,7 +286,7 @@ def _all_there(sweep: _OpenSweep) -> bool:
             "then: %s", sweep.store.shown, kept.reason, len(kept.waiting), ", ".join(kept.waiting),
             _AGAIN.format(sweep=sweep.run.id),
         )  # fmt: skip
-    return not kept.waiting
+    return not kept.waiting and sweep.run.send(patient=True)
 
 
 def _compare(sweep: _OpenSweep) -> bool:

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -18,8 +19,10 @@ USER = "nobody"
 class Postgres:
     """One database, from `with` to its end; on a port that stays the same."""
 
-    def __init__(self, folder: Path) -> None:
-        self._data, self._log = folder / "data", folder / "postgres.log"
+    def __init__(self) -> None:
+        # Not in pytest's folder, which is its owner's only.
+        self._folder = tempfile.TemporaryDirectory(prefix="postgres-")
+        self._data, self._log = Path(self._folder.name) / "data", Path(self._folder.name) / "postgres.log"
         self._port = free_port()
         self._as: dict[str, Any] = {}
         if os.getuid() == 0:
@@ -31,8 +34,7 @@ class Postgres:
         self._data.mkdir()
         if self._as:
             shutil.chown(self._data, USER)
-            for parent in self._data.parents[:3]:
-                parent.chmod(parent.stat().st_mode | 0o011)
+            Path(self._folder.name).chmod(0o711)
         command = [program("initdb"), "--pgdata", str(self._data), "--auth=trust", "--username=quantexp"]
         subprocess.run(command, check=True, capture_output=True, cwd="/", **self._as)
         self.start()
@@ -40,6 +42,7 @@ class Postgres:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.kill()
+        self._folder.cleanup()
 
     def start(self) -> None:
         """Start it, and wait until it answers; after a kill it first repeats what its log holds."""

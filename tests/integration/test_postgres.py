@@ -26,8 +26,8 @@ Items = dict[tuple[str, ...], pd.DataFrame]
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    with Postgres(tmp_path_factory.mktemp("postgres")) as running:
+def database() -> Iterator[Postgres]:
+    with Postgres() as running:
         yield running
 
 

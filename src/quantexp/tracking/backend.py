@@ -14,7 +14,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from quantexp.errors import UserError
-from quantexp.tracking.failures import ServerAwayError, failures, sentence
+from quantexp.tracking.failures import ServerAwayError, away, failures
 
 
 class Backend(ABC):
@@ -92,9 +92,9 @@ class Server(Backend):
         try:
             yield
         except failures() as error:
-            if (said := sentence(error, self.shown)) is None:
+            if (reason := away(error)) is None:
                 raise
-            raise ServerAwayError(said) from error
+            raise ServerAwayError(self.shown, reason) from error
 
     def _make(self, experiment: str) -> str:
         try:

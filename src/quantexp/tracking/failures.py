@@ -24,14 +24,26 @@ REFUSED = frozenset({401, 403})
 
 
 class ServerAwayError(UserError):
-    """The tracking server did not answer, or not as it should, while something was read that is needed."""
+    """The tracking server did not answer, or not as it should, while something was read that is needed.
+
+    Attributes:
+        reason: What it did, as `away` has it.
+    """
+
+    def __init__(self, shown: str, reason: str) -> None:
+        self.reason = reason
+        if reason.startswith("refuses"):
+            todo = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        else:
+            todo = "start it, correct tracking.uri, or record here with tracking=local"
+        super().__init__(f"The tracking server {shown} {reason}; {todo}.")
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """The exceptions of MLflow, of the network and of storage libraries that are loaded."""
+    """The exceptions of MLflow, of the network and of storage libraries that are loaded; `ServerAwayError`, too."""
     loaded = {module: names for module, names in _STORAGE.items() if module in sys.modules}
     storage = [getattr(sys.modules[module], name) for module, names in loaded.items() for name in names]
-    return (MlflowException, requests.RequestException, *storage)
+    return (ServerAwayError, MlflowException, requests.RequestException, *storage)
 
 
 def away(error: Exception) -> str | None:
@@ -39,6 +51,8 @@ def away(error: Exception) -> str | None:
 
     The reason goes on after the server's name: "does not answer (Connection refused)".
     """
+    if isinstance(error, ServerAwayError):
+        return error.reason
     if isinstance(error, MlflowException | requests.RequestException):
         status = _status(error)
         if status in REFUSED:
@@ -46,20 +60,7 @@ def away(error: Exception) -> str | None:
         if status is None or status >= 500 or status in MAY_PASS:
             return _reason(str(error))
         return None
-    return f"cannot be written to ({_first_line(str(error))})" if isinstance(error, failures()) else None
-
-
-def sentence(error: Exception, shown: str) -> str | None:
-    """What to tell someone whose command cannot do without the server; None for an error of another kind."""
-    reason = away(error)
-    if reason is None:
-        return None
-    if reason.startswith("refuses"):
-        return (
-            f"The tracking server {shown} {reason}; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
-            "MLFLOW_TRACKING_TOKEN, in the environment."
-        )
-    return f"The tracking server {shown} {reason}; start it, correct tracking.uri, or record here with tracking=local."
+    return f"cannot be written to ({first_line(error)})" if isinstance(error, failures()) else None
 
 
 def _status(error: MlflowException | requests.RequestException) -> int | None:
@@ -78,9 +79,14 @@ def _reason(message: str) -> str:
         return "does not answer in time"
     if found := re.search(r"\[Errno -?\d+\] ([A-Z][^'\")\]]+)", message):
         return f"does not answer ({found[1]})"
-    return f"fails ({_first_line(message)})"
+    return f"fails ({_short(message)})"
 
 
-def _first_line(message: str) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first, not at length."""
+    return _short(str(error))
+
+
+def _short(message: str) -> str:
     line = message.strip().partition("\n")[0]
     return line if len(line) <= 200 else f"{line[:200]}..."

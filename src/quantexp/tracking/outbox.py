@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from quantexp.errors import UserError
 from quantexp.tracking.backend import Backend
-from quantexp.tracking.failures import away, failures
+from quantexp.tracking.failures import away, failures, first_line
 from quantexp.tracking.operations import End, File, Operation, Record, decoded, encoded
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,15 @@ log = logging.getLogger(__name__)
 NUMBER = "quantexp.number"
 """Tag with the number under which a run was written down: a run whose creation was not confirmed is found by it."""
 
-ATTEMPTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
-"""Retries after 0, 2 and 4 seconds; MLflow's own are 7, in some four minutes."""
+ATTEMPTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+"""Retries after 0, 2 and 4 seconds, also when nothing has come for 20; MLflow's own are 7, in some four minutes."""
+
+PAUSE = 60.0
+"""Seconds before a run whose server was away tries again."""
 
 JOURNAL, LOCK, FILES = "journal.jsonl", "lock", "files"
 
@@ -63,16 +70,21 @@ class Entry:
         self._pending: deque[Operation] = deque()
         self._ended = False
         self._files = 0
+        self._tried = 0.0
         self.failure: str | None = None
+        self.refused = False
 
     @classmethod
-    def begin(cls, outbox: Path, backend: Backend, beginning: Beginning) -> "Entry":
-        """Write down a new run, and try to create it."""
+    def begin(cls, outbox: Path, backend: Backend, beginning: Beginning, run_id: str | None = None) -> "Entry":
+        """Write down a run that begins, and try to create it; one that has a `run_id` is there and goes on."""
         folder = outbox / uuid.uuid4().hex
         folder.mkdir(parents=True)
         entry = cls(folder, backend, _locked(folder, patience=60), beginning)
         entry._write({name: getattr(beginning, name) for name in Beginning.__slots__})
-        entry.send()
+        if run_id is None:
+            entry.send()
+        else:
+            entry._has(run_id)
         return entry
 
     @classmethod
@@ -125,10 +137,10 @@ class Entry:
     def record(self, operation: Operation) -> None:
         """Write an operation down, and do it if the server is there.
 
-        After a failure only the end of the run tries again: a job does not wait at each step.
+        After a failure a job does not wait at each step.
         """
         self._keep(operation)
-        if self.failure is None or self._ended:
+        if self.failure is None or self._ended or time.monotonic() > self._tried + PAUSE:
             self.send()
             if self._ended and self.failure is not None:
                 log.warning(
@@ -144,27 +156,34 @@ class Entry:
         """
         try:
             with contextlib.nullcontext() if patient else few_attempts():
-                if self._run_id is None:
-                    self._run_id = self._create()
-                    self._write({"run_id": self._run_id})
-                while self._pending:
-                    self._pending[0].apply(self.backend, self._run_id)
-                    self._pending.popleft()
-                if self._ended:
-                    self._drop_others()
+                self._play()
         except failures() as error:
             reason = away(error)
-            if reason is None:
-                raise
+            self.refused = reason is None
+            reason = reason or f"refuses something ({first_line(error)})"
             if self.failure is None:
                 log.warning("the tracking server %s %s", self.backend.shown, reason)
-            self.failure = reason
+            self.failure, self._tried = reason, time.monotonic()
             return False
         self.failure = None
+        return True
+
+    def _play(self) -> None:
+        if self._run_id is None:
+            self._has(self._create())
+        while self._pending:
+            self._pending[0].apply(self.backend, self.run_id)
+            self._pending.popleft()
         if self._ended:
+            self._drop_others()
+            # First the journal: without it nobody looks for the files that it names.
+            (self._folder / JOURNAL).unlink()
             shutil.rmtree(self._folder)
             self._lock.release()
-        return True
+
+    def _has(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._write({"run_id": run_id})
 
     def release(self) -> None:
         """Leave the entry to whoever tries next."""
@@ -250,15 +269,17 @@ def send_all(outbox: Path, uri: str, backend_of: Callable[[str], Backend], *, pa
             return None
         return backend_of(beginning.experiment)
 
+    gone = False
     for folder in sorted(outbox.glob("*/"), key=lambda each: each.stat().st_mtime):
         entry = Entry.left(folder, chosen)
         if entry is None:
             continue
         # Once it is known to be away, nobody waits for it at each run anew.
-        if result.reason is None and entry.send(patient=patient):
+        if not gone and entry.send(patient=patient):
             result.sent.append(entry.name)
             continue
         entry.release()
+        gone = gone or not entry.refused
         result.reason = result.reason or entry.failure
         result.waiting.append(entry.name)
     return result

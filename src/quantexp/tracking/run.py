@@ -48,6 +48,9 @@ class Recorder(Protocol):
     def record(self, operation: Operation) -> None:
         """Do this to the run, at once or as soon as it can be done; files are the recorder's from then on."""
 
+    def send(self, *, patient: bool) -> bool:
+        """Do what is still to be done; whether all of it is done now."""
+
 
 class AtOnce:
     """Does it at once, or raises what MLflow raises."""
@@ -59,6 +62,10 @@ class AtOnce:
     def record(self, operation: Operation) -> None:
         """Do this to the run."""
         operation.apply(self.backend, self.run_id)
+
+    def send(self, *, patient: bool) -> bool:
+        """Nothing is ever left."""
+        return True
 
 
 class Run:
@@ -158,6 +165,10 @@ class Run:
             seconds: how long each answer took; None where nobody knows any more.
         """
         self._recorder.record(Traces(None if seconds is None else tuple(seconds)))
+
+    def send(self, *, patient: bool) -> bool:
+        """Send to the server what could not be sent before, for seconds or some minutes; whether all of it is there."""
+        return self._recorder.send(patient=patient)
 
     def close(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED."""

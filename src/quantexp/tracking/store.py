@@ -172,7 +172,9 @@ class Store:
 
     def include(self, sweep: str, job: FinishedJob) -> None:
         """Let a job that finished in another sweep count in this one too."""
-        if job.sweep != sweep:
+        if job.sweep == sweep:
+            return
+        with self._backend.told():
             self.client.set_tag(sweep, INCLUDES + job.run_id, "finished before this sweep")
             with self._backend.lock:
                 sweeps = self._reader.entity(job.run_id).data.tags.get(OF_SWEEP, job.sweep or "").split()
@@ -185,9 +187,14 @@ class Store:
         found = self._reader.newest(f"tags.`{SWEEP}` = '{fingerprint}' and attributes.status != 'RUNNING'")
         if found is None:
             return None
-        run_id = found.info.run_id
-        self.client.update_run(run_id, status="RUNNING")
-        resumed = self.run(run_id, found.info.run_name)
+        run_id, name = found.info.run_id, str(found.info.run_name)
+        with self._backend.told():
+            self.client.update_run(run_id, status="RUNNING")
+        if self._config.uri is None:
+            resumed = self.run(run_id, name)
+        else:
+            beginning = Beginning(self._config.uri, self._config.experiment, name, {}, now())
+            resumed = Run(Entry.begin(self._folder / OUTBOX, self._backend, beginning, run_id), name)
         resumed.log(tags=provenance())
         return resumed
 
@@ -314,8 +321,9 @@ class Store:
         return Server(self._config.uri, self._folder, experiment)
 
     def _close_killed(self, run: RunEntity) -> None:
-        self.client.set_tag(run.info.run_id, "error", "its process was killed")
-        self.client.set_terminated(run.info.run_id, "KILLED")
+        with self._backend.told():
+            self.client.set_tag(run.info.run_id, "error", "its process was killed")
+            self.client.set_terminated(run.info.run_id, "KILLED")
 
     def _children(self, sweep: str) -> Iterator[RunEntity]:
         return self._reader.search(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{sweep}'")
