@@ -388,3 +388,10 @@ def test_whatever_was_run_there_is_a_summary_and_nothing_is_lost(records: list[J
     reported = {run for condition in summary.conditions for run in condition.run_ids}
     assert reported <= {r.run_id for r in records}
     assert {(r.tags["model"], r.tags["quant"]) for r in records} == {(c.model, c.quant) for c in summary.conditions}
+
+
+def test_the_order_in_which_a_database_returns_the_tags_does_not_matter() -> None:
+    first, second = (record("Q8_0", {"a": 1.0}, seed=seed, started=seed) for seed in (0, 1))
+    turned = {aspect: dict(reversed(list(entries.items()))) for aspect, entries in reversed(second.identity.items())}
+    summary = summarise([first, dataclasses.replace(second, identity=turned)], [], STATS, "t")
+    assert [condition.repeats for condition in summary.conditions] == [2]

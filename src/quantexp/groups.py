@@ -1,5 +1,6 @@
 """The runs of one quant on one task, merged over their seeds: what is compared with what."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,7 +59,8 @@ def grouped(records: Iterable[JobRecord]) -> list[Group]:
     """Merge runs that differ only in the seed; of two runs with the same seed the newer counts."""
     merged: dict[str, dict[str, JobRecord]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: record.started):
-        key = repr((record.tags["task"], record.tags["quant"], record.identity))
+        # Sorted: a database returns tags in any order.
+        key = json.dumps((record.tags["task"], record.tags["quant"], record.identity), sort_keys=True)
         merged[key][record.tags["seed"]] = record
     groups = []
     for by_seed in merged.values():
