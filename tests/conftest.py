@@ -22,7 +22,7 @@ from quantexp.models import ModelFile
 settings.register_profile("quantexp", deadline=None)
 settings.load_profile("quantexp")
 
-COMMANDS = ("quantexp", "quantexp.aggregate", "quantexp.regrade", "quantexp.sync")
+COMMANDS = ("quantexp", "quantexp.aggregate", "quantexp.regrade", "quantexp.plan", "quantexp.sync")
 
 DEMO = ModelConfig(
     name="smollm2-135m-instruct",

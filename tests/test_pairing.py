@@ -392,6 +392,8 @@ def test_whatever_was_run_there_is_a_summary_and_nothing_is_lost(records: list[J
 
 def test_the_order_in_which_a_database_returns_the_tags_does_not_matter() -> None:
     first, second = (record("Q8_0", {"a": 1.0}, seed=seed, started=seed) for seed in (0, 1))
-    turned = {aspect: dict(reversed(list(entries.items()))) for aspect, entries in reversed(second.identity.items())}
+    turned = {
+        aspect: dict(reversed(list(entries.items()))) for aspect, entries in reversed(list(second.identity.items()))
+    }
     summary = summarise([first, dataclasses.replace(second, identity=turned)], [], STATS, "t")
     assert [condition.repeats for condition in summary.conditions] == [2]

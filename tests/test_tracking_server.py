@@ -289,7 +289,9 @@ def test_credentials_come_from_the_environment_and_are_written_nowhere(
         ("http://127.0.0.1:9", "The tracking server http://127.0.0.1:9 does not answer (Connection refused); start it"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("module", ["quantexp", "quantexp.aggregate", "quantexp.regrade", "quantexp.sync"])
+@pytest.mark.parametrize(
+    "module", ["quantexp", "quantexp.aggregate", "quantexp.regrade", "quantexp.plan", "quantexp.sync"]
+)
 def test_an_address_that_cannot_be_used_is_one_sentence(
     uri: str, said: str, module: str, tmp_path: Path, command: Command
 ) -> None:

@@ -73,13 +73,15 @@ class Store:
     @classmethod
     def existing(cls, config: TrackingConfig) -> Self | None:
         """The store, if it and its experiment are there already; looking creates nothing."""
-        uri = config.uri
-        if uri is None:
-            database = database_of(Path(config.folder).absolute())
-            if not database.is_file():
-                return None
-            uri = f"sqlite:///{database}"
-        return None if mlflow.MlflowClient(uri).get_experiment_by_name(config.experiment) is None else cls(config)
+        if config.uri is not None:
+            store = cls(config)
+            with few_attempts(), store._backend.told():
+                return store if store.client.get_experiment_by_name(config.experiment) else None
+        database = database_of(Path(config.folder).absolute())
+        if not database.is_file():
+            return None
+        found = mlflow.MlflowClient(f"sqlite:///{database}").get_experiment_by_name(config.experiment)
+        return None if found is None else cls(config)
 
     @property
     def experiment(self) -> str:
