@@ -137,6 +137,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
 
         table = graded(generated.completions)
         run.log_items(table)
+        run.log_scores(table)
         if measures_floor(config):
             log.info("%s: answering everything again, in the opposite order, for the noise floor", name)
             again = reversed_answers(engine, prompts, prompter.decoding)

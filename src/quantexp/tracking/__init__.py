@@ -8,6 +8,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # Nor do its lines on how it makes the tables of a new store.
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+# As many connections as files are fetched at once (reader.FILES_AT_ONCE): MLflow keeps 10, and opens the rest anew.
+os.environ.setdefault("MLFLOW_HTTP_POOL_MAXSIZE", "64")
 
 from quantexp.tracking.names import (
     ANSWERS,
@@ -35,6 +37,7 @@ from quantexp.tracking.names import (
 )
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.run import FinishedJob, Run
+from quantexp.tracking.scores import Answers, answer_frame
 from quantexp.tracking.store import Store
 
 __all__ = [
@@ -59,9 +62,11 @@ __all__ = [
     "STOPPED",
     "SWEEP",
     "TRACED",
+    "Answers",
     "FinishedJob",
     "JobRecord",
     "Run",
     "Store",
+    "answer_frame",
     "job_name",
 ]

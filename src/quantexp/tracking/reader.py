@@ -2,15 +2,20 @@
 
 import json
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlflow
 import pandas as pd
+import pyarrow as pa
+import requests
 from mlflow.entities import Run as RunEntity
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from quantexp.console import bar
@@ -18,6 +23,14 @@ from quantexp.errors import UserError
 from quantexp.identity import Identity
 from quantexp.tracking.backend import Backend
 from quantexp.tracking.names import IDENTITY, ITEMS, KIND, job_name
+from quantexp.tracking.pages import RUNS, pages
+from quantexp.tracking.scores import SCORES, Answers, ScoreTables, read_scores
+
+FILES_AT_ONCE = 64
+"""Files that are fetched at once: a server takes some 40 ms for each, of which it works but a few."""
+
+TABLES_AT_ONCE = 8
+"""Whole tables, with their texts, that are fetched at once: each is some megabytes in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +42,7 @@ class JobRecord:
         scores: score of each item, the mean over its samples, in the order in which the items were asked; NaN for one
             that could not be asked.
         clusters: what items that ask the same share, by item; an item that is not named stands alone.
+        answers: what became of each answer; None for a job that was graded in another way than it was recorded.
     """
 
     run_id: str
@@ -40,6 +54,7 @@ class JobRecord:
     identity: Identity
     scores: "pd.Series[float]"
     clusters: Mapping[str, str] = field(default_factory=dict)
+    answers: Answers | None = None
 
 
 class Reader:
@@ -51,19 +66,9 @@ class Reader:
 
     def search(self, condition: str) -> Iterator[RunEntity]:
         """The runs that a condition in MLflow's language holds for; oldest first."""
-        token: str | None = None
-        while True:
-            page = self._backend.client.search_runs(
-                [self._backend.experiment],
-                condition,
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
+        for page in pages(self._backend, condition):
             self._artifacts |= {run.info.run_id: str(run.info.artifact_uri) for run in page}
             yield from page
-            token = page.token
-            if not token:
-                return
 
     def newest(self, condition: str) -> RunEntity | None:
         """The one of these runs that was started last, if there is any."""
@@ -81,6 +86,16 @@ class Reader:
                 f"There is no run {run_id} in {self._backend.shown}; copy an id from the MLflow UI."
             ) from error
 
+    def entities(self, run_ids: Sequence[str]) -> list[RunEntity]:
+        """The runs, in this order; the absence of one is the user's mistake."""
+        found: dict[str, RunEntity] = {}
+        for first in range(0, len(run_ids), RUNS) if len(run_ids) > 1 else ():
+            listed = ", ".join(f"'{run_id}'" for run_id in run_ids[first : first + RUNS] if run_id.isalnum())
+            if listed:
+                found |= {run.info.run_id: run for run in self.search(f"attributes.run_id IN ({listed})")}
+        # A run that was deleted, or is of another experiment, is not found by a search.
+        return [found.get(run_id) or self.entity(run_id) for run_id in run_ids]
+
     @contextmanager
     def file(self, run_id: str, name: str) -> Iterator[Path]:
         """A file of a run, fetched for as long as the context lasts; a path where nothing is if the run has none."""
@@ -92,17 +107,48 @@ class Reader:
             yield Path(files.artifact_dir) / name
             return
         with tempfile.TemporaryDirectory() as folder:
-            if name in {entry.path for entry in files.list_artifacts()}:
+            path = Path(folder) / name
+            if isinstance(files, HttpArtifactRepository):
+                # Asked for a file in the usual way, it would first list the folder: twice as many requests.
+                try:
+                    files._download_file(name, str(path))  # type: ignore[no-untyped-call]
+                except requests.HTTPError as error:
+                    if error.response is None or error.response.status_code != requests.codes.not_found:
+                        raise
+            elif name in {entry.path for entry in files.list_artifacts()}:
                 files.download_artifacts(name, folder)  # type: ignore[no-untyped-call]
-            yield Path(folder) / name
+            yield path
+
+    def tables(self, run_ids: Sequence[str], name: str) -> Iterator[pd.DataFrame]:
+        """A whole table (`Run.log_table`) of each run, in this order; some are fetched ahead of their turn."""
+
+        def read(run_id: str) -> pd.DataFrame:
+            with self.file(run_id, f"{name}.parquet") as path:
+                return pd.read_parquet(path)
+
+        with ThreadPoolExecutor(TABLES_AT_ONCE) as threads:
+            waiting: deque[Future[pd.DataFrame]] = deque()
+            for run_id in run_ids:
+                waiting.append(threads.submit(read, run_id))
+                if len(waiting) > TABLES_AT_ONCE:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
     def jobs(self, runs: Sequence[RunEntity]) -> tuple[list[JobRecord], list[str]]:
-        """The finished jobs among the runs, and a sentence for each of the others."""
+        """The finished jobs among the runs, and a sentence for each of the others.
+
+        A finished one whose table is missing or damaged is one of the others.
+        """
         finished, failures = [], []
+        tables, identities = ScoreTables(), Identities()
         with bar("reading the runs", len(runs), "runs") as advance:
-            for run in runs:
-                if run.info.status == "FINISHED" and run.data.tags.get(KIND) == "job":
-                    finished.append(self.job(run))
+            for run, table in self._tables(runs):
+                if table is not None:
+                    try:
+                        finished.append(_record(run, tables.answers(table.result()), identities))
+                    except UserError as error:
+                        failures.append(str(error))
                 elif (kind := run.data.tags.get(KIND)) != "job":
                     failures.append(f"{run.info.run_name} (run {run.info.run_id}) is not a job ({KIND}: {kind}).")
                 else:
@@ -113,25 +159,69 @@ class Reader:
         return finished, failures
 
     def job(self, run: RunEntity) -> JobRecord:
-        """A finished job with its scores."""
-        with self.file(run.info.run_id, f"{ITEMS}.parquet") as path:
-            table = pd.read_parquet(path, columns=["item_id", "cluster", "score"])
-        identity = {
-            key.removeprefix(IDENTITY): json.loads(value)
-            for key, value in run.data.tags.items()
-            if key.startswith(IDENTITY)
-        }
-        return JobRecord(
-            run_id=run.info.run_id,
-            name=name_of(run),
-            started=run.info.start_time,
-            tags=run.data.tags,
-            params=run.data.params,
-            metrics=run.data.metrics,
-            identity=identity,
-            scores=table["score"].astype(float).groupby(table["item_id"], sort=False).mean(),
-            clusters=dict(zip(table["item_id"], table["cluster"], strict=True)),
-        )
+        """A finished job with its scores.
+
+        Raises:
+            UserError: its table is missing or damaged.
+        """
+        return _record(run, ScoreTables().answers(self._scores(run)), Identities())
+
+    def _tables(self, runs: Sequence[RunEntity]) -> Iterator[tuple[RunEntity, "Future[pa.Table] | None"]]:
+        """Each run with its table, where it is a finished job; some are fetched ahead of their turn."""
+        with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
+            waiting: deque[tuple[RunEntity, Future[pa.Table] | None]] = deque()
+            for run in runs:
+                is_finished = run.info.status == "FINISHED" and run.data.tags.get(KIND) == "job"
+                waiting.append((run, threads.submit(self._scores, run) if is_finished else None))
+                if len(waiting) > 2 * FILES_AT_ONCE:
+                    yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
+
+    def _scores(self, run: RunEntity) -> pa.Table:
+        # Runs of earlier versions have their scores in the whole table only.
+        name = SCORES if SCORES in run.data.tags else f"{ITEMS}.parquet"
+        try:
+            with self.file(run.info.run_id, name) as path:
+                return read_scores(path)
+        except (OSError, ValueError) as error:
+            why = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+            raise UserError(
+                f"{name_of(run)} (run {run.info.run_id}) does not count, for its table {name} {why}; run it again with "
+                "force=true."
+            ) from error
+
+
+class Identities:
+    """What jobs' scores depend on, read from their tags; runs that share it share the object."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Mapping[str, object]] = {}
+
+    def of(self, tags: Mapping[str, str]) -> Identity:
+        """The identity that the tags of a job say."""
+        found = {}
+        for key, value in tags.items():
+            if key.startswith(IDENTITY):
+                if value not in self._known:
+                    self._known[value] = json.loads(value)
+                found[key.removeprefix(IDENTITY)] = self._known[value]
+        return found
+
+
+def _record(run: RunEntity, answers: Answers, identities: Identities) -> JobRecord:
+    return JobRecord(
+        run_id=run.info.run_id,
+        name=name_of(run),
+        started=run.info.start_time,
+        tags=run.data.tags,
+        params=run.data.params,
+        metrics=run.data.metrics,
+        identity=identities.of(run.data.tags),
+        scores=answers.item_scores,
+        clusters=answers.asked.of_item,
+        answers=answers,
+    )
 
 
 def name_of(run: RunEntity) -> str:

@@ -19,6 +19,7 @@ from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
 from quantexp.errors import sentence_for
 from quantexp.tracking.names import ITEMS
+from quantexp.tracking.scores import SCORES, write_scores
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +126,14 @@ class Run:
             file = Path(folder) / f"{name}.parquet"
             table.to_parquet(file, index=False)
             self._client.log_artifact(self.id, str(file))
+
+    def log_scores(self, table: pd.DataFrame) -> None:
+        """Record what comparisons read of a per-item table, in a small file, and say that it is there."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / SCORES
+            write_scores(table, file)
+            self._client.log_artifact(self.id, str(file))
+        self.log(tags={SCORES: str(len(table))})
 
     def log_dataset(self, name: str, fingerprint: str, rows: int, source: str) -> None:
         """Record which data were used, by the hash of their rows."""
