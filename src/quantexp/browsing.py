@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from quantexp.report.markdown import description
 from quantexp.report.summary import Condition, Summary, difference_text, reading, score_text
@@ -36,10 +37,14 @@ def describe_jobs(summary: Summary, records: Mapping[str, JobRecord], store: Sto
             len(records),
         )
         return
-    for condition in summary.conditions:
-        text = _told(summary, condition)
-        for run_id in condition.run_ids:
-            store.run(run_id, records[run_id].name).describe(text, records[run_id].tags)
+    told = {run_id: _told(summary, condition) for condition in summary.conditions for run_id in condition.run_ids}
+
+    def describe(run_id: str) -> None:
+        store.run(run_id, records[run_id].name).describe(told[run_id], records[run_id].tags)
+
+    # A server takes its time for each; SQLite takes one writer at a time.
+    with ThreadPoolExecutor(1 if store.uri.startswith("sqlite") else 16) as threads:
+        list(threads.map(describe, told))
 
 
 def _figures(summary: Summary, condition: Condition) -> Iterator[tuple[str, float]]:

@@ -137,7 +137,6 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
 
         table = graded(generated.completions)
         run.log_items(table)
-        run.log_scores(table)
         if measures_floor(config):
             log.info("%s: answering everything again, in the opposite order, for the noise floor", name)
             again = reversed_answers(engine, prompts, prompter.decoding)
@@ -155,6 +154,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         run.describe(description(data, metrics))
         if config.tracking.traces:
             store.trace(run.id, [each.generation_seconds for each in generated.completions])
+        run.log_scores(table)
         log.info("%s", summary_line(name, data, len(items), metrics, generated, speeds))
         return metrics["score"]
 

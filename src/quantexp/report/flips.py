@@ -258,7 +258,7 @@ def unique_items(clusters: "pd.Series[Any]", items: "pd.Series[Any]") -> NDArray
     Names, or where items and clusters are categories, numbers in the order of these names.
     """
     if isinstance(clusters.dtype, pd.CategoricalDtype) and isinstance(items.dtype, pd.CategoricalDtype):
-        known = clusters.cat.categories, items.cat.categories
+        known = clusters.cat.categories.tolist(), items.cat.categories.tolist()
         labels = np.array([f"cluster {each}" for each in known[0]] + [f"item {each}" for each in known[1]], dtype=str)
         rank = np.argsort(np.argsort(labels))
         named = np.append(np.array([bool(text_of(each)) for each in known[0]], dtype=np.bool_), False)

@@ -38,6 +38,14 @@ def pages(backend: Backend, condition: str) -> Iterator[list[RunEntity]]:
         yield page
 
 
+def are(backend: Backend, condition: str, number: int) -> bool:
+    """Whether a condition holds for so many runs; they are not read."""
+    last = backend.client.search_runs(
+        [backend.experiment], condition, order_by=ORDER, max_results=2, page_token=_token(number - 1)
+    )
+    return len(last) == 1
+
+
 def _side_by_side(backend: Backend, condition: str) -> Iterator[list[RunEntity]]:
     """All pages but the first, in order."""
     with ThreadPoolExecutor(AT_ONCE) as threads:

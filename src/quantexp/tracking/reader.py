@@ -3,17 +3,20 @@
 import json
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote, urlsplit
 
 import mlflow
 import pandas as pd
 import pyarrow as pa
-import requests
 from mlflow.entities import Run as RunEntity
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
@@ -22,9 +25,14 @@ from quantexp.console import bar
 from quantexp.errors import UserError
 from quantexp.identity import Identity
 from quantexp.tracking.backend import Backend
+from quantexp.tracking.fetching import Fetching
 from quantexp.tracking.names import IDENTITY, ITEMS, KIND, job_name
-from quantexp.tracking.pages import RUNS, pages
-from quantexp.tracking.scores import SCORES, Answers, ScoreTables, read_scores
+from quantexp.tracking.pages import RUNS, are, pages
+from quantexp.tracking.records import JOBS, MANY, run_of
+from quantexp.tracking.scores import SCORES, Answers, ScoreTables, facts_of, read_scores
+
+T = TypeVar("T")
+F = TypeVar("F")
 
 FILES_AT_ONCE = 64
 """Files that are fetched at once: a server takes some 40 ms for each, of which it works but a few."""
@@ -99,25 +107,45 @@ class Reader:
     @contextmanager
     def file(self, run_id: str, name: str) -> Iterator[Path]:
         """A file of a run, fetched for as long as the context lasts; a path where nothing is if the run has none."""
-        if run_id not in self._artifacts:
-            self._artifacts[run_id] = str(self.entity(run_id).info.artifact_uri)
-        # Asked by the run's id, MLflow would look the run up several times for each file.
-        files = get_artifact_repository(self._artifacts[run_id], tracking_uri=self._backend.uri)
+        files = self._files(run_id)
         if isinstance(files, LocalArtifactRepository):
             yield Path(files.artifact_dir) / name
             return
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / name
-            if isinstance(files, HttpArtifactRepository):
-                # Asked for a file in the usual way, it would first list the folder: twice as many requests.
-                try:
-                    files._download_file(name, str(path))  # type: ignore[no-untyped-call]
-                except requests.HTTPError as error:
-                    if error.response is None or error.response.status_code != requests.codes.not_found:
-                        raise
-            elif name in {entry.path for entry in files.list_artifacts()}:
-                files.download_artifacts(name, folder)  # type: ignore[no-untyped-call]
+            path = Path(folder) / Path(name).name
+            content = self.content(run_id, name)
+            if content is not None:
+                path.write_bytes(content)
             yield path
+
+    def content(self, run_id: str, name: str) -> bytes | None:
+        """What is in a file of a run; None if the run has none.
+
+        Raises:
+            OSError: it cannot be read, or the server refused.
+        """
+        files = self._files(run_id)
+        if isinstance(files, LocalArtifactRepository):
+            path = Path(files.artifact_dir) / name
+            return path.read_bytes() if path.is_file() else None
+        if isinstance(files, HttpArtifactRepository):
+            return self._fetching.content(f"{urlsplit(files.artifact_uri).path}/{quote(name)}")
+        folder = name.rpartition("/")[0]
+        if name not in {entry.path for entry in files.list_artifacts(folder or None)}:
+            return None
+        with tempfile.TemporaryDirectory() as place:
+            files.download_artifacts(name, place)  # type: ignore[no-untyped-call]
+            return (Path(place) / name).read_bytes()
+
+    def _files(self, run_id: str) -> ArtifactRepository:
+        if run_id not in self._artifacts:
+            self._artifacts[run_id] = str(self.entity(run_id).info.artifact_uri)
+        # Asked by the run's id, MLflow would look the run up several times for each file.
+        return _repository(self._artifacts[run_id], self._backend.uri)
+
+    @cached_property
+    def _fetching(self) -> Fetching:
+        return Fetching(self._backend.uri)
 
     def tables(self, run_ids: Sequence[str], name: str) -> Iterator[pd.DataFrame]:
         """A whole table (`Run.log_table`) of each run, in this order; some are fetched ahead of their turn."""
@@ -126,25 +154,49 @@ class Reader:
             with self.file(run_id, f"{name}.parquet") as path:
                 return pd.read_parquet(path)
 
-        with ThreadPoolExecutor(TABLES_AT_ONCE) as threads:
-            waiting: deque[Future[pd.DataFrame]] = deque()
-            for run_id in run_ids:
-                waiting.append(threads.submit(read, run_id))
-                if len(waiting) > TABLES_AT_ONCE:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        for _, table in self._ahead(run_ids, read, TABLES_AT_ONCE):
+            yield table.result()
 
-    def jobs(self, runs: Sequence[RunEntity]) -> tuple[list[JobRecord], list[str]]:
+    def recorded(self, sweep: str, children: str, tables: ScoreTables) -> tuple[list[JobRecord], list[RunEntity]]:
+        """The jobs of a sweep that its own files tell of, oldest first, and the other runs that belong to it.
+
+        All are other runs where the jobs are few, or the files are not those of the jobs that have finished.
+
+        Args:
+            sweep: id of its run.
+            children: the condition that holds for its runs.
+            tables: what the scores that are read share with others.
+        """
+        files = [str(entry.path) for entry in self._backend.client.list_artifacts(sweep, JOBS)]
+        has_file = f"{children} and tags.`{SCORES}` IS NOT NULL"
+        if len(files) < MANY or not are(self._backend, f"{has_file} and attributes.status = 'FINISHED'", len(files)):
+            return [], list(self.search(children))
+        others = [
+            *self.search(f"{children} and tags.`{SCORES}` IS NULL"),
+            *self.search(f"{has_file} and attributes.status != 'FINISHED'"),
+        ]
+        found, identities = [], Identities()
+        with bar("reading the runs", len(files), "runs") as advance:
+            for name, table in self._ahead(files, lambda name: self._scores_in(sweep, name)):
+                try:
+                    run = run_of(facts_of(table.result()))
+                    found.append(_record(run, tables.answers(table.result()), identities))
+                    self._artifacts[run.info.run_id] = str(run.info.artifact_uri)
+                except (OSError, ValueError, KeyError):
+                    others.append(self.entity(Path(name).stem))  # the job's own file may be whole
+                advance(1)
+        return sorted(found, key=lambda record: record.started), others
+
+    def jobs(self, runs: Sequence[RunEntity], tables: ScoreTables | None = None) -> tuple[list[JobRecord], list[str]]:
         """The finished jobs among the runs, and a sentence for each of the others.
 
         A finished one whose table is missing or damaged is one of the others.
         """
         finished, failures = [], []
-        tables, identities = ScoreTables(), Identities()
+        tables, identities = tables or ScoreTables(), Identities()
         with bar("reading the runs", len(runs), "runs") as advance:
-            for run, table in self._tables(runs):
-                if table is not None:
+            for run, table in self._ahead(runs, lambda run: self._scores(run) if _is_finished_job(run) else None):
+                if _is_finished_job(run):
                     try:
                         finished.append(_record(run, tables.answers(table.result()), identities))
                     except UserError as error:
@@ -166,24 +218,30 @@ class Reader:
         """
         return _record(run, ScoreTables().answers(self._scores(run)), Identities())
 
-    def _tables(self, runs: Sequence[RunEntity]) -> Iterator[tuple[RunEntity, "Future[pa.Table] | None"]]:
-        """Each run with its table, where it is a finished job; some are fetched ahead of their turn."""
-        with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
-            waiting: deque[tuple[RunEntity, Future[pa.Table] | None]] = deque()
-            for run in runs:
-                is_finished = run.info.status == "FINISHED" and run.data.tags.get(KIND) == "job"
-                waiting.append((run, threads.submit(self._scores, run) if is_finished else None))
-                if len(waiting) > 2 * FILES_AT_ONCE:
+    def _ahead(
+        self, what: Iterable[T], fetch: Callable[[T], F], at_once: int = FILES_AT_ONCE
+    ) -> Iterator[tuple[T, "Future[F]"]]:
+        """Each with what is fetched for it, in this order; many are fetched at once, ahead of their turn."""
+        with ThreadPoolExecutor(at_once) as threads:
+            waiting: deque[tuple[T, Future[F]]] = deque()
+            for each in what:
+                waiting.append((each, threads.submit(fetch, each)))
+                if len(waiting) > 2 * at_once:
                     yield waiting.popleft()
             while waiting:
                 yield waiting.popleft()
+
+    def _scores_in(self, run_id: str, name: str) -> pa.Table:
+        content = self.content(run_id, name)
+        if content is None:
+            raise FileNotFoundError(name)
+        return read_scores(content, name)
 
     def _scores(self, run: RunEntity) -> pa.Table:
         # Runs of earlier versions have their scores in the whole table only.
         name = SCORES if SCORES in run.data.tags else f"{ITEMS}.parquet"
         try:
-            with self.file(run.info.run_id, name) as path:
-                return read_scores(path)
+            return self._scores_in(run.info.run_id, name)
         except (OSError, ValueError) as error:
             why = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
             raise UserError(
@@ -207,6 +265,15 @@ class Identities:
                     self._known[value] = json.loads(value)
                 found[key.removeprefix(IDENTITY)] = self._known[value]
         return found
+
+
+@lru_cache(maxsize=8)
+def _repository(artifacts: str, uri: str) -> ArtifactRepository:
+    return get_artifact_repository(artifacts, tracking_uri=uri)
+
+
+def _is_finished_job(run: RunEntity) -> bool:
+    return run.info.status == "FINISHED" and run.data.tags.get(KIND) == "job"
 
 
 def _record(run: RunEntity, answers: Answers, identities: Identities) -> JobRecord:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ import pandas as pd
 from filelock import FileLock
 from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
 from quantexp.errors import sentence_for
 from quantexp.tracking.names import ITEMS
+from quantexp.tracking.records import JOBS, facts
 from quantexp.tracking.scores import SCORES, write_scores
 
 log = logging.getLogger(__name__)
@@ -128,11 +130,20 @@ class Run:
             self._client.log_artifact(self.id, str(file))
 
     def log_scores(self, table: pd.DataFrame) -> None:
-        """Record what comparisons read of a per-item table, in a small file, and say that it is there."""
+        """Record what comparisons read of a job, in a small file: the last thing before it ends.
+
+        The file holds all else that is recorded of the run. A copy goes to the sweep's run, where one request lists the
+        files of all jobs: a server takes longer to tell of a run than to hand over such a file.
+        """
+        run = self._client.get_run(self.id)
+        sweep = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / SCORES
-            write_scores(table, file)
+            file, copy = Path(folder) / SCORES, Path(folder) / f"{self.id}{Path(SCORES).suffix}"
+            write_scores(table, file, facts(run))
             self._client.log_artifact(self.id, str(file))
+            if sweep is not None:
+                shutil.copy(file, copy)
+                self._client.log_artifact(sweep, str(copy), JOBS)
         self.log(tags={SCORES: str(len(table))})
 
     def log_dataset(self, name: str, fingerprint: str, rows: int, source: str) -> None:

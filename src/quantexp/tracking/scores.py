@@ -6,6 +6,8 @@ with a probability of 2**-64.
 """
 
 import hashlib
+import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +25,12 @@ from quantexp.scoring import FIELD
 SCORES = "scores.arrow"
 """Name of the file: Arrow's IPC format, which is read ten times as fast as Parquet where tables are small."""
 
-_ASKED = ["item_id", "cluster", "sample"]
-_NEEDED = [*_ASKED, "score", "extracted", "grading_error"]
-_DIFFICULTY = "difficulty"
+_NEEDED = ("item_id", "cluster", "score")
+_ASKED = ("item_id", "cluster", "sample", "difficulty")
+_KEPT = {*_ASKED, *_NEEDED, "extracted", "grading_error"}
+
+FACTS = b"quantexp.run"
+"""Key in the file's schema under which JSON, compressed, says what the run is."""
 
 NOTHING = np.uint64(0)
 """Stands for a gap where hashes of texts do; no text has it."""
@@ -38,7 +43,7 @@ class Asked:
     Attributes:
         items: id of each answer's item, shape (m,), among the categories of all tables that were read together.
         clusters: what the answers to items that ask the same share, likewise.
-        samples: number of each answer among those to its item, shape (m,).
+        samples: number of each answer among those to its item, shape (m,); None where the table does not say.
         difficulty: of each answer's item, shape (m,), NaN where it has none; None where no item has.
         index: the items, each once, in the order in which they were asked.
         places: of each answer its item in `index`; None where every item has one answer.
@@ -47,7 +52,7 @@ class Asked:
 
     items: NDArray[np.int32]
     clusters: NDArray[np.int32]
-    samples: NDArray[np.int64]
+    samples: NDArray[np.int64] | None
     difficulty: NDArray[np.float64] | None
     index: pd.Index
     places: NDArray[np.intp] | None
@@ -61,7 +66,7 @@ class Answers:
     Attributes:
         score: NaN where the item could not be asked.
         fields: the score of each field, by the name of its column.
-        read: a hash of what the grader read; `NOTHING` where it read nothing.
+        read: a hash of what the grader read, `NOTHING` where it read nothing; None where the table does not say.
         misread: a hash of the reading error, likewise.
         shared: the names behind the numbers of items and clusters.
     """
@@ -69,8 +74,8 @@ class Answers:
     asked: Asked
     score: NDArray[np.float64]
     fields: Mapping[str, NDArray[np.float64]]
-    read: NDArray[np.uint64]
-    misread: NDArray[np.uint64]
+    read: NDArray[np.uint64] | None
+    misread: NDArray[np.uint64] | None
     shared: "Names"
 
     @property
@@ -110,13 +115,13 @@ class ScoreTables:
 
     def answers(self, table: pa.Table) -> Answers:
         """The answers in a table that `read_scores` has read."""
-        asked = self._what(table.select([name for name in (*_ASKED, _DIFFICULTY) if name in table.column_names]))
+        asked = self._what(table.select([name for name in _ASKED if name in table.column_names]))
         return Answers(
             asked=asked,
             score=_floats(table["score"]),
             fields={name: _floats(table[name]) for name in table.column_names if name.startswith(FIELD)},
-            read=self._hashes(table["extracted"]),
-            misread=self._hashes(table["grading_error"]),
+            read=self._hashes(table, "extracted"),
+            misread=self._hashes(table, "grading_error"),
             shared=self._names,
         )
 
@@ -134,20 +139,22 @@ class ScoreTables:
         items, clusters = columns["item_id"].to_pylist(), columns["cluster"].to_pylist()
         of_item = dict(zip(items, clusters, strict=True))
         places, unique = pd.factorize(np.array(items, dtype=np.object_))
-        difficulty = None
-        if _DIFFICULTY in columns.column_names and columns[_DIFFICULTY].null_count < len(items):
-            difficulty = _floats(columns[_DIFFICULTY])
+        said = columns.column_names
+        rated = "difficulty" in said and columns["difficulty"].null_count < len(items)
         return Asked(
             items=self._names.numbers(items),
             clusters=self._names.numbers(clusters),
-            samples=columns["sample"].to_numpy(),
-            difficulty=difficulty,
+            samples=columns["sample"].to_numpy() if "sample" in said else None,
+            difficulty=_floats(columns["difficulty"]) if rated else None,
             index=pd.Index(unique, dtype="str", name="item_id"),
             places=None if len(unique) == len(items) else places,
             of_item=self._clusters.setdefault(frozenset(of_item.items()), of_item),
         )
 
-    def _hashes(self, column: pa.ChunkedArray) -> NDArray[np.uint64]:
+    def _hashes(self, table: pa.Table, name: str) -> NDArray[np.uint64] | None:
+        if name not in table.column_names:
+            return None
+        column = table[name]
         if column.null_count == len(column):
             return self._gaps.setdefault(len(column), np.full(len(column), NOTHING))
         if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
@@ -159,37 +166,54 @@ class ScoreTables:
         return hashed
 
 
-def write_scores(table: pd.DataFrame, path: Path) -> None:
+def write_scores(table: pd.DataFrame, path: Path, facts: Mapping[str, Any] | None = None) -> None:
     """Write what a comparison needs of a per-item table.
+
+    Args:
+        table: in the order in which it was asked.
+        path: of the file.
+        facts: what the file says of the run besides, as JSON has it.
 
     Raises:
         OSError: the file cannot be written.
     """
-    kept = [str(name) for name in table if name in {*_NEEDED, _DIFFICULTY} or str(name).startswith(FIELD)]
-    content = pa.Table.from_pandas(table[kept], preserve_index=False).replace_schema_metadata(None)
+    kept = [str(name) for name in table if name in _KEPT or str(name).startswith(FIELD)]
+    content = pa.Table.from_pandas(table[kept], preserve_index=False)
+    packed = {FACTS: zlib.compress(json.dumps(facts).encode())} if facts else None
+    content = content.replace_schema_metadata(packed)
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, content.schema, options=options) as writer:
         writer.write_table(content, max_chunksize=max(len(content), 1))
 
 
-def read_scores(path: Path) -> pa.Table:
-    """The same columns again, from such a file or from a whole per-item table (.parquet).
+def read_scores(content: bytes, name: str) -> pa.Table:
+    """The same columns again, from the content of such a file or of a whole per-item table (.parquet).
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: its content is damaged, or lacks a column.
+        OSError, ValueError: the content is damaged, or lacks a column.
     """
-    if path.suffix == ".parquet":
-        with parquet.ParquetFile(path) as file:
-            names = [name for name in file.schema_arrow.names if name in {*_NEEDED, _DIFFICULTY}]
-            names += [name for name in file.schema_arrow.names if name.startswith(FIELD)]
-            table = file.read(columns=names)
+    if name.endswith(".parquet"):
+        with parquet.ParquetFile(pa.BufferReader(content)) as file:
+            names = [name for name in file.schema_arrow.names if name in _KEPT or name.startswith(FIELD)]
+            table = file.read(columns=names, use_threads=False)
     else:
-        table = pa.ipc.open_file(pa.BufferReader(path.read_bytes())).read_all()
+        table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
     missing = [name for name in _NEEDED if name not in table.column_names]
     if missing:
         raise ValueError(f"it has no column {missing[0]}")
     return table
+
+
+def facts_of(table: pa.Table) -> dict[str, Any]:
+    """What a file that `read_scores` has read says of its run.
+
+    Raises:
+        ValueError: nothing, or nothing readable.
+    """
+    try:
+        return dict(json.loads(zlib.decompress((table.schema.metadata or {})[FACTS])))
+    except (KeyError, zlib.error) as error:
+        raise ValueError("it says nothing of its run") from error
 
 
 def answer_frame(conditions: Mapping[str, Sequence[tuple[int, Answers]]]) -> Iterator[pd.DataFrame]:
@@ -215,12 +239,18 @@ def answer_frame(conditions: Mapping[str, Sequence[tuple[int, Answers]]]) -> Ite
         columns: dict[str, Any] = {
             "seed": np.concatenate([np.full(len(answers.score), seed) for seed, answers in runs]),
             "item_id": pd.Categorical.from_codes(items, dtype=categories),
-            "sample": np.concatenate([answers.asked.samples for _, answers in runs]),
             "cluster": pd.Categorical.from_codes(clusters, dtype=categories),
-            "extracted": np.concatenate([answers.read for _, answers in runs]),
-            "grading_error": np.concatenate([answers.misread for _, answers in runs]),
             "score": np.concatenate([answers.score for _, answers in runs]),
         }
+        optional: dict[str, list[NDArray[Any] | None]] = {
+            "sample": [answers.asked.samples for _, answers in runs],
+            "extracted": [answers.read for _, answers in runs],
+            "grading_error": [answers.misread for _, answers in runs],
+        }
+        for name, parts in optional.items():
+            there = [part for part in parts if part is not None]
+            if len(there) == len(parts):  # whoever needs the column will miss it by name
+                columns[name] = np.concatenate(there)
         gap = np.float64(np.nan)
         if any(answers.asked.difficulty is not None for _, answers in runs):
             columns["difficulty"] = np.concatenate(

@@ -38,6 +38,7 @@ from quantexp.tracking.names import (
 )
 from quantexp.tracking.reader import JobRecord, Reader, name_of
 from quantexp.tracking.run import FinishedJob, Run
+from quantexp.tracking.scores import ScoreTables
 
 SWEEPS_A_JOB = 100
 """Sweeps whose ids stand in a job's tag."""
@@ -246,10 +247,16 @@ class Store:
         """
         tags = self._reader.entity(sweep).data.tags
         included = [tag.removeprefix(INCLUDES) for tag in sorted(tags) if tag.startswith(INCLUDES)]
-        runs = [*self._reader.entities(included), *self._children(sweep)]
-        done = {run.data.tags.get(CONFIG) for run in runs if run.info.status == "FINISHED"} - {None}
-        counting = [run for run in runs if run.info.status == "FINISHED" or run.data.tags.get(CONFIG) not in done]
-        return self._reader.jobs(counting)
+        tables = ScoreTables()
+        recorded, others = self._reader.recorded(sweep, _child_of(sweep), tables)
+        runs = [*self._reader.entities(included), *others]
+        done = {run.data.tags.get(CONFIG) for run in runs if run.info.status == "FINISHED"}
+        done |= {record.tags.get(CONFIG) for record in recorded}
+        counting = [
+            run for run in runs if run.info.status == "FINISHED" or run.data.tags.get(CONFIG) not in done - {None}
+        ]
+        finished, failures = self._reader.jobs(counting, tables)
+        return [*finished, *recorded], failures
 
     def jobs(self, run_ids: Sequence[str]) -> tuple[list[JobRecord], list[str]]:
         """The same for runs named one by one."""
