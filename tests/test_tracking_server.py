@@ -18,7 +18,7 @@ from tests.tracking_servers import Proxy, TrackingServer
 import quantexp
 from quantexp.config import TrackingConfig
 from quantexp.tracking import Run, Store
-from quantexp.tracking.operations import Data, End, File, Name, Operation, Record, Traces, decoded, encoded
+from quantexp.tracking.operations import Data, End, File, Name, Operation, Record, Scores, Traces, decoded, encoded
 from quantexp.tracking.outbox import ATTEMPTS, NUMBER, _whole_lines
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -68,6 +68,7 @@ def record(run: Run) -> None:
     run.rename("gsm8k 08.51 Q8_0 seed 0")
     run.log_dataset("bundled-gsm8k", "f" * 64, 24, "bundled")
     run.log_items(pd.DataFrame({"item_id": ["a", "b"], "cluster": ["a", "b"], "score": [0.0, 0.5]}))
+    run.log_scores(pd.DataFrame({"item_id": ["a", "b"], "cluster": ["a", "b"], "score": [0.0, 0.5]}))
     run.describe("**Fine.**", {})
 
 
@@ -85,7 +86,7 @@ def check_recorded(server: TrackingServer, experiment: str) -> None:
     assert data.dataset.name == "bundled-gsm8k"
     client, run_id = server.client, found.info.run_id
     assert {each.path for each in client.list_artifacts(run_id)} == {
-        "config.yaml", "items.json", "items.parquet", "regrade",
+        "config.yaml", "items.json", "items.parquet", "regrade", "scores.arrow",
     }  # fmt: skip
     assert [each.path for each in client.list_artifacts(run_id, "regrade")] == ["regrade/a..b.diff"]
     assert list(pd.read_parquet(client.download_artifacts(run_id, "items.parquet"))["score"]) == [0, 0.5]
@@ -344,6 +345,7 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         tags=st.dictionaries(names, names, max_size=3),
     ),
     st.builds(File, names, names, st.booleans()),
+    st.builds(Scores, names, st.integers()),
     st.builds(Data, names, names, st.integers(), names),
     st.builds(Name, names),
     st.builds(Traces, st.none() | st.lists(numbers, max_size=3).map(tuple)),

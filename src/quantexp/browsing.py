@@ -1,11 +1,18 @@
 """What a finished comparison leaves in MLflow for people: descriptions, and curves over bits per weight."""
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from quantexp.report.markdown import description
 from quantexp.report.summary import Condition, Summary, difference_text, reading, score_text
 from quantexp.tracking import JobRecord, Run, Store
+
+log = logging.getLogger(__name__)
+
+MOST_DESCRIBED = 1000
+"""Jobs that are described: each takes some 10 ms of a server's time, as much as all else that is read of it."""
 
 
 def show_in_mlflow(summary: Summary, run: Run) -> None:
@@ -23,11 +30,21 @@ def show_in_mlflow(summary: Summary, run: Run) -> None:
 
 
 def describe_jobs(summary: Summary, records: Mapping[str, JobRecord], store: Store) -> None:
-    """Say on each job's run what came of its quant."""
-    for condition in summary.conditions:
-        text = _told(summary, condition)
-        for run_id in condition.run_ids:
-            store.run(run_id, records[run_id].name).describe(text, records[run_id].tags)
+    """Say on each job's run what came of its quant; of more than `MOST_DESCRIBED` jobs only the sweep's run says it."""
+    if len(records) > MOST_DESCRIBED:
+        log.info(
+            "%d jobs: their descriptions in MLflow stay as they are, for each takes a request; the sweep's run has all",
+            len(records),
+        )
+        return
+    told = {run_id: _told(summary, condition) for condition in summary.conditions for run_id in condition.run_ids}
+
+    def describe(run_id: str) -> None:
+        store.run(run_id, records[run_id].name).describe(told[run_id], records[run_id].tags)
+
+    # A server takes its time for each; SQLite takes one writer at a time.
+    with ThreadPoolExecutor(1 if store.uri.startswith("sqlite") else 16) as threads:
+        list(threads.map(describe, told))
 
 
 def _figures(summary: Summary, condition: Condition) -> Iterator[tuple[str, float]]:

@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -42,10 +42,22 @@ class Group:
         """The items that were answered, in order."""
         return self.answers.index.unique("item")
 
-    def units(self, answers: "pd.Series[float]") -> NDArray[Any]:
-        """What each answer counts with where an item counts once: the item, or those that ask the same."""
-        items = answers.index.get_level_values("item")
-        return np.array([self.clusters.get(item, item) for item in items], dtype=str)
+    def units(self, answers: "pd.Series[float]") -> NDArray[np.intp]:
+        """What each answer counts with where an item counts once, as a number: those of names in their order."""
+        names, items = self._unit_names(answers)
+        return np.asarray(np.unique(names, return_inverse=True)[1][items], dtype=np.intp)
+
+    @property
+    def by_unit(self) -> "pd.Series[float]":
+        """The mean score of each item, or of those that ask the same, by name."""
+        names, items = self._unit_names(self.answers)
+        return self.answers.groupby(names[items]).mean()
+
+    def _unit_names(self, answers: "pd.Series[float]") -> tuple[NDArray[Any], NDArray[np.intp]]:
+        """What the answers to each item count with, the item or those that ask the same; and each answer's item."""
+        index = cast(pd.MultiIndex, answers.index)
+        names = [self.clusters.get(item, item) for item in index.levels[0]]
+        return np.array(names, dtype=str), np.asarray(index.codes[0], dtype=np.intp)
 
     @property
     def floor(self) -> dict[str, int] | None:
@@ -65,7 +77,8 @@ def grouped(records: Iterable[JobRecord]) -> list[Group]:
     groups = []
     for by_seed in merged.values():
         runs = tuple(by_seed.values())
-        asked = pd.concat({seed: run.scores.dropna() for seed, run in by_seed.items()}, names=["seed", "item"])
+        # Runs that asked the same share one mapping.
+        clusters = {id(run.clusters): run.clusters for run in runs}
         groups.append(
             Group(
                 model=runs[0].tags["model"],
@@ -73,12 +86,36 @@ def grouped(records: Iterable[JobRecord]) -> list[Group]:
                 quant=runs[0].tags["quant"],
                 identity=runs[0].identity,
                 runs=runs,
-                # Items first: where none repeats, the same order whatever counts once, so the same resamples.
-                answers=asked.swaplevel().sort_index(),
-                clusters={item: cluster for run in runs for item, cluster in run.clusters.items()},
+                answers=_merged({seed: run.scores for seed, run in by_seed.items()}),
+                clusters={item: cluster for each in clusters.values() for item, cluster in each.items()},
             )
         )
     return groups
+
+
+def _merged(by_seed: Mapping[str, "pd.Series[float]"]) -> "pd.Series[float]":
+    """The scores that are there, by item and seed, in the order of the items' names.
+
+    Items first: where none repeats, the same order whatever counts once, so the same resamples. As pandas would
+    concatenate and sort them, but a name is looked at once for all runs that share an index.
+    """
+    indexes = {id(scores.index): scores.index for scores in by_seed.values()}
+    items = pd.Index(sorted({item for index in indexes.values() for item in index}), dtype="str", name="item")
+    places = {key: items.get_indexer(index) for key, index in indexes.items()}
+    seeds = sorted(by_seed)
+    of_item, of_seed, values = [], [], []
+    for seed, scores in by_seed.items():
+        each = scores.to_numpy(dtype=np.float64)
+        there = np.flatnonzero(~np.isnan(each))
+        of_item.append(places[id(scores.index)][there])
+        of_seed.append(np.full(len(there), seeds.index(seed)))
+        values.append(each[there])
+    item, seed_number, score = np.concatenate(of_item), np.concatenate(of_seed), np.concatenate(values)
+    order = np.lexsort((seed_number, item))
+    levels: list[Any] = [items, pd.Index(seeds, dtype="str")]
+    codes: list[Any] = [item[order], seed_number[order]]
+    index = pd.MultiIndex(levels, codes, names=["item", "seed"])
+    return pd.Series(score[order], index=index)
 
 
 def labelled(groups: Sequence[Group]) -> list[Group]:

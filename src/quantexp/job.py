@@ -154,6 +154,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         run.describe(description(data, metrics), {})
         if config.tracking.traces:
             run.trace([each.generation_seconds for each in generated.completions])
+        run.log_scores(table)
         log.info("%s", summary_line(name, data, len(items), metrics, generated, speeds))
         return metrics["score"]
 

@@ -141,14 +141,13 @@ def _registered(
     stats: StatsConfig,
 ) -> Registered:
     """What was declared, beside what came of it."""
-    scores = {(group.task, group.quant): group.answers.groupby(group.units(group.answers)).mean() for group in groups}
+    scores = {(group.task, group.quant): group.by_unit for group in groups}
     return report(registration, stats, scores, [f"{group.task}/{group.quant}" for group, _ in compared])
 
 
 def _compared(partner: Group, group: Group, both: pd.Index, stats: StatsConfig) -> PairedComparison:
     """The comparison on the items, or items and seeds, that both have."""
-    level = None if stats.unit is Unit.answer else "item"
-    before, after = (side.answers[side.answers.index.isin(both, level=level)].sort_index() for side in (partner, group))
+    before, after = (_of(side, both, stats) for side in (partner, group))
     if stats.method is Method.sequential:
         before, after = group.as_drawn(before), group.as_drawn(after)
     if before.index.equals(after.index):
@@ -160,6 +159,15 @@ def _compared(partner: Group, group: Group, both: pd.Index, stats: StatsConfig) 
         for each, side in ((partner, before), (group, after))
     )
     return compare_units(ours, theirs, answers=len(before), design_effect=nan, **_options(group, stats))
+
+
+def _of(side: Group, both: pd.Index, stats: StatsConfig) -> "pd.Series[float]":
+    """The answers of one side that count, in order."""
+    level = None if stats.unit is Unit.answer else "item"
+    own = side.answers.index if stats.unit is Unit.answer else side.items
+    return (
+        side.answers if len(own) == len(both) else side.answers[side.answers.index.isin(both, level=level)].sort_index()
+    )
 
 
 def _options(group: Group, stats: StatsConfig) -> dict[str, Any]:

@@ -193,6 +193,7 @@ class Grading:
                 identity={**record.identity, "grader": {**record.identity["grader"], "id": grader.id}},
                 metrics={**record.metrics, **metrics},
                 scores=after["score"].astype(float).groupby(after["item_id"], sort=False).mean(),
+                answers=None,
             ),
             graders=f"{old}..{grader.id}",
             diff=diff,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from quantexp.report.flips import KEYS, unique_items
+from quantexp.report.flips import SIDES, paired, unique_items
 from quantexp.scoring import FIELD
 from quantexp.stats import Method, PairedComparison, compare
 
@@ -62,15 +62,24 @@ def parts(
     Raises:
         ValueError: A table that is not empty lacks a column.
     """
-    pairs = _paired(baseline, quant)
-    fields = [str(name) for name in baseline if str(name).startswith(FIELD) and name in quant]
+    pairs = paired(baseline, quant)
+    return paired_parts(*(pairs, by_item), confidence=confidence, resamples=resamples, seed=seed, method=method)
+
+
+def paired_parts(
+    pairs: pd.DataFrame, by_item: bool, *, confidence: float, resamples: int, seed: int, method: Method
+) -> tuple[Part, ...]:
+    """The same, from answers that have been paired (`flips.paired`)."""
+    of_baseline = [str(name).removesuffix("_baseline") for name in pairs if str(name).endswith("_baseline")]
+    fields = [name for name in of_baseline if name.startswith(FIELD) and f"{name}_quant" in pairs]
     found = []
+    items = unique_items(pairs["cluster_baseline"], pairs["item_id"]) if by_item else None
     for by, name, rows, column in _selections(pairs, fields):
-        units = unique_items(pairs.loc[rows, "cluster_baseline"], pairs.loc[rows, "item_id"]) if by_item else None
-        before, after = (pairs.loc[rows, f"{column}_{side}"].to_numpy(dtype=np.float64) for side in _SIDES)
+        units = None if items is None else items[rows.to_numpy()]
+        before, after = (pairs.loc[rows, f"{column}_{side}"].to_numpy(dtype=np.float64) for side in SIDES)
         difference = compare(
             *(before, after),
-            clusters=None if units is None else units.astype(str),
+            clusters=units if units is None or units.dtype.kind == "i" else units.astype(str),
             confidence=confidence,
             resamples=resamples,
             seed=seed,
@@ -78,20 +87,6 @@ def parts(
         )
         found.append(Part(by, name, difference))
     return tuple(found)
-
-
-_SIDES = ("baseline", "quant")
-
-
-def _paired(baseline: pd.DataFrame, quant: pd.DataFrame) -> pd.DataFrame:
-    """The answers that both sides scored, of several rows for one answer the last."""
-    sides = []
-    for side, table in zip(_SIDES, (baseline, quant), strict=True):
-        last = table.drop_duplicates(KEYS, keep="last")
-        scored = last[np.isfinite(pd.to_numeric(last["score"]).to_numpy(dtype=np.float64, na_value=np.nan))]
-        sides.append(scored.rename(columns={name: f"{name}_{side}" for name in table if name not in KEYS}))
-    found: pd.DataFrame = sides[0].merge(sides[1], on=KEYS, validate="one_to_one")
-    return found
 
 
 def _selections(pairs: pd.DataFrame, fields: Sequence[str]) -> Iterator[tuple[str, str, "pd.Series[bool]", str]]:

@@ -35,7 +35,10 @@ PROMPT_TAIL = 600
 KEYS = ["seed", "item_id", "sample"]
 """Columns that tell one answer from another."""
 
-_READ = [*KEYS, "cluster", "prompt", "output", "reference", "extracted", "score", "grading_error"]
+SIDES = ("baseline", "quant")
+"""What ends the names of the columns of paired answers."""
+
+_COUNTED = [*KEYS, "cluster", "extracted", "score", "grading_error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +83,6 @@ class Flips:
         return self.items_lost + self.items_gained
 
 
-@dataclass(frozen=True, slots=True)
-class _Pairs:
-    """Answers that both sides scored, in the order of the baseline's table, and what changed; arrays of shape (m,)."""
-
-    table: pd.DataFrame
-    change: NDArray[np.object_]
-    churn: NDArray[np.bool_]
-
-
 def flips(baseline: pd.DataFrame, quant: pd.DataFrame) -> Flips:
     """Count what changed from the baseline's answers to a quant's.
 
@@ -107,20 +101,24 @@ def flips(baseline: pd.DataFrame, quant: pd.DataFrame) -> Flips:
     Raises:
         ValueError: A table that is not empty lacks a column.
     """
-    pairs = _paired(baseline, quant)
-    counts = {change: int(np.count_nonzero(pairs.change == change)) for change in CHANGES}
-    answers = len(pairs.table)
-    items = pd.factorize(unique_items(pairs.table["cluster_baseline"], pairs.table["item_id"]))[0]
-    units = group(answers, items)
-    before, after = (units.means(_scores(pairs.table, side)) for side in ("baseline", "quant"))
+    return count_flips(paired(baseline, quant))
+
+
+def count_flips(pairs: pd.DataFrame) -> Flips:
+    """The same, from answers that have been paired (`paired`)."""
+    change, churn = _changes(pairs)
+    counts = {each: int(np.count_nonzero(change == each)) for each in CHANGES}
+    items = pd.factorize(unique_items(pairs["cluster_baseline"], pairs["item_id"]))[0]
+    units = group(len(pairs), items)
+    before, after = (units.means(_scores(pairs, side)) for side in SIDES)
     fell, rose = _moved(before, after)
     return Flips(
-        answers=answers,
+        answers=len(pairs),
         lost=counts[LOST],
         gained=counts[GAINED],
         both_wrong_different=counts[OTHER_WRONG],
         both_right_different=counts[OTHER_SAME],
-        churn=int(np.count_nonzero(pairs.churn)),
+        churn=int(np.count_nonzero(churn)),
         items=units.n,
         items_lost=int(np.count_nonzero(fell)),
         items_gained=int(np.count_nonzero(rose)),
@@ -133,7 +131,7 @@ def flip_rows(baseline: pd.DataFrame, quant: pd.DataFrame, *, task: str, name: s
     Their number is lost + gained + both_wrong_different + both_right_different of `flips`.
 
     Args:
-        baseline: The baseline's answers, as for `flips`.
+        baseline: The baseline's answers, as for `flips`, with prompt, output and reference.
         quant: The other quant's answers.
         task: What the column task says.
         name: The other quant's name, for the column quant.
@@ -145,13 +143,27 @@ def flip_rows(baseline: pd.DataFrame, quant: pd.DataFrame, *, task: str, name: s
     Raises:
         ValueError: A table that is not empty lacks a column.
     """
-    pairs = _paired(baseline, quant)
-    found = pairs.table.rename(columns={"reference_baseline": "reference", "prompt_baseline": "prompt"})
+    pairs = paired(baseline, quant)
+    found = pairs.rename(columns={"reference_baseline": "reference", "prompt_baseline": "prompt"})
     for column in ("score", "extracted", "output"):
-        found = found.rename(columns={f"{column}_{side}": f"{side}_{column}" for side in ("baseline", "quant")})
-    found = found.assign(task=task, quant=name, change=pairs.change)
-    order = np.concatenate([np.flatnonzero(pairs.change == change) for change in CHANGES])
-    return found.iloc[order].reset_index(drop=True).reindex(columns=list(COLUMNS))
+        found = found.rename(columns={f"{column}_{side}": f"{side}_{column}" for side in SIDES})
+    found = found.assign(task=task, quant=name, change=_changes(pairs)[0])
+    return found.iloc[places_of_changes(pairs)].reset_index(drop=True).reindex(columns=list(COLUMNS))
+
+
+def places_of_changes(pairs: pd.DataFrame, most: int | None = None) -> NDArray[np.intp]:
+    """Where in paired answers those are that changed: in the order of `CHANGES`, then of the rows.
+
+    Args:
+        pairs: see `paired`.
+        most: how many at most; of each kind its share, and the first.
+    """
+    change = _changes(pairs)[0]
+    of_kind = [np.flatnonzero(change == each) for each in CHANGES]
+    total = sum(len(each) for each in of_kind)
+    if most is not None and total > most:
+        of_kind = [each[: -(-len(each) * most // total)] for each in of_kind]
+    return np.concatenate(of_kind)
 
 
 def anchor(task: str, quant: str) -> str:
@@ -163,33 +175,58 @@ def anchor(task: str, quant: str) -> str:
     return f"{names}-{hashlib.sha256(json.dumps([task, quant]).encode()).hexdigest()[:8]}"
 
 
-def _paired(baseline: pd.DataFrame, quant: pd.DataFrame) -> _Pairs:
+def paired(baseline: pd.DataFrame, quant: pd.DataFrame) -> pd.DataFrame:
+    """The answers that both sides scored, in the order of the baseline's table; every column once a side.
+
+    Args:
+        baseline: The baseline's answers, as for `flips`; what was read and the reading error may be numbers that stand
+            for texts, and the names of items and clusters categories.
+        quant: The other quant's answers.
+
+    Returns:
+        The columns `KEYS`, and any other with the suffix _baseline or _quant.
+
+    Raises:
+        ValueError: A table that is not empty lacks a column.
+    """
     left, right = _scored(baseline, "baseline"), _scored(quant, "quant")
     if left.empty or right.empty:  # an empty table's columns have no types, and may not fit the other's
-        table = pd.DataFrame(columns=list(dict.fromkeys([*left, *right])))
-    else:
-        table = left.merge(right, on=KEYS, validate="one_to_one")
-    before, after = _scores(table, "baseline"), _scores(table, "quant")
+        return pd.DataFrame(columns=list(dict.fromkeys([*left, *right])))
+    if len(left) == len(right) and all(_same(left[key], right[key]) for key in KEYS):
+        return pd.concat([left.reset_index(drop=True), right.drop(columns=KEYS).reset_index(drop=True)], axis="columns")
+    found: pd.DataFrame = left.merge(right, on=KEYS, validate="one_to_one")
+    return found
+
+
+def _same(left: "pd.Series[Any]", right: "pd.Series[Any]") -> bool:
+    if isinstance(left.dtype, pd.CategoricalDtype) and left.dtype == right.dtype:
+        left, right = left.cat.codes, right.cat.codes
+    return bool((left.to_numpy() == right.to_numpy()).all())
+
+
+def _changes(pairs: pd.DataFrame) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+    """How each paired answer changed, empty where it did not, and whether another answer was read."""
+    before, after = _scores(pairs, "baseline"), _scores(pairs, "quant")
     fell, rose = _moved(before, after)
-    churn = _differ(table["extracted_baseline"], table["extracted_quant"])
-    misread = _differ(table["grading_error_baseline"], table["grading_error_quant"])
+    churn = _differ(pairs["extracted_baseline"], pairs["extracted_quant"])
+    misread = _differ(pairs["grading_error_baseline"], pairs["grading_error_quant"])
     full = np.maximum(before, after) >= 1.0 - TIE_TOLERANCE
-    change = np.full(len(table), "", dtype=np.object_)
+    change = np.full(len(pairs), "", dtype=np.object_)
     change[full & churn] = OTHER_SAME
     change[~full & (churn | misread)] = OTHER_WRONG
     change[fell], change[rose] = LOST, GAINED
-    return _Pairs(table, change, churn)
+    return change, churn
 
 
 def _scored(table: pd.DataFrame, side: str) -> pd.DataFrame:
     """Each answer's last row, where that has a score."""
-    names = {name: f"{name}_{side}" for name in _READ if name not in KEYS}
+    names = {name: f"{name}_{side}" for name in dict.fromkeys([*_COUNTED, *table]) if name not in KEYS}
     if table.empty:
-        return pd.DataFrame(columns=_READ).rename(columns=names)
-    missing = [name for name in _READ if name not in table]
+        return pd.DataFrame(columns=_COUNTED).rename(columns=names)
+    missing = [name for name in _COUNTED if name not in table]
     if missing:
-        raise ValueError(f"the {side}'s table has no column {missing[0]}; it needs {', '.join(_READ)}.")
-    last: pd.DataFrame = table[_READ].drop_duplicates(KEYS, keep="last").rename(columns=names)
+        raise ValueError(f"the {side}'s table has no column {missing[0]}; it needs {', '.join(_COUNTED)}.")
+    last: pd.DataFrame = table.drop_duplicates(KEYS, keep="last").rename(columns=names)
     scores = pd.to_numeric(last[names["score"]]).to_numpy(dtype=np.float64, na_value=np.nan)
     last[names["score"]] = scores
     found: pd.DataFrame = last.loc[np.isfinite(scores)]
@@ -208,15 +245,27 @@ def _moved(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[NDA
 
 
 def _differ(before: "pd.Series[Any]", after: "pd.Series[Any]") -> NDArray[np.bool_]:
-    """Where two columns of text differ; a gap is a value of its own."""
+    """Where two columns of text, or of numbers that stand for texts, differ; a gap is a value of its own."""
+    if before.dtype == after.dtype == np.uint64:
+        return np.asarray(before.to_numpy() != after.to_numpy())
     pairs = zip(before, after, strict=True)
     return np.array([text_of(left) != text_of(right) for left, right in pairs], dtype=np.bool_)
 
 
-def unique_items(clusters: "pd.Series[Any]", items: "pd.Series[Any]") -> NDArray[np.object_]:
-    """What the answers of one unique item share, shape (m,): their cluster's id, or their item's where that is none."""
-    named = zip(clusters, items, strict=True)
-    keys = [f"cluster {cluster}" if text_of(cluster) else f"item {item}" for cluster, item in named]
+def unique_items(clusters: "pd.Series[Any]", items: "pd.Series[Any]") -> NDArray[Any]:
+    """What the answers of one unique item share, shape (m,): their cluster's id, or their item's where that is none.
+
+    Names, or where items and clusters are categories, numbers in the order of these names.
+    """
+    if isinstance(clusters.dtype, pd.CategoricalDtype) and isinstance(items.dtype, pd.CategoricalDtype):
+        known = clusters.cat.categories.tolist(), items.cat.categories.tolist()
+        labels = np.array([f"cluster {each}" for each in known[0]] + [f"item {each}" for each in known[1]], dtype=str)
+        rank = np.argsort(np.argsort(labels))
+        named = np.append(np.array([bool(text_of(each)) for each in known[0]], dtype=np.bool_), False)
+        own = clusters.cat.codes.to_numpy()
+        return np.where(named[own], rank[own], rank[len(known[0]) + items.cat.codes.to_numpy()])
+    both = zip(clusters, items, strict=True)
+    keys = [f"cluster {cluster}" if text_of(cluster) else f"item {item}" for cluster, item in both]
     return np.array(keys, dtype=np.object_)
 
 

@@ -29,7 +29,7 @@ from quantexp.report.content import (
 )
 from quantexp.report.differing import Shown, side_by_side
 from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, ranking
-from quantexp.report.flips import CHANGES, GAINED, LOST, anchor, asked, text_of
+from quantexp.report.flips import CHANGES, GAINED, LOST, OTHER_SAME, OTHER_WRONG, anchor, asked, text_of
 from quantexp.report.outcome import verdict
 from quantexp.report.panels import Chart
 from quantexp.report.summary import (
@@ -79,6 +79,7 @@ class Section:
         counts: How many there are of each change.
         answers: Those that are shown.
         left_out: How many lost and gained ones are not.
+        listed: How many lost and gained ones the table of changed answers has.
     """
 
     key: str
@@ -87,6 +88,7 @@ class Section:
     counts: Mapping[str, int]
     answers: tuple[Answer, ...]
     left_out: int
+    listed: int
 
 
 def report_html(summary: Summary, charts: Sequence[Chart], changed: "pd.DataFrame | None" = None) -> str:
@@ -98,7 +100,7 @@ def report_html(summary: Summary, charts: Sequence[Chart], changed: "pd.DataFram
         changed: The changed answers (`flips.flip_rows`); None where they were not looked at.
     """
     environment = _environment()
-    sections = [] if changed is None else changed_sections(changed)
+    sections = [] if changed is None else changed_sections(changed, _change_counts(summary))
     keys = {section.key for section in sections}
     style = _style(charts)
     return environment.get_template("report.html").render(
@@ -128,21 +130,47 @@ def report_html(summary: Summary, charts: Sequence[Chart], changed: "pd.DataFram
     )
 
 
-def changed_sections(changed: "pd.DataFrame") -> list[Section]:
-    """The changed answers by task and quant, in the order of the rows."""
+def _change_counts(summary: Summary) -> dict[tuple[str, str], dict[str, int]]:
+    """How many answers changed in each way, by task and quant; the table of changed answers may not have all."""
+    return {
+        (summary.section(each), each.quant): {
+            LOST: each.flips.lost,
+            GAINED: each.flips.gained,
+            OTHER_WRONG: each.flips.both_wrong_different,
+            OTHER_SAME: each.flips.both_right_different,
+        }
+        for each in summary.comparisons
+        if each.flips is not None
+    }
+
+
+def changed_sections(
+    changed: "pd.DataFrame", counts: Mapping[tuple[str, str], Mapping[str, int]] | None = None
+) -> list[Section]:
+    """The changed answers by task and quant, in the order of the rows.
+
+    Args:
+        changed: See `report_html`.
+        counts: How many there are of each change, by task and quant; where it is not said, those in the table.
+    """
     by_place: dict[tuple[str, str], list[Mapping[Any, Any]]] = {}
     for row in changed.to_dict("records"):
         by_place.setdefault((text_of(row["task"]) or "", text_of(row["quant"]) or ""), []).append(row)
     each = max(3, min(20, MOST_ANSWERS // (2 * len(by_place)))) if by_place else 0
-    return [_section(task, quant, rows, each) for (task, quant), rows in by_place.items()]
+    known = counts or {}
+    return [_section(*place, rows, each, known.get(place)) for place, rows in by_place.items()]
 
 
-def _section(task: str, quant: str, rows: Sequence[Mapping[Any, Any]], most: int) -> Section:
+def _section(
+    task: str, quant: str, rows: Sequence[Mapping[Any, Any]], most: int, known: Mapping[str, int] | None
+) -> Section:
     of_kind = {change: [row for row in rows if row["change"] == change] for change in CHANGES}
     several = any(row["sample"] != 0 for row in rows)
     shown = [_answer(row, several) for change in (LOST, GAINED) for row in of_kind[change][:most]]
-    counts = {change: len(found) for change, found in of_kind.items()}
-    return Section(anchor(task, quant), task, quant, counts, tuple(shown), counts[LOST] + counts[GAINED] - len(shown))
+    listed = len(of_kind[LOST]) + len(of_kind[GAINED])
+    counts = {change: len(found) for change, found in of_kind.items()} if known is None else known
+    left_out = counts[LOST] + counts[GAINED] - len(shown)
+    return Section(anchor(task, quant), task, quant, counts, tuple(shown), left_out, listed)
 
 
 def _answer(row: Mapping[Any, Any], several: bool) -> Answer:

@@ -10,6 +10,8 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 # Nor the address of each run that has ended on a server.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+# As many connections as files are fetched at once (reader.FILES_AT_ONCE): MLflow keeps 10, and opens the rest anew.
+os.environ.setdefault("MLFLOW_HTTP_POOL_MAXSIZE", "64")
 
 from quantexp.tracking.failures import ServerAwayError
 from quantexp.tracking.names import (
@@ -39,6 +41,7 @@ from quantexp.tracking.names import (
 from quantexp.tracking.outbox import few_attempts
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.run import FinishedJob, Run
+from quantexp.tracking.scores import Answers, answer_frame
 from quantexp.tracking.store import Store
 
 __all__ = [
@@ -63,11 +66,13 @@ __all__ = [
     "STOPPED",
     "SWEEP",
     "TRACED",
+    "Answers",
     "FinishedJob",
     "JobRecord",
     "Run",
     "ServerAwayError",
     "Store",
+    "answer_frame",
     "few_attempts",
     "job_name",
 ]

@@ -4,6 +4,8 @@ Each can be done again without harm, so that after a failure all that may be mis
 """
 
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +14,13 @@ from typing import Any
 import pandas as pd
 from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID
 
 from quantexp.tracking.backend import Backend
 from quantexp.tracking.names import IDENTITY, ITEMS, TRACED
 from quantexp.tracking.reader import Reader
+from quantexp.tracking.records import JOBS, facts
+from quantexp.tracking.scores import SCORES, add_facts
 
 METRICS_A_CALL = 1000
 """MLflow's limit."""
@@ -75,6 +79,35 @@ class File:
             entry = {"path": Path(self.path).name, "type": "table"}
             if entry not in tables:
                 backend.client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([*tables, entry]))
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What comparisons read of a job, in a file that also tells what is recorded of the run by then.
+
+    A copy goes to the sweep's run, where one request lists the files of all jobs: a server takes longer to tell of a
+    run than to hand over such a file.
+
+    Attributes:
+        path: the scores (`scores.write_scores`).
+        answers: how many there are.
+    """
+
+    path: str
+    answers: int
+
+    def apply(self, backend: Backend, run_id: str) -> None:
+        """Upload both."""
+        run = backend.client.get_run(run_id)
+        sweep = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+        with tempfile.TemporaryDirectory() as folder:
+            file, copy = Path(folder) / SCORES, Path(folder) / f"{run_id}{Path(SCORES).suffix}"
+            add_facts(Path(self.path), file, facts(run))
+            backend.client.log_artifact(run_id, str(file))
+            if sweep is not None:
+                shutil.copy(file, copy)
+                backend.client.log_artifact(sweep, str(copy), JOBS)
+        backend.client.set_tag(run_id, SCORES, str(self.answers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +184,10 @@ class End:
         backend.client.set_terminated(run_id, self.status, self.time)
 
 
-Operation = Record | File | Data | Name | Traces | End
+Operation = Record | File | Scores | Data | Name | Traces | End
 
 _KINDS: Mapping[str, Callable[..., Operation]] = {
-    kind.__name__: kind for kind in (Record, File, Data, Name, Traces, End)
+    kind.__name__: kind for kind in (Record, File, Scores, Data, Name, Traces, End)
 }
 
 

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from quantexp.errors import UserError
 from quantexp.tracking.backend import Backend
 from quantexp.tracking.failures import away, failures, first_line
-from quantexp.tracking.operations import End, File, Operation, Record, decoded, encoded
+from quantexp.tracking.operations import End, File, Operation, Record, Scores, decoded, encoded
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Entry:
                 entry._run_id = line["run_id"]
                 continue
             operation = decoded(line)
-            if isinstance(operation, File):
+            if isinstance(operation, File | Scores):
                 operation = replace(operation, path=str(folder / operation.path))
             entry._pending.append(operation)
         entry._files = len(list((folder / FILES).glob("*")))
@@ -190,7 +190,7 @@ class Entry:
         self._lock.release()
 
     def _keep(self, operation: Operation) -> None:
-        if isinstance(operation, File):
+        if isinstance(operation, File | Scores):
             place = self._folder / FILES / str(self._files)
             self._files += 1
             place.mkdir(parents=True)

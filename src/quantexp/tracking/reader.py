@@ -2,22 +2,44 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote, urlsplit
 
 import mlflow
 import pandas as pd
+import pyarrow as pa
 from mlflow.entities import Run as RunEntity
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from quantexp.console import bar
 from quantexp.errors import UserError
 from quantexp.identity import Identity
 from quantexp.tracking.backend import Backend
+from quantexp.tracking.failures import ServerAwayError
+from quantexp.tracking.fetching import Fetching
 from quantexp.tracking.names import IDENTITY, ITEMS, KIND, job_name
+from quantexp.tracking.pages import RUNS, are, pages
+from quantexp.tracking.records import JOBS, MANY, run_of
+from quantexp.tracking.scores import SCORES, Answers, ScoreTables, facts_of, read_scores
+
+T = TypeVar("T")
+F = TypeVar("F")
+
+FILES_AT_ONCE = 64
+"""Files that are fetched at once: a server takes some 40 ms for each, of which it works but a few."""
+
+TABLES_AT_ONCE = 8
+"""Whole tables, with their texts, that are fetched at once: each is some megabytes in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +51,7 @@ class JobRecord:
         scores: score of each item, the mean over its samples, in the order in which the items were asked; NaN for one
             that could not be asked.
         clusters: what items that ask the same share, by item; an item that is not named stands alone.
+        answers: what became of each answer; None for a job that was graded in another way than it was recorded.
     """
 
     run_id: str
@@ -40,6 +63,7 @@ class JobRecord:
     identity: Identity
     scores: "pd.Series[float]"
     clusters: Mapping[str, str] = field(default_factory=dict)
+    answers: Answers | None = None
 
 
 class Reader:
@@ -51,20 +75,14 @@ class Reader:
 
     def search(self, condition: str) -> Iterator[RunEntity]:
         """The runs that a condition in MLflow's language holds for; oldest first."""
-        token: str | None = None
+        found = pages(self._backend, condition)
         while True:
             with self._backend.told():
-                page = self._backend.client.search_runs(
-                    [self._backend.experiment],
-                    condition,
-                    order_by=["attributes.start_time ASC"],
-                    page_token=token,
-                )
+                page = next(found, None)
+            if page is None:
+                return
             self._artifacts |= {run.info.run_id: str(run.info.artifact_uri) for run in page}
             yield from page
-            token = page.token
-            if not token:
-                return
 
     def newest(self, condition: str) -> RunEntity | None:
         """The one of these runs that was started last, if there is any."""
@@ -84,29 +102,120 @@ class Reader:
                 f"There is no run {run_id} in {self._backend.shown}; copy an id from the MLflow UI."
             ) from error
 
+    def entities(self, run_ids: Sequence[str]) -> list[RunEntity]:
+        """The runs, in this order; the absence of one is the user's mistake."""
+        found: dict[str, RunEntity] = {}
+        for first in range(0, len(run_ids), RUNS) if len(run_ids) > 1 else ():
+            listed = ", ".join(f"'{run_id}'" for run_id in run_ids[first : first + RUNS] if run_id.isalnum())
+            if listed:
+                found |= {run.info.run_id: run for run in self.search(f"attributes.run_id IN ({listed})")}
+        # A run that was deleted, or is of another experiment, is not found by a search.
+        return [found.get(run_id) or self.entity(run_id) for run_id in run_ids]
+
     @contextmanager
     def file(self, run_id: str, name: str) -> Iterator[Path]:
         """A file of a run, fetched for as long as the context lasts; a path where nothing is if the run has none."""
-        if run_id not in self._artifacts:
-            self._artifacts[run_id] = str(self.entity(run_id).info.artifact_uri)
-        # Asked by the run's id, MLflow would look the run up several times for each file.
-        files = get_artifact_repository(self._artifacts[run_id], tracking_uri=self._backend.uri)
+        files = self._files(run_id)
         if isinstance(files, LocalArtifactRepository):
             yield Path(files.artifact_dir) / name
             return
         with tempfile.TemporaryDirectory() as folder:
-            with self._backend.told():
-                if name in {entry.path for entry in files.list_artifacts()}:
-                    files.download_artifacts(name, folder)  # type: ignore[no-untyped-call]
-            yield Path(folder) / name
+            path = Path(folder) / Path(name).name
+            content = self.content(run_id, name)
+            if content is not None:
+                path.write_bytes(content)
+            yield path
 
-    def jobs(self, runs: Sequence[RunEntity]) -> tuple[list[JobRecord], list[str]]:
-        """The finished jobs among the runs, and a sentence for each of the others."""
+    def content(self, run_id: str, name: str) -> bytes | None:
+        """What is in a file of a run; None if the run has none.
+
+        Raises:
+            OSError: it cannot be read, or the server refused.
+        """
+        files = self._files(run_id)
+        if isinstance(files, LocalArtifactRepository):
+            path = Path(files.artifact_dir) / name
+            return path.read_bytes() if path.is_file() else None
+        with self._backend.told():
+            if isinstance(files, HttpArtifactRepository):
+                return self._fetching.content(f"{urlsplit(files.artifact_uri).path}/{quote(name)}")
+            folder = name.rpartition("/")[0]
+            if name not in {entry.path for entry in files.list_artifacts(folder or None)}:
+                return None
+            with tempfile.TemporaryDirectory() as place:
+                files.download_artifacts(name, place)  # type: ignore[no-untyped-call]
+                return (Path(place) / name).read_bytes()
+
+    def _files(self, run_id: str) -> ArtifactRepository:
+        if run_id not in self._artifacts:
+            self._artifacts[run_id] = str(self.entity(run_id).info.artifact_uri)
+        # Asked by the run's id, MLflow would look the run up several times for each file.
+        return _repository(self._artifacts[run_id], self._backend.uri)
+
+    @cached_property
+    def _fetching(self) -> Fetching:
+        return Fetching(self._backend.uri)
+
+    def tables(self, run_ids: Sequence[str], name: str) -> Iterator[pd.DataFrame]:
+        """A whole table (`Run.log_table`) of each run, in this order; some are fetched ahead of their turn."""
+
+        def read(run_id: str) -> pd.DataFrame:
+            with self.file(run_id, f"{name}.parquet") as path:
+                return pd.read_parquet(path)
+
+        for _, table in self._ahead(run_ids, read, TABLES_AT_ONCE):
+            yield table.result()
+
+    def recorded(self, sweep: str, children: str, tables: ScoreTables) -> tuple[list[JobRecord], list[RunEntity]]:
+        """The jobs of a sweep that its own files tell of, oldest first, and the other runs that belong to it.
+
+        All are other runs where the jobs are few, or the files are not those of the jobs that have finished.
+
+        Args:
+            sweep: id of its run.
+            children: the condition that holds for its runs.
+            tables: what the scores that are read share with others.
+        """
+        has_file = f"{children} and tags.`{SCORES}` IS NOT NULL"
+        with self._backend.told():
+            files = [str(entry.path) for entry in self._backend.client.list_artifacts(sweep, JOBS)]
+            is_all = len(files) >= MANY and are(
+                self._backend, f"{has_file} and attributes.status = 'FINISHED'", len(files)
+            )
+        if not is_all:
+            return [], list(self.search(children))
+        others = [
+            *self.search(f"{children} and tags.`{SCORES}` IS NULL"),
+            *self.search(f"{has_file} and attributes.status != 'FINISHED'"),
+        ]
+        found, identities = [], Identities()
+        with bar("reading the runs", len(files), "runs") as advance:
+            for name, table in self._ahead(files, lambda name: self._scores_in(sweep, name)):
+                try:
+                    run = run_of(facts_of(table.result()))
+                    found.append(_record(run, tables.answers(table.result()), identities))
+                    self._artifacts[run.info.run_id] = str(run.info.artifact_uri)
+                except (OSError, ValueError, KeyError):
+                    others.append(self.entity(Path(name).stem))  # the job's own file may be whole
+                advance(1)
+        return sorted(found, key=lambda record: record.started), others
+
+    def jobs(self, runs: Sequence[RunEntity], tables: ScoreTables | None = None) -> tuple[list[JobRecord], list[str]]:
+        """The finished jobs among the runs, and a sentence for each of the others.
+
+        A finished one whose table is missing or damaged is one of the others.
+        """
         finished, failures = [], []
+        tables, identities = tables or ScoreTables(), Identities()
         with bar("reading the runs", len(runs), "runs") as advance:
-            for run in runs:
-                if run.info.status == "FINISHED" and run.data.tags.get(KIND) == "job":
-                    finished.append(self.job(run))
+            for run, table in self._ahead(runs, lambda run: self._scores(run) if _is_finished_job(run) else None):
+                if _is_finished_job(run):
+                    try:
+                        finished.append(_record(run, tables.answers(table.result()), identities))
+                    except ServerAwayError:
+                        raise
+                    except UserError as error:
+                        failures.append(str(error))
                 elif (kind := run.data.tags.get(KIND)) != "job":
                     failures.append(f"{run.info.run_name} (run {run.info.run_id}) is not a job ({KIND}: {kind}).")
                 else:
@@ -117,25 +226,84 @@ class Reader:
         return finished, failures
 
     def job(self, run: RunEntity) -> JobRecord:
-        """A finished job with its scores."""
-        with self.file(run.info.run_id, f"{ITEMS}.parquet") as path:
-            table = pd.read_parquet(path, columns=["item_id", "cluster", "score"])
-        identity = {
-            key.removeprefix(IDENTITY): json.loads(value)
-            for key, value in run.data.tags.items()
-            if key.startswith(IDENTITY)
-        }
-        return JobRecord(
-            run_id=run.info.run_id,
-            name=name_of(run),
-            started=run.info.start_time,
-            tags=run.data.tags,
-            params=run.data.params,
-            metrics=run.data.metrics,
-            identity=identity,
-            scores=table["score"].astype(float).groupby(table["item_id"], sort=False).mean(),
-            clusters=dict(zip(table["item_id"], table["cluster"], strict=True)),
-        )
+        """A finished job with its scores.
+
+        Raises:
+            UserError: its table is missing or damaged.
+        """
+        return _record(run, ScoreTables().answers(self._scores(run)), Identities())
+
+    def _ahead(
+        self, what: Iterable[T], fetch: Callable[[T], F], at_once: int = FILES_AT_ONCE
+    ) -> Iterator[tuple[T, "Future[F]"]]:
+        """Each with what is fetched for it, in this order; many are fetched at once, ahead of their turn."""
+        with ThreadPoolExecutor(at_once) as threads:
+            waiting: deque[tuple[T, Future[F]]] = deque()
+            for each in what:
+                waiting.append((each, threads.submit(fetch, each)))
+                if len(waiting) > 2 * at_once:
+                    yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
+
+    def _scores_in(self, run_id: str, name: str) -> pa.Table:
+        content = self.content(run_id, name)
+        if content is None:
+            raise FileNotFoundError(name)
+        return read_scores(content, name)
+
+    def _scores(self, run: RunEntity) -> pa.Table:
+        # Runs of earlier versions have their scores in the whole table only.
+        name = SCORES if SCORES in run.data.tags else f"{ITEMS}.parquet"
+        try:
+            return self._scores_in(run.info.run_id, name)
+        except (OSError, ValueError) as error:
+            why = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+            raise UserError(
+                f"{name_of(run)} (run {run.info.run_id}) does not count, for its table {name} {why}; run it again with "
+                "force=true."
+            ) from error
+
+
+class Identities:
+    """What jobs' scores depend on, read from their tags; runs that share it share the object."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Mapping[str, object]] = {}
+
+    def of(self, tags: Mapping[str, str]) -> Identity:
+        """The identity that the tags of a job say."""
+        found = {}
+        for key, value in tags.items():
+            if key.startswith(IDENTITY):
+                if value not in self._known:
+                    self._known[value] = json.loads(value)
+                found[key.removeprefix(IDENTITY)] = self._known[value]
+        return found
+
+
+@lru_cache(maxsize=8)
+def _repository(artifacts: str, uri: str) -> ArtifactRepository:
+    return get_artifact_repository(artifacts, tracking_uri=uri)
+
+
+def _is_finished_job(run: RunEntity) -> bool:
+    return run.info.status == "FINISHED" and run.data.tags.get(KIND) == "job"
+
+
+def _record(run: RunEntity, answers: Answers, identities: Identities) -> JobRecord:
+    return JobRecord(
+        run_id=run.info.run_id,
+        name=name_of(run),
+        started=run.info.start_time,
+        tags=run.data.tags,
+        params=run.data.params,
+        metrics=run.data.metrics,
+        identity=identities.of(run.data.tags),
+        scores=answers.item_scores,
+        clusters=answers.asked.of_item,
+        answers=answers,
+    )
 
 
 def name_of(run: RunEntity) -> str:

@@ -15,7 +15,8 @@ from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 from quantexp.errors import sentence_for
 from quantexp.tracking.backend import Backend
 from quantexp.tracking.names import ITEMS
-from quantexp.tracking.operations import Data, End, File, Name, Operation, Record, Traces
+from quantexp.tracking.operations import Data, End, File, Name, Operation, Record, Scores, Traces
+from quantexp.tracking.scores import SCORES, write_scores
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +154,13 @@ class Run:
             file = Path(folder) / f"{name}.parquet"
             table.to_parquet(file, index=False)
             self._recorder.record(File(str(file)))
+
+    def log_scores(self, table: pd.DataFrame) -> None:
+        """Record what comparisons read of a job, in a small file: the last thing before it ends."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / SCORES
+            write_scores(table, file)
+            self._recorder.record(Scores(str(file), len(table)))
 
     def log_dataset(self, name: str, fingerprint: str, rows: int, source: str) -> None:
         """Record which data were used, by the hash of their rows."""

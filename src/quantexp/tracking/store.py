@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 import mlflow
+import pandas as pd
 import psutil
 from mlflow.entities import Run as RunEntity
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -39,6 +40,7 @@ from quantexp.tracking.operations import now
 from quantexp.tracking.outbox import Beginning, Entry, Sent, few_attempts, send_all
 from quantexp.tracking.reader import JobRecord, Reader, name_of
 from quantexp.tracking.run import AtOnce, FinishedJob, Run
+from quantexp.tracking.scores import ScoreTables
 
 log = logging.getLogger(__name__)
 
@@ -272,7 +274,7 @@ class Store:
         included = [
             tag.removeprefix(INCLUDES) for tag in self._reader.entity(sweep).data.tags if tag.startswith(INCLUDES)
         ]
-        runs = [*map(self._reader.entity, included), *self._children(sweep)]
+        runs = [*self._reader.entities(included), *self._children(sweep)]
         return {run.data.tags.get(CONFIG, "") for run in runs}
 
     def latest_sweep(self) -> str:
@@ -295,7 +297,7 @@ class Store:
 
     def has_jobs(self, sweep: str) -> bool:
         """Whether any job of the sweep has begun."""
-        return next(self._children(sweep), None) is not None
+        return self._reader.newest(_child_of(sweep)) is not None
 
     def jobs_of(self, sweep: str) -> tuple[list[JobRecord], list[str]]:
         """The finished jobs of a sweep, and a sentence for each job that did not finish.
@@ -303,15 +305,21 @@ class Store:
         A run that did not finish is passed over where another run of the same job did.
         """
         tags = self._reader.entity(sweep).data.tags
-        included = [self._reader.entity(tag.removeprefix(INCLUDES)) for tag in sorted(tags) if tag.startswith(INCLUDES)]
-        runs = [*included, *self._children(sweep)]
-        done = {run.data.tags.get(CONFIG) for run in runs if run.info.status == "FINISHED"} - {None}
-        counting = [run for run in runs if run.info.status == "FINISHED" or run.data.tags.get(CONFIG) not in done]
-        return self._reader.jobs(counting)
+        included = [tag.removeprefix(INCLUDES) for tag in sorted(tags) if tag.startswith(INCLUDES)]
+        tables = ScoreTables()
+        recorded, others = self._reader.recorded(sweep, _child_of(sweep), tables)
+        runs = [*self._reader.entities(included), *others]
+        done = {run.data.tags.get(CONFIG) for run in runs if run.info.status == "FINISHED"}
+        done |= {record.tags.get(CONFIG) for record in recorded}
+        counting = [
+            run for run in runs if run.info.status == "FINISHED" or run.data.tags.get(CONFIG) not in done - {None}
+        ]
+        finished, failures = self._reader.jobs(counting, tables)
+        return [*finished, *recorded], failures
 
     def jobs(self, run_ids: Sequence[str]) -> tuple[list[JobRecord], list[str]]:
         """The same for runs named one by one."""
-        return self._reader.jobs([self._reader.entity(run_id) for run_id in run_ids])
+        return self._reader.jobs(self._reader.entities(run_ids))
 
     def file(self, run_id: str, name: str) -> AbstractContextManager[Path]:
         """A file of a run, fetched for as long as the context lasts; a path where nothing is if the run has none."""
@@ -322,13 +330,21 @@ class Store:
             return Local(self._folder, experiment)
         return Server(self._config.uri, self._folder, experiment)
 
+    def tables(self, run_ids: Sequence[str], name: str) -> Iterator[pd.DataFrame]:
+        """A table of each run, in this order."""
+        return self._reader.tables(run_ids, name)
+
     def _close_killed(self, run: RunEntity) -> None:
         with self._backend.told():
             self.client.set_tag(run.info.run_id, "error", "its process was killed")
             self.client.set_terminated(run.info.run_id, "KILLED")
 
     def _children(self, sweep: str) -> Iterator[RunEntity]:
-        return self._reader.search(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{sweep}'")
+        return self._reader.search(_child_of(sweep))
+
+
+def _child_of(sweep: str) -> str:
+    return f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{sweep}'"
 
 
 def _finished(run: RunEntity) -> FinishedJob:
