@@ -1,9 +1,13 @@
 """Aggregating many runs, against `mlflow.search_runs` and the same tables downloaded one by one.
 
-    python benchmarks/aggregation.py [--runs 1000] [--items 24] [--profile]
+    python benchmarks/aggregation.py [--runs 100 1000] [--items 1319] [--server [--workers 2]] [--profile]
 
-Prints seconds, the ratio, and the peak memory of each, in a process of its own. The runs are made up: ten quants and
-up to ten tasks, the rest are seeds; their item tables have the columns of a job's.
+The runs are made up (`filling.py`): ten quants and up to ten tasks, the rest are seeds. They are in a folder, or with
+--server on an MLflow server with PostgreSQL, which are started here and run on the same cores; nothing is left of them.
+
+Prints seconds, and the peak memory of the process that aggregates, which is one of its own; what the seconds went into;
+and the ratio to two others. The floor is what the server takes to hand over the same files to someone who throws them
+away. The reference is measured on some runs and extrapolated.
 """
 
 import argparse
@@ -15,132 +19,180 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-import numpy as np
+import mlflow
 import pandas as pd
+import urllib3
+from filelock import FileLock
+from filling import fill
+from tracking_server import tracking_server
 
 from quantexp.config import StatsConfig, TrackingConfig
-from quantexp.tracking import IDENTITY, ITEMS, KIND, Store
+from quantexp.tracking import ITEMS, Store
+from quantexp.tracking.reader import FILES_AT_ONCE
+from quantexp.tracking.records import JOBS
 
-QUANTS, TASKS = 10, 10
-WORDS = "The answer is forty-two, as every step above shows. "
+SAMPLE = 200
+"""Runs on which the reference is measured."""
+
+PARTS = {
+    "read the runs": ("quantexp.aggregate", "finished_jobs"),
+    "statistics": ("quantexp.pairing", "summarise"),
+    "changed answers": ("quantexp.flipped", "flipped"),
+    "write the report": ("quantexp.report", "write_report"),
+    "describe the sweep": ("quantexp.browsing", "show_in_mlflow"),
+    "describe the jobs": ("quantexp.browsing", "describe_jobs"),
+}
+"""What an aggregation does, and the function that does it."""
 
 
 def main() -> None:
     """Make the runs, then measure each way in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--runs", type=int, nargs="+", default=[1000])
     parser.add_argument("--items", type=int, default=24)
+    parser.add_argument("--server", action="store_true", help="PostgreSQL and an MLflow server, instead of a folder")
+    parser.add_argument("--workers", type=int, default=2, help="of the MLflow server")
     parser.add_argument("--profile", action="store_true", help="show what the aggregation's time goes into")
-    parser.add_argument("--measure", nargs=3, metavar=("WHAT", "FOLDER", "SWEEP"), help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=2, metavar=("WHAT", "WHERE"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
-        what, folder, sweep = given.measure
-        {"aggregate": _aggregate, "reference": _reference, "profile": _profile}[what](Path(folder), sweep)
-        return
-    with tempfile.TemporaryDirectory() as name:
-        started = time.perf_counter()
-        sweep = _fill(Path(name), given.runs, given.items)
-        print(f"made       {given.runs} runs of {given.items} items in {time.perf_counter() - started:.0f} s")
-        seconds = {}
-        for what in ("reference", "aggregate", *(["profile"] if given.profile else [])):
-            command = [sys.executable, __file__, "--measure", what, name, sweep]
-            run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            if what == "profile":
-                print(run.stdout)
-                continue
-            found = json.loads(run.stdout)
-            seconds[what] = found["seconds"]
-            print(f"{what:10} {found['seconds']:6.1f} s, {found['memory']:5.0f} MB at the peak")
-        print(f"ratio      {seconds['aggregate'] / seconds['reference']:.2f} of search_runs and a download a table")
-
-
-def _fill(folder: Path, runs: int, items: int) -> str:
-    store = Store(TrackingConfig(str(folder / "mlruns")))
-    random = np.random.default_rng(0)
-    sweep = store.start(f"sweep of {runs}", "sweep", None, {"model": "m", "data": "made up"})
-    for number in range(runs):
-        quant, task, seed = number % QUANTS, number // QUANTS % TASKS, number // (QUANTS * TASKS)
-        ids = [f"item-{each:05d}" for each in range(items)]
-        table = pd.DataFrame(
-            {
-                "item_id": ids,
-                "cluster": ids,
-                "sample": 0,
-                "difficulty": "easy",
-                "prompt": [f"{each}: {WORDS * 8}" for each in ids],
-                "output": [f"{each}: {WORDS * 4}" for each in ids],
-                "reference": "42",
-                "extracted": [str(each) for each in random.integers(40, 44, items)],
-                "score": (random.random(items) < 0.6 - 0.02 * quant).astype(float),
-                "grading_error": None,
-                "finish_reason": "stop",
-                "prompt_tokens": 100,
-                "completion_tokens": 60,
-                "mean_logprob": -0.5,
-            }
+        {"aggregate": _aggregate, "floor": _floor, "reference": _reference, "profile": _profile}[given.measure[0]](
+            json.loads(given.measure[1])
         )
-        tags = {"model": "m", "quant": f"Q{quant}", "task": f"task{task}", "data": "made up", "seed": str(seed)}
-        identity = {
-            aspect: json.dumps({"id": "g-v1", "fingerprint": f"{task:064d}", "version": 1})
-            for aspect in ("model", "data", "prompt", "grader", "settings")
-        }
-        named = {"quantexp.version": "0", "quantexp.commit": "0", "quantexp.dirty": "false", "engine.system": "none"}
-        tags |= {IDENTITY + aspect: text for aspect, text in identity.items()} | named | {"host.processor": "none"}
-        with store.start(f"{task} {quant} {seed}", "job", sweep.id, tags) as run:
-            run.log(
-                params={"file.sha256": f"{quant:064d}", **{f"key.{each}": each for each in range(60)}},
-                metrics={
-                    **{"score": float(table["score"].mean()), "items": items, "items_in_data": items},
-                    **{"items_not_asked": 0, "items_cut_at_max_tokens": 0, "completion_tokens": 60 * items},
-                    **{"bits_per_weight": 9.0 - 0.5 * quant, "model_bytes": 1e8, "run.tokens_per_second": 50.0},
-                },
-            )
-            run.log_table(table, ITEMS)
-    sweep.close("FINISHED")
-    return sweep.id
+        return
+    for runs in given.runs:
+        with tempfile.TemporaryDirectory() as name, _filled(Path(name), given, runs) as where:
+            _measure(where, given, runs)
 
 
-def _aggregate(folder: Path, sweep: str) -> None:
+@contextmanager
+def _filled(folder: Path, given: argparse.Namespace, runs: int) -> Iterator[dict[str, str]]:
+    """A store with a sweep in it: where it is, for a process that measures."""
+    started = time.perf_counter()
+    if given.server:
+        with tracking_server(folder, given.workers) as server:
+            client = mlflow.MlflowClient(server.uri)
+            experiment = client.create_experiment("made up")
+            sweep = fill(client, server.database, experiment, server.artifacts / experiment, runs, given.items)
+            print(f"\nmade {runs} runs of {given.items} items in {time.perf_counter() - started:.0f} s", flush=True)
+            yield {"uri": server.uri, "experiment": experiment, "sweep": sweep, "folder": str(folder)}
+        return
+    store = Store(TrackingConfig(str(folder / "mlruns")))
+    sweep = fill(store.client, store.uri, store.experiment, folder / "mlruns" / "artifacts", runs, given.items)
+    print(f"\nmade {runs} runs of {given.items} items in {time.perf_counter() - started:.0f} s", flush=True)
+    yield {"uri": store.uri, "experiment": store.experiment, "sweep": sweep, "folder": str(folder)}
+
+
+def _measure(where: dict[str, str], given: argparse.Namespace, runs: int) -> None:
+    seconds = {}
+    for what in (
+        *(["floor"] if given.server else []),
+        "reference",
+        "aggregate",
+        *(["profile"] if given.profile else []),
+    ):
+        command = [sys.executable, __file__, "--measure", what, json.dumps(where)]
+        run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        if what == "profile":
+            print(run.stdout)
+            continue
+        found = json.loads(run.stdout.splitlines()[-1])
+        seconds[what] = found["seconds"] * (runs / found["runs"] if what == "reference" else 1)
+        about = ""
+        if what == "aggregate":
+            about = f", {found['cpu']:.1f} s of a core, {found['memory']:.0f} MB at the peak"
+        print(f"{what:18} {seconds[what]:7.1f} s{about}", flush=True)
+        for part, took in found.get("parts", {}).items():
+            print(f"  {part:16} {took:7.1f} s")
+    print(f"ratio              {seconds['reference'] / seconds['aggregate']:7.1f} times as fast as the reference")
+    if given.server:
+        print(f"                   {seconds['aggregate'] / seconds['floor']:7.1f} times the floor", flush=True)
+
+
+def _store(where: dict[str, str]) -> Store:
+    if where["uri"].startswith("sqlite"):
+        return Store(TrackingConfig(str(Path(where["folder"]) / "mlruns")))
+    import quantexp.tracking.store as module
+
+    backend = SimpleNamespace(
+        client=mlflow.MlflowClient(where["uri"]),
+        uri=where["uri"],
+        shown=where["uri"],
+        experiment=where["experiment"],
+        lock=FileLock(Path(where["folder"]) / "lock"),
+    )
+    vars(module)["Backend"] = lambda _: backend
+    return Store(TrackingConfig())
+
+
+def _aggregate(where: dict[str, str]) -> None:
     from quantexp.aggregate import aggregate
 
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
+    parts: dict[str, float] = {}
+    for part, (module, name) in PARTS.items():
+        __import__(module)
+        of = vars(sys.modules[module])
+        of[name] = _timed(of[name], part, parts)
     with redirect_stdout(StringIO()):
-        store = Store(TrackingConfig(str(folder / "mlruns")))
-        aggregate(StatsConfig(baseline="Q0"), store, sweep, [], folder / "report")
-    _told(started)
+        aggregate(StatsConfig(baseline="Q0"), _store(where), where["sweep"], [], Path(where["folder"]) / "report")
+    _told(started, parts=parts, cpu=time.process_time() - worked)
 
 
-def _reference(folder: Path, sweep: str) -> None:
-    import mlflow
+def _timed(function: Callable[..., Any], part: str, parts: dict[str, float]) -> Callable[..., Any]:
+    def timed(*given: Any, **named: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return function(*given, **named)
+        finally:
+            parts[part] = time.perf_counter() - started
 
+    return timed
+
+
+def _floor(where: dict[str, str]) -> None:
+    """List the files of the sweep's jobs, and fetch each, without MLflow's client or any work of ours."""
     started = time.perf_counter()
-    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
+    pool = urllib3.PoolManager(maxsize=FILES_AT_ONCE)
+    place = f"{where['experiment']}/{where['sweep']}/artifacts/{JOBS}"
+    base = f"{where['uri']}/api/2.0/mlflow-artifacts/artifacts"
+    names = [each["path"] for each in pool.request("GET", base, fields={"path": place}).json()["files"]]
+    with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
+        sizes = threads.map(lambda name: len(pool.request("GET", f"{base}/{place}/{name}").data), names)
+        _told(started, read=sum(sizes))
+
+
+def _reference(where: dict[str, str]) -> None:
+    mlflow.set_tracking_uri(where["uri"])
+    started = time.perf_counter()
     found = mlflow.search_runs(
-        search_all_experiments=True, filter_string=f"tags.mlflow.parentRunId = '{sweep}'", max_results=50_000
+        [where["experiment"]], f"tags.mlflow.parentRunId = '{where['sweep']}'", max_results=SAMPLE
     )
-    assert set(found[f"tags.{KIND}"]) == {"job"}
-    tables = []
     with tempfile.TemporaryDirectory() as place:
         for run in found["run_id"]:
             path = mlflow.artifacts.download_artifacts(run_id=run, artifact_path=f"{ITEMS}.parquet", dst_path=place)
-            tables.append(pd.read_parquet(path, columns=["item_id", "cluster", "score"]))
-    _told(started)
+            pd.read_parquet(path, columns=["item_id", "cluster", "score"])
+    _told(started, runs=len(found))
 
 
-def _profile(folder: Path, sweep: str) -> None:
+def _profile(where: dict[str, str]) -> None:
     profile = cProfile.Profile()
     with redirect_stdout(StringIO()):
-        profile.runcall(_aggregate, folder, sweep)
+        profile.runcall(_aggregate, where)
     pstats.Stats(profile).sort_stats("cumulative").print_stats(45)
 
 
-def _told(started: float) -> None:
+def _told(started: float, **more: Any) -> None:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": time.perf_counter() - started, "memory": memory}))
+    print(json.dumps({"seconds": time.perf_counter() - started, "memory": memory, **more}))
 
 
 if __name__ == "__main__":
