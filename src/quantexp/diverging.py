@@ -218,7 +218,8 @@ def _gold(
     for prompt in prompts:
         gold = task.target(items[prompt.item_id].fields)
         # Where the prompt ends in white space, the answer goes on at once; else it is another word.
-        tokens = engine.tokenize(prompt.text + ("" if prompt.text[-1:].isspace() else " ") + gold)
+        begun = prompt.text.removeprefix(engine.render(prompt.messages)) + ("" if prompt.text[-1:].isspace() else " ")
+        _, tokens = engine.worded(prompt.messages, begun + gold)
         # At the seam a token may hold letters of both: it and what follows it is the answer.
         same = first_divergence(prompt.tokens, tokens)
         if prompt.sample == 0 and same and len(tokens) <= context:

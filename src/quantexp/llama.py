@@ -8,7 +8,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
 from types import FrameType
 
 # OpenMP reads this when the library is loaded. By default its threads spin for long while they wait, which on cores
@@ -17,11 +16,9 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from llama_cpp import llama_cpp
-from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 # The other modules import llama_cpp from here, so that the line above always comes first.
 __all__ = [
-    "ChatFormatter",
     "interrupts_later",
     "last_error",
     "llama_cpp",
@@ -33,20 +30,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-TODAY = date(2024, 7, 26)
-"""What chat templates are told when they ask for the date: the day that Llama 3.1's template itself falls back to. With
-the real one, the same item would be another prompt tomorrow."""
-
-
-class ChatFormatter(Jinja2ChatFormatter):  # type: ignore[misc] # its package has no types
-    """A chat template that gives the same text every day."""
-
-    @staticmethod
-    def strftime_now(f: str) -> str:
-        """The date as a template wants it."""
-        return TODAY.strftime(f)
-
 
 GGML_LOG_LEVEL_ERROR = 4
 """enum ggml_log_level in ggml.h."""
