@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn
 
+from quantexp.terminal import printable
+
 EXIT_USAGE = 2
 """Exit status of a command that was refused, as getopt and argparse have it; failed jobs exit with 1."""
 
@@ -108,7 +110,7 @@ def fail(sentence: str) -> NoReturn:
     Raises:
         SystemExit: always, with status 2.
     """
-    print(f"quantexp: {sentence}", file=sys.stderr)  # noqa: T201 - the terminal is where it belongs
+    print(f"quantexp: {printable(sentence)}", file=sys.stderr)  # noqa: T201 - the terminal is where it belongs
     raise SystemExit(EXIT_USAGE)
 
 

@@ -1,5 +1,6 @@
 """Text from elsewhere, made harmless before a terminal shows it."""
 
+import logging
 import unicodedata
 
 _CONTROLS = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
@@ -26,6 +27,14 @@ def one_line(text: str, longest: int = 200) -> str:
     """`text` as `printable`, on one line of at most `longest` characters."""
     line = printable(" ".join(text.split()))
     return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+class Harmless(logging.Formatter):
+    """Lines of a log, which quote what is from elsewhere; a log file ends up on a terminal too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and the traceback below it."""
+        return printable(super().format(record))
 
 
 def _escape(character: str) -> str:
