@@ -25,6 +25,7 @@ from quantexp.divergence.encoding import DRAWN, TAU
 from quantexp.engines import Completion, Engine, Prompt
 from quantexp.engines.llama_cpp import LlamaCpp
 from quantexp.errors import UserError
+from quantexp.stored import read_table
 from quantexp.tasks import Task
 from quantexp.tasks.items import Item
 from quantexp.tracking import ANSWERS, DIVERGENCE, DIVERGENCE_ITEMS, GOLD, PARTED, REFERENCE, JobRecord, Run, Store
@@ -231,7 +232,7 @@ def _gold(
 
 def _table(store: Store, job: JobRecord, name: str) -> pd.DataFrame:
     with store.file(job.run_id, f"{name}.parquet") as file:
-        return pd.read_parquet(file)
+        return read_table(file)
 
 
 def _check_room(folder: Path, needed: int, most_gb: float) -> None:

@@ -24,6 +24,9 @@ class UserError(Exception):
     """A user's mistake; the message is one sentence saying what, where and what to do."""
 
 
+_OTHER_STORE = "mend that, or choose another tracking.folder"
+
+
 def sentence_for(error: BaseException) -> str | None:
     """One sentence for an error that a user can mend; None for one that is quantexp's own fault."""
     # Imported here: this module is imported before every other one, and none of these is needed until an error comes.
@@ -46,10 +49,12 @@ def sentence_for(error: BaseException) -> str | None:
     store_error = sys.modules.get("mlflow.exceptions")
     if store_error is not None and isinstance(error, store_error.MlflowException):
         first_line = str(error).strip().splitlines()[0]
+        if of_database := re.match(r"\(sqlite3\.\w+\) (?P<said>.+)", first_line):
+            return f"The MLflow store refused: {of_database['said']}; {_OTHER_STORE}."
         return f"The MLflow store refused: {first_line}"
     database_error = sys.modules.get("sqlalchemy.exc")
     if database_error is not None and isinstance(error, database_error.DBAPIError):
-        return f"The MLflow store refused: {error.orig}; mend that, or choose another tracking.folder."
+        return f"The MLflow store refused: {error.orig}; {_OTHER_STORE}."
     return None
 
 

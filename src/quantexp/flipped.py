@@ -12,6 +12,7 @@ from quantexp.report.breakdown import parts
 from quantexp.report.flips import COLUMNS, flip_rows, flips
 from quantexp.report.summary import Summary
 from quantexp.stats import Method
+from quantexp.stored import read_table
 from quantexp.tracking import ITEMS, JobRecord, Store
 
 
@@ -53,5 +54,5 @@ def _answers(runs: Sequence[JobRecord], store: Store) -> pd.DataFrame:
     tables = []
     for run in runs:
         with store.file(run.run_id, f"{ITEMS}.parquet") as path:
-            tables.append(pd.read_parquet(path).assign(seed=int(run.tags["seed"])))
+            tables.append(read_table(path).assign(seed=int(run.tags["seed"])))
     return pd.concat(tables, ignore_index=True)

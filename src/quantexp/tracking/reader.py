@@ -16,6 +16,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from quantexp.console import bar
 from quantexp.errors import UserError
 from quantexp.identity import Identity
+from quantexp.stored import read_table
 from quantexp.tracking.backend import Backend
 from quantexp.tracking.names import IDENTITY, ITEMS, KIND, job_name
 
@@ -115,7 +116,7 @@ class Reader:
     def job(self, run: RunEntity) -> JobRecord:
         """A finished job with its scores."""
         with self.file(run.info.run_id, f"{ITEMS}.parquet") as path:
-            table = pd.read_parquet(path, columns=["item_id", "cluster", "score"])
+            table = read_table(path, columns=["item_id", "cluster", "score"])
         identity = {
             key.removeprefix(IDENTITY): json.loads(value)
             for key, value in run.data.tags.items()

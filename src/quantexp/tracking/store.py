@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-import pandas as pd
 import psutil
 from mlflow.entities import Run as RunEntity
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -20,6 +19,7 @@ from quantexp.config import TrackingConfig
 from quantexp.errors import UserError
 from quantexp.provenance import provenance
 from quantexp.registration import Registration, digest
+from quantexp.stored import read_table
 from quantexp.tracking.backend import Backend, exists
 from quantexp.tracking.names import (
     CONFIG,
@@ -171,7 +171,7 @@ class Store:
         with self.file(sweep, DECLARATION) as path:
             if f"{REGISTERED}sha256" not in tags or not path.is_file():
                 return None
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8", errors="replace")  # a damaged one is told by its sha256
         sha256, time, commit, late = (tags[REGISTERED + key] for key in ("sha256", "time", "commit", "late"))
         return Registration(text, sha256, time, commit, int(late))
 
@@ -268,7 +268,7 @@ class Store:
         from quantexp.tracking.traces import write_traces  # slow to import, and seldom wanted
 
         with self.file(run_id, f"{ITEMS}.parquet") as path:
-            table = pd.read_parquet(path)
+            table = read_table(path)
         tags = {key: run.data.tags[key] for key in ("model", "quant", "task", "data", "seed")}
         grader = json.loads(run.data.tags[f"{IDENTITY}grader"])["id"]
         took = [0.0] * len(table) if seconds is None else seconds
