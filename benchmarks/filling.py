@@ -20,7 +20,7 @@ from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, Sq
 
 from quantexp.tracking import IDENTITY, ITEMS, KIND, OF_SWEEP
 from quantexp.tracking.records import JOBS
-from quantexp.tracking.scores import SCORES, read_scores, write_scores
+from quantexp.tracking.scores import SCORES, add_facts, read_scores, write_scores
 
 QUANTS, TASKS = 10, 10
 VARIANTS = 10
@@ -72,8 +72,10 @@ def fill(client: mlflow.MlflowClient, database: str, experiment: str, files: Pat
         told |= {"start_time": BEGUN + number, "artifact_uri": f"{location}/{run}/artifacts"}
         named: dict[str, Any] = {"tags": _tags(sweep, quant, task, seed), "params": _parameters(quant, task, seed)}
         named |= {"metrics": _metrics(quant, items, score)}
-        write_scores(scores, files / run / "artifacts" / SCORES, told | named)
-        os.link(files / run / "artifacts" / SCORES, of_jobs / f"{run}.arrow")
+        file = files / run / "artifacts" / SCORES
+        write_scores(scores, file)
+        add_facts(file, file, told | named)
+        os.link(file, of_jobs / f"{run}.arrow")
         rows[SqlRun].append(
             {"run_uuid": run, "name": told["run_name"], "experiment_id": int(experiment), "status": "FINISHED"}
             | {"start_time": told["start_time"], "end_time": told["start_time"] + 1, "lifecycle_stage": "active"}

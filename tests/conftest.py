@@ -1,6 +1,7 @@
 """Shared by all tests: real things, made small, in folders that go away."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,11 @@ settings.register_profile("quantexp", deadline=None)
 settings.load_profile("quantexp")
 
 COMMANDS = ("quantexp", "quantexp.aggregate", "quantexp.regrade", "quantexp.plan", "quantexp.sync")
+
+# A shell without job control starts what runs in its background with Ctrl-C ignored, and every process that the tests
+# start would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DEMO = ModelConfig(
     name="smollm2-135m-instruct",

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -252,16 +252,6 @@ def test_when_all_jobs_fail_it_says_so(tmp_path: Path, start: Start, cache: Path
     assert [run.info.status for run in runs_of(tmp_path, "sweep")] == ["FAILED"]
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Ctrl-C reaches what a test starts, even where the tests themselves run in a shell's background."""
-    before = signal.getsignal(signal.SIGINT)
-    if before == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def interrupted(process: subprocess.Popen[str], after: str, number: signal.Signals) -> tuple[int, str]:
     """Send a signal when a line with `after` has been logged; exit status and standard error."""
     assert process.stderr is not None
@@ -275,7 +265,6 @@ def interrupted(process: subprocess.Popen[str], after: str, number: signal.Signa
     return process.returncode, "".join(lines) + rest
 
 
-@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_interrupted_sweep_leaves_no_run_open(
     tmp_path: Path, start: Start, cache: Path, number: signal.Signals, status: int
@@ -294,7 +283,6 @@ def test_an_interrupted_sweep_leaves_no_run_open(
     assert f"python -m quantexp.aggregate sweep={parent.info.run_id}" in err
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_llama_cpp_writes_a_quant_is_not_lost(tmp_path: Path, start: Start) -> None:
     own_cache = tmp_path / "cache"
     process = start(tmp_path, "quantexp", "-m", "quant=Q8_0", f"model.cache={own_cache}", *QUICK)

@@ -9,6 +9,7 @@ from quantexp.config import Forced
 from quantexp.flipped import runs_behind
 from quantexp.report.summary import Comparison, Divergence, Summary
 from quantexp.stats import divergence_summary
+from quantexp.stored import read_table
 from quantexp.tracking import DIVERGENCE, PARTED, JobRecord, Store
 
 
@@ -58,7 +59,7 @@ def _tables(runs: Sequence[JobRecord], store: Store, name: str) -> pd.DataFrame:
     seen: set[tuple[str, int]] = set()
     for run in runs:
         with store.file(run.run_id, f"{name}.parquet") as path:
-            table = pd.read_parquet(path)
+            table = read_table(path)
         keys = pd.Series(list(zip(table["item_id"], table["sample"], strict=True)), index=table.index)
         tables.append(table[~keys.isin(seen)])
         seen.update(keys)

@@ -25,6 +25,7 @@ from quantexp.divergence.encoding import DRAWN, TAU
 from quantexp.engines import Completion, Engine, Prompt
 from quantexp.engines.llama_cpp import LlamaCpp
 from quantexp.errors import UserError
+from quantexp.stored import read_table
 from quantexp.tasks import Task
 from quantexp.tasks.items import Item
 from quantexp.tracking import ANSWERS, DIVERGENCE, DIVERGENCE_ITEMS, GOLD, PARTED, REFERENCE, JobRecord, Run, Store
@@ -218,7 +219,8 @@ def _gold(
     for prompt in prompts:
         gold = task.target(items[prompt.item_id].fields)
         # Where the prompt ends in white space, the answer goes on at once; else it is another word.
-        tokens = engine.tokenize(prompt.text + ("" if prompt.text[-1:].isspace() else " ") + gold)
+        begun = prompt.text.removeprefix(engine.render(prompt.messages)) + ("" if prompt.text[-1:].isspace() else " ")
+        _, tokens = engine.worded(prompt.messages, begun + gold)
         # At the seam a token may hold letters of both: it and what follows it is the answer.
         same = first_divergence(prompt.tokens, tokens)
         if prompt.sample == 0 and same and len(tokens) <= context:
@@ -230,7 +232,7 @@ def _gold(
 
 def _table(store: Store, job: JobRecord, name: str) -> pd.DataFrame:
     with store.file(job.run_id, f"{name}.parquet") as file:
-        return pd.read_parquet(file)
+        return read_table(file)
 
 
 def _check_room(folder: Path, needed: int, most_gb: float) -> None:

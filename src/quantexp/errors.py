@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn
 
+from quantexp.terminal import printable
+
 EXIT_USAGE = 2
 """Exit status of a command that was refused, as getopt and argparse have it; failed jobs exit with 1."""
 
@@ -20,6 +22,9 @@ EXIT_PIPE = 141
 
 class UserError(Exception):
     """A user's mistake; the message is one sentence saying what, where and what to do."""
+
+
+_OTHER_STORE = "mend that, or choose another tracking.folder"
 
 
 def sentence_for(error: BaseException) -> str | None:
@@ -44,10 +49,12 @@ def sentence_for(error: BaseException) -> str | None:
     store_error = sys.modules.get("mlflow.exceptions")
     if store_error is not None and isinstance(error, store_error.MlflowException):
         first_line = str(error).strip().splitlines()[0]
+        if of_database := re.match(r"\(sqlite3\.\w+\) (?P<said>.+)", first_line):
+            return f"The MLflow store refused: {of_database['said']}; {_OTHER_STORE}."
         return f"The MLflow store refused: {first_line}"
     database_error = sys.modules.get("sqlalchemy.exc")
     if database_error is not None and isinstance(error, database_error.DBAPIError):
-        return f"The MLflow store refused: {error.orig}; mend that, or choose another tracking.folder."
+        return f"The MLflow store refused: {error.orig}; {_OTHER_STORE}."
     return None
 
 
@@ -108,7 +115,7 @@ def fail(sentence: str) -> NoReturn:
     Raises:
         SystemExit: always, with status 2.
     """
-    print(f"quantexp: {sentence}", file=sys.stderr)  # noqa: T201 - the terminal is where it belongs
+    print(f"quantexp: {printable(sentence)}", file=sys.stderr)  # noqa: T201 - the terminal is where it belongs
     raise SystemExit(EXIT_USAGE)
 
 

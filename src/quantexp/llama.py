@@ -3,12 +3,12 @@
 import ctypes
 import logging
 import os
+import re
 import signal
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
 from types import FrameType
 
 # OpenMP reads this when the library is loaded. By default its threads spin for long while they wait, which on cores
@@ -17,15 +17,16 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from llama_cpp import llama_cpp
-from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+from quantexp.terminal import one_line
 
 # The other modules import llama_cpp from here, so that the line above always comes first.
 __all__ = [
-    "ChatFormatter",
     "interrupts_later",
     "last_error",
     "llama_cpp",
     "metadata_of",
+    "number_in",
     "piece_of",
     "quiet_llama",
     "tokens_of",
@@ -33,20 +34,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-TODAY = date(2024, 7, 26)
-"""What chat templates are told when they ask for the date: the day that Llama 3.1's template itself falls back to. With
-the real one, the same item would be another prompt tomorrow."""
-
-
-class ChatFormatter(Jinja2ChatFormatter):  # type: ignore[misc] # its package has no types
-    """A chat template that gives the same text every day."""
-
-    @staticmethod
-    def strftime_now(f: str) -> str:
-        """The date as a template wants it."""
-        return TODAY.strftime(f)
-
 
 GGML_LOG_LEVEL_ERROR = 4
 """enum ggml_log_level in ggml.h."""
@@ -102,7 +89,8 @@ def last_error() -> str:
     """What llama.cpp gave as the reason of its last failure."""
     reasons = [line for line in _errors if "error" in line or "failed" in line]
     specific = [line for line in reasons if "error loading model" in line] or reasons
-    return specific[0].rsplit("error loading model: ", 1)[-1] if specific else "it gave no reason"
+    # It quotes the file, which is anybody's.
+    return one_line(specific[0].rsplit("error loading model: ", 1)[-1]) if specific else "it gave no reason"
 
 
 def piece_of(vocabulary: llama_cpp.llama_vocab_p, token: int) -> bytes:
@@ -136,7 +124,13 @@ def metadata_of(model: llama_cpp.llama_model_p, key: str) -> str | None:
     """A short value from the file's metadata, as text; None when the file has no such key."""
     buffer = ctypes.create_string_buffer(256)
     length = llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
-    return buffer.value.decode() if length >= 0 else None
+    return buffer.value.decode("utf-8", "replace") if length >= 0 else None
+
+
+def number_in(model: llama_cpp.llama_model_p, key: str) -> int | None:
+    """A whole number from 0 in the file's metadata; None when the file has no such key, or something else there."""
+    said = metadata_of(model, key) or ""
+    return int(said) if re.fullmatch("[0-9]{1,18}", said) else None
 
 
 @contextmanager

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
-from typing import cast
 
 import pandas as pd
-from omegaconf import OmegaConf
 
 from quantexp.aggregate import finished_jobs, title_of
 from quantexp.config import StatsConfig, TrackingConfig
@@ -21,6 +19,7 @@ from quantexp.report.divergence import divergence_csv
 from quantexp.report.markdown import description
 from quantexp.report.outcome import sentences
 from quantexp.report.table import comparisons_csv, conditions_csv
+from quantexp.stored import read_section, read_table
 from quantexp.tracking import ITEMS, JobRecord, Store
 
 
@@ -64,7 +63,7 @@ class Result:
         tables = []
         for record in self._records:
             with self._store.file(record.run_id, f"{ITEMS}.parquet") as path:
-                table = pd.read_parquet(path)
+                table = read_table(path)
             for place, key in enumerate(("model", "task", "quant")):
                 table.insert(place, key, record.tags[key])
             table.insert(3, "seed", int(record.tags["seed"]))
@@ -122,5 +121,4 @@ def _stats_of(record: JobRecord, store: Store) -> StatsConfig:
             raise UserError(
                 f"Run {record.run_id} has no config.yaml; say how to compare, as in quantexp.load(stats=...)."
             )
-        section = OmegaConf.select(OmegaConf.load(path), "stats")
-    return cast(StatsConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StatsConfig), section)))
+        return read_section(path, "stats", StatsConfig)

@@ -10,6 +10,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from quantexp.config import Config, StatsConfig
+from quantexp.errors import UserError
 from quantexp.fingerprint import pair_fingerprint
 from quantexp.report.summary import Answer, Declaration, Registered
 
@@ -44,8 +45,7 @@ class Registration:
     @property
     def comparisons(self) -> int:
         """How many comparisons were declared together."""
-        content: Any = OmegaConf.to_container(OmegaConf.create(self.text))
-        return max(1, int(content["comparisons"]))
+        return max(1, int(_content(self)["comparisons"]))
 
 
 def declared(jobs: Sequence[Config], stats: StatsConfig) -> str:
@@ -63,6 +63,20 @@ def declared(jobs: Sequence[Config], stats: StatsConfig) -> str:
         "seeds": sorted({job.seed for job in jobs}),
     }
     return OmegaConf.to_yaml(OmegaConf.create(content))
+
+
+def _content(registration: Registration) -> dict[str, Any]:
+    """The declaration's keys.
+
+    Raises:
+        UserError: it is none any more.
+    """
+    from quantexp.stored import read_yaml  # only now: it loads pandas
+
+    content = read_yaml(registration.text, "A sweep's registration.yaml")
+    if missing := {"hypothesis", "family", "comparisons", "analysis"} - content.keys():
+        raise UserError(f"A sweep's registration.yaml is damaged (it has no {min(missing)}); put it back from a copy.")
+    return content
 
 
 def digest(text: str) -> str:
@@ -84,7 +98,7 @@ def report(
         scores: by task and quant, each unique item's mean score.
         compared: the comparisons of the report, as TASK/QUANT.
     """
-    content: Any = OmegaConf.to_container(OmegaConf.create(registration.text))
+    content = _content(registration)
     changes = [
         f"stats.{key} was declared as {content['analysis'].get(key)} and is {value}."
         for key, value in _analysis(stats).items()

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from quantexp.aggregate import chosen_sweep, finished_jobs, show, title_of
@@ -153,10 +153,9 @@ class Grading:
         Raises:
             UserError: its data, its outputs or its grader are not there any more, or not the same.
         """
-        import pandas as pd
-
         from quantexp.report.changes import changes_diff, count_changes
         from quantexp.scoring import regraded, score_metrics
+        from quantexp.stored import read_table
         from quantexp.tracking import ITEMS
 
         task = _task_of(record)
@@ -168,7 +167,7 @@ class Grading:
             return None
         items = self._items(record, task)
         with self._store.file(record.run_id, f"{ITEMS}.parquet") as path:
-            before = pd.read_parquet(path)
+            before = read_table(path)
         after = regraded(before, grader, items)
         metrics = score_metrics(after, self._stats)
         diff = changes_diff(before, after, old, grader.id, f"{record.name} (run {record.run_id[:8]})")
@@ -178,7 +177,7 @@ class Grading:
             f"{count_changes(diff)} of {len(after)} verdicts changed"
         )
         with self._store.file(record.run_id, f"{ITEMS}.{grader.id}.parquet") as path:
-            if path.is_file() and not pd.read_parquet(path)["score"].equals(after["score"]):
+            if path.is_file() and not read_table(path)["score"].equals(after["score"]):
                 line += f"; replaces other scores of {grader.id}, which has changed without a new version"
         run = self._store.run(record.run_id)
         run.log_items(after, f"{ITEMS}.{grader.id}")
@@ -203,12 +202,12 @@ class Grading:
     def _items(self, record: "JobRecord", task: "Task") -> Mapping[str, Mapping[str, Any]]:
         """The fields of the items that the job was run on, by their ids."""
         from quantexp.data import load
+        from quantexp.stored import read_section
 
         with self._store.file(record.run_id, "config.yaml") as path:
             if not path.is_file():
                 raise UserError("its config.yaml is not in the store, so nobody knows its data; run it again.")
-            section = OmegaConf.select(OmegaConf.load(path), "data")
-        config = cast(DataConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), section)))
+            config = read_section(path, "data", DataConfig)
         key = f"{task.name} {config}"
         if key not in self._data:
             self._data[key] = load(config, task)

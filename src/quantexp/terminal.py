@@ -1,5 +1,8 @@
 """Text from elsewhere, made harmless before a terminal shows it."""
 
+import logging
+import os
+import sys
 import unicodedata
 
 _CONTROLS = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
@@ -26,6 +29,30 @@ def one_line(text: str, longest: int = 200) -> str:
     """`text` as `printable`, on one line of at most `longest` characters."""
     line = printable(" ".join(text.split()))
     return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+class Harmless(logging.Formatter):
+    """Lines of a log, which quote what is from elsewhere; a log file ends up on a terminal too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and the traceback below it."""
+        return printable(super().format(record))
+
+
+class LogFile(logging.FileHandler):
+    """A log file that may come to be unwritable, as on a full disk: the terminal has the same lines."""
+
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name in the base class
+        """Say so once; Python would print two tracebacks for every line."""
+        error = sys.exception()
+        if not isinstance(error, OSError) or error.errno is None:
+            super().handleError(record)
+        elif not self._told:
+            self._told = True
+            said = f"{self.baseFilename} cannot be written ({os.strerror(error.errno)}); its lines are only here"
+            print(f"quantexp: {printable(said)}.", file=sys.stderr)  # noqa: T201 - to log it would be to come here again
 
 
 def _escape(character: str) -> str:

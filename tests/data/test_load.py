@@ -255,7 +255,7 @@ def test_an_empty_cell_is_null_where_a_task_allows_it(written: Write) -> None:
             r"rows\.csv: the column '' occurs twice; give every column its own name\.$",
         ),
         ("rows.csv", b'a,b\n"1,2\n', r"rows\.csv: line \d is not CSV \(.*\)\.$"),
-        ("rows.parquet", b"PAR1 no", r"rows\.parquet: it is not a Parquet file \(.*\)\.$"),
+        ("rows.parquet", b"PAR1 no", r"rows\.parquet: it is not a whole Parquet file \(.*\)\.$"),
         ("rows.jsonl", jsonl(ROW, {**ROW, "id": "b"}, ROW), r"rows\.jsonl: the id a occurs twice; give every item"),
         ("rows.jsonl", jsonl(ROW, {"id": "bad", "question": "?", "aliases": []}), r"rows\.jsonl, item bad: .*aliases"),
         ("rows.jsonl", jsonl({**ROW, "question": "\ud800?"}, ensure_ascii=True), r"item a: it holds half a character"),

@@ -92,6 +92,27 @@ def test_a_line_with_a_right_checksum_that_is_no_record_is_damage(content: bytes
     assert found_in(line + LINES[1]) == expected(range(1, 2))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("counted", [334]), ("counted", [1e400, 1]), ("counted", "12"), ("counted", ["1", "2"]), ("counted", {"0": 1}),
+        ("text", 5), ("text", None), ("text", "\ud800"), ("finish_reason", ["stop"]),
+        ("prompt_seconds", "0.5"), ("prompt_seconds", None), ("generation_seconds", 1e400),
+        ("generation_seconds", 10**400), ("tokens", 7), ("tokens", "AAA="),
+        ("about", [["item", "1"]]), ("about", {"item": 1}), ("about", {"item": "\udfff"}),
+        ("logprobs", "é"),
+    ],
+)  # fmt: skip
+def test_a_right_checksum_over_values_of_the_wrong_kind_is_damage(field: str, value: object) -> None:
+    fields = json.loads(LINES[0][segments._JSON_START :])
+    content = json.dumps({**fields, field: value}).encode()
+    head = key(0).hex().encode() + b" "
+    line = head + b"%08x " % zlib.crc32(head + content) + content + b"\n"
+    with pytest.raises(ValueError, match="line"):
+        decode(line)
+    assert found_in(line + LINES[1]) == expected(range(1, 2))
+
+
 Edit = tuple[str, float, bytes]
 EDITS = st.lists(
     st.tuples(

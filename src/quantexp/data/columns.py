@@ -58,7 +58,7 @@ def named(row: Mapping[str, Any], fields: Iterable[str], columns: Mapping[str, A
 
 def listed(columns: Iterable[str]) -> str:
     """Names of columns, as an error shows them."""
-    return ", ".join(one_line(str(column)) for column in columns)
+    return one_line(", ".join(map(str, columns)), 500)
 
 
 def _value(row: Mapping[str, Any], path: str, where: str) -> Any:

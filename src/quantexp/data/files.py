@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from quantexp.errors import UserError
+from quantexp.terminal import one_line
+
+DEEPEST = 100
+"""Levels of lists and objects in one row; Python's own functions give up at some hundreds."""
 
 
 def read_rows(name: str, key: str, hint: str = "") -> list[dict[str, Any]]:
@@ -34,7 +38,10 @@ def read_rows(name: str, key: str, hint: str = "") -> list[dict[str, Any]]:
     except UnicodeDecodeError as error:
         raise UserError(f"{key}={name} is not UTF-8 text (byte {error.start}: {error.reason}); convert it.") from error
     except ValueError as error:  # json's, csv's and pyarrow's errors are, or are made to be
-        raise UserError(f"{key}={name}: {error}.") from error
+        raise UserError(f"{key}={name}: {one_line(str(error)).rstrip('.')}.") from error
+    for number, row in enumerate(rows, start=1):
+        if _is_deep(row):
+            raise UserError(f"{key}={name}: row {number} is nested more than {DEEPEST} levels deep; make it flatter.")
     if not rows:
         raise UserError(f"{key}={name} has no rows.")
     return rows
@@ -81,6 +88,7 @@ def _plain(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _csv(path: Path) -> Iterator[dict[str, Any]]:
+    csv.field_size_limit(2**31 - 1)  # of the whole process; a cell may hold a long document
     with path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream, strict=True)
         try:
@@ -100,7 +108,7 @@ def _cell(text: str) -> Any:
     if text.startswith("[") and text.endswith("]"):
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
     return text
 
@@ -114,5 +122,22 @@ def _parquet(path: Path) -> Iterator[dict[str, Any]]:
         if (twice := _twice(parquet.read_schema(path).names)) is not None:
             raise _TwiceError(_occurs_twice(twice))
         yield from parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"it is not a Parquet file ({str(error).splitlines()[0].rstrip('.')})") from error
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's; those of a damaged file have none
+            raise
+        raise ValueError(f"it is not a whole Parquet file ({str(error).splitlines()[0].rstrip('.')})") from error
+
+
+def _is_deep(row: dict[str, Any]) -> bool:
+    """Whether it is nested too deeply to be worked with."""
+    inside: list[Any] = [row]
+    for _ in range(DEEPEST):
+        inside = [
+            each
+            for one in inside
+            for each in (one.values() if isinstance(one, dict) else one)
+            if isinstance(each, list | dict)
+        ]
+        if not inside:
+            return False
+    return True

@@ -122,8 +122,17 @@ class Engine(Protocol):
             UserError: the template refuses the chat, or answers cannot be begun.
         """
 
+    def worded(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
+        """The same text, and its token ids; none where only a server knows them.
+
+        The name of a special token in a message is text, so that an item cannot end its turn and begin another's.
+
+        Raises:
+            UserError: as `render`; or the prompt cannot be sent so that such a name stays text.
+        """
+
     def tokenize(self, text: str) -> tuple[int, ...]:
-        """Token ids of a rendered prompt; none where only a server knows them."""
+        """Token ids of any text, in which names of special tokens are these; none where only a server knows them."""
 
     def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Completion, None, None]:
         """Completions, each as it is finished, in any order; close it to have no more."""

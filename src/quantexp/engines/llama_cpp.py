@@ -119,8 +119,12 @@ class LlamaCpp:
         """Apply the chat template."""
         return self._wording.render(messages) + begun
 
+    def worded(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
+        """The prompt's text and token ids; the name of a special token in a message is text."""
+        return self._wording.worded(messages, begun)
+
     def tokenize(self, text: str) -> tuple[int, ...]:
-        """Token ids, the template's special tokens parsed; BOS added unless the text begins with it."""
+        """Token ids, the names of special tokens parsed; BOS added unless the text begins with it."""
         return self._wording.tokenize(text)
 
     def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Completion, None, None]:

@@ -112,6 +112,22 @@ class OpenAIServer:
             )
         return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)
 
+    def worded(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
+        """The prompt's text and token ids, none where the server makes the prompt.
+
+        Raises:
+            UserError: as `render`; or a message holds the name of a special token, and only the prompt's text is sent.
+        """
+        if self._wording is None:
+            return self.render(messages, begun), ()
+        text, tokens = self._wording.worded(messages, begun)
+        if self._config.prompt is PromptForm.text and tokens != self._wording.tokenize(text):
+            raise UserError(
+                "It holds the name of a special token of the model, which a server that is sent text takes for that "
+                "token; set engine.prompt=tokens, which sends the tokens themselves, or leave the item out of the data."
+            )
+        return text, tokens
+
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids; none where the server makes the prompt."""
         return self._wording.tokenize(text) if self._wording else ()

@@ -1,16 +1,20 @@
 """From a chat to a prompt and its tokens, by the template and the tokenizer in a GGUF."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-
-import jinja2
 
 from quantexp.config import ModelConfig
 from quantexp.engines.base import Message
+from quantexp.engines.templates import ChatTemplate
 from quantexp.errors import UserError
-from quantexp.llama import ChatFormatter, last_error, llama_cpp, tokens_of, without_weights
+from quantexp.llama import last_error, llama_cpp, tokens_of, without_weights
 from quantexp.models import ModelFile
+
+_MARKS = range(0xF0000, 0xFFFFE)
+"""Private characters; one that a chat does not hold stands for the name of a special token while it is rendered."""
 
 
 class Wording:
@@ -24,7 +28,7 @@ class Wording:
         self._vocabulary = llama_cpp.llama_model_get_vocab(model)
         self._path = file.path
         self._template = _chat_template(model, config)
-        self._formatter = None if self._template is None else self._compiled(self._template)
+        self._chat = None if self._template is None else self._compiled(self._template)
 
     @property
     def template(self) -> str:
@@ -46,19 +50,44 @@ class Wording:
         Raises:
             UserError: there is no template, or it refuses these messages.
         """
-        if self._formatter is None:
-            self._formatter = self._compiled(self.template)
-        try:
-            return str(self._formatter(messages=list(messages)).prompt)
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
-            raise UserError(
-                f"The model's chat template refuses the prompt ({error}); give another with model.chat_template=FILE."
-            ) from error
+        if self._chat is None:
+            self._chat = self._compiled(self.template)
+        return self._chat.render(messages)
+
+    def worded(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
+        """The prompt's text, and its tokens, of which only those that the template writes are special.
+
+        A chat that holds the name of a special token, such as <|im_start|>, holds it as text: it is somebody's words,
+        which must not begin a turn of their own.
+
+        Args:
+            messages: the chat.
+            begun: how the answer begins.
+
+        Raises:
+            UserError: there is no template, or it refuses these messages.
+        """
+        contents = [*(message["content"] for message in messages), begun]
+        held = dict.fromkeys(name for content in contents for name in self._names.findall(content))
+        if not held:
+            text = self.render(messages) + begun
+            return text, self.tokenize(text)
+        there = {*self.template, *"".join(contents)}
+        free = (chr(code) for code in _MARKS if chr(code) not in there)
+        cut = next(free)
+        marks = dict(zip(held, free, strict=False))
+
+        def hidden(content: str) -> str:
+            return self._names.sub(lambda found: marks[found[0]], content)
+
+        marked = self.render([{**message, "content": hidden(message["content"])} for message in messages])
+        marked += hidden(begun)
+        names = {mark: name for name, mark in marks.items()}
+        return _shown(marked, names), self._tokens_around(marked, names, cut)
 
     def tokenize(self, text: str) -> tuple[int, ...]:
-        """Token ids, the template's special tokens parsed; BOS added unless the text begins with it."""
-        bos = self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary))
-        return tokens_of(self._vocabulary, text, begin=not (bos and text.startswith(bos)), special=True)
+        """Token ids, the names of special tokens parsed; BOS added unless the text begins with it."""
+        return tokens_of(self._vocabulary, text, begin=not self._begins(text), special=True)
 
     def as_sent(self, text: str) -> str:
         """The text of which a tokenizer that adds BOS as the model asks for makes the same tokens.
@@ -71,23 +100,67 @@ class Wording:
             return text
         return rest if tokens_of(self._vocabulary, rest, begin=True, special=True) == self.tokenize(text) else text
 
-    def _compiled(self, template: str) -> ChatFormatter:
-        try:
-            return ChatFormatter(
-                template=template,
-                bos_token=self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary)),
-                eos_token=self._token_text(llama_cpp.llama_vocab_eos(self._vocabulary)),
-            )
-        except jinja2.TemplateError as error:
-            raise UserError(
-                f"The model's chat template is not valid Jinja ({error}); give another with model.chat_template=FILE."
-            ) from error
+    def _tokens_around(self, marked: str, names: Mapping[str, str], cut: str) -> tuple[int, ...]:
+        """Token ids of a text in which marks stand for names that are to be text; `cut` is a character not in it.
+
+        The text is taken apart where llama.cpp does so, at each special token, and a piece with a mark is read without
+        these. A name that is a token even so is read in two halves.
+        """
+        halved = {mark: name[0] + cut + name[1:] if name in self._always else name for mark, name in names.items()}
+        ends = [place for found in self._names.finditer(marked) for place in found.span()]
+        tokens: list[int] = []
+        if not self._begins(marked) and llama_cpp.llama_vocab_get_add_bos(self._vocabulary):
+            tokens.append(llama_cpp.llama_vocab_bos(self._vocabulary))
+        for start, end in zip([0, *ends], [*ends, len(marked)], strict=True):
+            piece = marked[start:end]
+            is_plain = names.keys().isdisjoint(piece)
+            for part in [piece] if is_plain else _shown(piece, halved).split(cut):
+                tokens += tokens_of(self._vocabulary, part, begin=False, special=is_plain)
+        return tuple(tokens)
+
+    def _begins(self, text: str) -> bool:
+        """Whether the text begins with BOS."""
+        bos = self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary))
+        return bool(bos) and text.startswith(bos)
+
+    @cached_property
+    def _names(self) -> re.Pattern[str]:
+        """Finds how special tokens are written, and others by which the template marks turns."""
+        special = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+        names = sorted({*self._written(special), *self._always}, key=len, reverse=True)
+        if not names:
+            return re.compile(r"(?!)")
+        first = "".join(sorted({name[0] for name in names}))
+        # Some vocabularies have thousands: most places in a text are passed over by the first character alone.
+        return re.compile(f"(?=[{re.escape(first)}])(?:{'|'.join(map(re.escape, names))})")
+
+    @cached_property
+    def _always(self) -> frozenset[str]:
+        """Names in the template that llama.cpp takes from any text; some files list the marks of turns among these."""
+        defined = self._written(llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED)
+        template = self._template or ""
+        return frozenset(name for name in defined if re.fullmatch(r"[<\[].+[>\]]", name) and name in template)
+
+    def _written(self, kind: int) -> Iterator[str]:
+        """How the tokens of a kind are written in a text."""
+        for token in range(llama_cpp.llama_vocab_n_tokens(self._vocabulary)):
+            if llama_cpp.llama_vocab_get_attr(self._vocabulary, token) & kind and (name := self._token_text(token)):
+                yield name
+
+    def _compiled(self, template: str) -> ChatTemplate:
+        bos, eos = llama_cpp.llama_vocab_bos(self._vocabulary), llama_cpp.llama_vocab_eos(self._vocabulary)
+        return ChatTemplate(template, self._token_text(bos), self._token_text(eos))
 
     def _token_text(self, token: int) -> str:
         """How a special token is written in a template; empty for a token that the vocabulary lacks."""
         if token < 0:
             return ""
-        return str(llama_cpp.llama_vocab_get_text(self._vocabulary, token).decode())
+        return str(llama_cpp.llama_vocab_get_text(self._vocabulary, token).decode("utf-8", "replace"))
+
+
+def _shown(marked: str, names: Mapping[str, str]) -> str:
+    """The text with the names in place of their marks."""
+    return marked.translate({ord(mark): name for mark, name in names.items()})
 
 
 @contextmanager
@@ -117,4 +190,4 @@ def _chat_template(model: llama_cpp.llama_model_p, config: ModelConfig) -> str |
                 "give a file with the Jinja source of a chat template."
             ) from error
     template = llama_cpp.llama_model_chat_template(model, None)
-    return None if template is None else str(template.decode())
+    return None if template is None else str(template.decode("utf-8", "replace"))

@@ -13,7 +13,8 @@ from typing import cast
 from quantexp.config import QuantConfig
 from quantexp.errors import UserError
 from quantexp.files import write_atomically
-from quantexp.llama import last_error, llama_cpp, metadata_of, without_weights
+from quantexp.llama import last_error, llama_cpp, metadata_of, number_in, without_weights
+from quantexp.models.trial import check_survives
 
 FILE_TYPES = {
     value: name.removeprefix("LLAMA_FTYPE_")
@@ -156,6 +157,7 @@ def _recalled(remembered: Path, stamp: Sequence[dict[str, int]]) -> ModelFile | 
 
 def _read(parts: Sequence[Path], cache: Path) -> ModelFile:
     path = parts[0]
+    check_survives(path)
     with without_weights(path) as model:
         if model is None:
             raise UserError(
@@ -163,16 +165,18 @@ def _read(parts: Sequence[Path], cache: Path) -> ModelFile:
             )
         architecture = metadata_of(model, "general.architecture") or "unknown"
         elements = llama_cpp.llama_model_n_params(model)
-        file_type = int(metadata_of(model, "general.file_type") or -1)
+        if elements == 0:
+            raise UserError(f"{path} has no tensors, so it is a vocabulary and no model; give a model's GGUF.")
+        file_type = number_in(model, "general.file_type")
         return ModelFile(
             path=str(path),
             sha256=identity_of([hashed(part, cache) for part in parts]),
             bytes=sum(part.stat().st_size for part in parts),
             parameters=elements,
             bits_per_weight=llama_cpp.llama_model_size(model) * 8 / elements,
-            file_type=FILE_TYPES.get(file_type, "unknown"),
+            file_type="unknown" if file_type is None else FILE_TYPES.get(file_type, "unknown"),
             architecture=architecture,
-            training_context=int(metadata_of(model, f"{architecture}.context_length") or 0),
+            training_context=number_in(model, f"{architecture}.context_length") or 0,
         )
 
 

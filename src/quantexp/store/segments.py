@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import re
 import secrets
@@ -143,15 +144,45 @@ def decode(line: bytes) -> tuple[bytes, Record, dict[str, str]]:
         record = Record(
             tokens=tuple(np.frombuffer(base64.b64decode(fields["tokens"]), "<i4").tolist()),
             logprobs=tuple(np.frombuffer(base64.b64decode(fields["logprobs"]), "<f4").tolist()),
-            text=fields["text"],
-            finish_reason=fields["finish_reason"],
-            prompt_seconds=fields["prompt_seconds"],
-            generation_seconds=fields["generation_seconds"],
-            counted=(int(counted[0]), int(counted[1])) if (counted := fields.get("counted")) else None,
+            text=_text(fields["text"]),
+            finish_reason=_text(fields["finish_reason"]),
+            prompt_seconds=_seconds(fields["prompt_seconds"]),
+            generation_seconds=_seconds(fields["generation_seconds"]),
+            counted=_counted(fields.get("counted")),
         )
-        return bytes.fromhex(line[:_KEY_END].decode("ascii")), record, dict(fields["about"])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        return bytes.fromhex(line[:_KEY_END].decode("ascii")), record, _about(fields["about"])
+    except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError("a line that is no record") from error
+
+
+# A checksum says that a line is as somebody wrote it, not that it was this program.
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    value.encode()  # half a character is a ValueError
+    return value
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError
+    return float(value)
+
+
+def _counted(value: object) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2 or not all(type(each) is int for each in value):
+        raise TypeError
+    return value[0], value[1]
+
+
+def _about(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise TypeError
+    return {_text(name): _text(each) for name, each in value.items()}
 
 
 def about(line: bytes) -> dict[str, str]:
@@ -161,8 +192,8 @@ def about(line: bytes) -> dict[str, str]:
         ValueError: the line is no record all the same.
     """
     try:
-        return dict(json.loads(line[_JSON_START:])["about"])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        return _about(json.loads(line[_JSON_START:])["about"])
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
         raise ValueError("a line that is no record") from error
 
 

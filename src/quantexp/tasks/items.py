@@ -98,7 +98,7 @@ def items_of(rows: Sequence[Mapping[str, Any]], task: Task, where: str) -> tuple
         except UnicodeEncodeError as error:
             raise UserError(f"{where}, item {shown}: it holds half a character ({error.reason}).") from error
         except ValueError as error:
-            raise UserError(f"{where}, item {shown}: {error}.") from error
+            raise UserError(f"{where}, item {shown}: {one_line(str(error), 400)}.") from error
         fields = {key: value for key, value in row.items() if key not in {"id", "difficulty"}}
         items.append(Item(item_id, fields, difficulty, _cluster(fields[task.asks])))
     return tuple(items)

@@ -11,6 +11,7 @@ from quantexp.engines.base import Decoding, Engine, Message, Prompt
 from quantexp.errors import UserError
 from quantexp.tasks.base import Task
 from quantexp.tasks.items import Item
+from quantexp.terminal import one_line
 
 SEPARATOR = "\n\n"
 """Between the parts of a prompt; the end of an answer where examples stand in the answer."""
@@ -41,14 +42,13 @@ class Prompter:
         self.decoding = Decoding(
             config.max_tokens, stop, sampling.temperature, sampling.top_p, sampling.min_p, sampling.seed
         )
-        probes = [engine.tokenize(self._text(probe)) for probe in ("a", "1")]
-        self._shared = _common(*probes)
+        self._shared = _common(*(self._worded(probe)[1] for probe in ("a", "1")))
 
     @property
     def sha256(self) -> str:
         """Identity of all that surrounds an item: words, examples, chat template, tokenizer."""
-        text = self._text("\N{OBJECT REPLACEMENT CHARACTER}")
-        parts = [self._words.item, self._engine.chat_template, text, self._engine.tokenize(text)]
+        text, tokens = self._worded("\N{OBJECT REPLACEMENT CHARACTER}")
+        parts = [self._words.item, self._engine.chat_template, text, tokens]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def prompt(self, item: Item) -> Prompt:
@@ -58,13 +58,15 @@ class Prompter:
             UserError: the words name a field that the item has not, or the template refuses them.
         """
         messages, begun = self._chat(self._filled(item.fields))
-        text = self._engine.render(messages, begun)
-        tokens = self._engine.tokenize(text)
+        try:
+            text, tokens = self._engine.worded(messages, begun)
+        except UserError as error:
+            raise UserError(f"The item {one_line(item.id)} cannot be asked. {error}") from error
         shared = len(_common(self._shared, tokens[:-1]))
         return Prompt(item.id, text, tokens, shared, messages=tuple(messages))
 
-    def _text(self, item: str) -> str:
-        return self._engine.render(*self._chat(item))
+    def _worded(self, item: str) -> tuple[str, tuple[int, ...]]:
+        return self._engine.worded(*self._chat(item))
 
     def _chat(self, item: str) -> tuple[list[Message], str]:
         """The chat, and how the model's answer to it begins."""

@@ -16,6 +16,7 @@ from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID
 
+from quantexp.stored import read_table
 from quantexp.tracking.backend import Backend
 from quantexp.tracking.names import IDENTITY, ITEMS, TRACED
 from quantexp.tracking.reader import Reader
@@ -164,7 +165,7 @@ class Traces:
         from quantexp.tracking.traces import write_traces  # slow to import, and seldom wanted
 
         with reader.file(run_id, f"{ITEMS}.parquet") as path:
-            table = pd.read_parquet(path)
+            table = read_table(path)
         tags = {key: run.data.tags[key] for key in ("model", "quant", "task", "data", "seed")}
         grader = json.loads(run.data.tags[f"{IDENTITY}grader"])["id"]
         took = [0.0] * len(table) if self.seconds is None else self.seconds

@@ -24,6 +24,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from quantexp.console import bar
 from quantexp.errors import UserError
 from quantexp.identity import Identity
+from quantexp.stored import read_table
 from quantexp.tracking.backend import Backend
 from quantexp.tracking.failures import ServerAwayError
 from quantexp.tracking.fetching import Fetching
@@ -161,7 +162,7 @@ class Reader:
 
         def read(run_id: str) -> pd.DataFrame:
             with self.file(run_id, f"{name}.parquet") as path:
-                return pd.read_parquet(path)
+                return read_table(path)
 
         for _, table in self._ahead(run_ids, read, TABLES_AT_ONCE):
             yield table.result()

@@ -236,7 +236,7 @@ class Store:
         with self.file(sweep, DECLARATION) as path:
             if f"{REGISTERED}sha256" not in tags or not path.is_file():
                 return None
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8", errors="replace")  # a damaged one is told by its sha256
         sha256, time, commit, late = (tags[REGISTERED + key] for key in ("sha256", "time", "commit", "late"))
         return Registration(text, sha256, time, commit, int(late))
 

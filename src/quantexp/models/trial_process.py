@@ -1,0 +1,41 @@
+"""A process in which llama.cpp reads a GGUF for the first time: a damaged one can end the process that reads it.
+
+Takes the file's path; ends with status 0 whether or not llama.cpp could read it, which the caller will see for itself.
+It imports nothing of quantexp, so that it starts in half a second.
+"""
+
+import contextlib
+import ctypes
+import os
+import resource
+import sys
+
+SECONDS = 120
+"""Of computing; the largest vocabularies take two."""
+
+
+def main() -> None:
+    """Read the vocabulary, then what the tensors are said to be; their bytes stay where they are."""
+    os.environ["GGML_NO_BACKTRACE"] = "1"  # it would call a debugger, and fill the terminal
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    with contextlib.suppress(ValueError):  # a lower limit holds already
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, hard))
+    from llama_cpp import llama_cpp  # only now: it reads the variable
+
+    quiet = llama_cpp.llama_log_callback(lambda *_: None)
+    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    parameters = llama_cpp.llama_model_default_params()
+    parameters.n_gpu_layers = 0
+    parameters.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
+    for part in ("vocab_only", "no_alloc"):
+        setattr(parameters, part, True)
+        model = llama_cpp.llama_model_load_from_file(os.fsencode(sys.argv[1]), parameters)
+        if not model:
+            return
+        llama_cpp.llama_model_free(model)
+        setattr(parameters, part, False)
+
+
+if __name__ == "__main__":
+    main()
