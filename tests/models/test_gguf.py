@@ -95,9 +95,7 @@ def test_a_file_that_ends_the_process_that_reads_it(demo: ModelConfig, tmp_path:
         changed(path, source, "llama.block_count", bytes(4))
     else:
         changed(path, source, "tokenizer.ggml.tokens", *same_words(source))
-    with pytest.raises(
-        UserError, match=r"damaged\.gguf makes llama\.cpp break down \(.*GGML_ASSERT.+\): it is "
-    ):
+    with pytest.raises(UserError, match=r"damaged\.gguf makes llama\.cpp break down \(.*GGML_ASSERT.+\): it is "):
         identify(path, tmp_path)
     path.unlink()
 
