@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: demo test browser smoke integration check docs exactness bench ui lock wheel clean
+.PHONY: demo test browser smoke integration check docs exactness fuzz bench ui lock wheel clean
 
 demo: $(INSTALLED) ## the main job: 4 quants x 3 tasks on the embedded model
 	$(BIN)/python -m quantexp -m quant=Q8_0,Q5_K_M,Q4_K_M,Q3_K_M task=gsm8k,triviaqa,extraction
@@ -25,6 +25,12 @@ check: $(INSTALLED) ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+SECONDS ?= 600
+fuzz: $(INSTALLED) ## coverage-guided fuzzing of graders and readers of files, ten minutes each (SECONDS=60 for one)
+	$(BIN)/python -c "import atheris" 2>/dev/null || $(BIN)/python -m pip install --disable-pip-version-check atheris
+	for target in graders headers lines whole_segments; do \
+		$(BIN)/python -m tests.fuzz.targets $$target -max_total_time=$(SECONDS) -max_len=4096 || exit; done
 
 docs: $(INSTALLED) ## the documentation site, into site/; a warning is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs site

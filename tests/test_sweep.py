@@ -265,7 +265,7 @@ def interrupted(process: subprocess.Popen[str], after: str, number: signal.Signa
     return process.returncode, "".join(lines) + rest
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_an_interrupted_sweep_leaves_no_run_open(
     tmp_path: Path, start: Start, cache: Path, number: signal.Signals, status: int
 ) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn
 
+from quantexp.files import keep_from_others
 from quantexp.terminal import printable
 
 EXIT_USAGE = 2
@@ -80,10 +81,11 @@ def past_hydra() -> Iterator[None]:
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Turn an error that a user can mend into its sentence and exit status 2; let any other through.
+    """Around a command: turn an error that a user can mend into its sentence and exit status 2; let any other through.
 
     With HYDRA_FULL_ERROR=1 every error keeps its traceback.
     """
+    keep_from_others()
     before = os.environ.get("HYDRA_FULL_ERROR")
     # Hydra would print its errors itself, over many lines; with this it raises them.
     os.environ["HYDRA_FULL_ERROR"] = "1"

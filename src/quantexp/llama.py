@@ -58,7 +58,7 @@ def quiet_llama() -> None:
 
 @contextmanager
 def interrupts_later() -> Iterator[None]:
-    """Around a long call of llama.cpp: Ctrl-C and SIGTERM take effect when it has returned.
+    """Around a long call of llama.cpp: Ctrl-C, SIGTERM and SIGHUP take effect when it has returned.
 
     Python would run their handlers inside the log callback, and an exception cannot leave a callback: the interrupt
     would be printed and lost, and the sweep would go on.
@@ -70,7 +70,7 @@ def interrupts_later() -> Iterator[None]:
             log.warning("stopping as soon as llama.cpp has finished with this file")
         arrived.append(number)
 
-    held = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    held = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     raising = {number: handler for number, handler in held.items() if callable(handler)}
     if threading.current_thread() is not threading.main_thread():
         raising = {}  # handlers run in the main thread only, and only it may set them

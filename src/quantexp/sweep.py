@@ -223,6 +223,8 @@ class Conclusion:
 
     def __enter__(self) -> None:
         signal.signal(signal.SIGTERM, _exit)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+            signal.signal(signal.SIGHUP, _exit)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if _open is None:
@@ -308,5 +310,5 @@ def _compare(sweep: _OpenSweep) -> bool:
 
 
 def _exit(number: int, _: FrameType | None) -> None:
-    """SIGTERM as an exception, so that open runs are closed on the way out."""
+    """SIGTERM, or the end of the terminal, as an exception, so that open runs are closed on the way out."""
     raise SystemExit(128 + number)

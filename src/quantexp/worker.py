@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from quantexp.config import Config
 from quantexp.errors import UserError
+from quantexp.files import keep_from_others
 from quantexp.launching import DEVICES, FOLDER, PROCESSES
 from quantexp.validation import validated
 
@@ -37,6 +38,7 @@ def run(composed: DictConfig, sweep: str | None) -> float:
     Raises:
         UserError: the configuration cannot be run.
     """
+    keep_from_others()  # a launcher may have started this process with another umask
     config = validated(composed, Config)
     if (started := os.environ.get(FOLDER)) is not None and not HydraConfig.get().job.chdir:
         os.chdir(started)  # the configuration's paths are relative to it

@@ -44,7 +44,7 @@ class _Renderer:
             except BrokenPipeError:
                 answer = ""
             except BaseException:  # an interrupt: what the process answers to this is not to be taken for the next
-                self._end()
+                self._kill()
                 raise
             if answer.endswith("\n"):
                 found: Mapping[str, str] = json.loads(answer)
@@ -58,7 +58,7 @@ class _Renderer:
     def close(self) -> None:
         """End the process, if it is one of this process's own."""
         with self._lock:
-            self._end()
+            self._kill()
 
     def _running(self) -> subprocess.Popen[str]:
         if self._owner != os.getpid():  # a fork: the process is the parent's
@@ -77,19 +77,25 @@ class _Renderer:
         return self._process
 
     def _end(self) -> int:
-        """Its exit status; 0 where there is none."""
+        """The exit status of the process, which has closed its output."""
+        assert self._process is not None
+        try:
+            return self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            return 0
+        finally:
+            self._kill()
+
+    def _kill(self) -> None:
         process, self._process = self._process, None
         if process is None or self._owner != os.getpid():
-            return 0
+            return
+        process.kill()
+        process.wait()
         for stream in (process.stdin, process.stdout):
             assert stream is not None
             with suppress(BrokenPipeError):
                 stream.close()
-        try:
-            return process.wait(timeout=SECONDS + 1)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
 
 
 _renderer = _Renderer()

@@ -1,0 +1,53 @@
+"""Every grader, on what a model may write: a verdict, in a time that grows with the text and not with its square."""
+
+import time
+from typing import Any
+
+import pytest
+
+from quantexp.tasks import TASKS, Grader
+
+FIELDS: dict[str, dict[str, Any]] = {
+    "gsm8k": {"question": "?", "answer": "It is 5 + 13.\n#### 18"},
+    "triviaqa": {"question": "?", "aliases": ["Paris", "The City of Light"]},
+    "extraction": {
+        "email": "?",
+        "customer_name": "José Pérez",
+        "issue_category": "billing",
+        "urgency": "low",
+        "requested_action": "-",
+    },
+    "text": {"text": "?", "tokens": ["a", "\n"]},
+}
+GRADERS = [(name, grader) for name, task in TASKS.items() for grader in task.graders.values()]
+
+LENGTH = 20_000
+"""Characters. A square of it is hundreds of millions of steps."""
+
+UNITS = (
+    "9", "9,999", "9 * 2 = ", "1 1/2 ", "1/", "1e9", "-$", "$", "^{", "#", "#### ", "####9", "\\boxed{", "{", "}", "[",
+    "(", '{"a":', "\\frac{1}{2}", "a ", "the ", "\u0301", "e\u0301", " ", "\n", "```json", "```", '"', "\\u0041",
+    "NaN,", "\x00", "İ", "\U0001f600", "\u2028", ".",
+)  # fmt: skip
+AROUND = (("", ""), ('{"customer_name": "', '"}'), ('{"x": ', "}"), ("#### ", ""))
+
+
+@pytest.mark.parametrize(("task", "grader"), GRADERS, ids=[grader.id for _, grader in GRADERS])
+def test_the_same_thing_over_and_over(task: str, grader: Grader) -> None:
+    for unit in UNITS:
+        for before, after in AROUND:
+            output = before + unit * (LENGTH // len(unit)) + after
+            started = time.process_time()
+            grade = grader.grade(output, FIELDS[task])
+            assert time.process_time() - started < 2, (unit, before)
+            assert 0 <= grade.score <= 1
+
+
+@pytest.mark.parametrize(("task", "grader"), GRADERS, ids=[grader.id for _, grader in GRADERS])
+@pytest.mark.parametrize(
+    "output",
+    ["#### 1e999999", "#### " + "9" * 10**6, "[" * 10**6, '{"a":' * 10**5, "-Infinity", f'{{"urgency": {"9" * 5000}}}'],
+    ids=["exponent", "long number", "deep", "deep objects", "infinite", "long value"],
+)  # fmt: skip
+def test_numbers_and_nesting_without_measure(task: str, grader: Grader, output: str) -> None:
+    assert grader.grade(output, FIELDS[task]).score == 0
