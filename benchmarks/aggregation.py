@@ -24,15 +24,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import mlflow
 import pandas as pd
 import urllib3
-from filelock import FileLock
 from filling import fill
-from tracking_server import tracking_server
+from tracking_server import Postgres, TrackingServer
 
 from quantexp.config import StatsConfig, TrackingConfig
 from quantexp.tracking import ITEMS, Store
@@ -41,6 +39,8 @@ from quantexp.tracking.records import JOBS
 
 SAMPLE = 200
 """Runs on which the reference is measured."""
+
+EXPERIMENT = "made up"
 
 PARTS = {
     "read the runs": ("quantexp.aggregate", "finished_jobs"),
@@ -78,12 +78,12 @@ def _filled(folder: Path, given: argparse.Namespace, runs: int) -> Iterator[dict
     """A store with a sweep in it: where it is, for a process that measures."""
     started = time.perf_counter()
     if given.server:
-        with tracking_server(folder, given.workers) as server:
-            client = mlflow.MlflowClient(server.uri)
-            experiment = client.create_experiment("made up")
+        with Postgres() as database, TrackingServer(folder, database.address, given.workers) as server:
+            client = mlflow.MlflowClient(server.url)
+            experiment = client.create_experiment(EXPERIMENT)
             sweep = fill(client, server.database, experiment, server.artifacts / experiment, runs, given.items)
             print(f"\nmade {runs} runs of {given.items} items in {time.perf_counter() - started:.0f} s", flush=True)
-            yield {"uri": server.uri, "experiment": experiment, "sweep": sweep, "folder": str(folder)}
+            yield {"uri": server.url, "experiment": experiment, "sweep": sweep, "folder": str(folder)}
         return
     store = Store(TrackingConfig(str(folder / "mlruns")))
     sweep = fill(store.client, store.uri, store.experiment, folder / "mlruns" / "artifacts", runs, given.items)
@@ -118,19 +118,9 @@ def _measure(where: dict[str, str], given: argparse.Namespace, runs: int) -> Non
 
 
 def _store(where: dict[str, str]) -> Store:
-    if where["uri"].startswith("sqlite"):
-        return Store(TrackingConfig(str(Path(where["folder"]) / "mlruns")))
-    import quantexp.tracking.store as module
-
-    backend = SimpleNamespace(
-        client=mlflow.MlflowClient(where["uri"]),
-        uri=where["uri"],
-        shown=where["uri"],
-        experiment=where["experiment"],
-        lock=FileLock(Path(where["folder"]) / "lock"),
-    )
-    vars(module)["Backend"] = lambda _: backend
-    return Store(TrackingConfig())
+    uri = None if where["uri"].startswith("sqlite") else where["uri"]
+    experiment = "quantexp" if uri is None else EXPERIMENT
+    return Store(TrackingConfig(str(Path(where["folder"]) / "mlruns"), experiment, uri=uri))
 
 
 def _aggregate(where: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from common import llama_tool
@@ -36,9 +36,7 @@ def llama_server(model: str, context: int, threads: int, slots: int = 4) -> Iter
 @contextmanager
 def _running(command: Sequence[str]) -> Iterator[str]:
     """A server on a free port, from its first sign of life to the end of the block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryFile("w+") as log:
         whole = [*command, "--host", "127.0.0.1", "--port", str(port)]
         server = subprocess.Popen(whole, stdout=log, stderr=log)
@@ -64,3 +62,23 @@ def _alive(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def free_port() -> int:
+    """One that nobody listens on."""
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return int(opened.getsockname()[1])
+
+
+def until(what: str, is_so: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait for something.
+
+    Raises:
+        TimeoutError: it did not come.
+    """
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(what)
+        time.sleep(0.05)

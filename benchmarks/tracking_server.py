@@ -1,120 +1,172 @@
-"""A tracking server for a measurement: PostgreSQL and `mlflow server` before it, and nothing left of them after."""
+"""A tracking server to measure and to test: `mlflow server` and PostgreSQL, which can be killed and started again."""
 
 import os
 import pwd
 import shutil
-import socket
+import signal
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-SECONDS = 120.0
-"""For each to begin to serve: MLflow makes its tables first."""
+from running import free_port, until
 
 
-@dataclass(frozen=True, slots=True)
-class TrackingServer:
-    """A server that runs.
+class _Process:
+    """A server with its children, from `with` to its end."""
+
+    def __init__(self, log: Path, **options: Any) -> None:
+        self._log, self._options = log, options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.kill()
+
+    @property
+    def log(self) -> str:
+        """What the server has said."""
+        return self._log.read_text(errors="replace")
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(), stdout=log, stderr=log, start_new_session=True, **self._options
+            )
+        until(f"{self._log.stem} answers", self._serves)
+
+    def kill(self) -> None:
+        """All of its processes, with SIGKILL."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def command(self) -> list[str]:
+        """What to start."""
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        """Whether it serves."""
+        raise NotImplementedError
+
+    def _serves(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log[-3000:]
+        return self.answers()
+
+
+class Postgres(_Process):
+    """A database in a folder of its own, which goes with it; on a port that stays the same.
 
     Attributes:
-        uri: of the MLflow server.
-        database: of PostgreSQL, as SQLAlchemy has it.
-        artifacts: the folder that the server keeps artifacts in.
+        address: as SQLAlchemy has it.
     """
 
-    uri: str
-    database: str
-    artifacts: Path
+    def __init__(self) -> None:
+        # PostgreSQL does not run as root; where we do, it runs as nobody, in a folder that it may enter.
+        owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+        self._folder = tempfile.TemporaryDirectory(prefix="postgres-")
+        Path(self._folder.name).chmod(0o711)
+        self._data, self._port = Path(self._folder.name) / "data", free_port()
+        self._data.mkdir(mode=0o700)
+        options: dict[str, Any] = {"cwd": self._data}
+        if os.geteuid() == 0:
+            os.chown(self._data, owner.pw_uid, owner.pw_gid)
+            options |= {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
+        super().__init__(Path(self._folder.name) / "postgres.log", **options)
+        self.address = f"postgresql+psycopg://quantexp@127.0.0.1:{self._port}/postgres"
+
+    def __enter__(self) -> Self:
+        command = [_program("initdb"), "-D", str(self._data), "-U", "quantexp", "--auth=trust", "-E", "UTF8"]
+        subprocess.run(command, check=True, capture_output=True, **self._options)
+        return super().__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        super().__exit__(kind, error, _)
+        self._folder.cleanup()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers; after a kill it first repeats what its log holds."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                super().start()
+                return
+            except AssertionError:  # what the killed one had started is not quite gone
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
+    def command(self) -> list[str]:
+        """What to start."""
+        options = {"port": self._port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+        words = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
+        return [_program("postgres"), "-D", str(self._data), *words]
+
+    def answers(self) -> bool:
+        """Whether it takes connections."""
+        command = [_program("pg_isready"), "--quiet", "--host=127.0.0.1", f"--port={self._port}"]
+        return subprocess.run(command, check=False).returncode == 0
 
 
-@contextmanager
-def tracking_server(folder: Path, workers: int) -> Iterator[TrackingServer]:
-    """PostgreSQL on a free port, and an MLflow server on it that hands artifacts through, both in a folder."""
-    artifacts = folder / "artifacts"
-    artifacts.mkdir()
-    with _postgres(folder) as database:
-        port = _free_port()
-        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database]
-        command += ["--artifacts-destination", str(artifacts), "--workers", str(workers)]
-        command += ["--host", "127.0.0.1", "--port", str(port)]
-        environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (folder / "mlflow.log").open("wb") as log:
-            server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+class TrackingServer(_Process):
+    """`mlflow server` as the proxy of its artifacts, on a port that stays the same; files in a folder.
+
+    Attributes:
+        url: its address.
+        database: SQLAlchemy's address of its database.
+        artifacts: the folder that it keeps artifacts in.
+    """
+
+    def __init__(self, folder: Path, database: str | None = None, workers: int = 1) -> None:
+        """`database` is SQLAlchemy's address of one; None: an SQLite file in the folder."""
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        super().__init__(folder / "server.log", cwd=folder, env=environment)
+        self._port, self._workers = free_port(), workers
+        self.database = database or f"sqlite:///{folder / 'server.db'}"
+        self.artifacts = folder / "artifacts"
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    def restart(self, after: float = 0) -> None:
+        """Kill it, and start it again some seconds later."""
+        self.kill()
+        time.sleep(after)
+        self.start()
+
+    def command(self) -> list[str]:
+        """What to start."""
+        options = {
+            "host": "127.0.0.1",
+            "port": self._port,
+            "workers": self._workers,
+            "backend-store-uri": self.database,
+            "artifacts-destination": self.artifacts,
+        }
+        words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+        return [sys.executable, "-m", "mlflow", "server", *words]
+
+    def answers(self) -> bool:
+        """Whether it says that it is well."""
         try:
-            _wait(server, lambda: _answers(f"http://127.0.0.1:{port}/health"), folder / "mlflow.log")
-            yield TrackingServer(f"http://127.0.0.1:{port}", database, artifacts)
-        finally:
-            server.terminate()
-            server.wait()
+            urllib.request.urlopen(f"{self.url}/health", timeout=5).close()
+        except (urllib.error.URLError, OSError):
+            return False
+        return True
 
 
-@contextmanager
-def _postgres(folder: Path) -> Iterator[str]:
-    """A database of its own, which only this machine reaches."""
-    programs = _programs()
-    data, sockets, log = folder / "postgres", folder / "sockets", folder / "postgres.log"
-    owner = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
-    for made in (data, sockets):
-        made.mkdir(mode=0o700)
-        os.chown(made, owner.pw_uid, owner.pw_gid)
-    if os.geteuid() == 0:
-        folder.chmod(0o711)
-    # PostgreSQL refuses to run as root.
-    as_owner: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        as_owner = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
-    port = _free_port()
-    with log.open("wb") as output:
-        started: dict[str, Any] = {"stdout": output, "stderr": output, "cwd": data, **as_owner}
-        subprocess.run(
-            [programs / "initdb", "-D", data, "-U", "mlflow", "--auth=trust", "-E", "UTF8"], check=True, **started
-        )
-        listen = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={sockets}"]
-        server = subprocess.Popen([programs / "postgres", "-D", data, "-p", str(port), *listen], **started)
-    ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    try:
-        _wait(server, lambda: subprocess.run(ready).returncode == 0, log)
-        yield f"postgresql+psycopg://mlflow@127.0.0.1:{port}/postgres"
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _programs() -> Path:
-    """Where PostgreSQL's programs are: on the path, or where Debian puts them."""
-    found = shutil.which("initdb")
-    if found:
-        return Path(found).resolve().parent
-    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not versions:
-        sys.exit("--server needs PostgreSQL's programs (initdb, postgres): apt-get install postgresql")
-    return versions[-1].parent
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def _wait(server: "subprocess.Popen[bytes]", alive: Callable[[], bool], log: Path) -> None:
-    """Until it serves, or has ended before that."""
-    deadline = time.monotonic() + SECONDS
-    while not alive():
-        if server.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{log.stem} does not serve:\n{log.read_text()[-2000:]}")
-        time.sleep(0.1)
-
-
-def _answers(address: str) -> bool:
-    try:
-        urllib.request.urlopen(address, timeout=5).close()
-    except OSError:
-        return False
-    return True
+def _program(name: str) -> str:
+    """One of PostgreSQL's: on the path, or where Debian puts them."""
+    found = shutil.which(name) or next((str(path) for path in Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), None)
+    if found is None:
+        sys.exit(f"PostgreSQL's program {name} is not there: apt-get install postgresql")
+    return found

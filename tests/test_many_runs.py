@@ -1,24 +1,15 @@
 """Sweeps of many jobs: what is read of them, from where, and what is said of what cannot be read."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.tracking_servers import TrackingServer
 
 from quantexp.aggregate import aggregate
 from quantexp.config import StatsConfig, TrackingConfig
@@ -27,6 +18,7 @@ from quantexp.groups import _merged
 from quantexp.pairing import summarise
 from quantexp.report.flips import flip_rows, flips
 from quantexp.tracking import CONFIG, IDENTITY, ITEMS, JobRecord, Run, Store, pages, reader, records
+from quantexp.tracking.backend import Server
 from quantexp.tracking.reader import Reader
 from quantexp.tracking.scores import SCORES, ScoreTables, answer_frame, read_scores, write_scores
 
@@ -256,45 +248,21 @@ def test_runs_are_merged_as_pandas_would(by_seed: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real MLflow server, which hands artifacts through."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    command += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1", "--port", str(port)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "1"})
-    try:
-        deadline = time.monotonic() + 180
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            except (urllib.error.URLError, TimeoutError):
-                assert process.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < deadline, (folder / "log").read_text()
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
+    with TrackingServer(tmp_path_factory.mktemp("server")) as running:
+        yield running
 
 
 def test_a_server_s_runs_are_read_like_those_of_a_folder(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: TrackingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = mlflow.MlflowClient(server)
-    experiment = client.create_experiment(tmp_path.name)
-    lock = FileLock(tmp_path / "lock")
-    backend = SimpleNamespace(client=client, uri=server, shown=server, experiment=experiment, lock=lock)
-    monkeypatch.setattr("quantexp.tracking.store.Backend", lambda _: backend)
-    store = Store(TrackingConfig())
+    client = server.client
+    backend = Server(server.url, tmp_path, tmp_path.name)
+    store = Store(TrackingConfig(str(tmp_path), tmp_path.name, uri=server.url))
     monkeypatch.setattr(pages, "RUNS", 2)
     with store.start("a sweep", "sweep", None, {"note": "a \u2028 note"}) as sweep:
         ids = [job(store, sweep.id, quant, seed, earlier=seed > 1) for quant in QUANTS for seed in (0, 1, 2)]
-    found = list(Reader(backend).search(f"tags.sweep = '{sweep.id}'"))  # type: ignore[arg-type]
+    found = list(Reader(backend).search(f"tags.sweep = '{sweep.id}'"))
     assert [each.info.run_id for each in found] == ids
     for each in found:
         asked = client.get_run(each.info.run_id)
@@ -306,7 +274,7 @@ def test_a_server_s_runs_are_read_like_those_of_a_folder(
     assert ([each[0] for each in expected[0]], expected[1]) == (ids, [])
     monkeypatch.setattr(reader, "MANY", 4)
     assert sorted(told(store.jobs_of(sweep.id))[0], key=str) == sorted(expected[0], key=str)
-    assert Reader(backend).content(ids[0], "nothing.arrow") is None  # type: ignore[arg-type]
+    assert Reader(backend).content(ids[0], "nothing.arrow") is None
     assert told(store.jobs([ids[3], ids[0]]))[0] == [expected[0][3], expected[0][0]]
     assert aggregate(StatsConfig(resamples=20), store, sweep.id, [], tmp_path / "report")
     assert "lost against Q8_0" in client.get_run(ids[3]).data.tags["mlflow.note.content"]

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.integration.slurm_cluster import until
+from running import until
 from tests.stores import client_of, runs_of
 from tests.tracking_servers import Proxy, TrackingServer
 

@@ -1,51 +1,23 @@
 """A real MLflow server that can be killed and started again, and what stands before it in a network."""
 
 import base64
-import os
-import signal
-import subprocess
-import sys
 import threading
-import time
-import urllib.error
-import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import mlflow
 import requests
+import tracking_server
 from mlflow.entities import Run
-from tests.integration.slurm_cluster import free_port, until
 
 
-class TrackingServer:
-    """`mlflow server` as the proxy of its artifacts, on a port that stays the same; files in a folder."""
-
-    def __init__(self, folder: Path, database: str | None = None) -> None:
-        """`database` is SQLAlchemy's address of one; None: an SQLite file in the folder."""
-        self._folder = folder
-        self._database = database or f"sqlite:///{folder / 'server.db'}"
-        self._port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"http://127.0.0.1:{self._port}"
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.kill()
+class TrackingServer(tracking_server.TrackingServer):
+    """The server, and what is on it."""
 
     @property
     def client(self) -> mlflow.MlflowClient:
         return mlflow.MlflowClient(self.url)
-
-    @property
-    def log(self) -> str:
-        """What the server has said."""
-        return (self._folder / "server.log").read_text()
 
     def runs(self, kind: str, experiment: str = "quantexp") -> list[Run]:
         """The runs of a kind, oldest first."""
@@ -54,42 +26,6 @@ class TrackingServer:
             return []
         runs = self.client.search_runs([found.experiment_id], f"tags.`quantexp.kind` = '{kind}'")
         return sorted(runs, key=lambda run: run.info.start_time)
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        command = [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port),
-            "--workers", "1", "--backend-store-uri", self._database,
-            "--artifacts-destination", str(self._folder / "artifacts"),
-        ]  # fmt: skip
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        with (self._folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, cwd=self._folder, start_new_session=True
-            )
-        until("the tracking server", self._answers)
-
-    def kill(self) -> None:
-        """With SIGKILL, as a power cut would."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-    def restart(self, after: float = 0) -> None:
-        """Kill it, and start it again some seconds later."""
-        self.kill()
-        time.sleep(after)
-        self.start()
-
-    def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log[-3000:]
-        try:
-            urllib.request.urlopen(f"{self.url}/health", timeout=5).close()
-        except (urllib.error.URLError, OSError):
-            return False
-        return True
 
 
 class Proxy:

@@ -4,15 +4,13 @@ import getpass
 import os
 import platform
 import shutil
-import socket
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
+from running import free_port, until
 
 PROGRAMS = ("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacct")
 
@@ -73,25 +71,6 @@ CREATE USER 'slurm'@'127.0.0.1' IDENTIFIED BY 'slurm';
 GRANT ALL ON slurm.* TO 'slurm'@'localhost';
 GRANT ALL ON slurm.* TO 'slurm'@'127.0.0.1';
 """
-
-
-def free_port() -> int:
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return int(opened.getsockname()[1])
-
-
-def until(what: str, is_so: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait for something.
-
-    Raises:
-        TimeoutError: it did not come.
-    """
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            raise TimeoutError(what)
-        time.sleep(0.05)
 
 
 class SlurmCluster:

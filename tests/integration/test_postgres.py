@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.integration.postgres import Postgres
-from tests.integration.slurm_cluster import until
+from running import until
 from tests.tracking_servers import TrackingServer
+from tracking_server import Postgres
 
 from quantexp.tracking.outbox import NUMBER
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.slurm_cluster import free_port, until
+from running import free_port, until
 from tests.integration.test_slurm import running
 from tests.stores import runs_so_far
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from mlflow.entities import Run as RunEntity
-from tests.integration.slurm_cluster import SlurmCluster, missing_programs, until
+from running import until
+from tests.integration.slurm_cluster import SlurmCluster, missing_programs
 from tests.stores import runs_so_far
 
 from quantexp import slurm
