@@ -79,6 +79,7 @@ def test_the_log_is_one_short_line_an_event(swept: Path) -> None:
 def test_the_report_is_on_disk_and_with_the_sweep(swept: Path) -> None:
     [parent] = runs_of(swept, "sweep")
     names = {entry.path for entry in client_of(swept).list_artifacts(parent.info.run_id)}
+    # "jobs" has a file for each job, which a sweep of many is read from.
     tables = {"registration.yaml", "flips.json", "flips.parquet", "jobs"}
     assert names >= tables
     names -= tables

@@ -21,9 +21,8 @@ from requests.auth import HTTPBasicAuth
 class Fetching:
     """Fetches from one server.
 
-    MLflow prepares each request anew, which takes it several milliseconds, twice as long as all else that is done with
-    a small file. Here that is done once, where the server is asked with a password, a token or nothing; where it is
-    asked in any other way, MLflow asks.
+    MLflow prepares each request anew, which takes it several milliseconds. Here that is done once, where the server is
+    asked with a password, a token or nothing; where it is asked in any other way, MLflow asks.
     """
 
     def __init__(self, uri: str) -> None:
