@@ -7,6 +7,7 @@ GGUF headers (models/test_gguf.py), rows (data/test_poisoned.py), segments (stor
 
 import errno
 import json
+import logging
 import os
 import re
 import subprocess
@@ -26,6 +27,7 @@ import quantexp
 from quantexp.config import DataConfig
 from quantexp.errors import UserError
 from quantexp.stored import read_section, read_table
+from quantexp.terminal import Harmless, LogFile
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -232,6 +234,21 @@ def test_a_full_disk(tmp_path: Path, cache: Path, command: Command) -> None:
     status, _, err = command(tmp_path, "quantexp", *arguments)
     assert status == 0, err
     assert {run.info.status for run in runs_of(tmp_path, "job")} == {"FINISHED"}
+
+
+def test_a_log_that_cannot_be_written_says_so_once(capsys: pytest.CaptureFixture[str]) -> None:
+    log = LogFile("/dev/full")
+    log.setFormatter(Harmless("%(message)s"))
+    for number in range(3):
+        log.handle(logging.makeLogRecord({"msg": f"line {number}"}))
+    log.close()
+    said = "quantexp: /dev/full cannot be written (No space left on device); its lines are only here.\n"
+    assert capsys.readouterr() == ("", said)
+
+
+def test_a_log_line_is_harmless() -> None:
+    record = logging.makeLogRecord({"msg": "item %s\n\tthere", "args": ("\x1b[2J\u202e",)})
+    assert Harmless("%(message)s").format(record) == "item \\x1b[2J\\u202e\n\tthere"
 
 
 # Who may write

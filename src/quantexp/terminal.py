@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import unicodedata
+from contextlib import suppress
 
 _CONTROLS = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 """Unicode categories of characters that move the cursor, colour, hide or reorder text, or show nothing."""
@@ -53,6 +54,11 @@ class LogFile(logging.FileHandler):
             self._told = True
             said = f"{self.baseFilename} cannot be written ({os.strerror(error.errno)}); its lines are only here"
             print(f"quantexp: {printable(said)}.", file=sys.stderr)  # noqa: T201 - to log it would be to come here again
+
+    def close(self) -> None:
+        """Close the file; what is left to be written has been told of."""
+        with suppress(OSError):
+            super().close()
 
 
 def _escape(character: str) -> str:
