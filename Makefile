@@ -9,7 +9,7 @@ demo: $(INSTALLED) ## the main job: 4 quants x 3 tasks on the embedded model
 	$(BIN)/python -m quantexp -m quant=Q8_0,Q5_K_M,Q4_K_M,Q3_K_M task=gsm8k,triviaqa,extraction
 
 test: $(INSTALLED) ## all tests, with coverage
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term $(PYTEST)
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term $(PYTEST)
 
 browser: ## what the tests of the HTML report open it in; without it they are skipped
 	command -v chromium >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends chromium; }

@@ -6,8 +6,6 @@ import re
 import stat
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import matplotlib as mpl
 import numpy as np
@@ -19,6 +17,7 @@ from rich.console import Console
 from tests.report.made import LADDER, make_summary
 
 from quantexp.aggregate import show
+from quantexp.config import TrackingConfig
 from quantexp.files import write_atomically
 from quantexp.report import (
     Comparison,
@@ -317,7 +316,7 @@ def test_write_report_when_everything_failed(tmp_path: Path) -> None:
 def test_the_report_is_a_link_in_a_terminal_and_a_plain_path_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = cast(Store, SimpleNamespace(uri="sqlite:///mlflow.db"))
+    store = Store(TrackingConfig(str(tmp_path / "mlruns")))
     path = tmp_path / "a [b]" / "report.html"
     show(make_summary(tasks=("gsm8k",), items=5), path, store)
     assert f"\nreport  {path}\n" in capsys.readouterr().out
