@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from quantexp.config import StatsConfig, Unit
 from quantexp.console import bar
-from quantexp.report.breakdown import paired_parts
+from quantexp.report.breakdown import parts
 from quantexp.report.flips import COLUMNS, count_flips, flip_rows, paired, places_of_changes
 from quantexp.report.summary import Comparison, Summary
 from quantexp.stats import Method
@@ -48,7 +48,7 @@ def flipped(
             for each, after in zip(compared, frames, strict=True):
                 key = (*place, each.quant)
                 pairs = paired(before, after)
-                found[key] = replace(each, flips=count_flips(pairs), parts=paired_parts(pairs, **options))
+                found[key] = replace(each, flips=count_flips(pairs), parts=parts(pairs, **options))
                 all_rows[key], some_rows[key] = (_rows(pairs, most) for most in (MOST_CHANGES, share))
                 advance(1)
     rows = all_rows if sum(len(before) for before, _ in all_rows.values()) <= MOST_CHANGES else some_rows

@@ -18,7 +18,7 @@ from tests.report.made import RIGHT, WRONG, answers, changed, make_summary
 
 from quantexp.report import write_report
 from quantexp.report.breakdown import parts
-from quantexp.report.flips import flips
+from quantexp.report.flips import flips, paired
 
 CHROMIUM = shutil.which("chromium")
 
@@ -46,7 +46,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     before = answers(RIGHT, WRONG, RIGHT, difficulty=[1, 1, 2], score_urgency=[1.0, 0.0, 1.0])
     after = answers(WRONG, RIGHT, RIGHT, difficulty=[1, 1, 2], score_urgency=[0.0, 0.0, 1.0])
     counted = [
-        replace(each, flips=flips(before, after), parts=parts(before, after, resamples=50)) for each in made.comparisons
+        replace(each, flips=flips(before, after), parts=parts(paired(before, after), resamples=50))
+        for each in made.comparisons
     ]
     long = "x" * 300 + " " + "\u05d0\u05d1" * 200 + "<script>document.title='owned'</script>"
     rows = pd.concat([changed(("9 - 2 = 7\n#### 7", long)), changed((long, "y" * 9000), change="gained")])

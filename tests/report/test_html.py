@@ -19,7 +19,7 @@ from quantexp.report.breakdown import parts
 from quantexp.report.charts import charts
 from quantexp.report.content import how_to_read
 from quantexp.report.differing import HEAD, TAIL, side_by_side
-from quantexp.report.flips import flips
+from quantexp.report.flips import flips, paired
 from quantexp.report.html import changed_sections, protocol_groups, report_html
 from quantexp.report.outcome import verdict
 from quantexp.report.panels import Panel
@@ -88,7 +88,7 @@ def summary() -> Summary:
     one, *others = made.comparisons
     before = answers(RIGHT, WRONG, RIGHT, difficulty=[1, 1, 2])
     after = answers(WRONG, RIGHT, RIGHT, difficulty=[1, 1, 2])
-    counted = replace(one, flips=flips(before, after), parts=parts(before, after, resamples=50))
+    counted = replace(one, flips=flips(before, after), parts=parts(paired(before, after), resamples=50))
     return replace(made, comparisons=(counted, *others))
 
 

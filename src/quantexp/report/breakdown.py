@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from quantexp.report.flips import SIDES, paired, unique_items
+from quantexp.report.flips import SIDES, unique_items
 from quantexp.scoring import FIELD
 from quantexp.stats import Method, PairedComparison, compare
 
@@ -34,8 +34,7 @@ class Part:
 
 
 def parts(
-    baseline: pd.DataFrame,
-    quant: pd.DataFrame,
+    pairs: pd.DataFrame,
     *,
     by_item: bool = True,
     confidence: float = 0.95,
@@ -46,9 +45,8 @@ def parts(
     """Compare a quant with the baseline field by field and difficulty by difficulty.
 
     Args:
-        baseline: The baseline's answers, a per-item table with a further column `seed` as for `flips.flips`; columns
-            `score_NAME` hold the score of a field, `difficulty` the level, where there are any.
-        quant: The other quant's answers.
+        pairs: The answers that both have scored (`flips.paired`); columns `score_NAME` of each side hold the score of a
+            field, `difficulty` the level, where there are any.
         by_item: Whether an item counts once, with its mean score; otherwise each answer is taken as independent.
         confidence: Nominal coverage of the intervals.
         resamples: Number of resamples, where the method takes any.
@@ -57,19 +55,8 @@ def parts(
 
     Returns:
         Fields in the order of the baseline's columns, then levels from the lowest. No levels where all items have the
-        same, or none. Only answers that both sides scored count. Intervals are about the items that the data sample.
-
-    Raises:
-        ValueError: A table that is not empty lacks a column.
+        same, or none. Intervals are about the items that the data sample.
     """
-    pairs = paired(baseline, quant)
-    return paired_parts(*(pairs, by_item), confidence=confidence, resamples=resamples, seed=seed, method=method)
-
-
-def paired_parts(
-    pairs: pd.DataFrame, by_item: bool, *, confidence: float, resamples: int, seed: int, method: Method
-) -> tuple[Part, ...]:
-    """The same, from answers that have been paired (`flips.paired`)."""
     of_baseline = [str(name).removesuffix("_baseline") for name in pairs if str(name).endswith("_baseline")]
     fields = [name for name in of_baseline if name.startswith(FIELD) and f"{name}_quant" in pairs]
     found = []

@@ -7,6 +7,7 @@ import requests
 from mlflow.exceptions import MlflowException
 
 from quantexp.errors import UserError
+from quantexp.terminal import one_line
 
 _STORAGE = {
     "botocore.exceptions": ("BotoCoreError", "ClientError"),
@@ -60,7 +61,7 @@ def away(error: Exception) -> str | None:
         if status is None or status >= 500 or status in MAY_PASS:
             return _reason(str(error))
         return None
-    return f"cannot be written to ({first_line(error)})" if isinstance(error, failures()) else None
+    return f"cannot be written to ({one_line(str(error))})" if isinstance(error, failures()) else None
 
 
 def _status(error: MlflowException | requests.RequestException) -> int | None:
@@ -79,14 +80,4 @@ def _reason(message: str) -> str:
         return "does not answer in time"
     if found := re.search(r"\[Errno -?\d+\] ([A-Z][^'\")\]]+)", message):
         return f"does not answer ({found[1]})"
-    return f"fails ({_short(message)})"
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first, not at length."""
-    return _short(str(error))
-
-
-def _short(message: str) -> str:
-    line = message.strip().partition("\n")[0]
-    return line if len(line) <= 200 else f"{line[:200]}..."
+    return f"fails ({one_line(message)})"

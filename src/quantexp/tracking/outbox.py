@@ -22,8 +22,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from quantexp.errors import UserError
+from quantexp.terminal import one_line
 from quantexp.tracking.backend import Backend
-from quantexp.tracking.failures import away, failures, first_line
+from quantexp.tracking.failures import away, failures
 from quantexp.tracking.operations import End, File, Operation, Record, Scores, decoded, encoded
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Entry:
     @classmethod
     def begin(cls, outbox: Path, backend: Backend, beginning: Beginning, run_id: str | None = None) -> "Entry":
         """Write down a run that begins, and try to create it; one that has a `run_id` is there and goes on."""
-        folder = outbox / uuid.uuid4().hex
+        folder = outbox / f"{beginning.started}-{uuid.uuid4().hex}"  # in the order of their beginning
         folder.mkdir(parents=True)
         entry = cls(folder, backend, _locked(folder, patience=60), beginning)
         entry._write({name: getattr(beginning, name) for name in Beginning.__slots__})
@@ -160,7 +161,7 @@ class Entry:
         except failures() as error:
             reason = away(error)
             self.refused = reason is None
-            reason = reason or f"refuses something ({first_line(error)})"
+            reason = reason or f"refuses something ({one_line(str(error))})"
             if self.failure is None:
                 log.warning("the tracking server %s %s", self.backend.shown, reason)
             self.failure, self._tried = reason, time.monotonic()
@@ -270,7 +271,7 @@ def send_all(outbox: Path, uri: str, backend_of: Callable[[str], Backend], *, pa
         return backend_of(beginning.experiment)
 
     gone = False
-    for folder in sorted(outbox.glob("*/"), key=lambda each: each.stat().st_mtime):
+    for folder in sorted(outbox.glob("*/")):
         entry = Entry.left(folder, chosen)
         if entry is None:
             continue

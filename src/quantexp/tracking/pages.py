@@ -5,16 +5,15 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
-from sys import intern
 from typing import Any
 
-from mlflow.entities import Metric, Param, RunData, RunInfo, RunTag
 from mlflow.entities import Run as RunEntity
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request, verify_rest_response
 from mlflow.utils.search_utils import SearchUtils
 
 from quantexp.tracking.backend import Backend
+from quantexp.tracking.records import run_of
 
 RUNS = 500
 """A page. A run has some 140 parameters, metrics and tags; a server holds each as an object while it writes a page."""
@@ -91,26 +90,10 @@ def _page(backend: Backend, condition: str, token: str | None) -> tuple[list[Run
 
 
 def _run(found: dict[str, Any]) -> RunEntity:
-    """A run as MLflow's client has it; equal names and values of many runs are held once."""
+    """A run as the rest of the program needs it."""
     info, data = found["info"], found.get("data", {})
-    return RunEntity(
-        RunInfo(
-            run_id=info["run_id"],
-            experiment_id=info["experiment_id"],
-            user_id=info.get("user_id"),
-            status=info["status"],
-            start_time=info.get("start_time"),
-            end_time=info.get("end_time"),
-            lifecycle_stage=info["lifecycle_stage"],
-            artifact_uri=info.get("artifact_uri"),
-            run_name=info.get("run_name"),
-        ),
-        RunData(
-            metrics=[
-                Metric(intern(each["key"]), float(each["value"]), each.get("timestamp", 0), each.get("step", 0))
-                for each in data.get("metrics", [])
-            ],
-            params=[Param(intern(each["key"]), intern(each.get("value", ""))) for each in data.get("params", [])],
-            tags=[RunTag(intern(each["key"]), intern(each.get("value", ""))) for each in data.get("tags", [])],
-        ),
-    )
+    # A server leaves out what is empty.
+    told = {"start_time": None, "artifact_uri": None, "run_name": None} | info
+    told |= {kind: {each["key"]: each.get("value", "") for each in data.get(kind, [])} for kind in ("params", "tags")}
+    told["metrics"] = {each["key"]: float(each["value"]) for each in data.get("metrics", [])}
+    return run_of(told, info["status"])

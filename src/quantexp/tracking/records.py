@@ -28,8 +28,8 @@ def facts(run: RunEntity) -> dict[str, Any]:
     }
 
 
-def run_of(told: Mapping[str, Any]) -> RunEntity:
-    """The run again, which has finished since; equal names and values of many runs are held once.
+def run_of(told: Mapping[str, Any], status: str = "FINISHED") -> RunEntity:
+    """The run again, which has this status by now; equal names and values of many runs are held once.
 
     Raises:
         KeyError: something is not told.
@@ -39,7 +39,7 @@ def run_of(told: Mapping[str, Any]) -> RunEntity:
             run_id=told["run_id"],
             experiment_id=told["experiment_id"],
             user_id="",
-            status="FINISHED",
+            status=status,
             start_time=told["start_time"],
             end_time=None,
             lifecycle_stage="active",

@@ -139,8 +139,7 @@ class Store:
         if self._config.uri is None:
             run = self.client.create_run(self.experiment, run_name=shown or name, tags=everything)
             return Run(AtOnce(self._backend, run.info.run_id), name)
-        beginning = Beginning(self._config.uri, self._config.experiment, shown or name, everything, now())
-        return Run(Entry.begin(self._folder / OUTBOX, self._backend, beginning), name)
+        return Run(self._written_down(self._config.uri, shown or name, everything), name)
 
     def finished_job(self, fingerprint: str) -> FinishedJob | None:
         """The newest finished run of the same job, if there is one."""
@@ -200,8 +199,7 @@ class Store:
         if self._config.uri is None:
             resumed = self.run(run_id, name)
         else:
-            beginning = Beginning(self._config.uri, self._config.experiment, name, {}, now())
-            resumed = Run(Entry.begin(self._folder / OUTBOX, self._backend, beginning, run_id), name)
+            resumed = Run(self._written_down(self._config.uri, name, {}, run_id), name)
         resumed.log(tags=provenance())
         return resumed
 
@@ -330,14 +328,19 @@ class Store:
         """A file of a run, fetched for as long as the context lasts; a path where nothing is if the run has none."""
         return self._reader.file(run_id, name)
 
+    def tables(self, run_ids: Sequence[str], name: str) -> Iterator[pd.DataFrame]:
+        """A table of each run, in this order."""
+        return self._reader.tables(run_ids, name)
+
+    def _written_down(self, uri: str, name: str, tags: Mapping[str, str], run_id: str | None = None) -> Entry:
+        """A run on its way to the server; one that has a `run_id` is there and goes on."""
+        beginning = Beginning(uri, self._config.experiment, name, tags, now())
+        return Entry.begin(self._folder / OUTBOX, self._backend, beginning, run_id)
+
     def _backend_of(self, experiment: str) -> Backend:
         if self._config.uri is None:
             return Local(self._folder, experiment)
         return Server(self._config.uri, self._folder, experiment)
-
-    def tables(self, run_ids: Sequence[str], name: str) -> Iterator[pd.DataFrame]:
-        """A table of each run, in this order."""
-        return self._reader.tables(run_ids, name)
 
     def _close_killed(self, run: RunEntity) -> None:
         with self._backend.told():
