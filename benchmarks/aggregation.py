@@ -35,7 +35,7 @@ from tracking_server import Postgres, TrackingServer
 from quantexp.config import StatsConfig, TrackingConfig
 from quantexp.tracking import ITEMS, Store
 from quantexp.tracking.reader import FILES_AT_ONCE
-from quantexp.tracking.records import JOBS
+from quantexp.tracking.records import JOBS, MERGED
 
 SAMPLE = 200
 """Runs on which the reference is measured."""
@@ -149,15 +149,24 @@ def _timed(function: Callable[..., Any], part: str, parts: dict[str, float]) -> 
 
 
 def _floor(where: dict[str, str]) -> None:
-    """List the files of the sweep's jobs, and fetch each, without MLflow's client or any work of ours."""
+    """List the files of the sweep's jobs, and fetch each that no merged one holds, without any work of ours."""
     started = time.perf_counter()
     pool = urllib3.PoolManager(maxsize=FILES_AT_ONCE)
-    place = f"{where['experiment']}/{where['sweep']}/artifacts/{JOBS}"
+    place = f"{where['experiment']}/{where['sweep']}/artifacts"
     base = f"{where['uri']}/api/2.0/mlflow-artifacts/artifacts"
-    names = [each["path"] for each in pool.request("GET", base, fields={"path": place}).json()["files"]]
+
+    def listed(folder: str) -> set[str]:
+        found = pool.request("GET", base, fields={"path": f"{place}/{folder}"}).json().get("files", [])
+        return {f"{folder}/{each['path']}" for each in found}
+
+    def fetched(name: str) -> bytes:
+        return pool.request("GET", f"{base}/{place}/{name}").data
+
+    merged = listed(MERGED)
+    held = {name for each in merged if each.endswith(".json") for name in json.loads(fetched(each))}
+    names = [each for each in merged if each.endswith(".arrow")] + sorted(listed(JOBS) - held)
     with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
-        sizes = threads.map(lambda name: len(pool.request("GET", f"{base}/{place}/{name}").data), names)
-        _told(started, read=sum(sizes))
+        _told(started, read=sum(threads.map(lambda name: len(fetched(name)), names)))
 
 
 def _reference(where: dict[str, str]) -> None:

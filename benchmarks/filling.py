@@ -19,7 +19,8 @@ import sqlalchemy
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
 
 from quantexp.tracking import IDENTITY, ITEMS, KIND, OF_SWEEP
-from quantexp.tracking.records import JOBS
+from quantexp.tracking.merging import EVERY
+from quantexp.tracking.records import JOBS, MERGED, write_merged
 from quantexp.tracking.scores import SCORES, add_facts, read_scores, write_scores
 
 QUANTS, TASKS = 10, 10
@@ -55,9 +56,11 @@ def fill(client: mlflow.MlflowClient, database: str, experiment: str, files: Pat
     with redirect_stdout(StringIO()):  # on a server MLflow prints where to look at the run
         client.set_terminated(sweep)
     location = client.get_experiment(experiment).artifact_location
-    tables = Tables(files / "tables", items)
-    of_jobs = files / sweep / "artifacts" / JOBS
+    tables = Tables(files / f"tables of {sweep}", items)
+    of_jobs, of_merged = (files / sweep / "artifacts" / each for each in (JOBS, MERGED))
     of_jobs.mkdir(parents=True)
+    of_merged.mkdir()
+    alone: dict[str, bytes] = {}
     engine = sqlalchemy.create_engine(database)
     rows: dict[Any, list[dict[str, Any]]] = {table: [] for table in (SqlRun, SqlTag, SqlParam, SqlMetric)}
     for number in range(runs):
@@ -76,6 +79,11 @@ def fill(client: mlflow.MlflowClient, database: str, experiment: str, files: Pat
         write_scores(scores, file)
         add_facts(file, file, told | named)
         os.link(file, of_jobs / f"{run}.arrow")
+        alone[f"{JOBS}/{run}.arrow"] = file.read_bytes()
+        if int(run, 16) % EVERY == 0 and len(alone) >= EVERY:  # as `merging` does
+            write_merged(alone, of_merged / f"{run}.arrow")
+            (of_merged / f"{run}.json").write_text(json.dumps([*alone]), encoding="utf-8")
+            alone = {}
         rows[SqlRun].append(
             {"run_uuid": run, "name": told["run_name"], "experiment_id": int(experiment), "status": "FINISHED"}
             | {"start_time": told["start_time"], "end_time": told["start_time"] + 1, "lifecycle_stage": "active"}

@@ -1,5 +1,6 @@
 """Sweeps of many jobs: what is read of them, from where, and what is said of what cannot be read."""
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from quantexp.pairing import summarise
 from quantexp.report.flips import flip_rows, flips
 from quantexp.tracking import CONFIG, IDENTITY, ITEMS, JobRecord, Run, Store, pages, reader, records
 from quantexp.tracking.backend import Server
+from quantexp.tracking.merging import _is_one_that_merges, merge_now_and_then
 from quantexp.tracking.reader import Reader
 from quantexp.tracking.scores import SCORES, ScoreTables, answer_frame, read_scores, write_scores
 
@@ -201,6 +203,63 @@ def test_of_many_changes_the_page_says_how_many_there_are(
     aggregate(stats, store, sweep, [], tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert f"lost: {whole.comparisons[0].flips.lost}" in page
+
+
+@pytest.fixture
+def merging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every job merges, if two files are alone."""
+    monkeypatch.setattr("quantexp.tracking.merging.EVERY", 2)
+    monkeypatch.setattr("quantexp.tracking.merging._is_one_that_merges", lambda _: True)
+    monkeypatch.setattr(reader, "MANY", 4)
+
+
+@pytest.mark.parametrize("damage", ["none", "cut", "empty", "lost", "one file lost", "one file cut"])
+def test_a_server_s_many_files_are_read_many_at_once_and_nothing_is_different(
+    server: TrackingServer, tmp_path: Path, merging: None, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(TrackingConfig(str(tmp_path), tmp_path.name, uri=server.url))
+    with store.start("a sweep", "sweep", None, {}) as sweep:
+        ids = [job(store, sweep.id, quant, seed) for seed in (0, 1) for quant in QUANTS]
+        ids.append(job(store, sweep.id, "Q8_0", 2))
+    files = server.artifacts / store.experiment / sweep.id / "artifacts"
+    merged = sorted(files.glob("merged/*.arrow"))
+    assert {file.stem for file in merged} == {ids[1], ids[3]}  # and one is alone
+    if damage == "none":
+        for run_id in ids[:4]:
+            (files / records.JOBS / f"{run_id}.arrow").write_bytes(b"not read")
+    elif damage == "cut":
+        merged[0].write_bytes(merged[0].read_bytes()[:2000])
+    elif damage == "empty":
+        merged[0].write_bytes(b"")
+    elif damage == "lost":
+        merged[0].unlink()
+    elif damage == "one file lost":
+        records.write_merged(dict([*records.read_merged(merged[0].read_bytes())][1:]), merged[0])
+    else:
+        name, content = next(records.read_merged(merged[0].read_bytes()))
+        records.write_merged({name: content[:100]}, merged[0])
+    expected = asked_for(store, sweep.id, monkeypatch)
+    assert len(expected[0]) == 5
+    assert sorted(told(store.jobs_of(sweep.id))[0], key=str) == sorted(expected[0], key=str)
+
+
+def test_what_is_merged_is_not_merged_again_unless_its_index_is_damaged(
+    server: TrackingServer, tmp_path: Path, merging: None
+) -> None:
+    store = Store(TrackingConfig(str(tmp_path), tmp_path.name, uri=server.url))
+    with store.start("a sweep", "sweep", None, {}) as sweep:
+        ids = [job(store, sweep.id, quant, 0) for quant in QUANTS]
+        folder = server.artifacts / store.experiment / sweep.id / "artifacts" / records.MERGED
+        merge_now_and_then(Server(server.url, tmp_path, tmp_path.name), sweep.id, "f" * 32)
+        assert {file.stem for file in folder.iterdir()} == {ids[1]}
+        (folder / f"{ids[1]}.json").write_text("[")
+        merge_now_and_then(Server(server.url, tmp_path, tmp_path.name), sweep.id, "f" * 32)
+        assert {file.stem for file in folder.iterdir()} == {ids[1], "f" * 32}
+
+
+def test_one_job_in_five_hundred_merges() -> None:
+    chosen = [_is_one_that_merges(uuid.uuid4().hex) for _ in range(100_000)]
+    assert 120 < sum(chosen) < 290
 
 
 SCORE = st.one_of(st.sampled_from([0.0, 1.0, 0.5]), st.floats(0, 1), st.none())

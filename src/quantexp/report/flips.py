@@ -107,7 +107,7 @@ def flips(baseline: pd.DataFrame, quant: pd.DataFrame) -> Flips:
 def count_flips(pairs: pd.DataFrame) -> Flips:
     """The same, from answers that have been paired (`paired`)."""
     change, churn = _changes(pairs)
-    counts = {each: int(np.count_nonzero(change == each)) for each in CHANGES}
+    counts = {each: int(np.count_nonzero(change == CHANGES.index(each))) for each in CHANGES}
     items = pd.factorize(unique_items(pairs["cluster_baseline"], pairs["item_id"]))[0]
     units = group(len(pairs), items)
     before, after = (units.means(_scores(pairs, side)) for side in SIDES)
@@ -147,7 +147,8 @@ def flip_rows(baseline: pd.DataFrame, quant: pd.DataFrame, *, task: str, name: s
     found = pairs.rename(columns={"reference_baseline": "reference", "prompt_baseline": "prompt"})
     for column in ("score", "extracted", "output"):
         found = found.rename(columns={f"{column}_{side}": f"{side}_{column}" for side in SIDES})
-    found = found.assign(task=task, quant=name, change=_changes(pairs)[0])
+    kinds = np.array([*CHANGES, ""], dtype=np.object_)[_changes(pairs)[0]]
+    found = found.assign(task=task, quant=name, change=kinds)
     return found.iloc[places_of_changes(pairs)].reset_index(drop=True).reindex(columns=list(COLUMNS))
 
 
@@ -159,7 +160,7 @@ def places_of_changes(pairs: pd.DataFrame, most: int | None = None) -> NDArray[n
         most: how many at most; of each kind its share, and the first.
     """
     change = _changes(pairs)[0]
-    of_kind = [np.flatnonzero(change == each) for each in CHANGES]
+    of_kind = [np.flatnonzero(change == number) for number in range(len(CHANGES))]
     total = sum(len(each) for each in of_kind)
     if most is not None and total > most:
         of_kind = [each[: -(-len(each) * most // total)] for each in of_kind]
@@ -204,17 +205,17 @@ def _same(left: "pd.Series[Any]", right: "pd.Series[Any]") -> bool:
     return bool((left.to_numpy() == right.to_numpy()).all())
 
 
-def _changes(pairs: pd.DataFrame) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
-    """How each paired answer changed, empty where it did not, and whether another answer was read."""
+def _changes(pairs: pd.DataFrame) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+    """How each paired answer changed, as a place in `CHANGES`, -1 where it did not; and whether another was read."""
     before, after = _scores(pairs, "baseline"), _scores(pairs, "quant")
     fell, rose = _moved(before, after)
     churn = _differ(pairs["extracted_baseline"], pairs["extracted_quant"])
     misread = _differ(pairs["grading_error_baseline"], pairs["grading_error_quant"])
     full = np.maximum(before, after) >= 1.0 - TIE_TOLERANCE
-    change = np.full(len(pairs), "", dtype=np.object_)
-    change[full & churn] = OTHER_SAME
-    change[~full & (churn | misread)] = OTHER_WRONG
-    change[fell], change[rose] = LOST, GAINED
+    change = np.full(len(pairs), -1, dtype=np.int8)
+    change[full & churn] = CHANGES.index(OTHER_SAME)
+    change[~full & (churn | misread)] = CHANGES.index(OTHER_WRONG)
+    change[fell], change[rose] = CHANGES.index(LOST), CHANGES.index(GAINED)
     return change, churn
 
 

@@ -17,7 +17,8 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID
 
 from quantexp.stored import read_table
-from quantexp.tracking.backend import Backend
+from quantexp.tracking.backend import Backend, Server
+from quantexp.tracking.merging import merge_now_and_then
 from quantexp.tracking.names import IDENTITY, ITEMS, TRACED
 from quantexp.tracking.reader import Reader
 from quantexp.tracking.records import JOBS, facts
@@ -109,6 +110,8 @@ class Scores:
                 shutil.copy(file, copy)
                 backend.client.log_artifact(sweep, str(copy), JOBS)
         backend.client.set_tag(run_id, SCORES, str(self.answers))
+        if sweep is not None and isinstance(backend, Server):
+            merge_now_and_then(backend, sweep, run_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -30,7 +30,7 @@ from quantexp.tracking.failures import ServerAwayError
 from quantexp.tracking.fetching import Fetching
 from quantexp.tracking.names import IDENTITY, ITEMS, KIND, job_name
 from quantexp.tracking.pages import RUNS, are, pages
-from quantexp.tracking.records import JOBS, MANY, run_of
+from quantexp.tracking.records import JOBS, MANY, MERGED, read_merged, run_of
 from quantexp.tracking.scores import SCORES, Answers, ScoreTables, facts_of, read_scores
 
 T = TypeVar("T")
@@ -38,6 +38,9 @@ F = TypeVar("F")
 
 FILES_AT_ONCE = 64
 """Files that are fetched at once: one after the other takes 50 ms each, 64 at once 3."""
+
+MERGED_AT_ONCE = 4
+"""Merged files that are fetched at once: each is some megabytes, and the server hands it over in a moment."""
 
 TABLES_AT_ONCE = 8
 """Whole tables, with their texts, that are fetched at once: each is some megabytes in memory."""
@@ -147,6 +150,22 @@ class Reader:
                 files.download_artifacts(name, place)  # type: ignore[no-untyped-call]
                 return (Path(place) / name).read_bytes()
 
+    def names(self, run_id: str, folder: str, ending: str = "") -> list[str]:
+        """The files in a folder of a run."""
+        with self._backend.told():
+            names = [str(entry.path) for entry in self._backend.client.list_artifacts(run_id, folder)]
+        return [name for name in names if name.endswith(ending)]
+
+    def contents(
+        self, run_id: str, names: Sequence[str], at_once: int = FILES_AT_ONCE
+    ) -> Iterator[tuple[str, bytes | None]]:
+        """What is in each of these files of a run, in this order; None for one that is not there or cannot be read."""
+        for name, content in self._ahead(names, lambda name: self.content(run_id, name), at_once):
+            try:
+                yield name, content.result()
+            except OSError:
+                yield name, None
+
     def _files(self, run_id: str) -> ArtifactRepository:
         if run_id not in self._artifacts:
             self._artifacts[run_id] = str(self.entity(run_id).info.artifact_uri)
@@ -178,8 +197,8 @@ class Reader:
             tables: what the scores that are read share with others.
         """
         has_file = f"{children} and tags.`{SCORES}` IS NOT NULL"
+        files = self.names(sweep, JOBS)
         with self._backend.told():
-            files = [str(entry.path) for entry in self._backend.client.list_artifacts(sweep, JOBS)]
             is_all = len(files) >= MANY and are(
                 self._backend, f"{has_file} and attributes.status = 'FINISHED'", len(files)
             )
@@ -191,15 +210,16 @@ class Reader:
         ]
         found, identities = [], Identities()
         with bar("reading the runs", len(files), "runs") as advance:
-            for name, table in self._ahead(files, lambda name: self._scores_in(sweep, name)):
+            for name, content in self._of_jobs(sweep, files):
                 try:
-                    run = run_of(facts_of(table.result()))
-                    found.append(_record(run, tables.answers(table.result()), identities))
+                    table = read_scores(content or b"", name)
+                    run = run_of(facts_of(table))
+                    found.append(_record(run, tables.answers(table), identities))
                     self._artifacts[run.info.run_id] = str(run.info.artifact_uri)
                 except (OSError, ValueError, KeyError):
                     others.append(self.entity(Path(name).stem))  # the job's own file may be whole
                 advance(1)
-        return sorted(found, key=lambda record: record.started), others
+        return sorted(found, key=lambda record: (record.started, record.run_id)), others
 
     def jobs(self, runs: Sequence[RunEntity], tables: ScoreTables | None = None) -> tuple[list[JobRecord], list[str]]:
         """The finished jobs among the runs, and a sentence for each of the others.
@@ -233,6 +253,17 @@ class Reader:
             UserError: its table is missing or damaged.
         """
         return _record(run, ScoreTables().answers(self._scores(run)), Identities())
+
+    def _of_jobs(self, sweep: str, names: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
+        """These files of a sweep's jobs: first those that were merged, many with one request."""
+        left = dict.fromkeys(names)
+        for _, merged in self.contents(sweep, self.names(sweep, MERGED, ".arrow"), MERGED_AT_ONCE):
+            with suppress(OSError, ValueError, KeyError):  # all that a damaged one holds is there once more
+                for name, content in read_merged(merged or b""):
+                    if name in left:
+                        del left[name]
+                        yield name, content
+        yield from self.contents(sweep, [*left])
 
     def _ahead(
         self, what: Iterable[T], fetch: Callable[[T], F], at_once: int = FILES_AT_ONCE

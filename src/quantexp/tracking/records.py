@@ -1,14 +1,19 @@
 """What MLflow knows of a job, in the file of its scores: a sweep of many jobs is read without asking for each run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from sys import intern
 from typing import Any
 
+import pyarrow as pa
 from mlflow.entities import Metric, Param, RunData, RunInfo, RunTag
 from mlflow.entities import Run as RunEntity
 
 JOBS = "jobs"
 """Folder of a sweep's run with a file for each of its jobs that has finished."""
+
+MERGED = "merged"
+"""Folder of a sweep's run with files that hold many of those."""
 
 MANY = 1000
 """Jobs from which on a sweep is read from these files; fewer are asked for, which also sees what was edited since."""
@@ -52,3 +57,31 @@ def run_of(told: Mapping[str, Any], status: str = "FINISHED") -> RunEntity:
             tags=[RunTag(intern(key), intern(value)) for key, value in told["tags"].items()],
         ),
     )
+
+
+def write_merged(files: Mapping[str, bytes], path: Path) -> None:
+    """Put files into one.
+
+    Args:
+        files: the content of each, by name.
+        path: of the one.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    table = pa.table({"name": pa.array(files, pa.string()), "content": pa.array(files.values(), pa.binary())})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def read_merged(content: bytes) -> Iterator[tuple[str, bytes]]:
+    """The files in such a one: name and content.
+
+    Raises:
+        OSError, ValueError: it is damaged.
+        KeyError: it is something else.
+    """
+    table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
+    for batch in table.select(["name", "content"]).to_batches():
+        for name, each in zip(batch["name"], batch["content"], strict=True):
+            yield name.as_py(), each.as_py()
