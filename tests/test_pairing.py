@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantexp.config import Method, StatsConfig, Target
+from quantexp.config import Config, Method, QuantConfig, StatsConfig, Target, TaskConfig
 from quantexp.errors import UserError
 from quantexp.pairing import summarise
+from quantexp.registration import Registration, declared, digest
 from quantexp.report import Summary
 from quantexp.report.markdown import report_markdown
 from quantexp.stats import PairedComparison, Verdict, compare, drop_posterior
@@ -280,6 +281,22 @@ def test_of_two_runs_with_the_same_seed_the_newest_counts() -> None:
     assert baseline.estimate.mean == 1.0
     assert baseline.repeats == 1
     assert baseline.run_ids == (newest.run_id,)
+
+
+@given(st.permutations(range(7)))
+def test_a_sweep_is_reported_in_the_order_in_which_it_was_asked_for_whatever_began_first(starts: list[int]) -> None:
+    jobs = [Config(quant=QuantConfig(q), task=TaskConfig(t)) for q in ("Q8_0", "Q5", "Q4") for t in ("t", "s")]
+    text = declared(jobs, STATS)
+    asked_for = [(job.task.name, job.quant.name) for job in sorted(jobs, key=lambda job: job.task.name == "s")]
+    records = [
+        record(quant, {"a": 1.0, "b": 0.5}, task=task, started=started)
+        for (task, quant), started in zip([*asked_for, ("other", "Q8_0")], starts, strict=True)
+    ]
+    summary = summarise(records, [], STATS, "title", Registration(text, digest(text), "2026-01-02T03:04:05", "c", 0))
+    assert [(each.task, each.quant) for each in summary.conditions] == [*asked_for, ("other", "Q8_0")]
+    assert [(each.task, each.quant) for each in summary.comparisons] == [
+        each for each in asked_for if each[1] != "Q8_0"
+    ]
 
 
 def test_items_that_only_one_quant_answered_are_left_out_and_told() -> None:

@@ -1,6 +1,6 @@
 """Which runs may be compared, and the comparison itself: job records in, a summary out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import nan
 from typing import Any
 
@@ -48,6 +48,9 @@ def summarise(
     unit = stats.unit.value
     given = "given" if stats.unit is Unit.answer else "answered"
     groups = labelled(grouped(records))
+    if registration is not None:
+        order = registration.order
+        groups.sort(key=lambda group: _asked_for(group, order))
     check_stopping(records, stats)
     _check_seeds(groups, stats)
     baselines = [group for group in groups if group.quant == stats.baseline]
@@ -104,6 +107,15 @@ def summarise(
         unit=unit,
         registered=None if registration is None else _registered(registration, groups, compared, stats),
     )
+
+
+def _asked_for(group: Group, order: Mapping[str, int]) -> tuple[int, int]:
+    """Its place in what a sweep asked for; jobs may have begun in another order, or the clock been set. Baseline first.
+
+    What the sweep did not ask for comes last.
+    """
+    task = group.runs[0].tags["task"]
+    return order.get(task, len(order)), order.get(f"{task}/{group.quant}", -1)
 
 
 def check_stopping(records: Sequence[JobRecord], stats: StatsConfig) -> None:

@@ -47,6 +47,13 @@ class Registration:
         """How many comparisons were declared together."""
         return max(1, int(_content(self)["comparisons"]))
 
+    @property
+    def order(self) -> dict[str, int]:
+        """A place for each task, in the order in which they were asked for, and for each TASK/QUANT after the tasks."""
+        family = _content(self)["family"]
+        tasks = [each.rpartition("/")[0] for each in family]
+        return {each: place for place, each in enumerate(dict.fromkeys([*tasks, *family]))}
+
 
 def declared(jobs: Sequence[Config], stats: StatsConfig) -> str:
     """What a sweep declares, as YAML: hypothesis and claims, the family of comparisons, and the rule of decision."""

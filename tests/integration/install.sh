@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What tests/integration needs besides the development environment: Slurm with its accounting, PostgreSQL with its
-# driver, and Ray (400 MB).
+# driver, libfaketime, and Ray (400 MB).
 # For Debian and Ubuntu; nothing is installed that is there. The tests start daemons of their own.
 set -euo pipefail
 python=${1:?the Python to install Ray and psycopg for}
@@ -20,6 +20,7 @@ for program in sbatch munged slurmdbd slurmctld slurmd mariadbd mariadb-install-
     fi
 done
 compgen -G "/usr/lib/postgresql/*/bin/initdb" > /dev/null || install postgresql
+command -v faketime > /dev/null || install faketime
 
 # Nothing that requirements.lock pins changes. The launcher asks for an older cloudpickle, which its jobs do not use.
 "$python" -m pip install --quiet --disable-pip-version-check --constraint "$here/../../requirements.lock" "ray[default]<3" \
