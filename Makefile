@@ -3,12 +3,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: demo test browser smoke integration check docs exactness fuzz bench ui lock wheel clean
+.PHONY: demo test coverage browser smoke integration check docs exactness fuzz bench ui lock wheel clean
 
 demo: $(INSTALLED) ## the main job: 4 quants x 3 tasks on the embedded model
 	$(BIN)/python -m quantexp -m quant=Q8_0,Q5_K_M,Q4_K_M,Q3_K_M task=gsm8k,triviaqa,extraction
 
-test: $(INSTALLED) ## all tests, with coverage
+test: $(INSTALLED) ## all tests
+	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST)
+
+coverage: $(INSTALLED) ## the same, and which lines no test runs; a tenth slower
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term $(PYTEST)
 
 browser: ## what the tests of the HTML report open it in; without it they are skipped
@@ -17,9 +20,9 @@ browser: ## what the tests of the HTML report open it in; without it they are sk
 smoke: $(INSTALLED) ## the published experiment's 36 jobs, on the embedded model
 	$(BIN)/python -m pytest -m smoke tests/test_smoke.py
 
-integration: $(INSTALLED) ## a real Slurm, Ray, PostgreSQL and llama-server, installed or built if they are not there (needs cmake)
+integration: $(INSTALLED) ## a real Slurm, Ray, PostgreSQL and llama-server, installed or built if they are not there (needs cmake); much of it waits
 	tests/integration/install.sh $(BIN)/python
-	$(BIN)/python -m pytest -m integration tests/integration
+	$(BIN)/python -m pytest -m integration -n 3 --dist loadfile tests/integration
 
 check: $(INSTALLED) ## lint, format, types
 	$(BIN)/ruff check .
