@@ -243,8 +243,9 @@ def test_a_server_s_many_files_are_read_many_at_once_and_nothing_is_different(
     assert sorted(told(store.jobs_of(sweep.id))[0], key=str) == sorted(expected[0], key=str)
 
 
+@pytest.mark.parametrize("damaged", ["[", "5", '[["a"]]'])
 def test_what_is_merged_is_not_merged_again_unless_its_index_is_damaged(
-    server: TrackingServer, tmp_path: Path, merging: None
+    server: TrackingServer, tmp_path: Path, merging: None, damaged: str
 ) -> None:
     store = Store(TrackingConfig(str(tmp_path), tmp_path.name, uri=server.url))
     with store.start("a sweep", "sweep", None, {}) as sweep:
@@ -252,7 +253,7 @@ def test_what_is_merged_is_not_merged_again_unless_its_index_is_damaged(
         folder = server.artifacts / store.experiment / sweep.id / "artifacts" / records.MERGED
         merge_now_and_then(Server(server.url, tmp_path, tmp_path.name), sweep.id, "f" * 32)
         assert {file.stem for file in folder.iterdir()} == {ids[1]}
-        (folder / f"{ids[1]}.json").write_text("[")
+        (folder / f"{ids[1]}.json").write_text(damaged)
         merge_now_and_then(Server(server.url, tmp_path, tmp_path.name), sweep.id, "f" * 32)
         assert {file.stem for file in folder.iterdir()} == {ids[1], "f" * 32}
 

@@ -43,12 +43,12 @@ def merge_now_and_then(backend: Backend, sweep: str, run_id: str) -> None:
             backend.client.log_artifact(sweep, str(file), MERGED)
 
 
-def _names_in(index: bytes | None) -> list[str]:
+def _names_in(index: bytes | None) -> set[str]:
     """What an index tells of; of a lost or damaged one nothing, and its files are merged once more."""
     try:
-        return list(json.loads(index or b"[]"))
-    except ValueError:
-        return []
+        return {str(name) for name in json.loads(index or b"[]")}
+    except (ValueError, TypeError):
+        return set()
 
 
 def _is_one_that_merges(run_id: str) -> bool:
