@@ -149,7 +149,7 @@ def _timed(function: Callable[..., Any], part: str, parts: dict[str, float]) -> 
 
 
 def _floor(where: dict[str, str]) -> None:
-    """List the files of the sweep's jobs, and fetch each that no merged one holds, without any work of ours."""
+    """List the files of the sweep's jobs, and fetch the merged ones and each that these do not hold; no more."""
     started = time.perf_counter()
     pool = urllib3.PoolManager(maxsize=FILES_AT_ONCE)
     place = f"{where['experiment']}/{where['sweep']}/artifacts"

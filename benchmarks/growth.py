@@ -20,14 +20,13 @@ from typing import Any
 import mlflow
 import numpy as np
 from filling import fill
-from mlflow.utils.search_utils import SearchUtils
 from tracking_server import Postgres, TrackingServer
 
 from quantexp.config import TrackingConfig
 from quantexp.stats import compare
 from quantexp.tracking import JOB, PAIR, Store
 from quantexp.tracking.backend import Server
-from quantexp.tracking.pages import ORDER, RUNS, are
+from quantexp.tracking.pages import ORDER, RUNS, _page, _token, are
 from quantexp.tracking.reader import Reader
 from quantexp.tracking.records import JOBS, MERGED
 from quantexp.tracking.scores import SCORES
@@ -78,11 +77,8 @@ def _parts(url: str, folder: Path, sweep: str, runs: int) -> dict[str, Callable[
         reader.search(f"{children} and tags.quant = 'Q0' and tags.task = 'task0' and tags.seed = '0'")
     ).data.tags
 
-    def page(start: int, size: int) -> object:
-        token = SearchUtils.create_page_token(start).decode() if start else None  # type: ignore[no-untyped-call]
-        return backend.client.search_runs(
-            [backend.experiment], children, order_by=ORDER, max_results=size, page_token=token
-        )
+    def page(start: int) -> object:
+        return _page(backend, children, _token(start) if start else None)
 
     return {
         "whether a job has finished before": lambda: store.finished_job(tags[JOB]),
@@ -93,9 +89,11 @@ def _parts(url: str, folder: Path, sweep: str, runs: int) -> dict[str, Callable[
         "runs without a file": lambda: list(reader.search(f"{children} and tags.`{SCORES}` IS NULL")),
         "the files of the jobs, listed": lambda: reader.names(sweep, JOBS),
         "the merged ones, listed": lambda: reader.names(sweep, MERGED),
-        f"a page of {RUNS} runs, the first": lambda: page(0, RUNS),
-        "the last": lambda: page(max(runs - RUNS, 0), RUNS),
-        "a page of 100 runs, as MLflow's UI asks": lambda: page(0, 100),
+        f"a page of {RUNS} runs, the first": lambda: page(0),
+        "the last": lambda: page(max(runs - RUNS, 0)),
+        "100 runs, by MLflow's own client": lambda: backend.client.search_runs(
+            [backend.experiment], children, order_by=ORDER, max_results=100
+        ),
     }
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.tracking_servers import TrackingServer
+from tests.tracking_servers import Proxy, TrackingServer
 
 from quantexp.aggregate import aggregate
 from quantexp.config import StatsConfig, TrackingConfig
@@ -20,7 +20,7 @@ from quantexp.pairing import summarise
 from quantexp.report.flips import flip_rows, flips
 from quantexp.tracking import CONFIG, IDENTITY, ITEMS, JobRecord, Run, Store, pages, reader, records
 from quantexp.tracking.backend import Server
-from quantexp.tracking.merging import _is_one_that_merges, merge_now_and_then
+from quantexp.tracking.merging import merge_now_and_then, merges
 from quantexp.tracking.reader import Reader
 from quantexp.tracking.scores import SCORES, ScoreTables, answer_frame, read_scores, write_scores
 
@@ -208,8 +208,8 @@ def test_of_many_changes_the_page_says_how_many_there_are(
 @pytest.fixture
 def merging(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every job merges, if two files are alone."""
-    monkeypatch.setattr("quantexp.tracking.merging.EVERY", 2)
-    monkeypatch.setattr("quantexp.tracking.merging._is_one_that_merges", lambda _: True)
+    monkeypatch.setattr("quantexp.tracking.merging.FEWEST", 2)
+    monkeypatch.setattr("quantexp.tracking.merging.EVERY", 1)
     monkeypatch.setattr(reader, "MANY", 4)
 
 
@@ -223,7 +223,7 @@ def test_a_server_s_many_files_are_read_many_at_once_and_nothing_is_different(
         ids.append(job(store, sweep.id, "Q8_0", 2))
     files = server.artifacts / store.experiment / sweep.id / "artifacts"
     merged = sorted(files.glob("merged/*.arrow"))
-    assert {file.stem for file in merged} == {ids[1], ids[3]}  # and one is alone
+    assert {file.stem for file in merged} == {f"{ids[1]}-0", f"{ids[3]}-0"}  # and one is alone
     if damage == "none":
         for run_id in ids[:4]:
             (files / records.JOBS / f"{run_id}.arrow").write_bytes(b"not read")
@@ -240,7 +240,39 @@ def test_a_server_s_many_files_are_read_many_at_once_and_nothing_is_different(
         records.write_merged({name: content[:100]}, merged[0])
     expected = asked_for(store, sweep.id, monkeypatch)
     assert len(expected[0]) == 5
-    assert sorted(told(store.jobs_of(sweep.id))[0], key=str) == sorted(expected[0], key=str)
+    if damage != "one file cut":  # else the run itself is asked
+        monkeypatch.setattr(Reader, "_scores", lambda *_: pytest.fail("a run was read"))
+    found, failures = told(store.jobs_of(sweep.id))
+    assert (sorted(found, key=str), failures) == (sorted(expected[0], key=str), [])
+
+
+def test_a_merge_that_fails_is_told_and_the_job_ends_as_ever(
+    server: TrackingServer, tmp_path: Path, merging: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Proxy(server.url, largest=lambda path: 0 if "/merged/" in path else None) as proxy:
+        store = Store(TrackingConfig(str(tmp_path), tmp_path.name, uri=proxy.url))
+        with store.start("a sweep", "sweep", None, {}) as sweep:
+            ids = [job(store, sweep.id, quant, 0) for quant in QUANTS]
+        assert [server.client.get_run(each).info.status for each in ids] == ["FINISHED"] * 2
+        assert not list((tmp_path / "outbox").glob("*"))
+        assert "the files of the sweep's jobs were not merged; comparing takes longer: " in caplog.text
+        assert "413" in caplog.text
+        assert len(store.jobs_of(sweep.id)[0]) == 2
+
+
+def test_merged_files_are_of_bounded_size(
+    server: TrackingServer, tmp_path: Path, merging: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantexp.tracking.merging.LARGEST", 1)
+    monkeypatch.setattr("quantexp.tracking.merging.FEWEST", 3)
+    monkeypatch.setattr(reader, "MANY", 3)
+    store = Store(TrackingConfig(str(tmp_path), tmp_path.name, uri=server.url))
+    with store.start("a sweep", "sweep", None, {}) as sweep:
+        ids = [job(store, sweep.id, "Q8_0", seed) for seed in range(3)]
+    merged = (server.artifacts / store.experiment / sweep.id / "artifacts" / records.MERGED).glob("*.arrow")
+    assert {file.stem for file in merged} == {f"{ids[2]}-{number}" for number in range(3)}
+    monkeypatch.setattr(Reader, "_scores", lambda *_: pytest.fail("a run was read"))
+    assert [record.run_id for record in store.jobs_of(sweep.id)[0]] == ids
 
 
 @pytest.mark.parametrize("damaged", ["[", "5", '[["a"]]'])
@@ -252,14 +284,14 @@ def test_what_is_merged_is_not_merged_again_unless_its_index_is_damaged(
         ids = [job(store, sweep.id, quant, 0) for quant in QUANTS]
         folder = server.artifacts / store.experiment / sweep.id / "artifacts" / records.MERGED
         merge_now_and_then(Server(server.url, tmp_path, tmp_path.name), sweep.id, "f" * 32)
-        assert {file.stem for file in folder.iterdir()} == {ids[1]}
-        (folder / f"{ids[1]}.json").write_text(damaged)
+        assert {file.stem for file in folder.iterdir()} == {f"{ids[1]}-0"}
+        (folder / f"{ids[1]}-0.json").write_text(damaged)
         merge_now_and_then(Server(server.url, tmp_path, tmp_path.name), sweep.id, "f" * 32)
-        assert {file.stem for file in folder.iterdir()} == {ids[1], "f" * 32}
+        assert {file.stem for file in folder.iterdir()} == {f"{ids[1]}-0", f"{'f' * 32}-0"}
 
 
 def test_one_job_in_five_hundred_merges() -> None:
-    chosen = [_is_one_that_merges(uuid.uuid4().hex) for _ in range(100_000)]
+    chosen = [merges(uuid.uuid4().hex) for _ in range(100_000)]
     assert 120 < sum(chosen) < 290
 
 

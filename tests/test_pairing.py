@@ -283,11 +283,12 @@ def test_of_two_runs_with_the_same_seed_the_newest_counts() -> None:
     assert baseline.run_ids == (newest.run_id,)
 
 
-@given(st.permutations(range(7)))
+@given(st.permutations(range(8)))
 def test_a_sweep_is_reported_in_the_order_in_which_it_was_asked_for_whatever_began_first(starts: list[int]) -> None:
     jobs = [Config(quant=QuantConfig(q), task=TaskConfig(t)) for q in ("Q8_0", "Q5", "Q4") for t in ("t", "s")]
     text = declared(jobs, STATS)
     asked_for = [(job.task.name, job.quant.name) for job in sorted(jobs, key=lambda job: job.task.name == "s")]
+    asked_for.append(("s", "Q2"))  # was not
     records = [
         record(quant, {"a": 1.0, "b": 0.5}, task=task, started=started)
         for (task, quant), started in zip([*asked_for, ("other", "Q8_0")], starts, strict=True)

@@ -2,6 +2,7 @@
 
 import base64
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -29,9 +30,18 @@ class TrackingServer(tracking_server.TrackingServer):
 
 
 class Proxy:
-    """Stands between quantexp and a server: asks for a password, or cuts the line once the server has acted."""
+    """Stands between quantexp and a server: asks for a password, or cuts the line once the server has acted.
 
-    def __init__(self, upstream: str, user: str | None = None, password: str | None = None) -> None:
+    `largest` says how many bytes of a file it takes for a path; None is any number.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        user: str | None = None,
+        password: str | None = None,
+        largest: Callable[[str], int | None] = lambda _: None,
+    ) -> None:
         self.cut: list[str] = []
         """Ends of paths; the answer to the next request for one is lost, and it is taken from the list."""
         self.lost = 0
@@ -51,6 +61,10 @@ class Proxy:
                 body = self.rfile.read(length)
                 if wanted is not None and self.headers.get("Authorization") != wanted:
                     self._answer(401, b"You are not authenticated.", "text/plain")
+                    return
+                most = largest(self.path) if self.command == "PUT" else None
+                if most is not None and length > most:
+                    self._answer(413, b"Request Entity Too Large", "text/plain")
                     return
                 kept = {key: value for key, value in self.headers.items() if key.lower() not in {"host", "connection"}}
                 answer = requests.request(self.command, upstream + self.path, headers=kept, data=body, timeout=60)

@@ -50,7 +50,7 @@ def summarise(
     groups = labelled(grouped(records))
     if registration is not None:
         order = registration.order
-        groups.sort(key=lambda group: _asked_for(group, order))
+        groups.sort(key=lambda group: _asked_for(group, stats.baseline, order))
     check_stopping(records, stats)
     _check_seeds(groups, stats)
     baselines = [group for group in groups if group.quant == stats.baseline]
@@ -109,13 +109,14 @@ def summarise(
     )
 
 
-def _asked_for(group: Group, order: Mapping[str, int]) -> tuple[int, int]:
+def _asked_for(group: Group, baseline: str, order: Mapping[str, int]) -> tuple[int, int]:
     """Its place in what a sweep asked for; jobs may have begun in another order, or the clock been set. Baseline first.
 
     What the sweep did not ask for comes last.
     """
     task = group.runs[0].tags["task"]
-    return order.get(task, len(order)), order.get(f"{task}/{group.quant}", -1)
+    of_quant = -1 if group.quant == baseline else order.get(f"{task}/{group.quant}", len(order))
+    return order.get(task, len(order)), of_quant
 
 
 def check_stopping(records: Sequence[JobRecord], stats: StatsConfig) -> None:

@@ -51,8 +51,8 @@ class Registration:
     def order(self) -> dict[str, int]:
         """A place for each task, in the order in which they were asked for, and for each TASK/QUANT after the tasks."""
         family = _content(self)["family"]
-        tasks = [each.rpartition("/")[0] for each in family]
-        return {each: place for place, each in enumerate(dict.fromkeys([*tasks, *family]))}
+        tasks = [str(each).rpartition("/")[0] for each in family]
+        return {each: place for place, each in enumerate(dict.fromkeys([*tasks, *map(str, family)]))}
 
 
 def declared(jobs: Sequence[Config], stats: StatsConfig) -> str:

@@ -99,7 +99,7 @@ class Scores:
     answers: int
 
     def apply(self, backend: Backend, run_id: str) -> None:
-        """Upload both."""
+        """Upload both, and merge what many jobs have left, now and then."""
         run = backend.client.get_run(run_id)
         sweep = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
         with tempfile.TemporaryDirectory() as folder:

@@ -258,7 +258,7 @@ class Reader:
         """These files of a sweep's jobs: first those that were merged, many with one request."""
         left = dict.fromkeys(names)
         for _, merged in self.contents(sweep, self.names(sweep, MERGED, ".arrow"), MERGED_AT_ONCE):
-            with suppress(OSError, ValueError, KeyError):  # all that a damaged one holds is there once more
+            with suppress(OSError, ValueError, KeyError, TypeError, pa.ArrowException):  # its files are there once more
                 for name, content in read_merged(merged or b""):
                     if name in left:
                         del left[name]
