@@ -33,7 +33,7 @@ FUZZ_SECONDS ?= 600
 fuzz: $(INSTALLED) ## coverage-guided fuzzing of graders and readers of files, ten minutes each (FUZZ_SECONDS=60 for one)
 	$(BIN)/python -c "import atheris" 2>/dev/null || $(BIN)/python -m pip install --disable-pip-version-check atheris
 	for target in graders headers lines whole_segments; do \
-		$(BIN)/python -m tests.fuzz.targets $$target -max_total_time=$(FUZZ_SECONDS) -max_len=4096 || exit; done
+		$(BIN)/python -m tests.fuzz.targets $$target -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -rss_limit_mb=5000 || exit; done
 
 docs: $(INSTALLED) ## the documentation site, into site/; a warning is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs site

@@ -6,6 +6,7 @@ their other tests.
 """
 
 import json
+import resource
 import sys
 import tempfile
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import atheris
 
 with atheris.instrument_imports(include=["quantexp"]):
     from quantexp.errors import UserError
-    from quantexp.models import gguf, safetensors
+    from quantexp.models import gguf, safetensors, trial_process
     from quantexp.store import CompletionStore, segments
     from quantexp.store.segments import Record
     from quantexp.tasks import TASKS
@@ -120,6 +121,7 @@ def main() -> None:
         (corpus / str(number)).write_bytes(seed)
     # A process for each file, as quantexp has it, would make this a thousand times slower; llama.cpp breaks down here.
     vars(gguf)["check_survives"] = lambda path: None
+    resource.setrlimit(resource.RLIMIT_DATA, (trial_process.MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     atheris.Setup([sys.argv[0], str(corpus), f"-artifact_prefix={FOLDER}/", "-timeout=20", *options], TARGETS[target])
     atheris.Fuzz()
 

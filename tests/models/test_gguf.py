@@ -1,5 +1,6 @@
 """Headers of GGUF files that anybody may have made, or a disk damaged: a sentence, or what llama.cpp reads."""
 
+import resource
 import struct
 import time
 from collections.abc import Callable
@@ -98,6 +99,19 @@ def test_a_file_that_ends_the_process_that_reads_it(demo: ModelConfig, tmp_path:
     with pytest.raises(UserError, match=r"damaged\.gguf makes llama\.cpp break down \(.*GGML_ASSERT.+\): it is "):
         identify(path, tmp_path)
     path.unlink()
+
+
+def test_a_small_file_cannot_take_all_memory(tmp_path: Path) -> None:
+    """Half a billion tokens, of which the file has none: llama.cpp would make them up, in 21 GB."""
+    source = write_gguf(tmp_path / "source.gguf", "Q8_0", elements=64)[0]
+    path = changed(tmp_path / "greedy.gguf", source, "llama.vocab_size", (2**29).to_bytes(4, "little"))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    said = (
+        r"greedy\.gguf makes llama\.cpp break down \(it wants more than 4 GB of memory for the header alone\): it is "
+    )
+    with pytest.raises(UserError, match=said):
+        identify(path, tmp_path)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss <= max(before, 6 * 2**20)  # kB
 
 
 def seed(folder: Path) -> bytes:
