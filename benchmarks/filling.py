@@ -19,8 +19,8 @@ import sqlalchemy
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
 
 from quantexp.tracking import IDENTITY, ITEMS, KIND, OF_SWEEP
-from quantexp.tracking.merging import FEWEST, merges
-from quantexp.tracking.records import JOBS, MERGED, write_merged
+from quantexp.tracking.merging import FEWEST, merges, write_with_index
+from quantexp.tracking.records import JOBS, MERGED
 from quantexp.tracking.scores import SCORES, add_facts, read_scores, write_scores
 
 QUANTS, TASKS = 10, 10
@@ -81,8 +81,7 @@ def fill(client: mlflow.MlflowClient, database: str, experiment: str, files: Pat
         os.link(file, of_jobs / f"{run}.arrow")
         alone[f"{JOBS}/{run}.arrow"] = file.read_bytes()
         if merges(run) and len(alone) >= FEWEST:  # as `merging` does
-            write_merged(alone, of_merged / f"{run}-0.arrow")
-            (of_merged / f"{run}-0.json").write_text(json.dumps([*alone]), encoding="utf-8")
+            write_with_index(alone, of_merged, f"{run}-0")
             alone = {}
         rows[SqlRun].append(
             {"run_uuid": run, "name": told["run_name"], "experiment_id": int(experiment), "status": "FINISHED"}

@@ -27,16 +27,12 @@ def main() -> None:
     """Read the vocabulary, then what the tensors are said to be; their bytes stay where they are."""
     os.environ["GGML_NO_BACKTRACE"] = "1"  # it would call a debugger, and fill the terminal
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    with contextlib.suppress(ValueError):  # a lower limit holds already
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, hard))
+    _limit(resource.RLIMIT_CPU, SECONDS)
     from llama_cpp import llama_cpp  # only now: it reads the variable
 
     # Of data: addresses that are only reserved, as drivers of GPUs do, do not count.
     own = getattr(psutil.Process().memory_info(), "data", 0)
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    with contextlib.suppress(ValueError):
-        resource.setrlimit(resource.RLIMIT_DATA, (own + MEMORY, hard))
+    _limit(resource.RLIMIT_DATA, own + MEMORY)
     said: list[bytes] = []
     listening = llama_cpp.llama_log_callback(lambda _, text, __: said.append(text))
     llama_cpp.llama_log_set(listening, ctypes.c_void_p(0))
@@ -52,6 +48,12 @@ def main() -> None:
             return
         llama_cpp.llama_model_free(model)
         setattr(parameters, part, False)
+
+
+def _limit(what: int, most: int) -> None:
+    _, hard = resource.getrlimit(what)
+    with contextlib.suppress(ValueError):  # a lower limit holds already
+        resource.setrlimit(what, (most, hard))
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def flips(baseline: pd.DataFrame, quant: pd.DataFrame) -> Flips:
 def count_flips(pairs: pd.DataFrame) -> Flips:
     """The same, from answers that have been paired (`paired`)."""
     change, churn = _changes(pairs)
-    counts = {each: int(np.count_nonzero(change == CHANGES.index(each))) for each in CHANGES}
+    counts = {each: int(np.count_nonzero(change == number)) for number, each in enumerate(CHANGES)}
     items = pd.factorize(unique_items(pairs["cluster_baseline"], pairs["item_id"]))[0]
     units = group(len(pairs), items)
     before, after = (units.means(_scores(pairs, side)) for side in SIDES)

@@ -65,11 +65,16 @@ def _merge(backend: Backend, sweep: str, run_id: str) -> None:
         return
     for number, files in enumerate(_batches(reader, sweep, names)):
         with tempfile.TemporaryDirectory() as folder:
-            merged, index = (Path(folder) / f"{run_id}-{number}{ending}" for ending in (".arrow", ".json"))
-            write_merged(files, merged)
-            index.write_text(json.dumps([*files]), encoding="utf-8")
-            for file in (merged, index):  # whoever reads the index finds what it tells of
+            for file in write_with_index(files, Path(folder), f"{run_id}-{number}"):
                 backend.client.log_artifact(sweep, str(file), MERGED)
+
+
+def write_with_index(files: Mapping[str, bytes], folder: Path, name: str) -> tuple[Path, Path]:
+    """Put files into one, and their names into another; in this order, so that an index tells of what is there."""
+    merged, index = folder / f"{name}.arrow", folder / f"{name}.json"
+    write_merged(files, merged)
+    index.write_text(json.dumps([*files]), encoding="utf-8")
+    return merged, index
 
 
 def _batches(reader: Reader, sweep: str, names: Sequence[str]) -> Iterator[Mapping[str, bytes]]:

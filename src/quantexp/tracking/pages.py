@@ -12,7 +12,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request, verify_rest_response
 from mlflow.utils.search_utils import SearchUtils
 
-from quantexp.tracking.backend import Backend
+from quantexp.tracking.backend import Backend, Server
 from quantexp.tracking.records import run_of
 
 RUNS = 500
@@ -29,7 +29,7 @@ def pages(backend: Backend, condition: str) -> Iterator[list[RunEntity]]:
     first, token = _page(backend, condition, None)
     yield first
     # A token says how many runs came before. Where it does not, each page has to wait for the one before it.
-    if token and token == _token(RUNS) and _is_server(backend):
+    if token and token == _token(RUNS) and isinstance(backend, Server):
         yield from _side_by_side(backend, condition)
         return
     while token:
@@ -64,12 +64,8 @@ def _token(start: int) -> str:
     return str(SearchUtils.create_page_token(start).decode())  # type: ignore[no-untyped-call]
 
 
-def _is_server(backend: Backend) -> bool:
-    return backend.uri.startswith(("http://", "https://"))
-
-
 def _page(backend: Backend, condition: str, token: str | None) -> tuple[list[RunEntity], str | None]:
-    if not _is_server(backend):
+    if not isinstance(backend, Server):
         found = backend.client.search_runs(
             [backend.experiment], condition, order_by=ORDER, max_results=RUNS, page_token=token
         )

@@ -150,11 +150,10 @@ class Reader:
                 files.download_artifacts(name, place)  # type: ignore[no-untyped-call]
                 return (Path(place) / name).read_bytes()
 
-    def names(self, run_id: str, folder: str, ending: str = "") -> list[str]:
+    def names(self, run_id: str, folder: str) -> list[str]:
         """The files in a folder of a run."""
         with self._backend.told():
-            names = [str(entry.path) for entry in self._backend.client.list_artifacts(run_id, folder)]
-        return [name for name in names if name.endswith(ending)]
+            return [str(entry.path) for entry in self._backend.client.list_artifacts(run_id, folder)]
 
     def contents(
         self, run_id: str, names: Sequence[str], at_once: int = FILES_AT_ONCE
@@ -257,7 +256,8 @@ class Reader:
     def _of_jobs(self, sweep: str, names: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
         """These files of a sweep's jobs: first those that were merged, many with one request."""
         left = dict.fromkeys(names)
-        for _, merged in self.contents(sweep, self.names(sweep, MERGED, ".arrow"), MERGED_AT_ONCE):
+        merged_ones = [name for name in self.names(sweep, MERGED) if name.endswith(".arrow")]
+        for _, merged in self.contents(sweep, merged_ones, MERGED_AT_ONCE):
             with suppress(OSError, ValueError, KeyError, TypeError, pa.ArrowException):  # its files are there once more
                 for name, content in read_merged(merged or b""):
                     if name in left:
