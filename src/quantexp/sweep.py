@@ -18,6 +18,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from quantexp import launching, slurm
+from quantexp.composition import compose_once
 from quantexp.config import Config, Method
 from quantexp.errors import UserError, past_hydra
 from quantexp.validation import validated
@@ -59,6 +60,7 @@ class SweepCallback(Callback):
 
 def _start(config: DictConfig) -> None:
     global _open
+    compose_once()
     jobs = list(jobs_of(config))
     if not jobs:
         raise UserError("This sweep has no jobs: a pattern such as glob(...) fits no option; --help lists the options.")

@@ -1,0 +1,74 @@
+"""Composition of a sweep's jobs, each once."""
+
+from copy import deepcopy
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+
+class SweepLoader(ConfigLoaderImpl):
+    """A config loader that composes each job of a sweep once.
+
+    Hydra composes a job when its sweeper checks it and when the launcher starts it, and quantexp does before both, each
+    time from every YAML file of every group. Jobs that choose the same options of all groups share one composition,
+    in which only the values differ.
+    """
+
+    def __init__(self, loader: ConfigLoaderImpl) -> None:
+        self.__dict__.update(vars(loader))
+        self._jobs: dict[tuple[str, ...], DictConfig] = {}
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out what is composed: launchers send the loader along with every job."""
+        return {**self.__dict__, "_jobs": {}, "_bases": {}}
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """Compose a job, or return what was composed for the same overrides before.
+
+        Raises:
+            hydra.errors.HydraException: it cannot be composed.
+        """
+        job = tuple(sweep_overrides)
+        if job not in self._jobs:
+            self._jobs[job] = self._compose(master_config, sweep_overrides)
+        return self._jobs[job]
+
+    def _compose(self, master_config: DictConfig, overrides: list[str]) -> DictConfig:
+        parsed = OverridesParser.create(config_loader=self).parse_overrides(overrides)
+        values = [each for each in parsed if self._is_value(each)]
+        choices = [each for each in parsed if not self._is_value(each)]
+        if master_config.hydra.searchpath or not all(
+            self.repository.group_exists(each.key_or_group) for each in choices
+        ):
+            # Groups may lie elsewhere too; and of keys that are added or removed the order among the others counts.
+            return super().load_sweep_config(master_config, overrides)
+        base = tuple(str(each.input_line) for each in choices)
+        if base not in self._bases:
+            self._bases[base] = super().load_sweep_config(master_config, list(base))
+        composed = deepcopy(self._bases[base])
+        self._apply_overrides_to_config(values, composed)
+        composed.hydra.overrides.task = overrides
+        excluded = composed.hydra.job.config.override_dirname
+        composed.hydra.job.override_dirname = get_overrides_dirname(
+            overrides=parsed, kv_sep=excluded.kv_sep, item_sep=excluded.item_sep, exclude_keys=excluded.exclude_keys
+        )
+        OmegaConf.copy_cache(from_config=master_config, to_config=composed)
+        return composed
+
+    def _is_value(self, override: Override) -> bool:
+        """Whether it only sets a key that is there."""
+        changes_keys = override.is_add() or override.is_force_add() or override.is_delete()
+        is_group = override.package is not None or self.repository.group_exists(override.key_or_group)
+        return not (changes_keys or is_group or override.is_hydra_override())
+
+
+def compose_once() -> None:
+    """Let Hydra, its sweeper and its launchers compose each job of the sweep that begins once."""
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    assert isinstance(hydra.config_loader, ConfigLoaderImpl)
+    hydra.config_loader = SweepLoader(hydra.config_loader)
