@@ -1,12 +1,27 @@
 """`python -m quantexp` as a shell sees it: what it prints, its exit status, and what it leaves behind."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from contextlib import redirect_stdout
+from importlib import import_module
+from importlib.metadata import entry_points, version
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+import quantexp
+from quantexp.command_line import COMMANDS
+from quantexp.config import register_schemas
+from quantexp.emails.config import register_schemas as register_emails
+from quantexp.reference import SCHEMAS
 
 
 class Shell:
@@ -49,15 +64,15 @@ QUANTS = "BF16, F16, Q2_K, Q3_K_M, Q4_K_M, Q5_K_M, Q6_K, Q8_0, as-is, awq, exl2,
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("quant=Q9", f"quant=Q9: there is no such option; choose one of {QUANTS}."),
-        ("-m quant=Q8_0,Q9", f"quant=Q9: there is no such option; choose one of {QUANTS}."),
-        ("data=nope", "data=nope: there is no such option; choose one of bundled, files, hub."),
+        ("quant=nope", f"quant=nope: there is no such option; choose one of {QUANTS}."),
+        ("-m quant=Q8_0,nope", f"quant=nope: there is no such option; choose one of {QUANTS}."),
+        ("data=nop", "data=nop: there is no such option; choose one of bundled, files, hub."),
         ("task=nope", "task=nope: there is no such option; choose one of extraction, gsm8k, text, triviaqa."),
-        (
-            "task.limt=5",
-            "task.limt: there is no such key; choose one of task.name, task.module, task.prompt, task.grader, "
-            "task.max_tokens, task.stop, task.sampling, task.shots, task.limit, task.window.",
-        ),
+        ("task.limt=5", "task.limt: there is no such key; did you mean task.limit?"),
+        ("--limit=5", "--limit=5: there is no such flag; keys are set without dashes, as in task.limit=20."),
+        ("--verison", "--verison: there is no such flag; did you mean --version?"),
+        ("-m --cfg job", "--multirun and --cfg cannot be had together: leave one of them out."),
+        ("seed=1 --cfg job quant=Q8_0", "quant=Q8_0: keys stand together; put flags such as --cfg before all of them."),
         ("task.limit=abc", "task.limit=abc: a whole number is needed."),
         ("+quant.zzz=1", f"quant.zzz: there is no such key; choose one of {QUANT_KEYS}."),
         ("-m +quant.zzz=1", f"quant.zzz: there is no such key; choose one of {QUANT_KEYS}."),
@@ -103,7 +118,7 @@ def test_a_wrong_command_gets_one_sentence_and_runs_nothing(shell: Shell, comman
     assert shell.left_behind() == []
 
 
-@pytest.mark.parametrize("command", ["quant=Q9", "seed=-1", "-m seed=0,-1"])
+@pytest.mark.parametrize("command", ["quant=nope", "seed=-1", "-m seed=0,-1"])
 def test_a_traceback_on_request(shell: Shell, command: str) -> None:
     ended = shell.quantexp(*command.split(), HYDRA_FULL_ERROR="1")
     assert ended.stderr.startswith("Traceback (most recent call last)")
@@ -126,20 +141,62 @@ print("HEAVY", {"mlflow", "numpy", "pandas", "matplotlib", "llama_cpp", "scipy",
     assert shell.left_behind() == []
 
 
-def test_help_lists_the_options(shell: Shell) -> None:
-    ended = shell.quantexp("--help")
-    assert ended.returncode == 0
-    assert ended.stderr == ""
-    assert f"quant: {QUANTS}" in ended.stdout
-    assert "experiment: demo" in ended.stdout
-    assert shell.left_behind() == []
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_says_what_a_command_does_and_takes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["", "--help"])
+    monkeypatch.setenv("COLUMNS", "300")
+    own = "models.__main__" if name == "quantexp.models" else "store.__main__" if name == "quantexp.store" else ""
+    module = import_module(f"quantexp.{own}" if own else "quantexp.__main__" if name == "quantexp" else name)
+    with redirect_stdout(StringIO()) as page, pytest.raises(SystemExit) as left:
+        module.main()
+    assert left.value.code == 0
+    said = page.getvalue()
+    assert COMMANDS[name].purpose in said
+    assert f"usage: python -m {name} " in said
+    assert "__main__" not in said
+    assert "Hydra" not in said
+    assert said.count(f"\n  python -m {name} ") >= len([each for each in COMMANDS[name].examples if each])
+    if name == "quantexp.models":
+        return
+    for other in COMMANDS.values():
+        assert other is COMMANDS[name] or other.purpose in said
+    stem = name.removeprefix("quantexp.") if name != "quantexp" else "config"
+    structured = OmegaConf.to_container(OmegaConf.structured(SCHEMAS[stem]))
+    assert isinstance(structured, dict)
+    for key in map(str, structured):
+        assert re.search(rf"^{key}[.=]", said, flags=re.MULTILINE), key
+    assert ("quant=OPTION" in said) == (name == "quantexp")
+    assert not re.search(" $", said, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "quantexp.models"])
+def test_examples_of_help_can_be_typed(name: str) -> None:
+    for register in (register_schemas, register_emails):
+        register()
+    with initialize_config_module("quantexp.conf", version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        for example in COMMANDS[name].examples:
+            overrides = [each for each in shlex.split(example) if each != "-m"]
+            stem = name.removeprefix("quantexp.") if name != "quantexp" else "config"
+            hydra.compose_config(stem, overrides, run_mode=RunMode.MULTIRUN, from_shell=False)
+
+
+def test_every_command_tells_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["", "--version"])
+    for module in ("quantexp.__main__", "quantexp.plan", "quantexp.review_extraction", "quantexp.models.__main__"):
+        with redirect_stdout(StringIO()) as page, pytest.raises(SystemExit) as left:
+            import_module(module).main()
+        assert left.value.code == 0
+        assert page.getvalue().startswith(f"quantexp {quantexp.__version__}, llama-cpp-python ")
+    assert quantexp.__version__ == version("quantexp")
 
 
 def test_the_installed_command_is_the_module(shell: Shell) -> None:
     (script,) = entry_points(group="console_scripts", name="quantexp")
     assert script.value == "quantexp.__main__:main"
-    ended = shell.run(str(Path(sys.executable).with_name("quantexp")), "quant=Q9")
-    assert ended.stderr == f"quantexp: quant=Q9: there is no such option; choose one of {QUANTS}.\n"
+    ended = shell.run(str(Path(sys.executable).with_name("quantexp")), "quant=nope")
+    assert ended.stderr == f"quantexp: quant=nope: there is no such option; choose one of {QUANTS}.\n"
     assert ended.returncode == 2
 
 

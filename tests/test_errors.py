@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 
-from quantexp.config import Config, register_schemas
+from quantexp.config import AggregateConfig, Config, register_schemas
 from quantexp.errors import UserError, past_hydra, reported, sentence_for
 from quantexp.validation import validated
 
@@ -30,6 +30,23 @@ def options(group: str) -> str:
     return ", ".join(sorted(file.stem for file in (CONF / group).glob("*.yaml")))
 
 
+@pytest.mark.usefixtures("conf")
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("runs=scores.csv", "runs=scores.csv: a list is needed, as in runs=[A,B]."),
+        ("runs=a,b", "runs=a,b: a list is needed; put it into brackets: 'runs=[a,b]'."),
+        ("sweep=[a]", "sweep=[a]: one text is needed, without brackets."),
+        ("run=a", "run: there is no such key; did you mean runs?"),
+        ("quant=Q8_0", "quant: this command has no such group; --help lists its groups and keys."),
+    ],
+)
+def test_a_wrong_override_of_aggregate(override: str, sentence: str) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - of many types: the sentence is what is tested
+        validated(compose("aggregate", [override]), AggregateConfig)
+    assert sentence_for(caught.value) == sentence
+
+
 @pytest.fixture
 def conf() -> Iterator[None]:
     register_schemas()
@@ -44,6 +61,57 @@ def conf() -> Iterator[None]:
         ("model=Nope", f"model=Nope: there is no such option; choose one of {options('model')}."),
         ("task=", "task=: there is no such option; choose one of extraction, gsm8k, text, triviaqa."),
         ("limt=5", f"limt: there is no such key; choose one of {KEYS}."),
+        ("limit=5", "limit: there is no such key; did you mean task.limit or data.limit?"),
+        ("task.limt=5", "task.limt: there is no such key; did you mean task.limit?"),
+        (
+            "task.sampling.temprature=1",
+            "task.sampling.temprature: there is no such key; did you mean task.sampling.temperature?",
+        ),
+        ("engine.thread=2", "engine.thread: there is no such key; did you mean engine.threads?"),
+        ("quant=q4_k_m", "quant=q4_k_m: there is no such option; did you mean quant=Q4_K_M?"),
+        ("quant=Q4KM", "quant=Q4KM: there is no such option; did you mean quant=Q4_K_M?"),
+        ("task=gsm", "task=gsm: there is no such option; did you mean task=gsm8k?"),
+        ("tracking=sever", "tracking=sever: there is no such option; did you mean tracking=server?"),
+        (
+            "quant=IQ4_XS",
+            f"quant=IQ4_XS: there is no such option; choose one of {options('quant')}; a GGUF of any other type is "
+            "quant=as-is quant.name=IQ4_XS, with model=local or model=hub.",
+        ),
+        (
+            "quant=Q3_K_S",  # near an option, and another quant all the same
+            f"quant=Q3_K_S: there is no such option; choose one of {options('quant')}; a GGUF of any other type is "
+            "quant=as-is quant.name=Q3_K_S, with model=local or model=hub.",
+        ),
+        (
+            "quant=glob(Q[38]*)",
+            "quant=glob(Q[38]*): the pattern needs quotes, one kind for the shell and one for Hydra: "
+            "'quant=glob(\"Q[38]*\")'.",
+        ),
+        ("task=a/b", f"task=a/b: there is no such option; choose one of {options('task')}."),
+        ("task.stop=abc", "task.stop=abc: a list is needed, as in task.stop=[A,B]."),
+        ("task.stop={a: 1}", "task.stop={a: 1}: a list is needed, as in task.stop=[A,B]."),
+        ("task.stop=a,b", "task.stop=a,b: a list is needed; put it into brackets: 'task.stop=[a,b]'."),
+        ("data.columns=3", "data.columns=3: keys with values are needed, as in 'data.columns={KEY: VALUE}'."),
+        ("data.columns=[a]", "data.columns=[a]: keys with values are needed, as in 'data.columns={KEY: VALUE}'."),
+        ("stats.margins=x", "stats.margins=x: keys with values are needed, as in 'stats.margins={KEY: VALUE}'."),
+        ("stats.baseline=[x]", "stats.baseline=[x]: one text is needed, without brackets."),
+        ("model.path=${model.path}", "model.path: its ${...} leads back to itself; give it a value."),
+        (
+            "model.path=${oc.env:QUANTEXP_NOT_SET}",
+            "model.path: the environment variable QUANTEXP_NOT_SET is not set; set it.",
+        ),
+        (
+            "model.path=${foo:1}",
+            "model.path: ${foo:...} means nothing here; ${oc.env:NAME} reads an environment variable.",
+        ),
+        ("+task=gsm8k", "task is chosen twice; choose it once, without a +: task=NAME."),
+        ("task@x=gsm8k", "task@x: this command has no such group; --help lists its groups and keys."),
+        ("hydra=x", "hydra: this command has no such group; --help lists its groups and keys."),
+        ("=x", "A key is missing before the = of an override; write it as KEY=VALUE."),
+        (
+            "model.path=a=b",
+            "model.path=a=b cannot be read as KEY=VALUE; put quotes around the value: 'model.path=\"a=b\"'.",
+        ),
         (
             "+quant.zzz=1",
             "quant.zzz: there is no such key; choose one of quant.name, quant.file_type, "
@@ -79,9 +147,15 @@ def conf() -> Iterator[None]:
         ("+seed=3", "+seed=3 adds a key that is there already; leave out the +."),
         ("+experiment=demo", "experiment is chosen twice; choose it once, without a +: experiment=NAME."),
         ("quant", "quant has no value; write it as KEY=VALUE."),
-        ("task.limit=[1", "task.limit=[1 cannot be read as KEY=VALUE; put quotes around the value: 'KEY=\"VALUE\"'."),
-        ("task.shots=${model.zzz}", "task.shots: Interpolation key 'model.zzz' not found."),
-        ("~zzz", "Could not delete from config. 'zzz' does not exist."),
+        (
+            "task.limit=[1",
+            "task.limit=[1 cannot be read as KEY=VALUE; put quotes around the value: 'task.limit=\"[1\"'.",
+        ),
+        (
+            "task.shots=${model.zzz}",
+            "task.shots: ${model.zzz} names no key; in single quotes, ${quant.name} stands for the quant of each job.",
+        ),
+        ("~zzz", "~zzz: there is no such key."),
         (
             "quant=null",
             "A config group was given something that is not a name; choose one of its options, for example quant=Q8_0.",

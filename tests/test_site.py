@@ -10,11 +10,12 @@ import pytest
 from hydra import compose, initialize_config_module
 from making import MARK, TABLES, filled
 from making import figures as drawn
-from making.keys import COMMANDS, CONF, commands, documented, first_sentence, groups, in_words, keys
+from making.keys import commands, groups
 from omegaconf import OmegaConf
 from published import CELLS
 
 from quantexp.config import Config, register_schemas
+from quantexp.reference import CONF, SCHEMAS, documented, first_sentence, in_words, keys
 from quantexp.stats import Verdict, required_items, required_items_within, tango_interval
 from quantexp.tasks import TASKS
 
@@ -54,9 +55,11 @@ def test_every_key_of_a_job_is_there_with_its_meaning() -> None:
 
 
 def test_every_command_has_its_keys() -> None:
-    assert set(COMMANDS) == {file.stem for file in CONF.glob("*.yaml")} - {"config"}
+    assert set(SCHEMAS) == {file.stem for file in CONF.glob("*.yaml")}
     there = commands()
-    for name, kind in COMMANDS.items():
+    for name, kind in SCHEMAS.items():
+        if name == "config":
+            continue
         assert f"## quantexp.{name}\n" in there
         for key in keys(kind, "", [CONF / f"{name}.yaml"]):
             assert f"| `{key.name}` |" in there

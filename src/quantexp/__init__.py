@@ -6,13 +6,19 @@ if TYPE_CHECKING:
     from quantexp.errors import UserError
     from quantexp.notebook import Result, load
 
-__all__ = ["Result", "UserError", "load"]
+    __version__: str
+
+__all__ = ["Result", "UserError", "__version__", "load"]
 
 _HOMES = {"Result": "quantexp.notebook", "UserError": "quantexp.errors", "load": "quantexp.notebook"}
 
 
 def __getattr__(name: str) -> Any:
     """What a notebook uses, imported when it is asked for: MLflow and pandas take seconds."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("quantexp")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -8,8 +8,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from quantexp import worker
-from quantexp.config import register_schemas
-from quantexp.errors import past_hydra, reported
+from quantexp.command_line import command_line
+from quantexp.errors import past_hydra
 from quantexp.launching import PARENT
 from quantexp.sweep import Conclusion
 
@@ -24,8 +24,7 @@ def _app(composed: DictConfig) -> float:
 
 def main() -> None:
     """Entry point."""
-    register_schemas()
-    with reported(), Conclusion():
+    with command_line("quantexp"), Conclusion():
         _app()
 
 

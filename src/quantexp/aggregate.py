@@ -8,8 +8,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from quantexp.config import AggregateConfig, StatsConfig, register_schemas
-from quantexp.errors import UserError, past_hydra, reported
+from quantexp.command_line import command_line
+from quantexp.config import AggregateConfig, StatsConfig
+from quantexp.errors import UserError, past_hydra
 from quantexp.validation import validated
 
 if TYPE_CHECKING:
@@ -131,8 +132,7 @@ def _run(composed: DictConfig) -> None:
 
 def main() -> None:
     """Entry point."""
-    register_schemas()
-    with reported():
+    with command_line("quantexp.aggregate"):
         _app()
 
 

@@ -3,9 +3,10 @@
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from quantexp.files import keep_from_others
@@ -126,21 +127,61 @@ def _from_hydra(error: BaseException) -> str:
     from hydra.errors import OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
+    message = str(error)
     for cause in (error, error.__cause__):
         if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-            return _about_key(cause)
-    message = str(error)
+            merged = re.match(r"Error merging override (.*)", message)
+            return _about_key(cause, merged[1] if merged else "")
+    if option := re.search(_NO_OPTION, message, flags=re.DOTALL):
+        return _no_option(option["group"], option["path"].removeprefix(f"{option['group']}/"), option["known"].split())
     for pattern, sentence in _HYDRA_SENTENCES:
         found = re.search(pattern, message, flags=re.DOTALL)
         if found:
-            parts = {name: " ".join(text.split()) for name, text in found.groupdict().items()}
-            if "known" in parts:
-                parts["known"] = ", ".join(parts["known"].split())
-            return sentence.format(**parts)
+            return sentence.format(**{name: " ".join((text or "").split()) for name, text in found.groupdict().items()})
     if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be read as KEY=VALUE; put quotes around the value: 'KEY=\"VALUE\"'."
+        return _unreadable(str(error.override))
     lines = [line.strip() for line in message.splitlines()]
     return _sentence(" ".join(line for line in lines if line and not line.startswith("See https://")))
+
+
+_NO_OPTION = r"Could not find '(?P<path>[^']+)'\s+Available options in '(?P<group>[^']+)':\s+(?P<known>.+?)(?:\n\S|\Z)"
+
+_LABEL = re.compile(r"(UD-|i1-)?(I?Q|TQ|BF|F|MXFP|NVFP)\d[A-Z0-9_]*", flags=re.IGNORECASE)
+"""What publishers call the quant of a GGUF."""
+
+
+def _no_option(group: str, option: str, known: Sequence[str]) -> str:
+    """Name what was probably meant; else everything there is."""
+    if close := _same_quant(option, known) if group == "quant" else _close(option, known):
+        return f"{group}={option}: there is no such option; did you mean {group}={close[0]}?"
+    sentence = f"{group}={option}: there is no such option; choose one of {', '.join(known)}"
+    if group == "quant" and _LABEL.fullmatch(option):
+        sentence += f"; a GGUF of any other type is quant=as-is quant.name={option}, with model=local or model=hub"
+    return f"{sentence}."
+
+
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    """Find the known name that a mistyped one most likely stands for."""
+    folded = {each.casefold(): each for each in known}
+    return [folded[each] for each in get_close_matches(name.casefold(), folded, 1, cutoff=0.7)]
+
+
+def _same_quant(label: str, known: Iterable[str]) -> list[str]:
+    """Find the quant that is spelt another way; one that differs in a letter is another quant, not a slip."""
+    spelt = {re.sub(r"[\W_]", "", each).casefold(): each for each in known}
+    same = spelt.get(re.sub(r"[\W_]", "", label).casefold())
+    return [] if same is None else [same]
+
+
+def _unreadable(override: str) -> str:
+    """Say how to write what Hydra's grammar cannot read."""
+    key, equals, value = override.partition("=")
+    if equals and (pattern := re.fullmatch(r"glob\((.*)\)", value)):
+        quoted = f"'{key}=glob(\"{pattern[1]}\")'"
+        return f"{override}: the pattern needs quotes, one kind for the shell and one for Hydra: {quoted}."
+    if equals and key and not set(value) & set("'\""):
+        return f"{override} cannot be read as KEY=VALUE; put quotes around the value: '{key}=\"{value}\"'."
+    return f"{override} cannot be read as KEY=VALUE; put quotes around the value: 'KEY=\"VALUE\"'."
 
 
 _HYDRA_SENTENCES = (
@@ -150,9 +191,8 @@ _HYDRA_SENTENCES = (
         'run: pip install "quantexp[{launcher}]"',
     ),
     (
-        r"Could not find '(?P<group>[^']+)/(?P<option>[^'/]*)'\s+"
-        r"Available options in '[^']+':\s+(?P<known>.+?)(?:\n\S|\Z)",
-        "{group}={option}: there is no such option; choose one of {known}.",
+        r"Ambiguous value for argument '(?P<key>runs|task\.stop)=(?P<given>.+?)'\s+1\.",
+        "{key}={given}: a list is needed; put it into brackets: '{key}=[{given}]'.",
     ),
     (
         r"Ambiguous value for argument '(?P<given>.+?)'\s+1\.",
@@ -171,8 +211,20 @@ _HYDRA_SENTENCES = (
         "+{key}={value} adds a key that is there already; leave out the +.",
     ),
     (
-        r"Multiple values for (?P<key>[^\s]+)\.",
-        "{key} is chosen twice; choose it once, without a +: {key}=NAME.",
+        r"Multiple values for (?P<key>[^\s]+)\.|(?P<twice>\S+) appears more than once in the final defaults list",
+        "{key}{twice} is chosen twice; choose it once, without a +: {key}{twice}=NAME.",
+    ),
+    (
+        r"Could not override '(?P<key>[^']+)'\.\s+(?:No match in the defaults list|Did you mean to override)",
+        "{key}: this command has no such group; --help lists its groups and keys.",
+    ),
+    (
+        r"Could not override ''",
+        "A key is missing before the = of an override; write it as KEY=VALUE.",
+    ),
+    (
+        r"Could not delete from config\. '(?P<key>[^']+)' does not exist",
+        "~{key}: there is no such key.",
     ),
     (
         r"Config group override must be a string or a list",
@@ -182,13 +234,11 @@ _HYDRA_SENTENCES = (
 """What Hydra says, and what that means to someone who has typed a command; the first that fits is taken."""
 
 
-def _about_key(error: Any) -> str:
+def _about_key(error: Any, override: str) -> str:
     """The sentence for a key or a value that the configuration's types refuse."""
     key, message = str(error.full_key), str(error.msg or error).splitlines()[0].strip()
     if re.match(r"Key '.*' not in '", message) or "is not in struct" in message:
-        parent = key.rpartition(".")[0]
-        known = f"; choose one of {', '.join(_keys(error.object_type, parent))}" if _keys(error.object_type) else ""
-        return f"{key}: there is no such key{known}."
+        return _no_key(key, _keys(error.object_type, key.rpartition(".")[0]))
     if empty := re.match(r"While dereferencing interpolation '\$\{(?P<of>.*)\}': Incompatible value 'None'", message):
         return f"{empty['of']} has no value; add {empty['of']}=VALUE to the command."
     if "missing mandatory value" in message.lower():
@@ -203,11 +253,58 @@ def _about_key(error: Any) -> str:
     for sign, needed in _NEEDED.items():
         if value and sign in message:
             return f"{key}={value['value']}: {needed} is needed."
+    for pattern, sentence in _OMEGACONF_SENTENCES:
+        if found := re.search(pattern, f"{message} {override}"):
+            return sentence.format(key=key, given=override or key, **found.groupdict())
     choices = re.search(r"expected one of \[(?P<known>.*)\]", message)
     if value and choices:
         return f"{key}={value['value']}: there is no such choice; choose one of {choices['known']}."
     return _sentence(f"{key}: {message}")
 
+
+def _no_key(key: str, siblings: Sequence[str]) -> str:
+    """Name the keys that were probably meant; else those that stand where it was looked for."""
+    from quantexp.config import Config
+
+    last = key.rpartition(".")[2]
+    named = {each.rpartition(".")[2]: each for each in siblings}
+    close = [named[each] for each in _close(last, named)]
+    close = close or [each for each in _leaves(Config) if each.rpartition(".")[2] == last]
+    if close:
+        return f"{key}: there is no such key; did you mean {' or '.join(close)}?"
+    known = f"; choose one of {', '.join(siblings)}" if siblings else ""
+    return f"{key}: there is no such key{known}."
+
+
+def _leaves(schema: type, parent: str = "") -> Iterator[str]:
+    """List every key of a configuration that holds a value."""
+    for field in fields(schema):
+        name = f"{parent}.{field.name}" if parent else field.name
+        if isinstance(field.type, type) and is_dataclass(field.type):
+            yield from _leaves(field.type, name)
+        else:
+            yield name
+
+
+_OMEGACONF_SENTENCES = (
+    (
+        r"is not a ListConfig, list or tuple|Cannot merge DictConfig with ListConfig.*=\{",
+        "{given}: a list is needed, as in {key}=[A,B].",
+    ),
+    (r"Cannot assign \w+ to Dict|Cannot merge ", "{given}: keys with values are needed, as in '{key}={{KEY: VALUE}}'."),
+    (r"Cannot convert '\w+' to string", "{given}: one text is needed, without brackets."),
+    (
+        r"Interpolation key '(?P<name>[^']*)' not found",
+        "{key}: ${{{name}}} names no key; in single quotes, ${{quant.name}} stands for the quant of each job.",
+    ),
+    (r"Recursive interpolation", "{key}: its ${{...}} leads back to itself; give it a value."),
+    (r"Environment variable '(?P<name>[^']*)' not found", "{key}: the environment variable {name} is not set; set it."),
+    (
+        r"Unsupported interpolation type (?P<name>\S+)",
+        "{key}: ${{{name}:...}} means nothing here; ${{oc.env:NAME}} reads an environment variable.",
+    ),
+)
+"""What OmegaConf says, and after it the override, and what to give instead; the first that fits is taken."""
 
 _NEEDED = {
     "converted to Integer": "a whole number",

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
+from quantexp.command_line import command_line
 from quantexp.emails.config import GenerateConfig, generate_config, refuse_multirun, register_schemas
-from quantexp.errors import UserError, past_hydra, reported
+from quantexp.errors import UserError, past_hydra
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -127,8 +128,7 @@ def _refuse_group(arguments: list[str]) -> None:
 
 def main() -> None:
     """Entry point."""
-    register_schemas()
-    with reported():
+    with command_line("quantexp.generate_extraction", register_schemas):
         _refuse_group(sys.argv[1:])
         refuse_multirun(sys.argv[1:])
         _app()

@@ -9,8 +9,9 @@ import hydra
 from omegaconf import DictConfig
 
 from quantexp.aggregate import finished_jobs
-from quantexp.config import PlanConfig, Unit, register_schemas
-from quantexp.errors import UserError, past_hydra, reported
+from quantexp.command_line import command_line
+from quantexp.config import PlanConfig, Unit
+from quantexp.errors import UserError, past_hydra
 from quantexp.validation import validated
 
 if TYPE_CHECKING:
@@ -341,8 +342,7 @@ def _app(composed: DictConfig) -> None:
 
 def main() -> None:
     """Entry point."""
-    register_schemas()
-    with reported():
+    with command_line("quantexp.plan"):
         _app()
 
 

@@ -14,8 +14,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from quantexp.aggregate import chosen_sweep, finished_jobs, show, title_of
-from quantexp.config import DataConfig, RegradeConfig, StatsConfig, register_schemas
-from quantexp.errors import UserError, past_hydra, reported, sentence_for
+from quantexp.command_line import command_line
+from quantexp.config import DataConfig, RegradeConfig, StatsConfig
+from quantexp.errors import UserError, past_hydra, sentence_for
 from quantexp.files import write_atomically
 from quantexp.validation import validated
 
@@ -262,8 +263,7 @@ def _run(composed: DictConfig) -> None:
 
 def main() -> None:
     """Entry point."""
-    register_schemas()
-    with reported():
+    with command_line("quantexp.regrade"):
         _app()
 
 

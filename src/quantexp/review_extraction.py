@@ -6,8 +6,9 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+from quantexp.command_line import command_line
 from quantexp.emails.config import ReviewConfig, refuse_multirun, register_schemas, review_config
-from quantexp.errors import UserError, past_hydra, reported
+from quantexp.errors import UserError, past_hydra
 
 
 @hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="review_extraction")
@@ -44,8 +45,7 @@ def _run(config: ReviewConfig) -> None:
 
 def main() -> None:
     """Entry point."""
-    register_schemas()
-    with reported():
+    with command_line("quantexp.review_extraction", register_schemas):
         refuse_multirun(sys.argv[1:])
         _app()
 

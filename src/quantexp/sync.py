@@ -3,8 +3,9 @@
 import hydra
 from omegaconf import DictConfig
 
-from quantexp.config import SyncConfig, register_schemas
-from quantexp.errors import UserError, past_hydra, reported
+from quantexp.command_line import command_line
+from quantexp.config import SyncConfig
+from quantexp.errors import UserError, past_hydra
 from quantexp.validation import validated
 
 
@@ -38,8 +39,7 @@ def _run(config: SyncConfig) -> None:
 
 def main() -> None:
     """Entry point."""
-    register_schemas()
-    with reported():
+    with command_line("quantexp.sync"):
         _app()
 
 

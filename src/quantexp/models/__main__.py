@@ -12,6 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from quantexp.command_line import COMMANDS, versions
 from quantexp.config import Config, register_schemas
 from quantexp.errors import UserError, reported
 from quantexp.sweep import jobs_of
@@ -27,7 +28,8 @@ examples:
   python -m quantexp.models list
   python -m quantexp.models verify --full
 
-OVERRIDE is what `python -m quantexp` takes; several values of a key (quant=Q8_0,Q4_K_M) need no -m here."""
+OVERRIDE is what `python -m quantexp` takes; several values of a key (quant=Q8_0,Q4_K_M) need no -m here.
+The other commands: python -m quantexp --help"""
 
 
 def _fetch(jobs: Sequence[Config], _: bool) -> bool:
@@ -99,26 +101,27 @@ def _list(jobs: Sequence[Config], _: bool) -> bool:
     return True
 
 
-COMMANDS = {"fetch": _fetch, "verify": _verify, "list": _list}
+ACTIONS = {"fetch": _fetch, "verify": _verify, "list": _list}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(
         prog="python -m quantexp.models",
-        description="Fetch, verify or list the model files that jobs need.",
+        description=COMMANDS["quantexp.models"].purpose,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=COMMANDS, help="what to do")
+    parser.add_argument("command", choices=ACTIONS, help="what to do")
     parser.add_argument("--full", action="store_true", help="verify: read every byte again, even of unchanged files")
     parser.add_argument("-m", "--multirun", action="store_true", help="changes nothing; a sweep's arguments have it")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="of the configuration, KEY=VALUE")
+    parser.add_argument("--version", action="version", version=versions())
     given = parser.parse_intermixed_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     register_schemas()
     with reported(), initialize_config_module("quantexp.conf", version_base="1.3"):
-        if not COMMANDS[given.command](list(jobs_of(_composed(given.overrides))), given.full):
+        if not ACTIONS[given.command](list(jobs_of(_composed(given.overrides))), given.full):
             sys.exit(1)
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from quantexp.config import MaintenanceConfig, register_schemas
-from quantexp.errors import UserError, past_hydra, reported
+from quantexp.command_line import command_line
+from quantexp.config import MaintenanceConfig
+from quantexp.errors import UserError, past_hydra
 from quantexp.validation import validated
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def _size(size: int) -> str:
 
 def main() -> None:
     """Entry point."""
-    register_schemas()
-    with reported():
+    with command_line("quantexp.store"):
         _app()
 
 
