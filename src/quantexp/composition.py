@@ -2,7 +2,8 @@
 
 from copy import deepcopy
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal import config_loader_impl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -52,10 +53,11 @@ class SweepLoader(ConfigLoaderImpl):
         composed = deepcopy(self._bases[base])
         self._apply_overrides_to_config(values, composed)
         composed.hydra.overrides.task = overrides
-        excluded = composed.hydra.job.config.override_dirname
-        composed.hydra.job.override_dirname = get_overrides_dirname(
-            overrides=parsed, kv_sep=excluded.kv_sep, item_sep=excluded.item_sep, exclude_keys=excluded.exclude_keys
-        )
+        if hasattr(config_loader_impl, "get_overrides_dirname"):  # from Hydra 1.4 on a resolver of its own makes it
+            form = composed.hydra.job.config.override_dirname
+            composed.hydra.job.override_dirname = config_loader_impl.get_overrides_dirname(
+                overrides=parsed, kv_sep=form.kv_sep, item_sep=form.item_sep, exclude_keys=form.exclude_keys
+            )
         OmegaConf.copy_cache(from_config=master_config, to_config=composed)
         return composed
 
