@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: demo test coverage browser smoke integration check docs exactness fuzz bench ui lock wheel clean
+.PHONY: demo test pictures coverage browser smoke integration check docs exactness fuzz bench ui lock wheel clean
 
 demo: $(INSTALLED) ## the main job: 4 quants x 3 tasks on the embedded model
 	$(BIN)/python -m quantexp -m quant=Q8_0,Q5_K_M,Q4_K_M,Q3_K_M task=gsm8k,triviaqa,extraction
@@ -37,6 +37,9 @@ fuzz: $(INSTALLED) ## coverage-guided fuzzing of graders and readers of files, t
 
 docs: $(INSTALLED) ## the documentation site, into site/; a warning is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs site
+
+pictures: $(INSTALLED) browser ## take the pictures of README and docs anew, from a sweep in build/pictures
+	$(BIN)/python docs/making/pictures.py
 
 exactness: $(INSTALLED) ## the engine's contract, on many more random cases than the tests try
 	QUANTEXP_EXACTNESS_EXAMPLES=40 $(BIN)/python -m pytest -n 2 tests/engines/test_exactness.py

@@ -50,8 +50,9 @@ def test_a_sweep_succeeds_and_prints_the_table_and_where_the_rest_is(swept: Path
     for word in ("smollm2-135m-instruct", "triviaqa", "extraction", "Q8_0", "Q3_K_M", "the baseline", "Data: bundled"):
         assert word in out
     paths = printed_paths(out)
-    last = out.splitlines()[-3:]
-    assert [line.split()[0] for line in last] == ["verdict", "report", "browse"]
+    last = out.splitlines()[-4:]
+    assert [line.split()[0] for line in last[:3]] == ["verdict", "report", "browse"]
+    assert re.match(r" {8}http://127\.0\.0\.1:5000/#/experiments/\d+/runs\?", last[3])
     assert paths["verdict"].endswith(".")
     assert Path(paths["report"]).read_text(encoding="utf-8").startswith("<!doctype html>")
     assert Path(paths["report"]).with_name("score_vs_bits.png").read_bytes().startswith(b"\x89PNG")

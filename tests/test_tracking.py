@@ -99,13 +99,39 @@ def test_the_sweep_charts_scores_over_bits_per_weight(
     client: mlflow.MlflowClient, parent: RunEntity, children: list[RunEntity]
 ) -> None:
     for task in ("triviaqa", "extraction"):
-        curve = {each.step: each.value for each in client.get_metric_history(parent.info.run_id, f"{task}/score")}
+        curve = {
+            each.step: each.value for each in client.get_metric_history(parent.info.run_id, f"{task} by bits/score")
+        }
         jobs = [run.data.metrics for run in children if run.data.tags["task"] == task]
         assert curve == {round(1000 * of["bits_per_weight"]): pytest.approx(of["score"]) for of in jobs}
-        [loss] = client.get_metric_history(parent.info.run_id, f"{task}/loss_against_Q8_0")
+        [loss] = client.get_metric_history(parent.info.run_id, f"{task} by bits/loss_against_Q8_0")
         steps = sorted(curve)
         assert loss.step == steps[0]
         assert loss.value == pytest.approx(curve[steps[1]] - curve[steps[0]])
+
+
+def test_the_sweeps_metrics_name_task_and_quant(parent: RunEntity, children: list[RunEntity]) -> None:
+    for run in children:
+        task, quant = run.data.tags["task"], run.data.tags["quant"]
+        assert parent.data.metrics[f"{task}/score {quant}"] == pytest.approx(run.data.metrics["score"])
+        assert (f"{task}/loss_against_Q8_0 {quant}" in parent.data.metrics) == (quant != "Q8_0")
+    assert not [value for value in parent.data.metrics.values() if 0 < abs(value) < 1e-9]
+
+
+def test_a_page_of_mlflow_shows_the_sweeps_jobs_with_score_and_verdict(
+    swept: Path, client: mlflow.MlflowClient, parent: RunEntity, children: list[RunEntity]
+) -> None:
+    [key] = re.findall(r"/runs\?viewStateShareKey=(\w+)&", (swept / "out.txt").read_text())
+    experiment = client.get_experiment(parent.info.experiment_id)
+    state = json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])
+    shown = client.search_runs([experiment.experiment_id], state["searchFilter"], order_by=["attributes.run_name ASC"])
+    assert [run.info.run_id for run in shown] == [
+        run.info.run_id for run in sorted(children, key=lambda run: str(run.info.run_name))
+    ]
+    for column in state["selectedColumns"]:
+        kind, name = re.fullmatch(r"(metrics|tags)\.`(\w+)`", column).groups()  # type: ignore[union-attr]
+        assert all(name in getattr(run.data, kind) for run in shown)
+    assert {run.data.tags["verdict"] for run in shown if run.data.tags["quant"] == "Q8_0"} == {"baseline"}
 
 
 def test_tags_say_what_ran_with_which_code_where(parent: RunEntity, children: list[RunEntity]) -> None:
@@ -198,8 +224,9 @@ def test_item_tables_hold_prompt_output_and_verdict_of_every_item_drawn(
 def test_mlflow_shows_the_same_table(swept: Path, client: mlflow.MlflowClient, tables: dict[str, pd.DataFrame]) -> None:
     for run_id, exact in tables.items():
         shown = json.loads(Path(client.download_artifacts(run_id, "items.json")).read_text())
-        assert shown["columns"] == list(exact.columns)
-        again = pd.DataFrame(shown["data"], columns=shown["columns"])
+        assert shown["columns"][:5] == ["item_id", "score", "extracted", "reference", "output"]
+        assert sorted(shown["columns"]) == sorted(exact.columns)
+        again = pd.DataFrame(shown["data"], columns=shown["columns"])[list(exact.columns)]
         pd.testing.assert_frame_equal(again, exact, check_dtype=False, rtol=1e-9)
     # MLflow's own reader takes the store from global state: in a process of its own.
     program = (

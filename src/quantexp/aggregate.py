@@ -51,14 +51,14 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
         with store.start("aggregate", "aggregate", None, {"runs": ",".join(runs)}) as run:
             run.log_files(files.all)
             run.log_items(changed, FLIPS)
-            show_in_mlflow(summary, run)
+            page = show_in_mlflow(summary, run, store)
     else:
         run = store.run(sweep)
         run.log_files(files.all)
         run.log_items(changed, FLIPS)
-        show_in_mlflow(summary, run)
+        page = show_in_mlflow(summary, run, store)
         describe_jobs(summary, {record.run_id: record for record in records}, store)
-    show(summary, files.html, store)
+    show(summary, files.html, store, page)
     return not (summary.refusals or summary.failures)
 
 
@@ -87,7 +87,7 @@ def title_of(records: Sequence["JobRecord"]) -> str:
     return f"{models}, {data} data"
 
 
-def show(summary: "Summary", report: Path, store: "Store") -> None:
+def show(summary: "Summary", report: Path, store: "Store", page: str | None = None) -> None:
     """Print the comparison, and last the three lines that a person needs: the verdict, the report, how to browse.
 
     On a terminal the verdict is wrapped, and the path opens the report; a path or a command, which is copied, is never
@@ -111,6 +111,8 @@ def show(summary: "Summary", report: Path, store: "Store") -> None:
         console.print(Text(f"verdict {said}"), soft_wrap=True)
     console.print(Text.assemble("report  ", (str(report), f"link {report.absolute().as_uri()}")), soft_wrap=True)
     console.print(Text(f"browse  {store.browse}"), soft_wrap=True)
+    if page is not None:
+        console.print(Text(f"        {page}"), soft_wrap=True)
 
 
 @hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="aggregate")

@@ -1,5 +1,6 @@
-"""What a finished comparison leaves in MLflow for people: descriptions, and curves over bits per weight."""
+"""Pages of MLflow for people: descriptions, verdicts, a view of a comparison's jobs, curves over bits per weight."""
 
+import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -15,18 +16,44 @@ MOST_DESCRIBED = 1000
 """Jobs that are described: each takes some 10 ms of a server's time, as much as all else that is read of it."""
 
 
-def show_in_mlflow(summary: Summary, run: Run) -> None:
-    """Describe a comparison on the run that holds it, and chart it there.
+MOST_NAMED = 100
+"""Jobs that are named one by one in what MLflow keeps for a page, which has room for 5,000 characters."""
+
+COLUMNS = ("metrics.`bits_per_weight`", "metrics.`score`", "tags.`verdict`")
+"""What the list of a comparison's jobs shows beside their names."""
+
+
+def show_in_mlflow(summary: Summary, run: Run, store: Store) -> str:
+    """Describe a comparison on the run that holds it, chart it there, and give its jobs a page.
 
     MLflow draws a metric over its steps, so the scores of a task become one curve: the step is a thousandth of a bit
-    per weight. Several sweeps share a chart, task by task.
+    per weight. Several sweeps share a chart, task by task. Beside a curve, of which lists show one point only, stands
+    a metric for each quant.
+
+    Returns:
+        The address of the page.
     """
     run.describe(description(summary))
     curves: dict[str, dict[int, float]] = {}
+    metrics: dict[str, float] = {}
     for condition in summary.conditions:
-        for name, value in _figures(summary, condition):
-            curves.setdefault(name, {})[round(1000 * condition.bits_per_weight)] = value
+        section, quant = _section(summary, condition), _allowed(condition.quant)
+        for name, exact in _figures(summary, condition):
+            value = round(exact, 9) + 0.0  # differences of means leave dust such as -2e-18
+            metrics[f"{section}/{name} {quant}"] = value
+            curves.setdefault(f"{section} by bits/{name}", {})[round(1000 * condition.bits_per_weight)] = value
     run.log_curves(curves)
+    run.log_changed(metrics)
+    return store.share_view(run.id, _view(summary, run.id))
+
+
+def _view(summary: Summary, run_id: str) -> str:
+    """Write a state of MLflow's run list: a comparison's jobs by name, so by task and bits, with score and verdict."""
+    jobs = [job for condition in summary.conditions for job in condition.run_ids]
+    named = ", ".join(f"'{job}'" for job in jobs)
+    search = f"attributes.run_id IN ({named})" if len(jobs) <= MOST_NAMED else f"tags.sweep LIKE '%{run_id}%'"
+    facets = {"searchFilter": search, "orderByKey": "attributes.run_name", "orderByAsc": True}
+    return json.dumps({**facets, "selectedColumns": COLUMNS})
 
 
 def describe_jobs(summary: Summary, records: Mapping[str, JobRecord], store: Store) -> None:
@@ -37,35 +64,50 @@ def describe_jobs(summary: Summary, records: Mapping[str, JobRecord], store: Sto
             len(records),
         )
         return
-    told = {run_id: _told(summary, condition) for condition in summary.conditions for run_id in condition.run_ids}
+    told = {run_id: condition for condition in summary.conditions for run_id in condition.run_ids}
 
     def describe(run_id: str) -> None:
-        store.run(run_id, records[run_id].name).describe(told[run_id], records[run_id].tags)
+        tags, verdict = records[run_id].tags, _verdict(summary, told[run_id])
+        run = store.run(run_id, records[run_id].name)
+        run.describe(_told(summary, told[run_id]), tags)
+        if verdict != tags.get("verdict", ""):
+            run.log(tags={"verdict": verdict})
 
     # A server takes its time for each; SQLite takes one writer at a time.
     with ThreadPoolExecutor(1 if store.uri.startswith("sqlite") else 16) as threads:
         list(threads.map(describe, told))
 
 
-def _figures(summary: Summary, condition: Condition) -> Iterator[tuple[str, float]]:
-    """What is drawn of a condition, by the metric's name; a group of charts is what precedes the slash."""
+def _section(summary: Summary, condition: Condition) -> str:
+    """Name the group of charts of a condition."""
     several = len(summary.models()) > 1
-    section = _allowed(f"{condition.model} {condition.task}" if several else condition.task)
+    return _allowed(f"{condition.model} {condition.task}" if several else condition.task)
+
+
+def _figures(summary: Summary, condition: Condition) -> Iterator[tuple[str, float]]:
+    """Yield what is drawn of a condition, by name."""
     estimate = condition.estimate
-    yield f"{section}/score", estimate.mean
-    yield f"{section}/score_low", estimate.low
-    yield f"{section}/score_high", estimate.high
-    yield "bits_per_weight", condition.bits_per_weight
+    yield "score", estimate.mean
+    yield "score_low", estimate.low
+    yield "score_high", estimate.high
     comparison = summary.comparison(condition)
     if comparison is not None:
-        yield f"{section}/loss_against_{_allowed(summary.baseline)}", comparison.difference.difference
+        yield f"loss_against_{_allowed(summary.baseline)}", comparison.difference.difference
         if comparison.divergence is not None:
-            yield f"{section}/divergence", comparison.divergence.summary.mean.value
+            yield "divergence", comparison.divergence.summary.mean.value
 
 
 def _allowed(name: str) -> str:
     """Without the characters that MLflow refuses in the name of a metric, such as brackets."""
     return " ".join(re.sub(r"[^\w.\-]+", " ", name).split())
+
+
+def _verdict(summary: Summary, condition: Condition) -> str:
+    """Put the verdict on a condition into a word or two, for a column."""
+    comparison = summary.comparison(condition)
+    if comparison is None:
+        return "baseline" if condition.quant == summary.baseline else ""
+    return reading(comparison) if comparison.decision is None else comparison.decision.verdict.value
 
 
 def _told(summary: Summary, condition: Condition) -> str:

@@ -109,9 +109,9 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
     graders = ", ".join(sorted({new.graders for new in done}))
     with store.start("regrade", "regrade", None, source | {"graders": graders}) as run:
         run.log_files([*files.all, changes])
-        show_in_mlflow(summary, run)
+        page = show_in_mlflow(summary, run, store)
     _print_changes(diff, changes)
-    show(summary, files.html, store)
+    show(summary, files.html, store, page)
     return not (summary.refusals or summary.failures)
 
 

@@ -4,6 +4,7 @@ Each can be done again without harm, so that after a failure all that may be mis
 """
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -23,6 +24,8 @@ from quantexp.tracking.names import IDENTITY, ITEMS, TRACED
 from quantexp.tracking.reader import Reader
 from quantexp.tracking.records import JOBS, facts
 from quantexp.tracking.scores import SCORES, add_facts
+
+log = logging.getLogger(__name__)
 
 METRICS_A_CALL = 1000
 """MLflow's limit."""
@@ -173,6 +176,8 @@ class Traces:
         grader = json.loads(run.data.tags[f"{IDENTITY}grader"])["id"]
         took = [0.0] * len(table) if self.seconds is None else self.seconds
         write_traces(backend.uri, backend.experiment, run_id, run.info.start_time, tags, grader, table, took)
+        if run.info.status == "FINISHED":
+            log.info("%s (run %s): %d traces added, one per answer", run.info.run_name, run_id[:8], len(table))
         backend.client.set_tag(run_id, TRACED, str(len(table)))
 
 

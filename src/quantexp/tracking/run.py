@@ -20,6 +20,9 @@ from quantexp.tracking.scores import SCORES, write_scores
 
 log = logging.getLogger(__name__)
 
+FIRST = ("item_id", "score", "extracted", "reference", "output")
+"""Columns of an item table that MLflow's pages show first: its left edge is all that a screen has room for."""
+
 BELOW = "<!-- Written by quantexp at each comparison; what stands below this line is yours. -->"
 """Ends quantexp's part of a description; pages do not show it."""
 
@@ -107,6 +110,11 @@ class Run:
             new += [(name, value, step) for step, value in curve.items() if there.get(step) != value]
         self._recorder.record(Record(metrics=tuple(new)))
 
+    def log_changed(self, metrics: Mapping[str, float]) -> None:
+        """Record metrics, but for those that are there with the same value."""
+        there = self._client.get_run(self.id).data.metrics
+        self.log(metrics={name: value for name, value in metrics.items() if there.get(name) != value})
+
     def rename(self, name: str) -> None:
         """Change what MLflow's pages call it."""
         self._recorder.record(Name(name))
@@ -145,7 +153,11 @@ class Run:
         self.log_table(table, name)
         with tempfile.TemporaryDirectory() as folder:
             shown = Path(folder) / f"{name}.json"
-            table.to_json(shown, orient="split", index=False, date_format="iso")
+            order = [
+                *(column for column in FIRST if column in table),
+                *table.columns.drop(list(FIRST), errors="ignore"),
+            ]
+            table[order].to_json(shown, orient="split", index=False, date_format="iso")
             self._recorder.record(File(str(shown), shown=True))
 
     def log_table(self, table: pd.DataFrame, name: str) -> None:

@@ -108,7 +108,14 @@ class Store:
         """What to type, or to open, in order to see it."""
         if self._config.uri is None:
             return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)} --workers 1"
-        return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment}"
+        return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment}/runs?workflowType=machine_learning"
+
+    def share_view(self, key: str, state: str) -> str:
+        """Keep a state of MLflow's run list under a key, as its button for sharing a view does; the page's address."""
+        with self._backend.told():
+            self.client.set_experiment_tag(self.experiment, f"mlflow.sharedViewState.{key}", state)
+        server = "http://127.0.0.1:5000" if self._config.uri is None else self.uri.rstrip("/")
+        return f"{server}/#/experiments/{self.experiment}/runs?viewStateShareKey={key}&workflowType=machine_learning"
 
     def check(self) -> None:
         """See whether the server is there, before anything begins.
