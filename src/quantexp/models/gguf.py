@@ -163,6 +163,7 @@ def _recalled(remembered: Path, stamp: Sequence[dict[str, int]]) -> ModelFile | 
         return None
     typed = [each for each in fields(file) if each.name != "warnings"]
     well_typed = all(isinstance(getattr(file, each.name), cast(type, each.type)) for each in typed)
+    well_typed = well_typed and all(isinstance(warning, str) for warning in file.warnings)
     return file if is_same and well_typed else None
 
 
