@@ -1,5 +1,6 @@
 """GGUF files that llama.cpp accepts and that take no time to make: real headers, random tensors, no vocabulary."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import gguf
@@ -42,3 +43,56 @@ def write_gguf(path: Path, quant: str, *, seed: int = 0, parts: int = 1, element
     writer.write_tensors_to_file()
     writer.close()
     return [path] if parts == 1 else sorted(path.parent.glob(f"{path.stem}-*-of-*.gguf"))
+
+
+WIDTH, WIDE, VOCABULARY = 32, 64, 32
+NUMBERS: Mapping[str, float] = {
+    "block_count": 1,
+    "context_length": 128,
+    "embedding_length": WIDTH,
+    "feed_forward_length": WIDE,
+    "attention.head_count": 4,
+    "attention.head_count_kv": 2,
+    "attention.layer_norm_rms_epsilon": 1e-5,
+    "rope.freq_base": 1e4,
+    "vocab_size": VOCABULARY,
+}
+
+
+def write_whole_gguf(path: Path, numbers: Mapping[str, float] | None = None, *, spoilt: str = "") -> Path:
+    """Write a model of one layer that llama.cpp can compute with, 46 kB.
+
+    Args:
+        path: of the file.
+        numbers: other hyper-parameters than `NUMBERS`, or further ones: floats as such, whole numbers too.
+        spoilt: the tensor of which every number is NaN.
+    """
+    writer = gguf.GGUFWriter(path, "llama")
+    for key, value in {**NUMBERS, **(numbers or {})}.items():
+        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
+        add(f"llama.{key}", value)
+    writer.add_file_type(0)
+    writer.add_tokenizer_model("no_vocab")
+    shapes: dict[str, tuple[int, ...]] = {
+        "token_embd": (VOCABULARY, WIDTH),
+        "output_norm": (WIDTH,),
+        "output": (VOCABULARY, WIDTH),
+        "blk.0.attn_norm": (WIDTH,),
+        "blk.0.attn_q": (WIDTH, WIDTH),
+        "blk.0.attn_k": (WIDTH // 2, WIDTH),
+        "blk.0.attn_v": (WIDTH // 2, WIDTH),
+        "blk.0.attn_output": (WIDTH, WIDTH),
+        "blk.0.ffn_norm": (WIDTH,),
+        "blk.0.ffn_gate": (WIDE, WIDTH),
+        "blk.0.ffn_up": (WIDE, WIDTH),
+        "blk.0.ffn_down": (WIDTH, WIDE),
+    }
+    generator = np.random.default_rng(0)
+    for name, shape in shapes.items():
+        values = generator.standard_normal(shape).astype(np.float32)
+        writer.add_tensor(f"{name}.weight", np.full_like(values, np.nan) if name == spoilt else values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -31,6 +31,9 @@ def test_a_sweep_measures_reports_and_keeps_divergence(command: Command, cache: 
     assert status == 0, err
     assert "Divergence" in out
     assert "Divergence ranks quants" in out
+    assert "Of smollm2-135m-instruct the order is an artefact: its quants were made from a file that is itself" in (
+        " ".join(out.split())
+    )
 
     client, jobs = jobs_of(tmp_path)
     tokens = pd.read_parquet(client.download_artifacts(jobs["Q3_K_M"].info.run_id, "divergence.parquet"))

@@ -11,6 +11,7 @@ import pytest
 from mlflow.entities import Run as RunEntity
 from mlflow.entities import Trace
 
+from quantexp import models
 from quantexp.config import (
     Config,
     DataConfig,
@@ -103,6 +104,27 @@ def test_the_job_returns_and_records_the_mean_score(config: Config, store: Store
     assert newest(store).info.run_id == run.info.run_id
     assert newest(store).data.tags[TRACED] == "4"
     assert len(traces(store, run)) == 4
+
+
+def test_llama_cpps_warnings_about_the_file_are_logged_once_and_recorded(
+    config: Config, store: Store, known: CompletionStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "old.gguf"
+    whole = models.source_of(config.model, config.quant)
+    path.write_bytes(Path(whole.path).read_bytes().replace(b"tokenizer.ggml.pre", b"tokenizer.ggml.prx", 1))
+    model = dataclasses.replace(config.model, name="old", source="path", path=str(path), quantize=False)
+    task = dataclasses.replace(config.task, limit=1)
+    for seed in (0, 1):
+        run_job(
+            dataclasses.replace(config, model=model, quant=QuantConfig("as-is"), task=task, seed=seed),
+            store,
+            known,
+            None,
+        )
+        warned = newest(store).data.params["file.warnings"]
+        assert warned.startswith("missing pre-tokenizer type, using: 'default'; GENERATION QUALITY WILL BE DEGRADED!")
+    path.unlink()
+    assert [line for line in caplog.messages if "warns of" in line] == [f"llama.cpp warns of {path}: {warned}"]
 
 
 def test_an_item_that_does_not_fit_the_context_is_recorded_and_counts_in_no_score(

@@ -359,6 +359,37 @@ def test_two_files_under_one_quant_name_are_told() -> None:
     assert any("2 different files" in note for note in summary.notes)
 
 
+def test_a_file_that_another_of_the_same_name_hides_is_told() -> None:
+    """The newer of two runs with one seed is in the table, and nothing shows that the older was of another file."""
+    older = record("as-is", {"a": 1.0}, started=1, params={"file.sha256": "another"})
+    summary = summary_of(record("Q8_0", {"a": 1.0}), older, record("as-is", {"a": 1.0}, started=2))
+    assert len(summary.conditions) == 2
+    assert "as-is of m stands for 2 different files in these runs; compare them apart." in summary.notes
+
+
+def made_from(file_type: str, bits: float) -> dict[str, str]:
+    return {"source.file_type": file_type, "source.bits_per_weight": str(bits)}
+
+
+def test_a_ladder_from_a_quantized_file_is_told_for_any_model() -> None:
+    source = made_from("MOSTLY_Q4_K_M", 4.8512)
+    summary = summary_of(*(record(quant, {"a": 1.0}, params=source) for quant in ("F16", "Q8_0", "Q4_K_M")))
+    [note] = summary.notes
+    assert note.startswith(
+        "m: its quants are made from a file that is itself quantized (Q4_K_M, 4.9 bits per weight). "
+    )
+    assert "the order of the quants is an artefact of that file" in note
+    for source in (made_from("MOSTLY_F16", 16.0), made_from("MOSTLY_BF16", 16.0003), made_from("ALL_F32", 32.0), {}):
+        assert not summary_of(*(record(quant, {"a": 1.0}, params=source) for quant in ("F16", "Q8_0"))).notes
+
+
+def test_what_llama_cpp_warns_of_is_told_once_a_model() -> None:
+    warned = {"file.warnings": "missing pre-tokenizer type, using: 'default'"}
+    records = [record(quant, {"a": 1.0}, task=task, params=warned) for quant in ("Q8_0", "Q4") for task in "tu"]
+    [note] = summary_of(*records).notes
+    assert note == "llama.cpp warns of the file of m (Q8_0, Q4): missing pre-tokenizer type, using: 'default'."
+
+
 def test_notes_of_the_model_and_warnings_reach_the_reader_once() -> None:
     records = [
         record(quant, {"a": 1.0}, params={"model.note": "mind this"}, metrics={"items_cut_at_max_tokens": 1.0})

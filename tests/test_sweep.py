@@ -93,6 +93,11 @@ def test_the_report_is_on_disk_and_with_the_sweep(swept: Path) -> None:
         assert recorded.read_bytes() == (folder / name).read_bytes()
 
 
+def test_the_report_says_that_the_ladder_is_made_from_a_quantized_file(swept: Path) -> None:
+    report = Path(printed_paths((swept / "out.txt").read_text())["report"]).with_name("report.md").read_text()
+    assert "its quants are made from a file that is itself quantized (Q4_1, 5.7 bits per weight)" in report
+
+
 NUMBERS = ("difference", "low", "high", "upper", "p_value", "n", "lost", "gained")
 
 

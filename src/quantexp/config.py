@@ -101,7 +101,7 @@ class ModelConfig:
     quantize: bool = False
     """Make each quant here from the source file; otherwise the file is used as it is."""
     chat_template: str | None = None
-    """A file with a Jinja chat template that replaces the one in the GGUF."""
+    """A file with a Jinja chat template, or a tokenizer_config.json with one, that replaces the one in the GGUF."""
     context: int = 4096
     """Tokens of context; the engine's default."""
     shots: int = 0

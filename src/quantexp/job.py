@@ -31,7 +31,20 @@ from quantexp.store import CompletionStore
 from quantexp.tasks import Grader, Task, get_task
 from quantexp.tasks.items import Dataset, Item, drawn
 from quantexp.tasks.prompts import Prompter
-from quantexp.tracking import CONFIG, FLOOR, IDENTITY, JOB, PAIR, STOPPED, Run, Store, job_name
+from quantexp.tracking import (
+    CONFIG,
+    FLOOR,
+    IDENTITY,
+    JOB,
+    PAIR,
+    SOURCE_BITS,
+    SOURCE_TYPE,
+    STOPPED,
+    WARNINGS,
+    Run,
+    Store,
+    job_name,
+)
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +217,7 @@ def _record_identity(
         },
     }
     run.log(
-        params={"file.sha256": file.sha256, "file.path": file.path},
+        params={"file.sha256": file.sha256, "file.path": file.path} | _of_file(config, file, source),
         tags={IDENTITY + key: json.dumps(value) for key, value in identity.items()} | _machine(engine),
     )
     # In MLflow's list, sorted by name, the quants of a task follow each other from few bits to many.
@@ -224,6 +237,16 @@ def _model(config: Config, file: ModelFile, source: ModelFile) -> dict[str, obje
         # Quants that were published as files of their own have no common source here.
         "source": source.sha256 if config.model.quantize else "the publisher's files",
     }
+
+
+def _of_file(config: Config, file: ModelFile, source: ModelFile) -> dict[str, object]:
+    """What reports say of the file: of what it was made here, and what llama.cpp finds odd about it."""
+    facts: dict[str, object] = {}
+    if config.model.source != "server" and config.model.quantize:
+        facts |= {SOURCE_TYPE: source.file_type, SOURCE_BITS: source.bits_per_weight}
+    if file.warnings:
+        facts[WARNINGS] = "; ".join(file.warnings)
+    return facts
 
 
 def _machine(engine: Engine) -> dict[str, str]:

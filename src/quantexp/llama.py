@@ -85,12 +85,19 @@ def interrupts_later() -> Iterator[None]:
             signal.raise_signal(arrived[0])
 
 
+_FOLLOWING = re.compile(r"failed to load model(?!:)|: failed to read ")
+"""Errors that only follow from an earlier one."""
+
+
 def last_error() -> str:
     """What llama.cpp gave as the reason of its last failure."""
-    reasons = [line for line in _errors if "error" in line or "failed" in line]
-    specific = [line for line in reasons if "error loading model" in line] or reasons
+    first = [line for line in _errors if not _FOLLOWING.search(line)]
+    loading = [line for line in first if "error loading model: " in line]
+    header = [line for line in first if line.startswith("gguf_")]
+    other = [line for line in _errors if "error" in line or "failed" in line]
+    found = next(iter(loading or header or other), "it gave no reason")
     # It quotes the file, which is anybody's.
-    return one_line(specific[0].rsplit("error loading model: ", 1)[-1]) if specific else "it gave no reason"
+    return one_line(re.sub(r"^gguf_\w+: |^.*error loading model: ", "", found))
 
 
 def piece_of(vocabulary: llama_cpp.llama_vocab_p, token: int) -> bytes:

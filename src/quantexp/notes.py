@@ -7,7 +7,10 @@ from quantexp.config import Method, StatsConfig, Target, Unit
 from quantexp.groups import Group
 from quantexp.report.summary import REPEATS, points
 from quantexp.stats import PairedComparison
-from quantexp.tracking import STOPPED
+from quantexp.tracking import SOURCE_BITS, SOURCE_TYPE, STOPPED, WARNINGS, JobRecord
+
+FULL_PRECISION = 16.0
+"""Bits of a weight that is not quantized, at least."""
 
 
 def notes_on(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
@@ -63,12 +66,39 @@ def notes_on(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
                 "were read differently. Changes no larger than these are noise of the engine."
             )
     yield from _about_servers(groups)
+
+
+def notes_on_files(records: Sequence[JobRecord]) -> Iterable[str]:
+    """What a reader must know of the files behind the names, also of those that no table shows."""
+    for model, source in quantized_sources(records).items():
+        yield (
+            f"{model}: its quants are made from a file that is itself quantized ({source}). Wider types such as F16 or "
+            "Q8_0 hold the weights of that file and no better ones, so losses are smaller than against the full model, "
+            "and the order of the quants is an artefact of that file."
+        )
     files: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for run in runs:
-        files[run.tags["model"], run.tags["quant"]].add(run.params["file.sha256"])
+    odd: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for run in records:
+        model, quant = run.tags["model"], run.tags["quant"]
+        files[model, quant].add(run.params["file.sha256"])
+        if warnings := run.params.get(WARNINGS):
+            odd[model, warnings][quant] = None
+    for (model, warnings), quants in odd.items():
+        yield f"llama.cpp warns of the file of {model} ({', '.join(quants)}): {warnings.rstrip('.')}."
     for (model, quant), hashes in files.items():
         if len(hashes) > 1:
             yield f"{quant} of {model} stands for {len(hashes)} different files in these runs; compare them apart."
+
+
+def quantized_sources(records: Iterable[JobRecord]) -> dict[str, str]:
+    """Models whose quants were made from a file that is quantized itself, and what that file holds."""
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for run in records:
+        bits = float(run.params.get(SOURCE_BITS, FULL_PRECISION))
+        if bits < FULL_PRECISION:
+            held = f"{run.params[SOURCE_TYPE].removeprefix('MOSTLY_')}, {bits:.1f} bits per weight"
+            found[run.tags["model"]][held] = None
+    return {model: " and ".join(held) for model, held in found.items()}
 
 
 def _about_servers(groups: Sequence[Group]) -> Iterable[str]:

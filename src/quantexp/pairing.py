@@ -11,7 +11,7 @@ from quantexp.config import Method, StatsConfig, Target, Unit
 from quantexp.errors import UserError
 from quantexp.groups import Group, grouped, labelled
 from quantexp.identity import differences, varying
-from quantexp.notes import notes_on, protocol_of, repeats_in
+from quantexp.notes import notes_on, notes_on_files, protocol_of, quantized_sources, repeats_in
 from quantexp.registration import Registration, report
 from quantexp.report.summary import Comparison, Condition, Registered, Summary
 from quantexp.stats import (
@@ -100,11 +100,14 @@ def summarise(
             )
             for (group, found), decision in zip(compared, decisions, strict=True)
         ),
-        notes=tuple(dict.fromkeys([*notes_on(groups, stats), *repeats_in(compared, stats), *notes])),
+        notes=tuple(
+            dict.fromkeys([*notes_on(groups, stats), *notes_on_files(records), *repeats_in(compared, stats), *notes])
+        ),
         refusals=tuple(refusals),
         failures=tuple(failures),
         protocol=protocol_of(groups, stats),
         unit=unit,
+        quantized_sources=quantized_sources(records),
         registered=None if registration is None else _registered(registration, groups, compared, stats),
     )
 

@@ -64,6 +64,7 @@ def _start(config: DictConfig) -> None:
     jobs = list(jobs_of(config))
     if not jobs:
         raise UserError("This sweep has no jobs: a pattern such as glob(...) fits no option; --help lists the options.")
+    from quantexp.job_names import check_names
     from quantexp.stopping import check_sequential
 
     if any(job.stats != jobs[0].stats for job in jobs):
@@ -73,6 +74,7 @@ def _start(config: DictConfig) -> None:
         )
     if len({job.divergence_over for job in jobs}) > 1:
         raise UserError("divergence_over must be the same for all jobs of a sweep; make two sweeps of it.")
+    check_names(jobs)
     check_sequential(jobs)
     _have_ready(jobs)
     launcher = launching.launcher_of(config)

@@ -7,8 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import jinja2.filters
+import jinja2.tests
 import psutil
 import pytest
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from quantexp.engines.template_process import LONGEST, MEMORY, SECONDS
@@ -42,6 +45,73 @@ TEMPLATES = {
 def test_it_says_what_llama_cpp_pythons_own_says(source: str) -> None:
     theirs = Jinja2ChatFormatter(template=source, bos_token="<s>", eos_token="</s>")
     assert ChatTemplate(source, "<s>", "</s>").render(CHAT) == theirs(messages=list(CHAT)).prompt
+
+
+ARGUMENTS = {
+    "attr": "2 | attr('real')",
+    "batch": "'abc' | batch(2) | list",
+    "default": "nothing | default('d')",
+    "d": "nothing | d('d')",
+    "dictsort": "{'b': 1, 'a': 2} | dictsort",
+    "format": "'%s %d' | format('a', 1)",
+    "groupby": "[{'a': 1}] | groupby('a')",
+    "items": "{'a': 1} | items | list",
+    "join": "'abc' | join('-')",
+    "map": "['a'] | map('upper') | list",
+    "random": "['a'] | random",
+    "reject": "[1, 2] | reject('odd') | list",
+    "rejectattr": "[{'a': 1}] | rejectattr('a') | list",
+    "replace": "'abc' | replace('a', 'b')",
+    "reverse": "'abc' | reverse | list",
+    "select": "[1, 2] | select('odd') | list",
+    "selectattr": "[{'a': 1}] | selectattr('a') | list",
+    "slice": "'abc' | slice(2) | list",
+    "striptags": "'<b>a &eacute; &lt;</b>' | striptags",
+    "sum": "[1, 2] | sum",
+    "tojson": "[1, 'a'] | tojson",
+    "truncate": "('a b c d' * 99) | truncate(9)",
+    "unique": "'aba' | unique | list",
+    "urlize": "'see http://example.org now' | urlize(9, true)",
+    "wordwrap": "'a b c' | wordwrap(2)",
+    "xmlattr": "{'a': 1} | xmlattr",
+    **{name: f"-1234567 | {name}" for name in ("abs", "filesizeformat", "round")},
+    "divisibleby": "4 is divisibleby 2",
+    "filter": "'upper' is filter",
+    "in": "1 is in [1]",
+    "sameas": "none is sameas none",
+    "test": "'odd' is test",
+    **{name: f"3 is {name}" for name in ("even", "odd")},
+}
+"""An expression for each of Jinja's filters and tests that does not take a text alone."""
+
+COMPARISONS = frozenset({"eq", "equalto", "ne", "gt", "greaterthan", "ge", "lt", "lessthan", "le"})
+
+
+def test_every_filter_and_test_works_where_no_file_can_be_opened() -> None:
+    ours = ImmutableSandboxedEnvironment()
+    filters = [ARGUMENTS.get(name, f"'12 a' | {name}") for name in jinja2.filters.FILTERS]
+    tests = [ARGUMENTS.get(name, f"'a' is {name}") for name in jinja2.tests.TESTS if name.isidentifier()]
+    tests = [f"{each} 4".replace("'a'", "3") if each.rpartition(" ")[2] in COMPARISONS else each for each in tests]
+    for expression in [*filters, *tests, "'\\N{SNOWMAN}'", "lipsum(1) | length > 9", "cycler(1).next()"]:
+        source = f"{{{{ {expression} }}}}"
+        assert ChatTemplate(source, "", "").render(CHAT) == ours.from_string(source).render(), source
+
+
+LOSSES = {
+    "": ["user", "assistant"],
+    "# A README\n\n```\nmake demo\n```\n": ["user", "assistant"],
+    "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}": ["assistant"],
+    "{{ messages[-1].content }}": ["user", "assistant"],  # the first of the user's turns
+    "{% for m in messages %}{{ m.content }}{% endfor %}": [],
+    "{{ messages | tojson }}": [],
+    "{% for m in messages %}{{ m.content | upper }}{% endfor %}": [],
+    "{% for m in messages %}{{ m.content | trim | wordwrap(40) }}{% endfor %}": [],
+}
+
+
+@pytest.mark.parametrize(("source", "lost"), LOSSES.items())
+def test_it_tells_whose_words_are_lost(source: str, lost: list[str]) -> None:
+    assert ChatTemplate(source, "", "").find_lost(["user", "assistant", "user"]) == lost
 
 
 ESCAPES = (

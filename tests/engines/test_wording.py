@@ -1,16 +1,19 @@
 """What stands in a message is text: names of special tokens there are not these, in whatever template."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import gguf
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_cpp import llama_cpp
 
 from quantexp.config import ModelConfig
 from quantexp.engines.llama_cpp import LlamaCpp
 from quantexp.engines.wording import wording_of
+from quantexp.errors import UserError
 from quantexp.llama import tokens_of
 from quantexp.models import ModelFile
 
@@ -96,3 +99,101 @@ def test_names_that_llama_cpp_takes_from_any_text(
         _, tokens = wording.worded(chat(INJECTED))
         assert tokens.count(*engine.tokenize("<|im_start|>")) == 3
         assert written(engine, tokens) == engine.render(chat(INJECTED))
+
+
+PRIVATE = "".join(map(chr, [*range(0xE000, 0xF900), *range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE)]))
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_an_item_of_private_characters_and_a_name(engine: LlamaCpp, left: int) -> None:
+    """Other characters than these are the marks then; a few that are left are enough for some names only."""
+    content = PRIVATE[: len(PRIVATE) - left] + "<|im_end|><|im_start|>"
+    text, tokens = engine.worded(chat(content))
+    assert content in text
+    assert tokens.count(*engine.tokenize("<|im_end|>")) == 2
+    assert tokens.count(*engine.tokenize("<|im_start|>")) == 3
+
+
+@given(
+    st.lists(st.sampled_from([*PRIVATE[::9000], PRIVATE[:-1], PRIVATE, "<|im_end|>", "<|im_start|>", "a"]), max_size=4)
+)
+@settings(max_examples=10)
+def test_whatever_private_characters_a_row_holds(engine: LlamaCpp, pieces: list[str]) -> None:
+    content = "".join(pieces)
+    text, tokens = engine.worded(chat(content))
+    assert text == engine.render(chat(content))
+    assert tokens.count(*engine.tokenize("<|im_end|>")) == 2
+
+
+def test_a_text_with_every_character_there_is(engine: LlamaCpp) -> None:
+    content = "".join(map(chr, [*range(32, 0xD800), *range(0xE000, 0x110000)])) + "<|im_end|>"
+    with pytest.raises(
+        UserError, match=r"nearly all characters that Unicode leaves free.*; leave it out of the data\.$"
+    ):
+        engine.worded(chat(content))
+
+
+# Templates of the user's own
+
+
+USELESS = {
+    "# A README\n\n    make demo\n": r"^model\.chat_template=\S+ makes prompts without what is said in them",
+    "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}{% endif %}{% endfor %}": r"\(by the user\)",
+    "": r"^model\.chat_template=\S+ is empty; give a file with the Jinja source of a chat template\.$",
+    " \n": r"is empty; give a file with the Jinja source",
+    '{"bos_token": "<s>"}': r"^model\.chat_template=\S+ is JSON without a chat template \(chat_template, or",
+    '{"chat_template": [{"name": "tool_use", "template": "{{ 1 }}"}]}': r"is JSON without a chat template",
+    '{"chat_template": 5}': r"is JSON without a chat template",
+    '[{"a": 1}]': r"makes prompts without what is said in them",
+}
+
+
+@pytest.mark.parametrize(("source", "said"), USELESS.items())
+def test_a_template_that_is_none(q8_0: ModelFile, demo: ModelConfig, tmp_path: Path, source: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as refused:
+        render(q8_0, demo, tmp_path, source)
+    assert "\n" not in str(refused.value)
+
+
+def test_examples_whose_answers_a_template_drops(q8_0: ModelFile, demo: ModelConfig, tmp_path: Path) -> None:
+    source = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
+    assert render(q8_0, demo, tmp_path, source, "One") == "One"
+    with pytest.raises(UserError, match=r"without what is said in them \(by the assistant\)"):
+        render(q8_0, demo, tmp_path, source, "One", "two", "three")
+
+
+TEMPLATE = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        TEMPLATE,
+        json.dumps({"chat_template": TEMPLATE, "bos_token": "<s>"}, indent=2),
+        json.dumps({"chat_template": [{"name": "other", "template": ""}, {"name": "default", "template": TEMPLATE}]}),
+    ],
+    ids=["Jinja", "tokenizer_config.json", "several in one"],
+)
+def test_a_template_in_a_file_of_its_own(q8_0: ModelFile, demo: ModelConfig, tmp_path: Path, source: str) -> None:
+    assert render(q8_0, demo, tmp_path, source, "One") == "[One]"
+
+
+def render(file: ModelFile, model: ModelConfig, folder: Path, source: str, *contents: str) -> str:
+    """A chat in the words of a user's template."""
+    path = folder / "template"
+    path.write_text(source)
+    with wording_of(file, replace(model, chat_template=str(path))) as wording:
+        return wording.render(chat(*contents or ("Hi",)))
+
+
+def test_an_empty_template_in_the_file_is_none(q8_0: ModelFile, demo: ModelConfig, tmp_path: Path) -> None:
+    path = tmp_path / "empty.gguf"
+    content = Path(q8_0.path).read_bytes()
+    template = gguf.GGUFReader(q8_0.path).fields["tokenizer.chat_template"].parts[-1].tobytes()
+    path.write_bytes(content.replace(template, b" " * len(template), 1))
+    with (
+        wording_of(replace(q8_0, path=str(path)), demo) as wording,
+        pytest.raises(UserError, match=r"empty\.gguf has no chat template; give one with model\.chat_template=FILE"),
+    ):
+        wording.worded(chat("Hi"))
+    path.unlink()

@@ -4,20 +4,24 @@ import resource
 import struct
 import time
 from collections.abc import Callable
+from math import inf, nan
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.gguf_files import write_gguf
+from tests.gguf_files import write_gguf, write_whole_gguf
 
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.errors import UserError
+from quantexp.llama import llama_cpp, without_weights
 from quantexp.models import gguf as module
-from quantexp.models.gguf import identify
+from quantexp.models.gguf import check_label, identify
 from quantexp.models.sources import source_path
+from quantexp.models.trial import distinct_warnings
+from quantexp.models.trial_process import find_wrong
 
 Edit = Callable[[gguf.GGUFWriter], None]
 
@@ -65,7 +69,7 @@ def test_a_context_that_is_no_number_is_not_known(tmp_path: Path, edit: Edit) ->
 
 def test_what_a_file_says_reaches_the_terminal_as_text(tmp_path: Path) -> None:
     path = made(tmp_path / "loud.gguf", lambda _: None, architecture="\x1b[2J\u202elama")
-    with pytest.raises(UserError, match="unknown model architecture") as raised:
+    with pytest.raises(UserError, match=r"needs the architecture .*, and this llama-cpp-python") as raised:
         identify(path, tmp_path)
     assert str(raised.value).isprintable()
 
@@ -114,6 +118,158 @@ def test_a_small_file_cannot_take_all_memory(tmp_path: Path) -> None:
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss <= max(before, 6 * 2**20)  # kB
 
 
+def test_a_small_file_that_can_be_computed_with(tmp_path: Path) -> None:
+    file = identify(write_whole_gguf(tmp_path / "whole.gguf"), tmp_path)
+    assert (file.file_type, file.bits_per_weight, file.warnings) == ("ALL_F32", 32.0, ())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (
+            "attention.layer_norm_rms_epsilon",
+            nan,
+            r"\.layer_norm_rms_epsilon=-?nan, which must be from 0 to 1; fetch or ",
+        ),
+        ("attention.layer_norm_rms_epsilon", -1.0, r"\.layer_norm_rms_epsilon=-1\.0+, which must be from 0 to 1; "),
+        ("attention.layer_norm_rms_epsilon", inf, r"\.layer_norm_rms_epsilon=inf, which must be from 0 to 1; "),
+        ("rope.freq_base", nan, r"its header says llama\.rope\.freq_base=-?nan, which must be above 0; "),
+        ("rope.freq_base", 0.0, r"rope\.freq_base=0\.0+, which must be above 0; "),
+        ("rope.freq_base", -1.0, r"rope\.freq_base=-1\.0+, which must be above 0; "),
+        ("rope.scaling.factor", -2.0, r"rope\.scaling\.factor=-2\.0+, which must be 0 or above; "),
+        ("rope.scaling.attn_factor", inf, r"rope\.scaling\.attn_factor=inf, which must be finite; "),
+        ("final_logit_softcapping", -inf, r"llama\.final_logit_softcapping=-inf, which must be finite; "),
+        # Only what is computed shows it:
+        ("rope.scaling.factor", 1e-40, r"none of its logits is a number \(NaN\), whatever it is asked; "),
+        ("expert_count", 5, r"breaks? down \(.*GGML_ASSERT.+\): it is "),
+    ],
+)
+def test_a_header_that_nothing_can_be_computed_with(tmp_path: Path, key: str, value: float, said: str) -> None:
+    path = write_whole_gguf(tmp_path / "odd.gguf", {key: value})
+    with pytest.raises(UserError, match=said) as refused:
+        identify(path, tmp_path)
+    assert str(refused.value).startswith(str(path))
+    assert str(refused.value).endswith("; fetch or make it again.")
+
+
+def test_weights_that_nothing_can_be_computed_with(tmp_path: Path) -> None:
+    path = write_whole_gguf(tmp_path / "odd.gguf", spoilt="output")
+    with pytest.raises(UserError, match=r"odd\.gguf is damaged: none of its logits is a number"):
+        identify(path, tmp_path)
+
+
+FLOATS = [
+    "attention.clamp_kqv", "attention.group_norm_epsilon", "attention.layer_norm_epsilon", "attention.max_alibi_bias",
+    "attention.scale", "attn_logit_softcapping", "embedding_scale", "expert_weights_scale", "logit_scale",
+    "residual_scale", "rope.freq_base_swa", "rope.scale_linear", "rope.scaling.yarn_beta_fast", "some.later_number",
+]  # fmt: skip
+
+
+@given(st.sampled_from(FLOATS), st.sampled_from([nan, inf, -inf]))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_number_of_a_header_may_be_infinite_or_none(tmp_path: Path, key: str, value: float) -> None:
+    path = write_whole_gguf(tmp_path / "any.gguf", {key: value})
+    with without_weights(path) as model:
+        assert f"llama.{key}=" in str(find_wrong(llama_cpp, model))
+    write_whole_gguf(path, {key: 0.5})
+    with without_weights(path) as model:
+        assert find_wrong(llama_cpp, model) is None
+
+
+def words(kind: str, pre: str | None) -> Edit:
+    """A vocabulary of 32 letters, of a kind of tokenizer and pre-tokenizer."""
+
+    def edit(writer: gguf.GGUFWriter) -> None:
+        del writer.kv_data[0]["tokenizer.ggml.model"]
+        writer.add_tokenizer_model(kind)
+        if pre is not None:
+            writer.add_tokenizer_pre(pre)
+        writer.add_token_list([chr(ord("A") + number) for number in range(32)])
+        writer.add_token_merges(["A B"])
+
+    return edit
+
+
+def test_a_file_that_needs_a_newer_library(tmp_path: Path) -> None:
+    """Not "damaged": fetching it again would help nobody."""
+    newer = r" needs {}, and this llama-cpp-python \([\d.]+\) does not know it; a newer one may \(pip install "
+    with pytest.raises(UserError, match=newer.format("the architecture llama9")):
+        identify(made(tmp_path / "a.gguf", lambda _: None, architecture="llama9"), tmp_path)
+    for what, edit in {"pre-tokenizer odd": words("gpt2", "odd"), "tokenizer gpt9": words("gpt9", None)}.items():
+        with pytest.raises(UserError, match=newer.format(f"the {what}")):
+            identify(made(tmp_path / "b.gguf", edit), tmp_path)
+    path = tmp_path / "c.gguf"
+    content = bytearray(seed(tmp_path))
+    at = content.index(b"blk.0.ffn.weight") + len(b"blk.0.ffn.weight") + 4 + 2 * 8
+    content[at : at + 4] = (139).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(
+        UserError, match=newer.format("tensors of type 139") + r".*\), or only a fork of llama\.cpp such"
+    ):
+        identify(path, tmp_path)
+    content[4:8] = (9).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=newer.format("version 9 of the format")):
+        identify(path, tmp_path)
+
+
+def test_a_gguf_that_holds_no_language_model(tmp_path: Path) -> None:
+    projector = made(tmp_path / "p.gguf", lambda _: None, architecture="clip")
+    with pytest.raises(
+        UserError, match=r"p\.gguf is a projector of images or sound \(mmproj\) and is no language model"
+    ):
+        identify(projector, tmp_path)
+    matrix = made(tmp_path / "m.gguf", lambda _: None, architecture="")
+    with pytest.raises(
+        UserError, match=r"m\.gguf names no architecture \(as a file with an importance matrix\) and is"
+    ):
+        identify(matrix, tmp_path)
+
+
+def test_a_type_that_the_file_does_not_say(tmp_path: Path) -> None:
+    path = made(tmp_path / "silent.gguf", lambda _: None)
+    file = identify(path, tmp_path)
+    q8_0 = QuantConfig("Q8_0", "MOSTLY_Q8_0")
+    with pytest.raises(
+        UserError,
+        match=r"silent\.gguf does not say \(general\.file_type\), so whether it is Q8_0 cannot be told; "
+        r"set quant=as-is quant\.name=Q8_0 to call it that and use it as it is, or model\.quantize=true to make ",
+    ):
+        check_label(file, q8_0)
+    assert check_label(file, QuantConfig("Q8_0")) == file  # as it says
+    file = identify(made(tmp_path / "later.gguf", lambda writer: writer.add_file_type(777)), tmp_path)
+    with pytest.raises(
+        UserError, match=r"says that it holds type 777, for which llama-cpp-python \([\d.]+\) has no name \("
+    ):
+        check_label(file, q8_0)
+
+
+def test_what_llama_cpp_warns_of_is_known(tmp_path: Path) -> None:
+    path = made(tmp_path / "old.gguf", words("gpt2", None))
+    first = identify(path, tmp_path)
+    assert first.warnings[:2] == (
+        "missing pre-tokenizer type, using: 'default'",
+        "GENERATION QUALITY WILL BE DEGRADED!",
+    )
+    assert identify(path, tmp_path) == first  # remembered
+
+
+def test_warnings_of_one_kind_are_one(tmp_path: Path) -> None:
+    several = [
+        f"load: control-looking token: {number:6} '<{number}>' was not control-type; its type" for number in range(9)
+    ]
+    lines = [*several, "load:", "load: ****", "load: adding 32 dummy tokens", "\x1b[2Jload: odd", "odd too"]
+    assert distinct_warnings(lines) == (
+        "control-looking token:      0 '<0>' was not control-type; its type (and 8 more like this)".replace(
+            "      0", " 0"
+        ),
+        "\\x1b[2Jload: odd",
+        "odd too",
+    )
+    many = distinct_warnings([f"{letter}{letter} is odd" for letter in "abcdefgh"])
+    assert (len(many), many[-1]) == (6, "and 3 other warnings")
+
+
 def seed(folder: Path) -> bytes:
     return write_gguf(folder / "seed.gguf", "Q8_0", elements=64)[0].read_bytes()
 
@@ -145,7 +301,7 @@ def damage(draw: st.DrawFn, content: bytes) -> bytes:
 
 def test_any_bytes_are_a_sentence_or_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Without a vocabulary llama.cpp refuses in this process what it refuses; a process for each would take the time.
-    monkeypatch.setattr(module, "check_survives", lambda path: None)
+    monkeypatch.setattr(module, "try_reading", lambda parts: ())
     content = seed(tmp_path)
     path = tmp_path / "any.gguf"
 

@@ -22,7 +22,7 @@ from tests.hub import Hub
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.errors import UserError
 from quantexp.models.download import headers_for
-from quantexp.models.hub import files_of
+from quantexp.models.listing import describe_others, files_of
 
 REPOSITORY = "publisher/Tiny-GGUF"
 MEGABYTE = 1 << 20
@@ -630,10 +630,83 @@ MODEL = ModelConfig("m", "hub", repository="a/b")
         ("Q8_0", ["M-Q8_0-00001-of-00002.gguf"], []),  # not whole
         ("Q8_0", ["M-Q8_0.gguf.part", "M-Q8_0.txt", "MQ8_0.gguf"], []),
         ("Q8_0", [], []),
+        # As publishers name theirs.
+        ("Q8_0", ["L-Q8_0/L-Q8_0-00001-of-00002.gguf", "L-Q8_0/L-Q8_0-00002-of-00002.gguf"], None),
+        ("Q3_K_M", ["internlm2-7b.i1-Q3_K_M.gguf"], ["internlm2-7b.i1-Q3_K_M.gguf"]),
+        ("Q3_K_M", ["ggml-model-Q3_K.gguf", "ggml-model-Q3_K_M.gguf"], ["ggml-model-Q3_K_M.gguf"]),
+        ("MXFP4", ["gpt-oss-20b-MXFP4.gguf"], ["gpt-oss-20b-MXFP4.gguf"]),
+        ("IQ4_KSS", ["IQ4_KSS/Q-IQ4_KSS-00001-of-00002.gguf", "IQ4_KSS/Q-IQ4_KSS-00002-of-00002.gguf"], None),
+        ("IQ4_KSS", ["smol-IQ4-KSS/Ling-smol-IQ4_KSS.gguf"], ["smol-IQ4-KSS/Ling-smol-IQ4_KSS.gguf"]),
+        ("TQ1_0", ["Qwen3-Coder-UD-TQ1_0.gguf"], ["Qwen3-Coder-UD-TQ1_0.gguf"]),
+        (
+            "Q8_0",
+            ["F-Q8_0.gguf", "MTP/mtp-F-Q8_0.gguf", "MTP/mtp-F-shared-Q8_0.gguf", "mmproj-Q8_0.gguf"],
+            ["F-Q8_0.gguf"],
+        ),
+        ("Q4_K_M", ["MTP/mtp-F-Q4_K_M.gguf", "MTP/mtp-F-shared-Q4_K_M.gguf"], []),
+        ("Q8_0", ["MangaLMM.Q8_0.gguf", "MangaLMM.mmproj-Q8_0.gguf"], ["MangaLMM.Q8_0.gguf"]),
+        ("F16", ["V.mmproj-f16.gguf", "V.Q8_0.gguf"], []),
+        ("Q8_0", ["L.Q8_0.gguf.part1of2", "L.Q8_0.gguf.part2of2"], []),
+        (
+            "F16",
+            ["q-fp16-00001-of-00002.gguf", "q-fp16-00002-of-00002.gguf", "q-q8_0.gguf"],
+            ["q-fp16-00001-of-00002.gguf", "q-fp16-00002-of-00002.gguf"],
+        ),
+        ("BF16", ["q-fp16.gguf"], []),
+        ("IQ3_S", ["Q-IQ3_S-2.69bpw.gguf", "Q-IQ3_S-2.75bpw.gguf"], []),
+        ("IQ3_S-2.69bpw", ["Q-IQ3_S-2.69bpw.gguf", "Q-IQ3_S-2.75bpw.gguf"], ["Q-IQ3_S-2.69bpw.gguf"]),
+        ("Q4_K_M", ["M-Q4_K_M-imat.gguf"], []),
+        *(
+            ("Q8_0", [f"{draft}-M-Q8_0.gguf", "M-Q8_0.gguf"], ["M-Q8_0.gguf"])
+            for draft in ("eagle3", "dflash", "dspark")
+        ),
     ],
 )
 def test_files_of_a_quant(quant: str, names: list[str], found: list[str] | None) -> None:
     assert files_of(MODEL, QuantConfig(quant), names) == (sorted(names) if found is None else found)
+
+
+@pytest.mark.parametrize(
+    ("quant", "names", "said"),
+    [
+        (
+            "F16",
+            ["V.mmproj-f16.gguf", "V.Q8_0.gguf"],
+            "it has Q8_0; left out as no model (a projector, draft or matrix): V.mmproj-f16.gguf",
+        ),
+        (
+            "Q4_K_M",
+            ["MTP/mtp-F-Q4_K_M.gguf", "Q8_0/F-Q8_0-00001-of-00006.gguf"],
+            "it has Q8_0; left out as no model (a projector, draft or matrix): MTP/mtp-F-Q4_K_M.gguf",
+        ),
+        (
+            "Q8_0",
+            ["L.Q8_0.gguf.part1of2", "L.Q8_0.gguf.part2of2", "L.Q4_K_M.gguf"],
+            "it has Q4_K_M; L.Q8_0.gguf.part1of2, L.Q8_0.gguf.part2of2 are pieces of one file: download them, join "
+            "them (cat L.Q8_0.gguf.part* > L.Q8_0.gguf) and give that with model=local model.path=FILE",
+        ),
+        (
+            "IQ3_S",
+            ["Q-IQ3_S-2.69bpw.gguf", "Q-IQ3_S-2.75bpw.gguf"],
+            "none of its files is named after a quant; set model.file=NAME; named otherwise, or not whole: "
+            "Q-IQ3_S-2.69bpw.gguf, Q-IQ3_S-2.75bpw.gguf (model.file=NAME chooses one)",
+        ),
+        (
+            "Q8_0",
+            ["M-Q8_0-00001-of-00002.gguf"],
+            "named otherwise, or not whole: M-Q8_0-00001-of-00002.gguf (model.file=NAME",
+        ),
+        ("Q4_K_M", ["q-fp16.gguf", "q-imatrix.gguf", "README.md"], "it has F16"),
+        (
+            "Q8_0",
+            [f"{n}-Q8_0-x.gguf" for n in range(9)],
+            "3-Q8_0-x.gguf, 4-Q8_0-x.gguf and 4 more (model.file=NAME chooses one)",
+        ),
+    ],
+)
+def test_files_that_look_like_a_quant_are_named(quant: str, names: list[str], said: str) -> None:
+    assert files_of(MODEL, QuantConfig(quant), names) == []
+    assert said in describe_others(QuantConfig(quant), names)
 
 
 def test_two_files_of_one_quant_are_refused() -> None:

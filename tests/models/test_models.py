@@ -218,6 +218,7 @@ def test_a_spoilt_note_is_written_anew(q8_0: ModelFile, tmp_path: Path) -> None:
         ["not an object"],
         {"stamp": stamp, "file": older},
         {"stamp": stamp, "file": asdict(q8_0) | {"sha256": None}},
+        {"stamp": stamp, "file": asdict(q8_0) | {"warnings": [None]}},
     ]
     contents = [b"", good[:40] + b"\xff", *(json.dumps(each).encode() for each in notes)]
     for content in contents:

@@ -20,8 +20,10 @@ from typing import Any
 
 import jinja2
 import jinja2.ext
+import jinja2.filters
 import jinja2.nodes
 import jinja2.parser
+import jinja2.tests
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 TODAY = date(2024, 7, 26)
@@ -115,13 +117,24 @@ def _answer(asked: dict[str, Any]) -> dict[str, str]:
         return {"refused": str(error) or type(error).__name__}
 
 
+def _have_imported() -> None:
+    """Let Python and Jinja import now what they import only when a template needs it.
+
+    That is, for an escape, an error, or any of Jinja's filters and tests.
+    """
+    once = ["'\\n\\N{SPACE}'", "lipsum()", "nothing.at.all", "'a'.encode('utf-16').decode('utf-16')"]
+    filters = [f"'a b' | {name}" for name in [*jinja2.filters.FILTERS, "wordwrap(1)"]]
+    tests = [f"'a' is {name}" for name in jinja2.tests.TESTS]
+    for expression in [*once, *filters, *tests]:
+        _answer({"template": f"{{{{ {expression} }}}}", "messages": [], "bos": "", "eos": ""})
+    compiled.cache_clear()
+
+
 def main() -> None:
     """Answer until there is nothing more to read."""
     with suppress(ValueError, OSError):  # some systems know no such limit
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    # What Python and Jinja import only when it is needed, as for a text with an escape or an error, they import now.
-    everything = "{{ '\\n' | pprint | urlize }}{{ lipsum() }}{{ nothing.at.all }}"
-    _answer({"template": everything, "messages": [], "bos": "", "eos": ""})
+    _have_imported()
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
     for line in sys.stdin:
         # The system ends a process at its limit, also where the parent has gone and nobody waits for an answer.

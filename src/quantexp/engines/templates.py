@@ -131,6 +131,20 @@ class ChatTemplate:
             raise UserError(f"The model's chat template refuses the prompt ({_shown(reason)}); {_CURE}.")
         return answer["text"]
 
+    def find_lost(self, roles: Sequence[str]) -> list[str]:
+        """The roles whose words do not come into the text, in a chat of turns by these roles.
+
+        Raises:
+            UserError: as `render`.
+        """
+        words = [f"{_PROBE}{number}x" for number in range(len(roles))]  # the x: 1 must not be found in 10
+        turns = list(zip(roles, words, strict=True))
+        text = self.render([{"role": role, "content": word} for role, word in turns]).lower()
+        return list(dict.fromkeys(role for role, word in turns if word not in text))
+
+
+_PROBE = "quantexp"
+"""The beginning of words that every template passes on, if in capitals: no mark-up, no white space."""
 
 _CURE = "give another with model.chat_template=FILE"
 

@@ -1,9 +1,12 @@
 """From a chat to a prompt and its tokens, by the template and the tokenizer in a GGUF."""
 
+import json
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 
 from quantexp.config import ModelConfig
@@ -13,8 +16,11 @@ from quantexp.errors import UserError
 from quantexp.llama import last_error, llama_cpp, tokens_of, without_weights
 from quantexp.models import ModelFile
 
-_MARKS = range(0xF0000, 0xFFFFE)
-"""Private characters; one that a chat does not hold stands for the name of a special token while it is rendered."""
+log = logging.getLogger(__name__)
+
+_MARKS = (range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE), range(0x30000, 0xE0000))
+"""Private characters, then those of planes without letters; one that a chat does not hold stands for the name of a
+special token while it is rendered."""
 
 
 class Wording:
@@ -27,8 +33,10 @@ class Wording:
     def __init__(self, model: llama_cpp.llama_model_p, config: ModelConfig, file: ModelFile) -> None:
         self._vocabulary = llama_cpp.llama_model_get_vocab(model)
         self._path = file.path
+        self._config = config
         self._template = _chat_template(model, config)
         self._chat = None if self._template is None else self._compiled(self._template)
+        self._probed: set[tuple[str, ...]] = set()
 
     @property
     def template(self) -> str:
@@ -48,11 +56,30 @@ class Wording:
         """Apply the chat template.
 
         Raises:
-            UserError: there is no template, or it refuses these messages.
+            UserError: there is no template, or it refuses these messages, or leaves one of them out.
         """
         if self._chat is None:
             self._chat = self._compiled(self.template)
+        self._check_holds(self._chat, tuple(message["role"] for message in messages))
         return self._chat.render(messages)
+
+    def _check_holds(self, chat: ChatTemplate, roles: tuple[str, ...]) -> None:
+        """Refuse a template that leaves out what is said in a chat of these roles; tried once for each such chat.
+
+        Raises:
+            UserError: it does, so that every item would be asked the same, or be shown examples without answers.
+        """
+        if roles in self._probed:
+            return
+        if lost := chat.find_lost(roles):
+            given = self._config.chat_template
+            whose = "The model's chat template" if given is None else f"model.chat_template={given}"
+            raise UserError(
+                f"{whose} makes prompts without what is said in them (by the {' and the '.join(lost)}), so it is no "
+                "template for this chat; give a file with the Jinja source that the model's publisher names with "
+                "model.chat_template=FILE."
+            )
+        self._probed.add(roles)
 
     def worded(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
         """The prompt's text, and its tokens, of which only those that the template writes are special.
@@ -72,10 +99,8 @@ class Wording:
         if not held:
             text = self.render(messages) + begun
             return text, self.tokenize(text)
-        there = {*self.template, *"".join(contents)}
-        free = (chr(code) for code in _MARKS if chr(code) not in there)
-        cut = next(free)
-        marks = dict(zip(held, free, strict=False))
+        cut, *free = self._unused(contents, 1 + len(held))
+        marks = dict(zip(held, free, strict=True))
 
         def hidden(content: str) -> str:
             return self._names.sub(lambda found: marks[found[0]], content)
@@ -84,6 +109,21 @@ class Wording:
         marked += hidden(begun)
         names = {mark: name for name, mark in marks.items()}
         return _shown(marked, names), self._tokens_around(marked, names, cut)
+
+    def _unused(self, contents: Sequence[str], count: int) -> list[str]:
+        """Characters that neither the chat nor what the template adds to it holds.
+
+        Raises:
+            UserError: there are not so many.
+        """
+        used = {*self.template, *self._ends, *"".join(contents)}
+        unused = list(islice((chr(code) for code in chain(*_MARKS) if chr(code) not in used), count))
+        if len(unused) < count:
+            raise UserError(
+                "The prompt holds names of special tokens and nearly all characters that Unicode leaves free, so the "
+                "names cannot be kept apart from the template's own; leave it out of the data."
+            )
+        return unused
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids, the names of special tokens parsed; BOS added unless the text begins with it."""
@@ -148,8 +188,13 @@ class Wording:
                 yield name
 
     def _compiled(self, template: str) -> ChatTemplate:
+        return ChatTemplate(template, *self._ends)
+
+    @cached_property
+    def _ends(self) -> tuple[str, str]:
+        """How BOS and EOS are written."""
         bos, eos = llama_cpp.llama_vocab_bos(self._vocabulary), llama_cpp.llama_vocab_eos(self._vocabulary)
-        return ChatTemplate(template, self._token_text(bos), self._token_text(eos))
+        return self._token_text(bos), self._token_text(eos)
 
     def _token_text(self, token: int) -> str:
         """How a special token is written in a template; empty for a token that the vocabulary lacks."""
@@ -177,17 +222,53 @@ def wording_of(file: ModelFile, config: ModelConfig) -> Iterator[Wording]:
 
 
 def _chat_template(model: llama_cpp.llama_model_p, config: ModelConfig) -> str | None:
-    """The template's Jinja source: the user's file, else the one in the GGUF; None if it has none."""
+    """The template's Jinja source: the user's file, else the one in the GGUF; None if it has none, or an empty one."""
     if config.chat_template is not None:
-        path = Path(config.chat_template).expanduser()
-        if not path.is_file():
-            raise UserError(f"model.chat_template={config.chat_template} is not a file.")
-        try:
-            return path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"model.chat_template={config.chat_template} is not UTF-8 text ({error.reason}); "
-                "give a file with the Jinja source of a chat template."
-            ) from error
+        return _read_template(config.chat_template)
     template = llama_cpp.llama_model_chat_template(model, None)
-    return None if template is None else str(template.decode("utf-8", "replace"))
+    source = "" if template is None else str(template.decode("utf-8", "replace"))
+    return source if source.strip() else None
+
+
+def _read_template(given: str) -> str:
+    """The Jinja source in the user's file, which may be a model's tokenizer_config.json too.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise UserError(f"model.chat_template={given} is not a file.")
+    try:
+        source = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"model.chat_template={given} is not UTF-8 text ({error.reason}); "
+            "give a file with the Jinja source of a chat template."
+        ) from error
+    if not source.strip():
+        raise UserError(f"model.chat_template={given} is empty; give a file with the Jinja source of a chat template.")
+    try:
+        content = json.loads(source)
+    except (ValueError, RecursionError):
+        return source
+    return _template_in(content, given) if isinstance(content, dict) else source
+
+
+def _template_in(content: Mapping[str, object], given: str) -> str:
+    """The template in what a tokenizer_config.json or chat_template.json holds.
+
+    Raises:
+        UserError: there is none, or several and none of them is the default.
+    """
+    found = content.get("chat_template")
+    if isinstance(found, list):
+        named = {each.get("name"): each.get("template") for each in found if isinstance(each, dict)}
+        found = named.get("default")
+    if not isinstance(found, str) or not found.strip():
+        raise UserError(
+            f"model.chat_template={given} is JSON without a chat template (chat_template, or the one of several that "
+            "is called default); give a file with the Jinja source of a chat template."
+        )
+    log.info("taking the chat template out of %s", given)
+    return found

@@ -1,6 +1,8 @@
 """From a model and a quant in the configuration to one file, or a server's checkpoint, that is known by its bytes."""
 
+import logging
 from collections.abc import Iterable
+from functools import cache
 
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.errors import UserError
@@ -11,6 +13,8 @@ from quantexp.models.ladder import quantized
 from quantexp.models.sources import cache_folder, source_path
 
 __all__ = ["ModelFile", "prepare", "resolve", "source_of"]
+
+log = logging.getLogger(__name__)
 
 
 def prepare(wanted: Iterable[tuple[ModelConfig, QuantConfig]]) -> None:
@@ -44,7 +48,15 @@ def source_of(model: ModelConfig, quant: QuantConfig) -> ModelFile:
             f"{source.path} hashes to {source.sha256}, but model.sha256 says {model.sha256}; "
             "fetch the file again, or set model.sha256=null to use it as it is."
         )
+    if source.warnings:
+        _log_warnings(source)
     return source
+
+
+@cache
+def _log_warnings(file: ModelFile) -> None:
+    """Once a process: the jobs of a sweep share files."""
+    log.warning("llama.cpp warns of %s: %s", file.path, "; ".join(file.warnings))
 
 
 def resolve(model: ModelConfig, quant: QuantConfig) -> tuple[ModelFile, ModelFile]:

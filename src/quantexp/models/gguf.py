@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import cast
@@ -14,7 +15,7 @@ from quantexp.config import QuantConfig
 from quantexp.errors import UserError
 from quantexp.files import write_atomically
 from quantexp.llama import last_error, llama_cpp, metadata_of, number_in, without_weights
-from quantexp.models.trial import check_survives
+from quantexp.models.trial import try_reading
 
 FILE_TYPES = {
     value: name.removeprefix("LLAMA_FTYPE_")
@@ -23,6 +24,8 @@ FILE_TYPES = {
 }
 """llama.cpp's numbers for whole-file types, e.g. 15 -> MOSTLY_Q4_K_M (enum llama_ftype in llama.h)."""
 
+UNKNOWN = "unknown"
+"""Stands for a whole-file type that the file does not say."""
 
 PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 """One file of a model that llama.cpp has split: NAME-00001-of-00003.gguf."""
@@ -43,9 +46,10 @@ class ModelFile:
             known.
         bits_per_weight: bits of all tensors / number of their elements.
         file_type: llama.cpp's label of the whole file, e.g. MOSTLY_Q4_K_M, or a checkpoint's, e.g. awq; a label, not a
-            measurement.
+            measurement; "unknown" where there is none, with its number where that has no name here.
         architecture: `general.architecture`.
         training_context: tokens of context that the model was trained for; 0 where the file does not say.
+        warnings: what llama.cpp finds odd about the file, a line each.
     """
 
     path: str
@@ -56,6 +60,7 @@ class ModelFile:
     file_type: str
     architecture: str
     training_context: int
+    warnings: tuple[str, ...] = ()
 
 
 def identify(path: Path, cache: Path) -> ModelFile:
@@ -88,15 +93,20 @@ def check_label(file: ModelFile, quant: QuantConfig) -> ModelFile:
     Raises:
         UserError: it is something else.
     """
-    if quant.file_type is not None and file.file_type != quant.file_type:
-        held = file.file_type.removeprefix("MOSTLY_")
-        option = files("quantexp.conf").joinpath("quant", f"{held}.yaml")
-        choice = f"quant={held}" if option.is_file() else f"quant=as-is quant.name={held}"
+    if quant.file_type is None or file.file_type == quant.file_type:
+        return file
+    make = f"model.quantize=true to make {quant.name} from it"
+    if file.file_type.startswith(UNKNOWN):
+        number = file.file_type.removeprefix(UNKNOWN).strip()
+        says = f"says that it holds type {number}, for which {_library()} has no name" if number else "does not say"
         raise UserError(
-            f"{file.path} holds {held}, not {quant.name}; set {choice} to use it as it is, "
-            f"or model.quantize=true to make {quant.name} from it."
+            f"{file.path} {says} (general.file_type), so whether it is {quant.name} cannot be told; "
+            f"set quant=as-is quant.name={quant.name} to call it that and use it as it is, or {make}."
         )
-    return file
+    held = file.file_type.removeprefix("MOSTLY_")
+    option = files("quantexp.conf").joinpath("quant", f"{held}.yaml")
+    choice = f"quant={held}" if option.is_file() else f"quant=as-is quant.name={held}"
+    raise UserError(f"{file.path} holds {held}, not {quant.name}; set {choice} to use it as it is, or {make}.")
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -147,22 +157,22 @@ def _recalled(remembered: Path, stamp: Sequence[dict[str, int]]) -> ModelFile | 
         return None
     try:
         note = json.loads(remembered.read_bytes())
-        file = ModelFile(**note["file"])
+        file = ModelFile(**note["file"] | {"warnings": tuple(note["file"]["warnings"])})
         is_same = note["stamp"] == stamp
     except (ValueError, KeyError, TypeError):
         return None
-    well_typed = all(isinstance(getattr(file, each.name), cast(type, each.type)) for each in fields(file))
+    typed = [each for each in fields(file) if each.name != "warnings"]
+    well_typed = all(isinstance(getattr(file, each.name), cast(type, each.type)) for each in typed)
+    well_typed = well_typed and all(isinstance(warning, str) for warning in file.warnings)
     return file if is_same and well_typed else None
 
 
 def _read(parts: Sequence[Path], cache: Path) -> ModelFile:
     path = parts[0]
-    check_survives(path)
+    warnings = try_reading(parts)
     with without_weights(path) as model:
         if model is None:
-            raise UserError(
-                f"{path} is not a complete GGUF file that llama.cpp can read ({last_error()}); fetch or make it again."
-            )
+            raise UserError(_explain_refusal(path, last_error()))
         architecture = metadata_of(model, "general.architecture") or "unknown"
         elements = llama_cpp.llama_model_n_params(model)
         if elements == 0:
@@ -174,10 +184,46 @@ def _read(parts: Sequence[Path], cache: Path) -> ModelFile:
             bytes=sum(part.stat().st_size for part in parts),
             parameters=elements,
             bits_per_weight=llama_cpp.llama_model_size(model) * 8 / elements,
-            file_type="unknown" if file_type is None else FILE_TYPES.get(file_type, "unknown"),
+            file_type=UNKNOWN if file_type is None else FILE_TYPES.get(file_type, f"{UNKNOWN} {file_type}"),
             architecture=architecture,
             training_context=number_in(model, f"{architecture}.context_length") or 0,
+            warnings=warnings,
         )
+
+
+_NEEDED = {
+    r"unknown model architecture: '(.+)'": "the architecture {}",
+    r"unknown pre-tokenizer type: '(.+)'": "the pre-tokenizer {}",
+    r"unknown tokenizer: '(.+)'": "the tokenizer {}",
+    r"has invalid ggml type (\d{1,3})\b": "tensors of type {}",
+    r"GGUF file is version (\d{1,3}) but": "version {} of the format",
+}
+"""What a file may have that is newer than the library, by llama.cpp's words."""
+
+_NO_MODEL = {
+    "CLIP cannot be used as main model": "is a projector of images or sound (mmproj)",
+    "unknown model architecture: ''": "names no architecture (as a file with an importance matrix)",
+}
+"""What else GGUF files hold, likewise."""
+
+
+def _explain_refusal(path: Path, reason: str) -> str:
+    """The sentence for a file that llama.cpp refuses to read."""
+    for sign, kind in _NO_MODEL.items():
+        if sign in reason:
+            return f"{path} {kind} and is no language model; give the model's GGUF."
+    for pattern, what in _NEEDED.items():
+        if found := re.search(pattern, reason):
+            fork = ", or only a fork of llama.cpp such as ik_llama.cpp" if "tensors" in what else ""
+            return (
+                f"{path} needs {what.format(found[1])}, and this {_library()} does not know it; a newer one may "
+                f"(pip install --upgrade llama-cpp-python){fork}."
+            )
+    return f"{path} is not a complete GGUF file that llama.cpp can read ({reason}); fetch or make it again."
+
+
+def _library() -> str:
+    return f"llama-cpp-python ({version('llama-cpp-python')})"
 
 
 def identity_of(digests: Sequence[str]) -> str:

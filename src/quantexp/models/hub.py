@@ -3,8 +3,8 @@
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from collections.abc import Iterable
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from quantexp.config import ModelConfig, QuantConfig
@@ -12,7 +12,8 @@ from quantexp.errors import UserError
 from quantexp.hub import hub_errors, quiet_unless_terminal
 from quantexp.models.checksums import NAME, Download, downloads
 from quantexp.models.download import WAY_OUT, Listed, Missing, check_targets, download
-from quantexp.models.gguf import PART, hashed, parts_of
+from quantexp.models.gguf import hashed, parts_of
+from quantexp.models.listing import describe_others, files_of
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COMMIT = re.compile("[0-9a-f]{40}")
-
-_QUANT = re.compile(r"(?:^|[-._])(I?Q\d\w*|TQ\d\w*|MXFP4\w*|BF16|F16|F32)(?:-\d{5}-of-\d{5})?\.gguf$", re.IGNORECASE)
 
 
 def here(model: ModelConfig, quant: QuantConfig) -> Path | None:
@@ -79,63 +78,14 @@ def fetch(wanted: Iterable[tuple[ModelConfig, QuantConfig]], cache: Path) -> Non
                 download(folder, missing, file, cache)
 
 
-def files_of(model: ModelConfig, quant: QuantConfig, names: Sequence[str]) -> list[str]:
-    """Those of a repository's files that are the quant: one, or all parts in order; none if it is not whole there.
-
-    Args:
-        model: with `file`, or without: then files count that end in the quant's name and .gguf, in any letter case.
-        quant: the quant.
-        names: the files there are.
-
-    Raises:
-        UserError: files of different names fit, and none of them exactly; or `file` is no GGUF.
-    """
-    stem = None
-    if model.file is not None:
-        if not model.file.lower().endswith(".gguf"):
-            raise UserError(
-                f"model.file={model.file} is not a GGUF; name a file that ends in .gguf, or leave model.file out, and "
-                "the quant chooses."
-            )
-        stem = re.sub(r"-\d{5}-of-\d{5}\.gguf$|\.gguf$", "", model.file, flags=re.IGNORECASE)
-        fits = re.compile(rf"{re.escape(stem)}(?:-\d{{5}}-of-\d{{5}})?\.gguf", re.IGNORECASE)
-    else:
-        fits = re.compile(rf"(?:.*[-._/])?{re.escape(quant.name)}(?:-\d{{5}}-of-\d{{5}})?\.gguf", re.IGNORECASE)
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(names):
-        if fits.fullmatch(name) and not PurePosixPath(name).name.lower().startswith("mmproj"):
-            part = PART.fullmatch(name)
-            groups[part["stem"] if part else name].append(name)
-    whole = {stem: parts for stem, parts in groups.items() if _is_whole(parts)}
-    for exact in (model.file, stem):
-        if exact in whole:
-            return whole[exact]
-    if len(whole) > 1:
-        choices = ", ".join(parts[0] for parts in whole.values())
-        raise UserError(
-            f"Several files of {model.repository} are named after {quant.name} ({choices}); "
-            "choose one with model.file=NAME."
-        )
-    return next(iter(whole.values()), [])
-
-
-def _is_whole(parts: Sequence[str]) -> bool:
-    """Whether these are all the parts, and one file is one file."""
-    first = PART.fullmatch(parts[0])
-    return len(parts) == (int(first["count"]) if first else 1)
-
-
 def _missing(model: ModelConfig, quant: QuantConfig) -> Missing:
     """What is to be fetched for a quant, as the Hub describes it."""
     repository = _repository(model)
     commit, listed = _listing(model)
     names = files_of(model, quant, [file.name for file in listed])
     if not names:
-        have = sorted({found[1].upper() for file in listed if (found := _QUANT.search(file.name))})
         asked = f"model.file={model.file}" if model.file else f"quant={quant.name}"
-        instead = (
-            f"it has {', '.join(have)}" if have else "none of its files is named after a quant; set model.file=NAME"
-        )
+        instead = describe_others(quant, [file.name for file in listed])
         at = model.revision if model.revision == commit else f"{model.revision}, commit {commit[:12]}"
         raise UserError(f"{asked}: {repository} has no such file at revision {at}; {instead}.")
     return Missing(repository, model.revision, commit, tuple(file for file in listed if file.name in names))

@@ -86,6 +86,12 @@ def ranking(summary: Summary) -> str:
         if len(pairs) >= 3 and len(set(divergences)) > 1 and len(set(losses)) > 1:
             found.append(f"{task} {float(spearmanr(divergences, losses).statistic):+.2f} (of {len(pairs)})")
     said = "Divergence ranks quants; whether one is worse is for the scores to say."
+    for model, source in summary.quantized_sources.items():
+        if has_divergence(summary, model):
+            said += (
+                f" Of {model} the order is an artefact: its quants were made from a file that is itself quantized "
+                f"({source}), and each is near to or far from that file's own rounding."
+            )
     return said + (f" Rank correlation of divergence and loss (Spearman): {', '.join(found)}." if found else "")
 
 

@@ -7,7 +7,7 @@ in the data and points (percentage points, the fraction times 100) wherever peop
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quantexp.stats import Contrast, Decision, DivergenceSummary, DropPosterior, Estimate, PairedComparison, Verdict
@@ -165,6 +165,7 @@ class Summary:
         protocol: Facts that identify the measurement: dataset and prompt hashes, versions.
         unit: What n counts and what is resampled: item, or answer (to an item under one seed).
         registered: What was declared before the first answer; None for runs that are put together by hand.
+        quantized_sources: Models whose quants were made from a file that is quantized itself, and what that holds.
 
     Raises:
         ValueError: Two conditions or two comparisons stand for the same thing, or a comparison
@@ -181,6 +182,7 @@ class Summary:
     protocol: Mapping[str, str]
     unit: str = "item"
     registered: Registered | None = None
+    quantized_sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what could not be shown without loss."""

@@ -40,6 +40,12 @@ PAIR = "pair.sha256"
 STOPPED = "stopped"
 """Tag of a job that ended once its verdict was known: after how many of its items."""
 
+SOURCE_TYPE, SOURCE_BITS = "source.file_type", "source.bits_per_weight"
+"""Parameters of a job whose quant was made here: what the file that it was made from holds."""
+
+WARNINGS = "file.warnings"
+"""Parameter of a job: what llama.cpp finds odd about its file."""
+
 JOB = "job.sha256"
 """Tag with the fingerprint of all that decides a job's results: a job is finished when a run with it is."""
 
