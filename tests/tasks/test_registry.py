@@ -17,7 +17,7 @@ def test_unknown_task_lists_the_known() -> None:
 
 
 def test_unknown_grader_lists_the_known() -> None:
-    with pytest.raises(UserError, match=r"fuzzy.*extraction, extraction-nofence"):
+    with pytest.raises(UserError, match=r"fuzzy.*extraction, extraction-contains, extraction-nofence"):
         get_task("extraction").grader("fuzzy")
 
 
@@ -28,8 +28,8 @@ def test_grader_ids_are_stable() -> None:
             *("gsm8k-v2", "gsm8k-strict-v2", "gsm8k-first-v1", "gsm8k-strict-first-v1"),
             *("lm-eval-strict-v1", "lm-eval-flexible-v1"),
         ],
-        "triviaqa": ["triviaqa-v1", "triviaqa-contains-v1", "lm-eval-v1"],
-        "extraction": ["extraction-v2", "extraction-nofence-v1"],
+        "triviaqa": ["triviaqa-v1", "triviaqa-unicode-v1", "triviaqa-contains-v1", "lm-eval-v1"],
+        "extraction": ["extraction-v2", "extraction-nofence-v1", "extraction-contains-v1"],
         "text": ["text-v1"],
     }
 
