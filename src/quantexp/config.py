@@ -201,7 +201,7 @@ class DataConfig:
     revision: str = "main"
     """Of the repository: a commit, so that everybody gets the same rows."""
     path: str | None = None
-    """A JSONL, Parquet or CSV file."""
+    """A JSON, JSONL, CSV, TSV or Parquet file; all but the last may be packed (.gz)."""
     columns: dict[str, Any] = field(default_factory=dict)
     """The task's fields and the columns that hold them, as {question: prompt}; a.b is b inside a, a list of columns
     makes one list of their values, null leaves the field out. A field that is not named is the column of the same

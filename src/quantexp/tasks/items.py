@@ -40,12 +40,14 @@ class Dataset:
         items: all of them, in the order of the file.
         examples: items of a separate set, for prompts with worked examples.
         fingerprint: sha256 over the items' canonical JSON, in order; the data's identity.
+        file: the name of the file that they come from, without its folders; None for data from elsewhere.
     """
 
     name: str
     items: tuple[Item, ...]
     examples: tuple[Item, ...]
     fingerprint: str
+    file: str | None = None
 
 
 def drawn(items: Sequence[Item], seed: int, limit: int | None) -> tuple[Item, ...]:
