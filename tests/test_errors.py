@@ -42,7 +42,7 @@ def conf() -> Iterator[None]:
     ("override", "sentence"),
     [
         ("model=Nope", f"model=Nope: there is no such option; choose one of {options('model')}."),
-        ("task=", "task=: there is no such option; choose one of extraction, gsm8k, text, triviaqa."),
+        ("task=", "task=: there is no such option; choose one of extraction, gsm8k, qa, text, triviaqa."),
         ("limt=5", f"limt: there is no such key; choose one of {KEYS}."),
         (
             "+quant.zzz=1",
@@ -52,7 +52,7 @@ def conf() -> Iterator[None]:
         (
             "++data.zzz=1",
             "data.zzz: there is no such key; choose one of data.name, data.source, data.repository, data.subset, "
-            "data.split, data.revision, data.path, data.columns, data.examples, data.hint, data.limit.",
+            "data.split, data.revision, data.path, data.columns, data.examples, data.hint, data.limit, data.own.",
         ),
         ("model=hub", "model.repository has no value; add model.repository=VALUE to the command."),
         ("+zzz=1", f"zzz: there is no such key; choose one of {KEYS}."),

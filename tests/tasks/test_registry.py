@@ -7,12 +7,12 @@ from quantexp.tasks import TASKS, get_task
 
 
 def test_tasks_by_name() -> None:
-    assert sorted(TASKS) == ["extraction", "gsm8k", "text", "triviaqa"]
+    assert sorted(TASKS) == ["extraction", "gsm8k", "qa", "text", "triviaqa"]
     assert all(get_task(name).name == name for name in TASKS)
 
 
 def test_unknown_task_lists_the_known() -> None:
-    with pytest.raises(UserError, match=r"gsm9k.*extraction, gsm8k, text, triviaqa"):
+    with pytest.raises(UserError, match=r"gsm9k.*extraction, gsm8k, qa, text, triviaqa"):
         get_task("gsm9k")
 
 
@@ -30,6 +30,7 @@ def test_grader_ids_are_stable() -> None:
         ],
         "triviaqa": ["triviaqa-v1", "triviaqa-unicode-v1", "triviaqa-contains-v1", "lm-eval-v1"],
         "extraction": ["extraction-v2", "extraction-nofence-v1", "extraction-contains-v1"],
+        "qa": ["qa-v1", "qa-contains-v1", "qa-number-v1"],
         "text": ["text-v1"],
     }
 

@@ -43,7 +43,7 @@ def read_rows(name: str, key: str, hint: str = "") -> list[dict[str, Any]]:
             rows = list(_read_parquet(path))
         else:
             content = gzip.decompress(path.read_bytes()) if is_packed else path.read_bytes()
-            rows = list(TEXT_READERS[ending](decode(content), path.name))
+            rows = list(TEXT_READERS[ending](decode(content), path))
     except UnicodeDecodeError as error:
         encoding = error.encoding.upper()
         raise UserError(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from io import StringIO
 from itertools import islice
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -31,6 +32,16 @@ _LINE_END = re.compile(r"\r\n?|\n")
 
 _LOOKED_AT = 100
 """Rows of a CSV file by which its separator is told."""
+
+
+_logged: set[tuple[Path, str]] = set()
+
+
+def _log_once(path: Path, choice: str) -> None:
+    """Log what was chosen for a file, which every job of a sweep reads anew."""
+    if (path, choice) not in _logged:
+        _logged.add((path, choice))
+        log.info("%s: %s", path.name, choice)
 
 
 class RepeatedColumnError(ValueError):
@@ -71,7 +82,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _read_json_lines(text: str, name: str) -> Rows:
+def _read_json_lines(text: str, path: Path) -> Rows:
     # Not splitlines(): JSON strings may hold U+2028 and its like.
     for number, line in enumerate(_LINE_END.split(text), start=1):
         if not line.strip():
@@ -89,14 +100,14 @@ def _read_json_lines(text: str, name: str) -> Rows:
         yield row
 
 
-def _read_json(text: str, name: str) -> Rows:
+def _read_json(text: str, path: Path) -> Rows:
     """A list of objects; an object with one such list among its values, as {"data": [...]}; or JSON lines."""
     try:
         content = _parse(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":  # more than one JSON value: many tools call a file of JSON lines so
-            log.info("%s holds JSON lines", name)
-            yield from _read_json_lines(text, name)
+            _log_once(path, "it holds JSON lines")
+            yield from _read_json_lines(text, path)
             return
         raise ValueError(f"it is not JSON ({error})") from error
     except RepeatedColumnError:
@@ -107,7 +118,7 @@ def _read_json(text: str, name: str) -> Rows:
         lists = {key: value for key, value in content.items() if isinstance(value, list) and _are_objects(value)}
         if len(lists) == 1:
             ((key, content),) = lists.items()
-            log.info("%s: its rows are the list %r", name, key)
+            _log_once(path, f"its rows are the list {key!r}")
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         raise ValueError("it is not a JSON list of objects, nor an object with one such list; write [{...}, {...}]")
     yield from content
@@ -117,21 +128,21 @@ def _are_objects(values: list[Any]) -> bool:
     return bool(values) and all(isinstance(value, dict) for value in values)
 
 
-def _read_text(text: str, name: str) -> Rows:
+def _read_text(text: str, path: Path) -> Rows:
     yield {"text": text}  # line ends as they are
 
 
-def _read_csv(text: str, name: str) -> Rows:
+def _read_csv(text: str, path: Path) -> Rows:
     separator = ","
     if text[:4].lower() == "sep=" and text[5:6] in {"\r", "\n"}:  # a spreadsheet's own line
         separator, text = text[4], text[5:].removeprefix("\r").removeprefix("\n")
     elif (found := _find_separator(text)) != separator:
         separator = found
-        log.info("%s: its cells are separated by %s", name, _SEPARATORS[separator])
+        _log_once(path, f"its cells are separated by {_SEPARATORS[separator]}")
     yield from _read_cells(text, separator)
 
 
-def _read_tsv(text: str, name: str) -> Rows:
+def _read_tsv(text: str, path: Path) -> Rows:
     yield from _read_cells(text, "\t")
 
 
@@ -176,7 +187,7 @@ def _cell(text: str) -> Any:
     return text
 
 
-TEXT_READERS: Mapping[str, Callable[[str, str], Rows]] = MappingProxyType(
+TEXT_READERS: Mapping[str, Callable[[str, Path], Rows]] = MappingProxyType(
     {
         ".jsonl": _read_json_lines,
         ".ndjson": _read_json_lines,
@@ -187,7 +198,7 @@ TEXT_READERS: Mapping[str, Callable[[str, str], Rows]] = MappingProxyType(
         ".raw": _read_text,
     }
 )
-"""What reads a text, by the end of its file's name: from the text and the file's name.
+"""What reads a text, by the end of its file's name: from the text and the file.
 
 Each raises ValueError, in one sentence without the file's name, where the text is not what the name says.
 """

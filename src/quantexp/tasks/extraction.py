@@ -226,5 +226,6 @@ TASK = Task(
     check=_check,
     graders=by_name(EXTRACTION, EXTRACTION_NOFENCE, EXTRACTION_CONTAINS),
     default_grader=EXTRACTION.name,
+    is_bundled=True,
 )
 """Extraction; a worked example is shown as JSON on one line."""

@@ -58,6 +58,7 @@ class Grader:
         grade: (model output, the item's fields) -> Grade. Pure, and total: it returns a grade for
             any output whatsoever, given fields that the task's `validate` accepts.
         grade_cut: the same for an output that was cut off at max_tokens, if that is not graded like any other.
+        check: raises ValueError, in one sentence, where it cannot grade an item that its task accepts.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Grader:
     description: str
     grade: Callable[[str, Mapping[str, Any]], Grade]
     grade_cut: Callable[[str, Mapping[str, Any]], Grade] | None = None
+    check: Callable[[Mapping[str, Any]], None] | None = None
 
     @property
     def id(self) -> str:

@@ -8,14 +8,13 @@ some with thousands commas or a minus sign. Others of the kind, such as SVAMP an
 import re
 from collections import deque
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 from quantexp.tasks import gsm8k_first
 from quantexp.tasks.base import Task, by_name, require_text
 from quantexp.tasks.final_number import Reading, read_final_number, read_finished_number, read_marked_number
 from quantexp.tasks.grading import UNFINISHED, Grade, Grader
-from quantexp.tasks.numbers import is_same_number, read_quantity
+from quantexp.tasks.numbers import format_number, is_same_number, read_quantity
 
 _MARKER = re.compile("#{4,}")
 
@@ -29,11 +28,7 @@ def _gold(fields: Mapping[str, Any]) -> str:
         ValueError: there is none, or one that could mean another.
     """
     answer = fields["answer"]
-    if isinstance(answer, int | float | Decimal) and not isinstance(answer, bool) and Decimal(answer).is_finite():
-        text = f"{Decimal(str(answer)):f}"
-    else:
-        text = _MARKER.split(require_text(fields, "answer"))[-1]
-    number = read_quantity(text)
+    number = read_quantity(format_number(answer) or _MARKER.split(require_text(fields, "answer"))[-1])
     if number is None:
         raise ValueError(
             "the field 'answer' must be a number, or end in a line '#### N' where N is one, as in 18, -18, 18.5, 1,080 "
@@ -215,5 +210,6 @@ TASK = Task(
     check=_check,
     graders=by_name(GSM8K, GSM8K_STRICT, GSM8K_FIRST, GSM8K_STRICT_FIRST, LM_EVAL_STRICT, LM_EVAL_FLEXIBLE),
     default_grader=GSM8K.name,
+    is_bundled=True,
 )
 """GSM8K; a worked example is shown with its whole worked answer, or as "#### N" where it has but the number."""

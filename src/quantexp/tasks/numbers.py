@@ -8,6 +8,7 @@ day are no numbers: what looks like one and is none is never read as another.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 
 _TOKEN = re.compile(
@@ -42,7 +43,8 @@ _PLAIN = re.compile(
 _TIME = re.compile(r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-5][0-9])(?::[0-5][0-9])?")
 
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_LARGEST_EXPONENT = 99
+_LARGEST_EXPONENT = 324
+"""That of floating-point numbers."""
 
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\{([0-9]{1,9})\}\{([0-9]{1,9})\}")
 
@@ -85,6 +87,14 @@ def match_number(text: str, start: int = 0) -> Number | None:
     """Match what looks like a number and begins at `start`."""
     match = _TOKEN.match(text, start)
     return None if match is None else _number(match)
+
+
+def format_number(value: object) -> str | None:
+    """Write a number that a data file holds as one: 18, 18.0 and Decimal("18.00") as people would; None for others."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not Decimal(value).is_finite():
+        return None
+    text = f"{Decimal(str(value)):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def negate(value: str) -> str:
@@ -137,7 +147,7 @@ def _canonical(match: re.Match[str]) -> str | None:
         return None
     shift = 3 if match["kilo"] else _SCALES.get((match["scale"] or "").lower(), 0)
     if exponent:
-        if len(exponent) > len("+99"):
+        if len(exponent) > len("+324"):
             return None
         shift = int(exponent.replace("\u2212", "-"))
         if abs(shift) > _LARGEST_EXPONENT:

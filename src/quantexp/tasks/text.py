@@ -54,13 +54,14 @@ def fold_punctuation(text: str) -> str:
 
 
 def answer_line(output: str) -> tuple[str, bool]:
-    """Find the answer of an output: its first line with more than punctuation on it, which is turned into spaces.
+    """Find the answer of an output: its first line with more than punctuation on it.
 
     Returns:
         The line, empty where there is none, and whether it has ended.
     """
-    line, end, _ = fold_punctuation(output).lstrip().partition("\n")
-    return line, bool(end)
+    lines = output.split("\n")
+    number = next((number for number, line in enumerate(lines) if fold_punctuation(line).strip()), None)
+    return ("", False) if number is None else (lines[number], number + 1 < len(lines))
 
 
 def normalize_unicode_answer(text: str) -> str:

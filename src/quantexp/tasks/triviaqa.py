@@ -176,5 +176,6 @@ TASK = Task(
     check=_check,
     graders=by_name(TRIVIAQA, TRIVIAQA_UNICODE, TRIVIAQA_CONTAINS, LM_EVAL),
     default_grader=TRIVIAQA.name,
+    is_bundled=True,
 )
 """TriviaQA without context; a worked example is shown with its canonical answer."""
