@@ -76,6 +76,8 @@ def conf() -> Iterator[None]:
         ("task.prompt=x", "task.prompt holds several keys; set them one by one, as in task.prompt.KEY=VALUE."),
         ("quant.name=???", "quant.name has no value; add quant.name=VALUE to the command."),
         ("~quant", "quant.name has no value; add quant.name=VALUE to the command."),
+        ("~task", "task.name has no value; add task.name=VALUE to the command."),
+        ("~data", "data.name has no value; add data.name=VALUE to the command."),
         ("+seed=3", "+seed=3 adds a key that is there already; leave out the +."),
         ("+experiment=demo", "experiment is chosen twice; choose it once, without a +: experiment=NAME."),
         ("quant", "quant has no value; write it as KEY=VALUE."),

@@ -35,6 +35,7 @@ def composed(*overrides: str) -> Config:
     [
         (("data=files", "data.path=some/capitals.csv"), "capitals"),
         (("data=files", "data.path='My quiz (v1.2).jsonl.gz'"), "My-quiz-v1.2"),
+        (("data=files", "data.path=quiz.final.CSV"), "quiz.final"),
         (("data=files", "data.path=capitals.csv", "task.name=rivers"), "rivers"),
         (("data=files", "data.path=data-${quant.name}.tsv"), "data-Q8_0"),
         (("data=hub", "data.repository=owner/trivia.v2"), "trivia.v2"),

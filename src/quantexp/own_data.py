@@ -12,7 +12,7 @@ from omegaconf.errors import InterpolationToMissingValueError
 from quantexp.config import Config, DataConfig
 from quantexp.errors import UserError
 
-_ENDINGS = re.compile(r"(?:\.[A-Za-z]{2,7}){1,2}$")
+_ENDINGS = re.compile(r"(?:\.(?:jsonl|ndjson|json|csv|tsv|parquet|txt|raw))?(?:\.gz)?$", re.IGNORECASE)
 
 
 def apply_own_data(composed: DictConfig) -> DictConfig:
@@ -24,13 +24,14 @@ def apply_own_data(composed: DictConfig) -> DictConfig:
     Raises:
         UserError: `data.own` has something for the task that is neither a file nor keys of `data`.
     """
+    is_unnamed = OmegaConf.is_missing(composed.task, "name") and composed.task.module is not None
+    if not is_unnamed and not composed.data.own:
+        return composed
     composed = copy.deepcopy(composed)
     OmegaConf.set_readonly(composed, False)
-    is_unnamed = OmegaConf.is_missing(composed.task, "name")
     name = _kind(composed.task.module) if is_unnamed else composed.task.name
-    own = composed.data.own
-    if name in own:
-        given = OmegaConf.to_container(own, resolve=False)
+    if name in composed.data.own:
+        given = OmegaConf.to_container(composed.data.own, resolve=False)
         assert isinstance(given, dict)
         composed.data = OmegaConf.structured(DataConfig(name="files", source="files"))
         OmegaConf.set_struct(composed.data.columns, False)

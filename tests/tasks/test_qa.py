@@ -80,7 +80,10 @@ def test_an_answer_that_is_none_is_refused(answer: Any) -> None:
 
 
 def test_a_grader_of_numbers_refuses_items_without_one() -> None:
-    items: dict[str, dict[str, Any]] = {"a": {"question": "?", "answer": ["many", 18]}, "b": {"question": "?", "answer": "18,5"}}
+    items: dict[str, dict[str, Any]] = {
+        "a": {"question": "?", "answer": ["many", 18]},
+        "b": {"question": "?", "answer": "18,5"},
+    }
     check_gradable(items, TASK.grader())
     with pytest.raises(UserError) as refused:
         check_gradable(items, TASK.grader("qa-number"))

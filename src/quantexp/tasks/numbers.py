@@ -48,7 +48,7 @@ _LARGEST_EXPONENT = 324
 
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\{([0-9]{1,9})\}\{([0-9]{1,9})\}")
 
-_LARGER = re.compile(r"[MB]\b|[mb]n\b|\s*(?i:mio|mrd|lakhs?|crores?|dozens?)\b")
+_LARGER = re.compile(r"\s?[MB]\b|\s[kK]\b|\s*(?i:[mb]n|ml[nr]d?|mi[lo]|mrd|trn?|lakhs?|crores?|dozens?)\b")
 """Scales that could be something else: 5M, 2 dozen."""
 
 _POWER_OF_UNIT = re.compile(r"(?<=[A-Za-z])(?:\^?[23]\b|[²³])")
