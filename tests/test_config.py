@@ -171,6 +171,22 @@ def test_the_jobs_that_are_checked_are_the_jobs_that_run(
     assert launched(*overrides) == checked
 
 
+@pytest.mark.usefixtures("_in_empty_folder")
+@pytest.mark.parametrize(
+    ("overrides", "tasks"),
+    [
+        (["task=qa", "data=files", "data.path=quiz.csv,riddles.csv"], ["quiz", "riddles"]),
+        (["task=qa", "task.name=a,b", "data=files", "data.path=my-${task.name}.csv"], ["a", "b"]),
+        (["task=gsm8k,qa,triviaqa", "data=hub", "data.own.qa=quiz.csv"], ["gsm8k", "quiz", "triviaqa"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_own_files_are_swept_like_anything_else(overrides: list[str], tasks: list[str]) -> None:
+    jobs = expected(*overrides)
+    assert [job.task.name for job in jobs] == tasks
+    assert launched(*overrides) == jobs
+
+
 def test_tasks_follow_the_model_and_the_data() -> None:
     config = composed("task=triviaqa", "model.shots=3", "data.limit=7", "model.context=999")
     assert (config.task.shots, config.task.limit, config.engine.context) == (3, 7, 999)

@@ -230,7 +230,7 @@ def test_models_of_the_hub(reader: Reader) -> None:
 
 def test_your_own_data(reader: Reader) -> None:
     (reader.folder / "quiz.csv").write_text("prompt,answer,also_right\nWho?,Me,I\nWhat?,It,That\n")
-    assert len(reader.types_all(DOCS / "how-to" / "own-data.md")) == 2
+    assert len(reader.types_all(DOCS / "how-to" / "own-data.md")) == 3
 
 
 def test_a_task_of_your_own(reader: Reader) -> None:

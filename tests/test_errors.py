@@ -59,7 +59,7 @@ def conf() -> Iterator[None]:
     ("override", "sentence"),
     [
         ("model=Nope", f"model=Nope: there is no such option; choose one of {options('model')}."),
-        ("task=", "task=: there is no such option; choose one of extraction, gsm8k, text, triviaqa."),
+        ("task=", "task=: there is no such option; choose one of extraction, gsm8k, qa, text, triviaqa."),
         ("limt=5", f"limt: there is no such key; choose one of {KEYS}."),
         ("limit=5", "limit: there is no such key; did you mean task.limit or data.limit?"),
         ("task.limt=5", "task.limt: there is no such key; did you mean task.limit?"),
@@ -120,7 +120,7 @@ def conf() -> Iterator[None]:
         (
             "++data.zzz=1",
             "data.zzz: there is no such key; choose one of data.name, data.source, data.repository, data.subset, "
-            "data.split, data.revision, data.path, data.columns, data.examples, data.hint, data.limit.",
+            "data.split, data.revision, data.path, data.columns, data.examples, data.hint, data.limit, data.own.",
         ),
         ("model=hub", "model.repository has no value; add model.repository=VALUE to the command."),
         ("+zzz=1", f"zzz: there is no such key; choose one of {KEYS}."),
@@ -144,6 +144,8 @@ def conf() -> Iterator[None]:
         ("task.prompt=x", "task.prompt holds several keys; set them one by one, as in task.prompt.KEY=VALUE."),
         ("quant.name=???", "quant.name has no value; add quant.name=VALUE to the command."),
         ("~quant", "quant.name has no value; add quant.name=VALUE to the command."),
+        ("~task", "task.name has no value; add task.name=VALUE to the command."),
+        ("~data", "data.name has no value; add data.name=VALUE to the command."),
         ("+seed=3", "+seed=3 adds a key that is there already; leave out the +."),
         ("+experiment=demo", "experiment is chosen twice; choose it once, without a +: experiment=NAME."),
         ("quant", "quant has no value; write it as KEY=VALUE."),

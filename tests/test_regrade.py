@@ -28,7 +28,7 @@ from quantexp.tracking import IDENTITY, Store
 
 STATS = StatsConfig(resamples=100)
 
-STRICT = "gsm8k-strict-v1"
+STRICT = "gsm8k-strict-v2"
 
 
 @pytest.fixture(scope="module")
@@ -162,12 +162,12 @@ def test_new_scores_stand_beside_the_old_ones_which_stay(store: Store, sweep: st
     kept = {name: content for name, content in files_of(store, run_id).items() if name in files}
     assert kept == files
     assert set(files_of(store, run_id)) - set(files) == {
-        f"items.{STRICT}.parquet", f"items.{STRICT}.json", f"regrade/gsm8k-v1..{STRICT}.diff",
+        f"items.{STRICT}.parquet", f"items.{STRICT}.json", f"regrade/gsm8k-v2..{STRICT}.diff",
     }  # fmt: skip
     old, new = table_of(store, run_id), table_of(store, run_id, f"items.{STRICT}")
     assert list(new) == list(old)
     assert list(new["score"]) == [1.0, 0.0, 0.0]
-    verdicts = ["extracted", "score", "grading_error"]
+    verdicts = ["extracted", "rule", "score", "grading_error"]
     pd.testing.assert_frame_equal(new.drop(columns=verdicts), old.drop(columns=verdicts))
     shown = json.loads(files_of(store, run_id)[f"items.{STRICT}.json"])
     assert shown["columns"] == list(new)
@@ -177,7 +177,7 @@ def test_new_scores_stand_beside_the_old_ones_which_stay(store: Store, sweep: st
     found = estimate(new.sort_values("item_id")["score"].to_numpy(), resamples=100, seed=42, confidence=0.95)
     assert after.data.metrics == before.data.metrics | {
         f"{STRICT}/score": found.mean, f"{STRICT}/score_low": found.low, f"{STRICT}/score_high": found.high,
-        f"{STRICT}/items_unreadable": 2,
+        f"{STRICT}/items_unreadable": 1, f"{STRICT}/items_unfinished": 1,
     }  # fmt: skip
     assert after.data.tags[f"grader.{STRICT}"].startswith("regraded 20")
     assert after.data.tags[f"{IDENTITY}grader"] == before.data.tags[f"{IDENTITY}grader"]
@@ -213,7 +213,7 @@ def test_a_run_that_the_grader_has_graded_is_left_as_it_is(
     with caplog.at_level(logging.INFO):
         assert regrade(STATS, store, sweep, [], None, tmp_path)
         assert regrade(STATS, store, sweep, [], "gsm8k", tmp_path)
-    assert caplog.messages == [f"gsm8k: gsm8k-v1 has graded already: run {run_id[:8]}", "nothing was graded again"] * 2
+    assert caplog.messages == [f"gsm8k: gsm8k-v2 has graded already: run {run_id[:8]}", "nothing was graded again"] * 2
     assert files_of(store, run_id) == files
     assert entity(store, run_id).to_dictionary() == before.to_dictionary()
     assert not (tmp_path / "report.md").exists()
@@ -225,9 +225,9 @@ def test_null_means_the_current_version_and_one_that_changed_without_a_new_numbe
     run_id = job(store, sweep)
     new_version(monkeypatch, "gsm8k")
     assert graded(store, run_id, None).line.endswith("; 0 of 3 verdicts changed")
-    new_version(monkeypatch, "gsm8k", grade=right)
+    new_version(monkeypatch, "gsm8k", grade=right, grade_cut=None)
     assert graded(store, run_id, None).line == (
-        "Q8_0 gsm8k seed 0: gsm8k-v1 0.667, gsm8k-v9 1.000; 1 of 3 verdicts changed; "
+        "Q8_0 gsm8k seed 0: gsm8k-v2 0.667, gsm8k-v9 1.000; 1 of 3 verdicts changed; "
         "replaces other scores of gsm8k-v9, which has changed without a new version"
     )
     assert list(table_of(store, run_id, "items.gsm8k-v9")["score"]) == [1.0, 1.0, 1.0]
@@ -264,14 +264,14 @@ def test_changes_are_listed_like_a_diff(store: Store, sweep: str) -> None:
     number = marked(1)[1].rpartition("#### ")[2]
     diff = graded(store, run_id, "gsm8k-strict").diff
     assert diff.splitlines() == [
-        f"--- gsm8k-v1  Q8_0 gsm8k seed 0 (run {run_id[:8]})",
+        f"--- gsm8k-v2  Q8_0 gsm8k seed 0 (run {run_id[:8]})",
         f"+++ {STRICT}",
         f"@@ {marked(1)[0]} @@",
         f"-1  extracted: {number}",
         f"+0  {table_of(store, run_id, f'items.{STRICT}')['grading_error'][1]}",
         f" {marked(1)[2]!r}",
     ]
-    assert files_of(store, run_id)[f"regrade/gsm8k-v1..{STRICT}.diff"].decode() == diff
+    assert files_of(store, run_id)[f"regrade/gsm8k-v2..{STRICT}.diff"].decode() == diff
 
 
 def test_a_long_list_is_cut_on_the_terminal_and_whole_in_the_file(
@@ -300,24 +300,24 @@ def test_the_report_shows_both_graders_and_is_recorded(
     job(store, sweep)
     job(store, sweep, [(n, marked(n)[1], "stop") for n in range(3)], quant="Q3_K_M")
     assert regrade(STATS, store, sweep, [], "gsm8k-strict", tmp_path)
-    ways = [f"gsm8k (grader.id={grader})" for grader in ("gsm8k-v1", STRICT)]
+    ways = [f"gsm8k (grader.id={grader})" for grader in ("gsm8k-v2", STRICT)]
     differences = {row["task"]: float(row["difference"]) for row in rows_of(tmp_path / "comparisons.csv")}
     assert differences == pytest.approx({ways[0]: 2 / 3 - 1, ways[1]: 1 / 3 - 1})
     conditions = rows_of(tmp_path / "conditions.csv")
     assert sorted((row["task"], row["quant"], row["grader"]) for row in conditions) == sorted(
         (way, quant, grader)
-        for way, grader in zip(ways, ("gsm8k-v1", STRICT), strict=True)
+        for way, grader in zip(ways, ("gsm8k-v2", STRICT), strict=True)
         for quant in ("Q8_0", "Q3_K_M")
     )
     out, page = capsys.readouterr().out, (tmp_path / "report.md").read_text()
-    for way, grader in zip(ways, ("gsm8k-v1", STRICT), strict=True):
+    for way, grader in zip(ways, ("gsm8k-v2", STRICT), strict=True):
         assert way in out
         assert f"| {way} | Q3_K_M |" in page
         assert f"| {grader} |" in page
 
     recorded = latest_regrade(store)
     assert (recorded.info.status, recorded.data.tags["sweep"]) == ("FINISHED", sweep)
-    assert recorded.data.tags["graders"] == f"gsm8k-v1..{STRICT}"
+    assert recorded.data.tags["graders"] == f"gsm8k-v2..{STRICT}"
     files = files_of(store, recorded.info.run_id)
     assert files == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert {"report.md", "changes.diff"} <= set(files)
@@ -346,7 +346,7 @@ def test_jobs_of_tasks_without_the_grader_are_left_out_with_a_line(
         assert regrade(STATS, store, sweep, [], "gsm8k-strict", tmp_path)
     assert "extraction has no grader gsm8k-strict: left out (1 jobs)" in caplog.messages
     assert files_of(store, other) == files
-    assert {row["grader"] for row in rows_of(tmp_path / "conditions.csv")} == {"gsm8k-v1", STRICT}
+    assert {row["grader"] for row in rows_of(tmp_path / "conditions.csv")} == {"gsm8k-v2", STRICT}
 
 
 # What cannot be done

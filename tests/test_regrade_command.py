@@ -65,7 +65,8 @@ def test_a_mistake_ends_with_status_2_and_a_job_that_cannot_be_graded_with_1(
     assert (mistaken.returncode, out) == (2, "")
     assert err == (
         "quantexp: grader=nope: no task of these jobs has such a grader; choose one that it has: "
-        "triviaqa has lm-eval, triviaqa, triviaqa-contains; extraction has extraction, extraction-nofence.\n"
+        "triviaqa has lm-eval, triviaqa, triviaqa-contains, triviaqa-unicode; "
+        "extraction has extraction, extraction-contains, extraction-nofence.\n"
     )
     out, err = impossible.communicate(timeout=120)
     assert (impossible.returncode, out) == (1, "")

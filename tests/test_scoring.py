@@ -27,7 +27,7 @@ def table(*answers: tuple[str, str, str]) -> pd.DataFrame:
 
 def test_an_item_that_was_never_asked_has_no_score() -> None:
     assert verdict(LENIENT, "", GOLD, "context") == {
-        "extracted": None, "score": None, "grading_error": "not asked: does not fit the context",
+        "extracted": None, "rule": None, "score": None, "grading_error": "not asked: does not fit the context",
     }  # fmt: skip
     assert verdict(LENIENT, "", GOLD, "stop")["score"] == 0
 
@@ -42,6 +42,30 @@ def test_a_table_keeps_its_columns_and_their_order_whichever_row_comes_first() -
         scores = after.set_index("item_id")["score"]
         assert (scores["a"], scores["c"]) == (pytest.approx(2 / 3), 0)
         assert pd.isna(scores["b"])
+
+
+def test_which_rule_read_an_answer_is_a_column_and_what_was_cut_off_before_its_answer_counts_apart() -> None:
+    grader = get_task("gsm8k").grader()
+    gold = {"question": "?", "answer": "18"}
+    outputs = [
+        ("#### 18", "stop"), ("It is 18", "stop"), ("So far 18", "length"), ("none", "stop"), ("", "context"),
+        (r"\boxed{18} and", "length"), ("#### 18\nand", "length"), ("#### 1", "length"),
+    ]  # fmt: skip
+    rows = pd.DataFrame(
+        {"item_id": str(n), "cluster": str(n), "output": output, **verdict(grader, output, gold, reason)}
+        | {"finish_reason": reason}
+        for n, (output, reason) in enumerate(outputs)
+    )
+    assert rows["rule"].fillna("").tolist() == ["marker", "last number", "", "", "", "box", "marker", ""]
+    assert rows["score"].fillna(-1).tolist() == [1, 1, 0, 0, -1, 1, 1, 0]
+    metrics = score_metrics(rows, StatsConfig(resamples=100))
+    assert (metrics["items_unreadable"], metrics["items_unfinished"]) == (1, 2)
+    earlier = regraded(rows, get_task("gsm8k").grader("gsm8k-first"), dict.fromkeys("01234567", gold))
+    assert earlier["rule"].fillna("").tolist() == [
+        *("marker", "last number", "last number", "", "", "box", "marker", "marker"),
+    ]
+    assert earlier["score"][2] == 1
+    assert list(regraded(rows.drop(columns="rule"), grader, dict.fromkeys("01234567", gold))) == list(rows)
 
 
 def test_the_same_grader_gives_the_same_table() -> None:
@@ -69,4 +93,5 @@ def test_an_interval_is_over_unique_items_in_any_order() -> None:
     for shuffled in (rows, rows.iloc[::-1]):
         assert score_metrics(shuffled, StatsConfig(resamples=100, seed=1, confidence=0.9)) == {
             "score": found.mean, "score_low": found.low, "score_high": found.high, "items_unreadable": 1,
+            "items_unfinished": 0,
         }  # fmt: skip

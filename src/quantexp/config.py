@@ -165,7 +165,7 @@ class TaskConfig:
     """What is asked and how answers are graded."""
 
     name: str = MISSING
-    """One of quantexp's tasks, or that of `module`."""
+    """One of quantexp's tasks, or that of `module`; of task=qa, any name, and without one that of the data's file."""
     module: str | None = None
     """A Python module of your own that brings the task as TASK; null: one of quantexp's tasks."""
     prompt: PromptConfig = field(default_factory=PromptConfig)
@@ -201,7 +201,7 @@ class DataConfig:
     revision: str = "main"
     """Of the repository: a commit, so that everybody gets the same rows."""
     path: str | None = None
-    """A JSONL, Parquet or CSV file."""
+    """A JSON, JSONL, CSV, TSV or Parquet file; all but the last may be packed (.gz)."""
     columns: dict[str, Any] = field(default_factory=dict)
     """The task's fields and the columns that hold them, as {question: prompt}; a.b is b inside a, a list of columns
     makes one list of their values, null leaves the field out. A field that is not named is the column of the same
@@ -212,6 +212,9 @@ class DataConfig:
     """What to do where the data are not there; ends that error's sentence."""
     limit: int | None = None
     """Items a job draws unless the task says otherwise; null: all."""
+    own: dict[str, Any] = field(default_factory=dict)
+    """Data of single tasks, in place of all that is said here: a file of your own by the task's name, as in
+    {qa: quiz.csv}, or keys of this group, as in {qa: {path: quiz.csv, columns: {question: prompt}}}."""
 
 
 @dataclass
@@ -427,6 +430,7 @@ def register_schemas() -> None:
         OmegaConf.set_struct(node.stats.margins, False)
         if "data" in node:
             OmegaConf.set_struct(node.data.columns, False)
+            OmegaConf.set_struct(node.data.own, False)
             OmegaConf.set_struct(node.engine.extra_body, False)
             OmegaConf.set_struct(node.engine.urls, False)
             OmegaConf.set_struct(node.hypothesis.claims, False)

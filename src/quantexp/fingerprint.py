@@ -76,7 +76,8 @@ def _decisive(config: Config) -> dict[str, Any]:
         del tree[key]
     for key in ("cache", "folder", "note", "licence"):
         del tree["model"][key]
-    del tree["data"]["hint"]
+    for key in ("hint", "own"):  # what is its own has taken the others' place by now
+        del tree["data"][key]
     if not config.divergence:  # what was run before it could be measured is still the same job
         del tree["divergence"]
     if not config.divergence or config.divergence_over is Forced.answer:

@@ -83,6 +83,7 @@ def summary_line(
         "items_not_asked": "did not fit the context",
         "items_cut_at_max_tokens": "cut at max_tokens",
         "items_unreadable": "unreadable",
+        "items_unfinished": "unfinished",
     }
     noted = [f"{speeds['run.tokens_per_second']:.0f} tokens/s"]
     noted += [f"{metrics[key]:.0f} {words}" for key, words in extras.items() if metrics[key]]

@@ -44,9 +44,10 @@ def notes_on(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
     for key, what in {
         "items_not_asked": "items that did not fit the context and count in no score",
         "items_cut_at_max_tokens": "answers cut off at max_tokens",
+        "items_unfinished": "answers cut off before they came to an answer, which were not read and score 0",
     }.items():
         for group in groups:
-            if count := sum(run.metrics[key] for run in group.runs):
+            if count := sum(run.metrics.get(key, 0) for run in group.runs):
                 of = sum(run.metrics["items"] for run in group.runs)
                 yield f"{group.quant} on {group.task}: {what}: {count:.0f} of {of:.0f}."
     for group in groups:

@@ -157,6 +157,7 @@ class Grading:
         from quantexp.report.changes import changes_diff, count_changes
         from quantexp.scoring import regraded, score_metrics
         from quantexp.stored import read_table
+        from quantexp.tasks.items import check_gradable
         from quantexp.tracking import ITEMS
 
         task = _task_of(record)
@@ -167,6 +168,7 @@ class Grading:
         if grader.id == old:
             return None
         items = self._items(record, task)
+        check_gradable(items, grader)
         with self._store.file(record.run_id, f"{ITEMS}.parquet") as path:
             before = read_table(path)
         after = regraded(before, grader, items)

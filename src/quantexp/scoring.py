@@ -8,6 +8,7 @@ import pandas as pd
 from quantexp.errors import UserError
 from quantexp.stats import Method, estimate
 from quantexp.tasks import Grader
+from quantexp.tasks.grading import UNFINISHED
 
 if TYPE_CHECKING:
     from quantexp.config import StatsConfig  # it needs Hydra, and reports use this module
@@ -15,13 +16,18 @@ if TYPE_CHECKING:
 FIELD = "score_"
 """Prefix of the columns that hold the score of one field of an item."""
 
+_OF_GRADER = frozenset({"extracted", "rule", "score", "grading_error"})
+"""The other columns that a grader fills; tables of earlier versions have no rule."""
+
 
 def verdict(grader: Grader, output: str, fields: Mapping[str, Any], finish_reason: str) -> dict[str, Any]:
     """The columns that a grader fills for one output; an item that was never asked gets no score."""
     asked = finish_reason != "context"
-    grade = grader.grade(output, fields) if asked else None
+    read = grader.grade_cut if finish_reason == "length" and grader.grade_cut else grader.grade
+    grade = read(output, fields) if asked else None
     return {
         "extracted": grade.extracted if grade else None,
+        "rule": grade.rule if grade else None,
         "score": grade.score if grade else None,
         **{FIELD + name: value for name, value in (grade.fields if grade else {}).items()},
         "grading_error": grade.error if grade else "not asked: does not fit the context",
@@ -49,14 +55,14 @@ def regraded(table: pd.DataFrame, grader: Grader, items: Mapping[str, Mapping[st
     verdicts = pd.DataFrame(
         [verdict(grader, output, items[item], reason) for item, output, reason in answers], index=table.index
     )
-    old = [name for name in table if name in {"extracted", "score", "grading_error"} or str(name).startswith(FIELD)]
+    old = [name for name in table if name in _OF_GRADER or str(name).startswith(FIELD)]
     at = table.columns.get_loc("extracted")
     others = table.drop(columns=old)
     return pd.concat([others.iloc[:, :at], verdicts[_ordered(verdicts)], others.iloc[:, at:]], axis="columns")
 
 
 def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]:
-    """The metrics that depend on the grader: mean score with its interval, and how much could not be read.
+    """The metrics that depend on the grader: mean score with its interval, how much was not read, and not finished.
 
     Args:
         table: a per-item table in which at least one row has a score, in the order in which it was asked.
@@ -73,15 +79,18 @@ def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]
         confidence=stats.confidence,
         method=method,
     )
+    wrong = table["grading_error"].where(table["score"].notna())
+    unfinished = wrong.eq(UNFINISHED)
     return {
         "score": found.mean,
         "score_low": found.low,
         "score_high": found.high,
-        "items_unreadable": int((table["grading_error"].notna() & table["score"].notna()).sum()),
+        "items_unreadable": int((wrong.notna() & ~unfinished).sum()),
+        "items_unfinished": int(unfinished.sum()),
     }
 
 
 def _ordered(verdicts: pd.DataFrame) -> list[str]:
     """The columns in the order of `verdict`, whichever row came first: one that was not asked has no fields."""
     fields = [str(name) for name in verdicts if str(name).startswith(FIELD)]
-    return ["extracted", "score", *fields, "grading_error"]
+    return ["extracted", "rule", "score", *fields, "grading_error"]

@@ -21,6 +21,7 @@ from quantexp import launching, slurm
 from quantexp.composition import compose_once
 from quantexp.config import Config, Method
 from quantexp.errors import UserError, past_hydra
+from quantexp.own_data import check_own_data
 from quantexp.validation import validated
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def _start(config: DictConfig) -> None:
     if sent := store.send(patient=False).sent:
         log.info("%d runs that were kept for %s are there now", len(sent), store.shown)
     tasks = ", ".join(dict.fromkeys(job.task.name for job in jobs))
+    data = ", ".join(dict.fromkeys(job.data.name for job in jobs))
     program = Path(sys.argv[0]).name
     command = ["python", "-m", "quantexp"] if program == "__main__.py" else [program]
     for abandoned in store.close_abandoned():
@@ -114,7 +116,7 @@ def _start(config: DictConfig) -> None:
             "jobs": str(len(jobs)),
             "command": shlex.join([*command, *sys.argv[1:]]),
             "model": first.model.name,
-            "data": first.data.name,
+            "data": data,
         },
     )
     store.register(run, declared(jobs, first.stats), [config_fingerprint(job) for job in jobs])
@@ -122,7 +124,7 @@ def _start(config: DictConfig) -> None:
     os.environ[launching.PARENT] = run.id
     log.info(
         "%d jobs: %s on %s (%s data), tracked in %s",
-        len(jobs), ", ".join(quants), tasks, first.data.name, store.shown,
+        len(jobs), ", ".join(quants), tasks, data, store.shown,
     )  # fmt: skip
     launching.set_up(config, jobs)
 
@@ -204,11 +206,13 @@ def _have_ready(jobs: Sequence[Config]) -> None:
     from quantexp import models
     from quantexp.data import load
     from quantexp.tasks import get_task
-    from quantexp.tasks.items import drawn
+    from quantexp.tasks.items import check_gradable, drawn
 
+    check_own_data(jobs)
     for job in jobs:
         task = get_task(job.task.name, job.task.module)
         items = load(job.data, task).items
+        check_gradable({item.id: item.fields for item in items}, task.grader(job.task.grader))
         if not task.reads:
             drawn(items, job.seed, job.task.limit)
     models.prepare((job.model, job.quant) for job in jobs)

@@ -26,6 +26,7 @@ from quantexp.config import (
 )
 from quantexp.engine_problems import local_problems, server_problems
 from quantexp.errors import UserError
+from quantexp.own_data import apply_own_data
 
 AnyConfig = TypeVar("AnyConfig", Config, MaintenanceConfig, RegradeConfig, AggregateConfig, PlanConfig, SyncConfig)
 AnyType = TypeVar("AnyType")
@@ -56,7 +57,7 @@ def validated(composed: DictConfig, schema: type[AnyConfig]) -> AnyConfig:
         UserError: a value lies outside its range.
         omegaconf.errors.OmegaConfBaseException: an unknown key, a missing value or a wrong type.
     """
-    config = typed(composed, schema)
+    config = typed(apply_own_data(composed) if schema is Config else composed, schema)
     for problem in _problems(config):
         raise UserError(problem)
     return config

@@ -1,8 +1,10 @@
 """Items from every place that they can come from, except the Hub."""
 
+import codecs
 import csv
 import datetime
 import decimal
+import gzip
 import io
 import json
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from quantexp.config import DataConfig
 from quantexp.data import load
 from quantexp.data.columns import named, sources
+from quantexp.data.files import read_rows
 from quantexp.errors import UserError
 from quantexp.tasks import TASKS, get_task
 from quantexp.tasks.items import Dataset, drawn
@@ -65,7 +68,7 @@ Write = Callable[[str, bytes], Path]
 # Bundled
 
 
-@pytest.mark.parametrize("name", sorted(name for name, task in TASKS.items() if not task.reads))
+@pytest.mark.parametrize("name", sorted(name for name, task in TASKS.items() if task.is_bundled))
 def test_bundled_items_load(name: str) -> None:
     data = load(BUNDLED, get_task(name))
     assert len(data.items) >= 40
@@ -104,7 +107,30 @@ def test_the_same_rows_in_every_format(written: Write) -> None:
         written("ascii.jsonl", b"\xef\xbb\xbf" + jsonl(*rows, ensure_ascii=True).replace(b"\n", b"\r\n")),
         written("rows.csv", text.getvalue().encode()),
         written("rows.PARQUET", parquet(pa.Table.from_pylist(rows))),
+        written("rows.json", json.dumps(rows, indent=2).encode()),
+        written("version.json", json.dumps({"version": 1, "data": rows, "tags": ["a"]}).encode()),
+        written("lines.json", jsonl(*rows)),
+        written("old-line-ends.jsonl", jsonl(*rows).replace(b"\n", b"\r")),
+        written("rows.jsonl.gz", gzip.compress(jsonl(*rows))),
+        written("rows.json.GZ", gzip.compress(json.dumps(rows).encode())),
+        written("rows.csv.gz", gzip.compress(text.getvalue().encode())),
+        *(
+            written(f"{encoding}.csv", text.getvalue().encode(encoding))
+            for encoding in ("utf-8-sig", "utf-16", "utf-32")
+        ),
+        written("big-endian.jsonl", codecs.BOM_UTF16_BE + jsonl(*rows).decode().encode("utf-16-be")),
     ]
+    for separator in "\t;|":
+        other = io.StringIO()
+        writer = csv.DictWriter(other, ["id", "question", "aliases"], delimiter=separator)
+        writer.writeheader()
+        writer.writerows({**row, "aliases": json.dumps(row["aliases"])} for row in rows)
+        paths.append(written(f"separated-{ord(separator)}.csv", other.getvalue().encode()))
+        paths.append(
+            written(f"said-{ord(separator)}.csv", f"sep={separator}\r\n{other.getvalue()}".encode("utf-8-sig"))
+        )
+        if separator == "\t":
+            paths.append(written("rows.tsv", other.getvalue().encode()))
     first, *others = [load(files(path), TRIVIAQA) for path in paths]
     assert [item.fields for item in first.items] == [
         {"question": "Who, what?", "aliases": ["Me", "É"]},
@@ -112,6 +138,39 @@ def test_the_same_rows_in_every_format(written: Write) -> None:
     ]
     assert all((other.items, other.fingerprint) == (first.items, first.fingerprint) for other in others)
     assert first.examples == load(BUNDLED, TRIVIAQA).examples
+    assert [each.file for each in (first, *others)] == [path.name for path in paths]
+
+
+def test_what_separates_cells_is_told_where_it_is_no_comma(written: Write, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        for name, separator in (("a.csv", ","), ("b.csv", ";"), ("c.csv", "\t"), ("d.tsv", "\t")):
+            content = f'question{separator}aliases\n"Who; or, what?"{separator}"[""Me""]"\n'
+            assert (
+                load(files(written(name, content.encode())), TRIVIAQA).items[0].fields["question"] == "Who; or, what?"
+            )
+        load(files(written("e.json", json.dumps({"rows": [ROW]}).encode())), TRIVIAQA)
+    assert caplog.messages == [
+        "b.csv: its cells are separated by semicolons",
+        "c.csv: its cells are separated by tabs",
+        "e.json: its rows are the list 'rows'",
+    ]
+
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), min_size=1).filter(
+    lambda cell: not cell.startswith(("[", "\ufeff"))
+)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1), st.sampled_from(",;\t|"), st.sampled_from(["", "sep"]))
+def test_a_csv_file_comes_back_whatever_separates_its_cells(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], separator: str, said: str
+) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=separator, quoting=csv.QUOTE_ALL)
+    writer.writerows([("question", "answer"), *rows])
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(f"{f'sep={separator}' if said else ''}\n{text.getvalue()}".lstrip("\n").encode())
+    assert read_rows(str(path), "data.path") == [{"question": one, "answer": other} for one, other in rows]
 
 
 def test_unicode_line_separators_do_not_split_a_row(written: Write) -> None:
@@ -225,14 +284,60 @@ def test_an_empty_cell_is_null_where_a_task_allows_it(written: Write) -> None:
         (
             "rows.xlsx",
             b"x",
-            r"rows\.xlsx: the file's name must end in one of \.jsonl, \.ndjson, \.parquet, \.csv, \.txt, \.raw\.$",
+            r"rows\.xlsx: a spreadsheet is not read as it is; save its sheet as CSV \(UTF-8\), and give that file\.$",
         ),
+        (
+            "rows.yaml",
+            b"x",
+            r"rows\.yaml: the file's name must end in one of \.jsonl, \.ndjson, \.json, \.csv, \.tsv, \.txt, \.raw, "
+            r"\.parquet; all but the last may end in \.gz too\.$",
+        ),
+        ("rows.csv.zip", b"PK", r"rows\.csv\.zip: it is packed; unpack it, and give the file that was in it\.$"),
+        ("rows.parquet.gz", b"x", r"rows\.parquet\.gz: it is packed; unpack it,"),
+        ("rows.jsonl.gz", b"no", r"rows\.jsonl\.gz is not a whole gzip file \(.*\); make it again\.$"),
+        (
+            "rows.jsonl.gz",
+            gzip.compress(jsonl(ROW), mtime=0)[:-9],
+            r"rows\.jsonl\.gz is not a whole gzip file \(.*\); make",
+        ),
+        ("rows.jsonl.gz", gzip.compress(b"{", mtime=0), r"rows\.jsonl\.gz: line 1 is not JSON"),
+        (
+            "rows.jsonl",
+            json.dumps([ROW], indent=1).encode(),
+            r"rows\.jsonl: it is one JSON list and no JSON lines; call",
+        ),
+        ("rows.json", b"[1]", r"rows\.json: it is not a JSON list of objects, nor an object with one such list; write"),
+        (
+            "rows.json",
+            b'{"a": [{}], "b": [{}]}',
+            r"rows\.json: it is not a JSON list of objects, nor an object with one",
+        ),
+        ("rows.json", b'{"question": {"0": "Who?"}}', r"rows\.json: it is not a JSON list of objects, nor an object"),
+        ("rows.json", b"5", r"rows\.json: it is not a JSON list of objects, nor"),
+        ("rows.json", b'[{"a": 1', r"rows\.json: it is not JSON \(.*\)\.$"),
+        ("rows.json", b"[" * 100_000, r"rows\.json: it is not JSON \(.*\)\.$"),
+        ("rows.json", b'[{"a": 1, "a": 2}]', r"rows\.json: the column 'a' occurs twice; give every column its own"),
+        ("rows.json", b'{"a": 1}\n{"a": 1, "a": 2}', r"rows\.json: line 2: the column 'a' occurs twice"),
+        ("rows.json", b"[]", r"rows\.json has no rows\.$"),
+        (
+            "rows.csv",
+            "a,b\n1,2\n".encode("utf-16-le"),
+            r"rows\.csv is not UTF-8 text \(byte 1: no text, or UTF-16\); c",
+        ),
+        ("rows.csv", b"\xff\xfea", r"rows\.csv is not UTF-16-LE text \(byte 0: .*\); convert it to UTF-8\.$"),
+        ("rows.csv", b"a;b\n1;2\n1;2;3\n", r"rows\.csv: line 3 has not as many cells as the first one\.$"),
+        ("rows.csv", b"sep=;\na;b\n1;2;3\n", r"rows\.csv: line 2 has not as many cells as the first one\.$"),
+        ("rows.tsv", b"question,aliases\nWho?,Me\n", r"rows\.tsv has no columns 'question', 'aliases'; name"),
         ("rows.jsonl", b"", r"rows\.jsonl has no rows\.$"),
         ("rows.csv", b"question,aliases\n", r"rows\.csv has no rows\.$"),
         ("rows.jsonl", jsonl(ROW) + b'{"a": 1', r"rows\.jsonl: line 2 is not JSON \(.*\)\.$"),
         ("rows.jsonl", b"[1]\n", r"rows\.jsonl: line 1 is not a JSON object\.$"),
         ("rows.jsonl", b"[" * 100_000, r"rows\.jsonl: line 1 is not JSON \(.*\)\.$"),
-        ("rows.jsonl", b'{"question": "\xff"}', r"rows\.jsonl is not UTF-8 text \(byte 14: .*\); convert it\.$"),
+        (
+            "rows.jsonl",
+            b'{"question": "\xff"}',
+            r"rows\.jsonl is not UTF-8 text \(byte 14: .*\); convert it to UTF-8\.$",
+        ),
         ("rows.csv", b"a,b\n1,2\n1,2,3\n", r"rows\.csv: line 3 has not as many cells as the first one\.$"),
         (
             "rows.csv",

@@ -29,7 +29,7 @@ from quantexp.tasks.text import normalize_answer, normalize_name
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT.parent / "shared" / "data"
 LEVELS = (1, 2, 3, 4, 5)
-TASK_NAMES = sorted(name for name, task in TASKS.items() if not task.reads)
+TASK_NAMES = sorted(name for name, task in TASKS.items() if task.is_bundled)
 TEXT = {"gsm8k": "question", "triviaqa": "question", "extraction": "email"}
 IDS = {
     "gsm8k": ("math-{:03d}", "math-example-{}", 8),

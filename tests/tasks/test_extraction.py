@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,48 @@ def test_fence_is_no_matter_now_and_was_everything_before(form: str) -> None:
     assert before.score == 0
     assert before.error is not None
     assert before.error.startswith("not JSON")
+    lenient = TASK.grader("extraction-contains").grade(output, ITEM)
+    assert lenient == TASK.grader("extraction").grade(output, ITEM)
+    assert lenient.rule == "fenced object"
+
+
+DRAFT = '{"customer_name": "Nobody", "urgency": "low"}'
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "Here is the JSON:\n" + answer(),
+        f"Sure!\n{FENCE}json\n{answer()}\n{FENCE}",
+        f"{FENCE}json\n{answer()}\n{FENCE}\nI hope this helps!",
+        f"{FENCE}python\n{answer()}\n{FENCE}",
+        f"<think>Perhaps {DRAFT}? No.</think>{answer()}",
+        f"{answer()} {{not: json}} and {{}} and {{'x': 1}}",
+        f'{{"result": [1]}} {answer()}',
+        "{" * 50 + answer(),
+    ],
+)
+def test_an_object_inside_text_is_read_by_the_lenient_grader_only(output: str) -> None:
+    grade = TASK.grader("extraction-contains").grade(output, ITEM)
+    assert (grade.score, grade.rule) == (1, "object inside text")
+    assert TASK.grader().grade(output, ITEM).score == 0
+
+
+@pytest.mark.parametrize(
+    "output", ["", "no object", "{}", '{"x": {"y": 1}}', answer()[:-1], '{"urgency": NaN}', "{" * 999]
+)
+def test_no_object_with_a_field_is_unreadable_for_the_lenient_grader_too(output: str) -> None:
+    if output == "{}":
+        assert TASK.grader("extraction-contains").grade(output, ITEM).rule == "bare object"
+        return
+    grade = TASK.grader("extraction-contains").grade(f"So: {output}", ITEM)
+    assert (grade.score, grade.error) == (0, "no JSON object with one of the fields")
+
+
+@given(st.text(), st.text())
+def test_what_stands_around_an_object_is_no_matter_to_the_lenient_grader(before: str, after: str) -> None:
+    output = f"{before.replace('{', '')} {answer()} {after.replace('{', '')}"
+    assert TASK.grader("extraction-contains").grade(output, ITEM).score == 1
 
 
 @pytest.mark.parametrize(
@@ -215,7 +258,7 @@ def test_fenced_and_bare_score_the_same(item: dict[str, Any], other: dict[str, A
     bare = TASK.target(other)
     assert strip_fence(form % bare) == strip_fence(bare) == bare
     grader = TASK.grader()
-    assert grader.grade(form % bare, item) == grader.grade(bare, item)
+    assert replace(grader.grade(form % bare, item), rule="bare object") == grader.grade(bare, item)
 
 
 JSON = st.recursive(

@@ -1,6 +1,7 @@
 """Every grader, on what a model may write: a verdict, in a time that grows with the text and not with its square."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,9 +18,17 @@ FIELDS: dict[str, dict[str, Any]] = {
         "urgency": "low",
         "requested_action": "-",
     },
+    "qa": {"question": "?", "answer": ["Paris", 18]},
     "text": {"text": "?", "tokens": ["a", "\n"]},
 }
-GRADERS = [(name, grader) for name, task in TASKS.items() for grader in task.graders.values()]
+GRADERS = [
+    (name, each)
+    for name, task in TASKS.items()
+    for grader in task.graders.values()
+    for each in (grader, replace(grader, name=f"{grader.name}-cut", grade=grader.grade_cut or grader.grade))
+    if each is grader or grader.grade_cut
+]
+"""Every grader, and as another one what it does with answers that were cut off."""
 
 LENGTH = 20_000
 """Characters. A square of it is hundreds of millions of steps."""

@@ -7,26 +7,30 @@ from quantexp.tasks import TASKS, get_task
 
 
 def test_tasks_by_name() -> None:
-    assert sorted(TASKS) == ["extraction", "gsm8k", "text", "triviaqa"]
+    assert sorted(TASKS) == ["extraction", "gsm8k", "qa", "text", "triviaqa"]
     assert all(get_task(name).name == name for name in TASKS)
 
 
 def test_unknown_task_lists_the_known() -> None:
-    with pytest.raises(UserError, match=r"gsm9k.*extraction, gsm8k, text, triviaqa"):
+    with pytest.raises(UserError, match=r"gsm9k.*extraction, gsm8k, qa, text, triviaqa"):
         get_task("gsm9k")
 
 
 def test_unknown_grader_lists_the_known() -> None:
-    with pytest.raises(UserError, match=r"fuzzy.*extraction, extraction-nofence"):
+    with pytest.raises(UserError, match=r"fuzzy.*extraction, extraction-contains, extraction-nofence"):
         get_task("extraction").grader("fuzzy")
 
 
 def test_grader_ids_are_stable() -> None:
     # Score sets are stored under these: a change here orphans them.
     assert {name: [g.id for g in task.graders.values()] for name, task in TASKS.items()} == {
-        "gsm8k": ["gsm8k-v1", "gsm8k-strict-v1", "lm-eval-strict-v1", "lm-eval-flexible-v1"],
-        "triviaqa": ["triviaqa-v1", "triviaqa-contains-v1", "lm-eval-v1"],
-        "extraction": ["extraction-v2", "extraction-nofence-v1"],
+        "gsm8k": [
+            *("gsm8k-v2", "gsm8k-strict-v2", "gsm8k-first-v1", "gsm8k-strict-first-v1"),
+            *("lm-eval-strict-v1", "lm-eval-flexible-v1"),
+        ],
+        "triviaqa": ["triviaqa-v1", "triviaqa-unicode-v1", "triviaqa-contains-v1", "lm-eval-v1"],
+        "extraction": ["extraction-v2", "extraction-nofence-v1", "extraction-contains-v1"],
+        "qa": ["qa-v1", "qa-contains-v1", "qa-number-v1"],
         "text": ["text-v1"],
     }
 

@@ -12,7 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from quantexp.tasks import get_task
-from quantexp.tasks.text import fold_whitespace, fold_words, normalize_answer, normalize_name
+from quantexp.tasks.text import (
+    fold_punctuation,
+    fold_whitespace,
+    fold_words,
+    normalize_answer,
+    normalize_name,
+    normalize_unicode_answer,
+)
 
 TASK = get_task("triviaqa")
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -81,6 +88,34 @@ def test_tricky_outputs_under_each_grader(
     assert scores == [default, contains, lm_eval]
 
 
+@pytest.mark.parametrize(
+    ("output", "alias"),
+    [
+        ("“Ted Turner”", "Ted Turner"),
+        ("«\u00a0Ted Turner\u00a0»", "Ted Turner"),
+        ("„Ted Turner‟", "Ted Turner"),
+        ("Ted Turner…", "Ted Turner"),
+        ("…\nTed Turner。\nHe founded CNN.", "Ted Turner"),
+        ("• Ted Turner", "Ted Turner"),
+        ("Spider\u2011Man", "Spider-Man"),
+        ("Spider-Man", "Spider—Man"),
+        ("1914–18", "1914-18"),
+        ("Ted Tur\u00adner\u200b", "Ted Turner"),
+        ("¿Quién?", "Quién"),
+    ],
+)
+def test_punctuation_of_all_scripts_is_none_for_the_grader_that_knows_it(output: str, alias: str) -> None:
+    assert score(output, alias, grader="triviaqa-unicode") == 1
+    assert score(output, alias) == 0  # as in the official evaluation
+    assert score(output, f"not {alias}", grader="triviaqa-unicode") == 0
+
+
+@given(st.text(), st.lists(st.text(min_size=1).filter(str.strip), min_size=1))
+def test_more_punctuation_ignored_loses_no_right_answer_of_ascii(output: str, aliases: list[str]) -> None:
+    output, *aliases = [text.encode("ascii", "ignore").decode() or "x" for text in (output, *aliases)]
+    assert score(output, *aliases, grader="triviaqa-unicode") == score(output, *aliases)
+
+
 def test_says_why_nothing_was_read() -> None:
     grade = TASK.grader().grade(" \n ", {"question": "Who?", "aliases": ["x"]})
     assert (grade.score, grade.extracted, grade.error) == (0.0, None, "empty output")
@@ -105,7 +140,10 @@ def test_refuses_unusable_items(fields: dict[str, Any], named: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("normal", [fold_whitespace, fold_words, normalize_answer, normalize_name])
+NORMAL = (fold_whitespace, fold_words, fold_punctuation, normalize_answer, normalize_unicode_answer, normalize_name)
+
+
+@pytest.mark.parametrize("normal", NORMAL)
 @given(text=st.text())
 def test_normalisation_is_idempotent(normal: Any, text: str) -> None:
     assert normal(normal(text)) == normal(text)
@@ -165,7 +203,7 @@ def test_normal_forms_equal_the_published_ones() -> None:
 
 @pytest.mark.parametrize(
     ("name", "hits", "false_hits"),
-    [("triviaqa", 1029, 0), ("triviaqa-contains", 3578, 11), ("lm-eval", 1042, 1)],
+    [("triviaqa", 1029, 0), ("triviaqa-unicode", 1029, 0), ("triviaqa-contains", 3578, 11), ("lm-eval", 1042, 1)],
 )
 def test_precision_and_recall_against_humans(name: str, hits: int, false_hits: int) -> None:
     counts: Counter[tuple[bool, bool]] = Counter()

@@ -2,6 +2,7 @@
 
 import json
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from quantexp.config import DataConfig
@@ -9,7 +10,7 @@ from quantexp.data.columns import named
 from quantexp.data.files import read_rows
 from quantexp.data.hub import hub_rows
 from quantexp.errors import UserError
-from quantexp.tasks import TASKS, Task
+from quantexp.tasks import Task
 from quantexp.tasks.items import Dataset, fingerprint, items_of
 
 __all__ = ["load"]
@@ -34,7 +35,7 @@ def _load(data: DataConfig, task: Task) -> Dataset:
     where = f"{data.name}/{task.name}"
     match data.source:
         case "bundled":
-            if task.name not in TASKS or task.reads:
+            if not task.is_bundled:
                 raise UserError(f"No items of {task.name} ship with quantexp; bring yours: data=files data.path=FILE.")
             rows = _bundled(f"{task.name}.jsonl")
         case "files":
@@ -49,12 +50,13 @@ def _load(data: DataConfig, task: Task) -> Dataset:
     if data.examples is not None:
         examples = _renamed(read_rows(data.examples, "data.examples"), data, task, examples_from)
     else:
-        examples = _bundled(f"{task.name}_examples.jsonl") if task.name in TASKS and not task.reads else []
+        examples = _bundled(f"{task.name}_examples.jsonl") if task.is_bundled else []
     return Dataset(
         name=data.name,
         items=items_of(rows, task, where),
         examples=items_of(examples, task, examples_from),
         fingerprint=fingerprint(rows),
+        file=Path(where).name if data.source == "files" else None,
     )
 
 

@@ -1,18 +1,21 @@
 """The tasks quantexp knows, by name."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from types import MappingProxyType
 
 from quantexp.errors import UserError
-from quantexp.tasks import extraction, gsm8k, plain_text, triviaqa
+from quantexp.tasks import extraction, gsm8k, plain_text, qa, triviaqa
 from quantexp.tasks.base import Task
 from quantexp.tasks.grading import Grade, Grader
+from quantexp.terminal import one_line
 
 __all__ = ["TASKS", "Grade", "Grader", "Task", "get_task"]
 
 TASKS: Mapping[str, Task] = MappingProxyType(
-    {task.name: task for task in (gsm8k.TASK, triviaqa.TASK, extraction.TASK, plain_text.TASK)}
+    {task.name: task for task in (gsm8k.TASK, triviaqa.TASK, extraction.TASK, qa.TASK, plain_text.TASK)}
 )
 """Every task by its name."""
 
@@ -47,6 +50,18 @@ def _brought(name: str, module: str) -> Task:
         raise UserError(
             f"task.module={module} has no TASK of the type quantexp.tasks.Task; see docs/how-to/own-task.md."
         )
+    if task.is_named_by_user and (name == task.name or name not in TASKS):
+        _check_name(name)
+        return replace(task, name=name)
+    if task.is_named_by_user:
+        raise UserError(f"task.name={name} is a task of quantexp's own: give yours another name, with task.name=NAME.")
     if task.name != name:
         raise UserError(f"task.module={module} brings the task {task.name}, not {name}; set task.name={task.name}.")
     return task
+
+
+def _check_name(name: str) -> None:
+    if re.fullmatch(r"\w[\w.-]{0,59}", name) is None:
+        raise UserError(
+            f"task.name={one_line(name)} cannot be a task's name: write letters, digits, - and _, at most 60 of them."
+        )

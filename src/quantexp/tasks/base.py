@@ -23,6 +23,8 @@ class Task:
         graders: the graders by name.
         default_grader: the name of the grader used when the user names none.
         reads: whether its items are plain text, which the model reads, window by window, instead of answering.
+        is_bundled: whether items of it ship with quantexp.
+        is_named_by_user: whether it takes any name that the user gives it.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Task:
     graders: Mapping[str, Grader]
     default_grader: str
     reads: bool = False
+    is_bundled: bool = False
+    is_named_by_user: bool = False
 
     def validate(self, fields: Mapping[str, Any]) -> None:
         """Refuse an item that cannot be prompted or graded.

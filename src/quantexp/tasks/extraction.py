@@ -75,6 +75,15 @@ def _parse(text: str) -> object:
         raise ValueError("nested too deeply") from None
 
 
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+
+_ATTEMPTS = 100
+"""Braces in a text that may open no JSON object."""
+
+_BARE, _FENCE, _INSIDE = "bare object", "fenced object", "object inside text"
+"""The rules by which an object is found."""
+
+
 def strip_fence(text: str) -> str:
     """`text` without surrounding white space and without the Markdown fence around all of it.
 
@@ -98,25 +107,58 @@ def _canonical(answer: Mapping[str, object]) -> str:
     return line.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _grade_json(text: str, fields: Mapping[str, Any]) -> Grade:
+def _last_object(text: str) -> dict[str, object] | None:
+    """The last JSON object in a text with one of the graded fields in it; None where there is none.
+
+    After `_ATTEMPTS` braces that open none the search ends: each may cost as much as the text is long.
+    """
+    found = None
+    failed, place = 0, text.find("{")
+    while place >= 0 and failed < _ATTEMPTS:
+        try:
+            value, place = _DECODER.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            failed, place = failed + 1, place + 1
+        else:
+            found = value if any(name in value for name in GRADED_FIELDS) else found
+        place = text.find("{", place)
+    return found
+
+
+def _graded(answer: Mapping[str, object], fields: Mapping[str, Any], rule: str) -> Grade:
+    scores = {
+        name: 1.0 if name in answer and same(answer[name], fields[name]) else 0.0 for name, same in _COMPARISON.items()
+    }
+    return Grade(score=sum(scores.values()) / len(scores), extracted=_canonical(answer), fields=scores, rule=rule)
+
+
+def _grade_json(text: str, fields: Mapping[str, Any], rule: str) -> Grade:
     try:
         answer = _parse(text)
     except ValueError as error:
         return Grade.unreadable(f"not JSON: {error}", GRADED_FIELDS)
     if not isinstance(answer, dict):
         return Grade.unreadable("not a JSON object", GRADED_FIELDS)
-    scores = {
-        name: 1.0 if name in answer and same(answer[name], fields[name]) else 0.0 for name, same in _COMPARISON.items()
-    }
-    return Grade(score=sum(scores.values()) / len(scores), extracted=_canonical(answer), fields=scores)
+    return _graded(answer, fields, rule)
 
 
 def _grade(output: str, fields: Mapping[str, Any]) -> Grade:
-    return _grade_json(strip_fence(output), fields)
+    bare, text = output.strip(), strip_fence(output)
+    return _grade_json(text, fields, _BARE if text == bare else _FENCE)
 
 
 def _grade_nofence(output: str, fields: Mapping[str, Any]) -> Grade:
-    return _grade_json(output.strip(), fields)
+    return _grade_json(output.strip(), fields, _BARE)
+
+
+def _grade_contains(output: str, fields: Mapping[str, Any]) -> Grade:
+    grade = _grade(output, fields)
+    if grade.error is None:
+        return grade
+    answer = _last_object(output)
+    if answer is None:
+        return Grade.unreadable("no JSON object with one of the fields", GRADED_FIELDS)
+    return _graded(answer, fields, _INSIDE)
 
 
 EXTRACTION = Grader(
@@ -146,6 +188,18 @@ EXTRACTION_NOFENCE = Grader(
 )
 """Version 1 of `extraction`: the same, except that an output inside a Markdown fence scores 0."""
 
+EXTRACTION_CONTAINS = Grader(
+    name="extraction-contains",
+    version=1,
+    description="mean of three fields of the last JSON object in the output, whatever stands around it",
+    grade=_grade_contains,
+)
+"""Lenient: as `extraction` where that can read the output, else by the last JSON object in it that has a graded field.
+
+For models that talk around the object ("Here is the JSON: ... I hope this helps!"), write it twice, or think aloud
+first. It cannot tell an answer from a draft. An object that is no strict JSON is passed over.
+"""
+
 
 def _target(fields: Mapping[str, Any]) -> str:
     answer = {name: fields[name] for name in ANSWER_FIELDS}
@@ -170,7 +224,8 @@ TASK = Task(
     required_fields=("email", *ANSWER_FIELDS),
     target=_target,
     check=_check,
-    graders=by_name(EXTRACTION, EXTRACTION_NOFENCE),
+    graders=by_name(EXTRACTION, EXTRACTION_NOFENCE, EXTRACTION_CONTAINS),
     default_grader=EXTRACTION.name,
+    is_bundled=True,
 )
 """Extraction; a worked example is shown as JSON on one line."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from quantexp.errors import UserError
 from quantexp.tasks.base import Task
+from quantexp.tasks.grading import Grader
 from quantexp.tasks.text import fold_words
 from quantexp.terminal import one_line
 
@@ -40,12 +41,14 @@ class Dataset:
         items: all of them, in the order of the file.
         examples: items of a separate set, for prompts with worked examples.
         fingerprint: sha256 over the items' canonical JSON, in order; the data's identity.
+        file: the name of the file that they come from, without its folders; None for data from elsewhere.
     """
 
     name: str
     items: tuple[Item, ...]
     examples: tuple[Item, ...]
     fingerprint: str
+    file: str | None = None
 
 
 def drawn(items: Sequence[Item], seed: int, limit: int | None) -> tuple[Item, ...]:
@@ -102,6 +105,27 @@ def items_of(rows: Sequence[Mapping[str, Any]], task: Task, where: str) -> tuple
         fields = {key: value for key, value in row.items() if key not in {"id", "difficulty"}}
         items.append(Item(item_id, fields, difficulty, _cluster(fields[task.asks])))
     return tuple(items)
+
+
+def check_gradable(items: Mapping[str, Mapping[str, Any]], grader: Grader) -> None:
+    """Refuse items that a grader cannot grade.
+
+    Args:
+        items: the fields of each item by its id.
+        grader: who is to grade them.
+
+    Raises:
+        UserError: there is one; the sentence names it.
+    """
+    if grader.check is None:
+        return
+    for item, fields in items.items():
+        try:
+            grader.check(fields)
+        except ValueError as error:
+            raise UserError(
+                f"The grader {grader.name} cannot grade item {one_line(item)}: {one_line(str(error), 400)}."
+            ) from error
 
 
 def _difficulty(value: object) -> int | None:

@@ -33,6 +33,46 @@ def normalize_answer(text: str) -> str:
     return fold_whitespace(_ARTICLE.sub(" ", fold_words(text)))
 
 
+class _SpacesForPunctuation(dict[int, int | None]):
+    """A translation table that turns Unicode's punctuation into spaces and drops invisible characters."""
+
+    def __missing__(self, code: int) -> int | None:
+        category = unicodedata.category(chr(code))
+        self[code] = ord(" ") if category[0] == "P" else None if category == "Cf" else code
+        return self[code]
+
+
+_SPACES_FOR_PUNCTUATION = _SpacesForPunctuation()
+
+
+def fold_punctuation(text: str) -> str:
+    """Turn all punctuation of Unicode into spaces, and drop invisible characters such as the soft hyphen.
+
+    “Spider‑Man…” becomes " Spider Man  ": quotation marks and dashes of every script, ellipses, bullets.
+    """
+    return text.translate(_SPACES_FOR_PUNCTUATION)
+
+
+def answer_line(output: str) -> tuple[str, bool]:
+    """Find the answer of an output: its first line with more than punctuation on it.
+
+    Returns:
+        The line, empty where there is none, and whether it has ended.
+    """
+    lines = output.split("\n")
+    number = next((number for number, line in enumerate(lines) if fold_punctuation(line).strip()), None)
+    return ("", False) if number is None else (lines[number], number + 1 < len(lines))
+
+
+def normalize_unicode_answer(text: str) -> str:
+    """Normalise an answer as `normalize_answer` does, but by the punctuation of Unicode.
+
+    Of articles or punctuation only, the gentlest form is left: no answer but an empty one equals nothing.
+    """
+    folded = fold_punctuation(text)
+    return normalize_answer(folded) or fold_words(folded) or fold_whitespace(text)
+
+
 def normalize_name(text: str) -> str:
     """The normal form in which names are compared: canonical Unicode, no case, folded spaces.
 

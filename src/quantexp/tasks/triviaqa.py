@@ -12,7 +12,14 @@ from typing import Any
 
 from quantexp.tasks.base import Task, by_name, require_text
 from quantexp.tasks.grading import Grade, Grader
-from quantexp.tasks.text import PUNCTUATION, fold_whitespace, fold_words, normalize_answer
+from quantexp.tasks.text import (
+    PUNCTUATION,
+    answer_line,
+    fold_whitespace,
+    fold_words,
+    normalize_answer,
+    normalize_unicode_answer,
+)
 
 _NO_ANSWER = "empty output"
 
@@ -44,6 +51,13 @@ def _grade(output: str, fields: Mapping[str, Any]) -> Grade:
     return Grade.right_or_wrong(answer in _accepted(fields), answer)
 
 
+def _grade_unicode(output: str, fields: Mapping[str, Any]) -> Grade:
+    answer = normalize_unicode_answer(answer_line(output)[0] or output)
+    if not answer:
+        return Grade.unreadable(_NO_ANSWER)
+    return Grade.right_or_wrong(answer in {normalize_unicode_answer(alias) for alias in fields["aliases"]}, answer)
+
+
 def _grade_contains(output: str, fields: Mapping[str, Any]) -> Grade:
     answer = _comparable(output)
     if not answer:
@@ -51,7 +65,7 @@ def _grade_contains(output: str, fields: Mapping[str, Any]) -> Grade:
     exact = _comparable(_answer_line(output)) in _accepted(fields)
     names = {normalize_answer(alias) for alias in fields["aliases"]} - {""}
     found = exact or any(f" {name} " in f" {answer} " for name in names)
-    return Grade.right_or_wrong(found, answer)
+    return Grade.right_or_wrong(found, answer, "first line" if exact else "mention" if found else None)
 
 
 # lm-evaluation-harness, lm_eval/tasks/triviaqa/default.yaml, task version 3.
@@ -92,6 +106,20 @@ systems, 4,925 answers, 4,034 of them right): precision 1029/1029 = 1.000, recal
 0.255, and reading the whole output gives the same 1,029. Recall is low because four of the five
 systems answer in sentences; for the one that gives bare answers (FiD) it is 680/769 = 0.884.
 The normal forms equal the published `normalized_aliases` on the first 3,000 development items.
+"""
+
+TRIVIAQA_UNICODE = Grader(
+    name="triviaqa-unicode",
+    version=1,
+    description="as triviaqa, without the punctuation of all scripts, such as “Ted Turner”, «…», a trailing …",
+    grade=_grade_unicode,
+)
+"""As `triviaqa`, but punctuation is what Unicode calls so, in outputs and aliases; invisible characters are dropped.
+
+The official normalisation knows ASCII punctuation and four quotation marks, so that “Ted Turner”, «Ted Turner», Ted
+Turner… and Spider‑Man with a non-breaking hyphen never match. Symbols that are no punctuation (°, €, ½) stay.
+
+On EVOUNA-TQ: precision 1029/1029 = 1.000, recall 1029/4034 = 0.255: those systems write ASCII punctuation.
 """
 
 TRIVIAQA_CONTAINS = Grader(
@@ -146,7 +174,8 @@ TASK = Task(
     required_fields=("question", "aliases"),
     target=_target,
     check=_check,
-    graders=by_name(TRIVIAQA, TRIVIAQA_CONTAINS, LM_EVAL),
+    graders=by_name(TRIVIAQA, TRIVIAQA_UNICODE, TRIVIAQA_CONTAINS, LM_EVAL),
     default_grader=TRIVIAQA.name,
+    is_bundled=True,
 )
 """TriviaQA without context; a worked example is shown with its canonical answer."""
