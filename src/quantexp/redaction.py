@@ -13,7 +13,7 @@ SHORTEST = 6
 
 _NAME = re.compile(
     r"api_?key|access_?key|private_?key|secret|passw(?:or)?d|passphrase|credentials?|authorization|bearer|cookie|jwt"
-    r"|(?:api|auth|access|refresh|session|bearer|hf|hub|id)_?token|(?:^|_)(?:token|auth)$",
+    r"|(?:api|auth|access|refresh|session|bearer|hf|hub|id)_?token|^(?:x_)?(?:token|auth)$",
 )
 """In a name that has been folded to small letters and underscores."""
 
@@ -36,6 +36,11 @@ def is_secret_name(name: str) -> bool:
     """Whether something of this name is a secret, such as an API key; max_tokens is none."""
     folded = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").lower()
     return bool(_NAME.search(folded))
+
+
+def is_variable_name(text: str) -> bool:
+    """Whether a text can name an environment variable, and does not look like a key itself."""
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None and not is_secret_value(text)
 
 
 def is_secret_value(text: str) -> bool:
@@ -75,9 +80,9 @@ def _secrets() -> list[str]:
     for name, value in os.environ.items():
         if _VARIABLE.search(name.upper()):
             found.add(value.strip())
-        elif "@" in value and "://" in value:
+        elif "@" in value:  # an address with user and password, such as a proxy's
             try:
-                password = urlsplit(value.strip()).password or ""
+                password = urlsplit(value if "://" in value else f"//{value}").password or ""
             except ValueError:
                 continue
             found |= {password, unquote(password)}

@@ -6,7 +6,6 @@ long as Retry-After says where it does, and with growing pauses otherwise.
 
 import asyncio
 import os
-import re
 import ssl
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ import openai
 from quantexp.address import usable_address, without_secrets
 from quantexp.errors import UserError
 from quantexp.http_client import HTTP, BoundedClient
-from quantexp.redaction import hide_secrets, is_secret_value
+from quantexp.redaction import hide_secrets
 from quantexp.responses import Refusal, find_refusal, parse, read_refusal
 from quantexp.terminal import one_line
 
@@ -293,16 +292,10 @@ def key_in(variable: str | None, option: str) -> str | None:
         option: the key of the configuration that names it.
 
     Raises:
-        UserError: the variable is empty, or holds what cannot be a key; or the key stands in the variable's place.
+        UserError: the variable is empty, or holds what cannot be a key.
     """
     if variable is None:
         return None
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable) or is_secret_value(variable):
-        # Without the value: it may be a key.
-        raise UserError(
-            f"{option} is to be the name of an environment variable that holds the key, not the key itself: set the "
-            f"variable, and write {option}=NAME."
-        )
     key = os.environ.get(variable, "").strip()
     if not key:
         raise UserError(

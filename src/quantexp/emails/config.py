@@ -10,6 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
 from quantexp.address import address_problem
+from quantexp.engine_problems import variable_problem
 from quantexp.errors import UserError
 from quantexp.validation import typed
 
@@ -147,6 +148,8 @@ def generate_config(composed: DictConfig) -> GenerateConfig:
         raise UserError(f"nameless={config.nameless} must be a share between 0 and 1, such as 0.15.")
     if (config.price.input is None) != (config.price.output is None):
         raise UserError("price.input and price.output belong together; give both, or neither.")
+    if (problem := variable_problem("api_key_variable", config.api_key_variable)) is not None:
+        raise UserError(problem)
     if config.base_url is not None and (problem := address_problem("base_url", config.base_url)) is not None:
         raise UserError(problem)
     _refuse_other_suffix("out", config.out)
