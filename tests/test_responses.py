@@ -128,6 +128,8 @@ def test_nonsense_in_log_probabilities_is_named_where_they_were_asked_for(given:
 def test_a_log_probability_that_is_missing_leaves_none_and_one_that_is_rounded_is_0() -> None:
     choice = {"text": "4", "finish_reason": "stop"}
     assert read(completion(choice | {"logprobs": {"token_logprobs": [None, -1.0]}})).logprobs == ()
+    least = read(completion(choice | {"logprobs": {"content": [{"logprob": -3.4028234663852886e38}]}})).logprobs
+    assert np.isfinite(np.float32(least[0]))  # llama-server's log-probability of what is impossible
     assert read(completion(choice | {"logprobs": {"content": [{"logprob": 1e-7}, {"logprob": -1}]}})).logprobs == (
         0,
         -1,

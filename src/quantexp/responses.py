@@ -17,6 +17,9 @@ MOST_TOKENS = 500_000
 ROUNDING = 1e-3
 """So far above 0 a log-probability may lie: some servers round sums of probabilities to a little more than 1."""
 
+LEAST = -3.4028235e38
+"""The least float32, which llama-server gives as the log-probability of what is impossible."""
+
 DEPTH = 4
 """Objects within objects in which the words of an error are looked for."""
 
@@ -59,7 +62,7 @@ def _as_storable(value: object) -> object:
 
 Text = Annotated[str, BeforeValidator(_as_storable), Field(max_length=LONGEST_TEXT)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
-Logprob = Annotated[float, Field(ge=-3e38, le=ROUNDING, allow_inf_nan=False)]  # within a float32
+Logprob = Annotated[float, Field(ge=LEAST, le=ROUNDING, allow_inf_nan=False)]
 
 
 class _Checked(BaseModel):

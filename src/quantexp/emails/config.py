@@ -69,9 +69,10 @@ class GenerateConfig:
     concurrency: int = 4
     """Requests at once."""
     timeout: float = 60.0
-    """Seconds for a request."""
+    """Seconds for a whole answer."""
     retries: int = 5
-    """How often a request is sent again after a time-out, a lost connection or a status 408, 409, 429 or 5xx."""
+    """How often a request is sent again after a time-out, a lost connection, a status 408, 409, 429 or 5xx, or an
+    answer that makes no sense."""
     attempts: int = 4
     """Answers asked for an e-mail, in one run of the command, before it is left open."""
     price: PriceConfig = field(default_factory=PriceConfig)
