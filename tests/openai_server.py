@@ -22,12 +22,16 @@ class Reply:
 
     status: int = 200
     body: Any = None
-    """Sent as JSON; text is sent as it is, and called JSON if it begins so."""
+    """Sent as JSON; bytes and text are sent as they are, and called JSON if they begin so."""
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     """Waited before."""
     hang_up: bool = False
     """Close the connection in the middle of the body."""
+    endless: bytes = b""
+    """Sent again and again, in place of a body, as long as anybody listens."""
+    pause: float = 0.0
+    """Waited after each."""
 
 
 def labels(asked: Asked) -> dict[str, Any]:
@@ -82,7 +86,7 @@ def good(asked: Asked, **changes: Any) -> Reply:
     return Reply(body=completion(asked, json.dumps(email(asked, **changes))))
 
 
-def error(status: int, message: str, code: str | None = None, kind: str | None = None, **headers: str) -> Reply:
+def error(status: int, message: str, code: Any = None, kind: str | None = None, **headers: str) -> Reply:
     """An error in OpenAI's form."""
     body = {"error": {"message": message, "type": kind, "param": None, "code": code}}
     return Reply(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
@@ -135,6 +139,10 @@ def probing(asked: Asked) -> bool:
     return of_item(asked) == "1"
 
 
+def _encoded(body: Any) -> bytes:
+    return (body if isinstance(body, str) else json.dumps(body)).encode()
+
+
 class OpenAIServer:
     """Serves until it is closed.
 
@@ -169,7 +177,10 @@ class OpenAIServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self._send(server.pages.get(self.path, error(404, "no such address")))
+                try:
+                    self._send(server.pages.get(self.path, error(404, "no such address")))
+                except (BrokenPipeError, ConnectionResetError):
+                    self.close_connection = True
 
             def do_POST(self) -> None:
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -192,13 +203,18 @@ class OpenAIServer:
                         server._at_once -= 1
 
             def _send(self, reply: Reply) -> None:
-                text = isinstance(reply.body, str)
-                body = (reply.body if text else json.dumps(reply.body)).encode()
+                body = reply.body if isinstance(reply.body, bytes) else _encoded(reply.body)
                 self.send_response(reply.status)
-                self.send_header("Content-Type", "text/html" if text and reply.body[:1] != "{" else "application/json")
-                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Type", "application/json" if body[:1] in b"{[" else "text/html")
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
+                if reply.endless:
+                    self.close_connection = True
+                    self.end_headers()
+                    while not server._closing.wait(reply.pause):
+                        self.wfile.write(reply.endless)
+                    return
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body[: len(body) // 2] if reply.hang_up else body)
                 self.close_connection = self.close_connection or reply.hang_up

@@ -140,3 +140,26 @@ def test_a_server_is_not_compared_with_the_engine_in_this_process() -> None:
     assert summary.comparisons == ()
     [refusal] = summary.refusals
     assert "settings.engine is openai here and llama_cpp there" in refusal
+
+
+def test_a_server_that_counts_nothing_and_lists_nothing_is_measured(command: Command, tmp_path: Path) -> None:
+    job = (*QUICK, "model.name=m", "quant=awq", "quant.bits_per_weight=4.25", "engine.model=m", "stats.baseline=awq")
+    with OpenAIServer(lambda asked: chat("Paris", None, usage=None), pages={}) as server:
+        status, _, said = command(tmp_path, "quantexp", *job, f"engine.url={server.address}")
+    assert status == 0, said
+    assert "tokens/s" not in said
+    [run] = runs_of(tmp_path, "job")
+    assert (run.data.metrics["completion_tokens"], run.data.metrics["run.tokens_per_second"]) == (0, 0)
+    assert run.data.tags["engine.system"] == "an unknown server"
+
+
+def test_nonsense_that_was_stored_does_not_outlive_the_server_that_sent_it(command: Command, tmp_path: Path) -> None:
+    job = (*QUICK, "model.name=m", "quant=awq", "quant.bits_per_weight=4.25", "engine.retries=0", "engine.floor=false")
+    nonsense = {"prompt_tokens": 9, "completion_tokens": 10**40}
+    with OpenAIServer(lambda asked: chat("Paris", usage=nonsense), pages=models("m")) as server:
+        status, _, said = command(tmp_path, "quantexp", *job, f"engine.url={server.address}")
+        assert status == 2
+        assert "(nonsense in usage.completion_tokens)" in said
+        server.answer = lambda asked: chat("Paris")
+        status, _, said = command(tmp_path, "quantexp", *job, f"engine.url={server.address}")
+    assert status == 0, said

@@ -250,11 +250,13 @@ class EngineConfig:
     concurrency: int = 8
     """Requests at once."""
     timeout: float = 600.0
-    """Seconds for a request."""
+    """Seconds for a whole answer."""
     retries: int = 5
-    """How often a request is sent again after a time-out, a lost connection or a status 408, 409, 429 or 5xx."""
+    """How often a request is sent again after a time-out, a lost connection, a status 408, 409, 429 or 5xx, or an
+    answer that makes no sense."""
     extra_body: dict[str, Any] = field(default_factory=dict)
-    """Further fields of every request, which the protocol does not have and the server does."""
+    """Further fields of every request, which the protocol does not have and the server does; recorded, so that it may
+    hold no secret."""
 
 
 @dataclass

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from quantexp.address import address_problem
 from quantexp.config import Config, EngineConfig, ExamplePlace, PromptForm
+from quantexp.redaction import find_secret, is_variable_name
 
 LOCAL = ("threads", "gpu_layers", "lanes", "kv_memory_gb")
 """What only a model in this process has."""
@@ -34,6 +35,8 @@ def server_problems(config: Config) -> Iterator[str]:
     """A sentence for each, where a server has the model."""
     engine, sampling = config.engine, config.task.sampling
     yield from _address_problems(engine)
+    if (problem := variable_problem("engine.api_key_variable", engine.api_key_variable)) is not None:
+        yield problem
     for key in _set(engine, LOCAL):
         yield f"engine.{key} is of a model in this process, and engine=openai asks a server: leave it out."
     if not (engine.timeout > 0 and math.isfinite(engine.timeout)):
@@ -62,6 +65,12 @@ def server_problems(config: Config) -> Iterator[str]:
         )
     if taken := sorted(OURS & engine.extra_body.keys()):
         yield f"engine.extra_body may not hold {', '.join(taken)}, which other keys of the configuration decide."
+    if secret := find_secret(engine.extra_body):
+        yield (
+            f"engine.extra_body.{secret} looks like a secret, and the configuration is recorded with every run: put "
+            "the key in an environment variable and name that with engine.api_key_variable=NAME, or give it to the "
+            "server."
+        )
     bits = config.quant.bits_per_weight
     if bits is not None and not 0 < bits <= 64:
         yield f"quant.bits_per_weight={bits} must be above 0 and at most 64."
@@ -69,6 +78,17 @@ def server_problems(config: Config) -> Iterator[str]:
         yield "quant.bits_per_weight is for a model of which no file is here: this one's is measured; leave it out."
     if config.quant.method is not None and config.model.source != "server":
         yield f"quant={config.quant.name} is no GGUF; add model=server."
+
+
+def variable_problem(key: str, name: str | None) -> str | None:
+    """What makes it unusable as an environment variable that holds a key, in a sentence; None for nothing."""
+    if name is None or is_variable_name(name):
+        return None
+    # Without the value: it may be the key.
+    return (
+        f"{key} is to be the name of an environment variable that holds the key, not the key itself: set the variable, "
+        f"and write {key}=NAME."
+    )
 
 
 def _address_problems(engine: EngineConfig) -> Iterator[str]:

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from quantexp.files import keep_from_others
+from quantexp.redaction import hide_secrets
 from quantexp.terminal import printable
 
 EXIT_USAGE = 2
@@ -30,7 +31,12 @@ _OTHER_STORE = "mend that, or choose another tracking.folder"
 
 
 def sentence_for(error: BaseException) -> str | None:
-    """One sentence for an error that a user can mend; None for one that is quantexp's own fault."""
+    """One sentence, without secrets, for an error that a user can mend; None for one that is quantexp's own fault."""
+    sentence = _sentence_of(error)
+    return None if sentence is None else hide_secrets(sentence)
+
+
+def _sentence_of(error: BaseException) -> str | None:
     # Imported here: this module is imported before every other one, and none of these is needed until an error comes.
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -118,7 +124,7 @@ def fail(sentence: str) -> NoReturn:
     Raises:
         SystemExit: always, with status 2.
     """
-    print(f"quantexp: {printable(sentence)}", file=sys.stderr)  # noqa: T201 - the terminal is where it belongs
+    print(f"quantexp: {printable(hide_secrets(sentence))}", file=sys.stderr)  # noqa: T201 - the terminal is where it belongs
     raise SystemExit(EXIT_USAGE)
 
 

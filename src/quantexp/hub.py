@@ -9,6 +9,7 @@ from json import JSONDecodeError
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from quantexp.address import without_secrets
 from quantexp.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def hub_errors(repository: str, revision: str, way_out: str) -> Iterator[None]:
             raise UserError(_refused(answer, repository, revision, way_out)) from error
         broken = next((each for each in causes if isinstance(each, no_answer)), error)
         raise UserError(
-            f"The Hub at {_endpoint()} cannot be reached ({_said(broken)}), and {repository} is not, or not whole, on "
-            f"this machine; run the same command again when there is a network, {way_out}."
+            f"The Hub at {hub_address()} cannot be reached ({_said(broken)}), and {repository} is not, or not whole, "
+            f"on this machine; run the same command again when there is a network, {way_out}."
         ) from error
     except (ValueError, ImportError, OSError) as error:
         if (sentence := _misfit(error, repository, way_out)) is None:
@@ -83,9 +84,9 @@ def _check_endpoint() -> None:
     except ValueError:  # an impossible port, or brackets that do not close
         is_address = False
     if not is_address:
+        shown = "What HF_ENDPOINT holds" if "@" in given else f"HF_ENDPOINT={given}"  # before @ is a password
         raise UserError(
-            f"HF_ENDPOINT={given} is not the address of a Hub; unset it, or set it to one such as "
-            "https://huggingface.co."
+            f"{shown} is not the address of a Hub; unset it, or set it to one such as https://huggingface.co."
         )
 
 
@@ -101,7 +102,7 @@ def _misfit(error: Exception, repository: str, way_out: str) -> str | None:
         )
     if isinstance(error, JSONDecodeError):
         return (
-            f"{_endpoint()} does not answer like a Hub; a login page of the network may stand between: open any page "
+            f"{hub_address()} does not answer like a Hub; a login page of the network may stand between: open any page "
             f"in a browser, check HF_ENDPOINT, and run the same command again, {way_out}."
         )
     if isinstance(error, UnicodeEncodeError) and _is_odd_token():
@@ -152,7 +153,7 @@ def _refused(error: "HfHubHTTPError", repository: str, revision: str, way_out: s
     token = get_token()
     log_in = "make a token at the Hub and log in with: hf auth login (or set HF_TOKEN)"
     if isinstance(error, GatedRepoError):
-        page = f"{_endpoint()}/{repository}"
+        page = f"{hub_address()}/{repository}"
         if token is None:
             return f"{repository} is gated, and no token was sent: accept its licence at {page}, then {log_in}."
         return (
@@ -200,10 +201,11 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _endpoint() -> str:
+def hub_address() -> str:
+    """The address of the Hub, without what may be secret in it."""
     from huggingface_hub import constants
 
-    return str(constants.ENDPOINT)
+    return without_secrets(constants.ENDPOINT)
 
 
 def _said(error: BaseException) -> str:

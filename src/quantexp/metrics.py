@@ -85,14 +85,16 @@ def summary_line(
         "items_unreadable": "unreadable",
         "items_unfinished": "unfinished",
     }
-    noted = [f"{speeds['run.tokens_per_second']:.0f} tokens/s"]
+    speed = speeds["run.tokens_per_second"]
+    noted = [f"{speed:.0f} tokens/s"] if speed else []  # 0: nothing was asked, or a server does not count
     noted += [f"{metrics[key]:.0f} {words}" for key, words in extras.items() if metrics[key]]
     asked = f"the first {metrics['items']:.0f} of {items}" if metrics["items"] < items else f"{items}"
     if metrics["items"] < items:
         noted.append("its verdict is known")
     if generated.reused:
         noted.append(f"{generated.reused} of {generated.reused + generated.new} completions from the store")
+    details = f" ({', '.join(noted)})" if noted else ""
     return (
         f"{name}: score {metrics['score']:.3f} [{metrics['score_low']:.3f}, {metrics['score_high']:.3f}] on "
-        f"{asked} {data.name} items, {speeds['run.wall_seconds']:.0f} s ({', '.join(noted)})"
+        f"{asked} {data.name} items, {speeds['run.wall_seconds']:.0f} s{details}"
     )

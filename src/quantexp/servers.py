@@ -4,33 +4,35 @@ The openai library waits and asks again after time-outs, lost connections and th
 long as Retry-After says where it does, and with growing pauses otherwise.
 """
 
+import asyncio
 import os
 import ssl
 import urllib.request
-from collections.abc import Awaitable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, NoReturn, TypeVar
 
 import openai
 
 from quantexp.address import usable_address, without_secrets
 from quantexp.errors import UserError
+from quantexp.http_client import HTTP, BoundedClient
+from quantexp.redaction import hide_secrets
+from quantexp.responses import Refusal, find_refusal, parse, read_refusal
 from quantexp.terminal import one_line
-
-NO_MONEY = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
-"""Error codes that waiting does not mend, though they come with status 429, which the library would try again."""
 
 CONNECTING_SECONDS = 10.0
 """For the first sign of life of a server."""
 
-Got = TypeVar("Got")
+LONGEST_PAUSE = 8.0
+"""Seconds before asking again after an answer that makes no sense; the openai library's own longest pause."""
 
+OLD_LIMIT, NEW_LIMIT = "max_tokens", "max_completion_tokens"
+"""Names of the field for the longest answer. OpenAI's newer models refuse the old one, and many servers do not know the
+new one."""
 
-TOO_LONG = frozenset({"context_length_exceeded", "exceed_context_size_error"})
-"""Error codes, or types, of servers that refuse a prompt for its length."""
-
-TOO_LONG_WORDS = ("maximum context length", "exceeds the available context", "context window")
-"""What those say that have no code for it."""
+Read = TypeVar("Read")
 
 
 class NoAnswerError(Exception):
@@ -49,7 +51,19 @@ class NonsenseError(NoAnswerError):
     """An answer that is not one; the library has not asked again."""
 
 
-class TooLongError(UserError):
+class RefusedError(UserError):
+    """A request that a server does not accept, and would not the next time.
+
+    Attributes:
+        refusal: the server's.
+    """
+
+    def __init__(self, sentence: str, refusal: Refusal) -> None:
+        super().__init__(sentence)
+        self.refusal = refusal
+
+
+class TooLongError(RefusedError):
     """A request whose prompt and answer do not fit the server's context."""
 
 
@@ -87,13 +101,14 @@ class Server:
         address: where it is, without what may be secret.
         client: the library's.
         model: its name of the model, for the sentences.
+        limit: its name of the field for the longest answer.
 
     Raises:
         UserError: there is no usable key, or the environment names a proxy that cannot be used.
     """
 
     def __init__(self, access: Access) -> None:
-        self._access, self.model = access, access.model
+        self._access, self.model, self.limit = access, access.model, OLD_LIMIT
         self.address = without_secrets(access.url)
         self._key = key_in(access.key_variable, access.variable_option)
         self.client = openai.AsyncOpenAI(
@@ -111,43 +126,95 @@ class Server:
         Raises:
             UserError: nothing is.
         """
+        # More for all than for connecting, so that it is known which of them was too long.
+        patience = openai.Timeout(2 * CONNECTING_SECONDS, connect=CONNECTING_SECONDS)
         try:
-            await self.client.with_options(max_retries=0, timeout=CONNECTING_SECONDS).get("/models", cast_to=object)
+            await self.client.with_options(max_retries=0, timeout=patience).get("/models", cast_to=HTTP.Response)
         except openai.APITimeoutError as error:
-            # By name: whether the library's own client is httpx or httpx2 depends on its version.
-            if type(error.__cause__).__name__ == "ConnectTimeout":
+            if isinstance(error.__cause__, HTTP.ConnectTimeout):
                 self._nothing_there(error, f"no sign of life within {CONNECTING_SECONDS:g} seconds")
             # Otherwise it is there, and busy.
         except openai.APIConnectionError as error:
-            self._nothing_there(error)
-        except (openai.OpenAIError, ValueError):
+            if not isinstance(error.__cause__, HTTP.DecodingError):
+                self._nothing_there(error)
+        except openai.APIStatusError:
             pass  # whatever it says: it is there, and need not have this address
 
-    async def answer(self, request: Awaitable[Got]) -> Got:
-        """What the library gives for a request.
+    async def fetch(self, place: str, *, retries: int | None = None) -> object:
+        """Fetch the JSON at an address below the server's own, or at a whole one.
+
+        Raises:
+            NoAnswerError: there is none.
+            UserError: the server refuses.
+        """
+        most = self._access.retries if retries is None else retries
+        return self._parse(await self._content("GET", place, None, most))
+
+    async def ask(
+        self, place: str, request: Mapping[str, Any], read: Callable[[object], Read], *, retries: int | None = None
+    ) -> Read:
+        """Ask for a completion.
+
+        Args:
+            place: of the protocol, such as /chat/completions.
+            request: its body, in which the longest answer is OLD_LIMIT.
+            read: makes of the answer's JSON what is wanted, or raises NonsenseError.
+            retries: how often to ask again; None: as configured.
 
         Raises:
             NoAnswerError: there was no answer, but the next request may have more luck.
             UserError: no request can succeed; the sentence says what to mend.
             TooLongError: this one cannot, for its length.
         """
+        most = self._access.retries if retries is None else retries
+        for attempt in range(most):
+            try:
+                return await self._once(place, request, read, most)
+            except NonsenseError:
+                await asyncio.sleep(min(LONGEST_PAUSE, 0.5 * 2**attempt))
+        return await self._once(place, request, read, most)
+
+    async def _once(self, place: str, request: Mapping[str, Any], read: Callable[[object], Read], retries: int) -> Read:
+        """Ask until the library has something; see `ask`."""
+        limit = self.limit
         try:
-            return await request
+            content = await self._content("POST", place, _with_limit(request, limit), retries)
+        except RefusedError as error:
+            if limit == NEW_LIMIT or NEW_LIMIT not in error.refusal.words:
+                raise
+            self.limit = NEW_LIMIT
+            content = await self._content("POST", place, _with_limit(request, NEW_LIMIT), retries)
+        return read(self._parse(content))
+
+    async def _content(self, method: str, place: str, body: object, retries: int) -> bytes:
+        """Fetch a body that is none of an error; see `ask`."""
+        client = self.client.with_options(max_retries=retries)
+        try:
+            if method == "GET":
+                response = await client.get(place, cast_to=HTTP.Response)
+            else:
+                response = await client.post(place, cast_to=HTTP.Response, body=body)
         except openai.APITimeoutError as error:
             raise NoAnswerError(f"no answer within {self._access.timeout:g} seconds") from error
         except openai.APIConnectionError as error:
+            if isinstance(error.__cause__, HTTP.DecodingError):
+                raise NoAnswerError(self._safe(str(error.__cause__))) from error
             self._nothing_there(error)
         except openai.APIStatusError as error:
-            self._refused(error)
-        except ValueError as error:  # from the library's JSON parser
+            self._refused(read_refusal(error.status_code, error.response.content))
+        if (refusal := find_refusal(response.content)) is not None:
+            try:
+                self._refused(refusal)
+            except NoAnswerError as error:  # the library has taken it for an answer, and not asked again
+                raise NonsenseError(str(error), error.status) from error
+        return bytes(response.content)
+
+    def _parse(self, content: bytes) -> object:
+        try:
+            return parse(content)
+        except ValueError as error:
             wrong = f"so that {self._access.url_option}={self.address} may be wrong"
             raise NonsenseError(f"something that is not JSON, {wrong}") from error
-
-    def said(self, error: openai.APIStatusError) -> str:
-        """What the server gives as the reason of an error."""
-        body = error.body
-        message = body.get("message") if isinstance(body, dict) else None
-        return self._safe(message if isinstance(message, str) else error.response.reason_phrase)
 
     def _nothing_there(self, error: openai.APIConnectionError, why: str | None = None) -> NoReturn:
         cause: BaseException = error
@@ -159,41 +226,62 @@ class Server:
             "network, and run the same command again."
         ) from error
 
-    def _refused(self, error: openai.APIStatusError) -> NoReturn:
+    def _refused(self, refusal: Refusal) -> NoReturn:
         """Turn an error's status into a sentence, or into a request without an answer."""
-        status, access = error.status_code, self._access
-        said = f"{status}: {self.said(error)}"
+        status, access = refusal.status, self._access
+        said = f"{status}: {self._safe(refusal.words) or _phrase(status)}"
         key = f"the key in {access.key_variable}" if access.key_variable else "a request without a key"
         again = "run the same command again, which goes on from here"
-        if error.code in NO_MONEY or error.type in NO_MONEY:
-            raise UserError(f"The account of {key} has no credit left ({said}); add some, and {again}.") from error
-        if status in (408, 409, 429) or status >= 500:
-            raise NoAnswerError(said, status) from error
+        if refusal.is_without_money:
+            raise UserError(f"The account of {key} has no credit left ({said}); add some, and {again}.")
+        if refusal.is_too_long:
+            raise TooLongError(
+                f"{self.address} does not accept the request ({said}); check {access.request_options}.", refusal
+            )
+        # 200: an error that came as an answer and does not say which.
+        if status in (200, 408, 409, 429) or (status >= 500 and status != HTTPStatus.NOT_IMPLEMENTED):
+            raise NoAnswerError(said, status)
         if status == 401:
             mend = (
                 f"put a valid key in {access.key_variable or f'a variable, named with {access.variable_option}=NAME'}"
             )
-            raise UserError(f"{self.address} does not accept {key} ({said}); {mend}, and {again}.") from error
+            raise UserError(f"{self.address} does not accept {key} ({said}); {mend}, and {again}.")
         if status == 403:
-            raise UserError(f"{self.address} does not allow {key} to do this ({said}); use another key.") from error
+            raise RefusedError(f"{self.address} does not allow {key} to do this ({said}); use another key.", refusal)
         if status == 404:
             unknown = f"does not know the model {self.model}, or the address is wrong"
-            raise UserError(
+            raise RefusedError(
                 f"{self.address} {unknown if self.model else 'has nothing at this address'} ({said}); check "
-                f"{access.model_option} and {access.url_option}."
-            ) from error
-        kind = TooLongError if _too_long(error) else UserError
-        raise kind(f"{self.address} does not accept the request ({said}); check {access.request_options}.") from error
+                f"{access.model_option} and {access.url_option}.",
+                refusal,
+            )
+        raise RefusedError(
+            f"{self.address} does not accept the request ({said}); check {access.request_options}.", refusal
+        )
 
     def _safe(self, message: str) -> str:
         """A server's words on one line; one that repeats the key does not bring it to the terminal."""
         hidden = message.replace(self._key, "***") if self._key else message
-        return one_line(hidden).rstrip(".")
+        return one_line(hide_secrets(hidden)).rstrip(".")
 
 
-def _too_long(error: openai.APIStatusError) -> bool:
-    words = str(error.message).lower()
-    return not TOO_LONG.isdisjoint({error.code, error.type}) or any(each in words for each in TOO_LONG_WORDS)
+def _with_limit(request: Mapping[str, Any], limit: str) -> dict[str, Any]:
+    """The request with the longest answer under the server's name of it."""
+    return {limit if name == OLD_LIMIT else name: value for name, value in request.items()}
+
+
+def _phrase(status: int) -> str:
+    """The standard's words for a status."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "no reason given"
+
+
+def _is_final(status: int, content: bytes) -> bool:
+    """Whether the library, which would ask again, should not."""
+    refusal = read_refusal(status, content)
+    return status == HTTPStatus.NOT_IMPLEMENTED or refusal.is_without_money or refusal.is_too_long
 
 
 def key_in(variable: str | None, option: str) -> str | None:
@@ -234,7 +322,7 @@ def _http_client() -> Any:
                 "such as http://127.0.0.1:8080, or unset it."
             )
     try:
-        return openai.DefaultAsyncHttpxClient(event_hooks={"response": [_do_not_wait_for_money]})
+        return BoundedClient(_is_final)
     except ImportError as error:
         if "socksio" not in str(error):
             raise
@@ -246,17 +334,3 @@ def _http_client() -> Any:
 
 def _with_scheme(address: str) -> str:
     return address if "://" in address else f"http://{address}"
-
-
-async def _do_not_wait_for_money(response: Any) -> None:
-    """Tell the library not to try again what has failed for want of credit; see NO_MONEY."""
-    if response.status_code != 429:
-        return
-    await response.aread()
-    try:
-        error = response.json()["error"]
-        without_money = not NO_MONEY.isdisjoint({error.get("code"), error.get("type")})
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return  # not OpenAI's form; then it is an ordinary 429
-    if without_money:
-        response.headers["x-should-retry"] = "false"

@@ -22,6 +22,7 @@ from quantexp.composition import compose_once
 from quantexp.config import Config, Method
 from quantexp.errors import UserError, past_hydra
 from quantexp.own_data import check_own_data
+from quantexp.redaction import hide_secrets
 from quantexp.validation import validated
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ class Conclusion:
             for name in _open.store.close_jobs(_open.run.id, ended=ended):
                 log.warning("%s: its process was killed", name)
             if error is not None and not _open.store.has_jobs(_open.run.id):
-                _open.run.log(tags={"error": str(error)[:5000]})
+                _open.run.log(tags={"error": hide_secrets(str(error))[:5000]})
                 return
             complete = _compare(_open)
             if not complete:

@@ -6,6 +6,8 @@ import sys
 import unicodedata
 from contextlib import suppress
 
+from quantexp.redaction import hide_secrets
+
 _CONTROLS = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 """Unicode categories of characters that move the cursor, colour, hide or reorder text, or show nothing."""
 
@@ -33,11 +35,11 @@ def one_line(text: str, longest: int = 200) -> str:
 
 
 class Harmless(logging.Formatter):
-    """Lines of a log, which quote what is from elsewhere; a log file ends up on a terminal too."""
+    """Lines of a log without secrets and control characters: they quote what is from elsewhere, and are kept."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, and the traceback below it."""
-        return printable(super().format(record))
+        return printable(hide_secrets(super().format(record)))
 
 
 class LogFile(logging.FileHandler):

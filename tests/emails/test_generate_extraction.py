@@ -282,36 +282,43 @@ def test_a_429_is_waited_out_as_long_as_the_server_says(folder: Folder, serve: S
         (error(500, "The server had an error."), "500: The server had an error", "retries=1"),
         (error(429, "Rate limit reached"), "429: Rate limit reached", "retries=0"),
         (Reply(seconds=60), "no answer within 1 seconds", "retries=0 timeout=1 concurrency=5"),
-        (
-            Reply(body={"hello": 1}),
-            "something that is not a chat completion, so that base_url={server} may be wrong",
-            "",
-        ),
-        (
-            Reply(body="<html>Welcome</html>"),
-            "something that is not a chat completion, so that base_url={server} may be wrong",
-            "",
-        ),
-        (
-            Reply(body={"choices": []}),
-            "something that is not a chat completion, so that base_url={server} may be wrong",
-            "",
-        ),
-        (Reply(body='{"choices": [', headers={"X-JSON": "1"}), "something that is not", ""),
+        (Reply(body={"hello": 1}), "nonsense in choices, so that base_url={server} may be wrong", "retries=0"),
+        (Reply(body="<html>"), "something that is not JSON, so that base_url={server} may be wrong", "retries=0"),
+        (Reply(body={"choices": ["text"]}), "nonsense in choices.0, so that base_url={server} may be", "retries=0"),
+        (Reply(body='{"choices": ['), "something that is not JSON", "retries=0"),
+        (Reply(body={"detail": "no model is loaded"}), "200: no model is loaded", "retries=0"),
+        (Reply(endless=b" ", pause=0.2), "no answer within 1 seconds", "retries=0 timeout=1 concurrency=5"),
     ],
-    ids=["500", "429", "time-out", "other JSON", "a web page", "no choices", "half of the JSON"],
+    ids=[
+        "500",
+        "429",
+        "time-out",
+        "other JSON",
+        "a web page",
+        "text",
+        "half of the JSON",
+        "an error as answer",
+        "slow",
+    ],
 )
 def test_a_lasting_fault_ends_the_run(folder: Folder, serve: Serve, reply: Reply, why: str, arguments: str) -> None:
     server = serve(lambda _: reply)
     ended = folder.generate(server, "items=20", "concurrency=1", *arguments.split())
     why = why.replace("{server}", server.address)
     assert ended.err.startswith(f"quantexp: The last 5 requests got no answer, retries included ({why}")
+    assert len(server.asked) == (10 if "retries=1" in arguments else 5)
     assert ended.err.endswith(f"); mend that or wait, and {GOES_ON}\n")
     assert ended.err.count("\n") == 1
     assert ended.status == 2
     assert folder.lines() == []
     server.answer = good
     assert folder.generate(server, "items=20").status == 0
+
+
+def test_an_answer_that_makes_no_sense_is_asked_for_again(folder: Folder, serve: Serve) -> None:
+    server = serve(first_time(lambda _: Reply(body={"choices": [{"message": "hello"}]})))
+    ended = folder.generate(server, "items=1", "retries=1")
+    assert (ended.err, ended.status, len(server.asked)) == ("", 0, 2)
 
 
 def test_a_single_request_without_an_answer_leaves_one_open(folder: Folder, serve: Serve) -> None:

@@ -1,5 +1,6 @@
 """The engine for OpenAI-compatible servers, against one whose answers and faults a test decides."""
 
+import gzip
 import itertools
 import json
 import threading
@@ -17,6 +18,9 @@ from quantexp.engines.server import OpenAIServer as Engine
 from quantexp.engines.server import seed_of
 from quantexp.errors import UserError
 from quantexp.models import ModelFile
+
+BOMB = gzip.compress(bytes(100 * 2**20))
+"""100 MiB in 100 kB."""
 
 FILE = ModelFile("", "not known: awq of m", 0, 0, 4.25, "awq", "not known", 0)
 MODEL = ModelConfig("m", "server")
@@ -183,15 +187,22 @@ def test_an_overloaded_server_is_asked_again_when_it_says(opened: Any) -> None:
         chat(choices=None),
         chat(choices=[{"index": 0, "message": None, "finish_reason": "stop"}]),
         chat(choices=[{"index": 0, "message": {"content": 7}, "finish_reason": "stop"}]),
-        chat(usage=None),
-        chat(reason=None),
+        chat(choices=["text"]),
+        chat(choices=[{"index": 0, "message": "hello", "finish_reason": "stop"}]),
+        chat(usage=5),
+        *(chat(usage={"prompt_tokens": 9, "completion_tokens": count}) for count in (True, -1, 10**40, "2")),
         chat(reason="because"),
+        Reply(body={"error": {"message": "no luck", "code": ["a", "list"]}}),
+        Reply(body={"error": "no luck"}),
+        error(500, "oh", code=["a", "list"]),
+        Reply(body="[" * 100_000),
+        Reply(body=b'{"choices": "\xff"}'),
         Reply(body=[1]),
     ],
-    ids=str,
+    ids=lambda fault: repr(fault)[:60],
 )
 def test_a_fault_that_passes_is_got_over(opened: Any, fault: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quantexp.engines.server.LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr("quantexp.servers.LONGEST_PAUSE", 0.01)
     engine, server = opened(faulty(fault))
     assert answers(engine, prompt("a"))["a"].text == "4"
     assert len([asked for asked in server.asked if not probing(asked)]) == 2
@@ -203,8 +214,35 @@ def test_a_fault_that_passes_is_got_over(opened: Any, fault: Reply, monkeypatch:
         (error(503, "oh"), "(503: oh)"),
         (Reply(body=chat().body, seconds=30), "(no answer within 0.4 seconds)"),
         (Reply(body='{"cho'), "(something that is not JSON, so that engine.url=http://127.0.0.1:PORT/v1 may be wrong)"),
-        (chat(choices=[]), "(a completion without a choice)"),
-        (chat(usage=None), "(a completion that does not say how many tokens were read and written (usage))"),
+        (
+            Reply(body="[" * 100_000),
+            "(something that is not JSON, so that engine.url=http://127.0.0.1:PORT/v1 may be wrong)",
+        ),
+        (chat(choices=[]), "(nonsense in choices)"),
+        (chat(choices=["text"]), "(nonsense in choices.0)"),
+        (chat(choices=[{"message": "hello"}]), "(nonsense in choices.0.message)"),
+        (chat(choices=[{"message": {"content": [{"text": 5}]}}]), "(nonsense in choices.0.message.content.0.text)"),
+        (chat(choices=[{}]), "(a completion without a text)"),
+        (chat(usage={"completion_tokens": 10**40}), "(nonsense in usage.completion_tokens)"),
+        (Reply(body={"error": {"message": "the model is gone"}}), "(200: the model is gone)"),
+        (Reply(body={"detail": [{"loc": ["body", "seed"], "msg": "not today"}]}), "(200: body.seed: not today)"),
+        (Reply(body={"error": {"message": "upstream", "code": 502}}), "(502: upstream)"),
+        (error(500, "oh", code=["a", "list"]), "(500: oh)"),
+        (Reply(500, "<html>"), "(500: Internal Server Error)"),
+        (Reply(500, "no luck"), "(500: no luck)"),
+        (Reply(endless=b'{"a": ', pause=0.1, seconds=0.01), "(no answer within 0.4 seconds)"),
+        (Reply(endless=b" " * 2**20), "(an answer of more than 16 MiB)"),
+        (Reply(body=BOMB, headers={"Content-Encoding": "gzip"}), "(an answer of more than 16 MiB)"),
+        (
+            Reply(body=b"x", headers={"Content-Encoding": "gzip, gzip"}),
+            "(an answer packed as gzip, gzip, which was not asked for)",
+        ),
+        (
+            Reply(body=b"not packed", headers={"Content-Encoding": "gzip"}),
+            "(Error -3 while decompressing data: incorrect header check)",
+        ),
+        (chat("x" * 20_000_000), "(an answer of more than 16 MiB)"),
+        (chat("x" * 3_000_000), "(nonsense in choices.0.message.content)"),
         (chat(reason="x\x1b[2J"), "(a completion that ended for a reason that is unknown (x\\x1b[2J))"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -212,7 +250,7 @@ def test_a_fault_that_passes_is_got_over(opened: Any, fault: Reply, monkeypatch:
 def test_a_fault_that_does_not_pass_is_one_sentence_and_what_was_answered_is_kept(
     opened: Any, fault: Reply, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quantexp.engines.server.LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr("quantexp.servers.LONGEST_PAUSE", 0.01)
 
     def answer(asked: Asked) -> Reply:
         return fault if of_item(asked) == "bad" else chat()
@@ -267,16 +305,57 @@ def test_text_that_no_file_can_hold_is_written_as_an_escape(opened: Any) -> None
     "refusal",
     [
         error(400, "too long", code="context_length_exceeded"),
-        error(400, "too long", kind="exceed_context_size_error"),
-        error(400, "This model's maximum context length is 10 tokens."),
+        error(500, "too long", kind="exceed_context_size_error"),  # an earlier llama-server
+        Reply(400, {"object": "error", "message": "This model's maximum context length is 10 tokens.", "code": 400}),
+        Reply(
+            422, {"error": "Input validation error: `inputs` must have less than 9 tokens.", "error_type": "validation"}
+        ),
+        Reply(body={"error": "Trying to keep the first 14 tokens when context the overflows."}),
+        Reply(
+            503, {"detail": {"error": {"message": "Request length 9 + 8 is greater than max_seq_len 16", "trace": ""}}}
+        ),
     ],
-    ids=["code", "type", "words"],
+    ids=["code", "type", "vLLM", "TGI", "LM Studio", "TabbyAPI"],
 )
 def test_a_prompt_that_does_not_fit_is_not_asked(opened: Any, refusal: Reply) -> None:
-    engine, _ = opened(lambda asked: refusal if of_item(asked) == "long" else chat())
+    engine, server = opened(lambda asked: refusal if of_item(asked) == "long" else chat())
     found = answers(engine, prompt("long"), prompt("a"))
     assert (found["long"].finish_reason, found["long"].text, found["long"].length) == ("context", "", 0)
     assert found["a"].finish_reason == "stop"
+    assert sum(of_item(asked) == "long" for asked in server.asked) == 1
+
+
+def test_the_new_name_of_max_tokens_is_found_out_once(opened: Any) -> None:
+    def answer(asked: Asked) -> Reply:
+        if "max_tokens" in asked:
+            return error(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+        return chat()
+
+    engine, server = opened(answer)
+    assert answers(engine, prompt("a"), prompt("b"))["a"].text == "4"
+    sent = [asked for asked in server.asked if not probing(asked)]
+    assert [(asked.get("max_tokens"), asked["max_completion_tokens"]) for asked in sent] == [(None, 8)] * 2
+
+
+def test_a_model_that_thinks_is_told_of(opened: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def answer(asked: Asked) -> Reply:
+        message = {"content": "" if of_item(asked) == "empty" else None, "reasoning_content": "Let me see."}
+        reason = "stop" if of_item(asked) == "empty" else "length"
+        return chat(choices=[{"index": 0, "message": message, "finish_reason": reason}])
+
+    engine, server = opened(answer, concurrency=1)
+    found = answers(engine, prompt("a"), prompt("b"))
+    assert [(each.text, each.finish_reason) for each in found.values()] == [("", "length")] * 2
+    [warned] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warned == (
+        f"{server.address}: the model was still thinking at task.max_tokens and has not begun its answer to a, which "
+        "counts as cut, like others of this kind; raise task.max_tokens, or switch thinking off in the server, or "
+        "with 'engine.extra_body={chat_template_kwargs: {enable_thinking: false}}'."
+    )
+    with pytest.raises(
+        UserError, match=r"^empty: The server sent the model's thoughts and no answer, which can be neither"
+    ):
+        answers(engine, prompt("empty"))
 
 
 # Who answers
@@ -314,18 +393,46 @@ def test_a_server_that_says_nothing_of_itself_is_unknown(opened: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "page", [error(404, ""), error(403, ""), error(501, ""), Reply(body="<html>"), Reply(body={"data": 1})], ids=repr
+)
+def test_a_server_that_lists_no_models_is_asked_for_the_one_that_is_named(opened: Any, page: Reply) -> None:
+    engine, server = opened(pages={"/v1/models": page}, model="z")
+    assert answers(engine, prompt("a"))["a"].text == "4"
+    assert server.asked[-1]["model"] == "z"
+    assert engine.machine["system"] == "an unknown server"
+
+
+def test_a_set_up_that_changes_all_the_time_fits_a_tag(opened: Any) -> None:
+    number = itertools.count()
+    engine, _ = opened(lambda asked: chat(system_fingerprint=f"{next(number)}" + "x" * 10_000))
+    answers(engine, *(prompt(str(number)) for number in range(30)))
+    assert engine.machine["fingerprints"].endswith(", 11 more")
+    assert len(engine.machine["fingerprints"]) < 2000
+
+
+@pytest.mark.parametrize(
     ("pages", "config", "sentence"),
     [
         (models("a", "b"), {}, " lists several models; set engine.model to one that it has: a, b."),
         (models("a"), {"model": "z"}, " does not list engine.model=z; set engine.model to one that it has: a."),
         (models(), {"model": "z"}, " does not list engine.model=z; set engine.model to one that it has: none."),
-        ({}, {}, " has nothing at this address (404: no such address); check engine.model and engine.url."),
+        ({}, {}, " does not list its models (404); set engine.model=NAME, and check engine.url, which ends in /v1."),
         ({"/v1/models": Reply(body={"data": "x"})}, {}, " does not list its models as an OpenAI-compatible server"),
-        ({"/v1/models": Reply(body="<html>")}, {}, " does not list its models as an OpenAI-compatible server"),
-        ({"/v1/models": Reply(body="{")}, {}, "may be wrong); check engine.url, which ends in /v1, and the server."),
+        ({"/v1/models": Reply(body="<html>")}, {}, "may be wrong); set engine.model=NAME, and check engine.url, which"),
+        (
+            {"/v1/models": Reply(body="{")},
+            {},
+            "may be wrong); set engine.model=NAME, and check engine.url, which ends in /v1.",
+        ),
+        (
+            {"/v1/models": Reply(endless=b" " * 2**20)},
+            {},
+            " does not list its models (an answer of more than 16 MiB); ",
+        ),
+        (models(*(f"m{i}" for i in range(30))), {"model": "z"}, "m18, m19 and 10 more."),
         ({"/v1/models": error(503, "loading")}, {}, " does not list its models (503: loading); check engine.url,"),
     ],
-    ids=["several", "another", "none", "no list", "no models", "a page", "no JSON", "busy"],
+    ids=["several", "another", "none", "no list", "no models", "a page", "no JSON", "endless", "many", "busy"],
 )
 def test_a_model_that_is_not_there_is_refused_before_anything_is_asked(
     opened: Any, pages: dict[str, Reply], config: dict[str, Any], sentence: str

@@ -95,7 +95,8 @@ def test_a_line_with_a_right_checksum_that_is_no_record_is_damage(content: bytes
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("counted", [334]), ("counted", [1e400, 1]), ("counted", "12"), ("counted", ["1", "2"]), ("counted", {"0": 1}),
+        ("counted", [334]), ("counted", [1e400, 1]), ("counted", "12"), ("counted", ["1", "2"]),
+        ("counted", {"0": 1}), ("counted", [9, 10**40]), ("counted", [-1, 2]),
         ("text", 5), ("text", None), ("text", "\ud800"), ("finish_reason", ["stop"]),
         ("prompt_seconds", "0.5"), ("prompt_seconds", None), ("generation_seconds", 1e400),
         ("generation_seconds", 10**400), ("tokens", 7), ("tokens", "AAA="),

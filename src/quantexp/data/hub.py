@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from quantexp.config import DataConfig
 from quantexp.data.columns import listed, sources
 from quantexp.errors import UserError
-from quantexp.hub import chain, first_line, hub_errors, network_error, quiet_unless_terminal
+from quantexp.hub import chain, first_line, hub_address, hub_errors, network_error, quiet_unless_terminal
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetBuilder
@@ -189,10 +189,8 @@ def _ask(repository: str, revision: str, whole: bool = False) -> str:
 
 
 def _not_a_hub(error: Exception) -> NoReturn:
-    from huggingface_hub import constants
-
     raise UserError(
-        f"What answers at {constants.ENDPOINT} is not the Hub, but perhaps the log-in page of a network; "
+        f"What answers at {hub_address()} is not the Hub, but perhaps the log-in page of a network; "
         f"log in there, or correct HF_ENDPOINT, {WAY_OUT}."
     ) from error
 

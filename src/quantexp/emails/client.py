@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, cast
-
-from openai.types.chat import ChatCompletion
+from typing import Any, Self
 
 from quantexp.address import without_secrets
 from quantexp.emails.config import GenerateConfig, Structured
 from quantexp.emails.plan import EmailPlan
 from quantexp.emails.prompt import messages, schema
-from quantexp.servers import Access, NoAnswerError, Server, key_in
+from quantexp.responses import CompletionBody, Usage, checked
+from quantexp.servers import NEW_LIMIT, OLD_LIMIT, Access, NonsenseError, Server, key_in
 from quantexp.terminal import storable
 
 OPENAI = "https://api.openai.com/v1"
@@ -65,6 +64,8 @@ class Client:
                 request_options="model.name, temperature, max_tokens and structured",
             )
         )
+        if config.base_url is None:
+            self._server.limit = NEW_LIMIT
 
     async def __aenter__(self) -> Self:
         return self
@@ -85,10 +86,9 @@ class Client:
             NoAnswerError: there was none, but the next request may have more luck.
             UserError: no request can succeed; the sentence says what to mend.
         """
-        completion: object = await self._server.answer(
-            self._server.client.chat.completions.create(**self._request(plan, seed))
+        return await self._server.ask(
+            "/chat/completions", self._request(plan, seed), lambda body: _answer(body, self.server)
         )
-        return _answer(completion, self.server)
 
     def _request(self, plan: EmailPlan, seed: int) -> dict[str, Any]:
         named = {"name": "email", "schema": schema(), "strict": True}
@@ -96,14 +96,12 @@ class Client:
             Structured.json_schema: {"type": "json_schema", "json_schema": named},
             Structured.json_object: {"type": "json_object", "schema": schema()},
         }
-        # OpenAI's newer models refuse the old name, and many other servers do not know the new one.
-        longest = "max_completion_tokens" if self._config.base_url is None else "max_tokens"
         request: dict[str, Any] = {
             "model": self._config.model.name,
             "messages": messages(plan),
             "response_format": formats[self._config.structured],
             "seed": seed,
-            longest: self._config.max_tokens,
+            OLD_LIMIT: self._config.max_tokens,
         }
         if self._config.temperature is not None:
             request["temperature"] = self._config.temperature
@@ -124,32 +122,32 @@ def key_of(config: GenerateConfig) -> str | None:
     return key_in(config.api_key_variable, "api_key_variable")
 
 
-def _answer(completion: object, server: str) -> Answer:
-    """What matters of the library's object, which it has not checked against its types.
+def _answer(body: object, server: str) -> Answer:
+    """Read the JSON of an answer.
 
     Raises:
-        NoAnswerError: it is not a chat completion.
+        NonsenseError: it is not a chat completion.
     """
-    choices = cast(Any, completion).choices if isinstance(completion, ChatCompletion) else None
-    if not choices or choices[0].message is None:
-        raise NoAnswerError(f"something that is not a chat completion, so that base_url={server} may be wrong")
-    got, choice = cast(Any, completion), choices[0]
+    try:
+        got = checked(CompletionBody, body)
+        choice = got.choices[0]
+        if choice.message is None:
+            raise ValueError("a completion without a message")
+    except ValueError as error:
+        raise NonsenseError(f"{error}, so that base_url={server} may be wrong") from error
+    usage = got.usage or Usage()
     return Answer(
-        text=_text(choice.message.content) or "",
-        refusal=_text(choice.message.refusal),
-        finish_reason=_text(choice.finish_reason),
+        text=choice.message.text or "",
+        refusal=choice.message.refusal,
+        finish_reason=choice.finish_reason,
         model=_text(got.model),
         system_fingerprint=_text(got.system_fingerprint),
         response_id=_text(got.id),
-        input_tokens=_count(getattr(got.usage, "prompt_tokens", None)),
-        output_tokens=_count(getattr(got.usage, "completion_tokens", None)),
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.completion_tokens,
     )
 
 
 def _text(value: object) -> str | None:
     """Text that a file can hold; None for anything else."""
     return storable(value) if isinstance(value, str) else None
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) else None

@@ -10,6 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
 from quantexp.address import address_problem
+from quantexp.engine_problems import variable_problem
 from quantexp.errors import UserError
 from quantexp.validation import typed
 
@@ -68,9 +69,10 @@ class GenerateConfig:
     concurrency: int = 4
     """Requests at once."""
     timeout: float = 60.0
-    """Seconds for a request."""
+    """Seconds for a whole answer."""
     retries: int = 5
-    """How often a request is sent again after a time-out, a lost connection or a status 408, 409, 429 or 5xx."""
+    """How often a request is sent again after a time-out, a lost connection, a status 408, 409, 429 or 5xx, or an
+    answer that makes no sense."""
     attempts: int = 4
     """Answers asked for an e-mail, in one run of the command, before it is left open."""
     price: PriceConfig = field(default_factory=PriceConfig)
@@ -147,6 +149,8 @@ def generate_config(composed: DictConfig) -> GenerateConfig:
         raise UserError(f"nameless={config.nameless} must be a share between 0 and 1, such as 0.15.")
     if (config.price.input is None) != (config.price.output is None):
         raise UserError("price.input and price.output belong together; give both, or neither.")
+    if (problem := variable_problem("api_key_variable", config.api_key_variable)) is not None:
+        raise UserError(problem)
     if config.base_url is not None and (problem := address_problem("base_url", config.base_url)) is not None:
         raise UserError(problem)
     _refuse_other_suffix("out", config.out)

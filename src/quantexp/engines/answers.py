@@ -1,15 +1,37 @@
-"""What an OpenAI-compatible server has answered. The openai library does not check it against its own types."""
+"""What an OpenAI-compatible server has answered: the text, why it ended, and what was counted."""
 
+import re
 from dataclasses import dataclass
-from typing import Any, cast
-
-from openai.types import Completion
-from openai.types.chat import ChatCompletion
 
 from quantexp.engines.base import FinishReason
 from quantexp.errors import UserError
+from quantexp.responses import Choice, CompletionBody, Logprobs, Usage, checked
 from quantexp.servers import NonsenseError
-from quantexp.terminal import one_line, storable
+from quantexp.terminal import one_line
+
+THINKING_OFF = (
+    "switch thinking off in the server, or with 'engine.extra_body={chat_template_kwargs: {enable_thinking: false}}'"
+)
+"""The remedy where a model thinks before it answers."""
+
+ENDED = "stop eos eostoken endturn stopsequence complete completed eosfound stopstringfound stoptoken stopstring"
+"""What OpenAI, TabbyAPI, TGI, Anthropic, Cohere, LM Studio and ExLlama call the end of an answer."""
+
+CUT = "length maxtokens maxlength maxnewtokens maxpredictedtokensreached modellength contextlengthreached"
+"""What they call one that was cut."""
+
+ENDS: dict[str, FinishReason] = {**dict.fromkeys(ENDED.split(), "stop"), **dict.fromkeys(CUT.split(), "length")}
+"""Reasons for the end of an answer, in small letters and nothing but letters."""
+
+WITHHELD = frozenset({"contentfilter", "safety", "recitation", "blocklist", "prohibitedcontent"})
+"""Reasons of servers that keep an answer back."""
+
+TOOLS = frozenset({"toolcalls", "functioncall", "tooluse", "toolcall"})
+"""Reasons of servers that called a tool."""
+
+
+class UngradableError(UserError):
+    """An answer that cannot be graded, and would be the same the next time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +42,9 @@ class OneAnswer:
         text: without stop strings.
         finish_reason: why it ended.
         logprobs: of its tokens; empty where the server gives none.
-        counted: tokens read and written, as the server counts.
+        counted: tokens read and written, as the server counts; 0 where it does not.
         fingerprint: of the server's set-up, if it has such a thing.
+        cut_in_thoughts: whether the model was still thinking at its longest, so that there is no text.
     """
 
     text: str
@@ -29,66 +52,93 @@ class OneAnswer:
     logprobs: tuple[float, ...]
     counted: tuple[int, int]
     fingerprint: str | None
+    cut_in_thoughts: bool = False
 
 
-def read_answer(answered: object) -> OneAnswer:
-    """What matters of the library's object.
+def read_answer(body: object, longest: int, *, logprobs: bool) -> OneAnswer:
+    """Read the JSON of an answer.
+
+    Args:
+        body: the JSON.
+        longest: tokens that were allowed.
+        logprobs: whether log-probabilities were asked for; otherwise they are not looked at.
 
     Raises:
         NonsenseError: it is no answer.
-        UserError: it is one that cannot be graded, and would be the next time.
+        UngradableError: it is one that cannot be graded.
     """
-    if not isinstance(answered, ChatCompletion | Completion):
-        raise NonsenseError("something that is not a completion")
-    got = cast(Any, answered)
-    choice = got.choices[0] if isinstance(got.choices, list) and got.choices else None
-    if choice is None:
-        raise NonsenseError("a completion without a choice")
-    message = choice.message if isinstance(answered, ChatCompletion) else choice
-    if message is None:
-        raise NonsenseError("a completion without a message")
-    text = message.content if isinstance(answered, ChatCompletion) else message.text
-    if text is not None and not isinstance(text, str):
-        raise NonsenseError("a completion whose text is not text")
-    read, written = (getattr(got.usage, f"{what}_tokens", None) for what in ("prompt", "completion"))
-    if not isinstance(read, int) or not isinstance(written, int):
-        raise NonsenseError("a completion that does not say how many tokens were read and written (usage)")
-    reason = _reason(choice.finish_reason)
-    if text is None and reason == "stop" and written > 1:
-        raise UserError(
-            f"The server wrote {written} tokens and sent no text of them, as with a reasoning model's thoughts or a "
-            "call of a tool; switch that off in the server, or with engine.extra_body."
-        )
+    try:
+        answer = checked(CompletionBody, body)
+        choice = answer.choices[0]
+        given = choice.logprobs if logprobs else None
+        found = _logprobs(checked(Logprobs, given, "choices.0.logprobs")) if given is not None else ()
+    except ValueError as error:
+        raise NonsenseError(str(error)) from error
+    if choice.message is None and choice.text is None:
+        raise NonsenseError("a completion without a text")
+    usage = answer.usage or Usage()
+    written = len(found) if usage.completion_tokens is None else usage.completion_tokens
+    reason = _reason(choice, written, longest)
+    text = _text(choice, reason, written)
+    fingerprint = answer.system_fingerprint
     return OneAnswer(
-        text=storable(text or ""),
+        text=text,
         finish_reason=reason,
-        logprobs=_logprobs(choice.logprobs),
-        counted=(read, written),
-        fingerprint=got.system_fingerprint if isinstance(got.system_fingerprint, str) else None,
+        logprobs=found,
+        counted=(usage.prompt_tokens or 0, written),
+        fingerprint=one_line(fingerprint, 80) if isinstance(fingerprint, str) else None,
+        cut_in_thoughts=not text.strip() and choice.message is not None and choice.message.has_reasoning,
     )
 
 
-def _reason(said: object) -> FinishReason:
-    if said == "stop" or said == "length":
-        return said
-    if said == "content_filter":
-        raise UserError(
+def _text(choice: Choice, reason: FinishReason, written: int) -> str:
+    """The text, which is empty if the model was cut before it began.
+
+    Raises:
+        UngradableError: the model ended without one, though it wrote something.
+    """
+    if choice.message is None:
+        return choice.text or ""
+    text = choice.message.text
+    if text is None:
+        text = choice.message.refusal or choice.text
+    if reason == "stop" and choice.message.has_reasoning and not (text or "").strip():
+        raise UngradableError(
+            f"The server sent the model's thoughts and no answer, which can be neither right nor wrong; {THINKING_OFF}."
+        )
+    if text is None and reason == "stop" and written > 1:
+        raise UngradableError(
+            f"The server wrote {written} tokens and sent no text of them, as with a reasoning model's thoughts or a "
+            f"call of a tool; {THINKING_OFF}."
+        )
+    return text or ""
+
+
+def _reason(choice: Choice, written: int, longest: int) -> FinishReason:
+    """Why the answer ended.
+
+    Raises:
+        NonsenseError: for no reason that is known.
+        UngradableError: for one that makes it no answer.
+    """
+    said = re.sub(r"[^a-z]", "", (choice.finish_reason or "").lower())
+    if said in ENDS:
+        return ENDS[said]
+    if said in WITHHELD:
+        raise UngradableError(
             "The server's content filter has withheld an answer, and one that is withheld can be neither right nor "
             "wrong; switch the filter off, or leave the item out of the data."
         )
-    if said in ("tool_calls", "function_call"):
-        raise UserError("The server called a tool instead of answering; start it without tools.")
-    raise NonsenseError(f"a completion that ended for a reason that is unknown ({one_line(str(said), 40)})")
+    called = choice.message is not None and choice.message.tool_calls
+    if said in TOOLS and (called or choice.message is None or not choice.message.text):
+        raise UngradableError("The server called a tool instead of answering; start it without tools.")
+    if said in TOOLS or not choice.finish_reason:  # it does not say
+        return "length" if written >= longest else "stop"
+    raise NonsenseError(f"a completion that ended for a reason that is unknown ({one_line(choice.finish_reason, 40)})")
 
 
-def _logprobs(given: Any) -> tuple[float, ...]:
-    """In either of the two forms that servers have; empty unless each token has one."""
-    content = getattr(given, "content", None)
-    found: list[Any] = (
-        [_logprob(entry) for entry in content] if content else getattr(given, "token_logprobs", None) or []
-    )
-    return tuple(float(each) for each in found) if all(isinstance(each, int | float) for each in found) else ()
-
-
-def _logprob(entry: object) -> object:
-    return entry.get("logprob") if isinstance(entry, dict) else getattr(entry, "logprob", None)
+def _logprobs(given: Logprobs) -> tuple[float, ...]:
+    """Log-probabilities, at most 0; empty unless each token has one."""
+    found = [entry.logprob for entry in given.content] if given.content else given.token_logprobs or []
+    known = [min(each, 0.0) for each in found if each is not None]
+    return tuple(known) if len(known) == len(found) else ()

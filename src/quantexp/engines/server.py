@@ -7,27 +7,29 @@ time to the next. What it is, and which model it has, is recorded as far as it s
 import asyncio
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import openai
 
 from quantexp.config import EngineConfig, ModelConfig, PromptForm
-from quantexp.engines.answers import OneAnswer, read_answer
+from quantexp.engines.answers import THINKING_OFF, OneAnswer, UngradableError, read_answer
 from quantexp.engines.base import Completion, Decoding, Message, Prompt, decisive
 from quantexp.engines.identify import ServerIdentity, identify_server
 from quantexp.errors import UserError
 from quantexp.models import ModelFile
-from quantexp.servers import Access, NoAnswerError, NonsenseError, Server, TooLongError
+from quantexp.servers import Access, NoAnswerError, Server, TooLongError
 
 REVISION = 1
 """Part of every completion's key. Raise it with a change of this engine that can change an answer."""
 
-LONGEST_PAUSE = 8.0
-"""Seconds before asking again after an answer that makes no sense; the openai library's own longest pause."""
+MOST_FINGERPRINTS = 20
+"""Set-ups of a server that are recorded by name: a server may have another one for each answer."""
+
+log = logging.getLogger(__name__)
 
 
 class OpenAIServer:
@@ -67,7 +69,7 @@ class OpenAIServer:
             self.identity: ServerIdentity = self._runner.run(identify_server(self._server, engine, file))
             self._server.model = self.identity.model
             self._fingerprints: dict[str, None] = {}
-            self._fingerprint = ""
+            self._fingerprint, self._warned = "", False
             self._logprobs = False
             self._logprobs = self._runner.run(self._tried())
             self._held = held.pop_all()
@@ -87,7 +89,7 @@ class OpenAIServer:
             "model": self.identity.model,
             "root": self.identity.root,
             "template": self.identity.template_sha256,
-            "fingerprints": ", ".join(self._fingerprints),
+            "fingerprints": _listed(list(self._fingerprints)),
             "logprobs": "yes" if self._logprobs else "not offered",
             "revision": str(REVISION),
         }
@@ -150,7 +152,10 @@ class OpenAIServer:
                 seconds, last = (now - last) / len(done), now
                 # Failures last: what has been answered is to be kept.
                 for task in sorted(done, key=lambda task: task.exception() is not None):
-                    yield _completion(running.pop(task), task.result(), seconds)
+                    prompt, answer = running.pop(task), task.result()
+                    if answer.cut_in_thoughts:
+                        self._warn_of_thoughts(prompt)
+                    yield _completion(prompt, answer, seconds)
         finally:
             self._runner.run(_cancelled(running))
 
@@ -184,15 +189,17 @@ class OpenAIServer:
         return done
 
     async def _answer(self, prompt: Prompt, decoding: Decoding) -> OneAnswer:
-        """One answer; an answer that makes no sense is asked for again.
+        """One answer.
 
         Raises:
             UserError: there is none.
         """
         try:
-            answer = await self._sensible(self._request(prompt, decoding, self._logprobs))
+            answer = await self._once(prompt, decoding, logprobs=self._logprobs)
         except TooLongError:
             return OneAnswer("", "context", (), (0, 0), None)
+        except UngradableError as error:
+            raise UserError(f"{prompt.item_id}: {error}") from error
         except NoAnswerError as error:
             raise UserError(
                 f"{self._server.address} gave no answer to {prompt.item_id}, {self._config.retries} retries included "
@@ -203,18 +210,15 @@ class OpenAIServer:
             self._fingerprints.setdefault(answer.fingerprint)
         return answer
 
-    async def _sensible(self, request: dict[str, Any]) -> OneAnswer:
-        """The answer to a request; the library has tried statuses and time-outs again, and here nonsense is."""
-        for attempt in range(self._config.retries):
-            try:
-                return await self._once(request, self._server.client)
-            except NonsenseError:
-                await asyncio.sleep(min(LONGEST_PAUSE, 0.5 * 2**attempt))
-        return await self._once(request, self._server.client)
+    async def _once(
+        self, prompt: Prompt, decoding: Decoding, *, logprobs: bool, retries: int | None = None
+    ) -> OneAnswer:
+        place = "/chat/completions" if self._wording is None else "/completions"
 
-    async def _once(self, request: dict[str, Any], client: openai.AsyncOpenAI) -> OneAnswer:
-        create = client.chat.completions.create if "messages" in request else client.completions.create
-        return read_answer(await self._server.answer(cast(Any, create)(**request)))
+        def read(body: object) -> OneAnswer:
+            return read_answer(body, decoding.max_tokens, logprobs=logprobs)
+
+        return await self._server.ask(place, self._request(prompt, decoding, logprobs), read, retries=retries)
 
     async def _tried(self) -> bool:
         """Ask two small questions, to see that the server answers, and whether it gives log-probabilities.
@@ -228,8 +232,7 @@ class OpenAIServer:
             probe = Prompt("a first question", "1", (), 0, messages=({"role": "user", "content": "1"},))
         await self._answer(probe, Decoding(1))
         try:
-            once = self._server.client.with_options(max_retries=0)
-            return bool((await self._once(self._request(probe, Decoding(1), True), once)).logprobs)
+            return bool((await self._once(probe, Decoding(1), logprobs=True, retries=0)).logprobs)
         except NoAnswerError as error:
             if error.status in (429, 503):
                 raise UserError(
@@ -238,6 +241,18 @@ class OpenAIServer:
             return False
         except UserError:
             return False  # it has answered the same question without them
+
+    def _warn_of_thoughts(self, prompt: Prompt) -> None:
+        """Say, once, that an answer was cut before it began; it counts as cut at max_tokens."""
+        if not self._warned:
+            log.warning(
+                "%s: the model was still thinking at task.max_tokens and has not begun its answer to %s, which counts "
+                "as cut, like others of this kind; raise task.max_tokens, or %s.",
+                self._server.address,
+                prompt.item_id,
+                THINKING_OFF,
+            )
+        self._warned = True
 
     def _request(self, prompt: Prompt, decoding: Decoding, logprobs: bool) -> dict[str, Any]:
         chat = self._wording is None
@@ -254,9 +269,7 @@ class OpenAIServer:
         if logprobs:
             # At least one alternative: llama-server takes none for "no log-probabilities".
             request |= {"logprobs": True, "top_logprobs": 1} if chat else {"logprobs": 1}
-        if self._config.extra_body:
-            request["extra_body"] = self._config.extra_body
-        return request
+        return request | self._config.extra_body
 
     def _asked(self, prompt: Prompt) -> dict[str, Any]:
         """The prompt as it is sent."""
@@ -272,6 +285,12 @@ def seed_of(prompt: Prompt, decoding: Decoding) -> int:
     asked = prompt.tokens or [dict(message) for message in prompt.messages]
     parts = json.dumps([decoding.seed, prompt.sample, asked], sort_keys=True)
     return int.from_bytes(hashlib.sha256(parts.encode()).digest()[:8]) % 2**31
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The names, as far as a tag has room for them."""
+    more = len(names) - MOST_FINGERPRINTS
+    return ", ".join([*names[:MOST_FINGERPRINTS], *([f"{more} more"] if more > 0 else [])])
 
 
 def _completion(prompt: Prompt, answer: OneAnswer, seconds: float) -> Completion:

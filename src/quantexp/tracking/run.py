@@ -13,6 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
 from quantexp.errors import sentence_for
+from quantexp.redaction import hide_secrets
 from quantexp.tracking.backend import Backend
 from quantexp.tracking.names import ITEMS
 from quantexp.tracking.operations import Data, End, File, Name, Operation, Record, Scores, Traces
@@ -207,7 +208,7 @@ class Run:
             self.close("FINISHED")
             return
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-        reason = sentence_for(error) or f"{type(error).__name__}: {error}"
+        reason = sentence_for(error) or hide_secrets(f"{type(error).__name__}: {error}")
         self.log(tags={"error": "interrupted" if interrupted else reason[:5000]})
         self.close("KILLED" if interrupted else "FAILED")
         if not interrupted:
