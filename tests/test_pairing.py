@@ -305,7 +305,7 @@ def test_items_that_only_one_quant_answered_are_left_out_and_told() -> None:
     [comparison] = summary.comparisons
     assert comparison.difference.n == 2
     assert comparison.difference.difference == 0.5
-    assert any("2 items answered by both" in note and "2 items were answered by one" in note for note in summary.notes)
+    assert "Compared on the items answered under both quants, which are not all: Q4 on t on 2 of 4." in summary.notes
 
 
 def test_no_common_item_is_refused() -> None:
@@ -367,8 +367,8 @@ def test_notes_of_the_model_and_warnings_reach_the_reader_once() -> None:
     records[0] = dataclasses.replace(records[0], tags={**records[0].tags, "data": "bundled"})
     notes = summary_of(*records).notes
     assert sum("mind this" in note for note in notes) == 1
-    assert any("Data: bundled" in note for note in notes)
-    assert "Q4 on t: answers cut off at max_tokens: 1 of 1." in notes
+    assert any("data=bundled" in note for note in notes)
+    assert "Answers cut off at max_tokens: Q8_0 on t 1 of 1, Q4 on t 1 of 1." in notes
 
 
 def test_speed_is_all_tokens_by_all_seconds() -> None:

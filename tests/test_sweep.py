@@ -47,11 +47,11 @@ def table_of(out: str) -> str:
 def test_a_sweep_succeeds_and_prints_the_table_and_where_the_rest_is(swept: Path) -> None:
     assert (swept / "status.txt").read_text() == "0"
     out = (swept / "out.txt").read_text()
-    for word in ("smollm2-135m-instruct", "triviaqa", "extraction", "Q8_0", "Q3_K_M", "the baseline", "Data: bundled"):
+    for word in ("smollm2-135m-instruct", "triviaqa", "extraction", "Q8_0", "Q3_K_M", "the baseline", "data=bundled"):
         assert word in out
     paths = printed_paths(out)
-    last = out.splitlines()[-3:]
-    assert [line.split()[0] for line in last] == ["verdict", "report", "browse"]
+    first, *_, report, browse = out.splitlines()
+    assert [line.split()[0] for line in (first, report, browse)] == ["verdict", "report", "browse"]
     assert paths["verdict"].endswith(".")
     assert Path(paths["report"]).read_text(encoding="utf-8").startswith("<!doctype html>")
     assert Path(paths["report"]).with_name("score_vs_bits.png").read_bytes().startswith(b"\x89PNG")

@@ -87,7 +87,7 @@ def title_of(records: Sequence["JobRecord"]) -> str:
 
 
 def show(summary: "Summary", report: Path, store: "Store") -> None:
-    """Print the comparison, and last the three lines that a person needs: the verdict, the report, how to browse.
+    """Print the verdict, then the table with its caveats, and last where the report is and how to browse.
 
     On a terminal the verdict is wrapped, and the path opens the report; a path or a command, which is copied, is never
     wrapped, and elsewhere nothing is.
@@ -100,7 +100,6 @@ def show(summary: "Summary", report: Path, store: "Store") -> None:
     from quantexp.report.table import comparison_table
 
     console = Console()
-    console.print(comparison_table(summary, console.width))
     said = " ".join(sentences(summary))
     if console.is_terminal:
         line = Table.grid(padding=(0, 1, 0, 0))
@@ -108,6 +107,8 @@ def show(summary: "Summary", report: Path, store: "Store") -> None:
         console.print(line)
     else:
         console.print(Text(f"verdict {said}"), soft_wrap=True)
+    console.print()
+    console.print(comparison_table(summary, console.width))
     console.print(Text.assemble("report  ", (str(report), f"link {report.absolute().as_uri()}")), soft_wrap=True)
     console.print(Text(f"browse  {store.browse}"), soft_wrap=True)
 

@@ -7,68 +7,89 @@ from quantexp.config import Method, StatsConfig, Target, Unit
 from quantexp.groups import Group
 from quantexp.report.summary import REPEATS, points
 from quantexp.stats import PairedComparison
-from quantexp.tracking import STOPPED
+from quantexp.tracking import STOPPED, JobRecord
 
 
 def notes_on(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
-    """What a reader must know beside the numbers."""
+    """What a reader must know beside the numbers, the most important first.
+
+    First what may make a difference between quants that is none of the weights, then what limits what it says, then
+    where the numbers come from. What a line break parts from the first line is for the report alone.
+    """
     runs = [run for group in groups for run in group.runs]
-    if any(run.tags["data"] == "bundled" for run in runs):
-        yield (
-            "Data: bundled. These are the items that ship with quantexp, written for it; scores on them cannot be "
-            "compared with scores on the public benchmarks of the same name."
-        )
+    named = list(zip(name_groups(groups), groups, strict=True))
+    yield from _mixed_files(runs)
+    yield from _noise(named)
+    yield from _about_servers(groups)
+    for key, what in {
+        "items_not_asked": "Items that did not fit the context and count in no score",
+        "items_cut_at_max_tokens": "Answers cut off at max_tokens",
+    }.items():
+        counts = {
+            name: [sum(run.metrics[each] for run in group.runs) for each in (key, "items")] for name, group in named
+        }
+        if found := [f"{name} {count:.0f} of {of:.0f}" for name, (count, of) in counts.items() if count]:
+            yield f"{what}: {', '.join(found)}."
     if stats.unit is Unit.answer and groups:
-        counts = {f"{len(group.answers)} answers to {group.items.size} items on {group.task}": None for group in groups}
+        sizes = {f"{len(group.answers)} answers to {group.items.size} items on {group.task}": None for group in groups}
         yield (
-            f"n is the number of answers, each answer counted as independent (stats.unit=answer): {', '.join(counts)}. "
+            f"n is the number of answers, each answer counted as independent (stats.unit=answer): {', '.join(sizes)}.\n"
             "Where items repeat, the intervals are too narrow and p is too small; stats.unit=item counts an item once."
         )
-    early = [
-        f"{group.quant} on {group.task} after {run.tags[STOPPED]}"
-        for group in groups
-        for run in group.runs
-        if STOPPED in run.tags
-    ]
+    early = [f"{name} after {run.tags[STOPPED]}" for name, group in named for run in group.runs if STOPPED in run.tags]
     if early:
         yield (
-            f"Decided early: {', '.join(early)}. A difference that decides early exaggerates what it shows; its "
+            f"Decided early: {', '.join(early)}.\nA difference that decides early exaggerates what it shows; its "
             "interval holds all the same."
         )
     for run in runs:
         if note := run.params.get("model.note"):
             yield f"{run.tags['model']}: {note}"
-    for key, what in {
-        "items_not_asked": "items that did not fit the context and count in no score",
-        "items_cut_at_max_tokens": "answers cut off at max_tokens",
-    }.items():
-        for group in groups:
-            if count := sum(run.metrics[key] for run in group.runs):
-                of = sum(run.metrics["items"] for run in group.runs)
-                yield f"{group.quant} on {group.task}: {what}: {count:.0f} of {of:.0f}."
-    for group in groups:
-        compared = sum(run.metrics.get("verify.compared", 0) for run in group.runs)
-        identical = sum(run.metrics.get("verify.identical", 0) for run in group.runs)
-        if compared:
-            meaning = "" if identical == compared else "; its scores hold noise of the engine's own"
-            yield (
-                f"{group.quant} on {group.task}: exactness measured before the run: {identical:.0f} of {compared:.0f} "
-                f"answers came out bit for bit the same in another order and beside others{meaning}."
-            )
-    for group in groups:
-        if (floor := group.floor) is not None:
-            yield (
-                f"Noise floor: {group.quant} on {group.task}, answered a second time in the opposite order, lost "
-                f"{floor['lost']} and gained {floor['gained']} of {floor['answers']} answers, and {floor['churn']} "
-                "were read differently. Changes no larger than these are noise of the engine."
-            )
-    yield from _about_servers(groups)
+    if any(run.tags["data"] == "bundled" for run in runs):
+        yield (
+            "The items ship with quantexp, written for it (data=bundled): scores cannot be compared with those on the "
+            "public benchmarks of the same name."
+        )
+
+
+def _mixed_files(runs: Sequence[JobRecord]) -> Iterable[str]:
+    """Quants that stand for several files."""
     files: dict[tuple[str, str], set[str]] = defaultdict(set)
     for run in runs:
         files[run.tags["model"], run.tags["quant"]].add(run.params["file.sha256"])
     for (model, quant), hashes in files.items():
         if len(hashes) > 1:
             yield f"{quant} of {model} stands for {len(hashes)} different files in these runs; compare them apart."
+
+
+def _noise(named: Sequence[tuple[str, Group]]) -> Iterable[str]:
+    """What was measured of the engine's own noise."""
+    for name, group in named:
+        if (floor := group.floor) is not None:
+            yield (
+                f"Noise floor: {name}, answered a second time in the opposite order, lost "
+                f"{floor['lost']} and gained {floor['gained']} of {floor['answers']} answers, and {floor['churn']} "
+                "were read differently.\nChanges no larger than these are noise of the engine."
+            )
+    noisy, exact, compared = [], 0, 0
+    for name, group in named:
+        of = sum(run.metrics.get("verify.compared", 0) for run in group.runs)
+        identical = sum(run.metrics.get("verify.identical", 0) for run in group.runs)
+        exact, compared = exact + int(identical), compared + int(of)
+        if identical < of:
+            noisy.append(f"{name} {identical:.0f} of {of:.0f}")
+    if compared:
+        found = f": {', '.join(noisy)}" if noisy else f": {exact} of {compared}"
+        yield (
+            f"Answers that came out bit for bit the same in another order and beside others{found}"
+            f"{'; scores hold noise of the engine' if noisy else ''}."
+        )
+
+
+def name_groups(groups: Sequence[Group]) -> list[str]:
+    """What each group is called in a sentence; the model only if there are several."""
+    several = len({group.model for group in groups}) > 1
+    return [f"{group.quant}{f' of {group.model}' if several else ''} on {group.task}" for group in groups]
 
 
 def _about_servers(groups: Sequence[Group]) -> Iterable[str]:

@@ -11,7 +11,7 @@ from quantexp.config import Method, StatsConfig, Target, Unit
 from quantexp.errors import UserError
 from quantexp.groups import Group, grouped, labelled
 from quantexp.identity import differences, varying
-from quantexp.notes import notes_on, protocol_of, repeats_in
+from quantexp.notes import name_groups, notes_on, protocol_of, repeats_in
 from quantexp.registration import Registration, report
 from quantexp.report.summary import Comparison, Condition, Registered, Summary
 from quantexp.stats import (
@@ -55,12 +55,12 @@ def summarise(
     _check_seeds(groups, stats)
     baselines = [group for group in groups if group.quant == stats.baseline]
     compared: list[tuple[Group, PairedComparison]] = []
-    refusals, notes = [], []
+    refusals, partly, notes = [], [], []
     if groups and not baselines:
         notes.append(
-            f"Nothing is compared: no run here is of the baseline {stats.baseline}. Run it, or set stats.baseline."
+            f"Nothing is compared: no run here is of the baseline {stats.baseline}; run it, or set stats.baseline."
         )
-    for group in groups:
+    for name, group in zip(name_groups(groups), groups, strict=True):
         if group.quant == stats.baseline or not baselines:
             continue
         same = (group.model, group.task, group.identity)
@@ -78,11 +78,10 @@ def summarise(
             continue
         alone = len(sides[0].symmetric_difference(sides[1]))
         if alone and not any(STOPPED in run.tags for run in group.runs):
-            notes.append(
-                f"{group.quant} on {group.task} is compared on the {len(both)} {unit}s {given} by both quants; "
-                f"{alone} {unit}s were {given} by one of them only."
-            )
+            partly.append(f"{name} on {len(both)} of {len(both) + alone}")
         compared.append((group, _compared(partner, group, both, stats)))
+    if partly:
+        notes.append(f"Compared on the {unit}s {given} under both quants, which are not all: {', '.join(partly)}.")
     decisions: list[Any] = [None] * len(compared)
     if compared and stats.method is not Method.bootstrap:
         margins = [stats.margins.get(group.runs[0].tags["task"], stats.margin) for group, _ in compared]
@@ -100,7 +99,7 @@ def summarise(
             )
             for (group, found), decision in zip(compared, decisions, strict=True)
         ),
-        notes=tuple(dict.fromkeys([*notes_on(groups, stats), *repeats_in(compared, stats), *notes])),
+        notes=tuple(dict.fromkeys([*notes, *notes_on(groups, stats), *repeats_in(compared, stats)])),
         refusals=tuple(refusals),
         failures=tuple(failures),
         protocol=protocol_of(groups, stats),

@@ -11,10 +11,12 @@ from quantexp.report.summary import (
     ZERO_WIDTH_NOTE,
     Condition,
     Summary,
+    comparisons_text,
     difference_text,
     has_verdicts,
     has_zero_width,
     interval_names,
+    is_corrected,
     margin_text,
     p_text,
     reading,
@@ -69,7 +71,7 @@ def _comparison(summary: Summary, condition: Condition) -> tuple[str, ...]:
 
 def p_name(summary: Summary) -> str:
     """What p-values are called, by what they are corrected for."""
-    return "p, Holm" if has_verdicts(summary) else "p"
+    return "p, Holm" if is_corrected(summary) else "p"
 
 
 def posteriors(summary: Summary, model: str) -> list[tuple[str, str]]:
@@ -115,6 +117,14 @@ def conditions_grid(summary: Summary) -> Grid:
     )
 
 
+def pairing_text(summary: Summary) -> str:
+    """What there is to say where no run was refused."""
+    count = len(summary.comparisons)
+    if not count:
+        return "Nothing was compared, and nothing refused."
+    return f"None was refused: {'both' if count == 1 else 'the'} runs of {comparisons_text(summary)} fit each other."
+
+
 def megabytes(size: int | None) -> str:
     """A file's size in units of 10^6 bytes, to one decimal; a dash where only a server has the file."""
     return "-" if size is None else f"{size / 1e6:,.1f}"
@@ -143,8 +153,8 @@ def how_to_read(summary: Summary) -> list[tuple[str, str]]:
             ),
             (
                 "Worse",
-                "the baseline is better, and significantly so at the level that the intervals leave, after Holm's "
-                f"correction for all {count} comparisons of this report.",
+                "the baseline is better, and significantly so at the level that the intervals leave"
+                + (f", after Holm's correction for {comparisons_text(summary)} of this report." if count > 1 else "."),
             ),
             ("Worse, but within margin", "both; the loss is real, and too small to matter."),
             (
@@ -159,7 +169,8 @@ def how_to_read(summary: Summary) -> list[tuple[str, str]]:
             (
                 "",
                 "p is two-sided and stands for its comparison alone. It is not corrected for the number of comparisons"
-                f", here {count}: with 20 comparisons and no true difference, about one is expected below 0.05.",
+                + (f", here {count}" if count else "")
+                + ": with 20 comparisons and no true difference, about one is expected below 0.05.",
             ),
             (
                 "Undecided",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from quantexp.report.caveats import select_caveats
 from quantexp.report.chart import SIGNS
 from quantexp.report.content import (
     FLIPS_NOTE,
@@ -25,6 +26,7 @@ from quantexp.report.content import (
     how_to_read,
     megabytes,
     p_name,
+    pairing_text,
     posteriors,
 )
 from quantexp.report.differing import Shown, side_by_side
@@ -109,6 +111,8 @@ def report_html(summary: Summary, charts: Sequence[Chart], changed: "pd.DataFram
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         verdict=verdict(summary),
         facts=_facts(summary),
+        caveats=select_caveats(summary),
+        pairing=pairing_text(summary),
         level=interval_names(summary),
         p_name=p_name(summary),
         tables=[(model, _groups(summary, model, keys), posteriors(summary, model)) for model in summary.models()],

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from quantexp.report.caveats import more_text, select_caveats
 from quantexp.report.content import (
     FLIPS_NOTE,
     POSTERIOR_NOTE,
@@ -12,6 +13,7 @@ from quantexp.report.content import (
     divergence_note,
     flips_grid,
     how_to_read,
+    pairing_text,
     posteriors,
 )
 from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, has_parted, ranking
@@ -28,15 +30,16 @@ def report_markdown(summary: Summary) -> str:
     parts = [
         f"# {escape(summary.title)}",
         *_outcome(summary),
-        *_charts(summary),
         *_comparisons(summary),
+        *_caveats(summary),
+        *_charts(summary),
         *_divergence(summary),
         *_flips(summary),
         *_registered(summary),
         *_how_to_read(summary),
         *_conditions(summary),
         *_listing("Notes", summary.notes, "None."),
-        *_listing("Not compared", summary.refusals, "Every run could be paired."),
+        *_listing("Not compared", summary.refusals, pairing_text(summary)),
         *_listing("Failed jobs", summary.failures, "None."),
         *_protocol(summary),
     ]
@@ -48,10 +51,9 @@ def description(summary: Summary) -> str:
     parts = [
         " ".join(f"**{escape(said)}**" if not place else escape(said) for place, said in enumerate(sentences(summary))),
         *_tables(summary),
-        *[f"- {escape(said)}" for said in (*summary.failures, *summary.refusals)],
-        *[f"*{escape(note)}*" for note in summary.notes[:1]],
+        _list_caveats(summary),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def escape(text: str) -> str:
@@ -98,6 +100,17 @@ def _tables(summary: Summary) -> list[str]:
         told = [f"- {escape(name)}: {value}" for name, value in posteriors(summary, model)]
         parts += [POSTERIOR_NOTE, "\n".join(told)] if told else []
     return parts
+
+
+def _caveats(summary: Summary) -> list[str]:
+    found = _list_caveats(summary)
+    return ["## Caveats", found] if found else []
+
+
+def _list_caveats(summary: Summary) -> str:
+    """The few that are read first."""
+    found, more = select_caveats(summary)
+    return "\n".join(f"- {escape(each)}" for each in [*found, *([more_text(more)] if more else [])])
 
 
 def _flips(summary: Summary) -> list[str]:

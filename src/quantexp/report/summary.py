@@ -159,7 +159,8 @@ class Summary:
         baseline: The quant every other quant is compared with.
         conditions: One per model, quant and task.
         comparisons: At most one per condition other than the baseline's.
-        notes: Sentences a reader must see beside the numbers, such as where the data come from.
+        notes: Sentences a reader must see beside the numbers, such as where the data come from; the most important
+            first. Of a note with a line break only what stands before it is shown beside the verdict.
         refusals: Sentences naming the runs that could not be paired, and why.
         failures: Sentences naming the jobs that failed.
         protocol: Facts that identify the measurement: dataset and prompt hashes, versions.
@@ -352,6 +353,17 @@ def answer_text(answer: Answer) -> str:
         return f"{answer.answer}: {answer.reason}"
     low, high = signed_points(answer.contrast.low), signed_points(answer.contrast.high)
     return f"{answer.answer}: {signed_points(answer.contrast.estimate)} [{low}, {high}], p {answer.p_adjusted:.3f}"
+
+
+def comparisons_text(summary: Summary) -> str:
+    """Words for all comparisons of a summary, such as `all 9 comparisons`."""
+    count = len(summary.comparisons)
+    return "the one comparison" if count == 1 else f"all {count} comparisons"
+
+
+def is_corrected(summary: Summary) -> bool:
+    """Whether p-values are corrected for the number of comparisons."""
+    return has_verdicts(summary) and len(summary.comparisons) > 1
 
 
 def has_verdicts(summary: Summary) -> bool:

@@ -77,11 +77,13 @@ def tradeoff(summary: Summary) -> Chart | None:
     for model in summary.models():
         found, partial = offers(summary, model)
         of = f" of {model}" if several else ""
+        tasks = summary.tasks(model)
+        where = "on every task" if len(tasks) > 1 else f"on {tasks[0]}"
         if partial:
-            missing.append(f"Without a score on every task, and so left out: {', '.join(partial)}{of}.")
+            missing.append(f"Without a score {where}, and so left out: {', '.join(partial)}{of}.")
         unmeasured = [offer.quant for offer in found if offer.tokens_per_second is None]
         if unmeasured:
-            missing.append(f"Speed was not measured on every task: {', '.join(unmeasured)}{of}.")
+            missing.append(f"Speed was not measured {where}: {', '.join(unmeasured)}{of}.")
         timed = [offer for offer in found if offer.tokens_per_second is not None]
         sized = [offer for offer in found if offer.file_bytes is not None]
         if len(sized) < len(found):
