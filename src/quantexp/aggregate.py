@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,7 +17,19 @@ if TYPE_CHECKING:
     from quantexp.tracking import JobRecord, Store
 
 
-def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], folder: Path) -> bool:
+class Aggregated(NamedTuple):
+    """What became of a comparison.
+
+    Attributes:
+        complete: Whether every job had finished, and every pair that there is could be compared.
+        compared: Whether anything was compared.
+    """
+
+    complete: bool
+    compared: bool
+
+
+def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], folder: Path) -> Aggregated:
     """Compare, write the report into `folder`, print it, and record it.
 
     Args:
@@ -26,9 +38,6 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
         sweep: the sweep to compare and to record the report in, unless `runs` is given.
         runs: ids of single runs to compare; the report is recorded in a new run.
         folder: where the files go.
-
-    Returns:
-        Whether every job had finished and every pair could be compared.
 
     Raises:
         UserError: there is nothing to compare.
@@ -58,7 +67,7 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
         show_in_mlflow(summary, run)
         describe_jobs(summary, {record.run_id: record for record in records}, store)
     show(summary, files.html, store)
-    return not (summary.refusals or summary.failures)
+    return Aggregated(not (summary.refusals or summary.failures), bool(summary.comparisons))
 
 
 def chosen_sweep(config: AggregateConfig, store: "Store") -> str:
@@ -82,8 +91,15 @@ def finished_jobs(store: "Store", sweep: str, runs: list[str], purpose: str) -> 
 def title_of(records: Sequence["JobRecord"]) -> str:
     """What a report on these jobs is called."""
     models = ", ".join(dict.fromkeys(record.tags["model"] for record in records))
-    data = ", ".join(dict.fromkeys(record.tags["data"] for record in records))
-    return f"{models}, {data} data"
+    data = ", ".join(dict.fromkeys(_data_of(record) for record in records))
+    return f"{models}, {data}"
+
+
+def _data_of(record: "JobRecord") -> str:
+    from quantexp.tasks.items import data_title
+    from quantexp.tracking import DATA_FILE, DATA_ROWS
+
+    return data_title(record.tags["data"], record.tags.get(DATA_FILE), int(record.tags.get(DATA_ROWS, 0)))
 
 
 def show(summary: "Summary", report: Path, store: "Store") -> None:
@@ -126,7 +142,7 @@ def _run(composed: DictConfig) -> None:
     store = Store(config.tracking)
     store.check()
     folder = Path(HydraConfig.get().runtime.output_dir) / "report"
-    if not aggregate(config.stats, store, chosen_sweep(config, store), config.runs, folder):
+    if not all(aggregate(config.stats, store, chosen_sweep(config, store), config.runs, folder)):
         raise SystemExit(1)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from quantexp import models
+from quantexp import launching, models
 from quantexp.config import Config, TaskConfig
 from quantexp.console import bar
 from quantexp.data import load
@@ -31,7 +32,7 @@ from quantexp.store import CompletionStore
 from quantexp.tasks import Grader, Task, get_task
 from quantexp.tasks.items import Dataset, Item, drawn
 from quantexp.tasks.prompts import Prompter
-from quantexp.tracking import CONFIG, FLOOR, IDENTITY, JOB, PAIR, STOPPED, Run, Store, job_name
+from quantexp.tracking import CONFIG, DATA_FILE, DATA_ROWS, FLOOR, IDENTITY, JOB, PAIR, STOPPED, Run, Store, job_name
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,9 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
     Raises:
         UserError: the configuration cannot be run; the run is recorded as FAILED.
     """
-    name = job_name(config.quant.name, config.task.name, config.seed)
+    several_models = launching.SEVERAL_MODELS in os.environ
+    name = job_name(config.quant.name, config.task.name, config.seed, config.model.name if several_models else "")
+    declared = os.environ.get(launching.DECLARED)
     shown = f"{config.task.name} {config.quant.name} seed {config.seed}"
     try:
         task = get_task(config.task.name, config.task.module)
@@ -120,8 +123,9 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             with bar(name, len(prompts)) as advance:
                 reuse = config.store.reuse
                 generated = generate(
-                    engine, prompts, prompter.decoding, known, about, reuse=reuse, advance=advance, enough=enough
-                )
+                    engine, prompts, prompter.decoding, known, about, reuse=reuse, advance=advance, enough=enough,
+                    before=None if declared is None else float(declared),
+                )  # fmt: skip
             if rule is not None and len(generated.completions) < len(prompts):
                 prompts = prompts[: len(generated.completions)]
                 asked = len({prompt.item_id for prompt in prompts})
@@ -209,6 +213,7 @@ def _record_identity(
     )
     # In MLflow's list, sorted by name, the quants of a task follow each other from few bits to many.
     run.rename(f"{config.task.name} {file.bits_per_weight:05.2f} {config.quant.name} seed {config.seed}")
+    run.log(tags={} if data.file is None else {DATA_FILE: data.file, DATA_ROWS: str(len(data.items))})
     run.log_dataset(f"{data.name}-{config.task.name}", data.fingerprint, len(data.items), data.name)
     return identity
 

@@ -55,6 +55,7 @@ def measured(generated: Generated, seconds: float) -> dict[str, float]:
         "run.wall_seconds": seconds,
         "run.completions_generated": generated.new,
         "run.completions_from_store": generated.reused,
+        "run.completions_before_declaration": generated.earlier,
         "run.tokens_per_second": sum(each.length for each in answered) / writing if writing > 0 else 0.0,
         # Of the process, so it includes what earlier jobs of the same process needed.
         "run.peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -64,8 +65,9 @@ def measured(generated: Generated, seconds: float) -> dict[str, float]:
 def description(data: Dataset, metrics: Mapping[str, float]) -> str:
     """What MLflow's page says of a job until it is compared with another."""
     score, low, high = (100 * metrics[key] for key in ("score", "score_low", "score_high"))
+    items = data.count_items(f"{metrics['items']:.0f}")
     return (
-        f"Score {score:.1f} [{low:.1f}, {high:.1f}] points on {metrics['items']:.0f} {data.name} items, "
+        f"Score {score:.1f} [{low:.1f}, {high:.1f}] points on {items}, "
         f"{metrics['bits_per_weight']:.2f} bits per weight. Not compared yet."
     )
 
@@ -93,5 +95,5 @@ def summary_line(
         noted.append(f"{generated.reused} of {generated.reused + generated.new} completions from the store")
     return (
         f"{name}: score {metrics['score']:.3f} [{metrics['score_low']:.3f}, {metrics['score_high']:.3f}] on "
-        f"{asked} {data.name} items, {speeds['run.wall_seconds']:.0f} s ({', '.join(noted)})"
+        f"{data.count_items(asked)}, {speeds['run.wall_seconds']:.0f} s ({', '.join(noted)})"
     )

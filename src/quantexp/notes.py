@@ -7,7 +7,7 @@ from quantexp.config import Method, StatsConfig, Target, Unit
 from quantexp.groups import Group
 from quantexp.report.summary import REPEATS, points
 from quantexp.stats import PairedComparison
-from quantexp.tracking import STOPPED, JobRecord
+from quantexp.tracking import DATA_FILE, DATA_ROWS, STOPPED, JobRecord
 
 
 def notes_on(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
@@ -152,6 +152,8 @@ def protocol_of(groups: Sequence[Group], stats: StatsConfig) -> dict[str, str]:
                 "engine.system",
             ):
                 facts[tag][run.tags[tag]] = None
+            if file := run.tags.get(DATA_FILE):
+                facts[f"data file ({group.task})"][f"{file}, {run.tags.get(DATA_ROWS, '?')} rows"] = None
             facts["seeds"][run.tags["seed"]] = None
     return {name: ", ".join(values) for name, values in facts.items()} | {"statistics": _statistics(stats)}
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from quantexp.config import Method, StatsConfig, Target, Unit
+from quantexp.costs import cost_of
 from quantexp.errors import UserError
 from quantexp.groups import Group, grouped, labelled
 from quantexp.identity import differences, varying
@@ -50,7 +51,8 @@ def summarise(
     groups = labelled(grouped(records))
     if registration is not None:
         order = registration.order
-        groups.sort(key=lambda group: _asked_for(group, stats.baseline, order))
+        models = registration.models
+        groups.sort(key=lambda group: (models.get(group.model, len(models)), *_asked_for(group, stats.baseline, order)))
     check_stopping(records, stats)
     _check_seeds(groups, stats)
     baselines = [group for group in groups if group.quant == stats.baseline]
@@ -153,8 +155,24 @@ def _registered(
     stats: StatsConfig,
 ) -> Registered:
     """What was declared, beside what came of it."""
-    scores = {(group.task, group.quant): group.by_unit for group in groups}
-    return report(registration, stats, scores, [f"{group.task}/{group.quant}" for group, _ in compared])
+    scores: dict[str, dict[tuple[str, str], pd.Series[float]]] = {}
+    for group in groups:
+        scores.setdefault(group.model, {})[group.task, group.quant] = group.by_unit
+    names: dict[str, list[str]] = {}
+    for group, _ in compared:
+        # By the task's own name: a way of running it that is told apart here was declared under it.
+        names.setdefault(group.model, []).append(f"{group.runs[0].tags['task']}/{group.quant}")
+    counts = [_count_answers(run, registration.sweep) for group in groups for run in group.runs]
+    return report(registration, stats, scores, names, *(sum(each) for each in zip(*counts, strict=True)))
+
+
+def _count_answers(run: JobRecord, sweep: str) -> tuple[int, int]:
+    """Count a run's answers that existed before the sweep's declaration, as far as is known, and all of them."""
+    sources = ("run.completions_generated", "run.completions_from_store")
+    answers = int(sum(run.metrics.get(source, 0) for source in sources))
+    # A job that was taken over from elsewhere had finished before this sweep came to it.
+    taken_over = run.tags.get("mlflow.parentRunId") != sweep
+    return answers if taken_over else int(run.metrics.get("run.completions_before_declaration", 0)), answers
 
 
 def _compared(partner: Group, group: Group, both: pd.Index, stats: StatsConfig) -> PairedComparison:
@@ -241,4 +259,6 @@ def _condition(group: Group, stats: StatsConfig) -> Condition:
         tokens_per_second=tokens / seconds if seconds else None,
         run_ids=tuple(run.run_id for run in group.runs),
         floor=group.floor,
+        cost=cost_of(group.runs),
+        items_in_data=int(newest.metrics["items_in_data"]) if "items_in_data" in newest.metrics else None,
     )

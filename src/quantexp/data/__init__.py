@@ -2,6 +2,7 @@
 
 import json
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from quantexp.config import DataConfig
@@ -55,6 +56,7 @@ def _load(data: DataConfig, task: Task) -> Dataset:
         items=items_of(rows, task, where),
         examples=items_of(examples, task, examples_from),
         fingerprint=fingerprint(rows),
+        file=Path(where).name if data.source == "files" else None,
     )
 
 

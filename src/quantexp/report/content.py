@@ -3,8 +3,7 @@
 Nothing here is escaped; each page does that in its own way.
 """
 
-from dataclasses import dataclass
-
+from quantexp.report.columns import Grid
 from quantexp.report.summary import (
     FLOOR_COUNTS,
     REPEATS,
@@ -30,21 +29,6 @@ FLIPS_NOTE = (
 )
 
 POSTERIOR_NOTE = "Probability that the loss is below the margin, under a uniform prior on what can happen to an item:"
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table of text.
-
-    Attributes:
-        header: Names of the columns.
-        sides: Where each column is aligned: l or r.
-        rows: Cells, as many in each row as there are columns.
-    """
-
-    header: tuple[str, ...]
-    sides: str
-    rows: tuple[tuple[str, ...], ...]
 
 
 def comparisons_grid(summary: Summary, model: str) -> Grid:

@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 
 from quantexp.report.caveats import more_text, select_caveats
+from quantexp.report.columns import Grid
 from quantexp.report.content import (
     FLIPS_NOTE,
     POSTERIOR_NOTE,
-    Grid,
     comparisons_grid,
     conditions_grid,
     divergence_note,
@@ -18,6 +18,7 @@ from quantexp.report.content import (
 )
 from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, has_parted, ranking
 from quantexp.report.outcome import sentences, task_outcome, verdict
+from quantexp.report.settling import settling_grid, settling_notes
 from quantexp.report.summary import Summary, answer_text, declaration_text
 
 
@@ -32,6 +33,7 @@ def report_markdown(summary: Summary) -> str:
         *_outcome(summary),
         *_comparisons(summary),
         *_caveats(summary),
+        *_settling(summary),
         *_charts(summary),
         *_divergence(summary),
         *_flips(summary),
@@ -107,6 +109,12 @@ def _caveats(summary: Summary) -> list[str]:
     return ["## Caveats", found] if found else []
 
 
+def _settling(summary: Summary) -> list[str]:
+    grid = settling_grid(summary)
+    notes = "\n".join(f"- {escape(note)}" for note in settling_notes(summary))
+    return ["## What would settle it", _table(grid), notes] if grid.rows else []
+
+
 def _list_caveats(summary: Summary) -> str:
     """The few that are read first."""
     found, more = select_caveats(summary)
@@ -122,7 +130,7 @@ def _registered(summary: Summary) -> list[str]:
     if summary.registered is None:
         return []
     registered = summary.registered
-    parts = ["## Declared before the run", escape(declaration_text(registered))]
+    parts = ["## Declaration", escape(declaration_text(registered))]
     if registered.declaration.hypothesis:
         parts.append(f"> {escape(registered.declaration.hypothesis)}")
     if registered.answers:

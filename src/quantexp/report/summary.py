@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from quantexp.costs import Cost
 from quantexp.stats import Contrast, Decision, DivergenceSummary, DropPosterior, Estimate, PairedComparison, Verdict
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Condition:
         tokens_per_second: Generation speed, or None when it was not measured.
         run_ids: The runs these scores come from.
         floor: What changed when the same items were answered a second time (`FLOOR_COUNTS`); None where they were not.
+        cost: Of an item; None where it was not measured.
+        items_in_data: Unique items that the data have; None where that is not known.
     """
 
     model: str
@@ -59,6 +62,8 @@ class Condition:
     tokens_per_second: float | None
     run_ids: tuple[str, ...]
     floor: Mapping[str, int] | None = None
+    cost: Cost | None = None
+    items_in_data: int | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,8 @@ class Declaration:
         time: UTC, ISO 8601.
         commit: Of quantexp.
         late: Number of jobs that had finished by then.
+        earlier: Number of answers that existed by then, as far as is known.
+        answers: Number of all answers.
     """
 
     hypothesis: str
@@ -120,6 +127,8 @@ class Declaration:
     time: str
     commit: str
     late: int
+    earlier: int = 0
+    answers: int = 0
 
 
 @dataclass(frozen=True)
@@ -303,6 +312,17 @@ def points(fraction: float) -> str:
     return "<0.1" if 0 < size < 0.05 else f"{size:.1f}"
 
 
+def given_points(fraction: float) -> str:
+    """Write a given size in points, with more than one decimal only where it was given with more."""
+    text = f"{100 * fraction:.1f}"
+    return text if abs(float(text) - 100 * fraction) < 1e-9 else f"{100 * fraction:.6g}"
+
+
+def rounded(count: int) -> str:
+    """Write a number as far as a plan knows it: to two digits."""
+    return f"{round(count, 2 - len(str(count))) if count > 99 else count:,}"
+
+
 def signed_points(fraction: float) -> str:
     """A difference in points to one decimal, always with its sign; exactly or nearly 0 is `0.0`."""
     text = f"{100.0 * fraction:+.1f}"
@@ -340,10 +360,11 @@ def p_text(comparison: Comparison) -> str:
 def declaration_text(registered: Registered) -> str:
     """When the declaration was made, in a sentence."""
     made = registered.declaration
-    when = f"{made.time.replace('T', ' ').removesuffix('+00:00')} UTC"
-    when += f" (sha256 {made.sha256[:12]}, commit {made.commit[:12]})"
-    if made.late:
-        return f"Declared on {when}, when {made.late} of its jobs had finished already: not a pre-registration."
+    when = f"{made.time[:19].replace('T', ' ')} UTC (sha256 {made.sha256[:12]}, commit {made.commit[:12]})"
+    there = [f"{made.late} of its jobs had finished"] if made.late else []
+    there += [f"{made.earlier} of {made.answers} answers existed"] if made.earlier else []
+    if there:
+        return f"Declared on {when}, when {' and '.join(there)} already: not a pre-registration."
     return f"Declared before the first answer, on {when}."
 
 
@@ -375,8 +396,8 @@ def margin_text(summary: Summary) -> str:
     """The margins of the summary's verdicts, such as `2.0 points`."""
     margins = {c.task: c.decision.margin for c in summary.comparisons if c.decision is not None}
     if len(set(margins.values())) == 1:
-        return f"{points(next(iter(margins.values())))} points"
-    return ", ".join(f"{points(margin)} points on {task}" for task, margin in margins.items())
+        return f"{given_points(next(iter(margins.values())))} points"
+    return ", ".join(f"{given_points(margin)} points on {task}" for task, margin in margins.items())
 
 
 def interval_names(summary: Summary) -> str:

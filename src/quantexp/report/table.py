@@ -9,6 +9,7 @@ from rich.text import Text
 from quantexp.report.caveats import more_text, select_caveats
 from quantexp.report.columns import csv_of
 from quantexp.report.divergence import divergence_table, has_divergence, ranking
+from quantexp.report.settling import settling_line
 from quantexp.report.summary import (
     ZERO_WIDTH_NOTE,
     Comparison,
@@ -234,5 +235,6 @@ def _beside(summary: Summary) -> Text:
     if summary.registered is not None:
         lines += [f"Claim: {each.claim} - {answer_text(each)}" for each in summary.registered.answers]
         lines.append(declaration_text(summary.registered))
+    lines += filter(None, [settling_line(summary)])
     caveats, more = select_caveats(summary)
     return Text("\n".join([*lines, *caveats, *([more_text(more)] if more else [])]))

@@ -9,7 +9,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
 from quantexp.report.chart import score_range
-from quantexp.report.content import Grid, megabytes
+from quantexp.report.columns import Grid
+from quantexp.report.content import megabytes
 from quantexp.report.labels import GRID, MUTED
 from quantexp.report.panels import LINE, PAPER, SIZE, Chart, Panel, blank, finished, shortened, words
 from quantexp.report.summary import Summary, interval_names

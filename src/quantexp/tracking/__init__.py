@@ -17,6 +17,8 @@ from quantexp.tracking.failures import ServerAwayError
 from quantexp.tracking.names import (
     ANSWERS,
     CONFIG,
+    DATA_FILE,
+    DATA_ROWS,
     DECLARATION,
     DIVERGENCE,
     DIVERGENCE_ITEMS,
@@ -47,6 +49,8 @@ from quantexp.tracking.store import Store
 __all__ = [
     "ANSWERS",
     "CONFIG",
+    "DATA_FILE",
+    "DATA_ROWS",
     "DECLARATION",
     "DIVERGENCE",
     "DIVERGENCE_ITEMS",

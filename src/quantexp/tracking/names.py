@@ -61,10 +61,16 @@ DECLARATION = "registration.yaml"
 INCLUDES = "includes."
 """Prefix of a sweep's tags that name runs of earlier sweeps which it takes over instead of running the job again."""
 
+DATA_FILE = "data.file"
+"""Tag of a job with the name of the file that its items come from, without the folders; absent for other data."""
+
+DATA_ROWS = "data.rows"
+"""Tag of a job with the number of items in that file."""
+
 IDENTITY = "identity."
 """Prefix of the tags that say what a job's scores depend on besides the quant; runs are paired by them."""
 
 
-def job_name(quant: str, task: str, seed: int | str) -> str:
-    """What the terminal calls a job; on MLflow's pages it is sorted by task and bits."""
-    return f"{quant} {task} seed {seed}"
+def job_name(quant: str, task: str, seed: int | str, model: str = "") -> str:
+    """Name a job on the terminal; by its model too, if that is given. MLflow's pages sort it by task and bits."""
+    return f"{model} {quant} {task} seed {seed}".strip()
