@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from enum import Enum
@@ -24,7 +23,7 @@ from quantexp.errors import UserError
 from quantexp.fingerprint import config_fingerprint, job_fingerprint, measures_floor, pair_fingerprint
 from quantexp.generation import generate
 from quantexp.identity import Identity
-from quantexp.metrics import description, floor_metrics, measured, metrics_of, summary_line
+from quantexp.metrics import Meter, description, floor_metrics, measured, metrics_of, summary_line
 from quantexp.models import ModelFile
 from quantexp.scoring import verdict
 from quantexp.stopping import Stopping, stopping_rule, together
@@ -90,7 +89,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         return done.metrics["score"]
 
     with store.start(name, "job", sweep, _tags(config) | {JOB: fingerprint, PAIR: pair}, shown) as run:
-        started = time.perf_counter()
+        meter = Meter()
         run.log_yaml(OmegaConf.to_yaml(OmegaConf.structured(config)), "config.yaml")
         run.log(params=_flat(asdict(config)))
 
@@ -153,7 +152,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
                 config, task, baseline, store, run, engine, of_item, prompts, generated.completions
             )
         run.log(tags=_machine(engine))  # a server may have become another one
-        speeds = measured(generated, time.perf_counter() - started)
+        speeds = measured(generated, meter)
         run.log(metrics=metrics | speeds)
         run.describe(description(data, metrics), {})
         if config.tracking.traces:

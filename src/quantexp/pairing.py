@@ -257,8 +257,19 @@ def _condition(group: Group, stats: StatsConfig) -> Condition:
         repeats=len(group.runs),
         grader=str(group.identity["grader"]["id"]),
         tokens_per_second=tokens / seconds if seconds else None,
+        speed_range=_speed_range(group.runs) if seconds else None,
         run_ids=tuple(run.run_id for run in group.runs),
         floor=group.floor,
+        busy=max(run.metrics.get("run.share_of_others", 0.0) for run in group.runs),
         cost=cost_of(group.runs),
         items_in_data=int(newest.metrics["items_in_data"]) if "items_in_data" in newest.metrics else None,
     )
+
+
+def _speed_range(runs: Sequence[JobRecord]) -> tuple[float, float] | None:
+    """The lowest 10th and the highest 90th percentile of tokens a second; None if a run has none."""
+    names = [f"run.tokens_per_second_{end}" for end in ("low", "high")]
+    known = [[run.metrics.get(name) for name in names] for run in runs if run.metrics["run.tokens_per_second"]]
+    lows, highs = ([each[side] for each in known] for side in (0, 1))
+    found_lows, found_highs = [x for x in lows if x is not None], [x for x in highs if x is not None]
+    return (min(found_lows), max(found_highs)) if len(found_lows) == len(found_highs) == len(known) else None

@@ -94,7 +94,7 @@ def conditions_grid(summary: Summary) -> Grid:
             (
                 *(c.model, c.quant, c.task, f"{c.bits_per_weight:.4f}", megabytes(c.file_bytes)),
                 *(str(c.estimate.answers), str(c.estimate.n), f"{c.estimate.design_effect:.2f}", c.grader),
-                "-" if c.tokens_per_second is None else f"{c.tokens_per_second:,.1f}",
+                speed_text(c.tokens_per_second, c.speed_range),
             )
             for c in summary.conditions
         ),
@@ -107,6 +107,13 @@ def pairing_text(summary: Summary) -> str:
     if not count:
         return "Nothing was compared, and nothing refused."
     return f"None was refused: {'both' if count == 1 else 'the'} runs of {comparisons_text(summary)} fit each other."
+
+
+def speed_text(speed: float | None, spread: tuple[float, float] | None) -> str:
+    """Tokens a second with their 10th and 90th percentile, as far as they were measured."""
+    if speed is None:
+        return "-"
+    return f"{speed:,.1f}" + ("" if spread is None else f" [{spread[0]:,.1f}, {spread[1]:,.1f}]")
 
 
 def megabytes(size: int | None) -> str:

@@ -46,6 +46,8 @@ class Condition:
         tokens_per_second: Generation speed, or None when it was not measured.
         run_ids: The runs these scores come from.
         floor: What changed when the same items were answered a second time (`FLOOR_COUNTS`); None where they were not.
+        speed_range: 10th and 90th percentile of the single answers' tokens a second; None where they were not measured.
+        busy: Share of the processor that other work took while answers were generated.
         cost: Of an item; None where it was not measured.
         items_in_data: Unique items that the data have; None where that is not known.
     """
@@ -62,6 +64,8 @@ class Condition:
     tokens_per_second: float | None
     run_ids: tuple[str, ...]
     floor: Mapping[str, int] | None = None
+    speed_range: tuple[float, float] | None = None
+    busy: float = 0.0
     cost: Cost | None = None
     items_in_data: int | None = None
 
