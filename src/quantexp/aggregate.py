@@ -46,6 +46,7 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
     from quantexp.diverged import diverged
     from quantexp.flipped import flipped
     from quantexp.pairing import summarise
+    from quantexp.reading_rules import add_rule_shifts
     from quantexp.report import write_report
     from quantexp.tracking import FLIPS
 
@@ -53,6 +54,7 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
     registration = None if runs else store.registration(sweep)
     summary = summarise(records, failures, stats, title_of(records), registration)
     summary, changed = flipped(summary, records, store, stats)
+    summary = add_rule_shifts(summary, records, store, stats)
     summary = diverged(summary, records, store, confidence=stats.confidence, seed=stats.seed)
     files = write_report(summary, folder, changed)
     if runs:

@@ -43,3 +43,15 @@ def cost_of(runs: Sequence["JobRecord"]) -> Cost:
         tokens=sum(run.metrics["completion_tokens"] for run in runs) / items,
         seconds=seconds / new * answers / items if new else None,
     )
+
+
+def known_cost(runs: Sequence["JobRecord"]) -> Cost | None:
+    """Estimate the same; None if a run does not say what it took, as one that was recorded elsewhere."""
+    needed = {
+        "items",
+        "completion_tokens",
+        "run.completions_generated",
+        "run.completions_from_store",
+        "run.wall_seconds",
+    }
+    return cost_of(runs) if all(needed <= run.metrics.keys() for run in runs) else None

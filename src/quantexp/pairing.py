@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from quantexp.config import Method, StatsConfig, Target, Unit
-from quantexp.costs import cost_of
+from quantexp.costs import known_cost
 from quantexp.errors import UserError
 from quantexp.groups import Group, grouped, labelled
 from quantexp.identity import differences, varying
@@ -260,8 +260,9 @@ def _condition(group: Group, stats: StatsConfig) -> Condition:
         speed_range=_speed_range(group.runs) if seconds else None,
         run_ids=tuple(run.run_id for run in group.runs),
         floor=group.floor,
+        rules=group.rules,
         busy=max(run.metrics.get("run.share_of_others", 0.0) for run in group.runs),
-        cost=cost_of(group.runs),
+        cost=known_cost(group.runs),
         items_in_data=int(newest.metrics["items_in_data"]) if "items_in_data" in newest.metrics else None,
     )
 

@@ -16,6 +16,10 @@ FIELD = "score_"
 """Prefix of the columns that hold the score of one field of an item."""
 
 
+RULE = "rule."
+"""Prefix of the metrics that count the answers which each rule of the grader has read."""
+
+
 def verdict(grader: Grader, output: str, fields: Mapping[str, Any], finish_reason: str) -> dict[str, Any]:
     """The columns that a grader fills for one output; an item that was never asked gets no score."""
     asked = finish_reason != "context"
@@ -78,7 +82,15 @@ def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]
         "score_low": found.low,
         "score_high": found.high,
         "items_unreadable": int((table["grading_error"].notna() & table["score"].notna()).sum()),
+        **rule_counts(table),
     }
+
+
+def rule_counts(table: pd.DataFrame) -> dict[str, float]:
+    """Metrics that count the answers which each rule of the grader has read; none if it has but one way to read."""
+    if "rule" not in table:
+        return {}
+    return {f"{RULE}{rule}": float(count) for rule, count in table["rule"].value_counts().sort_index().items()}
 
 
 def _ordered(verdicts: pd.DataFrame) -> list[str]:

@@ -83,6 +83,17 @@ def flips_grid(summary: Summary) -> Grid:
     return Grid(header, "llrrrrr", tuple(rows))
 
 
+def rules_grid(summary: Summary) -> Grid:
+    """Which rule of its grader read how many answers; no rows where graders have but one way to read."""
+    rules = list(dict.fromkeys(rule for c in summary.conditions for rule in c.rules))
+    rows = [
+        (summary.titled(c.model, c.task), c.quant, *(str(c.rules.get(rule, 0)) for rule in rules))
+        for c in summary.conditions
+        if c.rules
+    ]
+    return Grid(("task", "quant", *rules), "ll" + "r" * len(rules), tuple(rows))
+
+
 def conditions_grid(summary: Summary) -> Grid:
     """How each score was made."""
     counts = ("answers", f"n ({summary.unit}s)", "design effect")

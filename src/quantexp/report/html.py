@@ -29,6 +29,7 @@ from quantexp.report.content import (
     p_name,
     pairing_text,
     posteriors,
+    rules_grid,
 )
 from quantexp.report.differing import Shown, side_by_side
 from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, ranking
@@ -132,6 +133,7 @@ def report_html(summary: Summary, charts: Sequence[Chart], changed: "pd.DataFram
         divergence_about=[divergence_note(summary), ranking(summary)] if has_divergence(summary) else [],
         flips=flips_grid(summary),
         flips_note=FLIPS_NOTE,
+        rules=rules_grid(summary),
         looked_at=changed is not None,
         sections=sections,
         kinds=(LOST, GAINED),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from quantexp.report.caveats import more_text, select_caveats
 from quantexp.report.columns import Grid
@@ -15,6 +16,7 @@ from quantexp.report.content import (
     how_to_read,
     pairing_text,
     posteriors,
+    rules_grid,
 )
 from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, has_parted, ranking
 from quantexp.report.outcome import sentences, task_outcome, verdict
@@ -37,6 +39,7 @@ def report_markdown(summary: Summary) -> str:
         *_charts(summary),
         *_divergence(summary),
         *_flips(summary),
+        *_rules(summary),
         *_registered(summary),
         *_how_to_read(summary),
         *_conditions(summary),
@@ -124,6 +127,12 @@ def _list_caveats(summary: Summary) -> str:
 def _flips(summary: Summary) -> list[str]:
     grid = flips_grid(summary)
     return ["## Flips", _table(grid), FLIPS_NOTE] if grid.rows else []
+
+
+def _rules(summary: Summary) -> list[str]:
+    grid = rules_grid(summary)
+    header = tuple(map(escape, grid.header))
+    return ["## Rules that read the answers", _table(replace(grid, header=header))] if grid.rows else []
 
 
 def _registered(summary: Summary) -> list[str]:

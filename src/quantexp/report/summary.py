@@ -7,7 +7,7 @@ in the data and points (percentage points, the fraction times 100) wherever peop
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quantexp.costs import Cost
@@ -48,6 +48,7 @@ class Condition:
         floor: What changed when the same items were answered a second time (`FLOOR_COUNTS`); None where they were not.
         speed_range: 10th and 90th percentile of the single answers' tokens a second; None where they were not measured.
         busy: Share of the processor that other work took while answers were generated.
+        rules: How many answers each rule of the grader has read; empty if it has but one way to read.
         cost: Of an item; None where it was not measured.
         items_in_data: Unique items that the data have; None where that is not known.
     """
@@ -66,6 +67,7 @@ class Condition:
     floor: Mapping[str, int] | None = None
     speed_range: tuple[float, float] | None = None
     busy: float = 0.0
+    rules: Mapping[str, int] = field(default_factory=dict)
     cost: Cost | None = None
     items_in_data: int | None = None
 
@@ -89,6 +91,21 @@ class Divergence:
 
 
 @dataclass(frozen=True)
+class RuleShift:
+    """The rules that read a quant's answers, where they are not those that read the baseline's.
+
+    Attributes:
+        counts: Of each rule its name, and how many answers of the baseline and of the quant it read.
+        answers: Number of answers that both gave.
+        alike: The paired difference on the answers that the same rule read on both sides; None if there are none.
+    """
+
+    counts: tuple[tuple[str, int, int], ...]
+    answers: int
+    alike: PairedComparison | None
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One quant against the baseline on the items both have; positive means baseline is better.
 
@@ -97,6 +114,7 @@ class Comparison:
         flips: What changed answer by answer; None where the answers were not looked at.
         divergence: Of the distributions; None where it was not measured.
         posterior: Of the drop; None where it was not asked for, or scores are graded.
+        rules: Which rules read the two sides; None where they are the same, or the answers were not looked at.
         parts: The same comparison by field and by difficulty; empty where the answers were not looked at.
     """
 
@@ -110,6 +128,7 @@ class Comparison:
     posterior: DropPosterior | None = None
     divergence: Divergence | None = None
     parts: "tuple[Part, ...]" = ()
+    rules: RuleShift | None = None
 
 
 @dataclass(frozen=True)
