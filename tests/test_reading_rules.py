@@ -1,4 +1,4 @@
-"""Which rule read an answer: counted for every condition, and told where a quant is read by others than the baseline."""
+"""Which rule read an answer: counted for every condition, and told where a quant is read by other rules."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +39,12 @@ def report_on(folder: Path, baseline: Rules | None, quant: Rules | None) -> tupl
             tags |= {"quantexp.version": "0", "engine.system": "none", "host.processor": "none"}
             with store.start(name, "job", sweep.id, tags) as run:
                 table = table_of(rules, wrong)
-                metrics = {"items": ITEMS, "items_not_asked": 0, "items_cut_at_max_tokens": 0, "completion_tokens": 96}
+                metrics: dict[str, float] = {
+                    "items": ITEMS,
+                    "items_not_asked": 0,
+                    "items_cut_at_max_tokens": 0,
+                    "completion_tokens": 96,
+                }
                 metrics |= {"bits_per_weight": 8.5, "run.tokens_per_second": 0.0}
                 run.log(params={"file.sha256": name}, metrics=metrics | rule_counts(table))
                 run.log_items(table)

@@ -13,8 +13,8 @@ from quantexp.report.charts import charts
 from quantexp.report.html import report_html
 from quantexp.report.markdown import description, report_markdown
 from quantexp.report.outcome import sentences, verdict
-from quantexp.report.summary import Declaration, Registered
-from quantexp.stats import Method
+from quantexp.report.summary import Declaration, Divergence, Registered
+from quantexp.stats import Interval, Method, divergence_summary
 
 EMPTY = Summary("t", "Q8_0", (), (), (), (), (), {})
 
@@ -130,3 +130,46 @@ def test_each_model_has_a_verdict_of_its_own() -> None:
         comparisons=tuple(c for c in several.comparisons if c.model == "two"),
     )
     assert first.endswith(f" two: {verdict(alone)[0]}")
+
+
+def diverged(means: dict[tuple[str, str], tuple[float, float, float]]) -> Summary:
+    """A summary with these mean divergences, by task and quant, and their intervals."""
+    made = make_summary(tasks=tuple(dict.fromkeys(task for task, _ in means)), items=9)
+    found = divergence_summary([0.1, 0.2], [True, True], [-0.1, -0.2], [-0.1, -0.2], ["a", "b"])
+    return replace(
+        made,
+        comparisons=tuple(
+            replace(c, divergence=Divergence(replace(found, mean=Interval(*means[c.task, c.quant])), 2, (), "answers"))
+            for c in made.comparisons
+        ),
+    )
+
+
+NEAR, MIDDLE, FAR = (0.01, 0.008, 0.012), (0.02, 0.015, 0.025), (0.2, 0.1, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("means", "sentence"),
+    [
+        (
+            {("a", "Q5_K_M"): MIDDLE, ("a", "Q4_K_M"): NEAR, ("a", "Q3_K_M"): FAR},
+            "By divergence, the nearest to Q8_0 first: Q4_K_M, then Q5_K_M, then Q3_K_M on a.",
+        ),
+        (
+            {
+                (task, q): m
+                for task in "ab"
+                for q, m in zip(("Q5_K_M", "Q4_K_M", "Q3_K_M"), (NEAR, NEAR, FAR), strict=True)
+            },
+            "By divergence, the nearest to Q8_0 first: Q5_K_M or Q4_K_M, then Q3_K_M on every task.",
+        ),
+    ],
+)
+def test_divergence_ranks_the_quants_beside_the_verdict_where_intervals_are_apart(
+    means: dict[tuple[str, str], tuple[float, float, float]], sentence: str
+) -> None:
+    summary = diverged(means)
+    assert sentence in sentences(summary)
+    for page in (report_markdown(summary), Page(report_html(summary, ())).text):
+        assert sentence in page
+    assert "By divergence" not in report_markdown(make_summary(items=9))

@@ -32,7 +32,7 @@ from quantexp.report.content import (
     rules_grid,
 )
 from quantexp.report.differing import Shown, side_by_side
-from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, ranking
+from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, order_text, ranking
 from quantexp.report.flips import CHANGES, GAINED, LOST, OTHER_SAME, OTHER_WRONG, anchor, text_of
 from quantexp.report.outcome import verdict
 from quantexp.report.panels import Chart
@@ -117,7 +117,7 @@ def report_html(summary: Summary, charts: Sequence[Chart], changed: "pd.DataFram
         summary=summary,
         style=style,
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        verdict=verdict(summary),
+        verdict=[*verdict(summary), order_text(summary)],
         facts=_facts(summary),
         caveats=select_caveats(summary),
         pairing=pairing_text(summary),

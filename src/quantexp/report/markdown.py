@@ -18,7 +18,7 @@ from quantexp.report.content import (
     posteriors,
     rules_grid,
 )
-from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, has_parted, ranking
+from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, has_parted, order_text, ranking
 from quantexp.report.outcome import sentences, task_outcome, verdict
 from quantexp.report.settling import settling_grid, settling_notes
 from quantexp.report.summary import Summary, answer_text, declaration_text
@@ -79,7 +79,8 @@ def _outcome(summary: Summary) -> list[str]:
             lines.append(f"- **{escape(summary.titled(model, task))}**: {escape(task_outcome(summary, model, task))}")
     found, meaning = verdict(summary)
     whole = "The whole report, with the answers that changed: [report.html](report.html)"
-    return ["## Outcome", f"**{escape(found)}** {escape(meaning)}", "\n".join(lines) or "No score was recorded.", whole]
+    told = f"**{escape(found)}** {escape(' '.join(filter(None, [meaning, order_text(summary)])))}"
+    return ["## Outcome", told, "\n".join(lines) or "No score was recorded.", whole]
 
 
 def _charts(summary: Summary) -> list[str]:

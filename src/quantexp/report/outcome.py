@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from quantexp.report.divergence import order_text
 from quantexp.report.summary import Comparison, Condition, Summary, has_verdicts, margin_text, reading, score_text
 from quantexp.stats import Verdict
 
@@ -20,10 +21,15 @@ def verdict(summary: Summary) -> tuple[str, str]:
 
 
 def sentences(summary: Summary) -> list[str]:
-    """The same, and where a job failed or a run could not be paired, a third that says so."""
+    """The same, then the order by divergence, if it was measured, and what is missing, if anything is."""
     counts = {("job", "failed"): len(summary.failures), ("run", "not paired"): len(summary.refusals)}
     missing = [f"{count} {what}{'s' * (count > 1)} {which}" for (what, which), count in counts.items() if count]
-    return [*verdict(summary), *([f"Incomplete: {', '.join(missing)}."] if missing else [])]
+    order = order_text(summary)
+    return [
+        *verdict(summary),
+        *([order] if order else []),
+        *([f"Incomplete: {', '.join(missing)}."] if missing else []),
+    ]
 
 
 def outcome(summary: Summary) -> str:
