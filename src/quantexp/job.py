@@ -18,7 +18,7 @@ from quantexp.config import Config, TaskConfig
 from quantexp.console import bar
 from quantexp.data import load
 from quantexp.engines import Completion, Engine, Prompt, open_engine
-from quantexp.engines.verify import reversed_answers, verify
+from quantexp.engines.verify import second_answers, verify
 from quantexp.errors import UserError
 from quantexp.fingerprint import config_fingerprint, job_fingerprint, measures_floor, pair_fingerprint
 from quantexp.generation import generate
@@ -31,7 +31,20 @@ from quantexp.store import CompletionStore
 from quantexp.tasks import Grader, Task, get_task
 from quantexp.tasks.items import Dataset, Item, drawn
 from quantexp.tasks.prompts import Prompter
-from quantexp.tracking import CONFIG, DATA_FILE, DATA_ROWS, FLOOR, IDENTITY, JOB, PAIR, STOPPED, Run, Store, job_name
+from quantexp.tracking import (
+    CONFIG,
+    DATA_FILE,
+    DATA_ROWS,
+    FLOOR,
+    FLOOR_BY,
+    IDENTITY,
+    JOB,
+    PAIR,
+    STOPPED,
+    Run,
+    Store,
+    job_name,
+)
 
 log = logging.getLogger(__name__)
 
@@ -141,8 +154,9 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         table = graded(generated.completions)
         run.log_items(table)
         if measures_floor(config):
-            log.info("%s: answering everything again, in the opposite order, for the noise floor", name)
-            again = reversed_answers(engine, prompts, prompter.decoding)
+            log.info("%s: answering everything again for the noise floor", name)
+            again, how = second_answers(engine, prompts, prompter.decoding)
+            run.log(tags={FLOOR_BY: how})
             floor = graded(again[prompt.item_id, prompt.sample] for prompt in prompts)
             run.log_items(floor, FLOOR)
             run.log(metrics=floor_metrics(table, floor))

@@ -7,7 +7,7 @@ from quantexp.config import Method, StatsConfig, Target, Unit
 from quantexp.groups import Group
 from quantexp.report.summary import REPEATS, points
 from quantexp.stats import PairedComparison
-from quantexp.tracking import DATA_FILE, DATA_ROWS, STOPPED, JobRecord
+from quantexp.tracking import DATA_FILE, DATA_ROWS, FLOOR_BY, STOPPED, JobRecord
 
 
 def notes_on(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
@@ -66,8 +66,9 @@ def _noise(named: Sequence[tuple[str, Group]]) -> Iterable[str]:
     """What was measured of the engine's own noise."""
     for name, group in named:
         if (floor := group.floor) is not None:
+            how = " or ".join(dict.fromkeys(run.tags.get(FLOOR_BY, "in the opposite order") for run in group.runs))
             yield (
-                f"Noise floor: {name}, answered a second time in the opposite order, lost "
+                f"Noise floor: {name}, answered a second time {how}, lost "
                 f"{floor['lost']} and gained {floor['gained']} of {floor['answers']} answers, and {floor['churn']} "
                 "were read differently.\nChanges no larger than these are noise of the engine."
             )

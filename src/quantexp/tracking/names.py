@@ -9,6 +9,9 @@ FLIPS = "flips"
 FLOOR = "floor"
 """Name of the table of the baseline's second answers, and of the metrics that count what changed."""
 
+FLOOR_BY = "floor.by"
+"""Tag of a baseline's job with how it was answered a second time, in words."""
+
 DIVERGENCE = "divergence"
 """Name of a quant's table of tokens, how far its distributions are from the baseline's, and of the metric, their
 mean."""
