@@ -142,6 +142,11 @@ def test_what_existed_before_the_declaration_is_counted(late: int, earlier: int,
     assert words in declaration_text(found)
 
 
+def test_the_commit_of_what_was_installed_without_one_is_not_told() -> None:
+    made = replace(registration(), commit="none: not a git checkout")
+    assert "commit" not in declaration_text(report(made, StatsConfig(), {}, {}))
+
+
 def test_a_declaration_whose_time_was_edited_is_refused_in_a_sentence() -> None:
     with pytest.raises(UserError, match=r"registration\.time is damaged \('yesterday'\)"):
         read_time("yesterday")

@@ -75,6 +75,9 @@ def test_where_hardly_anything_changed_no_number_is_made_up() -> None:
     line = settling_line(summary)
     assert line.startswith("Too few items changed to say how many more would tell; as many again take")
     assert "2 min here" in line
+    for page in (report_markdown(summary), Page(report_html(summary, ())).text):
+        assert line in page
+        assert "more items" not in page.partition("What would settle it")[2].partition("How to read")[0]
 
 
 def test_nothing_is_proposed_where_nothing_is_open_or_asked() -> None:

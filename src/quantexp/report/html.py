@@ -36,7 +36,7 @@ from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, 
 from quantexp.report.flips import CHANGES, GAINED, LOST, OTHER_SAME, OTHER_WRONG, anchor, text_of
 from quantexp.report.outcome import verdict
 from quantexp.report.panels import Chart
-from quantexp.report.settling import settling_grid, settling_notes
+from quantexp.report.settling import settling_grid, settling_line, settling_notes
 from quantexp.report.summary import (
     Condition,
     Summary,
@@ -125,7 +125,7 @@ def report_html(summary: Summary, charts: Sequence[Chart], changed: "pd.DataFram
         p_name=p_name(summary),
         tables=[(model, _groups(summary, model, keys), posteriors(summary, model)) for model in summary.models()],
         posterior_note=POSTERIOR_NOTE,
-        settling=settling_grid(summary),
+        settling=(settling_line(summary), settling_grid(summary)),
         settling_notes=settling_notes(summary),
         charts=charts,
         diverged=has_divergence(summary),

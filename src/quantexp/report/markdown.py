@@ -20,7 +20,7 @@ from quantexp.report.content import (
 )
 from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, has_parted, order_text, ranking
 from quantexp.report.outcome import sentences, task_outcome, verdict
-from quantexp.report.settling import settling_grid, settling_notes
+from quantexp.report.settling import settling_grid, settling_line, settling_notes
 from quantexp.report.summary import Summary, answer_text, declaration_text
 
 
@@ -114,9 +114,9 @@ def _caveats(summary: Summary) -> list[str]:
 
 
 def _settling(summary: Summary) -> list[str]:
-    grid = settling_grid(summary)
+    told, grid = settling_line(summary), settling_grid(summary)
     notes = "\n".join(f"- {escape(note)}" for note in settling_notes(summary))
-    return ["## What would settle it", _table(grid), notes] if grid.rows else []
+    return ["## What would settle it", escape(told), *([_table(grid), notes] if grid.rows else [])] if told else []
 
 
 def _list_caveats(summary: Summary) -> str:

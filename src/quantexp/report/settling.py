@@ -81,30 +81,34 @@ def settling_line(summary: Summary) -> str:
 def settling_notes(summary: Summary) -> list[str]:
     """What must be known to act on the table of proposals."""
     found = find_proposals(summary)
+    if not any(each.items is not None for each in found):
+        return []
     notes = [
         "Numbers of items are for a verdict with 80% probability if what was seen goes on; tokens and minutes are "
         "those of the baseline and the quant together, as these runs measured them.",
         "A larger number is the plan of a new study: adding items and testing again is a second look, unless "
         "stats=sequential does the adding.",
     ]
-    if any(each.items is None for each in found):
-        notes.append("-: too few items changed to say, or no number is likely to tell; another task may.")
+    if unknown := [each.comparison for each in found if each.items is None]:
+        listed = ", ".join(f"{each.quant} on {summary.section(each)}" for each in unknown)
+        notes.append(f"Not in the table: {listed}. Too few items changed to say, or no number is likely to tell.")
     if scarce := [each for each in found if not each.fits]:
         names = dict.fromkeys(f"{summary.section(p.comparison)} ({p.in_data:,})" for p in scarce)
         notes.append(f"More than the data have: {', '.join(names)}; other data, or another task, have more.")
-    return [*notes, *filter(None, [_ranking(summary)])]
+    return notes
 
 
 def settling_grid(summary: Summary) -> Grid:
-    """The proposals as a table; no rows if nothing is inconclusive."""
+    """The proposals that have a number, as a table."""
     rows = [
         (
             *(summary.section(each.comparison), each.comparison.quant, f"{each.comparison.difference.n:,}"),
-            "-" if each.items is None else rounded(each.items),
+            rounded(each.items),
             "-" if each.tokens is None else rounded(round(each.tokens)),
             "-" if each.seconds is None else _minutes(each.seconds),
         )
         for each in find_proposals(summary)
+        if each.items is not None
     ]
     return Grid(HEADER, "llrrrr", tuple(rows))
 

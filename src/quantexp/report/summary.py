@@ -383,7 +383,8 @@ def p_text(comparison: Comparison) -> str:
 def declaration_text(registered: Registered) -> str:
     """When the declaration was made, in a sentence."""
     made = registered.declaration
-    when = f"{made.time[:19].replace('T', ' ')} UTC (sha256 {made.sha256[:12]}, commit {made.commit[:12]})"
+    commit = f", commit {made.commit[:12]}" if re.fullmatch("[0-9a-f]{12,}", made.commit) else ""  # not of a wheel
+    when = f"{made.time[:19].replace('T', ' ')} UTC (sha256 {made.sha256[:12]}{commit})"
     there = [f"{made.late} of its jobs had finished"] if made.late else []
     there += [f"{made.earlier} of {made.answers} answers existed"] if made.earlier else []
     if there:
