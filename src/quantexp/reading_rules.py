@@ -29,7 +29,7 @@ def add_rule_shifts(summary: Summary, records: Sequence[JobRecord], store: Store
             before, after = (tables.of(runs[side]) for side in sides)
             shift = _shift(before, after, stats)
         found.append(replace(each, rules=shift))
-    shifted = [_told(each, each.rules) for each in found if each.rules is not None]
+    shifted = [_told(each, summary.section(each), each.rules) for each in found if each.rules is not None]
     notes = summary.notes
     if shifted:
         notes = (f"Answers were read by other rules than the baseline's: {'; '.join(shifted)}.", *notes)
@@ -75,10 +75,10 @@ def _shift(before: pd.DataFrame, after: pd.DataFrame, stats: StatsConfig) -> Rul
     return RuleShift(shares, len(pairs), difference)
 
 
-def _told(comparison: Comparison, shift: RuleShift) -> str:
+def _told(comparison: Comparison, section: str, shift: RuleShift) -> str:
     assert shift is not None
     changed = ", ".join(f"{rule} {after} ({before})" for rule, before, after in shift.counts if before != after)
-    told = f"{comparison.quant} on {comparison.task} {changed} of {shift.answers}"
+    told = f"{comparison.quant} on {section} {changed} of {shift.answers}"
     if shift.alike is None:
         return f"{told}, none by the same"
     return f"{told}, and where both were read by the same {' '.join(difference_text(shift.alike))} (n={shift.alike.n})"
