@@ -128,7 +128,8 @@ def _start(config: DictConfig) -> None:
         len(jobs), ", ".join(quants), f" of {', '.join(models)}" if len(models) > 1 else "", tasks,
         ", ".join(dict.fromkeys(data.title for data in ready)), store.shown,
     )  # fmt: skip
-    if len(quants) > 1 and first.stats.method is not Method.bootstrap:
+    is_compared = len(quants) > 1 and (first.stats.baseline in quants or takes_earlier)
+    if is_compared and first.stats.method is not Method.bootstrap:
         from quantexp.prospects import describe_prospects
 
         answered = [job for job in zip(jobs, ready, strict=True) if not _task_of(job[0]).reads]
