@@ -57,7 +57,7 @@ def test_the_cheapest_comes_first_with_its_price(open_ones: Summary) -> None:
     assert f"{first.comparison.quant} on {first.comparison.task}, with about {rounded(first.items)} more items" in line
     assert "tokens" in line
     assert "min here" in line
-    assert "divergence=true ranks the quants" in line
+    assert "divergence=true measures how far the quant is from the baseline on the answers that are there" in line
     assert line in " ".join(printed(summary, 300).split())
     for page in (report_markdown(summary), Page(report_html(summary, charts(summary))).text):
         assert "What would settle it" in page
@@ -84,6 +84,10 @@ def test_nothing_is_proposed_where_nothing_is_open_or_asked() -> None:
     for summary in (make_summary(ladder=LADDER[:1], items=5), make_summary(items=9, method=Method.bootstrap)):
         assert settling_line(summary) == ""
         assert "What would settle it" not in report_markdown(summary)
+
+
+def test_of_several_quants_divergence_is_said_to_rank_them() -> None:
+    assert "divergence=true ranks the quants" in settling_line(make_summary(items=12))
 
 
 def test_a_server_has_no_divergence_to_propose(open_ones: Summary) -> None:

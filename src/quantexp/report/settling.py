@@ -147,9 +147,11 @@ def _ranking(summary: Summary) -> str:
     """What divergence would add without new items; nothing where a server, which has none, answered."""
     if any(condition.file_bytes is None for condition in summary.conditions):
         return ""
+    several = len({each.quant for each in summary.comparisons}) > 1
     if has_divergence(summary):
-        return "Divergence ranks the quants on the answers that are there: see its table."
+        return "Divergence ranks the quants on the answers that are there: see its table." if several else ""
     known = [c for c in summary.conditions if c.quant == summary.baseline and c.cost is not None]
     tokens = sum(c.cost.tokens * c.items for c in known if c.cost is not None)
     price = f" (each reads some {rounded(round(tokens))} tokens)" if known else ""
-    return f"divergence=true ranks the quants on the answers that are there{price}."
+    does = "ranks the quants" if several else "measures how far the quant is from the baseline"
+    return f"divergence=true {does} on the answers that are there{price}."
