@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | c
 .PHONY: demo test pictures coverage browser smoke integration check docs exactness fuzz bench ui lock wheel clean
 
 demo: $(INSTALLED) ## the main job: 4 quants x 3 tasks on the embedded model
-	$(BIN)/python -m quantexp -m quant=Q8_0,Q5_K_M,Q4_K_M,Q3_K_M task=gsm8k,triviaqa,extraction
+	$(BIN)/python -m quantexp -m quant=Q8_0,Q5_K_M,Q4_K_M,Q3_K_M task=gsm8k,triviaqa,extraction divergence=true
 
 test: $(INSTALLED) ## all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST)

@@ -178,7 +178,7 @@ def test_a_table_that_cannot_be_read_is_told_and_the_rest_is_compared(
     [sentence] = failures
     assert sentence.startswith(f"Q4_K_M t seed 1 (run {ids[-1]}) does not count, for its table {name} ")
     assert sentence.endswith("; run it again with force=true.")
-    assert not aggregate(StatsConfig(resamples=20), store, sweep.id, [], tmp_path / "report")
+    assert not aggregate(StatsConfig(resamples=20), store, sweep.id, [], tmp_path / "report").complete
     assert ids[-1] in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "Q4_K_M" in capsys.readouterr().out
 
@@ -368,5 +368,5 @@ def test_a_server_s_runs_are_read_like_those_of_a_folder(
     assert sorted(told(store.jobs_of(sweep.id))[0], key=str) == sorted(expected[0], key=str)
     assert Reader(backend).content(ids[0], "nothing.arrow") is None
     assert told(store.jobs([ids[3], ids[0]]))[0] == [expected[0][3], expected[0][0]]
-    assert aggregate(StatsConfig(resamples=20), store, sweep.id, [], tmp_path / "report")
+    assert all(aggregate(StatsConfig(resamples=20), store, sweep.id, [], tmp_path / "report"))
     assert "lost against Q8_0" in client.get_run(ids[3]).data.tags["mlflow.note.content"]

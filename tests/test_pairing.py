@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantexp.config import Config, Method, QuantConfig, StatsConfig, Target, TaskConfig
+from quantexp.config import Config, Method, ModelConfig, QuantConfig, StatsConfig, Target, TaskConfig
 from quantexp.errors import UserError
 from quantexp.pairing import summarise
 from quantexp.registration import Registration, declared, digest
@@ -305,7 +305,7 @@ def test_items_that_only_one_quant_answered_are_left_out_and_told() -> None:
     [comparison] = summary.comparisons
     assert comparison.difference.n == 2
     assert comparison.difference.difference == 0.5
-    assert any("2 items answered by both" in note and "2 items were answered by one" in note for note in summary.notes)
+    assert "Compared on the items answered under both quants, which are not all: Q4 on t on 2 of 4." in summary.notes
 
 
 def test_no_common_item_is_refused() -> None:
@@ -337,6 +337,26 @@ def test_a_sweep_over_shots_gives_labelled_conditions_each_with_its_own_baseline
     assert summary.tasks("m") == ("t (prompt.shots=0)", "t (prompt.shots=6)")
     assert len(summary.comparisons) == 2
     assert summary.refusals == ()
+
+
+def test_models_are_reported_in_the_order_in_which_they_were_asked_for() -> None:
+    jobs = [
+        Config(model=ModelConfig(m), quant=QuantConfig(q), task=TaskConfig("t")) for m in "nm" for q in ("Q8_0", "Q4")
+    ]
+    text = declared(jobs, STATS)
+    made = Registration(text, digest(text), "2026-01-02T03:04:05", "c", 0)
+    of_both = [record(q, {"a": 1.0, "b": 0.5}, model=m, started=s) for s, m in enumerate("mn") for q in ("Q4", "Q8_0")]
+    assert summarise(of_both, [], STATS, "title", made).models() == ("n", "m")
+
+
+def test_a_way_of_running_a_task_was_declared_under_the_name_of_the_task() -> None:
+    jobs = [Config(quant=QuantConfig(q), task=TaskConfig("t", shots=s)) for q in ("Q8_0", "Q4") for s in (0, 3)]
+    text = declared(jobs, STATS)
+    ways = [record(q, {"a": 1.0}, change={"prompt.shots": s}) for q in ("Q8_0", "Q4") for s in (0, 3)]
+    made = summarise(ways, [], STATS, "title", Registration(text, digest(text), "2026-01-02T03:04:05", "c", 0))
+    assert len(made.comparisons) == 2
+    assert made.registered is not None
+    assert made.registered.changes == ()
 
 
 def test_models_and_tasks_are_compared_apart() -> None:
@@ -398,8 +418,8 @@ def test_notes_of_the_model_and_warnings_reach_the_reader_once() -> None:
     records[0] = dataclasses.replace(records[0], tags={**records[0].tags, "data": "bundled"})
     notes = summary_of(*records).notes
     assert sum("mind this" in note for note in notes) == 1
-    assert any("Data: bundled" in note for note in notes)
-    assert "Q4 on t: answers cut off at max_tokens: 1 of 1." in notes
+    assert any("data=bundled" in note for note in notes)
+    assert "Answers cut off at max_tokens: Q8_0 on t 1 of 1, Q4 on t 1 of 1." in notes
 
 
 def test_speed_is_all_tokens_by_all_seconds() -> None:

@@ -10,7 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from quantexp.config import ClaimConfig, Config, HypothesisConfig, QuantConfig, StatsConfig, TaskConfig
-from quantexp.registration import Registration, declared, digest, report
+from quantexp.errors import UserError
+from quantexp.registration import Registration, declared, digest, read_time, report
 from quantexp.report.summary import Registered, answer_text, declaration_text
 
 CLAIMS = {
@@ -44,7 +45,8 @@ def registration(stats: StatsConfig = StatsConfig()) -> Registration:  # noqa: B
 
 
 def reported(found: Scores, stats: StatsConfig | None = None, compared: list[str] | None = None) -> Registered:
-    return report(registration(), stats or StatsConfig(), found, FAMILY if compared is None else compared)
+    compared = FAMILY if compared is None else compared
+    return report(registration(), stats or StatsConfig(), {"m": found}, {"m": compared})
 
 
 def test_the_declaration_holds_hypothesis_family_margins_and_rule() -> None:
@@ -106,13 +108,52 @@ def test_later_changes_are_named() -> None:
         "t/Q3 was declared, but is not compared.",
     )
     forged = replace(registration(), text=declared(JOBS, StatsConfig(margin=0.1)))
-    [first, second] = report(forged, StatsConfig(), found, FAMILY).changes
+    [first, second] = report(forged, StatsConfig(), {"m": found}, {"m": FAMILY}).changes
     assert first == "The declaration itself has been changed: its sha256 is another one."
     assert second == "stats.margin was declared as 0.1 and is 0.02."
 
 
+def test_models_are_declared_and_answered_apart() -> None:
+    jobs = [replace(job, model=replace(job.model, name=model)) for model in ("n", "m") for job in JOBS]
+    text = declared(jobs, StatsConfig())
+    made = Registration(text, digest(text), "2026-01-02T03:04:05+00:00", "c" * 40, 0)
+    assert list(made.models) == ["n", "m"]
+    harmed = scores({("s", "Q3"): 40, ("t", "Q3"): 4, ("s", "Q4"): 4, ("t", "Q4"): 0})
+    spared = scores({("s", "Q3"): 0, ("t", "Q3"): 0, ("s", "Q4"): 0, ("t", "Q4"): 0})
+    found = report(made, StatsConfig(), {"n": harmed, "m": spared}, {"n": FAMILY, "m": FAMILY[1:]})
+    assert found.changes == ("s/Q4 of m was declared, but is not compared.",)
+    told = {answer.claim: answer.answer for answer in found.answers}
+    assert told["n: s loses more than t at Q3"] == "supported"
+    assert told["m: s loses more than t at Q3"] == "undecided"
+    assert len(told) == 2 * len(CLAIMS)
+
+
+@pytest.mark.parametrize(
+    ("late", "earlier", "words"),
+    [
+        (0, 0, "Declared before the first answer, on 2026-01-02 03:04:05 UTC"),
+        (3, 0, "when 3 of its jobs had finished already: not a pre-registration."),
+        (0, 40, "when 40 of 41 answers existed already: not a pre-registration."),
+        (1, 40, "when 1 of its jobs had finished and 40 of 41 answers existed already: not a pre-registration."),
+    ],
+)
+def test_what_existed_before_the_declaration_is_counted(late: int, earlier: int, words: str) -> None:
+    found = report(replace(registration(), late=late), StatsConfig(), {}, {}, earlier, 41)
+    assert words in declaration_text(found)
+
+
+def test_the_commit_of_what_was_installed_without_one_is_not_told() -> None:
+    made = replace(registration(), commit="none: not a git checkout")
+    assert "commit" not in declaration_text(report(made, StatsConfig(), {}, {}))
+
+
+def test_a_declaration_whose_time_was_edited_is_refused_in_a_sentence() -> None:
+    with pytest.raises(UserError, match=r"registration\.time is damaged \('yesterday'\)"):
+        read_time("yesterday")
+
+
 def test_a_declaration_after_results_is_called_what_it_is() -> None:
-    late = report(replace(registration(), late=3), StatsConfig(), scores({}), FAMILY)
+    late = report(replace(registration(), late=3), StatsConfig(), {"m": scores({})}, {"m": FAMILY})
     assert "when 3 of its jobs had finished already: not a pre-registration" in declaration_text(late)
     assert declaration_text(reported(scores({}))).startswith("Declared before the first answer, on 2026-01-02 03:04:05")
 
@@ -137,8 +178,12 @@ def test_a_sweep_declares_before_it_runs_and_another_margin_afterwards_is_late(
     assert "Claim: Q3_K_M loses on triviaqa - " in first
     assert "Changed since" not in first
     page = next((tmp_path / "multirun").glob("*/*/report/report.md")).read_text()
-    assert "## Declared before the run" in page
+    assert "## Declaration" in page
     assert "Nothing has changed since." in page
     assert "stats.margin was declared as 0.02 and is 0.5." in run("stats.margin=0.5", module=("quantexp.aggregate",))
     assert "Declared before the first answer" in run()  # the same sweep again
-    assert "when 2 of its jobs had finished already: not a pre-registration" in run("stats.margin=0.5")
+    both = "when 2 of its jobs had finished and 4 of 4 answers existed already: not a pre-registration"
+    assert both in run("stats.margin=0.5")
+    # Other jobs, for it is measured how far distributions move, and the same answers.
+    assert "when 4 of 4 answers existed already: not a pre-registration" in run("divergence=true")
+    assert "when 2 of 6 answers existed already: not a pre-registration" in run("task.limit=3", "quant=Q8_0,F16")

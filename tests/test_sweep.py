@@ -47,12 +47,12 @@ def table_of(out: str) -> str:
 def test_a_sweep_succeeds_and_prints_the_table_and_where_the_rest_is(swept: Path) -> None:
     assert (swept / "status.txt").read_text() == "0"
     out = (swept / "out.txt").read_text()
-    for word in ("smollm2-135m-instruct", "triviaqa", "extraction", "Q8_0", "Q3_K_M", "the baseline", "Data: bundled"):
+    for word in ("smollm2-135m-instruct", "triviaqa", "extraction", "Q8_0", "Q3_K_M", "the baseline", "data=bundled"):
         assert word in out
     paths = printed_paths(out)
-    last = out.splitlines()[-4:]
-    assert [line.split()[0] for line in last[:3]] == ["verdict", "report", "browse"]
-    assert re.match(r" {8}http://127\.0\.0\.1:5000/#/experiments/\d+/runs\?", last[3])
+    first, *_, report, browse, page = out.splitlines()
+    assert re.match(r" {8}http://127\.0\.0\.1:5000/#/experiments/\d+/runs\?", page)
+    assert [line.split()[0] for line in (first, report, browse)] == ["verdict", "report", "browse"]
     assert paths["verdict"].endswith(".")
     assert Path(paths["report"]).read_text(encoding="utf-8").startswith("<!doctype html>")
     assert Path(paths["report"]).with_name("score_vs_bits.png").read_bytes().startswith(b"\x89PNG")
@@ -324,9 +324,39 @@ def test_a_sweep_without_the_baseline_warns_first_and_then_says_that_nothing_is_
     status, out, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q3_K_M,F16", f"model.cache={cache}", *QUICK))
     assert "the baseline Q8_0 is not among the quants of this sweep (Q3_K_M, F16)" in err.splitlines()[0]
     assert "Traceback" not in err
-    assert status == 0
-    assert "Nothing is compared" in out
+    assert status == 1
+    assert "Nothing was compared. There are scores of Q3_K_M and F16, and none of the baseline Q8_0: run it" in out
     assert [run.info.status for run in runs_of(tmp_path, "job")] == ["FINISHED"] * 2
+
+
+def test_lines_and_verdicts_name_the_model_where_there_are_several_in_the_order_asked_for(
+    tmp_path: Path, command: Callable[..., tuple[int, str, str]], cache: Path
+) -> None:
+    status, out, err = command(
+        tmp_path, "quantexp", "-m", "model.name=zeta,alpha", "quant=Q8_0,Q3_K_M", f"model.cache={cache}", *QUICK
+    )
+    assert status == 0, err
+    assert "4 jobs: Q8_0, Q3_K_M of zeta, alpha on triviaqa" in err
+    assert re.findall(r"(\w+) \w+ triviaqa seed 0: score", err) == ["zeta", "zeta", "alpha", "alpha"]
+    verdict = printed_paths(out)["verdict"]
+    assert re.match(r"zeta: Q3_K_M: .*\. alpha: Q3_K_M: .*\. The margin is", verdict)
+    assert verdict.count(" of zeta ") == verdict.count(" of alpha ") == 1
+    assert out.index("\nzeta") < out.index("\nalpha")
+    [parent] = runs_of(tmp_path, "sweep")
+    assert parent.data.tags["model"] == "zeta, alpha"
+    # The answers are the same file's, so alpha's came from the store: after the declaration, all the same.
+    assert "Declared before the first answer" in out
+
+
+def test_one_quant_alone_is_no_failure_in_a_sweep_and_is_one_in_a_comparison(
+    tmp_path: Path, command: Callable[..., tuple[int, str, str]], cache: Path
+) -> None:
+    status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q3_K_M", f"model.cache={cache}", *QUICK)
+    assert status == 0, err
+    assert "verdict Nothing was compared. There are scores of Q3_K_M, and none of the baseline Q8_0: run it" in out
+    status, again, _ = command(tmp_path, "quantexp.aggregate")
+    assert status == 1
+    assert again.startswith("verdict Nothing was compared.")
 
 
 @pytest.mark.parametrize("mode", [(), ("-m",)], ids=["job", "sweep"])

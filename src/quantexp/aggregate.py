@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from quantexp.tracking import JobRecord, Store
 
 
-def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], folder: Path) -> bool:
+class Aggregated(NamedTuple):
+    """What became of a comparison.
+
+    Attributes:
+        complete: Whether every job had finished, and every pair that there is could be compared.
+        compared: Whether anything was compared.
+    """
+
+    complete: bool
+    compared: bool
+
+
+def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], folder: Path) -> Aggregated:
     """Compare, write the report into `folder`, print it, and record it.
 
     Args:
@@ -28,9 +40,6 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
         runs: ids of single runs to compare; the report is recorded in a new run.
         folder: where the files go.
 
-    Returns:
-        Whether every job had finished and every pair could be compared.
-
     Raises:
         UserError: there is nothing to compare.
     """
@@ -38,6 +47,7 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
     from quantexp.diverged import diverged
     from quantexp.flipped import flipped
     from quantexp.pairing import summarise
+    from quantexp.reading_rules import add_rule_shifts
     from quantexp.report import write_report
     from quantexp.tracking import FLIPS
 
@@ -45,6 +55,7 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
     registration = None if runs else store.registration(sweep)
     summary = summarise(records, failures, stats, title_of(records), registration)
     summary, changed = flipped(summary, records, store, stats)
+    summary = add_rule_shifts(summary, records, store, stats)
     summary = diverged(summary, records, store, confidence=stats.confidence, seed=stats.seed)
     files = write_report(summary, folder, changed)
     if runs:
@@ -59,7 +70,7 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
         page = show_in_mlflow(summary, run, store)
         describe_jobs(summary, {record.run_id: record for record in records}, store)
     show(summary, files.html, store, page)
-    return not (summary.refusals or summary.failures)
+    return Aggregated(not (summary.refusals or summary.failures), bool(summary.comparisons))
 
 
 def chosen_sweep(config: AggregateConfig, store: "Store") -> str:
@@ -83,12 +94,19 @@ def finished_jobs(store: "Store", sweep: str, runs: list[str], purpose: str) -> 
 def title_of(records: Sequence["JobRecord"]) -> str:
     """What a report on these jobs is called."""
     models = ", ".join(dict.fromkeys(record.tags["model"] for record in records))
-    data = ", ".join(dict.fromkeys(record.tags["data"] for record in records))
-    return f"{models}, {data} data"
+    data = ", ".join(dict.fromkeys(_data_of(record) for record in records))
+    return f"{models}, {data}"
+
+
+def _data_of(record: "JobRecord") -> str:
+    from quantexp.tasks.items import data_title
+    from quantexp.tracking import DATA_FILE, DATA_ROWS
+
+    return data_title(record.tags["data"], record.tags.get(DATA_FILE), int(record.tags.get(DATA_ROWS, 0)))
 
 
 def show(summary: "Summary", report: Path, store: "Store", page: str | None = None) -> None:
-    """Print the comparison, and last the three lines that a person needs: the verdict, the report, how to browse.
+    """Print the verdict, then the table with its caveats, and last where the report is and how to browse.
 
     On a terminal the verdict is wrapped, and the path opens the report; a path or a command, which is copied, is never
     wrapped, and elsewhere nothing is.
@@ -101,7 +119,6 @@ def show(summary: "Summary", report: Path, store: "Store", page: str | None = No
     from quantexp.report.table import comparison_table
 
     console = Console()
-    console.print(comparison_table(summary, console.width))
     said = " ".join(sentences(summary))
     if console.is_terminal:
         line = Table.grid(padding=(0, 1, 0, 0))
@@ -109,6 +126,8 @@ def show(summary: "Summary", report: Path, store: "Store", page: str | None = No
         console.print(line)
     else:
         console.print(Text(f"verdict {said}"), soft_wrap=True)
+    console.print()
+    console.print(comparison_table(summary, console.width))
     console.print(Text.assemble("report  ", (str(report), f"link {report.absolute().as_uri()}")), soft_wrap=True)
     console.print(Text(f"browse  {store.browse}"), soft_wrap=True)
     if page is not None:
@@ -128,7 +147,7 @@ def _run(composed: DictConfig) -> None:
     store = Store(config.tracking)
     store.check()
     folder = Path(HydraConfig.get().runtime.output_dir) / "report"
-    if not aggregate(config.stats, store, chosen_sweep(config, store), config.runs, folder):
+    if not all(aggregate(config.stats, store, chosen_sweep(config, store), config.runs, folder)):
         raise SystemExit(1)
 
 

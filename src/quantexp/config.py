@@ -236,7 +236,8 @@ class EngineConfig:
     verify: bool = False
     """Measure, at the start of each job, whether answers are independent of what is generated beside them."""
     floor: bool = False
-    """Answer the baseline's items a second time, in the opposite order: what changes then is noise of the engine."""
+    """Answer the baseline's items a second time, in the opposite order and, by llama.cpp in this process, with other
+    kernels of it: what changes then is noise of the engine."""
     url: str | None = None
     """Of `openai`, as all that follow: the server's address, up to /v1."""
     urls: dict[str, Any] = field(default_factory=dict)

@@ -1,5 +1,6 @@
 """The completions of a job: looked up where they exist, generated where not, each stored the moment it is finished."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -19,11 +20,13 @@ class Generated:
         new: how many of them were generated now.
         reused: how many prompts were answered by a completion that was in the store, or by one generated for another
             prompt with the same tokens.
+        earlier: how many were answered by a completion that was in the store before a certain time, as far as is known.
     """
 
     completions: tuple[Completion, ...]
     new: int
     reused: int
+    earlier: int = 0
 
 
 def generate(
@@ -36,6 +39,7 @@ def generate(
     reuse: bool = True,
     advance: Callable[[int], None] = lambda _: None,
     enough: Callable[[Prompt, Completion], bool] | None = None,
+    before: float | None = None,
 ) -> Generated:
     """A completion for each prompt.
 
@@ -49,11 +53,17 @@ def generate(
         advance: called with the number of prompts that have just been answered.
         enough: asked once about each answer, in the prompts' order, whether those after it are needed no more; None
             for all. Where the answers end depends on this order alone, not on the one in which they were finished.
+        before: the time, in seconds since 1970, before which completions are `earlier` ones; None for no time. One of
+            which the store does not know the time is earlier too.
     """
     keys = [engine.key(prompt, decoding) for prompt in prompts]
     found: dict[bytes, Completion] = {}
+    earlier: set[bytes] = set()
     if reuse:
-        found = {key: _completion(record) for key, record in store.lookup(keys).items()}
+        records = store.lookup(keys)
+        found = {key: _completion(record) for key, record in records.items()}
+        if before is not None:
+            earlier = {key for key, each in records.items() if each.created is None or each.created < before}
     missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in found}
     prompts_of = Counter(keys)
     advance(sum(count for key, count in prompts_of.items() if key in found))
@@ -87,7 +97,7 @@ def generate(
     # A run that is recorded as finished must not miss its completions after a power cut.
     store.sync()
     new = len(generated.intersection(keys[: len(answers)]))
-    return Generated(tuple(answers), new, len(answers) - new)
+    return Generated(tuple(answers), new, len(answers) - new, sum(key in earlier for key in keys[: len(answers)]))
 
 
 def _record(completion: Completion) -> Record:
@@ -99,6 +109,7 @@ def _record(completion: Completion) -> Record:
         prompt_seconds=completion.prompt_seconds,
         generation_seconds=completion.generation_seconds,
         counted=completion.counted,
+        created=time.time(),
     )
 
 

@@ -1,7 +1,7 @@
 """The runs of one quant on one task, merged over their seeds: what is compared with what."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from quantexp.identity import Identity, short, varying
 from quantexp.report.summary import FLOOR_COUNTS
+from quantexp.scoring import RULE
 from quantexp.tracking import FLOOR, JobRecord
 
 
@@ -65,6 +66,14 @@ class Group:
         if not all(f"{FLOOR}.answers" in run.metrics for run in self.runs):
             return None
         return {key: int(sum(run.metrics[f"{FLOOR}.{key}"] for run in self.runs)) for key in FLOOR_COUNTS}
+
+    @property
+    def rules(self) -> dict[str, int]:
+        """How many answers each rule of the grader has read, over all runs."""
+        counts: Counter[str] = Counter()
+        for run in self.runs:
+            counts.update({key.removeprefix(RULE): int(n) for key, n in run.metrics.items() if key.startswith(RULE)})
+        return dict(counts)
 
 
 def grouped(records: Iterable[JobRecord]) -> list[Group]:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-import time
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from enum import Enum
@@ -13,17 +13,17 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from quantexp import models
+from quantexp import launching, models
 from quantexp.config import Config, TaskConfig
 from quantexp.console import bar
 from quantexp.data import load
 from quantexp.engines import Completion, Engine, Prompt, open_engine
-from quantexp.engines.verify import reversed_answers, verify
+from quantexp.engines.verify import second_answers, verify
 from quantexp.errors import UserError
 from quantexp.fingerprint import config_fingerprint, job_fingerprint, measures_floor, pair_fingerprint
 from quantexp.generation import generate
 from quantexp.identity import Identity
-from quantexp.metrics import description, floor_metrics, measured, metrics_of, summary_line
+from quantexp.metrics import Meter, description, floor_metrics, measured, metrics_of, summary_line
 from quantexp.models import ModelFile
 from quantexp.scoring import verdict
 from quantexp.stopping import Stopping, stopping_rule, together
@@ -33,7 +33,10 @@ from quantexp.tasks.items import Dataset, Item, drawn
 from quantexp.tasks.prompts import Prompter
 from quantexp.tracking import (
     CONFIG,
+    DATA_FILE,
+    DATA_ROWS,
     FLOOR,
+    FLOOR_BY,
     IDENTITY,
     JOB,
     PAIR,
@@ -64,7 +67,9 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
     Raises:
         UserError: the configuration cannot be run; the run is recorded as FAILED.
     """
-    name = job_name(config.quant.name, config.task.name, config.seed)
+    several_models = launching.SEVERAL_MODELS in os.environ
+    name = job_name(config.quant.name, config.task.name, config.seed, config.model.name if several_models else "")
+    declared = os.environ.get(launching.DECLARED)
     shown = f"{config.task.name} {config.quant.name} seed {config.seed}"
     try:
         task = get_task(config.task.name, config.task.module)
@@ -100,7 +105,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         return done.metrics["score"]
 
     with store.start(name, "job", sweep, _tags(config) | {JOB: fingerprint, PAIR: pair}, shown) as run:
-        started = time.perf_counter()
+        meter = Meter()
         run.log_yaml(OmegaConf.to_yaml(OmegaConf.structured(config)), "config.yaml")
         run.log(params=_flat(asdict(config)))
 
@@ -133,8 +138,9 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             with bar(name, len(prompts)) as advance:
                 reuse = config.store.reuse
                 generated = generate(
-                    engine, prompts, prompter.decoding, known, about, reuse=reuse, advance=advance, enough=enough
-                )
+                    engine, prompts, prompter.decoding, known, about, reuse=reuse, advance=advance, enough=enough,
+                    before=None if declared is None else float(declared),
+                )  # fmt: skip
             if rule is not None and len(generated.completions) < len(prompts):
                 prompts = prompts[: len(generated.completions)]
                 asked = len({prompt.item_id for prompt in prompts})
@@ -151,8 +157,9 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         table = graded(generated.completions)
         run.log_items(table)
         if measures_floor(config):
-            log.info("%s: answering everything again, in the opposite order, for the noise floor", name)
-            again = reversed_answers(engine, prompts, prompter.decoding)
+            log.info("%s: answering everything again for the noise floor", name)
+            again, how = second_answers(engine, prompts, prompter.decoding)
+            run.log(tags={FLOOR_BY: how})
             floor = graded(again[prompt.item_id, prompt.sample] for prompt in prompts)
             run.log_items(floor, FLOOR)
             run.log(metrics=floor_metrics(table, floor))
@@ -162,7 +169,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
                 config, task, baseline, store, run, engine, of_item, prompts, generated.completions
             )
         run.log(tags=_machine(engine))  # a server may have become another one
-        speeds = measured(generated, time.perf_counter() - started)
+        speeds = measured(generated, meter)
         run.log(metrics=metrics | speeds)
         run.describe(description(data, metrics), {})
         if config.tracking.traces:
@@ -222,6 +229,7 @@ def _record_identity(
     )
     # In MLflow's list, sorted by name, the quants of a task follow each other from few bits to many.
     run.rename(f"{config.task.name} {file.bits_per_weight:05.2f} {config.quant.name} seed {config.seed}")
+    run.log(tags={} if data.file is None else {DATA_FILE: data.file, DATA_ROWS: str(len(data.items))})
     run.log_dataset(f"{data.name}-{config.task.name}", data.fingerprint, len(data.items), data.name)
     return identity
 

@@ -29,6 +29,12 @@ PROCESSES = "QUANTEXP_PROCESSES"
 PARENT = "QUANTEXP_SWEEP"
 """Environment variable with the id of the sweep's run; every launcher hands the environment on to its jobs."""
 
+DECLARED = "QUANTEXP_DECLARED"
+"""Environment variable with the time of the sweep's declaration, in seconds since 1970."""
+
+SEVERAL_MODELS = "QUANTEXP_SEVERAL_MODELS"
+"""Environment variable that is set if the sweep has several models, which its jobs' lines then name."""
+
 FOLDER = "QUANTEXP_FOLDER"
 """Environment variable with the folder in which the sweep was started, for processes that begin in another."""
 
@@ -112,9 +118,8 @@ def set_up(config: DictConfig, jobs: Sequence[Config]) -> None:
                 if remote.num_cpus:
                     os.environ[THREADS] = str(math.ceil(remote.num_cpus))
                 # Workers on other machines have another environment than this process.
-                given = {
-                    name: os.environ[name] for name in (PARENT, THREADS, "MLFLOW_TRACKING_URI") if name in os.environ
-                }
+                known = (PARENT, DECLARED, SEVERAL_MODELS, THREADS, "MLFLOW_TRACKING_URI")
+                given = {name: os.environ[name] for name in known if name in os.environ}
                 if launcher.ray.init.get("address") or os.environ.get("RAY_ADDRESS"):
                     # The plugin would ask for a size, which a Ray that runs already refuses.
                     launcher.ray.init.setdefault("object_store_memory", None)

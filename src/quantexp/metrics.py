@@ -1,9 +1,13 @@
 """What a job measures: the metrics of its answers, those of this run of it, and the line that sums them up."""
 
+import os
 import resource
+import time
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
+import psutil
 
 from quantexp.config import Config
 from quantexp.errors import UserError
@@ -44,17 +48,51 @@ def floor_metrics(table: pd.DataFrame, again: pd.DataFrame) -> dict[str, float]:
     return {f"{FLOOR}.{key}": getattr(found, key) for key in FLOOR_COUNTS}
 
 
-def measured(generated: Generated, seconds: float) -> dict[str, float]:
+class Meter:
+    """The time that passes in a job, and the load of the machine meanwhile."""
+
+    def __init__(self) -> None:
+        self._started, self._load = time.perf_counter(), os.getloadavg()[0]
+        self._busy, self._own = _busy_seconds(), _own_seconds()
+
+    def read(self) -> dict[str, float]:
+        """Return metrics: seconds since the start, load averages, and the share of the processor that others took."""
+        seconds = time.perf_counter() - self._started
+        others = max(0.0, _busy_seconds() - self._busy - (_own_seconds() - self._own))
+        return {
+            "run.wall_seconds": seconds,
+            "run.load_start": self._load,
+            "run.load_end": os.getloadavg()[0],
+            "run.share_of_others": min(1.0, others / (seconds * (psutil.cpu_count() or 1))),
+        }
+
+
+def _busy_seconds() -> float:
+    """Seconds that all processors have worked, whoever for; a guest's are among the user's."""
+    times = psutil.cpu_times()
+    return float(sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal")))
+
+
+def _own_seconds() -> float:
+    return float(sum(psutil.Process().cpu_times()[:4]))
+
+
+def measured(generated: Generated, meter: Meter) -> dict[str, float]:
     """What was measured of this run: different each time, so apart from the metrics of the answers.
 
-    Speeds are of the time when a completion was generated, whichever run that was.
+    Speeds are of the time when a completion was generated, whichever run that was: of all answers together, and the
+    10th and 90th percentile of single ones.
     """
     answered = [each for each in generated.completions if each.length]
     writing = sum(each.generation_seconds for each in answered)
+    speeds = [each.length / each.generation_seconds for each in answered if each.generation_seconds > 0]
+    spread = dict(zip(("low", "high"), np.quantile(speeds, (0.1, 0.9)).tolist(), strict=True)) if speeds else {}
     return {
-        "run.wall_seconds": seconds,
+        **meter.read(),
+        **{f"run.tokens_per_second_{end}": speed for end, speed in spread.items()},
         "run.completions_generated": generated.new,
         "run.completions_from_store": generated.reused,
+        "run.completions_before_declaration": generated.earlier,
         "run.tokens_per_second": sum(each.length for each in answered) / writing if writing > 0 else 0.0,
         # Of the process, so it includes what earlier jobs of the same process needed.
         "run.peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -64,8 +102,9 @@ def measured(generated: Generated, seconds: float) -> dict[str, float]:
 def description(data: Dataset, metrics: Mapping[str, float]) -> str:
     """What MLflow's page says of a job until it is compared with another."""
     score, low, high = (100 * metrics[key] for key in ("score", "score_low", "score_high"))
+    items = data.count_items(f"{metrics['items']:.0f}")
     return (
-        f"Score {score:.1f} [{low:.1f}, {high:.1f}] points on {metrics['items']:.0f} {data.name} items, "
+        f"Score {score:.1f} [{low:.1f}, {high:.1f}] points on {items}, "
         f"{metrics['bits_per_weight']:.2f} bits per weight. Not compared yet."
     )
 
@@ -96,5 +135,5 @@ def summary_line(
     details = f" ({', '.join(noted)})" if noted else ""
     return (
         f"{name}: score {metrics['score']:.3f} [{metrics['score_low']:.3f}, {metrics['score_high']:.3f}] on "
-        f"{asked} {data.name} items, {speeds['run.wall_seconds']:.0f} s{details}"
+        f"{data.count_items(asked)}, {speeds['run.wall_seconds']:.0f} s{details}"
     )

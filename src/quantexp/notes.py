@@ -7,76 +7,57 @@ from quantexp.config import Method, StatsConfig, Target, Unit
 from quantexp.groups import Group
 from quantexp.report.summary import REPEATS, points
 from quantexp.stats import PairedComparison
-from quantexp.tracking import SOURCE_BITS, SOURCE_TYPE, STOPPED, WARNINGS, JobRecord
+from quantexp.tracking import DATA_FILE, DATA_ROWS, FLOOR_BY, SOURCE_BITS, SOURCE_TYPE, STOPPED, WARNINGS, JobRecord
 
 FULL_PRECISION = 16.0
 """Bits of a weight that is not quantized, at least."""
 
 
 def notes_on(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
-    """What a reader must know beside the numbers."""
+    """What a reader must know beside the numbers, the most important first.
+
+    First what may make a difference between quants that is none of the weights, then what limits what it says, then
+    where the numbers come from. What a line break parts from the first line is for the report alone.
+    """
     runs = [run for group in groups for run in group.runs]
-    if any(run.tags["data"] == "bundled" for run in runs):
-        yield (
-            "Data: bundled. These are the items that ship with quantexp, written for it; scores on them cannot be "
-            "compared with scores on the public benchmarks of the same name."
-        )
+    named = list(zip(name_groups(groups), groups, strict=True))
+    yield from _noise(named)
+    yield from _about_servers(groups)
+    for key, what in {
+        "items_not_asked": "Items that did not fit the context and count in no score",
+        "items_cut_at_max_tokens": "Answers cut off at max_tokens",
+        "items_unfinished": "Answers cut off before they came to an answer, which were not read and score 0",
+    }.items():
+        counts = {
+            name: [sum(run.metrics.get(each, 0) for run in group.runs) for each in (key, "items")]
+            for name, group in named
+        }
+        if found := [f"{name} {count:.0f} of {of:.0f}" for name, (count, of) in counts.items() if count]:
+            yield f"{what}: {', '.join(found)}."
     if stats.unit is Unit.answer and groups:
-        counts = {f"{len(group.answers)} answers to {group.items.size} items on {group.task}": None for group in groups}
+        sizes = {f"{len(group.answers)} answers to {group.items.size} items on {group.task}": None for group in groups}
         yield (
-            f"n is the number of answers, each answer counted as independent (stats.unit=answer): {', '.join(counts)}. "
+            f"n is the number of answers, each answer counted as independent (stats.unit=answer): {', '.join(sizes)}.\n"
             "Where items repeat, the intervals are too narrow and p is too small; stats.unit=item counts an item once."
         )
-    early = [
-        f"{group.quant} on {group.task} after {run.tags[STOPPED]}"
-        for group in groups
-        for run in group.runs
-        if STOPPED in run.tags
-    ]
+    early = [f"{name} after {run.tags[STOPPED]}" for name, group in named for run in group.runs if STOPPED in run.tags]
     if early:
         yield (
-            f"Decided early: {', '.join(early)}. A difference that decides early exaggerates what it shows; its "
+            f"Decided early: {', '.join(early)}.\nA difference that decides early exaggerates what it shows; its "
             "interval holds all the same."
         )
     for run in runs:
         if note := run.params.get("model.note"):
             yield f"{run.tags['model']}: {note}"
-    for key, what in {
-        "items_not_asked": "items that did not fit the context and count in no score",
-        "items_cut_at_max_tokens": "answers cut off at max_tokens",
-        "items_unfinished": "answers cut off before they came to an answer, which were not read and score 0",
-    }.items():
-        for group in groups:
-            if count := sum(run.metrics.get(key, 0) for run in group.runs):
-                of = sum(run.metrics["items"] for run in group.runs)
-                yield f"{group.quant} on {group.task}: {what}: {count:.0f} of {of:.0f}."
-    for group in groups:
-        compared = sum(run.metrics.get("verify.compared", 0) for run in group.runs)
-        identical = sum(run.metrics.get("verify.identical", 0) for run in group.runs)
-        if compared:
-            meaning = "" if identical == compared else "; its scores hold noise of the engine's own"
-            yield (
-                f"{group.quant} on {group.task}: exactness measured before the run: {identical:.0f} of {compared:.0f} "
-                f"answers came out bit for bit the same in another order and beside others{meaning}."
-            )
-    for group in groups:
-        if (floor := group.floor) is not None:
-            yield (
-                f"Noise floor: {group.quant} on {group.task}, answered a second time in the opposite order, lost "
-                f"{floor['lost']} and gained {floor['gained']} of {floor['answers']} answers, and {floor['churn']} "
-                "were read differently. Changes no larger than these are noise of the engine."
-            )
-    yield from _about_servers(groups)
+    if any(run.tags["data"] == "bundled" for run in runs):
+        yield (
+            "The items ship with quantexp, written for it (data=bundled): scores cannot be compared with those on the "
+            "public benchmarks of the same name."
+        )
 
 
 def notes_on_files(records: Sequence[JobRecord]) -> Iterable[str]:
     """What a reader must know of the files behind the names, also of those that no table shows."""
-    for model, source in quantized_sources(records).items():
-        yield (
-            f"{model}: its quants are made from a file that is itself quantized ({source}). Wider types such as F16 or "
-            "Q8_0 hold the weights of that file and no better ones, so losses are smaller than against the full model, "
-            "and the order of the quants is an artefact of that file."
-        )
     files: dict[tuple[str, str], set[str]] = defaultdict(set)
     odd: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for run in records:
@@ -84,11 +65,17 @@ def notes_on_files(records: Sequence[JobRecord]) -> Iterable[str]:
         files[model, quant].add(run.params["file.sha256"])
         if warnings := run.params.get(WARNINGS):
             odd[model, warnings][quant] = None
-    for (model, warnings), quants in odd.items():
-        yield f"llama.cpp warns of the file of {model} ({', '.join(quants)}): {warnings.rstrip('.')}."
     for (model, quant), hashes in files.items():
         if len(hashes) > 1:
             yield f"{quant} of {model} stands for {len(hashes)} different files in these runs; compare them apart."
+    for (model, warnings), quants in odd.items():
+        yield f"llama.cpp warns of the file of {model} ({', '.join(quants)}): {warnings.rstrip('.')}."
+    for model, source in quantized_sources(records).items():
+        yield (
+            f"{model}: its quants are made from a file that is itself quantized ({source}), so their order is an artefact "
+            "of that file.\nWider types such as F16 or Q8_0 hold the weights of that file and no better ones, so losses "
+            "are smaller than against the full model."
+        )
 
 
 def quantized_sources(records: Iterable[JobRecord]) -> dict[str, str]:
@@ -100,6 +87,37 @@ def quantized_sources(records: Iterable[JobRecord]) -> dict[str, str]:
             held = f"{run.params[SOURCE_TYPE].removeprefix('MOSTLY_')}, {bits:.1f} bits per weight"
             found[run.tags["model"]][held] = None
     return {model: " and ".join(held) for model, held in found.items()}
+
+
+def _noise(named: Sequence[tuple[str, Group]]) -> Iterable[str]:
+    """What was measured of the engine's own noise."""
+    for name, group in named:
+        if (floor := group.floor) is not None:
+            how = " or ".join(dict.fromkeys(run.tags.get(FLOOR_BY, "in the opposite order") for run in group.runs))
+            yield (
+                f"Noise floor: {name}, answered a second time {how}, lost "
+                f"{floor['lost']} and gained {floor['gained']} of {floor['answers']} answers, and {floor['churn']} "
+                "were read differently.\nChanges no larger than these are noise of the engine."
+            )
+    noisy, exact, compared = [], 0, 0
+    for name, group in named:
+        of = sum(run.metrics.get("verify.compared", 0) for run in group.runs)
+        identical = sum(run.metrics.get("verify.identical", 0) for run in group.runs)
+        exact, compared = exact + int(identical), compared + int(of)
+        if identical < of:
+            noisy.append(f"{name} {identical:.0f} of {of:.0f}")
+    if compared:
+        found = f": {', '.join(noisy)}" if noisy else f": {exact} of {compared}"
+        yield (
+            f"Answers that came out bit for bit the same in another order and beside others{found}"
+            f"{'; scores hold noise of the engine' if noisy else ''}."
+        )
+
+
+def name_groups(groups: Sequence[Group]) -> list[str]:
+    """What each group is called in a sentence; the model only if there are several."""
+    several = len({group.model for group in groups}) > 1
+    return [f"{group.quant}{f' of {group.model}' if several else ''} on {group.task}" for group in groups]
 
 
 def _about_servers(groups: Sequence[Group]) -> Iterable[str]:
@@ -162,6 +180,8 @@ def protocol_of(groups: Sequence[Group], stats: StatsConfig) -> dict[str, str]:
                 "engine.system",
             ):
                 facts[tag][run.tags[tag]] = None
+            if file := run.tags.get(DATA_FILE):
+                facts[f"data file ({group.task})"][f"{file}, {run.tags.get(DATA_ROWS, '?')} rows"] = None
             facts["seeds"][run.tags["seed"]] = None
     return {name: ", ".join(values) for name, values in facts.items()} | {"statistics": _statistics(stats)}
 

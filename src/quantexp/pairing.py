@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from quantexp.config import Method, StatsConfig, Target, Unit
+from quantexp.costs import known_cost
 from quantexp.errors import UserError
 from quantexp.groups import Group, grouped, labelled
 from quantexp.identity import differences, varying
-from quantexp.notes import notes_on, notes_on_files, protocol_of, quantized_sources, repeats_in
+from quantexp.notes import name_groups, notes_on, notes_on_files, protocol_of, quantized_sources, repeats_in
 from quantexp.registration import Registration, report
 from quantexp.report.summary import Comparison, Condition, Registered, Summary
 from quantexp.stats import (
@@ -50,17 +51,18 @@ def summarise(
     groups = labelled(grouped(records))
     if registration is not None:
         order = registration.order
-        groups.sort(key=lambda group: _asked_for(group, stats.baseline, order))
+        models = registration.models
+        groups.sort(key=lambda group: (models.get(group.model, len(models)), *_asked_for(group, stats.baseline, order)))
     check_stopping(records, stats)
     _check_seeds(groups, stats)
     baselines = [group for group in groups if group.quant == stats.baseline]
     compared: list[tuple[Group, PairedComparison]] = []
-    refusals, notes = [], []
+    refusals, partly, notes = [], [], []
     if groups and not baselines:
         notes.append(
-            f"Nothing is compared: no run here is of the baseline {stats.baseline}. Run it, or set stats.baseline."
+            f"Nothing is compared: no run here is of the baseline {stats.baseline}; run it, or set stats.baseline."
         )
-    for group in groups:
+    for name, group in zip(name_groups(groups), groups, strict=True):
         if group.quant == stats.baseline or not baselines:
             continue
         same = (group.model, group.task, group.identity)
@@ -78,11 +80,10 @@ def summarise(
             continue
         alone = len(sides[0].symmetric_difference(sides[1]))
         if alone and not any(STOPPED in run.tags for run in group.runs):
-            notes.append(
-                f"{group.quant} on {group.task} is compared on the {len(both)} {unit}s {given} by both quants; "
-                f"{alone} {unit}s were {given} by one of them only."
-            )
+            partly.append(f"{name} on {len(both)} of {len(both) + alone}")
         compared.append((group, _compared(partner, group, both, stats)))
+    if partly:
+        notes.append(f"Compared on the {unit}s {given} under both quants, which are not all: {', '.join(partly)}.")
     decisions: list[Any] = [None] * len(compared)
     if compared and stats.method is not Method.bootstrap:
         margins = [stats.margins.get(group.runs[0].tags["task"], stats.margin) for group, _ in compared]
@@ -101,7 +102,7 @@ def summarise(
             for (group, found), decision in zip(compared, decisions, strict=True)
         ),
         notes=tuple(
-            dict.fromkeys([*notes_on(groups, stats), *notes_on_files(records), *repeats_in(compared, stats), *notes])
+            dict.fromkeys([*notes, *notes_on_files(records), *notes_on(groups, stats), *repeats_in(compared, stats)])
         ),
         refusals=tuple(refusals),
         failures=tuple(failures),
@@ -157,8 +158,24 @@ def _registered(
     stats: StatsConfig,
 ) -> Registered:
     """What was declared, beside what came of it."""
-    scores = {(group.task, group.quant): group.by_unit for group in groups}
-    return report(registration, stats, scores, [f"{group.task}/{group.quant}" for group, _ in compared])
+    scores: dict[str, dict[tuple[str, str], pd.Series[float]]] = {}
+    for group in groups:
+        scores.setdefault(group.model, {})[group.task, group.quant] = group.by_unit
+    names: dict[str, list[str]] = {}
+    for group, _ in compared:
+        # By the task's own name: a way of running it that is told apart here was declared under it.
+        names.setdefault(group.model, []).append(f"{group.runs[0].tags['task']}/{group.quant}")
+    counts = [_count_answers(run, registration.sweep) for group in groups for run in group.runs]
+    return report(registration, stats, scores, names, *(sum(each) for each in zip(*counts, strict=True)))
+
+
+def _count_answers(run: JobRecord, sweep: str) -> tuple[int, int]:
+    """Count a run's answers that existed before the sweep's declaration, as far as is known, and all of them."""
+    sources = ("run.completions_generated", "run.completions_from_store")
+    answers = int(sum(run.metrics.get(source, 0) for source in sources))
+    # A job that was taken over from elsewhere had finished before this sweep came to it.
+    taken_over = run.tags.get("mlflow.parentRunId") != sweep
+    return answers if taken_over else int(run.metrics.get("run.completions_before_declaration", 0)), answers
 
 
 def _compared(partner: Group, group: Group, both: pd.Index, stats: StatsConfig) -> PairedComparison:
@@ -243,6 +260,20 @@ def _condition(group: Group, stats: StatsConfig) -> Condition:
         repeats=len(group.runs),
         grader=str(group.identity["grader"]["id"]),
         tokens_per_second=tokens / seconds if seconds else None,
+        speed_range=_speed_range(group.runs) if seconds else None,
         run_ids=tuple(run.run_id for run in group.runs),
         floor=group.floor,
+        rules=group.rules,
+        busy=max(run.metrics.get("run.share_of_others", 0.0) for run in group.runs),
+        cost=known_cost(group.runs),
+        items_in_data=int(newest.metrics["items_in_data"]) if "items_in_data" in newest.metrics else None,
     )
+
+
+def _speed_range(runs: Sequence[JobRecord]) -> tuple[float, float] | None:
+    """The lowest 10th and the highest 90th percentile of tokens a second; None if a run has none."""
+    names = [f"run.tokens_per_second_{end}" for end in ("low", "high")]
+    known = [[run.metrics.get(name) for name in names] for run in runs if run.metrics["run.tokens_per_second"]]
+    lows, highs = ([each[side] for each in known] for side in (0, 1))
+    found_lows, found_highs = [x for x in lows if x is not None], [x for x in highs if x is not None]
+    return (min(found_lows), max(found_highs)) if len(found_lows) == len(found_highs) == len(known) else None

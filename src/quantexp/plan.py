@@ -11,7 +11,9 @@ from omegaconf import DictConfig
 from quantexp.aggregate import finished_jobs
 from quantexp.command_line import command_line
 from quantexp.config import PlanConfig, Unit
+from quantexp.costs import Cost, cost_of, generated
 from quantexp.errors import UserError, past_hydra
+from quantexp.report.summary import given_points
 from quantexp.validation import validated
 
 if TYPE_CHECKING:
@@ -27,23 +29,6 @@ NUMBERS = (100, 200, 300, 400, 500, 600, 800, 1000, 1319, 1500, 2000)
 
 MEASURE = "python -m quantexp -m quant=Q8_0,Q4_K_M task=gsm8k"
 """A sweep that measures what a plan needs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What one item costs.
-
-    Attributes:
-        tokens: written.
-        seconds: on the machine of the runs, loading included; None where no run generated anything.
-    """
-
-    tokens: float
-    seconds: float | None
-
-    def __add__(self, other: "Cost") -> "Cost":
-        known = self.seconds is not None and other.seconds is not None
-        return Cost(self.tokens + other.tokens, (self.seconds or 0) + (other.seconds or 0) if known else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +81,7 @@ def plan(config: PlanConfig) -> None:
     console = Console()
     many = f", one of {config.family} comparisons" if config.family > 1 else ""
     level = f"{100 * config.power:.4g}% power, alpha {config.alpha:g}"
-    console.print(Text(f"A margin of {_points(config.margin)} points, {level}{many}", style="bold"))
+    console.print(Text(f"A margin of {given_points(config.margin)} points, {level}{many}", style="bold"))
     console.print(_needed(config, plans))
     if config.items is not None:
         console.print(_shown(config, [(config.items, each) for each in plans]))
@@ -167,13 +152,13 @@ def _measured(config: PlanConfig, store: "Store", sweep: str) -> Pilot:
                 both = before.index.intersection(after.index)
                 seen = Spread.seen(before[both], after[both])
                 spread = seen if config.changed is None else Spread(config.changed)
-                cost = _cost(runs[baseline]) + _cost(runs[condition.quant])
+                cost = cost_of(runs[baseline]) + cost_of(runs[condition.quant])
                 plans.append(Planned(spread, name, condition.quant, cost))
                 counted += [*runs[baseline], *runs[condition.quant]]
     return Pilot(
         plans=tuple(plans),
         source=f"sweep {sweep[:8]}, baseline {baseline}",
-        processors=", ".join(dict.fromkeys(run.tags["host.processor"] for run in counted if _generated(run))),
+        processors=", ".join(dict.fromkeys(run.tags["host.processor"] for run in counted if generated(run))),
         left_out=(*summary.refusals, *summary.failures),
     )
 
@@ -187,28 +172,9 @@ def _scores(runs: Sequence["JobRecord"]) -> "pd.Series[float]":
     return answers.groupby([clusters.get(item, item) for item in answers.index]).mean()
 
 
-def _generated(run: "JobRecord") -> float:
-    return run.metrics["run.completions_generated"]
-
-
-def _cost(runs: Sequence["JobRecord"]) -> Cost:
-    """What an item costs under one quant.
-
-    The time of a run counts where it generated something: what comes from the store takes none.
-    """
-    items = sum(run.metrics["items"] for run in runs)
-    generated = sum(_generated(run) for run in runs)
-    answers = generated + sum(run.metrics["run.completions_from_store"] for run in runs)
-    seconds = sum(run.metrics["run.wall_seconds"] for run in runs if _generated(run))
-    return Cost(
-        tokens=sum(run.metrics["completion_tokens"] for run in runs) / items,
-        seconds=seconds / generated * answers / items if generated else None,
-    )
-
-
 def _needed(config: PlanConfig, plans: Sequence[Planned]) -> "Table":
     """The items that each answer takes."""
-    margin = _points(config.margin)
+    margin = given_points(config.margin)
     table = _table(plans, "changed", "to", "items")
     for first, each in _by_task(table, plans):
         seen = "given" if each.spread.n is None else f"{each.spread.changed} of {each.spread.n}"
@@ -222,7 +188,7 @@ def _needed(config: PlanConfig, plans: Sequence[Planned]) -> "Table":
 def _shown(config: PlanConfig, rows: Sequence[tuple[int, Planned]]) -> "Table":
     """What given numbers of items can show."""
     plans = [each for _, each in rows]
-    chance_heading = f"chance to show\nless than {_points(config.margin)}"
+    chance_heading = f"chance to show\nless than {given_points(config.margin)}"
     table = _table(plans, "items", "smallest drop\nfound, points", chance_heading)
     for (n, _), (first, each) in zip(rows, _by_task(table, plans), strict=True):
         drop = each.spread.smallest_drop(n, power=config.power, alpha=config.alpha / config.family)
@@ -275,12 +241,6 @@ def _spread(each: Planned) -> str:
     return f"{100 * each.spread.variance:.1f}%"
 
 
-def _points(share: float) -> str:
-    """A given share in points, with more than one decimal only where it was given with more."""
-    text = f"{100 * share:.1f}"
-    return text if abs(float(text) - 100 * share) < 1e-9 else f"{100 * share:.6g}"
-
-
 def _tokens(count: float) -> str:
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= size:
@@ -294,7 +254,7 @@ def _hours(hours: float) -> str:
 
 def _notes(config: PlanConfig, plans: Sequence[Planned], pilot: Pilot | None) -> Iterator[str]:
     """What a reader must know to read the tables."""
-    margin = _points(config.margin)
+    margin = given_points(config.margin)
     of_family = f" / {config.family}" if config.family > 1 else ""
     yield (
         f"Items are unique items that the baseline and the quant both answer. find: mid-p McNemar, two-sided at "

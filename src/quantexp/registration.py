@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from quantexp.stats import Contrast
 
+Scores = Mapping[tuple[str, str], "pd.Series[float]"]
+"""Mean score of each unique item, by task and quant."""
+
 DECISIVE = ("baseline", "margin", "margins", "confidence", "unit", "method", "target")
 """The settings of the analysis that a verdict depends on; resamples and their seed only move its last digits."""
 
@@ -34,6 +38,7 @@ class Registration:
         time: when, UTC, ISO 8601.
         commit: of quantexp.
         late: how many of the sweep's jobs had finished by then; a declaration after results is none.
+        sweep: id of the sweep's run.
     """
 
     text: str
@@ -41,11 +46,17 @@ class Registration:
     time: str
     commit: str
     late: int
+    sweep: str = ""
 
     @property
     def comparisons(self) -> int:
         """How many comparisons were declared together."""
         return max(1, int(_content(self)["comparisons"]))
+
+    @property
+    def models(self) -> dict[str, int]:
+        """A place for each model, in the order in which they were asked for; empty if there is one only."""
+        return {model: place for place, model in enumerate(_content(self).get("families") or {})}
 
     @property
     def order(self) -> dict[str, int]:
@@ -57,7 +68,7 @@ class Registration:
 
 def declared(jobs: Sequence[Config], stats: StatsConfig) -> str:
     """What a sweep declares, as YAML: hypothesis and claims, the family of comparisons, and the rule of decision."""
-    family = dict.fromkeys(f"{job.task.name}/{job.quant.name}" for job in jobs if job.quant.name != stats.baseline)
+    family = _family(jobs, stats)
     # A task that is run in several ways, such as with several numbers of examples, is compared in each of them.
     comparisons = {
         (pair_fingerprint(replace(job, seed=0)), job.quant.name) for job in jobs if job.quant.name != stats.baseline
@@ -69,7 +80,30 @@ def declared(jobs: Sequence[Config], stats: StatsConfig) -> str:
         "analysis": _analysis(stats),
         "seeds": sorted({job.seed for job in jobs}),
     }
+    models = dict.fromkeys(job.model.name for job in jobs)
+    if len(models) > 1:
+        content["families"] = {
+            model: list(_family([j for j in jobs if j.model.name == model], stats)) for model in models
+        }
     return OmegaConf.to_yaml(OmegaConf.create(content))
+
+
+def _family(jobs: Sequence[Config], stats: StatsConfig) -> dict[str, None]:
+    return dict.fromkeys(f"{job.task.name}/{job.quant.name}" for job in jobs if job.quant.name != stats.baseline)
+
+
+def read_time(text: str) -> float:
+    """Read when a declaration was made, in seconds since 1970.
+
+    Raises:
+        UserError: the text is no time.
+    """
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError as error:
+        raise UserError(
+            f"A sweep's tag registration.time is damaged ({text!r}); put back the time that the sweep's report says."
+        ) from error
 
 
 def _content(registration: Registration) -> dict[str, Any]:
@@ -94,16 +128,20 @@ def digest(text: str) -> str:
 def report(
     registration: Registration,
     stats: StatsConfig,
-    scores: Mapping[tuple[str, str], "pd.Series[float]"],
-    compared: Sequence[str],
+    scores: Mapping[str, Scores],
+    compared: Mapping[str, Sequence[str]],
+    earlier: int = 0,
+    answers: int = 0,
 ) -> Registered:
-    """What was declared, what has changed since, and what the results say of each claim.
+    """Say what was declared, what has changed since, and what the results say of each claim.
 
     Args:
         registration: the declaration.
         stats: the analysis that is made now.
-        scores: by task and quant, each unique item's mean score.
-        compared: the comparisons of the report, as TASK/QUANT.
+        scores: each model's, by task and quant: each unique item's mean score.
+        compared: each model's comparisons in the report, as TASK/QUANT.
+        earlier: how many of the answers existed before the declaration.
+        answers: how many there are.
     """
     content = _content(registration)
     changes = [
@@ -113,8 +151,15 @@ def report(
     ]
     if digest(registration.text) != registration.sha256:
         changes.insert(0, "The declaration itself has been changed: its sha256 is another one.")
-    changes += [f"{each} is compared, but was not declared." for each in compared if each not in content["family"]]
-    changes += [f"{each} was declared, but is not compared." for each in content["family"] if each not in compared]
+    families: Mapping[str, Sequence[str]] = content.get("families") or {
+        model: content["family"] for model in compared or [""]
+    }
+    several = len({*families, *compared}) > 1
+    for model in dict.fromkeys([*families, *compared]):
+        of = f" of {model}" if several else ""
+        family, found = families.get(model, ()), compared.get(model, ())
+        changes += [f"{each}{of} is compared, but was not declared." for each in found if each not in family]
+        changes += [f"{each}{of} was declared, but is not compared." for each in family if each not in found]
     return Registered(
         declaration=Declaration(
             hypothesis=content["hypothesis"]["text"],
@@ -122,6 +167,8 @@ def report(
             time=registration.time,
             commit=registration.commit,
             late=registration.late,
+            earlier=earlier,
+            answers=answers,
         ),
         changes=tuple(changes),
         answers=tuple(_answers(content["hypothesis"]["claims"], content["analysis"]["baseline"], stats, scores)),
@@ -129,17 +176,21 @@ def report(
 
 
 def _answers(
-    claims: Mapping[str, Any], baseline: str, stats: StatsConfig, scores: Mapping[tuple[str, str], "pd.Series[float]"]
+    claims: Mapping[str, Any], baseline: str, stats: StatsConfig, scores: Mapping[str, Scores]
 ) -> Iterator[Answer]:
-    """Each claim is one contrast of losses; their p-values are corrected for the number of claims (Holm)."""
+    """Answer each claim, of each model: one contrast of losses; p-values are corrected for their number (Holm)."""
     from quantexp.stats import contrast, holm
 
+    asked = {
+        (f"{model}: " if len(scores) > 1 else "") + claim["text"]: (claim["contrast"], of_model)
+        for model, of_model in (scores or {"": {}}).items()
+        for claim in claims.values()
+    }
     tested: dict[str, Contrast] = {}
-    for claim in claims.values():
-        weights: Mapping[str, Mapping[str, float]] = claim["contrast"]
-        parts = [_losses(task, of_quants, baseline, scores) for task, of_quants in weights.items()]
+    for text, (weights, of_model) in asked.items():
+        parts = [_losses(task, of_quants, baseline, of_model) for task, of_quants in weights.items()]
         if parts and all(len(part) for part in parts):
-            tested[claim["text"]] = contrast(
+            tested[text] = contrast(
                 parts,
                 largest=max(sum(map(abs, of_quants.values())) for of_quants in weights.values()),
                 confidence=stats.confidence,
@@ -147,8 +198,7 @@ def _answers(
                 seed=stats.seed,
             )
     adjusted = dict(zip(tested, holm([each.p_value for each in tested.values()]) if tested else [], strict=True))
-    for claim in claims.values():
-        text = claim["text"]
+    for text in asked:
         if text not in tested:
             yield Answer(text, "undecided", None, None, "not every quant that it names was run on common items")
             continue
@@ -158,9 +208,7 @@ def _answers(
         yield Answer(text, word, tested[text], float(adjusted[text]), "")
 
 
-def _losses(
-    task: str, weights: Mapping[str, float], baseline: str, scores: Mapping[tuple[str, str], "pd.Series[float]"]
-) -> "NDArray[np.float64]":
+def _losses(task: str, weights: Mapping[str, float], baseline: str, scores: Scores) -> "NDArray[np.float64]":
     """The weighted sum of the quants' losses on each item that all of them answered; empty if one was not run."""
     import pandas as pd
 

@@ -155,7 +155,7 @@ class Grading:
             UserError: its data, its outputs or its grader are not there any more, or not the same.
         """
         from quantexp.report.changes import changes_diff, count_changes
-        from quantexp.scoring import regraded, score_metrics
+        from quantexp.scoring import RULE, regraded, score_metrics
         from quantexp.stored import read_table
         from quantexp.tasks.items import check_gradable
         from quantexp.tracking import ITEMS
@@ -193,7 +193,7 @@ class Grading:
             record=replace(
                 record,
                 identity={**record.identity, "grader": {**record.identity["grader"], "id": grader.id}},
-                metrics={**record.metrics, **metrics},
+                metrics={key: value for key, value in record.metrics.items() if not key.startswith(RULE)} | metrics,
                 scores=after["score"].astype(float).groupby(after["item_id"], sort=False).mean(),
                 answers=None,
             ),

@@ -20,6 +20,10 @@ _OF_GRADER = frozenset({"extracted", "rule", "score", "grading_error"})
 """The other columns that a grader fills; tables of earlier versions have no rule."""
 
 
+RULE = "rule."
+"""Prefix of the metrics that count the answers which each rule of the grader has read."""
+
+
 def verdict(grader: Grader, output: str, fields: Mapping[str, Any], finish_reason: str) -> dict[str, Any]:
     """The columns that a grader fills for one output; an item that was never asked gets no score."""
     asked = finish_reason != "context"
@@ -87,7 +91,15 @@ def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]
         "score_high": found.high,
         "items_unreadable": int((wrong.notna() & ~unfinished).sum()),
         "items_unfinished": int(unfinished.sum()),
+        **rule_counts(table),
     }
+
+
+def rule_counts(table: pd.DataFrame) -> dict[str, float]:
+    """Metrics that count the answers which each rule of the grader has read; none if it has but one way to read."""
+    if "rule" not in table:
+        return {}
+    return {f"{RULE}{rule}": float(count) for rule, count in table["rule"].value_counts().sort_index().items()}
 
 
 def _ordered(verdicts: pd.DataFrame) -> list[str]:

@@ -26,6 +26,8 @@ from quantexp.redaction import hide_secrets
 from quantexp.validation import validated
 
 if TYPE_CHECKING:
+    from quantexp.tasks import Task
+    from quantexp.tasks.items import Dataset
     from quantexp.tracking import Run, Store
 
 log = logging.getLogger(__name__)
@@ -78,11 +80,12 @@ def _start(config: DictConfig) -> None:
         raise UserError("divergence_over must be the same for all jobs of a sweep; make two sweeps of it.")
     check_names(jobs)
     check_sequential(jobs)
-    _have_ready(jobs)
+    ready = _have_ready(jobs)
     launcher = launching.launcher_of(config)
     launching.check_order(launcher, jobs)
     first = jobs[0]
     quants = list(dict.fromkeys(job.quant.name for job in jobs))
+    models = list(dict.fromkeys(job.model.name for job in jobs))
     takes_earlier = first.stats.method is Method.sequential  # the baseline's run then joins the sweep
     if len(quants) > 1 and first.stats.baseline not in quants and not takes_earlier:
         log.warning(
@@ -109,24 +112,36 @@ def _start(config: DictConfig) -> None:
         _refuse_twice(run)
         log.info("continuing the sweep that was started with the same jobs (run %s)", run.id[:8])
     run = run or store.start(
-        f"sweep of {len(jobs)}: {first.model.name}",
+        f"sweep of {len(jobs)}: {', '.join(models)}",
         "sweep",
         None,
         {
             SWEEP: fingerprint,
             "jobs": str(len(jobs)),
             "command": shlex.join([*command, *sys.argv[1:]]),
-            "model": first.model.name,
+            "model": ", ".join(models),
             "data": data,
         },
     )
-    store.register(run, declared(jobs, first.stats), [config_fingerprint(job) for job in jobs])
+    declared_at = store.register(run, declared(jobs, first.stats), [config_fingerprint(job) for job in jobs])
     _open = _OpenSweep(store, run, jobs, Path(config.hydra.sweep.dir).absolute(), launcher)
     os.environ[launching.PARENT] = run.id
+    os.environ[launching.DECLARED] = str(declared_at)
+    os.environ.pop(launching.SEVERAL_MODELS, None)
+    if len(models) > 1:
+        os.environ[launching.SEVERAL_MODELS] = str(len(models))
     log.info(
-        "%d jobs: %s on %s (%s data), tracked in %s",
-        len(jobs), ", ".join(quants), tasks, data, store.shown,
+        "%d jobs: %s%s on %s (%s), tracked in %s",
+        len(jobs), ", ".join(quants), f" of {', '.join(models)}" if len(models) > 1 else "", tasks,
+        ", ".join(dict.fromkeys(data.title for data in ready)), store.shown,
     )  # fmt: skip
+    is_compared = len(quants) > 1 and (first.stats.baseline in quants or takes_earlier)
+    if is_compared and first.stats.method is not Method.bootstrap:
+        from quantexp.prospects import describe_prospects
+
+        answered = [job for job in zip(jobs, ready, strict=True) if not _task_of(job[0]).reads]
+        for sentence in describe_prospects(answered):
+            log.warning("%s", sentence)
     launching.set_up(config, jobs)
 
 
@@ -170,14 +185,17 @@ def _checked(composed: DictConfig) -> Config:
             raise UserError(f"{override}: a job takes one option; leave out the brackets, and add -m for several jobs.")
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     config = validated(own, Config)
-    # Only now: a wrong key or type is told at once, without this import.
-    from quantexp.tasks import get_task
-
-    task = get_task(config.task.name, config.task.module)
+    task = _task_of(config)
     task.grader(config.task.grader)
     if task.reads:
         _check_reading(config)
     return config
+
+
+def _task_of(job: Config) -> "Task":
+    from quantexp.tasks import get_task  # only now: a wrong key or type is told at once, without this import
+
+    return get_task(job.task.name, job.task.module)
 
 
 def _check_reading(config: Config) -> None:
@@ -196,8 +214,8 @@ def _check_reading(config: Config) -> None:
         raise UserError(f"task={config.task.name} is read, not answered, so it cannot have {wrong[0]}: leave that out.")
 
 
-def _have_ready(jobs: Sequence[Config]) -> None:
-    """Load the data and have the models here, all of them before the first job runs.
+def _have_ready(jobs: Sequence[Config]) -> list["Dataset"]:
+    """Load the data of each job and have the models here, all of them before the first job runs.
 
     What a download cannot get is told now, not hours later, and jobs on machines without a network find everything.
 
@@ -206,17 +224,20 @@ def _have_ready(jobs: Sequence[Config]) -> None:
     """
     from quantexp import models
     from quantexp.data import load
-    from quantexp.tasks import get_task
     from quantexp.tasks.items import check_gradable, drawn
 
     check_own_data(jobs)
+    ready: list[Dataset] = []
+    known: dict[tuple[str, str], Dataset] = {}  # the same rows are held once
     for job in jobs:
-        task = get_task(job.task.name, job.task.module)
-        items = load(job.data, task).items
-        check_gradable({item.id: item.fields for item in items}, task.grader(job.task.grader))
+        task = _task_of(job)
+        rows = load(job.data, task)
+        ready.append(known.setdefault((job.task.name, rows.fingerprint), rows))
+        check_gradable({item.id: item.fields for item in rows.items}, task.grader(job.task.grader))
         if not task.reads:
-            drawn(items, job.seed, job.task.limit)
+            drawn(ready[-1].items, job.seed, job.task.limit)
     models.prepare((job.model, job.quant) for job in jobs)
+    return ready
 
 
 def _overrides(config: DictConfig) -> list[str]:
@@ -308,14 +329,19 @@ def _compare(sweep: _OpenSweep) -> bool:
     asked = sweep.store.asked(sweep.run.id)
     missing = [job for job in sweep.jobs if config_fingerprint(job) not in asked]
     if missing:
-        names = ", ".join(job_name(job.quant.name, job.task.name, job.seed) for job in missing)
+        several = len({job.model.name for job in sweep.jobs}) > 1
+        names = ", ".join(
+            job_name(job.quant.name, job.task.name, job.seed, job.model.name if several else "") for job in missing
+        )
         log.error("%d of %d jobs have not begun: %s", len(missing), len(sweep.jobs), names)
     try:
-        complete = aggregate(sweep.jobs[0].stats, sweep.store, sweep.run.id, [], sweep.folder / "report")
+        complete, compared = aggregate(sweep.jobs[0].stats, sweep.store, sweep.run.id, [], sweep.folder / "report")
     except UserError as error:
         log.error("%s", error)
         return False
-    return complete and not missing
+    # Who runs one quant alone has asked for its scores.
+    wanted = len({job.quant.name for job in sweep.jobs}) > 1
+    return complete and not missing and (compared or not wanted)
 
 
 def _exit(number: int, _: FrameType | None) -> None:

@@ -1,6 +1,7 @@
 """The charts of the page: what is on the Pareto front, where marks stand, and SVG that can live beside others."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -15,8 +16,8 @@ from quantexp.report.categories import categories
 from quantexp.report.charts import charts
 from quantexp.report.forest import forest, span
 from quantexp.report.panels import COLOURS, Panel, panel_style, shortened
-from quantexp.report.tradeoff import front, offers, tradeoff
-from quantexp.stats import average
+from quantexp.report.tradeoff import Offer, find_overlap, front, offers, tradeoff
+from quantexp.stats import Interval, average
 
 numbers = st.floats(0, 10).map(lambda each: round(each, 1))
 
@@ -50,9 +51,54 @@ def test_an_offer_is_the_mean_over_all_tasks_and_a_quant_without_one_of_them_is_
     assert chart.missing == (
         "Without a score on every task, and so left out: Q3_K_M.",
         "Speed was not measured on every task: Q8_0.",
+        "No front of speed is drawn: how far it spreads is not known of Q5_K_M, Q4_K_M.",
     )
     assert chart.numbers is not None
     assert [row[0] for row in chart.numbers.rows] == ["Q8_0", "Q5_K_M", "Q4_K_M"]
+
+
+RANGES = {"Q8_0": (20.0, 22.0), "Q5_K_M": (25.0, 27.0), "Q4_K_M": (30.0, 32.0), "Q3_K_M": (40.0, 48.0)}
+
+
+def timed(ranges: Mapping[str, tuple[float, float]], busy: float = 0.0) -> Summary:
+    """A summary with these speeds, and a chart of them."""
+    made = make_summary(tasks=("a", "b"), items=20)
+    conditions = [
+        replace(c, busy=busy, tokens_per_second=sum(ranges[c.quant]) / 2, speed_range=ranges[c.quant])
+        for c in made.conditions
+    ]
+    return replace(made, conditions=tuple(conditions))
+
+
+@pytest.mark.filterwarnings("error")
+def test_speeds_whose_ranges_overlap_make_no_front() -> None:
+    apart = tradeoff(timed(RANGES))
+    assert apart is not None
+    assert apart.numbers is not None
+    assert apart.missing == ()
+    assert "speed" in apart.numbers.rows[-1][-1]
+    assert "44.0 [40.0, 48.0]" in apart.numbers.rows[-1]
+    assert "10th to the 90th percentile" in apart.about
+    overlapping = tradeoff(timed(RANGES | {"Q5_K_M": (21.0, 27.0)}, busy=0.5))
+    assert overlapping is not None
+    assert overlapping.numbers is not None
+    assert overlapping.missing == (
+        "No front of speed is drawn: the ranges of Q8_0 and Q5_K_M overlap.",
+        "Other work took a share of the processor while speeds were measured: Q8_0 50%, Q5_K_M 50%, Q4_K_M 50%, "
+        "Q3_K_M 50%.",
+    )
+    assert not any("speed" in row[-1] for row in overlapping.numbers.rows)
+    of_speed = [panel.svg for panel in overlapping.panels if panel.title == "tokens/s"]
+    assert len(of_speed) == 1
+    assert "not on the front" not in of_speed[0]
+
+
+@given(st.lists(st.tuples(st.floats(1, 99), st.floats(0, 9)), min_size=1, max_size=6))
+def test_only_speeds_apart_from_each_other_have_an_order(drawn: list[tuple[float, float]]) -> None:
+    ranges = [(low, low + wide) for low, wide in drawn]
+    found = [Offer(str(n), Interval(0.5, 0.4, 0.6), 8.0, 1, 1.0, each) for n, each in enumerate(ranges)]
+    pairs = [(one, other) for n, one in enumerate(ranges) for other in ranges[:n]]
+    assert bool(find_overlap(found)) == any(a[0] <= b[1] and b[0] <= a[1] for a, b in pairs)
 
 
 def test_with_one_quant_there_is_nothing_to_choose() -> None:

@@ -63,7 +63,7 @@ def test_terminal_table_is_whole_at_any_usual_width(width: int) -> None:
     for condition in summary.conditions:
         assert condition.quant in flat
         assert f"{100 * condition.estimate.mean:.1f}" in flat
-    for fact in ("data: bundled", "the prompts differ", "ran out of memory", "among all 9 comparisons (Holm)"):
+    for fact in ("data: bundled", "the prompts differ", "ran out of memory", "Holm for all 9 comparisons"):
         assert fact in flat
     if width == 160:
         for comparison in summary.comparisons:

@@ -1,4 +1,4 @@
-"""What changed between two quants: hand-made tables, properties, and what was asked."""
+"""What changed between two quants: hand-made tables, and properties."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.report.made import RIGHT, WRONG, Read, answers
 
-from quantexp.report.flips import CHANGES, COLUMNS, Flips, anchor, asked, flip_rows, flips
+from quantexp.report.flips import CHANGES, COLUMNS, Flips, anchor, flip_rows, flips
 from quantexp.report.html import changed_sections
 from quantexp.stats import Kind, Method, compare
 
@@ -233,34 +233,6 @@ def test_a_tie_by_rounding_is_one_for_both() -> None:
     baseline, quant = (answers(*((s, "x", None) for s in side), cluster=["c"] * 3) for side in (before, after))
     assert flips(baseline, quant).items_changed == 0
     assert compare(before, after, clusters=["c"] * 3, resamples=10).kind is Kind.graded
-
-
-WORDS = "Solve it.\n\n"
-ASKED = "Question: What is 2?\n\nSay it."
-CHATS = {
-    "chatml": f"<|im_start|>user\nold<|im_end|>\n<|im_start|>assistant\nx<|im_end|>\n<|im_start|>user\n{ASKED}"
-    "<|im_end|>\n<|im_start|>assistant\n",
-    "thinking": f"<|im_start|>user\n{ASKED}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
-    "llama3": f"<|start_header_id|>user<|end_header_id|>\n\n{ASKED}<|eot_id|>"
-    "<|start_header_id|>assistant<|end_header_id|>\n\n",
-    "gemma": f"<bos><start_of_turn>user\nold<end_of_turn>\n<start_of_turn>model\nx<end_of_turn>\n<start_of_turn>user\n"
-    f"{ASKED}<end_of_turn>\n<start_of_turn>model\n",
-    "mistral": f"<s>[INST] old[/INST] x</s>[INST] {ASKED}[/INST]",
-    "unknown": f"\n{ASKED}\n",
-    "in the answer": f"<|im_start|>user\nSolve.<|im_end|>\n<|im_start|>assistant\n\n\nQuestion: old\nA: x\n\n{ASKED}",
-}
-
-
-@pytest.mark.parametrize("chat", CHATS.values(), ids=CHATS.keys())
-def test_of_a_prompt_the_last_question_is_shown(chat: str) -> None:
-    assert asked(chat) == ASKED
-
-
-def test_of_a_long_question_the_end_is_shown() -> None:
-    found = asked(f"<|im_start|>user\n{'instructions ' * 100}the end<|im_end|>\n<|im_start|>assistant\n")
-    assert found.startswith("...")
-    assert found.endswith(" the end")
-    assert len(found) == 3 + 600
 
 
 def test_every_task_and_quant_has_its_own_anchor() -> None:

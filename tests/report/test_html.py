@@ -28,6 +28,8 @@ from quantexp.terminal import printable
 
 VOID = {"meta", "br"}
 
+EMPTY = Summary("t", "Q8_0", (), (), (), (), (), {})
+
 
 class Page(HTMLParser):
     """A page taken apart; refuses tags that are not closed in their order."""
@@ -292,6 +294,33 @@ def test_lost_answers_come_before_gained_ones_and_the_rest_is_counted() -> None:
     assert section.counts == {"lost": 23, "gained": 5, "another wrong answer": 0, "same score, other answer": 0}
     source = report_html(Summary("t", "Q8_0", (), (), (), (), (), {}), (), rows)
     assert "3 more are not shown here; the table flips.parquet has them." in Page(source).text
+
+
+CHAT = (
+    "<|im_start|>system\nYou are helpful.<|im_end|>\n<|im_start|>user\nSolve it.\nQuestion: {}<|im_end|>\n"
+    "<|im_start|>assistant\n"
+)
+
+
+def test_what_was_asked_is_the_whole_chat_with_the_systems_words() -> None:
+    [alone] = changed_sections(changed(("x", "y"), prompt=CHAT.format("1 + 1")))
+    assert (alone.beginning, alone.answers[0].asked) == ("", CHAT.format("1 + 1"))
+    [several] = changed_sections(changed(*[("x", "y")] * 3, prompt=[CHAT.format(f"{n} + 1") for n in range(3)]))
+    assert several.beginning.endswith("Solve it.")
+    assert [several.beginning + each.asked for each in several.answers] == [CHAT.format(f"{n} + 1") for n in range(3)]
+    page = Page(report_html(EMPTY, (), changed(*[("x", "y")] * 3, prompt=[CHAT.format(f"{n} + 1") for n in range(3)])))
+    assert page.text.count("You are helpful.") == 1
+
+
+@given(st.lists(st.text("ab\n", max_size=8), min_size=1, max_size=4))
+def test_beginnings_and_the_rest_are_the_chats(prompts: list[str]) -> None:
+    [section] = changed_sections(changed(*[("x", "y")] * len(prompts), prompt=prompts))
+    assert [section.beginning + each.asked for each in section.answers] == prompts
+
+
+def test_of_a_very_long_chat_beginning_and_end_are_shown() -> None:
+    [section] = changed_sections(changed(("x", "y"), prompt="a" * 10_000 + "z" * 10_000))
+    assert re.fullmatch(r"a+\n… 16,000 characters not shown …\nz+", section.answers[0].asked)
 
 
 def test_of_many_comparisons_each_shows_fewer() -> None:

@@ -230,7 +230,7 @@ def test_the_verdict_where_nothing_was_decided() -> None:
     ]
     first, second = verdict(summary(known, compared))
     assert first == (
-        "Q4: the interval is above 0 (worse) on at least one task; "
+        "Q4: the interval is above 0 (worse) on gsm8k; "
         "Q5: no interval shows a loss, which does not mean that there is none."
     )
     assert second.startswith("No verdicts were asked for")

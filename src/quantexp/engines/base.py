@@ -100,6 +100,26 @@ class Completion:
         return len(self.tokens) if self.counted is None else self.counted[1]
 
 
+class Answering(Protocol):
+    """Anything that completes prompts."""
+
+    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Completion, None, None]:
+        """Completions, each as it is finished, in any order; close it to have no more."""
+
+
+class Variant(Answering, Protocol):
+    """A model under another valid arithmetic than the engine's own.
+
+    Attributes:
+        words: which one, to end a sentence.
+    """
+
+    words: str
+
+    def close(self) -> None:
+        """Release the model."""
+
+
 class Engine(Protocol):
     """A loaded model, in this process or in a server."""
 
@@ -141,6 +161,13 @@ class Engine(Protocol):
         """sha256 of all that the prompt's completion depends on; equal keys, equal tokens and log-probabilities.
 
         A server promises no more than equal chances.
+        """
+
+    def open_variant(self) -> "Variant | None":
+        """The same model under another valid arithmetic, to be closed by the caller; None if there is none to choose.
+
+        Raises:
+            UserError: there is no memory for it.
         """
 
     def close(self) -> None:

@@ -40,8 +40,12 @@ class LlamaCpp:
         threads: how many compute.
     """
 
-    def __init__(self, file: ModelFile, model: ModelConfig, engine: EngineConfig) -> None:
+    words = "by other kernels of llama.cpp (weights not repacked, no flash attention)"
+    """How a variant computes."""
+
+    def __init__(self, file: ModelFile, model: ModelConfig, engine: EngineConfig, *, variant: bool = False) -> None:
         quiet_llama()
+        self._model_config, self._variant = model, variant
         engine = replace(engine, gpu_layers=_gpu_layers(engine))
         self.file, self._config = file, engine
         self.threads = engine.threads or usable_cores()
@@ -52,6 +56,7 @@ class LlamaCpp:
             )  # fmt: skip
         model_parameters = llama_cpp.llama_model_default_params()
         model_parameters.n_gpu_layers = self._config.gpu_layers
+        model_parameters.use_extra_bufts = model_parameters.use_extra_bufts and not variant
         with interrupts_later():
             self.model = llama_cpp.llama_model_load_from_file(file.path.encode(), model_parameters)
         if not self.model:
@@ -71,6 +76,8 @@ class LlamaCpp:
         parameters.n_batch = parameters.n_ubatch = BATCH
         parameters.n_threads = parameters.n_threads_batch = self.threads
         parameters.kv_unified = False
+        if self._variant:
+            parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         while True:
             rows = rows_for(lanes)
             parameters.n_ctx = self._config.context * rows
@@ -148,6 +155,10 @@ class LlamaCpp:
             "decoding": decisive(prompt, decoding),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+
+    def open_variant(self) -> "LlamaCpp":
+        """The same file and settings, computed by other kernels that are as right as these."""
+        return LlamaCpp(self.file, self._model_config, self._config, variant=True)
 
     def close(self) -> None:
         """Free everything that llama.cpp holds."""

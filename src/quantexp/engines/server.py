@@ -173,6 +173,10 @@ class OpenAIServer:
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
+    def open_variant(self) -> None:
+        """None: a server computes as it does."""
+        return None
+
     def close(self) -> None:
         """Close the connections."""
         self._held.close()

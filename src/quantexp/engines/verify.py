@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from quantexp.engines.base import Completion, Decoding, Engine, Prompt
+from quantexp.engines.base import Answering, Completion, Decoding, Engine, Prompt
 
 PROMPTS = 24
 """Prompts that are tried: more than the default number of lanes on a CPU, so that lanes are refilled."""
@@ -39,13 +39,26 @@ def verify(engine: Engine, prompts: Sequence[Prompt], decoding: Decoding) -> Exa
 
 
 def reversed_answers(
-    engine: Engine, prompts: Sequence[Prompt], decoding: Decoding
+    engine: Answering, prompts: Sequence[Prompt], decoding: Decoding
 ) -> dict[tuple[str, int], Completion]:
     """Answers to the prompts in the opposite order, so beside other neighbours; by item and sample, without times."""
     return _answers(engine, prompts[::-1], decoding)
 
 
-def _answers(engine: Engine, prompts: Sequence[Prompt], decoding: Decoding) -> dict[tuple[str, int], Completion]:
+def second_answers(
+    engine: Engine, prompts: Sequence[Prompt], decoding: Decoding
+) -> tuple[dict[tuple[str, int], Completion], str]:
+    """Answer again in the opposite order, and by another arithmetic if the engine can; and how that was, in words."""
+    variant = engine.open_variant()
+    if variant is None:
+        return reversed_answers(engine, prompts, decoding), "in the opposite order"
+    try:
+        return reversed_answers(variant, prompts, decoding), f"in the opposite order and {variant.words}"
+    finally:
+        variant.close()
+
+
+def _answers(engine: Answering, prompts: Sequence[Prompt], decoding: Decoding) -> dict[tuple[str, int], Completion]:
     """By item and sample, without the times."""
     return {
         (each.item_id, each.sample): replace(each, prompt_seconds=0.0, generation_seconds=0.0)

@@ -1,7 +1,7 @@
 """Paired differences by field and by difficulty: where a quant loses."""
 
 from quantexp.report.breakdown import DIFFICULTY, FIELDS, Part
-from quantexp.report.content import Grid
+from quantexp.report.columns import Grid
 from quantexp.report.forest import Row, forest_panel, span
 from quantexp.report.panels import Chart, Panel
 from quantexp.report.summary import Summary, difference_text, interval_names

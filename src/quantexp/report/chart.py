@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from quantexp.files import write_atomically
+from quantexp.report.caveats import MOST, shorten_note
 from quantexp.report.labels import GRID, INK, LINE_SPACING, MUTED, NAME_SIZE, Pen, QuantNames, height_of, spread
 from quantexp.report.summary import Condition, Summary, interval_names, margin_text
 from quantexp.stats import Decision, Verdict
@@ -166,7 +167,7 @@ def _notes(summary: Summary, ladders: Sequence[_Ladder]) -> list[str]:
     if shown:
         signs = ", ".join(f"{sign} {verdict.value}" for verdict, sign in SIGNS.items() if verdict in shown)
         how += f" Verdicts at a margin of {margin_text(summary)}: {signs}."
-    return [how, *summary.notes]
+    return [how, *map(shorten_note, summary.notes[:MOST])]
 
 
 def _decision(summary: Summary, condition: Condition) -> Decision | None:

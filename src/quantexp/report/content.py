@@ -3,18 +3,19 @@
 Nothing here is escaped; each page does that in its own way.
 """
 
-from dataclasses import dataclass
-
+from quantexp.report.columns import Grid
 from quantexp.report.summary import (
     FLOOR_COUNTS,
     REPEATS,
     ZERO_WIDTH_NOTE,
     Condition,
     Summary,
+    comparisons_text,
     difference_text,
     has_verdicts,
     has_zero_width,
     interval_names,
+    is_corrected,
     margin_text,
     p_text,
     reading,
@@ -28,21 +29,6 @@ FLIPS_NOTE = (
 )
 
 POSTERIOR_NOTE = "Probability that the loss is below the margin, under a uniform prior on what can happen to an item:"
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table of text.
-
-    Attributes:
-        header: Names of the columns.
-        sides: Where each column is aligned: l or r.
-        rows: Cells, as many in each row as there are columns.
-    """
-
-    header: tuple[str, ...]
-    sides: str
-    rows: tuple[tuple[str, ...], ...]
 
 
 def comparisons_grid(summary: Summary, model: str) -> Grid:
@@ -69,7 +55,7 @@ def _comparison(summary: Summary, condition: Condition) -> tuple[str, ...]:
 
 def p_name(summary: Summary) -> str:
     """What p-values are called, by what they are corrected for."""
-    return "p, Holm" if has_verdicts(summary) else "p"
+    return "p, Holm" if is_corrected(summary) else "p"
 
 
 def posteriors(summary: Summary, model: str) -> list[tuple[str, str]]:
@@ -97,6 +83,17 @@ def flips_grid(summary: Summary) -> Grid:
     return Grid(header, "llrrrrr", tuple(rows))
 
 
+def rules_grid(summary: Summary) -> Grid:
+    """Which rule of its grader read how many answers; no rows where graders have but one way to read."""
+    rules = list(dict.fromkeys(rule for c in summary.conditions for rule in c.rules))
+    rows = [
+        (summary.titled(c.model, c.task), c.quant, *(str(c.rules.get(rule, 0)) for rule in rules))
+        for c in summary.conditions
+        if c.rules
+    ]
+    return Grid(("task", "quant", *rules), "ll" + "r" * len(rules), tuple(rows))
+
+
 def conditions_grid(summary: Summary) -> Grid:
     """How each score was made."""
     counts = ("answers", f"n ({summary.unit}s)", "design effect")
@@ -108,11 +105,26 @@ def conditions_grid(summary: Summary) -> Grid:
             (
                 *(c.model, c.quant, c.task, f"{c.bits_per_weight:.4f}", megabytes(c.file_bytes)),
                 *(str(c.estimate.answers), str(c.estimate.n), f"{c.estimate.design_effect:.2f}", c.grader),
-                "-" if c.tokens_per_second is None else f"{c.tokens_per_second:,.1f}",
+                speed_text(c.tokens_per_second, c.speed_range),
             )
             for c in summary.conditions
         ),
     )
+
+
+def pairing_text(summary: Summary) -> str:
+    """What there is to say where no run was refused."""
+    count = len(summary.comparisons)
+    if not count:
+        return "Nothing was compared, and nothing refused."
+    return f"None was refused: {'both' if count == 1 else 'the'} runs of {comparisons_text(summary)} fit each other."
+
+
+def speed_text(speed: float | None, spread: tuple[float, float] | None) -> str:
+    """Tokens a second with their 10th and 90th percentile, as far as they were measured."""
+    if speed is None:
+        return "-"
+    return f"{speed:,.1f}" + ("" if spread is None else f" [{spread[0]:,.1f}, {spread[1]:,.1f}]")
 
 
 def megabytes(size: int | None) -> str:
@@ -143,8 +155,8 @@ def how_to_read(summary: Summary) -> list[tuple[str, str]]:
             ),
             (
                 "Worse",
-                "the baseline is better, and significantly so at the level that the intervals leave, after Holm's "
-                f"correction for all {count} comparisons of this report.",
+                "the baseline is better, and significantly so at the level that the intervals leave"
+                + (f", after Holm's correction for {comparisons_text(summary)} of this report." if count > 1 else "."),
             ),
             ("Worse, but within margin", "both; the loss is real, and too small to matter."),
             (
@@ -159,7 +171,8 @@ def how_to_read(summary: Summary) -> list[tuple[str, str]]:
             (
                 "",
                 "p is two-sided and stands for its comparison alone. It is not corrected for the number of comparisons"
-                f", here {count}: with 20 comparisons and no true difference, about one is expected below 0.05.",
+                + (f", here {count}" if count else "")
+                + ": with 20 comparisons and no true difference, about one is expected below 0.05.",
             ),
             (
                 "Undecided",

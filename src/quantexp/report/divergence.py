@@ -1,7 +1,8 @@
 """Divergence beside accuracy: the section of the page, the table of the terminal, and the numbers as CSV."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from statistics import median
 
 from rich import box
@@ -93,6 +94,38 @@ def ranking(summary: Summary) -> str:
                 f"({source}), and each is near to or far from that file's own rounding."
             )
     return said + (f" Rank correlation of divergence and loss (Spearman): {', '.join(found)}." if found else "")
+
+
+def order_text(summary: Summary) -> str:
+    """The quants from the nearest to the baseline to the furthest, a sentence a model; empty if nothing was measured.
+
+    Two neighbours are in order only if the intervals of their mean divergence do not overlap.
+    """
+    told = []
+    for model in summary.models():
+        tasks_of: dict[str, list[str]] = {}
+        for task in summary.tasks(model):
+            means = [(c.divergence.summary.mean, c.quant) for c in summary.compared(model, task) if c.divergence]
+            if len(means) > 1:
+                tasks_of.setdefault(_chain(means), []).append(task)
+        parts = [f"{order}{_on(tasks, summary, model)}" for order, tasks in tasks_of.items()]
+        if parts:
+            of = f" of {model}" if len(summary.models()) > 1 else ""
+            told.append(f"By divergence{of}, the nearest to {summary.baseline} first: {'; '.join(parts)}.")
+    return " ".join(told)
+
+
+def _chain(means: Sequence[tuple[Interval, str]]) -> str:
+    ranked = sorted(means, key=lambda each: each[0].value)
+    words = ranked[0][1]
+    for (before, _), (after, quant) in pairwise(ranked):
+        words += f", then {quant}" if before.high < after.low else f" or {quant}"
+    return words
+
+
+def _on(tasks: Sequence[str], summary: Summary, model: str) -> str:
+    everywhere = len(tasks) == len(summary.tasks(model)) and len(tasks) > 1
+    return " on every task" if everywhere else f" on {', '.join(tasks)}"
 
 
 def divergence_csv(summary: Summary) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from quantexp.report.content import Grid
+from quantexp.report.columns import Grid
 from quantexp.report.divergence_charts import bins, measured, scale
 from quantexp.report.labels import GRID, INK, MUTED, QuantNames
 from quantexp.report.panels import LINE, PAPER, SIZE, Chart, Panel, blank, finished, words

@@ -29,9 +29,6 @@ COLUMNS = (
 )
 """Columns of the table of changed answers."""
 
-PROMPT_TAIL = 600
-"""Characters of what was asked that the page shows: its end, for instructions come first."""
-
 KEYS = ["seed", "item_id", "sample"]
 """Columns that tell one answer from another."""
 
@@ -268,36 +265,6 @@ def unique_items(clusters: "pd.Series[Any]", items: "pd.Series[Any]") -> NDArray
     both = zip(clusters, items, strict=True)
     keys = [f"cluster {cluster}" if text_of(cluster) else f"item {item}" for cluster, item in both]
     return np.array(keys, dtype=np.object_)
-
-
-_USER = re.compile(
-    r"<\|im_start\|>user|<\|start_header_id\|>user<\|end_header_id\|>|<start_of_turn>user|<[|｜][Uu]ser[|｜]>|\[INST\]"
-)
-_ASSISTANT = re.compile(
-    r"<\|im_start\|>assistant|<\|start_header_id\|>assistant<\|end_header_id\|>|<start_of_turn>model"
-    r"|<[|｜][Aa]ssistant[|｜]>|\[/INST\]"
-)
-_END = re.compile(r"(?:<\|im_end\|>|<\|eot_id\|>|<end_of_turn>|<\|end\|>|</s>)\Z")
-
-
-def asked(prompt: str) -> str:
-    """The last thing that a prompt asks, shortened to its end.
-
-    That is the last user turn of the usual chat templates. Where worked examples stand in the answer that follows it,
-    it is the last part of that answer which begins with the same word as the first. Of another template's prompt, it is
-    the end.
-    """
-    *_, start = [0, *(found.end() for found in _USER.finditer(prompt))]
-    turn = prompt[start:]
-    answer = _ASSISTANT.search(turn)
-    if answer:
-        turn, begun = turn[: answer.start()], turn[answer.end() :].strip()
-        turn = _END.sub("", turn.rstrip())
-        if re.sub(r"<[^<>\s]{1,40}>", "", begun).strip():
-            word = begun.split(maxsplit=1)[0]
-            turn = begun[begun.rfind(f"\n\n{word}") + 1 :]
-    turn = turn.strip()
-    return turn if len(turn) <= PROMPT_TAIL else f"...{turn[-PROMPT_TAIL:]}"
 
 
 def text_of(value: Any) -> str | None:

@@ -9,29 +9,34 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from quantexp.report.caveats import select_caveats
 from quantexp.report.chart import SIGNS
+from quantexp.report.columns import Grid
 from quantexp.report.content import (
     FLIPS_NOTE,
     POSTERIOR_NOTE,
-    Grid,
     conditions_grid,
     divergence_note,
     flips_grid,
     how_to_read,
     megabytes,
     p_name,
+    pairing_text,
     posteriors,
+    rules_grid,
 )
 from quantexp.report.differing import Shown, side_by_side
-from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, ranking
-from quantexp.report.flips import CHANGES, GAINED, LOST, OTHER_SAME, OTHER_WRONG, anchor, asked, text_of
+from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, order_text, ranking
+from quantexp.report.flips import CHANGES, GAINED, LOST, OTHER_SAME, OTHER_WRONG, anchor, text_of
 from quantexp.report.outcome import verdict
 from quantexp.report.panels import Chart
+from quantexp.report.settling import settling_grid, settling_line, settling_notes
 from quantexp.report.summary import (
     Condition,
     Summary,
@@ -53,6 +58,9 @@ if TYPE_CHECKING:
 
 MOST_ANSWERS = 300
 """Lost and gained answers that a page shows at most, or a few for each task and quant."""
+
+LONGEST_BEGINNING, LONGEST_ASKED = 20_000, 4_000
+"""Characters that are shown at most of what all chats of a section begin with, and of the rest of each."""
 
 LINE = 200
 """Characters of a reference, an answer or an id that stand on one line."""
@@ -77,7 +85,8 @@ class Section:
 
     Attributes:
         counts: How many there are of each change.
-        answers: Those that are shown.
+        beginning: What all chats of the shown answers begin with; empty where there is one answer.
+        answers: Those that are shown; what was asked is without that beginning.
         left_out: How many lost and gained ones are not.
         listed: How many lost and gained ones the table of changed answers has.
     """
@@ -86,6 +95,7 @@ class Section:
     task: str
     quant: str
     counts: Mapping[str, int]
+    beginning: str
     answers: tuple[Answer, ...]
     left_out: int
     listed: int
@@ -107,18 +117,23 @@ def report_html(summary: Summary, charts: Sequence[Chart], changed: "pd.DataFram
         summary=summary,
         style=style,
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        verdict=verdict(summary),
+        verdict=[*verdict(summary), order_text(summary)],
         facts=_facts(summary),
+        caveats=select_caveats(summary),
+        pairing=pairing_text(summary),
         level=interval_names(summary),
         p_name=p_name(summary),
         tables=[(model, _groups(summary, model, keys), posteriors(summary, model)) for model in summary.models()],
         posterior_note=POSTERIOR_NOTE,
+        settling=(settling_line(summary), settling_grid(summary)),
+        settling_notes=settling_notes(summary),
         charts=charts,
         diverged=has_divergence(summary),
         divergence=Grid(HEADER, "llrrrrrrrrrr", tuple(map(tuple, divergence_rows(summary)))),
         divergence_about=[divergence_note(summary), ranking(summary)] if has_divergence(summary) else [],
         flips=flips_grid(summary),
         flips_note=FLIPS_NOTE,
+        rules=rules_grid(summary),
         looked_at=changed is not None,
         sections=sections,
         kinds=(LOST, GAINED),
@@ -166,14 +181,32 @@ def _section(
 ) -> Section:
     of_kind = {change: [row for row in rows if row["change"] == change] for change in CHANGES}
     several = any(row["sample"] != 0 for row in rows)
-    shown = [_answer(row, several) for change in (LOST, GAINED) for row in of_kind[change][:most]]
+    rows = [row for change in (LOST, GAINED) for row in of_kind[change][:most]]
+    beginning = _beginning([text_of(row["prompt"]) or "" for row in rows])
+    shown = [_answer(row, several, len(beginning)) for row in rows]
     listed = len(of_kind[LOST]) + len(of_kind[GAINED])
     counts = {change: len(found) for change, found in of_kind.items()} if known is None else known
     left_out = counts[LOST] + counts[GAINED] - len(shown)
-    return Section(anchor(task, quant), task, quant, counts, tuple(shown), left_out, listed)
+    beginning = _clip(beginning, LONGEST_BEGINNING)
+    return Section(anchor(task, quant), task, quant, counts, beginning, tuple(shown), left_out, listed)
 
 
-def _answer(row: Mapping[Any, Any], several: bool) -> Answer:
+def _beginning(prompts: Sequence[str]) -> str:
+    """The lines that several prompts begin with: the template's, the instructions, the examples."""
+    lines = zip(*(prompt.split("\n") for prompt in prompts), strict=False)
+    common = takewhile(lambda same: len(set(same)) == 1, lines if len(prompts) > 1 else ())
+    return "\n".join(first for first, *_ in common)
+
+
+def _clip(text: str, most: int) -> str:
+    """The text, or of a long one its beginning and its end, and how much is left out."""
+    left_out = len(text) - most
+    if left_out <= 0:
+        return text
+    return f"{text[: most // 2]}\n… {left_out:,} characters not shown …\n{text[-(most - most // 2) :]}"
+
+
+def _answer(row: Mapping[Any, Any], several: bool, begun: int) -> Answer:
     sample = f", sample {row['sample']}" if several else ""
     return Answer(
         change=str(row["change"]),
@@ -181,7 +214,7 @@ def _answer(row: Mapping[Any, Any], several: bool) -> Answer:
         scores=(f"{row['baseline_score']:.3g}", f"{row['quant_score']:.3g}"),
         reference=_line(row["reference"]),
         read=(_line(row["baseline_extracted"]), _line(row["quant_extracted"])),
-        asked=asked(text_of(row["prompt"]) or ""),
+        asked=_clip((text_of(row["prompt"]) or "")[begun:], LONGEST_ASKED),
         outputs=side_by_side(text_of(row["baseline_output"]) or "", text_of(row["quant_output"]) or ""),
     )
 

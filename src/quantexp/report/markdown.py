@@ -2,20 +2,25 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
+from quantexp.report.caveats import more_text, select_caveats
+from quantexp.report.columns import Grid
 from quantexp.report.content import (
     FLIPS_NOTE,
     POSTERIOR_NOTE,
-    Grid,
     comparisons_grid,
     conditions_grid,
     divergence_note,
     flips_grid,
     how_to_read,
+    pairing_text,
     posteriors,
+    rules_grid,
 )
-from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, has_parted, ranking
+from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, has_parted, order_text, ranking
 from quantexp.report.outcome import sentences, task_outcome, verdict
+from quantexp.report.settling import settling_grid, settling_line, settling_notes
 from quantexp.report.summary import Summary, answer_text, declaration_text
 
 
@@ -28,15 +33,18 @@ def report_markdown(summary: Summary) -> str:
     parts = [
         f"# {escape(summary.title)}",
         *_outcome(summary),
-        *_charts(summary),
         *_comparisons(summary),
+        *_caveats(summary),
+        *_settling(summary),
+        *_charts(summary),
         *_divergence(summary),
         *_flips(summary),
+        *_rules(summary),
         *_registered(summary),
         *_how_to_read(summary),
         *_conditions(summary),
         *_listing("Notes", summary.notes, "None."),
-        *_listing("Not compared", summary.refusals, "Every run could be paired."),
+        *_listing("Not compared", summary.refusals, pairing_text(summary)),
         *_listing("Failed jobs", summary.failures, "None."),
         *_protocol(summary),
     ]
@@ -48,10 +56,9 @@ def description(summary: Summary) -> str:
     parts = [
         " ".join(f"**{escape(said)}**" if not place else escape(said) for place, said in enumerate(sentences(summary))),
         *_tables(summary),
-        *[f"- {escape(said)}" for said in (*summary.failures, *summary.refusals)],
-        *[f"*{escape(note)}*" for note in summary.notes[:1]],
+        _list_caveats(summary),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def escape(text: str) -> str:
@@ -72,7 +79,8 @@ def _outcome(summary: Summary) -> list[str]:
             lines.append(f"- **{escape(summary.titled(model, task))}**: {escape(task_outcome(summary, model, task))}")
     found, meaning = verdict(summary)
     whole = "The whole report, with the answers that changed: [report.html](report.html)"
-    return ["## Outcome", f"**{escape(found)}** {escape(meaning)}", "\n".join(lines) or "No score was recorded.", whole]
+    told = f"**{escape(found)}** {escape(' '.join(filter(None, [meaning, order_text(summary)])))}"
+    return ["## Outcome", told, "\n".join(lines) or "No score was recorded.", whole]
 
 
 def _charts(summary: Summary) -> list[str]:
@@ -100,16 +108,39 @@ def _tables(summary: Summary) -> list[str]:
     return parts
 
 
+def _caveats(summary: Summary) -> list[str]:
+    found = _list_caveats(summary)
+    return ["## Caveats", found] if found else []
+
+
+def _settling(summary: Summary) -> list[str]:
+    told, grid = settling_line(summary), settling_grid(summary)
+    notes = "\n".join(f"- {escape(note)}" for note in settling_notes(summary))
+    return ["## What would settle it", escape(told), *([_table(grid), notes] if grid.rows else [])] if told else []
+
+
+def _list_caveats(summary: Summary) -> str:
+    """The few that are read first."""
+    found, more = select_caveats(summary)
+    return "\n".join(f"- {escape(each)}" for each in [*found, *([more_text(more)] if more else [])])
+
+
 def _flips(summary: Summary) -> list[str]:
     grid = flips_grid(summary)
     return ["## Flips", _table(grid), FLIPS_NOTE] if grid.rows else []
+
+
+def _rules(summary: Summary) -> list[str]:
+    grid = rules_grid(summary)
+    header = tuple(map(escape, grid.header))
+    return ["## Rules that read the answers", _table(replace(grid, header=header))] if grid.rows else []
 
 
 def _registered(summary: Summary) -> list[str]:
     if summary.registered is None:
         return []
     registered = summary.registered
-    parts = ["## Declared before the run", escape(declaration_text(registered))]
+    parts = ["## Declaration", escape(declaration_text(registered))]
     if registered.declaration.hypothesis:
         parts.append(f"> {escape(registered.declaration.hypothesis)}")
     if registered.answers:

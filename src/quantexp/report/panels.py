@@ -17,7 +17,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from quantexp.report.content import Grid
+from quantexp.report.columns import Grid
 from quantexp.report.labels import GRID, INK, LEADER, MUTED, Pen
 from quantexp.stats import Verdict
 from quantexp.terminal import printable

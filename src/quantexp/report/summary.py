@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from quantexp.costs import Cost
 from quantexp.stats import Contrast, Decision, DivergenceSummary, DropPosterior, Estimate, PairedComparison, Verdict
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class Condition:
         tokens_per_second: Generation speed, or None when it was not measured.
         run_ids: The runs these scores come from.
         floor: What changed when the same items were answered a second time (`FLOOR_COUNTS`); None where they were not.
+        speed_range: 10th and 90th percentile of the single answers' tokens a second; None where they were not measured.
+        busy: Share of the processor that other work took while answers were generated.
+        rules: How many answers each rule of the grader has read; empty if it has but one way to read.
+        cost: Of an item; None where it was not measured.
+        items_in_data: Unique items that the data have; None where that is not known.
     """
 
     model: str
@@ -59,6 +65,11 @@ class Condition:
     tokens_per_second: float | None
     run_ids: tuple[str, ...]
     floor: Mapping[str, int] | None = None
+    speed_range: tuple[float, float] | None = None
+    busy: float = 0.0
+    rules: Mapping[str, int] = field(default_factory=dict)
+    cost: Cost | None = None
+    items_in_data: int | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,21 @@ class Divergence:
 
 
 @dataclass(frozen=True)
+class RuleShift:
+    """The rules that read a quant's answers, where they are not those that read the baseline's.
+
+    Attributes:
+        counts: Of each rule its name, and how many answers of the baseline and of the quant it read.
+        answers: Number of answers that both gave.
+        alike: The paired difference on the answers that the same rule read on both sides; None if there are none.
+    """
+
+    counts: tuple[tuple[str, int, int], ...]
+    answers: int
+    alike: PairedComparison | None
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One quant against the baseline on the items both have; positive means baseline is better.
 
@@ -88,6 +114,7 @@ class Comparison:
         flips: What changed answer by answer; None where the answers were not looked at.
         divergence: Of the distributions; None where it was not measured.
         posterior: Of the drop; None where it was not asked for, or scores are graded.
+        rules: Which rules read the two sides; None where they are the same, or the answers were not looked at.
         parts: The same comparison by field and by difficulty; empty where the answers were not looked at.
     """
 
@@ -101,6 +128,7 @@ class Comparison:
     posterior: DropPosterior | None = None
     divergence: Divergence | None = None
     parts: "tuple[Part, ...]" = ()
+    rules: RuleShift | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +141,8 @@ class Declaration:
         time: UTC, ISO 8601.
         commit: Of quantexp.
         late: Number of jobs that had finished by then.
+        earlier: Number of answers that existed by then, as far as is known.
+        answers: Number of all answers.
     """
 
     hypothesis: str
@@ -120,6 +150,8 @@ class Declaration:
     time: str
     commit: str
     late: int
+    earlier: int = 0
+    answers: int = 0
 
 
 @dataclass(frozen=True)
@@ -159,7 +191,8 @@ class Summary:
         baseline: The quant every other quant is compared with.
         conditions: One per model, quant and task.
         comparisons: At most one per condition other than the baseline's.
-        notes: Sentences a reader must see beside the numbers, such as where the data come from.
+        notes: Sentences a reader must see beside the numbers, such as where the data come from; the most important
+            first. Of a note with a line break only what stands before it is shown beside the verdict.
         refusals: Sentences naming the runs that could not be paired, and why.
         failures: Sentences naming the jobs that failed.
         protocol: Facts that identify the measurement: dataset and prompt hashes, versions.
@@ -304,6 +337,17 @@ def points(fraction: float) -> str:
     return "<0.1" if 0 < size < 0.05 else f"{size:.1f}"
 
 
+def given_points(fraction: float) -> str:
+    """Write a given size in points, with more than one decimal only where it was given with more."""
+    text = f"{100 * fraction:.1f}"
+    return text if abs(float(text) - 100 * fraction) < 1e-9 else f"{100 * fraction:.6g}"
+
+
+def rounded(count: int) -> str:
+    """Write a number as far as a plan knows it: to two digits."""
+    return f"{round(count, 2 - len(str(count))) if count > 99 else count:,}"
+
+
 def signed_points(fraction: float) -> str:
     """A difference in points to one decimal, always with its sign; exactly or nearly 0 is `0.0`."""
     text = f"{100.0 * fraction:+.1f}"
@@ -341,10 +385,12 @@ def p_text(comparison: Comparison) -> str:
 def declaration_text(registered: Registered) -> str:
     """When the declaration was made, in a sentence."""
     made = registered.declaration
-    when = f"{made.time.replace('T', ' ').removesuffix('+00:00')} UTC"
-    when += f" (sha256 {made.sha256[:12]}, commit {made.commit[:12]})"
-    if made.late:
-        return f"Declared on {when}, when {made.late} of its jobs had finished already: not a pre-registration."
+    commit = f", commit {made.commit[:12]}" if re.fullmatch("[0-9a-f]{12,}", made.commit) else ""  # not of a wheel
+    when = f"{made.time[:19].replace('T', ' ')} UTC (sha256 {made.sha256[:12]}{commit})"
+    there = [f"{made.late} of its jobs had finished"] if made.late else []
+    there += [f"{made.earlier} of {made.answers} answers existed"] if made.earlier else []
+    if there:
+        return f"Declared on {when}, when {' and '.join(there)} already: not a pre-registration."
     return f"Declared before the first answer, on {when}."
 
 
@@ -356,6 +402,17 @@ def answer_text(answer: Answer) -> str:
     return f"{answer.answer}: {signed_points(answer.contrast.estimate)} [{low}, {high}], p {answer.p_adjusted:.3f}"
 
 
+def comparisons_text(summary: Summary) -> str:
+    """Words for all comparisons of a summary, such as `all 9 comparisons`."""
+    count = len(summary.comparisons)
+    return "the one comparison" if count == 1 else f"all {count} comparisons"
+
+
+def is_corrected(summary: Summary) -> bool:
+    """Whether p-values are corrected for the number of comparisons."""
+    return has_verdicts(summary) and len(summary.comparisons) > 1
+
+
 def has_verdicts(summary: Summary) -> bool:
     """Whether the comparisons were decided."""
     return any(c.decision is not None for c in summary.comparisons)
@@ -365,8 +422,8 @@ def margin_text(summary: Summary) -> str:
     """The margins of the summary's verdicts, such as `2.0 points`."""
     margins = {c.task: c.decision.margin for c in summary.comparisons if c.decision is not None}
     if len(set(margins.values())) == 1:
-        return f"{points(next(iter(margins.values())))} points"
-    return ", ".join(f"{points(margin)} points on {task}" for task, margin in margins.items())
+        return f"{given_points(next(iter(margins.values())))} points"
+    return ", ".join(f"{given_points(margin)} points on {task}" for task, margin in margins.items())
 
 
 def interval_names(summary: Summary) -> str:

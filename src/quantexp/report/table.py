@@ -6,19 +6,23 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from quantexp.report.caveats import more_text, select_caveats
 from quantexp.report.columns import csv_of
 from quantexp.report.divergence import divergence_table, has_divergence, ranking
+from quantexp.report.settling import settling_line
 from quantexp.report.summary import (
     ZERO_WIDTH_NOTE,
     Comparison,
     Condition,
     Summary,
     answer_text,
+    comparisons_text,
     declaration_text,
     difference_text,
     has_verdicts,
     has_zero_width,
     interval_names,
+    is_corrected,
     margin_text,
     p_text,
     reading,
@@ -40,7 +44,7 @@ def comparison_table(summary: Summary, width: int = 80) -> Table:
         width: The terminal's columns.
 
     Returns:
-        A grid holding one table per model and, below, what the reader must know to read them.
+        A grid holding one table per model and, below, how to read it, what was declared, and a few caveats.
     """
     grid = Table.grid(padding=(0, 0, 1, 0))
     for model in summary.models():
@@ -52,7 +56,10 @@ def comparison_table(summary: Summary, width: int = 80) -> Table:
         grid.add_row(Text("No score to compare."))
     if has_divergence(summary):
         grid.add_row(divergence_table(summary))
-    grid.add_row(_footnotes(summary))
+    if summary.conditions:
+        grid.add_row(_legend(summary))
+    if (beside := _beside(summary)).plain:
+        grid.add_row(beside)
     return grid
 
 
@@ -129,6 +136,9 @@ _CONDITION_COLUMNS: dict[str, Callable[[Condition], object]] = {
     "repeats": lambda c: c.repeats,
     "grader": lambda c: c.grader,
     "tokens_per_second": lambda c: c.tokens_per_second,
+    "tokens_per_second_low": lambda c: c.speed_range and c.speed_range[0],
+    "tokens_per_second_high": lambda c: c.speed_range and c.speed_range[1],
+    "share_of_others": lambda c: c.busy,
     "confidence": lambda c: c.estimate.confidence,
     "resamples": lambda c: c.estimate.resamples,
     "bootstrap_seed": lambda c: c.estimate.seed,
@@ -149,7 +159,7 @@ def _model_table(summary: Summary, model: str, between: str) -> Table:
     table.add_column("bits/\nweight", justify="right", no_wrap=True)
     table.add_column("score\n(points)", justify="right", no_wrap=True)
     table.add_column("baseline\n- quant", justify="right", no_wrap=True)
-    table.add_column("p,\nHolm" if has_verdicts(summary) else "p", justify="right", no_wrap=True)
+    table.add_column("p,\nHolm" if is_corrected(summary) else "p", justify="right", no_wrap=True)
     table.add_column("the quant is", overflow="fold")
     for task in summary.tasks(model):
         ladder = summary.ladder(model, task)
@@ -202,32 +212,32 @@ def _joined(value_and_interval: tuple[str, str], between: str) -> Text:
     return Text.assemble(value, between, (interval, "dim"))
 
 
-def _footnotes(summary: Summary) -> Text:
-    level = interval_names(summary)
-    lines = [
-        f"Differences are baseline ({summary.baseline}) minus quant in points: positive means the "
-        f"baseline is better. Brackets: {level} interval over {summary.unit}s.",
+def _legend(summary: Summary) -> Text:
+    """What must be known to read the table, in short; the report has the rest."""
+    words = [
+        f"In points; positive: the baseline ({summary.baseline}) is better." if summary.comparisons else "In points."
     ]
+    words.append(f"Brackets: {interval_names(summary)} intervals over {summary.unit}s.")
     if has_verdicts(summary):
-        lines.append(
-            f"Margin: {margin_text(summary)}. Within: the one-sided bound of the loss lies below it. Worse: "
-            f"significant among all {len(summary.comparisons)} comparisons (Holm). Inconclusive: neither; it does not "
-            "mean equal."
-        )
+        corrected = f"; p after Holm for {comparisons_text(summary)}" if is_corrected(summary) else ""
+        words.append(f"Margin: {margin_text(summary)}{corrected}. Inconclusive does not mean equal.")
     elif summary.comparisons:
-        lines.append(
-            "Each p stands alone: not corrected for the number of comparisons "
-            f"({len(summary.comparisons)}). Undecided does not mean equal."
-        )
+        many = f" of the {len(summary.comparisons)}" if len(summary.comparisons) > 1 else ""
+        words.append(f"Each p{many} stands alone, not corrected. Undecided does not mean equal.")
+    lines = [" ".join(words)]
     if has_divergence(summary):
         lines.append(ranking(summary))
     if has_zero_width(summary):
         lines.append(f"* {ZERO_WIDTH_NOTE}.")
-    if summary.registered is not None:
-        lines.append(declaration_text(summary.registered))
-        lines += [f"Changed since: {change}" for change in summary.registered.changes]
-        lines += [f"Claim: {each.claim} - {answer_text(each)}" for each in summary.registered.answers]
-    lines += [f"Note: {note}" for note in summary.notes]
-    lines += [f"Not compared: {refusal}" for refusal in summary.refusals]
-    lines += [f"Failed: {failure}" for failure in summary.failures]
     return Text("\n".join(lines))
+
+
+def _beside(summary: Summary) -> Text:
+    """The answers to what was declared, and the few caveats that are read first."""
+    lines = []
+    if summary.registered is not None:
+        lines += [f"Claim: {each.claim} - {answer_text(each)}" for each in summary.registered.answers]
+        lines.append(declaration_text(summary.registered))
+    lines += filter(None, [settling_line(summary)])
+    caveats, more = select_caveats(summary)
+    return Text("\n".join([*lines, *caveats, *([more_text(more)] if more else [])]))

@@ -72,6 +72,7 @@ class Record:
         prompt_seconds: time spent on reading the prompt.
         generation_seconds: time spent on writing the answer.
         counted: how many tokens a server says it read and wrote; None where the tokens themselves are known.
+        created: when the answer was finished, in seconds since 1970; None where an earlier version has kept it.
     """
 
     tokens: tuple[int, ...]
@@ -81,6 +82,7 @@ class Record:
     prompt_seconds: float
     generation_seconds: float
     counted: tuple[int, int] | None = None
+    created: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ def encode(key: bytes, record: Record, about: Mapping[str, str]) -> bytes:
         "generation_seconds": record.generation_seconds,
         "about": dict(about),
         **({} if record.counted is None else {"counted": record.counted}),
+        **({} if record.created is None else {"created": record.created}),
     }
     content = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
     head = b"%s " % key.hex().encode("ascii")
@@ -152,6 +155,7 @@ def decode(line: bytes) -> tuple[bytes, Record, dict[str, str]]:
             prompt_seconds=_seconds(fields["prompt_seconds"]),
             generation_seconds=_seconds(fields["generation_seconds"]),
             counted=_counted(fields.get("counted")),
+            created=None if fields.get("created") is None else _seconds(fields["created"]),
         )
         return bytes.fromhex(line[:_KEY_END].decode("ascii")), record, _about(fields["about"])
     except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:

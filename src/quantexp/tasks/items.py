@@ -50,6 +50,20 @@ class Dataset:
     fingerprint: str
     file: str | None = None
 
+    @property
+    def title(self) -> str:
+        """The data in a sentence: the file and its rows, if there is one."""
+        return data_title(self.name, self.file, len(self.items))
+
+    def count_items(self, count: str) -> str:
+        """Words for so many of its items, such as `12 bundled items`."""
+        return f"{count} {self.name} items" if self.file is None else f"{count} items of {self.file}"
+
+
+def data_title(name: str, file: str | None, rows: int) -> str:
+    """Name data in a sentence, such as `bundled data` or `quiz.csv (120 rows)`."""
+    return f"{name} data" if file is None else f"{one_line(file)} ({rows:,} row{'s' * (rows != 1)})"
+
 
 def drawn(items: Sequence[Item], seed: int, limit: int | None) -> tuple[Item, ...]:
     """`limit` of the items without replacement, in random order; all of them when limit is None.

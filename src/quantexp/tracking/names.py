@@ -9,6 +9,9 @@ FLIPS = "flips"
 FLOOR = "floor"
 """Name of the table of the baseline's second answers, and of the metrics that count what changed."""
 
+FLOOR_BY = "floor.by"
+"""Tag of a baseline's job with how it was answered a second time, in words."""
+
 DIVERGENCE = "divergence"
 """Name of a quant's table of tokens, how far its distributions are from the baseline's, and of the metric, their
 mean."""
@@ -67,10 +70,16 @@ DECLARATION = "registration.yaml"
 INCLUDES = "includes."
 """Prefix of a sweep's tags that name runs of earlier sweeps which it takes over instead of running the job again."""
 
+DATA_FILE = "data.file"
+"""Tag of a job with the name of the file that its items come from, without the folders; absent for other data."""
+
+DATA_ROWS = "data.rows"
+"""Tag of a job with the number of items in that file."""
+
 IDENTITY = "identity."
 """Prefix of the tags that say what a job's scores depend on besides the quant; runs are paired by them."""
 
 
-def job_name(quant: str, task: str, seed: int | str) -> str:
-    """What the terminal calls a job; on MLflow's pages it is sorted by task and bits."""
-    return f"{quant} {task} seed {seed}"
+def job_name(quant: str, task: str, seed: int | str, model: str = "") -> str:
+    """Name a job on the terminal; by its model too, if that is given. MLflow's pages sort it by task and bits."""
+    return f"{model} {quant} {task} seed {seed}".strip()

@@ -227,6 +227,7 @@ class Reader:
         """
         finished, failures = [], []
         tables, identities = tables or ScoreTables(), Identities()
+        several = len({run.data.tags.get("model") for run in runs if run.data.tags.get(KIND) == "job"}) > 1
         with bar("reading the runs", len(runs), "runs") as advance:
             for run, table in self._ahead(runs, lambda run: self._scores(run) if _is_finished_job(run) else None):
                 if _is_finished_job(run):
@@ -241,7 +242,7 @@ class Reader:
                 else:
                     reason = run.data.tags.get("error", "no reason was recorded")
                     status = "" if run.info.status == "FAILED" else f" is {run.info.status}"
-                    failures.append(f"{name_of(run)}{status}: {reason}")
+                    failures.append(f"{name_of(run, with_model=several)}{status}: {reason}")
                 advance(1)
         return finished, failures
 
@@ -338,9 +339,9 @@ def _record(run: RunEntity, answers: Answers, identities: Identities) -> JobReco
     )
 
 
-def name_of(run: RunEntity) -> str:
-    """What the terminal calls a run: a job by its quant, task and seed, whatever its name in MLflow."""
+def name_of(run: RunEntity, *, with_model: bool = False) -> str:
+    """Name a run as the terminal does: a job by its quant, task and seed, whatever its name in MLflow."""
     tags = run.data.tags
     if tags.get(KIND) == "job" and {"quant", "task", "seed"} <= tags.keys():
-        return job_name(tags["quant"], tags["task"], tags["seed"])
+        return job_name(tags["quant"], tags["task"], tags["seed"], tags.get("model", "") if with_model else "")
     return str(run.info.run_name)

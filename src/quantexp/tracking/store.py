@@ -21,7 +21,7 @@ from quantexp import slurm
 from quantexp.config import TrackingConfig
 from quantexp.errors import UserError
 from quantexp.provenance import provenance
-from quantexp.registration import Registration, digest
+from quantexp.registration import Registration, digest, read_time
 from quantexp.tracking.backend import Backend, Local, Server, database_of
 from quantexp.tracking.failures import ServerAwayError
 from quantexp.tracking.names import (
@@ -210,16 +210,23 @@ class Store:
         resumed.log(tags=provenance())
         return resumed
 
-    def register(self, sweep: Run, text: str, jobs: Iterable[str]) -> None:
+    def register(self, sweep: Run, text: str, jobs: Iterable[str]) -> float:
         """Keep what a sweep declares, unless it has declared something before.
 
         Args:
             sweep: the open run.
             text: the declaration.
             jobs: the fingerprints of the jobs that it asks for.
+
+        Returns:
+            When it was declared, in seconds since 1970.
+
+        Raises:
+            UserError: what it has declared before says no time.
         """
-        if f"{REGISTERED}sha256" in self._reader.entity(sweep.id).data.tags:
-            return
+        tags = self._reader.entity(sweep.id).data.tags
+        if f"{REGISTERED}sha256" in tags:
+            return read_time(tags.get(f"{REGISTERED}time", ""))
         asked, condition = set(jobs), f"tags.`{KIND}` = 'job' and attributes.status = 'FINISHED'"
         if len(asked) <= ASKED_FOR:
             each = {job: self._reader.newest(f"{condition} and tags.`{CONFIG}` = '{job}'") for job in asked}
@@ -229,11 +236,12 @@ class Store:
         sweep.log_yaml(text, DECLARATION)
         facts = {
             "sha256": digest(text),
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "commit": provenance()["quantexp.commit"],
             "late": str(len(late)),
         }
         sweep.log(tags={REGISTERED + key: value for key, value in facts.items()})
+        return read_time(facts["time"])
 
     def registration(self, sweep: str) -> Registration | None:
         """What a sweep has declared, if it has."""
@@ -243,7 +251,7 @@ class Store:
                 return None
             text = path.read_text(encoding="utf-8", errors="replace")  # a damaged one is told by its sha256
         sha256, time, commit, late = (tags[REGISTERED + key] for key in ("sha256", "time", "commit", "late"))
-        return Registration(text, sha256, time, commit, int(late))
+        return Registration(text, sha256, time, commit, int(late), sweep)
 
     def close_abandoned(self) -> list[str]:
         """Mark runs as KILLED whose process on this machine is gone, or whose job Slurm has no more; their names.

@@ -1,0 +1,157 @@
+"""What would settle a comparison that is inconclusive, and what that costs."""
+
+from dataclasses import dataclass
+
+from quantexp.report.columns import Grid
+from quantexp.report.divergence import has_divergence
+from quantexp.report.summary import Comparison, Condition, Summary, rounded
+from quantexp.stats import Verdict
+
+_FEW = 10
+"""Changed items below which nothing is known of the number of items that would tell."""
+
+HEADER = ("task", "quant", "unique items so far", "more items", "tokens", "minutes here")
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Items that would settle a comparison.
+
+    Attributes:
+        comparison: The one that is inconclusive.
+        items: Unique items to add for a verdict with 80% probability; None where no number is likely to tell, or too
+            few items changed to say.
+        tokens: That the baseline and the quant write for them; None where that was not measured.
+        seconds: That they take on the machine of the runs; None where that was not measured.
+        in_data: Unique items that the data have; None where that is not known.
+    """
+
+    comparison: Comparison
+    items: int | None
+    tokens: float | None
+    seconds: float | None
+    in_data: int | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the data have as many."""
+        return self.in_data is None or self.items is None or self.comparison.difference.n + self.items <= self.in_data
+
+
+def find_proposals(summary: Summary) -> list[Proposal]:
+    """What each inconclusive comparison takes, the cheapest first and those without a number last."""
+    found = []
+    for each in summary.compared():
+        if each.decision is None or each.decision.verdict is not Verdict.inconclusive:
+            continue
+        items = each.decision.further_items if each.difference.changed >= _FEW else None
+        sides = [_condition(summary, each, quant) for quant in (each.baseline, each.quant)]
+        costs = [side.cost for side in sides if side is not None and side.cost is not None]
+        cost = costs[0] + costs[1] if len(costs) == 2 else None
+        found.append(
+            Proposal(
+                comparison=each,
+                items=items,
+                tokens=None if cost is None or items is None else items * cost.tokens,
+                seconds=None if cost is None or cost.seconds is None or items is None else items * cost.seconds,
+                in_data=None if sides[1] is None else sides[1].items_in_data,
+            )
+        )
+    return sorted(found, key=lambda p: (p.items is None, not p.fits, p.seconds or p.tokens or p.items or 0))
+
+
+def settling_line(summary: Summary) -> str:
+    """The cheapest way to settle something, in a line; empty if nothing is inconclusive."""
+    found = find_proposals(summary)
+    if not found:
+        return ""
+    first = found[0]
+    if first.items is None:
+        told = f"Too few items changed to say how many more would tell{_twice(summary)}"
+    else:
+        price = _price(first.tokens, first.seconds)
+        told = (
+            f"Cheapest to settle: {first.comparison.quant} on {summary.section(first.comparison)}, with about "
+            f"{rounded(first.items)} more items{f' ({price})' if price else ''}"
+        )
+        told += "" if first.fits else f", of which its data have {_left(first):,}: other data or another task"
+    return f"{told}. {_ranking(summary)}".rstrip()
+
+
+def settling_notes(summary: Summary) -> list[str]:
+    """What must be known to act on the table of proposals."""
+    found = find_proposals(summary)
+    if not any(each.items is not None for each in found):
+        return []
+    notes = [
+        "Numbers of items are for a verdict with 80% probability if what was seen goes on; tokens and minutes are "
+        "those of the baseline and the quant together, as these runs measured them.",
+        "A larger number is the plan of a new study: adding items and testing again is a second look, unless "
+        "stats=sequential does the adding.",
+    ]
+    if unknown := [each.comparison for each in found if each.items is None]:
+        listed = ", ".join(f"{each.quant} on {summary.section(each)}" for each in unknown)
+        notes.append(f"Not in the table: {listed}. Too few items changed to say, or no number is likely to tell.")
+    if scarce := [each for each in found if not each.fits]:
+        names = dict.fromkeys(f"{summary.section(p.comparison)} ({p.in_data:,})" for p in scarce)
+        notes.append(f"More than the data have: {', '.join(names)}; other data, or another task, have more.")
+    return notes
+
+
+def settling_grid(summary: Summary) -> Grid:
+    """The proposals that have a number, as a table."""
+    rows = [
+        (
+            *(summary.section(each.comparison), each.comparison.quant, f"{each.comparison.difference.n:,}"),
+            rounded(each.items),
+            "-" if each.tokens is None else rounded(round(each.tokens)),
+            "-" if each.seconds is None else _minutes(each.seconds),
+        )
+        for each in find_proposals(summary)
+        if each.items is not None
+    ]
+    return Grid(HEADER, "llrrrr", tuple(rows))
+
+
+def _condition(summary: Summary, comparison: Comparison, quant: str) -> Condition | None:
+    ladder = summary.ladder(comparison.model, comparison.task)
+    return next((each for each in ladder if each.quant == quant), None)
+
+
+def _left(proposal: Proposal) -> int:
+    return max(0, (proposal.in_data or 0) - proposal.comparison.difference.n)
+
+
+def _twice(summary: Summary) -> str:
+    """The price of as many items again under every quant, if it was measured."""
+    costs = [(condition.cost, condition.items) for condition in summary.conditions]
+    tokens = [cost.tokens * items for cost, items in costs if cost is not None]
+    seconds = [cost.seconds * items for cost, items in costs if cost is not None and cost.seconds is not None]
+    price = _price(
+        sum(tokens) if len(tokens) == len(costs) else None, sum(seconds) if len(seconds) == len(costs) else None
+    )
+    return f"; as many again take {price}" if price else ""
+
+
+def _price(tokens: float | None, seconds: float | None) -> str:
+    parts = [] if tokens is None else [f"some {rounded(round(tokens))} tokens"]
+    parts += [] if seconds is None else [f"{_minutes(seconds)} min here"]
+    return ", ".join(parts)
+
+
+def _minutes(seconds: float) -> str:
+    return "<1" if seconds < 60 else rounded(round(seconds / 60))
+
+
+def _ranking(summary: Summary) -> str:
+    """What divergence would add without new items; nothing where a server, which has none, answered."""
+    if any(condition.file_bytes is None for condition in summary.conditions):
+        return ""
+    several = len({each.quant for each in summary.comparisons}) > 1
+    if has_divergence(summary):
+        return "Divergence ranks the quants on the answers that are there: see its table." if several else ""
+    known = [c for c in summary.conditions if c.quant == summary.baseline and c.cost is not None]
+    tokens = sum(c.cost.tokens * c.items for c in known if c.cost is not None)
+    price = f" (each reads some {rounded(round(tokens))} tokens)" if known else ""
+    does = "ranks the quants" if several else "measures how far the quant is from the baseline"
+    return f"divergence=true {does} on the answers that are there{price}."
