@@ -72,7 +72,7 @@ clean:
 # the settings of src/quantexp/native/settings.cmake, and tried, because pip takes what it has kept, whatever made it.
 $(INSTALLED):
 	test -x $(BIN)/python || python3 -m venv $(VENV)
-	PYTHONPATH=src $(BIN)/python -m quantexp.build_llama --if-needed --version $(LLAMA_CPP_PYTHON)
+	PYTHONPATH=src $(BIN)/python -m quantexp.build_llama --if-needed --version $(LLAMA_CPP_PYTHON) --constraint requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --editable .
 	rm -f $(VENV)/.installed-*

@@ -33,26 +33,29 @@ def cmake_arguments() -> str:
     return " ".join([shlex.quote(f"-DCMAKE_PROJECT_INCLUDE={SETTINGS}"), os.environ.get("CMAKE_ARGS", "")]).strip()
 
 
-def build_llama(wanted: str | None = None, *, again: bool = True) -> None:
+def build_llama(wanted: str | None = None, constraint: str | None = None, *, again: bool = True) -> None:
     """Install llama-cpp-python, try it, and compile it here if it was not, or if what there is does not work.
 
     Args:
         wanted: the version; None for the installed one, or else the newest.
+        constraint: pip's file of versions, for what llama-cpp-python needs; None for the newest.
         again: compile it even if it is there, in the environment or among the files that pip has kept.
 
     Raises:
         UserError: it cannot be compiled, or breaks down even so.
     """
     installed = _installed()
-    requirement = f"{PACKAGE}=={wanted or installed}" if wanted or installed else PACKAGE
-    if installed is None or installed != (wanted or installed):
-        _tell(f"installing {requirement}; unless pip has kept an earlier build, llama.cpp is compiled now: {_time()}")
-        _install(requirement, AGAIN if again and installed else ())
-    elif again:
+    version_asked = wanted or installed
+    requirement = f"{PACKAGE}=={version_asked}" if version_asked else PACKAGE
+    compiled = again and installed is not None
+    if compiled:
         _tell(f"compiling {requirement} for this processor: {_time()}")
         _install(requirement, AGAIN)
+    elif installed is None or installed != version_asked:
+        _tell(f"installing {requirement}; unless pip has kept an earlier build, llama.cpp is compiled now: {_time()}")
+        _install(requirement, ("--constraint", constraint) if constraint else ())
     found = try_library()
-    if found.death and not again:
+    if found.death and not compiled:
         _tell(f"{found.problem.partition('; compile it')[0]}; compiling it anew: {_time()}")
         _install(requirement, AGAIN)
         found = try_library()
@@ -100,9 +103,10 @@ def main() -> None:
     )
     parser.add_argument("--if-needed", action="store_true", help="keep what is installed, or kept by pip, if it works")
     parser.add_argument("--version", metavar="VERSION", help="of llama-cpp-python; the installed one if not given")
+    parser.add_argument("--constraint", metavar="FILE", help="pip's file of versions, for what it needs")
     given = parser.parse_args()
     try:
-        build_llama(given.version, again=not given.if_needed)
+        build_llama(given.version, given.constraint, again=not given.if_needed)
     except UserError as error:
         fail(str(error))
 

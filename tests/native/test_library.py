@@ -15,7 +15,7 @@ from tests.native import stubs
 from quantexp import llama
 from quantexp.engines.llama_cpp import LlamaCpp
 from quantexp.native import library as module
-from quantexp.native import processor
+from quantexp.native import processor, threads
 from quantexp.native.library import Library, library_build, tried_library, try_library
 
 MEND = "compile it anew: python -m quantexp.build_llama"
@@ -182,3 +182,21 @@ def test_kernels_are_listed_so_that_a_refusal_comes_now(monkeypatch: pytest.Monk
     monkeypatch.setattr(llama, "_library", with_amx)
     has_refused = llama.has_refused_amx.__wrapped__()
     assert not has_refused or "AMX_INT8 = 1" in llama.llama_cpp.llama_print_system_info().decode()
+
+
+# Threads
+
+
+@pytest.mark.parametrize(
+    ("content", "quota"),
+    [("max 100000\n", None), ("150000 100000\n", 1.5), ("50000 100000\n", 0.5), ("", None), ("5 0\n", None)],
+)
+def test_threads_keep_to_a_containers_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, quota: float | None
+) -> None:
+    (tmp_path / "cpu.max").write_text(content)
+    monkeypatch.setattr(threads, "_QUOTAS", ((tmp_path / "absent",), (tmp_path / "cpu.max",)))
+    monkeypatch.setattr(threads, "physical_cores", lambda: 64)
+    monkeypatch.setattr(threads, "allowed_cores", lambda: 128)
+    assert threads.core_quota() == quota
+    assert threads.usable_cores() == (64 if quota is None else 1)

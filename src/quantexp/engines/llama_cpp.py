@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,18 +10,16 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-import psutil
-
 from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines.base import Completion, Decoding, Message, Prompt, decisive
 from quantexp.engines.budget import fewer_than, lanes_that_fit, log_lowered
 from quantexp.engines.lanes import BATCH, Lanes, rows_for, split
 from quantexp.engines.wording import Wording
 from quantexp.errors import UserError
-from quantexp.launching import THREADS
 from quantexp.llama import check_library, has_refused_amx, interrupts_later, last_error, llama_cpp, quiet_llama
 from quantexp.models import ModelFile
 from quantexp.native.library import library_build
+from quantexp.native.threads import usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -179,12 +176,3 @@ def _warn_of_cpu_build() -> None:
     log.warning(
         "llama-cpp-python was built for the CPU: no layers on a GPU, although engine.gpu_layers=-1 asks for all"
     )
-
-
-def usable_cores() -> int:
-    """Physical cores this process may run on; llama.cpp's threads spin, so more than that slows all of them.
-
-    Fewer where jobs that run beside this one have theirs.
-    """
-    allowed = len(os.sched_getaffinity(0))
-    return min(psutil.cpu_count(logical=False) or allowed, allowed, int(os.environ.get(THREADS, allowed)))
