@@ -190,9 +190,12 @@ def tokens_of(vocabulary: llama_cpp.llama_vocab_p, text: str, *, begin: bool, sp
     """
     data = text.encode()
     room = len(data) + 8
-    tokens = (llama_cpp.llama_token * room)()
-    count = llama_cpp.llama_tokenize(vocabulary, data, len(data), tokens, room, begin, special)
-    return tuple(tokens[:count])
+    while True:
+        tokens = (llama_cpp.llama_token * room)()
+        count = llama_cpp.llama_tokenize(vocabulary, data, len(data), tokens, room, begin, special)
+        if count >= 0:
+            return tuple(tokens[:count])
+        room = -count  # more tokens than bytes: a vocabulary without U+2581 writes each space in three
 
 
 def metadata_of(model: llama_cpp.llama_model_p, key: str) -> str | None:

@@ -17,6 +17,7 @@ from quantexp.engines.llama_cpp import LlamaCpp
 from quantexp.native import library as module
 from quantexp.native import processor, threads
 from quantexp.native.library import Library, library_build, tried_library, try_library
+from quantexp.native.tiny_model import write_tiny_model
 
 MEND = "compile it anew: python -m quantexp.build_llama"
 SIGILL = "SIGILL, an instruction that the processor does not know"
@@ -182,6 +183,21 @@ def test_kernels_are_listed_so_that_a_refusal_comes_now(monkeypatch: pytest.Monk
     monkeypatch.setattr(llama, "_library", with_amx)
     has_refused = llama.has_refused_amx.__wrapped__()
     assert not has_refused or "AMX_INT8 = 1" in llama.llama_cpp.llama_print_system_info().decode()
+
+
+# The model made on the spot
+
+
+def test_text_of_more_tokens_than_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_tiny_model(path)
+    with llama.without_weights(path) as model:
+        assert model
+        vocabulary = llama.llama_cpp.llama_model_get_vocab(model)
+        text = "a b " * 20
+        tokens = llama.tokens_of(vocabulary, text, begin=True, special=False)
+        assert len(tokens) > len(text) + 8
+        assert b"".join(llama.piece_of(vocabulary, token) for token in tokens).decode().split() == text.split()
 
 
 # Threads
