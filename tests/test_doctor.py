@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -162,6 +163,25 @@ def test_engine_that_refuses_says_why(tmp_path: Path, monkeypatch: pytest.Monkey
     assert inference._measured(1, "tiny") == "The weights are damaged."
     monkeypatch.setattr(inference, "PROGRAM", "dying")
     assert inference._measured(1, "tiny") == "SIGSEGV"
+
+
+def test_slow_engine_is_measured_with_the_tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(threads: int, choice: str) -> object:
+        if choice == "demo":
+            raise subprocess.TimeoutExpired("engine", inference.PATIENCE)
+        return {**MEASURED, "model": "tiny", "ratio": None}
+
+    monkeypatch.setattr(inference, "_measured", measured)
+    found = list(inference._engine("demo"))
+    assert [(each.check, each.status) for each in found] == [
+        ("inference", "ok"),
+        ("exactness", "ok"),
+        ("speed", "warning"),
+    ]
+
+    monkeypatch.setattr(inference, "_measured", lambda threads, choice: measured(threads, "demo"))
+    [found_dead, *_] = inference._engine("demo")
+    assert (found_dead.check, found_dead.status) == ("inference", "broken")
 
 
 @pytest.mark.parametrize("choice", ["demo", "tiny", "demo that is not installed"])

@@ -78,7 +78,8 @@ def _speeds(engine: Engine, file: ModelFile, demo: bool) -> dict[str, object]:
     operations = max(before, _matrix_operations())
     read = sum(len(prompt.tokens) for prompt in prompts) / sum(each.prompt_seconds for each in answers)
     tokens = sum(each.length for each in answers)
-    written = tokens / sum(each.generation_seconds for each in answers)
+    seconds = sum(each.generation_seconds for each in answers)
+    written = tokens / seconds if seconds else 0.0  # a model may end all its answers at once
     # A weight is multiplied and added once for each token.
     ratio = 2 * file.parameters * read / operations if demo else None
     return {"tokens": tokens, "read": read, "written": written, "ratio": ratio}
