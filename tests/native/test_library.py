@@ -79,10 +79,9 @@ NO_CUDA = "Failed to load shared library 'libllama.so': libcuda.so.1: cannot ope
         (stubs.ENDLESS, "", LOADING, "it did not come to an end"),
         (stubs.DIES_COMPUTING, "", COMPUTING, SIGILL),
         (stubs.NONSENSE, "", COMPUTING, "it computes scores that are no numbers"),
-        (stubs.KILLED, "", COMPUTING, "SIGKILL, by hand or for want of memory"),
         (stubs.DIES_WITH_REPACKED, "plain", SLOWER, SIGILL),
     ],
-    ids=["dies loading", "cannot load", "endless", "dies computing", "nonsense", "killed", "dies with repacked"],
+    ids=["dies loading", "cannot load", "endless", "dies computing", "nonsense", "dies with repacked"],
 )
 def test_library_that_breaks_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, kernels: str, what: str, death: str
@@ -94,6 +93,18 @@ def test_library_that_breaks_down(
     assert found.problem.startswith(f"{what} ({death}): it")
     assert found.problem.endswith(MEND)
     assert "\n" not in found.problem
+
+
+def test_trial_that_is_killed_says_nothing_of_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in stubs.stub_llama_cpp(tmp_path, stubs.KILLED).items():
+        monkeypatch.setenv(variable, value)
+    found = tried_library()
+    assert found.kernels == ""
+    assert found.problem == (
+        "The trial of llama.cpp was killed (SIGKILL, by hand or for want of memory); free some, and run the same "
+        "command again"
+    )
+    assert not (tmp_path / "cache" / "quantexp").exists()  # nothing is remembered
 
 
 @pytest.mark.parametrize(

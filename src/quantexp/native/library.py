@@ -28,6 +28,14 @@ MEND = "python -m quantexp.build_llama"
 REVISION = 1
 """Of the trial; raise it with a change that can change its outcome."""
 
+_KILLED = "SIGKILL, by hand or for want of memory"
+
+_DEATHS: dict[int, str] = {
+    signal.SIGILL: "SIGILL, an instruction that the processor does not know",
+    signal.SIGKILL: _KILLED,
+}
+"""What a signal says of a process that it has ended."""
+
 _PROGRAM = Path(__file__).with_name("trial_process.py")
 
 
@@ -53,6 +61,8 @@ class Library:
         """One sentence on what does not work and what mends it; empty if everything does."""
         if not self.death:
             return ""
+        if self.death == _KILLED:
+            return f"The trial of llama.cpp was killed ({_KILLED}); free some, and run the same command again"
         if not self.system:
             what = "llama-cpp-python's library cannot be loaded on this machine"
         elif self.kernels:
@@ -112,25 +122,21 @@ def tried_library() -> Library:
     return library
 
 
-def try_library(python: str = sys.executable) -> Library:
-    """Have another process load the library and compute, and one more without repacked weights if it breaks down.
-
-    Args:
-        python: the interpreter whose llama-cpp-python is tried.
-    """
+def try_library() -> Library:
+    """Have another process load the library and compute, and one more without repacked weights if it breaks down."""
     with tempfile.TemporaryDirectory(prefix="quantexp-") as folder:
         model = Path(folder) / "tiny.gguf"
         write_tiny_model(model)
-        found = _try(python, model, "repacked")
-        if found.kernels or not found.system or found.death.startswith("SIGKILL"):
+        found = _try(model, "repacked")
+        if found.kernels or not found.system or found.death == _KILLED:
             return found
-        plain = _try(python, model, "plain")
+        plain = _try(model, "plain")
         return replace(found, kernels=plain.kernels)
 
 
-def _try(python: str, model: Path, kernels: str) -> Library:
+def _try(model: Path, kernels: str) -> Library:
     # -P: the folder of the program, in which modules may be named like Python's own, is not to be searched.
-    command = [python, "-P", str(_PROGRAM), str(model), kernels]
+    command = [sys.executable, "-P", str(_PROGRAM), str(model), kernels]
     tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     facts: dict[str, Any] = {}
     for line in tried.stdout.splitlines():
@@ -152,15 +158,9 @@ def _death(status: int, said: str) -> str:
     if asserted and status < 0:
         return one_line(asserted[0])
     if status < 0:
-        return _SIGNALS.get(-status, signal.Signals(-status).name)
+        return _DEATHS.get(-status) or signal.strsignal(-status) or f"signal {-status}"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return one_line(lines[-1]) if lines else f"exit status {status}"
-
-
-_SIGNALS: dict[int, str] = {
-    signal.SIGILL: "SIGILL, an instruction that the processor does not know",
-    signal.SIGKILL: "SIGKILL, by hand or for want of memory",
-}
 
 
 def _identity() -> str:
