@@ -1,6 +1,7 @@
 # Everything starts from here. `make demo` and `make test` need Python 3.11+ and a C++ compiler, nothing else.
 VENV ?= .venv
 BIN := $(VENV)/bin
+LLAMA_CPP_PYTHON = $(shell sed -n 's/^llama-cpp-python==//p' requirements.lock)
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
 .PHONY: demo test pictures coverage browser smoke integration check docs exactness fuzz bench ui lock wheel clean
@@ -67,9 +68,11 @@ wheel: $(INSTALLED)
 clean:
 	rm -rf build dist site docs/figures src/*.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-# The stamp's name changes with what is asked for, so an old environment is brought up to date.
+# The stamp's name changes with what is asked for, so an old environment is brought up to date. llama.cpp comes first: with
+# the settings of src/quantexp/native/settings.cmake, and tried, because pip takes what it has kept, whatever made it.
 $(INSTALLED):
 	test -x $(BIN)/python || python3 -m venv $(VENV)
+	PYTHONPATH=src $(BIN)/python -m quantexp.build_llama --if-needed --version $(LLAMA_CPP_PYTHON) --constraint requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --editable .
 	rm -f $(VENV)/.installed-*

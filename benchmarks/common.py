@@ -14,6 +14,7 @@ from typing import Any
 from hydra import compose, initialize_config_module
 
 from quantexp import models
+from quantexp.build_llama import SETTINGS
 from quantexp.config import Config, register_schemas
 from quantexp.models import ModelFile
 from quantexp.validation import validated
@@ -44,8 +45,10 @@ def llama_tool(name: str) -> Path:
     if not tool.is_file():
         source = _source(folder)
         configure = ["cmake", "-S", str(source), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_CURL=OFF"]
-        unneeded = [f"-DLLAMA_BUILD_{part}=OFF" for part in ("TESTS", "EXAMPLES", "UI")]
-        subprocess.run([*configure, *unneeded, "-DLLAMA_BUILD_SERVER=ON"], check=True, stdout=sys.stderr)
+        configure += [f"-DLLAMA_BUILD_{part}=OFF" for part in ("TESTS", "EXAMPLES", "UI")]
+        # The settings with which the library was compiled, or else the two would not compute alike.
+        configure += ["-DLLAMA_BUILD_SERVER=ON", f"-DCMAKE_PROJECT_INCLUDE={SETTINGS}"]
+        subprocess.run(configure, check=True, stdout=sys.stderr)
         at_once = ["--parallel", str(os.cpu_count())]  # without a number, all files
         subprocess.run(["cmake", "--build", folder, "--target", name, *at_once], check=True, stdout=sys.stderr)
     return tool

@@ -22,8 +22,9 @@ from quantexp.config import Config, ExamplePlace
 from quantexp.data import load
 from quantexp.engines import Completion, Decoding, Engine, Prompt, close_engine, open_engine
 from quantexp.engines.lanes import BATCH, rows_for
-from quantexp.engines.llama_cpp import LlamaCpp, usable_cores
+from quantexp.engines.llama_cpp import LlamaCpp
 from quantexp.llama import llama_cpp
+from quantexp.native.threads import usable_cores
 from quantexp.tasks import get_task
 from quantexp.tasks.items import drawn
 from quantexp.tasks.prompts import Prompter

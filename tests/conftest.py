@@ -7,12 +7,19 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import pytest
 from filelock import FileLock
 from hypothesis import settings
 from running import llama_cpp_server as running_server
 from tests.forking import Forker
+
+from quantexp.native.library import tried_library
+
+with TemporaryDirectory() as folder, patch.dict(os.environ, {"XDG_CACHE_HOME": folder}):
+    tried_library()  # what the next imports do, without a note in the user's own cache
 
 from quantexp import models
 from quantexp.config import EngineConfig, ModelConfig, QuantConfig

@@ -15,10 +15,8 @@ import traceback
 from importlib import import_module
 from pathlib import Path
 
-MODULES = {
-    name: import_module(f"{name}.__main__" if name in {"quantexp", "quantexp.models", "quantexp.store"} else name)
-    for name in sys.argv[1:]
-}
+FOLDERS = {"quantexp", "quantexp.doctor", "quantexp.models", "quantexp.store"}
+MODULES = {name: import_module(f"{name}.__main__" if name in FOLDERS else name) for name in sys.argv[1:]}
 JOBS = ("mlflow", "pandas", "llama_cpp", "quantexp.job", "quantexp.tracking", "quantexp.report.chart")
 EMAILS = ("quantexp.console", "quantexp.data.files", "quantexp.emails.reading", "quantexp.emails.summary")
 for name in MODULES:

@@ -27,7 +27,10 @@ from quantexp.config import ModelConfig, QuantConfig
 
 ROOT = Path(__file__).parents[1]
 LADDER = ("F16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q3_K_M")
-COMMANDS = ("aggregate", "regrade", "plan", "models", "store", "sync", "generate_extraction", "review_extraction")
+COMMANDS = (
+    *("aggregate", "regrade", "plan", "models", "store", "sync", "doctor"),
+    *("generate_extraction", "review_extraction"),
+)
 MODULES = ["quantexp", *(f"quantexp.{name}" for name in COMMANDS)]
 
 SMALL = (
@@ -47,6 +50,7 @@ IN_ONE_FOLDER = (
         DOCS / "reference" / "commands.md",
         DOCS / "how-to" / "read-report.md",
         DOCS / "how-to" / "regrade.md",
+        DOCS / "how-to" / "trouble.md",
         DOCS / "reference" / "tasks.md",
     ),
     (
@@ -75,6 +79,9 @@ BY_ITSELF = {
 
 THE_EXPERIMENT = ("python -m quantexp experiment=quant-cliff", "python -m quantexp experiment=quant-cliff-smoke")
 """Run by the test of docs/explanation/protocol.md and by tests/test_smoke.py."""
+
+COMPILING = "python -m quantexp.build_llama"
+"""Run by tests/test_build_llama.py, with a stand-in for pip."""
 
 
 def commands(path: Path) -> list[str]:
@@ -116,6 +123,8 @@ class Reader:
                     given.remove("engine.threads=1")  # a server has its own
             case "quantexp.models":
                 given += [] if "list" in given or "verify" in given else [f"model.cache={self._cache}"]
+            case "quantexp.doctor":
+                given += ["--quick"]
             case "quantexp.aggregate":
                 given += [] if "stats.resamples=50000" in given else ["stats.resamples=100"]
             case "quantexp.generate_extraction":
@@ -211,7 +220,7 @@ def test_pages_that_are_read_in_one_place(reader: Reader, ladder: dict[str, Path
     reader.has_ggufs(ladder)
     (reader.folder / "wiki.test.raw").write_text("The harbour wakes before the town does. " * 100)
     for page in pages:
-        assert reader.types_all(page, *THE_EXPERIMENT), f"{page.name} has nothing to type; leave it out"
+        assert reader.types_all(page, *THE_EXPERIMENT, COMPILING), f"{page.name} has nothing to type; leave it out"
 
 
 def test_every_page_with_commands_is_read() -> None:

@@ -396,9 +396,9 @@ def test_a_ladder_from_a_quantized_file_is_told_for_any_model() -> None:
     summary = summary_of(*(record(quant, {"a": 1.0}, params=source) for quant in ("F16", "Q8_0", "Q4_K_M")))
     [note] = summary.notes
     assert note.startswith(
-        "m: its quants are made from a file that is itself quantized (Q4_K_M, 4.9 bits per weight). "
+        "m: its quants are made from a file that is itself quantized (Q4_K_M, 4.9 bits per weight), "
     )
-    assert "the order of the quants is an artefact of that file" in note
+    assert "so their order is an artefact of that file" in note
     for source in (made_from("MOSTLY_F16", 16.0), made_from("MOSTLY_BF16", 16.0003), made_from("ALL_F32", 32.0), {}):
         assert not summary_of(*(record(quant, {"a": 1.0}, params=source) for quant in ("F16", "Q8_0"))).notes
 

@@ -144,8 +144,8 @@ def memory_gb(jobs: Sequence[Config]) -> int:
 
 def _divide(launcher: DictConfig, jobs: Sequence[Config]) -> None:
     """Cores and GPUs of this machine among joblib's processes."""
-    from quantexp.engines.llama_cpp import usable_cores
     from quantexp.llama import llama_cpp
+    from quantexp.native.threads import usable_cores
 
     on_gpu = any(job.engine.gpu_layers for job in jobs) and llama_cpp.llama_supports_gpu_offload()
     variable = next((name for name in VISIBLE if os.environ.get(name)), None)

@@ -1,4 +1,4 @@
-"""llama.cpp in this process: how its threads wait, and its log, kept for error messages and off the terminal."""
+"""llama.cpp in this process: a trial before it is loaded, how its threads wait, and its log, off the terminal."""
 
 import ctypes
 import logging
@@ -9,19 +9,30 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from tempfile import TemporaryFile
 from types import FrameType
+
+from quantexp.errors import UserError
+from quantexp.native.library import Library, library_folder, tried_library
+from quantexp.terminal import one_line
 
 # OpenMP reads this when the library is loaded. By default its threads spin for long while they wait, which on cores
 # that another process wants too (a second job, a browser) slows generation tenfold; a short spin costs nothing.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-from llama_cpp import llama_cpp
+# One that was compiled for another system or processor may end the process that loads it.
+_library = tried_library()
+if not _library.system:
+    raise UserError(f"{_library.problem}.")
 
-from quantexp.terminal import one_line
+from llama_cpp import llama_cpp  # noqa: E402
 
-# The other modules import llama_cpp from here, so that the line above always comes first.
+# The other modules import llama_cpp from here, so that the lines above always come first.
 __all__ = [
+    "check_library",
+    "has_refused_amx",
     "interrupts_later",
     "last_error",
     "llama_cpp",
@@ -38,6 +49,9 @@ log = logging.getLogger(__name__)
 GGML_LOG_LEVEL_ERROR = 4
 """enum ggml_log_level in ggml.h."""
 
+GGML_BACKEND_DEVICE_TYPE_CPU = 0
+"""enum ggml_backend_dev_type in ggml-backend.h."""
+
 _errors: deque[str] = deque(maxlen=8)
 
 
@@ -51,9 +65,63 @@ def _keep(level: int, text: bytes, _: ctypes.c_void_p) -> None:
 
 
 def quiet_llama() -> None:
-    """Take llama.cpp's log from the terminal and forget its earlier errors."""
+    """Take what llama.cpp says from the terminal and forget its earlier errors."""
     _errors.clear()
     llama_cpp.llama_log_set(_keep, ctypes.c_void_p(0))
+    has_refused_amx()
+
+
+@cache
+def check_library() -> Library:
+    """The library that has been loaded, once it is certain that it computes; a warning if it does so slowly.
+
+    Raises:
+        UserError: it does not compute on this processor.
+    """
+    if not _library.kernels:
+        raise UserError(f"{_library.problem}.")
+    if _library.problem:
+        log.warning("%s", _library.problem)
+    return _library
+
+
+@cache
+def has_refused_amx() -> bool:
+    """Tell whether the system keeps a library with AMX kernels from using them; others then compute in their place.
+
+    llama.cpp asks when it lists its kernels for the first time, and prints the refusal past its log. So it is asked to
+    list them here, where that can be kept off the terminal.
+    """
+    folder = library_folder()
+    if "AMX_INT8 = 1" not in _library.system or folder is None:
+        return False
+    ggml = ctypes.CDLL(str(folder / "libllama.so"))  # through which its parts are found
+    for name in ("dev_by_type", "dev_backend_reg", "reg_get_proc_address"):
+        getattr(ggml, f"ggml_backend_{name}").restype = ctypes.c_void_p
+    device = ctypes.c_void_p(ggml.ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU))
+    registry = ctypes.c_void_p(ggml.ggml_backend_dev_backend_reg(device))
+    listing = ggml.ggml_backend_reg_get_proc_address(registry, b"ggml_backend_dev_get_extra_bufts")
+    with _captured_stderr() as said:
+        ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(listing)(device)
+    return any("AMX is not ready" in line for line in said)
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[list[str]]:
+    """Lines that anything in this process, C included, writes to standard error meanwhile; they go to the debug log."""
+    said: list[str] = []
+    with TemporaryFile() as file:
+        terminal = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield said
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            file.seek(0)
+            said += file.read().decode("utf-8", "replace").splitlines()
+            for line in said:
+                log.debug("%s", line)
 
 
 @contextmanager
@@ -122,9 +190,12 @@ def tokens_of(vocabulary: llama_cpp.llama_vocab_p, text: str, *, begin: bool, sp
     """
     data = text.encode()
     room = len(data) + 8
-    tokens = (llama_cpp.llama_token * room)()
-    count = llama_cpp.llama_tokenize(vocabulary, data, len(data), tokens, room, begin, special)
-    return tuple(tokens[:count])
+    while True:
+        tokens = (llama_cpp.llama_token * room)()
+        count = llama_cpp.llama_tokenize(vocabulary, data, len(data), tokens, room, begin, special)
+        if count >= 0:
+            return tuple(tokens[:count])
+        room = -count  # more tokens than bytes: a vocabulary without U+2581 writes each space in three
 
 
 def metadata_of(model: llama_cpp.llama_model_p, key: str) -> str | None:

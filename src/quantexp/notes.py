@@ -72,9 +72,9 @@ def notes_on_files(records: Sequence[JobRecord]) -> Iterable[str]:
         yield f"llama.cpp warns of the file of {model} ({', '.join(quants)}): {warnings.rstrip('.')}."
     for model, source in quantized_sources(records).items():
         yield (
-            f"{model}: its quants are made from a file that is itself quantized ({source}), so their order is an artefact "
-            "of that file.\nWider types such as F16 or Q8_0 hold the weights of that file and no better ones, so losses "
-            "are smaller than against the full model."
+            f"{model}: its quants are made from a file that is itself quantized ({source}), so their order is an "
+            "artefact of that file.\nWider types such as F16 or Q8_0 hold the weights of that file and no better ones, "
+            "so losses are smaller than against the full model."
         )
 
 

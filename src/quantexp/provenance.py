@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from quantexp.native.processor import processor_extensions, processor_name
 from quantexp.slurm import own_job
 
 
@@ -25,7 +26,8 @@ def provenance() -> dict[str, str]:
         "python.version": platform.python_version(),
         "host.name": platform.node(),
         "host.system": platform.platform(),
-        "host.processor": _processor(),
+        "host.processor": processor_name(),
+        "host.extensions": " ".join(processor_extensions()),
         "host.cores": str(psutil.cpu_count(logical=False) or os.cpu_count()),
         "host.memory_gb": f"{psutil.virtual_memory().total / 1e9:.1f}",
         "process.id": str(os.getpid()),
@@ -46,13 +48,3 @@ def _checkout(folder: Path) -> tuple[str, str]:
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def _processor() -> str:
-    """The processor's model; Python's own function is empty on most Linux systems."""
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

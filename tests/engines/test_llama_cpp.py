@@ -14,10 +14,11 @@ from quantexp import engines
 from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines import Decoding, Prompt, close_engine, open_engine
 from quantexp.engines import llama_cpp as module
-from quantexp.engines.llama_cpp import LlamaCpp, usable_cores
+from quantexp.engines.llama_cpp import LlamaCpp
 from quantexp.errors import UserError
 from quantexp.models import ModelFile
 from quantexp.models.gguf import identify
+from quantexp.native.threads import usable_cores
 
 ONE_THREAD = EngineConfig("llama_cpp", context=1024, threads=1, lanes=8)
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,18 +10,16 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-import llama_cpp as package
-import psutil
-
 from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines.base import Completion, Decoding, Message, Prompt, decisive
 from quantexp.engines.budget import fewer_than, lanes_that_fit, log_lowered
 from quantexp.engines.lanes import BATCH, Lanes, rows_for, split
 from quantexp.engines.wording import Wording
 from quantexp.errors import UserError
-from quantexp.launching import THREADS
-from quantexp.llama import interrupts_later, last_error, llama_cpp, quiet_llama
+from quantexp.llama import check_library, has_refused_amx, interrupts_later, last_error, llama_cpp, quiet_llama
 from quantexp.models import ModelFile
+from quantexp.native.library import library_build
+from quantexp.native.threads import usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +53,8 @@ class LlamaCpp:
             )  # fmt: skip
         model_parameters = llama_cpp.llama_model_default_params()
         model_parameters.n_gpu_layers = self._config.gpu_layers
-        model_parameters.use_extra_bufts = model_parameters.use_extra_bufts and not variant
+        self._repacked = check_library().kernels == "repacked"
+        model_parameters.use_extra_bufts = self._repacked and not variant
         with interrupts_later():
             self.model = llama_cpp.llama_model_load_from_file(file.path.encode(), model_parameters)
         if not self.model:
@@ -111,9 +109,14 @@ class LlamaCpp:
         """The processor's features that llama.cpp uses, the build, and this engine's revision."""
         facts = {
             "system": llama_cpp.llama_print_system_info().decode().strip(),
-            "build": _build(),
+            "build": library_build(),
             "revision": str(REVISION),
         }
+        # Said only of machines on which something is amiss: the keys of all others' completions stay as they were.
+        if not self._repacked:
+            facts["repacked"] = "off"
+        if has_refused_amx():
+            facts["amx"] = "refused"
         # A single row attends to long prompts in as many parts as there are threads (ggml's split-KV path).
         return facts | ({"threads": str(self.threads)} if self.lanes == 1 else {})
 
@@ -184,22 +187,3 @@ def _warn_of_cpu_build() -> None:
     log.warning(
         "llama-cpp-python was built for the CPU: no layers on a GPU, although engine.gpu_layers=-1 asks for all"
     )
-
-
-@cache
-def _build() -> str:
-    """Hash of the shared libraries that compute: the same version built otherwise may round otherwise."""
-    digest = hashlib.sha256()
-    for library in sorted((Path(package.__file__).parent / "lib").glob("lib*.so")):
-        if library.name.startswith(("libllama", "libggml")):
-            digest.update(library.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def usable_cores() -> int:
-    """Physical cores this process may run on; llama.cpp's threads spin, so more than that slows all of them.
-
-    Fewer where jobs that run beside this one have theirs.
-    """
-    allowed = len(os.sched_getaffinity(0))
-    return min(psutil.cpu_count(logical=False) or allowed, allowed, int(os.environ.get(THREADS, allowed)))

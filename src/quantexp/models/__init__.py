@@ -1,20 +1,34 @@
 """From a model and a quant in the configuration to one file, or a server's checkpoint, that is known by its bytes."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Iterable
 from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.errors import UserError
-from quantexp.models.checkpoint import check_checkpoint, served
-from quantexp.models.gguf import ModelFile, check_label, identify
-from quantexp.models.hub import fetch
-from quantexp.models.ladder import quantized
-from quantexp.models.sources import cache_folder, source_path
+
+if TYPE_CHECKING:
+    from quantexp.models.gguf import ModelFile
 
 __all__ = ["ModelFile", "prepare", "resolve", "source_of"]
 
 log = logging.getLogger(__name__)
+
+
+def __getattr__(name: str) -> Any:
+    """Import `ModelFile` when it is asked for.
+
+    Python imports this module before the command of its package begins, and a llama.cpp that cannot be loaded is for
+    that command to report.
+    """
+    if name != "ModelFile":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from quantexp.models.gguf import ModelFile
+
+    return ModelFile
 
 
 def prepare(wanted: Iterable[tuple[ModelConfig, QuantConfig]]) -> None:
@@ -23,6 +37,10 @@ def prepare(wanted: Iterable[tuple[ModelConfig, QuantConfig]]) -> None:
     Raises:
         UserError: one is not there and cannot be had, or the configuration names none.
     """
+    from quantexp.models.checkpoint import check_checkpoint
+    from quantexp.models.hub import fetch
+    from quantexp.models.sources import cache_folder, source_path
+
     wanted = list(wanted)
     from_hub = [(model, quant) for model, quant in wanted if model.source == "hub"]
     if from_hub:
@@ -40,6 +58,10 @@ def source_of(model: ModelConfig, quant: QuantConfig) -> ModelFile:
     Raises:
         UserError: there is no such file, it is not a whole GGUF, or its bytes are not the expected ones.
     """
+    from quantexp.models.checkpoint import served
+    from quantexp.models.gguf import identify
+    from quantexp.models.sources import cache_folder, source_path
+
     if model.source == "server":
         return served(model, quant)
     source = identify(source_path(model, quant), cache_folder(model))
@@ -65,6 +87,10 @@ def resolve(model: ModelConfig, quant: QuantConfig) -> tuple[ModelFile, ModelFil
     Raises:
         UserError: the source cannot be used (see `source_of`), or it holds another type than the quant says.
     """
+    from quantexp.models.gguf import check_label, identify
+    from quantexp.models.ladder import quantized
+    from quantexp.models.sources import cache_folder
+
     source = source_of(model, quant)
     if model.source == "server":
         return source, source

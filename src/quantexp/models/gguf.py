@@ -14,7 +14,7 @@ from typing import cast
 from quantexp.config import QuantConfig
 from quantexp.errors import UserError
 from quantexp.files import write_atomically
-from quantexp.llama import last_error, llama_cpp, metadata_of, number_in, without_weights
+from quantexp.llama import check_library, last_error, llama_cpp, metadata_of, number_in, without_weights
 from quantexp.models.trial import try_reading
 
 FILE_TYPES = {
@@ -169,6 +169,7 @@ def _recalled(remembered: Path, stamp: Sequence[dict[str, int]]) -> ModelFile | 
 
 def _read(parts: Sequence[Path], cache: Path) -> ModelFile:
     path = parts[0]
+    check_library()  # a library that does not work here would be taken for a damaged file
     warnings = try_reading(parts)
     with without_weights(path) as model:
         if model is None:

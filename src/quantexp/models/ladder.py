@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from quantexp.config import QuantConfig
 from quantexp.errors import UserError
-from quantexp.llama import interrupts_later, last_error, llama_cpp, quiet_llama
+from quantexp.llama import check_library, interrupts_later, last_error, llama_cpp, quiet_llama
 from quantexp.models.gguf import FILE_TYPES, ModelFile
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ def _made(source: Path, target: Path, file_type: str) -> Path:
 
 
 def _quantize(source: Path, target: Path, file_type: str) -> None:
+    check_library()
     quiet_llama()
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = next(number for number, name in FILE_TYPES.items() if name == file_type)
