@@ -20,7 +20,8 @@ from common import config, model_file
 from numpy.typing import NDArray
 
 from quantexp.divergence import Compared, Forcing, compare, windows, write_reference
-from quantexp.engines.llama_cpp import LlamaCpp, usable_cores
+from quantexp.engines.llama_cpp import LlamaCpp
+from quantexp.launching import usable_cores
 
 BASELINE = "Q8_0"
 QUANTS = ("F16", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")

@@ -22,7 +22,8 @@ from quantexp.config import Config, ExamplePlace
 from quantexp.data import load
 from quantexp.engines import Completion, Decoding, Engine, Prompt, close_engine, open_engine
 from quantexp.engines.lanes import BATCH, rows_for
-from quantexp.engines.llama_cpp import LlamaCpp, usable_cores
+from quantexp.engines.llama_cpp import LlamaCpp
+from quantexp.launching import usable_cores
 from quantexp.llama import llama_cpp
 from quantexp.tasks import get_task
 from quantexp.tasks.items import drawn

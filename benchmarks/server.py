@@ -16,7 +16,7 @@ from running import llama_cpp_server
 from quantexp.config import ExamplePlace
 from quantexp.data import load
 from quantexp.engines import Decoding, close_engine, open_engine
-from quantexp.engines.llama_cpp import usable_cores
+from quantexp.launching import usable_cores
 from quantexp.tasks import get_task
 from quantexp.tasks.items import drawn
 from quantexp.tasks.prompts import Prompter

@@ -16,7 +16,7 @@ from running import llama_cpp_server, llama_server
 from quantexp.config import Config, EngineConfig, PromptForm
 from quantexp.data import load
 from quantexp.engines import Completion, Decoding, Engine, Prompt, close_engine, open_engine
-from quantexp.engines.llama_cpp import usable_cores
+from quantexp.launching import usable_cores
 from quantexp.models import ModelFile
 from quantexp.scoring import verdict
 from quantexp.tasks import get_task

@@ -20,9 +20,9 @@ from tests.stores import runs_so_far
 from quantexp import models, worker
 from quantexp.config import Config, EngineConfig, ModelConfig, QuantConfig, TrackingConfig
 from quantexp.engines.budget import free_memory, kv_bytes, needed_bytes
-from quantexp.engines.llama_cpp import LlamaCpp, usable_cores
+from quantexp.engines.llama_cpp import LlamaCpp
 from quantexp.errors import UserError
-from quantexp.launching import PROCESSES, THREADS, memory_gb
+from quantexp.launching import PROCESSES, THREADS, memory_gb, usable_cores
 from quantexp.models import ModelFile
 from quantexp.tracking import Store
 

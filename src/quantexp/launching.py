@@ -10,8 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from quantexp import job_process
 from quantexp.config import Config, Method
 from quantexp.errors import UserError
 
@@ -99,7 +101,7 @@ def set_up(config: DictConfig, jobs: Sequence[Config]) -> None:
             case "joblib":
                 _divide(launcher, jobs)
             case "slurm":
-                launcher.mem_gb = launcher.mem_gb or memory_gb(jobs)
+                launcher.mem_gb = launcher.mem_gb or job_process.call(memory_gb, jobs)
                 if launcher.cpus_per_task:
                     os.environ[THREADS] = str(launcher.cpus_per_task)
                 log.info(
@@ -108,7 +110,7 @@ def set_up(config: DictConfig, jobs: Sequence[Config]) -> None:
                 )  # fmt: skip
             case "ray":
                 remote = launcher.ray.remote
-                remote.memory = remote.memory or memory_gb(jobs) << 30
+                remote.memory = remote.memory or job_process.call(memory_gb, jobs) << 30
                 if remote.num_cpus:
                     os.environ[THREADS] = str(math.ceil(remote.num_cpus))
                 # Workers on other machines have another environment than this process.
@@ -139,10 +141,7 @@ def memory_gb(jobs: Sequence[Config]) -> int:
 
 def _divide(launcher: DictConfig, jobs: Sequence[Config]) -> None:
     """Cores and GPUs of this machine among joblib's processes."""
-    from quantexp.engines.llama_cpp import usable_cores
-    from quantexp.llama import llama_cpp
-
-    on_gpu = any(job.engine.gpu_layers for job in jobs) and llama_cpp.llama_supports_gpu_offload()
+    on_gpu = any(job.engine.gpu_layers for job in jobs) and job_process.call(_supports_gpu)
     variable = next((name for name in VISIBLE if os.environ.get(name)), None)
     if on_gpu and variable is None:
         raise UserError(
@@ -161,6 +160,21 @@ def _divide(launcher: DictConfig, jobs: Sequence[Config]) -> None:
         "%d processes side by side, %s", processes,
         f"on {variable}={','.join(devices)}" if devices else f"with {os.environ[THREADS]} threads each",
     )  # fmt: skip
+
+
+def usable_cores() -> int:
+    """Physical cores this process may run on; llama.cpp's threads spin, so more than that slows all of them.
+
+    Fewer where jobs that run beside this one have theirs.
+    """
+    allowed = len(os.sched_getaffinity(0))
+    return min(psutil.cpu_count(logical=False) or allowed, allowed, int(os.environ.get(THREADS, allowed)))
+
+
+def _supports_gpu() -> bool:
+    from quantexp.llama import llama_cpp
+
+    return bool(llama_cpp.llama_supports_gpu_offload())
 
 
 def end_others(launcher: str) -> None:

@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from quantexp import launching, slurm
+from quantexp import job_process, launching, slurm
 from quantexp.composition import compose_once
 from quantexp.config import Config, Method
 from quantexp.errors import UserError, past_hydra
@@ -45,8 +45,9 @@ class SweepCallback(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the one job's configuration."""
         with past_hydra():
+            job_process.start()
             job = _checked(config)
-            _have_ready([job])
+            job_process.call(have_ready, [job])
             if job.tracking.uri is not None:
                 from quantexp.tracking import Store
 
@@ -60,6 +61,7 @@ class SweepCallback(Callback):
 
 def _start(config: DictConfig) -> None:
     global _open
+    job_process.start()
     compose_once()
     jobs = list(jobs_of(config))
     if not jobs:
@@ -76,7 +78,7 @@ def _start(config: DictConfig) -> None:
         raise UserError("divergence_over must be the same for all jobs of a sweep; make two sweeps of it.")
     check_names(jobs)
     check_sequential(jobs)
-    _have_ready(jobs)
+    job_process.call(have_ready, jobs)
     launcher = launching.launcher_of(config)
     launching.check_order(launcher, jobs)
     first = jobs[0]
@@ -125,6 +127,8 @@ def _start(config: DictConfig) -> None:
         len(jobs), ", ".join(quants), tasks, first.data.name, store.shown,
     )  # fmt: skip
     launching.set_up(config, jobs)
+    if launcher != "basic":
+        job_process.stop()  # each of the launcher's processes has one of its own
 
 
 def _refuse_twice(run: "Run") -> None:
@@ -193,7 +197,7 @@ def _check_reading(config: Config) -> None:
         raise UserError(f"task={config.task.name} is read, not answered, so it cannot have {wrong[0]}: leave that out.")
 
 
-def _have_ready(jobs: Sequence[Config]) -> None:
+def have_ready(jobs: Sequence[Config]) -> None:
     """Load the data and have the models here, all of them before the first job runs.
 
     What a download cannot get is told now, not hours later, and jobs on machines without a network find everything.

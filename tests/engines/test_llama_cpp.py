@@ -14,8 +14,9 @@ from quantexp import engines
 from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines import Decoding, Prompt, close_engine, open_engine
 from quantexp.engines import llama_cpp as module
-from quantexp.engines.llama_cpp import LlamaCpp, usable_cores
+from quantexp.engines.llama_cpp import LlamaCpp
 from quantexp.errors import UserError
+from quantexp.launching import usable_cores
 from quantexp.models import ModelFile
 from quantexp.models.gguf import identify
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import llama_cpp as package
-import psutil
 
 from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines.base import Completion, Decoding, Message, Prompt, decisive
@@ -20,7 +18,7 @@ from quantexp.engines.budget import fewer_than, lanes_that_fit, log_lowered
 from quantexp.engines.lanes import BATCH, Lanes, rows_for, split
 from quantexp.engines.wording import Wording
 from quantexp.errors import UserError
-from quantexp.launching import THREADS
+from quantexp.launching import usable_cores
 from quantexp.llama import interrupts_later, last_error, llama_cpp, quiet_llama
 from quantexp.models import ModelFile
 
@@ -183,12 +181,3 @@ def _build() -> str:
         if library.name.startswith(("libllama", "libggml")):
             digest.update(library.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def usable_cores() -> int:
-    """Physical cores this process may run on; llama.cpp's threads spin, so more than that slows all of them.
-
-    Fewer where jobs that run beside this one have theirs.
-    """
-    allowed = len(os.sched_getaffinity(0))
-    return min(psutil.cpu_count(logical=False) or allowed, allowed, int(os.environ.get(THREADS, allowed)))
