@@ -128,7 +128,7 @@ class JobProcess:
 
     def is_alive(self) -> bool:
         """Whether the process runs."""
-        return self._process.is_alive()
+        return not connection.wait([self._process.sentinel], 0)
 
     def send(self, function: Callable[..., object], *arguments: object) -> None:
         """Ask for a call of the function."""
