@@ -108,7 +108,7 @@ def test_a_death_is_told_in_a_sentence_and_the_next_call_has_a_new_process(
         (-signal.SIGFPE, "", "(SIGFPE)"),
         (-signal.SIGTERM, "", "ended from outside (SIGTERM); the same command goes on."),
         (-200, "", "ended from outside (signal 200)"),
-        (None, "", "(exit status None)"),
+        (None, "", "(exit status unknown)"),
         (
             -signal.SIGABRT,
             "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n",

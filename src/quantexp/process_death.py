@@ -55,7 +55,8 @@ def describe_death(status: int | None, written: str) -> str:
     if number in _SENTENCES:
         return _SENTENCES[signal.Signals(number)].format(words=words)
     if number is None:
-        return f"The job's process ended before the job did (exit status {status}{words}); {BROKEN_MODEL}."
+        known = "unknown" if status is None else status
+        return f"The job's process ended before the job did (exit status {known}{words}); {BROKEN_MODEL}."
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     return f"The job's process was ended from outside ({name}{words}); the same command goes on."
 
