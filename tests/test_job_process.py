@@ -77,9 +77,9 @@ def test_a_call_finds_the_callers_surroundings_and_gives_what_it_gives(
     [
         (
             "os.write(2, b'tensors: 3\\n/tmp/build/ggml.c:12: GGML_ASSERT(a > b) failed\\n'); os.abort()",
-            r"break down \(SIGABRT: ggml\.c:12: GGML_ASSERT\(a > b\) failed\); its file is damaged",
+            r"break down \(SIGABRT: ggml\.c:12: GGML_ASSERT\(a > b\) failed\); the model's file is damaged",
         ),
-        ("signal.raise_signal(signal.SIGSEGV)", r"The model made llama\.cpp break down \(SIGSEGV\)"),
+        ("signal.raise_signal(signal.SIGSEGV)", r"The job\'s process broke down \(SIGSEGV\), most likely"),
         ("signal.raise_signal(signal.SIGILL)", r"an instruction that this processor does not know \(SIGILL\).* pip "),
         ("signal.raise_signal(signal.SIGKILL)", r"was killed \(SIGKILL\), probably for want of memory; free some"),
         ("os._exit(3)", r"ended before the job did \(exit status 3\)"),
@@ -226,6 +226,7 @@ def test_under_joblib_one_job_dies_and_the_others_go_on(tmp_path: Path, start: S
 def test_the_command_itself_never_loads_llama_cpp(tmp_path: Path, cache: Path) -> None:
     code = (
         "import sys; from quantexp.__main__ import main\n"
+        "from quantexp import aggregate, generate_extraction, notebook, plan, regrade, review_extraction, store, sync\n"
         "try:\n    main()\nfinally:\n    print([name for name in sys.modules if 'llama_cpp' in name])"
     )
     command = [sys.executable, "-c", code, "-m", "quant=Q8_0,Q3_K_M", *QUICK, f"model.cache={cache}"]

@@ -36,7 +36,8 @@ class UserError(Exception):
 
 
 BROKEN_MODEL = (
-    "its file is damaged, or this build of llama.cpp cannot run it: fetch or make it again, or try another version"
+    "the model's file is damaged, or this build of llama.cpp cannot run it: fetch or make the file again, or try "
+    "another version"
 )
 """Of a model with which llama.cpp cannot compute: why, and what to do."""
 

@@ -136,8 +136,9 @@ def answer_requests(requests: Connection, interrupts: Connection, stderr: str) -
 
 def _divert_stderr(path: Path) -> IO[bytes]:
     """Send what C libraries write to a file, while Python goes on writing to the terminal; the file, to be read."""
-    sys.stderr.flush()
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
+    if sys.stderr is not None:  # it may have been closed
+        sys.stderr.flush()
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
     with path.open("ab") as file:
         os.dup2(file.fileno(), 2)
     written = path.open("rb")

@@ -25,8 +25,8 @@ _MEMORY = "free some, lower engine.lanes or engine.context, or take a smaller mo
 
 _SENTENCES = {
     signal.SIGABRT: f"The model made llama.cpp break down (SIGABRT{{words}}); {BROKEN_MODEL}.",
-    signal.SIGSEGV: f"The model made llama.cpp break down (SIGSEGV{{words}}); {BROKEN_MODEL}.",
-    signal.SIGFPE: f"The model made llama.cpp break down (SIGFPE{{words}}); {BROKEN_MODEL}.",
+    signal.SIGSEGV: f"The job's process broke down (SIGSEGV{{words}}), most likely in llama.cpp; {BROKEN_MODEL}.",
+    signal.SIGFPE: f"The job's process broke down (SIGFPE{{words}}), most likely in llama.cpp; {BROKEN_MODEL}.",
     signal.SIGILL: (
         "llama.cpp met an instruction that this processor does not know (SIGILL{words}), so it was built for another "
         "one, or by a faulty compiler; build it here: pip install --force-reinstall --no-cache-dir --no-binary "

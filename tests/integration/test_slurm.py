@@ -48,7 +48,7 @@ def running(folder: Path, process: subprocess.Popen[str], task: str, besides: st
 
 def watching(tags: Mapping[str, str]) -> int:
     """The number of the process that a scheduler has started, and that watches a job's."""
-    return psutil.Process(int(tags["process.id"])).ppid()
+    return int(psutil.Process(int(tags["process.id"])).ppid())
 
 
 def stopped(process: int) -> bool:
