@@ -30,6 +30,8 @@ for line in sys.stdin:
     order = json.loads(line)
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.environ["QUANTEXP_START_METHOD"] = "fork"  # a fresh interpreter would have to import it all
         os.chdir(order["folder"])
         sys.path.insert(0, order["folder"])  # as python -m does
         for variable, value in order["environment"].items():

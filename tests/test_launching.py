@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.stores import runs_so_far
 
@@ -46,9 +47,11 @@ def test_a_killed_process_is_seen_and_the_same_command_goes_on(
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    victim = int(begun[0].data.tags["process.id"])
+    job = psutil.Process(int(begun[0].data.tags["process.id"]))
+    victim = job.ppid()  # joblib's, which watches the job's
     assert victim != process.pid
     os.kill(victim, signal.SIGKILL)
+    job.wait(10)
     _, err = process.communicate(timeout=200)
     assert process.returncode == 1
     assert "Traceback" not in err

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from running import until
+from tests.dying import order_deaths
 from tests.stores import client_of, runs_of
 from tests.tracking_servers import Proxy, TrackingServer
 
@@ -202,6 +203,19 @@ def test_a_killed_jobs_run_is_closed_by_the_next_command(
     [run] = server.runs("job", experiment)
     assert (run.info.status, run.data.tags["error"]) == ("KILLED", "its process was killed")
     assert not kept(tmp_path)
+
+
+def test_a_job_that_dies_is_failed_on_the_server(
+    server: TrackingServer, tmp_path: Path, command: Command, cache: Path
+) -> None:
+    dying = order_deaths(tmp_path, "abort")
+    where = on_server(server.url, tmp_path)
+    status, _, err = command(tmp_path, "quantexp", *dying, f"model.cache={cache}", *where)
+    assert status == 1, err
+    [run] = server.runs("job", f"quantexp {tmp_path.name}")
+    assert run.info.status == "FAILED"
+    assert "GGML_ASSERT(eps >= 0.0f) failed" in run.data.tags["error"]
+    assert kept(tmp_path) == []
 
 
 def test_a_living_jobs_run_is_left_to_it(server: TrackingServer, store: Store, config: TrackingConfig) -> None:

@@ -13,8 +13,11 @@ from quantexp.files import keep_from_others
 from quantexp.redaction import hide_secrets
 from quantexp.terminal import printable
 
+EXIT_FAILED = 1
+"""Exit status of a command of which a job failed."""
+
 EXIT_USAGE = 2
-"""Exit status of a command that was refused, as getopt and argparse have it; failed jobs exit with 1."""
+"""Exit status of a command that was refused, as getopt and argparse have it."""
 
 EXIT_INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -24,8 +27,23 @@ EXIT_PIPE = 141
 
 
 class UserError(Exception):
-    """A user's mistake; the message is one sentence saying what, where and what to do."""
+    """A user's mistake; the message is one sentence saying what, where and what to do.
 
+    Attributes:
+        status: exit status of a command that ends with it.
+    """
+
+    status = EXIT_USAGE
+
+
+BROKEN_MODEL = (
+    "the model's file is damaged, or this build of llama.cpp cannot run it: fetch or make the file again, or try "
+    "another version"
+)
+"""Of a model with which llama.cpp cannot compute: why, and what to do."""
+
+NOT_NUMBERS = f"The model computes logits that are not numbers; {BROKEN_MODEL}."
+"""Said in place of an answer: the likeliest of such tokens would be one, and mean nothing."""
 
 _OTHER_STORE = "mend that, or choose another tracking.folder"
 
@@ -110,7 +128,7 @@ def reported() -> Iterator[None]:
         sentence = None if before == "1" else sentence_for(error)
         if sentence is None:
             raise error from error.__cause__
-        fail(sentence)
+        fail(sentence, error.status if isinstance(error, UserError) else EXIT_USAGE)
     finally:
         if before is None:
             del os.environ["HYDRA_FULL_ERROR"]
@@ -118,14 +136,14 @@ def reported() -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = before
 
 
-def fail(sentence: str) -> NoReturn:
+def fail(sentence: str, status: int = EXIT_USAGE) -> NoReturn:
     """Print the sentence and exit.
 
     Raises:
-        SystemExit: always, with status 2.
+        SystemExit: always, with this status.
     """
     print(f"quantexp: {printable(hide_secrets(sentence))}", file=sys.stderr)  # noqa: T201 - the terminal is where it belongs
-    raise SystemExit(EXIT_USAGE)
+    raise SystemExit(status)
 
 
 def _from_hydra(error: BaseException) -> str:

@@ -67,10 +67,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
     Raises:
         UserError: the configuration cannot be run; the run is recorded as FAILED.
     """
-    several_models = launching.SEVERAL_MODELS in os.environ
-    name = job_name(config.quant.name, config.task.name, config.seed, config.model.name if several_models else "")
     declared = os.environ.get(launching.DECLARED)
-    shown = f"{config.task.name} {config.quant.name} seed {config.seed}"
     try:
         task = get_task(config.task.name, config.task.module)
         grader = task.grader(config.task.grader)
@@ -88,8 +85,9 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
 
             baseline = diverging.baseline_job(config, pair, store, sweep)
     except (UserError, OSError):
-        with store.start(name, "job", sweep, _tags(config), shown):
+        with failing(config, store, sweep):
             raise
+    name, shown = _names(config)
     facts["source"] = source.sha256
     if rule is not None:
         facts["stopping"] = rule.fingerprint
@@ -177,6 +175,19 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         run.log_scores(table)
         log.info("%s", summary_line(name, data, len(items), metrics, generated, speeds))
         return metrics["score"]
+
+
+def failing(config: Config, store: Store, sweep: str | None) -> Run:
+    """A run for a job that fails before its own has begun."""
+    name, shown = _names(config)
+    return store.start(name, "job", sweep, _tags(config), shown)
+
+
+def _names(config: Config) -> tuple[str, str]:
+    """What the terminal and MLflow's pages call the job's run."""
+    shown = f"{config.task.name} {config.quant.name} seed {config.seed}"
+    model = config.model.name if launching.SEVERAL_MODELS in os.environ else ""
+    return job_name(config.quant.name, config.task.name, config.seed, model), shown
 
 
 def _row(task: Task, grader: Grader, item: Item, prompt: Prompt, completion: Completion) -> dict[str, Any]:

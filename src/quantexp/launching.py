@@ -12,6 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from quantexp import job_process
 from quantexp.config import Config, Method
 from quantexp.errors import UserError
 
@@ -105,7 +106,7 @@ def set_up(config: DictConfig, jobs: Sequence[Config]) -> None:
             case "joblib":
                 _divide(launcher, jobs)
             case "slurm":
-                launcher.mem_gb = launcher.mem_gb or memory_gb(jobs)
+                launcher.mem_gb = launcher.mem_gb or job_process.call(memory_gb, jobs)
                 if launcher.cpus_per_task:
                     os.environ[THREADS] = str(launcher.cpus_per_task)
                 log.info(
@@ -114,7 +115,7 @@ def set_up(config: DictConfig, jobs: Sequence[Config]) -> None:
                 )  # fmt: skip
             case "ray":
                 remote = launcher.ray.remote
-                remote.memory = remote.memory or memory_gb(jobs) << 30
+                remote.memory = remote.memory or job_process.call(memory_gb, jobs) << 30
                 if remote.num_cpus:
                     os.environ[THREADS] = str(math.ceil(remote.num_cpus))
                 # Workers on other machines have another environment than this process.
@@ -144,10 +145,9 @@ def memory_gb(jobs: Sequence[Config]) -> int:
 
 def _divide(launcher: DictConfig, jobs: Sequence[Config]) -> None:
     """Cores and GPUs of this machine among joblib's processes."""
-    from quantexp.llama import llama_cpp
     from quantexp.native.threads import usable_cores
 
-    on_gpu = any(job.engine.gpu_layers for job in jobs) and llama_cpp.llama_supports_gpu_offload()
+    on_gpu = any(job.engine.gpu_layers for job in jobs) and job_process.call(_supports_gpu)
     variable = next((name for name in VISIBLE if os.environ.get(name)), None)
     if on_gpu and variable is None:
         raise UserError(
@@ -166,6 +166,12 @@ def _divide(launcher: DictConfig, jobs: Sequence[Config]) -> None:
         "%d processes side by side, %s", processes,
         f"on {variable}={','.join(devices)}" if devices else f"with {os.environ[THREADS]} threads each",
     )  # fmt: skip
+
+
+def _supports_gpu() -> bool:
+    from quantexp.llama import llama_cpp
+
+    return bool(llama_cpp.llama_supports_gpu_offload())
 
 
 def end_others(launcher: str) -> None:

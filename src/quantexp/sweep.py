@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from quantexp import launching, slurm
+from quantexp import job_process, launching, slurm
 from quantexp.composition import compose_once
 from quantexp.config import Config, Method
 from quantexp.errors import UserError, past_hydra
@@ -49,8 +49,9 @@ class SweepCallback(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the one job's configuration."""
         with past_hydra():
+            job_process.start()
             job = _checked(config)
-            _have_ready([job])
+            job_process.call(have_ready, [job])
             if job.tracking.uri is not None:
                 from quantexp.tracking import Store
 
@@ -64,6 +65,7 @@ class SweepCallback(Callback):
 
 def _start(config: DictConfig) -> None:
     global _open
+    job_process.start()
     compose_once()
     jobs = list(jobs_of(config))
     if not jobs:
@@ -80,7 +82,7 @@ def _start(config: DictConfig) -> None:
         raise UserError("divergence_over must be the same for all jobs of a sweep; make two sweeps of it.")
     check_names(jobs)
     check_sequential(jobs)
-    ready = _have_ready(jobs)
+    ready = job_process.call(have_ready, jobs)
     launcher = launching.launcher_of(config)
     launching.check_order(launcher, jobs)
     first = jobs[0]
@@ -143,6 +145,8 @@ def _start(config: DictConfig) -> None:
         for sentence in describe_prospects(answered):
             log.warning("%s", sentence)
     launching.set_up(config, jobs)
+    if launcher != "basic":
+        job_process.stop()  # each of the launcher's processes has one of its own
 
 
 def _refuse_twice(run: "Run") -> None:
@@ -214,7 +218,7 @@ def _check_reading(config: Config) -> None:
         raise UserError(f"task={config.task.name} is read, not answered, so it cannot have {wrong[0]}: leave that out.")
 
 
-def _have_ready(jobs: Sequence[Config]) -> list["Dataset"]:
+def have_ready(jobs: Sequence[Config]) -> list["Dataset"]:
     """Load the data of each job and have the models here, all of them before the first job runs.
 
     What a download cannot get is told now, not hours later, and jobs on machines without a network find everything.

@@ -1,4 +1,4 @@
-"""A process that runs jobs, the launching one or one that a launcher has started, and what it keeps between them."""
+"""A process that has jobs run, the launching one or one of a launcher: each job in a process that it watches."""
 
 import os
 import time
@@ -10,10 +10,12 @@ from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from quantexp import job_process
 from quantexp.config import Config
 from quantexp.errors import UserError
 from quantexp.files import keep_from_others
 from quantexp.launching import DEVICES, FOLDER, PROCESSES
+from quantexp.process_death import ProcessDeathError
 from quantexp.validation import validated
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ _completions: dict[str, "CompletionStore"] = {}
 
 
 def run(composed: DictConfig, sweep: str | None) -> float:
-    """Run one job in this process.
+    """Have one job run.
 
     Args:
         composed: its configuration, as Hydra has it.
@@ -37,6 +39,7 @@ def run(composed: DictConfig, sweep: str | None) -> float:
 
     Raises:
         UserError: the configuration cannot be run.
+        ProcessDeathError: llama.cpp, or the system, has ended the job.
     """
     keep_from_others()  # a launcher may have started this process with another umask
     config = validated(composed, Config)
@@ -45,18 +48,50 @@ def run(composed: DictConfig, sweep: str | None) -> float:
     if (variable := os.environ.get(DEVICES)) is not None:
         # Before llama.cpp is loaded, which looks only once.
         claim_device(variable, Path(HydraConfig.get().sweep.dir).absolute() / ".devices")
+    try:
+        return job_process.call(run_here, config, sweep)
+    except ProcessDeathError as death:
+        job_process.call(record_death, config, sweep, death)  # in a new one, which has MLflow loaded
+        raise
+
+
+def run_here(config: Config, sweep: str | None) -> float:
+    """Run one job in this very process; the mean score.
+
+    Raises:
+        UserError: the configuration cannot be run.
+    """
     # Only now: composing, --help and shell completion do without these heavy imports.
     from quantexp.job import run_job
     from quantexp.store import CompletionStore
+
+    folder = config.store.folder
+    if folder not in _completions:
+        _completions[folder] = CompletionStore(Path(folder).expanduser().absolute())
+    return run_job(config, _store_of(config), _completions[folder], sweep)
+
+
+def record_death(config: Config, sweep: str | None, death: ProcessDeathError) -> None:
+    """Mark the run of a job as FAILED whose process has died; where none had begun, begin one.
+
+    Raises:
+        ProcessDeathError: the same, where none had begun.
+    """
+    from quantexp.job import failing
+
+    store = _store_of(config)
+    if not store.fail_left(death.process, str(death)):
+        with failing(config, store, sweep):
+            raise death
+
+
+def _store_of(config: Config) -> "Store":
     from quantexp.tracking import Store
 
     key = repr(config.tracking)
     if key not in _stores:
         _stores[key] = Store(config.tracking)
-    folder = config.store.folder
-    if folder not in _completions:
-        _completions[folder] = CompletionStore(Path(folder).expanduser().absolute())
-    return run_job(config, _stores[key], _completions[folder], sweep)
+    return _stores[key]
 
 
 @cache

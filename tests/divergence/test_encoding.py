@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from quantexp.divergence import ReferenceRows, encode, measure
 from quantexp.divergence.encoding import STEP, TAU, joined
+from quantexp.errors import UserError
 
 Floats = NDArray[np.float32]
 
@@ -130,7 +131,7 @@ def test_tokens_that_are_impossible_are_no_obstacle() -> None:
 
 
 def test_logits_that_are_not_numbers_are_refused() -> None:
-    with pytest.raises(RuntimeError, match="not numbers"):
+    with pytest.raises(UserError, match="not numbers"):
         encode(np.full((1, 5), np.nan, np.float32), np.zeros(1, np.int32))
 
 

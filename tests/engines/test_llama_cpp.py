@@ -1,7 +1,9 @@
 """Loading a model, its chat template, its context, and what identifies an answer."""
 
+import math
 import os
 import shutil
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -12,6 +14,7 @@ from llama_cpp import llama_cpp
 
 from quantexp import engines
 from quantexp.config import EngineConfig, ModelConfig
+from quantexp.divergence import Forcing, TokenSequence, write_reference
 from quantexp.engines import Decoding, Prompt, close_engine, open_engine
 from quantexp.engines import llama_cpp as module
 from quantexp.engines.llama_cpp import LlamaCpp
@@ -19,6 +22,9 @@ from quantexp.errors import UserError
 from quantexp.models import ModelFile
 from quantexp.models.gguf import identify
 from quantexp.native.threads import usable_cores
+
+GGUF_FLOAT32 = 6
+"""enum gguf_type in gguf.h."""
 
 ONE_THREAD = EngineConfig("llama_cpp", context=1024, threads=1, lanes=8)
 
@@ -44,6 +50,29 @@ def without_template(q8_0: ModelFile, copies: Path) -> ModelFile:
     path = copies / "no-template.gguf"
     path.write_bytes(content)
     return identify(path, copies)
+
+
+def test_a_model_that_computes_no_numbers_has_no_answers(q8_0: ModelFile, demo: ModelConfig, copies: Path) -> None:
+    key = b"llama.rope.freq_base" + struct.pack("<I", GGUF_FLOAT32)
+    content = bytearray(Path(q8_0.path).read_bytes())
+    place = content.index(key) + len(key)
+    content[place : place + 4] = struct.pack("<f", math.nan)
+    path = copies / "nan.gguf"
+    path.write_bytes(content)
+    model = LlamaCpp(replace(q8_0, path=str(path)), demo, ONE_THREAD)
+    try:
+        for decoding in (Decoding(4), Decoding(4, temperature=1.0)):
+            with pytest.raises(UserError, match=r"^The model computes logits that are not numbers; the model's file"):
+                list(model.complete([Prompt("a", "", model.tokenize("The capital of France is"), 0)], decoding))
+        sequence = TokenSequence(model.tokenize("The capital of France is Paris."), 3)
+        with (
+            Forcing(model.model, context=64, threads=1) as forcing,
+            pytest.raises(UserError, match="logits that are not numbers"),
+        ):
+            write_reference(copies / "reference.parquet", forcing, [sequence])
+        assert not (copies / "reference.parquet").exists()
+    finally:
+        model.close()
 
 
 def test_chat_template_of_the_users_choice(without_template: ModelFile, demo: ModelConfig, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from running import free_port, until
-from tests.integration.test_slurm import running
+from tests.integration.test_slurm import running, watching
 from tests.stores import runs_so_far
 
 pytestmark = pytest.mark.integration
@@ -47,7 +47,7 @@ def test_killed_processes_and_a_ray_elsewhere(address: str, tmp_path: Path, star
     )  # fmt: skip
     process = start(tmp_path, "quantexp", *command, "hydra.launcher.ray.remote.max_retries=0")
     killed = running(tmp_path, process, "gsm8k").data.tags
-    os.kill(int(killed["process.id"]), signal.SIGKILL)
+    os.kill(watching(killed), signal.SIGKILL)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 1, err
     assert "Traceback (most recent call last)" not in err
@@ -59,9 +59,9 @@ def test_killed_processes_and_a_ray_elsewhere(address: str, tmp_path: Path, star
 
     process = start(tmp_path, "quantexp", *command)
     again = running(tmp_path, process, "gsm8k")
-    victim = int(again.data.tags["process.id"])
-    until("an answer", lambda: any(b"\n" in path.read_bytes() for path in tmp_path.rglob(f"completions/*-{victim}-*")))
-    os.kill(victim, signal.SIGKILL)
+    writer = again.data.tags["process.id"]
+    until("an answer", lambda: any(b"\n" in path.read_bytes() for path in tmp_path.rglob(f"completions/*-{writer}-*")))
+    os.kill(watching(again.data.tags), signal.SIGKILL)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     [sweep] = runs_so_far(tmp_path, "sweep")

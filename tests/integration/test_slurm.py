@@ -4,9 +4,10 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 from mlflow.entities import Run as RunEntity
 from running import until
@@ -45,6 +46,11 @@ def running(folder: Path, process: subprocess.Popen[str], task: str, besides: st
     raise TimeoutError(task)
 
 
+def watching(tags: Mapping[str, str]) -> int:
+    """The number of the process that a scheduler has started, and that watches a job's."""
+    return int(psutil.Process(int(tags["process.id"])).ppid())
+
+
 def stopped(process: int) -> bool:
     """Keep a process from finishing in the seconds that a cancelled job is left; whether it is there yet."""
     try:
@@ -72,7 +78,7 @@ def test_the_smoke_experiment_with_a_job_cancelled_and_one_killed(
     cluster.command("scancel", cancelled)
     until("its end", lambda: not stopped(int(tags["process.id"])))
     killed = running(tmp_path, process, "gsm8k", cancelled).data.tags
-    os.kill(int(killed["process.id"]), signal.SIGKILL)
+    os.kill(watching(killed), signal.SIGKILL)
     out, err = process.communicate(timeout=900)
     assert process.returncode == 1, err
     assert "Traceback" not in err

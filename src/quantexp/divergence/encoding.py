@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from quantexp.errors import NOT_NUMBERS, UserError
+
 TAU = 6.0
 """In nats below the likeliest token; chosen with DRAWN by measurement, see docs/explanation/divergence.md."""
 
@@ -134,7 +136,7 @@ def encode(
         drawn: how many of those that are not kept are drawn; at least 1.
 
     Raises:
-        RuntimeError: logits are not numbers.
+        UserError: logits are not numbers.
     """
     return joined([_encoded(logits[part], actual[part], tau, drawn) for part in blocks(*logits.shape)])
 
@@ -150,12 +152,12 @@ def below_top(logits: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np
     """The likeliest token of each row, shape (n,), and how far each logit is from its (0 or negative), shape (n, v).
 
     Raises:
-        RuntimeError: logits are not numbers.
+        UserError: logits are not numbers.
     """
     top = logits.argmax(axis=1)
     highest = np.take_along_axis(logits, top[:, None], 1)
     if not np.isfinite(highest).all():
-        raise RuntimeError("the model computed logits that are not numbers; its file may be damaged")
+        raise UserError(NOT_NUMBERS)
     return top, logits - highest
 
 

@@ -115,7 +115,7 @@ class Forcing:
 
         Raises:
             ValueError: the sequence is longer than the context, or holds a token that the vocabulary lacks.
-            RuntimeError: llama.cpp fails.
+            UserError: llama.cpp cannot compute.
         """
         tokens = np.array(sequence.tokens, np.int32)
         if tokens.size > self.context:

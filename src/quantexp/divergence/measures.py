@@ -67,7 +67,7 @@ def measure(reference: ReferenceRows, logits: NDArray[np.float32]) -> TokenMeasu
         logits: the quant's at the same places, shape (n, vocabulary size).
 
     Raises:
-        RuntimeError: logits are not numbers.
+        UserError: logits are not numbers.
         ValueError: there are more or fewer rows than places.
     """
     if len(reference) != len(logits):

@@ -73,7 +73,7 @@ def write_reference(
 
     Raises:
         OSError: the file cannot be written.
-        ValueError, RuntimeError: see `Forcing.rows`.
+        UserError, ValueError: see `Forcing.rows`.
     """
     meaning = {
         "format": FORMAT,
@@ -115,7 +115,7 @@ def compare(path: Path, forcing: Forcing, sequences: Sequence[TokenSequence]) ->
 
     Raises:
         UserError: the file is missing or damaged, or it is of another vocabulary or other sequences.
-        ValueError, RuntimeError: see `Forcing.rows`.
+        ValueError: see `Forcing.rows`.
     """
     counts = [sequence.scored for sequence in sequences]
     return Compared(together(list(compared(path, forcing, sequences))), np.repeat(np.arange(len(counts)), counts))

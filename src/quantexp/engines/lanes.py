@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantexp.engines.base import Completion, Decoding, FinishReason, Prompt
+from quantexp.errors import BROKEN_MODEL, NOT_NUMBERS, UserError
 from quantexp.llama import last_error, llama_cpp, piece_of
 
 BATCH = 512
@@ -103,11 +104,15 @@ class Batch:
         )
 
     def decode(self, context: llama_cpp.llama_context_p, rows: int) -> None:
-        """Run the first `rows` rows through the model."""
+        """Run the first `rows` rows through the model.
+
+        Raises:
+            UserError: llama.cpp cannot.
+        """
         self._batch.n_tokens = rows
         status = llama_cpp.llama_decode(context, self._batch)
         if status != 0:
-            raise RuntimeError(f"llama_decode returned {status}: {last_error()}")
+            raise UserError(f"llama.cpp cannot compute (llama_decode gave {status}: {last_error()}); {BROKEN_MODEL}.")
 
 
 @dataclass(slots=True)
@@ -289,7 +294,7 @@ class Lanes:
         of_token = float(scratch[token])
         total = float(np.exp(scratch, out=scratch).sum())
         if not math.isfinite(total):
-            raise RuntimeError("the model computed logits that are not numbers; its file may be damaged")
+            raise UserError(NOT_NUMBERS)
         return token, float(np.float32(of_token - math.log(total)))
 
     def _logits(self, row: int) -> NDArray[np.float32]:

@@ -34,14 +34,14 @@ The other commands: python -m quantexp --help"""
 
 def _fetch(jobs: Sequence[Config], _: bool) -> bool:
     """Download, or make, what the jobs need and is not here."""
-    from quantexp import models
+    from quantexp import job_process, models
     from quantexp.models.download import readable
 
     wanted = list({repr((job.model, job.quant)): (job.model, job.quant) for job in jobs}.values())
-    models.prepare(wanted)
+    job_process.call(models.prepare, wanted)
     console = _console()
     for model, quant in wanted:
-        file, _source = models.resolve(model, quant)
+        file, _source = job_process.call(models.resolve, model, quant)
         _say(console, f"{model.name} {quant.name}: {file.path} ({readable(file.bytes)}, sha256 {file.sha256})")
     return True
 

@@ -89,8 +89,17 @@ class Entry:
         return entry
 
     @classmethod
-    def left(cls, folder: Path, backend_of: Callable[[Beginning], Backend | None]) -> "Entry | None":
-        """What another process has left in a folder; None if it is still at it, or if there is nothing for us to do."""
+    def left(
+        cls,
+        folder: Path,
+        backend_of: Callable[[Beginning], Backend | None],
+        status: str = "KILLED",
+        reason: str = "its process was killed",
+    ) -> "Entry | None":
+        """What another process has left in a folder; None if it is still at it, or if there is nothing for us to do.
+
+        A run that has not ended there ends with this status, for this reason.
+        """
         try:
             lock = _locked(folder, patience=0)
         except Timeout:
@@ -115,7 +124,7 @@ class Entry:
         entry._ended = any(isinstance(each, End) for each in entry._pending)
         if not entry._ended:
             killed = round(1000 * (folder / JOURNAL).stat().st_mtime)
-            for operation in (Record(tags={"error": "its process was killed"}), End("KILLED", killed)):
+            for operation in (Record(tags={"error": reason}), End(status, killed)):
                 entry._keep(operation)
         return entry
 
@@ -284,6 +293,32 @@ def send_all(outbox: Path, uri: str, backend_of: Callable[[str], Backend], *, pa
         result.reason = result.reason or entry.failure
         result.waiting.append(entry.name)
     return result
+
+
+def fail_entries(
+    outbox: Path, uri: str, tags: Mapping[str, str], reason: str, backend_of: Callable[[str], Backend]
+) -> list[str]:
+    """End the runs as FAILED that a dead process has left on their way to a server; their names.
+
+    Args:
+        outbox: the folder.
+        uri: of the server.
+        tags: with which the process has begun its runs.
+        reason: why they failed.
+        backend_of: how to reach an experiment of the server, by name.
+    """
+    failed = []
+
+    def chosen(beginning: Beginning) -> Backend | None:
+        is_of_process = beginning.uri == uri and tags.items() <= beginning.tags.items()
+        return backend_of(beginning.experiment) if is_of_process else None
+
+    for folder in sorted(outbox.glob("*/")):
+        if (entry := Entry.left(folder, chosen, "FAILED", reason[:5000])) is not None:
+            failed.append(entry.name)
+            if not entry.send():
+                entry.release()
+    return failed
 
 
 @contextmanager

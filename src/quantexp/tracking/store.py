@@ -37,7 +37,7 @@ from quantexp.tracking.names import (
     SWEEP,
 )
 from quantexp.tracking.operations import now
-from quantexp.tracking.outbox import Beginning, Entry, Sent, few_attempts, send_all
+from quantexp.tracking.outbox import Beginning, Entry, Sent, fail_entries, few_attempts, send_all
 from quantexp.tracking.reader import JobRecord, Reader, name_of
 from quantexp.tracking.run import AtOnce, FinishedJob, Run
 from quantexp.tracking.scores import ScoreTables
@@ -271,6 +271,23 @@ class Store:
                 closed.append(name_of(run))
         return closed
 
+    def fail_left(self, process: int, reason: str) -> list[str]:
+        """Mark runs as FAILED, with the reason, that a process of this machine had open when it died; their names."""
+        of_process = {"host.name": platform.node(), "process.id": str(process)}
+        failed = []
+        if self._config.uri is None:
+            condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in of_process.items())
+            for found in list(self._reader.search(f"{condition} and attributes.status = 'RUNNING'")):
+                run = self.run(found.info.run_id, name_of(found))
+                run.log(tags={"error": reason[:5000]})
+                run.close("FAILED")
+                failed.append(run.name)
+        else:
+            failed = fail_entries(self._folder / OUTBOX, self._config.uri, of_process, reason, self._backend_of)
+        for name in failed:
+            log.error("%s failed: %s", name, reason)
+        return failed
+
     def close_jobs(self, sweep: str, *, ended: bool) -> list[str]:
         """Mark runs of a sweep as KILLED that are open though their job has ended; their names.
 
@@ -320,7 +337,7 @@ class Store:
     def jobs_of(self, sweep: str) -> tuple[list[JobRecord], list[str]]:
         """The finished jobs of a sweep, and a sentence for each job that did not finish.
 
-        A run that did not finish is passed over where another run of the same job did.
+        A run that did not finish is passed over where another run of the same job did, or was begun later.
         """
         tags = self._reader.entity(sweep).data.tags
         included = [tag.removeprefix(INCLUDES) for tag in sorted(tags) if tag.startswith(INCLUDES)]
@@ -329,8 +346,13 @@ class Store:
         runs = [*self._reader.entities(included), *others]
         done = {run.data.tags.get(CONFIG) for run in runs if run.info.status == "FINISHED"}
         done |= {record.tags.get(CONFIG) for record in recorded}
+        last = {run.data.tags.get(CONFIG): run.info.run_id for run in sorted(runs, key=lambda run: run.info.start_time)}
         counting = [
-            run for run in runs if run.info.status == "FINISHED" or run.data.tags.get(CONFIG) not in done - {None}
+            run
+            for run in runs
+            if run.info.status == "FINISHED"
+            or (config := run.data.tags.get(CONFIG)) is None
+            or (config not in done and last[config] == run.info.run_id)
         ]
         finished, failures = self._reader.jobs(counting, tables)
         return [*finished, *recorded], failures
