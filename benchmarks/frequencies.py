@@ -56,13 +56,14 @@ def expected(n: int, psi: float, drop: float, event: Callable[[int, int], bool])
 
 def compare_counts(b: int, c: int, n: int, *, population: int | None = None) -> PairedComparison:
     """The default comparison of right-or-wrong scores with these counts."""
-    lost, gained = np.repeat([1.0, 0.0, 0.0], [b, c, n - b - c]), np.repeat([0.0, 1.0, 0.0], [b, c, n - b - c])
-    return compare(lost, gained, population=population)
+    return compare_differences(np.repeat([1.0, -1.0, 0.0], [b, c, n - b - c]), population=population)
 
 
-def compare_differences(values: Floats, clusters: Integers | None = None) -> PairedComparison:
-    """The default comparison of scores with these differences."""
-    return compare(np.maximum(values, 0), np.maximum(-values, 0), clusters=clusters)
+def compare_differences(
+    values: Floats, clusters: Integers | None = None, population: int | None = None
+) -> PairedComparison:
+    """The default comparison of scores with these differences, the better one of each pair being 1."""
+    return compare(1 - np.maximum(-values, 0), 1 - np.maximum(values, 0), clusters=clusters, population=population)
 
 
 def rate(happened: NDArray[np.bool_]) -> tuple[float, float]:

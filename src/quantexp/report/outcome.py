@@ -41,11 +41,14 @@ def outcome(summary: Summary) -> str:
     harmless = _harmless(summary)
     worse = [name for name, of in verdicts.items() if Verdict.worse in of]
     partly = [name for name, of in verdicts.items() if of <= _HARMLESS and name not in harmless]
-    unclear = [name for name in verdicts if name not in {*harmless, *worse, *partly}]
+    floored = [name for name, of in verdicts.items() if Verdict.nothing_to_lose in of and name not in worse]
+    unclear = [name for name in verdicts if name not in {*harmless, *worse, *partly, *floored}]
     said = {
         "within the margin on every task": harmless,
         "within the margin on the tasks compared, which are not all": partly,
         "worse on at least one task": worse,
+        "the baseline scores too low on a task to lose the margin there (worked examples, an easier task or a larger "
+        "model would tell)": floored,
         "these items cannot tell": unclear,
     }
     return _said(summary, said)
@@ -72,6 +75,8 @@ def _clause(words: str) -> str:
         return words.replace("undecided: ", "is undecided, ", 1)
     if words.startswith(("worse", "better", "within", "inconclusive")):
         return f"is {words}"
+    if words.startswith("nothing to lose"):
+        return f"has {words}"
     return f"has no usable interval: {words}"
 
 

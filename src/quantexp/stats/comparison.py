@@ -1,8 +1,8 @@
 """A quant against its baseline on the same items, and one mean score: the entry points of the statistics.
 
-What was right or wrong gets Tango's interval and McNemar's mid-p; graded scores get the percentile bootstrap and the
-sign-flip test. Answers to one item count once. `Method.bootstrap` is the plain percentile bootstrap for everything, for
-comparison with results that were made with it.
+What was right or wrong gets Tango's interval and McNemar's mid-p; graded scores get Gaffke's bounds and the test that
+belongs to them. Answers to one item count once. `Method.bootstrap` is the plain percentile bootstrap for everything,
+for comparison with results that were made with it.
 """
 
 import math
@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from quantexp.stats.binary import mcnemar, tango_interval, tango_upper, wilson_interval
 from quantexp.stats.bootstrap import p_with_ties, resampled_means
 from quantexp.stats.checks import TIE_TOLERANCE, check_pair, check_resampling, check_scores
-from quantexp.stats.graded import Bounds, bootstrap_bounds, percentile_bounds, sign_flip_p
-from quantexp.stats.sequential import anytime_bounds
+from quantexp.stats.gaffke import gaffke_lower, gaffke_p
+from quantexp.stats.graded import Bounds, graded_bounds, percentile_bounds
+from quantexp.stats.sequential import anytime_bounds, anytime_lower
 from quantexp.stats.units import finite_factor, finite_p, group
 
 _SLACK = 1e-9
@@ -67,6 +68,8 @@ class PairedComparison:
         lost: Units on which the baseline is better (b).
         gained: Units on which the quant is better (c).
         baseline_mean: Mean score of the baseline over units.
+        baseline_low: One-sided lower bound of the baseline's mean at the same confidence, exact for right or wrong; nan
+            where scores lie outside [0, 1].
         quant_mean: Mean score of the quant over units.
         deviation: Standard deviation of the units' differences; nan for a single unit.
         interval_method: How the interval was made, in words.
@@ -90,6 +93,7 @@ class PairedComparison:
     lost: int
     gained: int
     baseline_mean: float
+    baseline_low: float
     quant_mean: float
     deviation: float
     interval_method: str
@@ -228,8 +232,8 @@ def compare_units(
         p_value, test_method = mcnemar(lost, gained).mid_p, "McNemar mid-p"
     else:
         _check_range(before, after)
-        bounds = bootstrap_bounds(differences, confidence=confidence, resamples=resamples, seed=seed)
-        p_value, test_method = sign_flip_p(differences, resamples=resamples, seed=seed)
+        bounds = graded_bounds(differences, confidence=confidence)
+        p_value, test_method = gaffke_p(np.clip(differences, -1, 1)), "Gaffke, two-sided"
     factor = finite_factor(n, population)
     return PairedComparison(
         difference=difference,
@@ -244,6 +248,7 @@ def compare_units(
         lost=lost,
         gained=gained,
         baseline_mean=float(before.mean()),
+        baseline_low=_shrunk(float(before.mean()), _baseline_low(before, confidence, method), factor),
         quant_mean=float(after.mean()),
         deviation=float(differences.std(ddof=1)) if n > 1 else math.nan,
         interval_method=bounds.method,
@@ -265,7 +270,7 @@ def estimate(
     seed: int = 42,
     method: Method = Method.default,
 ) -> Estimate:
-    """Estimate a mean score: Wilson's interval for right or wrong, the percentile bootstrap for graded scores.
+    """Estimate a mean score: Wilson's interval for right or wrong, Gaffke's for graded scores.
 
     Args:
         scores: Score of each answer, shape (m,); in [0, 1] unless the method is the bootstrap.
@@ -298,7 +303,7 @@ def estimate(
         interval_method = "Wilson score"
     else:
         _check_range(each)
-        bounds = bootstrap_bounds(each, lowest=0.0, confidence=confidence, resamples=resamples, seed=seed)
+        bounds = graded_bounds(each, lowest=0.0, confidence=confidence)
         low, high, interval_method = bounds.low, bounds.high, bounds.method
     factor = finite_factor(units.n, population)
     return Estimate(
@@ -317,15 +322,28 @@ def estimate(
     )
 
 
+def _baseline_low(before: NDArray[np.float64], confidence: float, method: Method) -> float:
+    if not _is_in_range(before):
+        return math.nan
+    scores = np.clip(before, 0.0, 1.0)
+    if method is Method.sequential:
+        return (1.0 + anytime_lower(2.0 * scores - 1.0, confidence=confidence)) / 2.0
+    return gaffke_lower(scores, lowest=0.0, confidence=confidence)
+
+
 def _kind(*sides: NDArray[np.float64]) -> Kind:
     right_or_wrong = all(bool(np.all((side == 0.0) | (side == 1.0))) for side in sides)
     return Kind.binary if right_or_wrong else Kind.graded
 
 
+def _is_in_range(scores: NDArray[np.float64]) -> bool:
+    return bool(scores.min() >= -_SLACK and scores.max() <= 1.0 + _SLACK)
+
+
 def _check_range(*sides: NDArray[np.float64]) -> None:
     for side in sides:
-        outside = side[(side < -_SLACK) | (side > 1.0 + _SLACK)]
-        if outside.size:
+        if not _is_in_range(side):
+            outside = side[(side < -_SLACK) | (side > 1.0 + _SLACK)]
             raise ValueError(
                 f"scores must lie between 0 and 1, not {outside[0]:g}: scale them, or use the method bootstrap."
             )
