@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,9 +18,11 @@ from quantexp.stats import (
     compare,
     estimate,
     mcnemar,
+    sequential_decision,
     tango_interval,
     wilson_interval,
 )
+from quantexp.stats.planning import Spread
 
 Scores = NDArray[np.float64]
 
@@ -261,3 +264,54 @@ def test_mistakes_get_one_sentence(call: Callable[[], object], message: str) -> 
 
 def test_the_bootstrap_takes_scores_of_any_size() -> None:
     assert compare([5.0, 80.0], [3.0, 70.0], method=Method.bootstrap).difference == 6.0
+
+
+names = st.lists(st.text(min_size=1, max_size=3), min_size=2, max_size=20, unique=True)
+
+
+@settings(max_examples=50)
+@given(names, st.data())
+def test_series_are_paired_by_their_labels(labels: list[str], data: st.DataObject) -> None:
+    values = st.lists(st.integers(0, 3).map(lambda k: k / 3), min_size=len(labels), max_size=len(labels))
+    before, after = (pd.Series(data.draw(values), index=labels) for _ in range(2))
+    items = pd.Series(data.draw(st.lists(st.integers(0, 3), min_size=len(labels), max_size=len(labels))), index=labels)
+    mixed = data.draw(st.permutations(labels))
+    assert compare(before, after[mixed]) == compare(before.to_numpy(), after.to_numpy())
+    assert compare(before, after[mixed], clusters=items[mixed[::-1]]) == compare(
+        before.to_numpy(), after.to_numpy(), clusters=items.to_numpy()
+    )
+    assert estimate(before, clusters=items[mixed]) == estimate(before.to_numpy(), clusters=items.to_numpy())
+    assert Spread.seen(before, after[mixed]) == Spread.seen(before.to_numpy(), after.to_numpy())
+    changes = before - after
+    assert sequential_decision(changes, margin=0.1, baseline=before[mixed]) == sequential_decision(
+        changes.to_numpy(), margin=0.1, baseline=before.to_numpy()
+    )
+
+
+def test_the_rows_of_one_table_belong_together_whatever_repeats_in_its_index() -> None:
+    table = pd.DataFrame({"before": [1.0, 0.0, 1.0], "after": [0.0, 0.0, 1.0]}, index=["a", "a", "b"])
+    found = compare(table["before"], table["after"], clusters=table.index)
+    assert (found.n, found.answers, found.difference) == (2, 3, 0.25)
+
+
+def test_a_series_beside_an_array_is_taken_row_by_row() -> None:
+    assert compare(pd.Series([1.0, 0.0], index=["b", "a"]), [1.0, 1.0]).gained == 1
+
+
+ABC = pd.Series([1.0, 0.0, 1.0], index=list("abc"))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: compare(ABC, ABC.rename({"c": "d"})), "baseline and quant have different labels .* such as 'c'"),
+        (lambda: compare(ABC, ABC[["a", "b"]]), "different labels"),
+        (lambda: compare(ABC, pd.Series([1.0, 0.0, 1.0], index=list("aab"))), "index of quant has 'a' twice"),
+        (lambda: compare(ABC, ABC[::-1], clusters=["x", "y", "y"]), "clusters has none: give it the same index"),
+        (lambda: estimate(ABC, clusters=ABC.rename({"c": "d"})), "scores and clusters have different labels"),
+    ],
+)
+def test_series_that_do_not_fit_are_refused(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert str(caught.value).endswith(".")

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from quantexp.stats.binary import mcnemar, tango_interval, tango_upper, wilson_interval
 from quantexp.stats.bootstrap import p_with_ties, resampled_means
-from quantexp.stats.checks import TIE_TOLERANCE, check_pair, check_resampling, check_scores
+from quantexp.stats.checks import TIE_TOLERANCE, align, check_pair, check_resampling, check_scores
 from quantexp.stats.gaffke import gaffke_lower, gaffke_p
 from quantexp.stats.graded import Bounds, graded_bounds, percentile_bounds
 from quantexp.stats.sequential import anytime_bounds, anytime_lower
@@ -165,6 +165,8 @@ def compare(
 ) -> PairedComparison:
     """Compare a quant with its baseline, answer by answer, on the same items.
 
+    Where more than one of the arrays is a pandas Series, what has the same label belongs together, whatever the order.
+
     Args:
         baseline: Score of each answer under the baseline, shape (m,); in [0, 1] unless the method is the bootstrap.
         quant: Score of the same answers, in the same order, under the quant, shape (m,).
@@ -178,10 +180,11 @@ def compare(
         method: Which statistics.
 
     Raises:
-        ValueError: The arrays do not fit each other, a score is not finite or outside [0, 1], or an option is out of
-            range.
+        ValueError: The arrays or the labels of Series do not fit each other, a score is not finite or outside [0, 1],
+            or an option is out of range.
     """
-    before, after = check_pair(baseline, quant)
+    ours, theirs, clusters = align({"baseline": baseline, "quant": quant, "clusters": clusters})
+    before, after = check_pair(ours, theirs)
     units = group(before.size, clusters)
     order = units.drawn() if method is Method.sequential else slice(None)
     return compare_units(
@@ -284,7 +287,8 @@ def estimate(
     Raises:
         ValueError: A score is not finite or outside [0, 1], the ids do not fit, or an option is out of range.
     """
-    values = check_scores(scores, "scores")
+    aligned, clusters = align({"scores": scores, "clusters": clusters})
+    values = check_scores(aligned, "scores")
     check_resampling(resamples, seed, confidence)
     units = group(values.size, clusters)
     each = units.means(values)

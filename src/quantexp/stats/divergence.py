@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quantexp.stats.bootstrap import percentile_interval
+from quantexp.stats.checks import align
 from quantexp.stats.units import group
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
@@ -105,7 +106,10 @@ def divergence_summary(
         "baseline_logprob": baseline_logprob,
         "quant_logprob": quant_logprob,
     }
-    kl, same, baseline, quant = (_checked(name, values, np.size(divergence)) for name, values in given.items())
+    *columns, items = align({**given, "items": items})
+    kl, same, baseline, quant = (
+        _checked(name, values, np.size(divergence)) for name, values in zip(given, columns, strict=True)
+    )
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must be between 0 and 1, but is {confidence}.")
     if resamples < 1:

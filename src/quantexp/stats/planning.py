@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from quantexp.stats.checks import align
 from quantexp.stats.power import minimal_detectable_difference, power_within, required_items, required_items_within
 
 _z = NormalDist().inv_cdf
@@ -52,7 +53,7 @@ class Spread:
             before: Score of each unit under the baseline, shape (n,).
             after: Score of the same units under the quant, shape (n,).
         """
-        scores = np.array([before, after], np.float64)
+        scores = np.array(align({"before": before, "after": after}), np.float64)
         differences = scores[0] - scores[1]
         changes = differences[np.abs(differences) > _CHANGED]
         changed, n = int(changes.size), int(differences.size)

@@ -30,6 +30,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import roots_jacobi
 
+from quantexp.stats.checks import align
+
 _Floats = NDArray[np.float64]
 
 _NODES = 128
@@ -147,6 +149,7 @@ def sequential_decision(
         ValueError: The differences are not such an array, or an option is out of range.
     """
     _check_level(alpha, family)
+    differences, baseline = align({"differences": differences, "baseline": baseline})
     evidence = running_e_values(differences, margin=margin)
     worse = (evidence.difference >= family / alpha) & (evidence.worse > evidence.better)
     within = np.maximum.accumulate(evidence.within) >= 1 / alpha
