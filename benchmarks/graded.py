@@ -71,7 +71,7 @@ def false_within(rng: np.random.Generator, law: dict[int, float], n: int, runs: 
     counts = drawn(rng, law, n, runs)
     return {
         "Gaffke": rate(shown_by_gaffke(counts)),
-        "betting": rate(shown_by_betting(rng, counts[: runs // 4])),
+        "betting": rate(shown_by_betting(rng, counts[: runs // 8])),
         "bootstrap": rate(shown_by_bootstrap(counts[: runs // 2])),
         "covers": rate(covered_by_gaffke(counts, MARGIN)),
     }

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import hypergeom
 
 from quantexp.stats import (
     Kind,
@@ -189,12 +190,13 @@ def test_a_fixed_set_narrows_the_interval(pair: tuple[Scores, Scores], method: M
     n = pair[0].size
     one = compare(*pair, method=method)
     fixed = compare(*pair, population=2 * n, method=method)
-    factor = math.sqrt(n / (2 * n - 1))
-    assert fixed.high - fixed.difference == pytest.approx(factor * (one.high - one.difference))
-    assert fixed.difference - fixed.low == pytest.approx(factor * (one.difference - one.low))
-    assert fixed.upper - fixed.difference == pytest.approx(factor * (one.upper - one.difference))
+    factor, half = math.sqrt(n / (2 * n - 1)), 0.0 if method is Method.bootstrap else 0.5 / (2 * n)
+    assert fixed.high - fixed.difference == pytest.approx(factor * (one.high - one.difference) + half)
+    assert fixed.difference - fixed.low == pytest.approx(factor * (one.difference - one.low) + half)
+    assert fixed.upper - fixed.difference == pytest.approx(factor * (one.upper - one.difference) + half)
     assert fixed.p_value < one.p_value
-    assert fixed.baseline_mean - fixed.baseline_low == pytest.approx(factor * (one.baseline_mean - one.baseline_low))
+    above = fixed.baseline_mean - fixed.baseline_low
+    assert above == pytest.approx(factor * (one.baseline_mean - one.baseline_low) + half)
     shrunk = {"low", "high", "upper", "p_value", "population", "baseline_low"}
     assert replace(fixed, **{name: getattr(one, name) for name in shrunk}) == one
     whole = compare(*pair, population=n, method=method)
@@ -204,6 +206,20 @@ def test_a_fixed_set_narrows_the_interval(pair: tuple[Scores, Scores], method: M
     score = estimate(pair[0], population=n, method=method)
     assert score.low == score.mean == score.high
     assert not score.zero_width
+
+
+@pytest.mark.parametrize(("n", "size", "lost"), [(148, 150, 14), (145, 150, 4), (194, 200, 5), (329, 1319, 10)])
+@pytest.mark.parametrize("score", [1.0, 1 / 3])
+def test_nearly_all_of_a_fixed_set_leaves_what_the_rest_may_hide(n: int, size: int, lost: int, score: float) -> None:
+    """Exact: how often the bound lies below the set's own drop."""
+    missed = 0.0
+    for seen in range(lost + 1):
+        before = np.full(n, score)
+        after = before - score * (np.arange(n) < seen)
+        found = compare(before, after, population=size)
+        weight = float(hypergeom.pmf(seen, size, lost, n))
+        missed += weight * (found.upper < score * lost / size - 1e-12)
+    assert missed <= 0.0565
 
 
 def test_one_changed_item_of_a_whole_set_is_certain() -> None:

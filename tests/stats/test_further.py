@@ -141,3 +141,13 @@ def test_mistakes_get_one_sentence(call: Callable[[], object], message: str) -> 
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert str(caught.value).endswith(".")
+
+
+def test_the_bootstrap_of_scores_of_any_size_plans_by_the_normal_law() -> None:
+    before = np.linspace(0, 80, 40)
+    found = compare(before, before - np.tile([3.0, -3.0], 20), method=Method.bootstrap)
+    [decision] = decide([found], 0.5)
+    assert decision.verdict is Verdict.inconclusive
+    # 6.1826 * 9 / 0.5²
+    assert decision.further_items == pytest.approx(223 - 40, abs=1)
+    assert decision.fewest_items is None

@@ -11,6 +11,7 @@ from enum import Enum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaincinv
 
 from quantexp.stats.binary import mcnemar, tango_interval, tango_upper, wilson_interval
 from quantexp.stats.bootstrap import p_with_ties, resampled_means
@@ -26,6 +27,9 @@ _SLACK = 1e-9
 
 E_VALUE = "mixture e-value"
 """What a comparison's `test_method` says where units may be looked at one by one."""
+
+_TIES = "percentile bootstrap, ties on both sides"
+"""What it says of the method bootstrap."""
 
 
 class Method(Enum):
@@ -109,6 +113,11 @@ class PairedComparison:
         return self.lost + self.gained
 
     @property
+    def method(self) -> Method:
+        """Which statistics made it."""
+        return {E_VALUE: Method.sequential, _TIES: Method.bootstrap}.get(self.test_method, Method.default)
+
+    @property
     def zero_width(self) -> bool:
         """Whether the interval is a single point although not all of a fixed set was answered: it bounds nothing."""
         return self.population != self.n and self.low == self.high
@@ -173,7 +182,8 @@ def compare(
         clusters: Id of each answer's item, shape (m,): answers with one id are averaged and count once. None when all
             answers are to different items.
         population: Number of unique items of a fixed set, if the result is about that set only: intervals then shrink
-            by √((N - n) / (N - 1)). With all of the set answered, the interval is the difference itself, and right.
+            by √((N - n) / (N - 1)), but for half an item. With all of the set answered, the interval is the difference
+            itself, and right.
         confidence: Nominal coverage of the interval, at least 0.5 and below 1.
         resamples: Number of resamples, where the method takes any.
         seed: Seed of `numpy.random.default_rng`; the same seed gives the same result.
@@ -223,7 +233,7 @@ def compare_units(
     if method is Method.bootstrap:
         means = resampled_means(differences, resamples, seed)
         bounds = percentile_bounds(means, confidence)
-        p_value, test_method = p_with_ties(means, tie), "percentile bootstrap, ties on both sides"
+        p_value, test_method = p_with_ties(means, tie), _TIES
     elif method is Method.sequential:
         _check_range(before, after)
         found = anytime_bounds(np.clip(differences, -1, 1), confidence=confidence)
@@ -240,9 +250,9 @@ def compare_units(
     factor = finite_factor(n, population)
     return PairedComparison(
         difference=difference,
-        low=_shrunk(difference, bounds.low, factor),
-        high=_shrunk(difference, bounds.high, factor),
-        upper=_shrunk(difference, bounds.upper, factor),
+        low=_shrunk(difference, bounds.low, n, population, method),
+        high=_shrunk(difference, bounds.high, n, population, method),
+        upper=_shrunk(difference, bounds.upper, n, population, method),
         p_value=finite_p(p_value, factor, difference if lost or gained else 0.0),
         n=n,
         answers=answers,
@@ -251,7 +261,7 @@ def compare_units(
         lost=lost,
         gained=gained,
         baseline_mean=float(before.mean()),
-        baseline_low=_shrunk(float(before.mean()), _baseline_low(before, confidence, method), factor),
+        baseline_low=_shrunk(float(before.mean()), _baseline_low(before, confidence, method), n, population, method),
         quant_mean=float(after.mean()),
         deviation=float(differences.std(ddof=1)) if n > 1 else math.nan,
         interval_method=bounds.method,
@@ -309,11 +319,10 @@ def estimate(
         _check_range(each)
         bounds = graded_bounds(each, lowest=0.0, confidence=confidence)
         low, high, interval_method = bounds.low, bounds.high, bounds.method
-    factor = finite_factor(units.n, population)
     return Estimate(
         mean=mean,
-        low=_shrunk(mean, low, factor),
-        high=_shrunk(mean, high, factor),
+        low=_shrunk(mean, low, units.n, population, method, lowest=0.0),
+        high=_shrunk(mean, high, units.n, population, method),
         n=units.n,
         answers=units.answers,
         design_effect=units.design_effect(values),
@@ -332,6 +341,9 @@ def _baseline_low(before: NDArray[np.float64], confidence: float, method: Method
     scores = np.clip(before, 0.0, 1.0)
     if method is Method.sequential:
         return (1.0 + anytime_lower(2.0 * scores - 1.0, confidence=confidence)) / 2.0
+    if _kind(before) is Kind.binary:  # the same, and quicker
+        right = float(before.sum())
+        return float(betaincinv(right, before.size - right + 1.0, 1.0 - confidence)) if right else 0.0
     return gaffke_lower(scores, lowest=0.0, confidence=confidence)
 
 
@@ -359,5 +371,13 @@ def _check_target(method: Method, population: int | None) -> None:
         raise ValueError("the method sequential holds for the population only: leave population out.")
 
 
-def _shrunk(point: float, end: float, factor: float) -> float:
-    return end if factor == 1.0 else point + factor * (end - point)
+def _shrunk(point: float, end: float, n: int, population: int | None, method: Method, *, lowest: float = -1.0) -> float:
+    """An end of an interval, for a fixed set shrunk, and half an item of it wider: its mean moves in steps of an item.
+
+    Without that half, a 95% bound was measured to miss the mean in up to 18% of samples of nearly all of a set.
+    """
+    if population is None:
+        return end
+    shrunk = point + finite_factor(n, population) * (end - point)
+    half = 0.0 if method is Method.bootstrap or n == population else math.copysign(0.5 / population, end - point)
+    return min(max(shrunk + half, lowest), 1.0) if half else shrunk

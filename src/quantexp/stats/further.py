@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from statistics import NormalDist
 
 import numpy as np
 
 from quantexp.stats.binary import tango_upper, wilson_interval
-from quantexp.stats.comparison import E_VALUE, Kind, Method, PairedComparison
+from quantexp.stats.comparison import Kind, Method, PairedComparison
 from quantexp.stats.gaffke import GaffkePlan
 from quantexp.stats.sequential import items_within_without_change, sequential_items, sequential_items_above
 from quantexp.stats.units import finite_factor
@@ -79,18 +80,25 @@ def fewest_items(
         raise ValueError(f"chance must be at least 0 and below 1, not {chance}.")
     if not 0 < alpha <= 0.5:
         raise ValueError(f"alpha must be above 0 and at most 0.5, not {alpha}.")
-    floor = chance + margin
-    if floor >= 1 or method is Method.bootstrap:
+    if chance + margin >= 1 or method is Method.bootstrap:
         return None
+    return _fewest_items(margin, kind, method, chance + margin, population, alpha)
+
+
+@cache
+def _fewest_items(
+    margin: float, kind: Kind, method: Method, floor: float, population: int | None, alpha: float
+) -> int | None:
     if method is Method.sequential:
         above = sequential_items_above(1.0, 0.0, floor=floor, alpha=alpha, power=0.5)
         return max(items_within_without_change(margin, alpha=alpha), math.ceil(above))
 
     def is_enough(n: int) -> bool:
-        factor = 1.0 if population is None else finite_factor(min(n, population), population)
+        factor = finite_factor(n, population)
+        half = 0.0 if population in (None, n) else 0.5 / population
         unseen = 1.0 - alpha ** (1.0 / n)
         upper = tango_upper(0, 0, n, confidence=1.0 - alpha) if kind is Kind.binary else unseen
-        return factor * upper < margin and factor * unseen < 1.0 - floor
+        return factor * upper + half < margin and factor * unseen + half < 1.0 - floor
 
     low, high = 0, _MOST_ITEMS if population is None else population
     if not is_enough(high):
@@ -113,13 +121,17 @@ def find_further_items(
     scores: `GaffkePlan`. Where one may stop at any time: `sequential_items`. To be within the margin also takes
     `fewest_items`, and a baseline that is shown to be above the floor.
     """
-    method = Method.sequential if comparison.test_method == E_VALUE else Method.default
-    fewest = fewest_items(margin, kind=comparison.kind, method=method, chance=chance, alpha=alpha)
-    ground = max(fewest or math.inf, _items_above_floor(comparison, chance + margin, method, alpha, power))
+    method = comparison.method
+    ground = 0.0
+    if method is not Method.bootstrap:
+        if chance + margin >= 1.0:
+            return None
+        fewest = fewest_items(margin, kind=comparison.kind, method=method, chance=chance, alpha=alpha)
+        ground = max(fewest or math.inf, _items_above_floor(comparison, chance + margin, method, alpha, power))
     needed = _needed_items(comparison, margin, method, family=family, alpha=alpha, power=power, ground=ground)
     n, d, size = comparison.n, comparison.difference, _squared_change(comparison)
     share = (comparison.changed + 2.0) / (n + 2.0) if comparison.changed < FEW_CHANGED else comparison.changed / n
-    variance = share * size - d**2
+    variance = max(0.0, share * size - d**2)
     expected = needed(d, variance)
     if math.isinf(expected):
         return None
@@ -152,7 +164,7 @@ def _needed_items(
         variance = max(variance, 0.0)
         if method is Method.sequential:
             within, worse = sequential_items(drop, variance, margin=margin, alpha=alpha, family=family, power=power)
-        elif comparison.kind is Kind.binary:
+        elif comparison.kind is Kind.binary or method is Method.bootstrap:
             within = (normal.inv_cdf(1.0 - alpha) + normal.inv_cdf(power)) ** 2 * variance
             worse = (normal.inv_cdf(1.0 - alpha / (2.0 * family)) + normal.inv_cdf(power)) ** 2 * variance
             within = within / (margin - drop) ** 2 if drop < margin else math.inf

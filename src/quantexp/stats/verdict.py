@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quantexp.stats.checks import check_scores
-from quantexp.stats.comparison import E_VALUE, Method, PairedComparison
+from quantexp.stats.comparison import PairedComparison
 from quantexp.stats.further import FurtherItems, fewest_items, find_further_items
 
 
@@ -175,11 +175,10 @@ def _decision(
     if verdict is Verdict.inconclusive:
         further = find_further_items(comparison, margin, chance=chance, family=family, alpha=alpha, power=power)
     if margin < 1:
-        method = Method.sequential if comparison.test_method == E_VALUE else Method.default
         fewest = fewest_items(
             margin,
             kind=comparison.kind,
-            method=method,
+            method=comparison.method,
             chance=chance,
             population=comparison.population,
             alpha=alpha,
