@@ -27,7 +27,7 @@ QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 """Those that `llama-perplexity` prints, above the median."""
 
 _FEWEST_BEYOND = 50
-"""Tokens that must lie beyond a quantile; with fewer, 95% intervals were measured to cover .64 to .91."""
+"""Tokens that must lie beyond a quantile; with fewer, 95% intervals were measured to cover as little as .64."""
 
 _WEIGHTS_PER_CHUNK = 1 << 22
 """Token weights at once: bounds the working memory to some 50 MB."""
