@@ -33,6 +33,9 @@ _WEIGHTS_PER_CHUNK = 1 << 22
 """Token weights at once: bounds the working memory to some 50 MB."""
 
 
+_AGREED = 1e-12
+"""A standard error below this is rounding."""
+
 _LARGEST_LOG = 700.0
 """e to this is near the largest floating-point number."""
 
@@ -183,11 +186,11 @@ def _interval_of_mean(
     value = float(sums.sum() / total)
     if n == 1:
         return Interval(value, math.nan, math.nan)
-    if scale is _Scale.logit and value in (0.0, 1.0):
-        # All items agree; a share of them up to this may be all different.
-        unseen = 1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / n)
-        return Interval(value, max(0.0, value - unseen), min(1.0, value + unseen))
     error = math.sqrt(n / (n - 1) * float(((sums - value * sizes) ** 2).sum())) / total
+    if scale is _Scale.logit and (value in (0.0, 1.0) or error < _AGREED):
+        # All items agree; a share of them up to this may be as different as possible.
+        unseen = 1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / n)
+        return Interval(value, value - unseen * value, value + unseen * (1.0 - value))
     reach = float(stdtrit(n - 1, (1.0 + confidence) / 2.0)) * error
     if scale is _Scale.logarithm and value > 0.0:
         factor = math.exp(min(reach / value, _LARGEST_LOG))
