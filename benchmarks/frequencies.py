@@ -24,12 +24,19 @@ from quantexp.stats import (
     tango_interval,
     wilson_interval,
 )
+from quantexp.stats.gaffke import bounded_mean_share
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 ALPHA = 0.05
 MARGIN = 0.02
+
+STEPS = 3
+"""Of a graded score: thirds."""
+
+THIRDS = np.arange(-STEPS, STEPS + 1) / STEPS
+"""The differences of such scores."""
 
 
 def outcomes(n: int, psi: float, drop: float) -> tuple[Integers, Integers, Floats]:
@@ -56,13 +63,14 @@ def expected(n: int, psi: float, drop: float, event: Callable[[int, int], bool])
 
 def compare_counts(b: int, c: int, n: int, *, population: int | None = None) -> PairedComparison:
     """The default comparison of right-or-wrong scores with these counts."""
-    lost, gained = np.repeat([1.0, 0.0, 0.0], [b, c, n - b - c]), np.repeat([0.0, 1.0, 0.0], [b, c, n - b - c])
-    return compare(lost, gained, population=population)
+    return compare_differences(np.repeat([1.0, -1.0, 0.0], [b, c, n - b - c]), population=population)
 
 
-def compare_differences(values: Floats, clusters: Integers | None = None) -> PairedComparison:
-    """The default comparison of scores with these differences."""
-    return compare(np.maximum(values, 0), np.maximum(-values, 0), clusters=clusters)
+def compare_differences(
+    values: Floats, clusters: Integers | None = None, population: int | None = None
+) -> PairedComparison:
+    """The default comparison of scores with these differences, the better one of each pair being 1."""
+    return compare(1 - np.maximum(-values, 0), 1 - np.maximum(values, 0), clusters=clusters, population=population)
 
 
 def rate(happened: NDArray[np.bool_]) -> tuple[float, float]:
@@ -149,18 +157,33 @@ def graded_differences(rng: np.random.Generator, runs: int, n: int, psi: float, 
     return differences
 
 
+def tallied(differences: Floats) -> Integers:
+    """How many of the differences in each row are each of `THIRDS`, shape (runs, 7)."""
+    steps = np.rint(STEPS * differences).astype(int)
+    return np.stack([(steps == step).sum(axis=1) for step in range(-STEPS, STEPS + 1)], axis=1)
+
+
+def covered_by_gaffke(counts: Integers, truth: float) -> NDArray[np.bool_]:
+    """Whether the default interval holds the truth."""
+    above = bounded_mean_share(THIRDS, counts, truth)
+    below = bounded_mean_share(THIRDS, counts[:, ::-1], -truth)
+    return np.asarray((above >= ALPHA / 2) & (below >= ALPHA / 2))
+
+
+def called_different(counts: Integers) -> NDArray[np.bool_]:
+    """Whether the default p of no difference is below 5%."""
+    return ~covered_by_gaffke(counts, 0.0)
+
+
 def graded(rng: np.random.Generator, runs: int, n: int, psi: float, drop: float) -> tuple[Floats, Floats, Floats]:
     """The defaults on graded scores: the interval's coverage, the test's rate of p <= 5%, the one-sided bound's misses.
 
     Each is a share and its standard error, shape (2,).
     """
-    covered, rejected, missed = (np.zeros(runs, dtype=bool) for _ in range(3))
-    for run, values in enumerate(graded_differences(rng, runs, n, psi, drop)):
-        found = compare_differences(values)
-        covered[run] = covers((found.low, found.high), drop)
-        missed[run] = found.upper < drop
-        rejected[run] = found.p_value <= ALPHA
-    return np.array(rate(covered)), np.array(rate(rejected)), np.array(rate(missed))
+    counts = tallied(graded_differences(rng, runs, n, psi, drop))
+    missed = bounded_mean_share(THIRDS, counts, drop) < ALPHA
+    found = covered_by_gaffke(counts, drop), called_different(counts), missed
+    return np.array(rate(found[0])), np.array(rate(found[1])), np.array(rate(found[2]))
 
 
 def clustered_error(rng: np.random.Generator, runs: int, items: int, repeats: int) -> tuple[Floats, Floats]:
@@ -168,11 +191,8 @@ def clustered_error(rng: np.random.Generator, runs: int, items: int, repeats: in
 
     Each is a share and its standard error.
     """
-    naive, averaged = (np.zeros(runs, dtype=bool) for _ in range(2))
-    for run, values in enumerate(graded_differences(rng, runs, items, 0.1, 0.0)):
-        answers, ids = np.repeat(values, repeats), np.repeat(np.arange(items), repeats)
-        naive[run] = compare_differences(answers).p_value <= ALPHA
-        averaged[run] = compare_differences(answers, ids).p_value <= ALPHA
+    counts = tallied(graded_differences(rng, runs, items, 0.1, 0.0))
+    naive, averaged = called_different(repeats * counts), called_different(counts)
     return np.array(rate(naive)), np.array(rate(averaged))
 
 

@@ -17,6 +17,7 @@ from frequencies import (
     bca_coverage,
     bootstrap_share_coverage,
     calibration,
+    called_different,
     clustered_error,
     credible_coverage,
     ever,
@@ -26,6 +27,7 @@ from frequencies import (
     mcnemar_error,
     p_crossed,
     percentile_coverage,
+    rate,
     sequential_graded,
     tango_coverage,
     two_looks,
@@ -33,6 +35,16 @@ from frequencies import (
     wilson_coverage,
     within_crossed,
     worse_crossed,
+)
+from graded import (
+    LAWS,
+    NULLS,
+    drawn,
+    false_within,
+    planned,
+    shown_by_betting,
+    shown_by_bootstrap,
+    shown_by_gaffke,
 )
 
 from quantexp.stats import (
@@ -61,9 +73,13 @@ class Row:
 def sections(rng: np.random.Generator, *, quick: bool) -> Iterator[tuple[str, Iterator[Row]]]:
     """Titles and their rows, in order."""
     runs = 400 if quick else 4000
+    [own] = rng.spawn(1)  # what is drawn here moves no other table
     yield "Right or wrong: intervals and tests of the difference", binary_rows(quick=quick)
     yield "One accuracy", accuracy_rows(quick=quick)
     yield "Graded scores, in thirds", graded_rows(rng, runs, quick=quick)
+    yield "“Within 2pp” when the drop is 2pp, by items' differences", rare_rows(own, runs, quick=quick)
+    yield "“Within 2pp” when the drop is 0", price_rows(own, runs, quick=quick)
+    yield "Graded differences that are not there", null_rows(own, runs, quick=quick)
     yield "Items answered three times, always alike: false differences", repeated_rows(rng, runs)
     yield "600 of a fixed set of 1,319 items, no difference", fixed_set_rows()
     yield "“Within 2pp”", within_rows(quick=quick)
@@ -97,14 +113,50 @@ def accuracy_rows(*, quick: bool) -> Iterator[Row]:
 
 
 def graded_rows(rng: np.random.Generator, runs: int, *, quick: bool) -> Iterator[Row]:
-    """The percentile bootstrap and the sign-flip test."""
+    """Gaffke's bounds and the test that belongs to them."""
     for n, psi in ((200, 0.1), (600, 0.1), (600, 0.3))[:: 3 if quick else 1]:
         for drop in (0.0, MARGIN):
             covered, rejected, missed = graded(rng, runs, n, psi, drop)
             setting = f"n={n}, ψ={psi:.0%}, drop {100 * drop:.0f}pp"
-            yield Row("bootstrap covers (0.95)", setting, *covered)
+            yield Row("interval covers (0.95)", setting, *covered)
             yield Row("one-sided bound below the drop (0.05)", setting, *missed)
-            yield Row("sign-flip p ≤ 0.05", setting, *rejected)
+            yield Row("p ≤ 0.05", setting, *rejected)
+
+
+def rare_rows(rng: np.random.Generator, runs: int, *, quick: bool) -> Iterator[Row]:
+    """Claims of "within 2pp" at a drop of 2 points that comes from few large losses, beside other bounds."""
+    for name, law in list(LAWS.items())[:: 4 if quick else 1]:
+        for n in (12, 24, 60, 150, 400)[:: 2 if quick else 1]:
+            found = false_within(rng, law, n, runs)
+            yield Row("Gaffke (≤ 0.05)", f"{name}, n={n}", *found["Gaffke"])
+            yield Row("e-value", f"{name}, n={n}", *found["betting"])
+            yield Row("percentile bootstrap", f"{name}, n={n}", *found["bootstrap"])
+            yield Row("Gaffke's interval covers (0.95)", f"{name}, n={n}", *found["covers"])
+
+
+def price_rows(rng: np.random.Generator, runs: int, *, quick: bool) -> Iterator[Row]:
+    """What the bound costs where nothing is lost."""
+    law = {1: 0.02, -1: 0.02}
+    for n in (100, 150, 200, 300, 400)[:: 2 if quick else 1]:
+        counts = drawn(rng, law, n, runs)
+        setting = f"±⅓: 2% each, n={n}"
+        yield Row("Gaffke", setting, *rate(shown_by_gaffke(counts)))
+        yield Row("e-value", setting, *rate(shown_by_betting(rng, counts[: runs // 8])))
+        yield Row("percentile bootstrap", setting, *rate(shown_by_bootstrap(counts[: runs // 2])))
+    for name, each in {
+        "±⅓: 2% each": law,
+        "±⅓: 5% each": {1: 0.05, -1: 0.05},
+        "±1: 1% each": {3: 0.01, -3: 0.01},
+    }.items():
+        n, power = planned(rng, each, runs)
+        yield Row("Gaffke", f"{name}, n={n} (planner, for 0.80)", *power)
+
+
+def null_rows(rng: np.random.Generator, runs: int, *, quick: bool) -> Iterator[Row]:
+    """Differences that are not there, where gains and losses have different sizes."""
+    for name, law in list(NULLS.items())[:: 2 if quick else 1]:
+        for n in (60, 200, 1000)[:: 2 if quick else 1]:
+            yield Row("p ≤ 0.05 (≤ 0.05)", f"{name}, n={n}", *rate(called_different(drawn(rng, law, n, runs))))
 
 
 def repeated_rows(rng: np.random.Generator, runs: int) -> Iterator[Row]:

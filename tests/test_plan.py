@@ -17,6 +17,7 @@ from quantexp.config import PlanConfig, TrackingConfig, register_schemas
 from quantexp.errors import UserError
 from quantexp.plan import plan
 from quantexp.stats import required_items, required_items_within
+from quantexp.stats.gaffke import bounded_mean_share
 from quantexp.stats.planning import Spread
 from quantexp.tracking import Store
 from quantexp.validation import validated
@@ -135,14 +136,38 @@ def test_millions_of_items_take_no_time(printed: Printed) -> None:
     assert numbers_in(out)["1,000,000,000"][0] == "0.00"
 
 
-def test_graded_scores_follow_the_normal_law() -> None:
+def test_graded_scores_are_planned_by_their_bound() -> None:
     spread = Spread(0.09, graded=True)
-    # (1.96 + 0.84)² = 7.849 and (1.645 + 0.84)² = 6.183, times 0.09 / 0.02²
-    assert spread.items_to_find(0.02, power=0.8, alpha=0.05) == 1766
-    assert spread.items_to_show(0.02, power=0.8, alpha=0.05) == 1392
-    assert spread.smallest_drop(1766, power=0.8, alpha=0.05) == pytest.approx(0.02, abs=1e-5)
-    assert spread.chance_to_show(1392, 0.02, alpha=0.05) == pytest.approx(0.8, abs=1e-3)
-    assert spread.smallest_drop(1, power=0.8, alpha=0.05) == pytest.approx(0.8405, abs=1e-3)
+    # The normal law says 1,766 and 1,392; what may be unseen takes some 2 / 0.02 more.
+    assert spread.items_to_find(0.02, power=0.8, alpha=0.05) == pytest.approx(1766 + 100, abs=20)
+    assert spread.items_to_show(0.02, power=0.8, alpha=0.05) == pytest.approx(1392 + 100, abs=20)
+    for n in (150, 1392):
+        assert spread.items_to_find(spread.smallest_drop(n, power=0.8, alpha=0.05) or 0, power=0.8, alpha=0.05) == (
+            pytest.approx(n, abs=2)
+        )
+    assert spread.chance_to_show(spread.items_to_show(0.02, power=0.8, alpha=0.05), 0.02, alpha=0.05) == pytest.approx(
+        0.8, abs=1e-3
+    )
+    assert spread.smallest_drop(1, power=0.8, alpha=0.05) is None
+    # What changes next to nothing still takes the items that can show the margin at all.
+    assert Spread(1e-9, graded=True).items_to_show(0.02, power=0.8, alpha=0.05) in (148, 149)
+
+
+@pytest.mark.parametrize("sizes", [[1.0] * 10, [1 / 3] * 30 + [1.0] * 3, [0.05] * 200])
+def test_the_planned_items_of_a_graded_pilot_have_their_power(sizes: list[float]) -> None:
+    before, after = np.full(400, 0.5), np.full(400, 0.5)
+    changes = np.array(sizes) * np.where(np.arange(len(sizes)) % 2, 1, -1)
+    before[: changes.size] = 0.5 + changes / 2
+    after[: changes.size] = 0.5 - changes / 2
+    spread = Spread.seen(before, after)
+    n = spread.items_to_show(0.03, power=0.8, alpha=0.05)
+    law, counts = np.unique(np.abs(changes), return_counts=True)
+    shares = counts * spread.variance / float(counts @ law**2) / 2
+    values = np.array([-1.0, *-law[::-1], 0.0, *law, 1.0]) if law[-1] < 1 else np.array([*-law[::-1], 0.0, *law])
+    ends = [0.0] if law[-1] < 1 else []
+    probabilities = [*ends, *shares[::-1], 1 - 2 * shares.sum(), *shares, *ends]
+    drawn = np.random.default_rng(0).multinomial(n, probabilities, 1000)
+    assert 0.74 < (bounded_mean_share(values, drawn, 0.03) < 0.05).mean() < 0.93
 
 
 def test_what_is_seen_is_guarded_against_few_items() -> None:
@@ -253,10 +278,12 @@ def test_graded_scores_are_marked_and_one_that_was_not_asked_does_not_count(stor
     job(store, sweep, "Q8_0", [0.5, 1.0, 0.5, 0.0, float("nan")])
     job(store, sweep, "Q4_K_M", [0.0, 0.5, 0.5, 0.0, 1.0])
     out = printed()
-    # sd = sqrt(0.5 / 6), see above; 7.849 * (0.5 / 6) / 0.02²
-    assert re.search(r"Q4_K_M +2 of 4 +find a drop of 2\.0 +1,636 ", out)
-    assert re.search(r" sd 0\.29\* +show less than 2\.0 +1,289 ", out)
-    assert "* Graded scores: the normal approximation" in out
+    # sd = sqrt(0.5 / 6), see above
+    spread = Spread(0.5 / 6, graded=True)
+    find, show = (each(0.02, power=0.8, alpha=0.05) for each in (spread.items_to_find, spread.items_to_show))
+    assert re.search(rf"Q4_K_M +2 of 4 +find a drop of 2\.0 +{find:,} ", out)
+    assert re.search(rf" sd 0\.29\* +show less than 2\.0 +{show:,} ", out)
+    assert "* Graded scores: what Gaffke's bound takes" in out
     assert "* Graded" not in printed("changed=0.05")
 
 

@@ -4,17 +4,22 @@ import pytest
 
 from quantexp.config import Config, DataConfig, QuantConfig, StatsConfig, TaskConfig
 from quantexp.data import load
-from quantexp.prospects import describe_prospects, fewest_items
-from quantexp.stats import Kind, Method, compare, decide
+from quantexp.prospects import describe_prospects
+from quantexp.stats import Kind, Method, compare, decide, fewest_items
 from quantexp.tasks import get_task
 from quantexp.tasks.items import Dataset
 
-BUNDLED = {task: load(DataConfig("bundled", "bundled"), get_task(task, None)) for task in ("gsm8k", "triviaqa")}
+BUNDLED = {
+    task: load(DataConfig("bundled", "bundled"), get_task(task, None)) for task in ("gsm8k", "triviaqa", "extraction")
+}
 
 
 def jobs(limits: dict[str, int | None], stats: StatsConfig, seeds: int = 1) -> list[tuple[Config, Dataset]]:
     return [
-        (Config(quant=QuantConfig(quant), task=TaskConfig(task, limit=limit), seed=seed, stats=stats), BUNDLED[task])
+        (
+            Config(quant=QuantConfig(quant), task=TaskConfig(task, grader=task, limit=limit), seed=seed, stats=stats),
+            BUNDLED[task],
+        )
         for quant in ("Q8_0", "Q4_K_M")
         for task, limit in limits.items()
         for seed in range(seeds)
@@ -24,6 +29,13 @@ def jobs(limits: dict[str, int | None], stats: StatsConfig, seeds: int = 1) -> l
 def test_too_few_items_are_told_with_the_fewest_that_would_do() -> None:
     assert list(describe_prospects(jobs({"gsm8k": 24, "triviaqa": 24}, StatsConfig()))) == [
         "24 items cannot show a margin of 2.0 points: 133 would be the fewest; see python -m quantexp.plan"
+    ]
+
+
+def test_items_with_several_fields_take_more() -> None:
+    assert list(describe_prospects(jobs({"gsm8k": 24, "extraction": 24}, StatsConfig()))) == [
+        f"24 items on {task} cannot show a margin of 2.0 points: {fewest} would be the fewest; see python -m quantexp.plan"
+        for task, fewest in (("gsm8k", 133), ("extraction", 149))
     ]
 
 

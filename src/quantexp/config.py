@@ -42,8 +42,8 @@ class Method(Enum):
     """Which statistics."""
 
     default = "default"
-    """Tango's interval and McNemar's mid-p for what is right or wrong, percentile bootstrap and sign-flip test for
-    graded scores; verdicts at a margin, corrected for the number of comparisons."""
+    """Tango's interval and McNemar's mid-p for what is right or wrong, Gaffke's bounds for graded scores; verdicts at a
+    margin, corrected for the number of comparisons."""
     bootstrap = "bootstrap"
     """The percentile bootstrap for everything, without verdicts; to compare with results that were made so."""
     sequential = "sequential"
@@ -279,7 +279,7 @@ class StatsConfig:
     baseline: str = "Q8_0"
     """The quant that the others are compared with."""
     resamples: int = 10_000
-    """Of the bootstrap and the sign-flip test, where they need any."""
+    """Of the bootstrap, and draws of a contrast."""
     seed: int = 42
     """Of the resampling; nothing to do with which items are drawn."""
     confidence: float = 0.95

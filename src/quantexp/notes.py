@@ -189,8 +189,8 @@ def protocol_of(groups: Sequence[Group], stats: StatsConfig) -> dict[str, str]:
 def _statistics(stats: StatsConfig) -> str:
     """The methods, in words."""
     unit = stats.unit.value
-    drawn = f"{stats.resamples:,} resamples, seed {stats.seed}"
     if stats.method is Method.bootstrap:
+        drawn = f"{stats.resamples:,} resamples, seed {stats.seed}"
         intervals = f"{stats.confidence:.0%} intervals"
         return f"percentile bootstrap over {unit}s, {drawn}, {intervals}; {REPEATS[unit]}; no verdicts"
     if stats.method is Method.sequential:
@@ -202,9 +202,8 @@ def _statistics(stats: StatsConfig) -> str:
     about = "the data's own items" if stats.target is Target.items else "the items that the data sample"
     return (
         f"{stats.confidence:.0%} intervals over {unit}s; {REPEATS[unit]}; about {about}; right or wrong: Tango's score "
-        "interval and McNemar's mid-p, one score by Wilson; graded: percentile bootstrap and sign-flip test, exact "
-        f"where the scores allow it, otherwise {drawn}; p after Holm over all comparisons of this report; margin "
-        f"{_margins(stats)}"
+        "interval and McNemar's mid-p, one score by Wilson; graded: Gaffke's bounds; p after Holm over all comparisons "
+        f"of this report; margin {_margins(stats)}"
     )
 
 

@@ -268,7 +268,7 @@ def _notes(config: PlanConfig, plans: Sequence[Planned], pilot: Pilot | None) ->
         )
     if any(each.spread.graded for each in plans):
         yield (
-            "* Graded scores: the normal approximation, with the variance of an item's difference, which has a guard "
+            "* Graded scores: what Gaffke's bound takes, with the variance of an item's difference, which has a guard "
             "like that."
         )
     if not all(each.spread.graded or each.spread.variance >= config.margin for each in plans):

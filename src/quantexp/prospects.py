@@ -1,12 +1,11 @@
 """The most that a sweep can show with its number of items, before it is run."""
 
-import math
 from collections.abc import Iterable, Iterator
-from statistics import NormalDist
 
 from quantexp.config import Config, Target
 from quantexp.report.summary import given_points
-from quantexp.stats import Kind, Method
+from quantexp.stats import Kind, Method, fewest_items
+from quantexp.tasks import get_task
 from quantexp.tasks.items import Dataset, drawn
 
 
@@ -25,11 +24,11 @@ def describe_prospects(jobs: Iterable[tuple[Config, Dataset]]) -> Iterator[str]:
         margin = stats.margins.get(task, stats.margin)
         asked = {(id(rows), job.seed, job.task.limit): rows for job, rows in of_task}
         unique = {item.cluster for (_, seed, limit), rows in asked.items() for item in drawn(rows.items, seed, limit)}
-        several = any(job.task.sampling.samples > 1 for job, _ in of_task)
+        is_graded = any(job.task.sampling.samples > 1 or _has_fields(job, rows) for job, rows in of_task)
         in_data = {item.cluster for _, rows in of_task for item in rows.items}
         fewest = fewest_items(
             margin,
-            kind=Kind.graded if several else Kind.binary,
+            kind=Kind.graded if is_graded else Kind.binary,
             method=Method(stats.method.value),
             population=len(in_data) if stats.target is Target.items else None,
             alpha=1 - stats.confidence,
@@ -45,17 +44,7 @@ def describe_prospects(jobs: Iterable[tuple[Config, Dataset]]) -> Iterator[str]:
         )
 
 
-def fewest_items(
-    margin: float, *, kind: Kind, method: Method, population: int | None = None, alpha: float = 0.05
-) -> int | None:
-    """Return the fewest unique items that show a margin, which is if none of them changes.
-
-    Right or wrong, with z = z(1 - alpha): the first n with z² / (n + z²) < margin (Tango); graded: with
-    1 - alpha^(1 / n) < margin. Of a fixed population, or by e-values, at most as many: not said here.
-    """
-    if method is not Method.default or population is not None:
-        return 0
-    z = NormalDist().inv_cdf(1 - alpha)
-    if kind is Kind.binary:
-        return math.floor(z**2 * (1 - margin) / margin) + 1
-    return math.floor(math.log(alpha) / math.log(1 - margin)) + 1
+def _has_fields(job: Config, rows: Dataset) -> bool:
+    """Tell if the grader scores several fields of an item, whose mean is neither right nor wrong."""
+    grader = get_task(job.task.name, job.task.module).grader(job.task.grader)
+    return bool(grader.grade("", rows.items[0].fields).fields)

@@ -151,6 +151,11 @@ class Stopping:
         self._answered += 1
         if self._answered < len(self._clusters) and self._clusters[self._answered] == cluster:
             return False
-        losses = [self._baseline[item] - np.mean(of) for item, of in self._scores.items() if item in self._baseline]
+        both = [
+            (self._baseline[item], float(np.mean(of))) for item, of in self._scores.items() if item in self._baseline
+        ]
         self._scores = {}
-        return bool(losses) and self._test.add(float(np.clip(np.mean(losses), -1, 1)))
+        if not both:
+            return False
+        baseline, quant = np.mean(both, axis=0)
+        return self._test.add(float(np.clip(baseline - quant, -1, 1)), float(np.clip(baseline, 0, 1)))

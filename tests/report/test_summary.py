@@ -36,6 +36,7 @@ def difference(low: float, high: float, p: float = 0.5, changed: int = 9) -> Pai
         lost=changed,
         gained=0,
         baseline_mean=0.5,
+        baseline_low=0.44,
         quant_mean=0.5 - (low + high) / 2,
         deviation=0.2,
         interval_method="percentile bootstrap",
@@ -170,7 +171,16 @@ def test_points_are_percentage_points() -> None:
     [
         ((0, 0, 600), 0.02, Verdict.within_margin, "within margin: at most 0.4 worse"),
         ((2, 30, 600), 0.02, Verdict.within_margin, "within margin: not worse at all"),
-        ((16, 16, 600), 0.01, Verdict.inconclusive, "inconclusive: about 2,698 more items to tell"),
+        ((16, 16, 600), 0.01, Verdict.inconclusive, "inconclusive: about 2,700 more items to tell (130 to 15,000)"),
+        ((0, 0, 24), 0.02, Verdict.inconclusive, "inconclusive: 24 items cannot show the margin, 133 might"),
+        (
+            *((9, 0, 300), 0.03, Verdict.worse),
+            "worse by 1.6 to 5.6 points",
+        ),
+        (
+            *((5, 1, 300), 0.02, Verdict.inconclusive),
+            "inconclusive: only 6 of 300 items changed, too few to say how many more would tell",
+        ),
         ((37, 18, 600), 0.02, Verdict.worse, "worse by 0.8 to 5.7 points"),
         ((37, 18, 600), 0.06, Verdict.worse_within_margin, "worse, but within margin: at most 5.3 worse"),
     ],

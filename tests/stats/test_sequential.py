@@ -1,5 +1,6 @@
 """E-values: the closed form, exact expectations, and false claims when one looks after every item."""
 
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -277,11 +278,15 @@ changes = st.lists(st.sampled_from([*graded, 0.0, 0.0]), min_size=1, max_size=12
 
 
 @settings(max_examples=60, deadline=None)
-@given(changes, st.floats(0.01, 0.3), st.sampled_from([0.05, 0.3]), st.integers(1, 9))
-def test_one_item_at_a_time_decides_where_all_at_once_do(d: list[float], margin: float, alpha: float, k: int) -> None:
-    whole = sequential_decision(d, margin=margin, alpha=alpha, family=k)
-    test = SequentialTest(margin=margin, alpha=alpha, family=k)
-    decided = [test.add(each) for each in d]
+@given(changes, st.floats(0.01, 0.3), st.sampled_from([0.05, 0.3]), st.integers(1, 9), st.floats(0, 1), st.data())
+def test_one_item_at_a_time_decides_where_all_at_once_do(
+    d: list[float], margin: float, alpha: float, k: int, share: float, data: st.DataObject
+) -> None:
+    draws = data.draw(st.lists(st.floats(0, 1), min_size=len(d), max_size=len(d)))
+    right = [float(each < share) for each in draws]
+    whole = sequential_decision(d, margin=margin, alpha=alpha, family=k, baseline=right, chance=0.25)
+    test = SequentialTest(margin=margin, alpha=alpha, family=k, chance=0.25)
+    decided = [test.add(*both) for both in zip(d, right, strict=True)]
     assert test.verdict == whole.verdict
     assert test.items == len(d)
     assert decided.index(True) + 1 == whole.items if any(decided) else whole.verdict == "undecided"
@@ -357,7 +362,7 @@ def test_where_a_run_stops_the_report_has_the_same_verdict() -> None:
         d = rng.choice([1.0, -1.0, 0.0], size=3000, p=[lost, gained, 1 - lost - gained])
         stopped = sequential_decision(d, margin=0.03, family=3)
         seen.add(stopped.verdict)
-        before, after = (d[: stopped.items] > 0).astype(float), (d[: stopped.items] < 0).astype(float)
+        before, after = (d[: stopped.items] >= 0).astype(float), (d[: stopped.items] <= 0).astype(float)
         found = compare(before, after, method=Method.sequential)
         others = [compare([1.0], [1.0], method=Method.sequential)] * 2
         assert decide([found, *others], 0.03)[0].verdict is wanted[stopped.verdict]
@@ -376,7 +381,7 @@ def test_the_number_of_items_to_a_verdict(values: tuple[float, ...], shares: tup
     law = np.array([*values, 0.0]), np.array([*shares, 1 - sum(shares)])
     mean = float(law[0] @ law[1])
     variance = float(law[0] ** 2 @ law[1]) - mean**2
-    needed = sequential_items(mean, variance, margin=margin, family=3)
+    needed = min(sequential_items(mean, variance, margin=margin, family=3))
     rng = np.random.default_rng(11)
     runs = [
         sequential_decision(rng.choice(law[0], size=int(needed) + 1, p=law[1]), margin=margin, family=3).verdict
@@ -392,7 +397,50 @@ def test_an_open_comparison_says_how_many_more() -> None:
     assert found.further_items is not None
     assert 200 < found.further_items < 2000
     hopeless = sequential_items(0.0005, 0.9, margin=0.001)
-    assert hopeless == float("inf")
+    assert hopeless == (float("inf"), float("inf"))
+
+
+def test_no_job_ends_as_within_where_there_was_nothing_to_lose() -> None:
+    same = np.zeros(600)
+    for baseline, verdict in ((np.zeros(600), "undecided"), (np.ones(600), "within")):
+        assert sequential_decision(same, margin=0.02, baseline=baseline).verdict == verdict
+        test = SequentialTest(margin=0.02)
+        stopped = [test.add(0.0, score) for score in baseline]
+        assert any(stopped) == (verdict == "within")
+        found = compare(baseline, baseline, method=Method.sequential)
+        decided = Verdict.within_margin if verdict == "within" else Verdict.nothing_to_lose
+        assert decide([found], 0.02)[0].verdict is decided
+    # Right a quarter of the time is chance where one of four answers is chosen.
+    chosen = (np.arange(600) % 4 == 0).astype(float)
+    assert sequential_decision(same, margin=0.02, baseline=chosen).verdict == "within"
+    assert sequential_decision(same, margin=0.02, baseline=chosen, chance=0.25).verdict == "undecided"
+    # A loss is a loss all the same.
+    worse = sequential_decision(np.tile([1.0, 0.0], 100), margin=0.6, baseline=np.tile([1.0, 0.0], 100))
+    assert worse.verdict == "worse"
+
+
+def test_a_baseline_at_the_floor_is_hardly_ever_taken_for_more() -> None:
+    rng = np.random.default_rng(3)
+    runs = [
+        sequential_decision(np.zeros(400), margin=0.05, baseline=rng.random(400) < 0.05).verdict for _ in range(150)
+    ]
+    allowed = 150 * ALPHA + 3 * np.sqrt(150 * ALPHA * (1 - ALPHA))
+    assert runs.count("within") <= allowed
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: sequential_decision([0.0, 0.0], margin=0.1, baseline=[1.0]), "baseline has 1 scores for 2 differ"),
+        (lambda: sequential_decision([0.0], margin=0.1, baseline=[80.0]), "must hold scores between 0 and 1"),
+        (lambda: SequentialTest(margin=0.3, chance=0.8), "must be below 1 together"),
+        (lambda: SequentialTest(margin=0.3).add(0.0, 80.0), "must hold scores between 0 and 1"),
+    ],
+)
+def test_mistakes_about_the_baseline_get_one_sentence(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert str(caught.value).endswith(".")
 
 
 def test_evidence_of_a_gain_is_none_of_a_loss() -> None:

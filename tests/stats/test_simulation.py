@@ -5,12 +5,13 @@ four standard errors of the simulation.
 """
 
 import frequencies
+import graded
 import numpy as np
 import pytest
 import simulation
 from simulation import Row
 
-from quantexp.stats import Verdict, decide, power_within, required_items_within
+from quantexp.stats import Kind, Verdict, decide, power_within, required_items_within
 
 
 def holds(found: tuple[float, float], low: float, high: float) -> bool:
@@ -71,26 +72,48 @@ def test_wilson_covers_where_the_bootstrap_does_not() -> None:
     assert frequencies.wilson_coverage(200, 0.995) > 0.915
 
 
+@pytest.mark.parametrize("law", graded.LAWS.values(), ids=graded.LAWS)
+def test_rare_large_losses_are_not_called_within(law: dict[int, float]) -> None:
+    rng = np.random.default_rng(0)
+    for n in (12, 24, 60, 100, 150, 400):
+        counts = graded.drawn(rng, law, n, 2000)
+        assert holds(frequencies.rate(graded.shown_by_gaffke(counts)), 0.0, 0.05)
+        assert holds(frequencies.rate(frequencies.covered_by_gaffke(counts, 0.02)), 0.95, 1.0)
+
+
+@pytest.mark.parametrize("law", graded.NULLS.values(), ids=graded.NULLS)
+def test_graded_differences_that_are_not_there_are_not_found(law: dict[int, float]) -> None:
+    rng = np.random.default_rng(1)
+    for n in (24, 60, 200, 1000):
+        assert holds(frequencies.rate(frequencies.called_different(graded.drawn(rng, law, n, 2000))), 0.0, 0.05)
+
+
+def test_the_simulated_claims_are_those_of_a_comparison() -> None:
+    rng = np.random.default_rng(2)
+    for law in graded.LAWS.values():
+        for n in (12, 150, 400):
+            counts = graded.drawn(rng, law, n, 3)
+            shown, different = graded.shown_by_gaffke(counts), frequencies.called_different(counts)
+            for row, each in enumerate(counts):
+                found = frequencies.compare_differences(np.repeat(frequencies.THIRDS, each))
+                within = decide([found], 0.02)[0].verdict in (Verdict.within_margin, Verdict.worse_within_margin)
+                if found.kind is Kind.binary:
+                    continue  # bounded by Tango's
+                assert within == shown[row]
+                assert (found.p_value < 0.05) == different[row]
+
+
 def test_graded_scores() -> None:
     rng = np.random.default_rng(0)
-    for drop in (0.0, 0.02):
-        covered, rejected, missed = frequencies.graded(rng, 500, 200, 0.1, drop)
-        assert holds((covered[0], covered[1]), 0.93, 0.97)
-        assert holds((missed[0], missed[1]), 0.03, 0.07)
-        if drop == 0:
-            assert holds((rejected[0], rejected[1]), 0.02, 0.05)
-        else:
-            assert rejected[0] > 0.2
-
-
-@pytest.mark.slow
-def test_graded_scores_many_times() -> None:
-    rng = np.random.default_rng(1)
-    for n, psi in ((100, 0.1), (200, 0.1), (600, 0.1), (600, 0.3)):
-        covered, rejected, missed = frequencies.graded(rng, 5000, n, psi, 0.0)
-        assert holds((covered[0], covered[1]), 0.935, 0.965)
-        assert holds((missed[0], missed[1]), 0.04, 0.06)
-        assert holds((rejected[0], rejected[1]), 0.03, 0.05)
+    for n, psi in ((100, 0.1), (200, 0.1), (600, 0.3)):
+        for drop in (0.0, 0.02):
+            covered, rejected, missed = frequencies.graded(rng, 1000, n, psi, drop)
+            assert holds((covered[0], covered[1]), 0.95, 1.0)
+            assert holds((missed[0], missed[1]), 0.0, 0.05)
+            if drop == 0:
+                assert holds((rejected[0], rejected[1]), 0.0, 0.05)
+            elif n > 100:
+                assert rejected[0] > 0.15
 
 
 def test_three_like_answers_are_one() -> None:
@@ -98,8 +121,8 @@ def test_three_like_answers_are_one() -> None:
         assert 0.22 < frequencies.mcnemar_error(200, psi, copies=3) < 0.27
         assert 0.035 < frequencies.mcnemar_error(200, psi) <= 0.05
     naive, averaged = frequencies.clustered_error(np.random.default_rng(2), 400, 200, 3)
-    assert holds((naive[0], naive[1]), 0.2, 0.28)
-    assert holds((averaged[0], averaged[1]), 0.03, 0.05)
+    assert holds((naive[0], naive[1]), 0.18, 0.28)
+    assert holds((averaged[0], averaged[1]), 0.0, 0.05)
 
 
 def test_no_family_of_nine_calls_worse_what_is_not() -> None:

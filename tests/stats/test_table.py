@@ -45,7 +45,9 @@ def by_hand(frame: pd.DataFrame, **options: Any) -> tuple[dict[tuple[str, str], 
         effect = math.nan
         if counts[0].equals(counts[1]):
             paired = [side[side["item"].isin(both)].sort_values("item", kind="stable") for side in (base, part)]
-            answers = compare(paired[0]["score"], paired[1]["score"], clusters=paired[0]["item"].to_numpy(), **options)
+            answers = compare(
+                *(side["score"].to_numpy() for side in paired), clusters=paired[0]["item"].to_numpy(), **options
+            )
             effect = answers.design_effect
         results[str(task), str(quant)] = compare(before[both].to_numpy(), after[both].to_numpy(), **options), effect
     return results, disjoint
@@ -113,7 +115,7 @@ def repeated(times: int) -> pd.DataFrame:
 def test_repeats_are_paired_in_the_order_of_the_table() -> None:
     frame = repeated(0)
     sides = [frame[frame["quant"] == quant] for quant in ("Q8_0", "Q4_K_M")]
-    expected = compare(sides[0]["score"], sides[1]["score"], clusters=sides[0]["item"].to_numpy())
+    expected = compare(*(side["score"].to_numpy() for side in sides), clusters=sides[0]["item"].to_numpy())
     [found] = compare_table(frame, baseline="Q8_0")
     assert found.comparison.design_effect == pytest.approx(expected.design_effect)
     assert found.comparison.answers == 300

@@ -14,7 +14,7 @@ from quantexp.stats import Method, PairedComparison, Verdict, compare, decide, h
 
 def counts(b: int, c: int, n: int = 600, confidence: float = 0.95) -> PairedComparison:
     differences = np.repeat([1.0, -1.0, 0.0], [b, c, n - b - c])
-    return compare(np.maximum(differences, 0), np.maximum(-differences, 0), confidence=confidence)
+    return compare(1 - np.maximum(-differences, 0), 1 - np.maximum(differences, 0), confidence=confidence)
 
 
 def balanced(changed: int, n: int) -> PairedComparison:
@@ -101,14 +101,12 @@ def test_nothing_changed_among_few_items() -> None:
 
 
 def test_few_changes_count_as_they_are_and_two_more() -> None:
-    quarter = np.full(40, 0.5)
-    quarter[:3] = 0.25
-    few = compare(np.full(40, 0.5), quarter)
-    [decision] = decide([few], 0.02)
-    drop, size = 3 * 0.25 / 40, 0.25**2
-    variance = 5 * size / 42 - drop**2
-    needed = min(6.1826 * variance / (0.02 - drop) ** 2, 7.8489 * variance / drop**2)
-    assert decision.further_items == pytest.approx(needed - 40, abs=1)
+    few = counts(2, 1, n=400)
+    [decision] = decide([few], 0.005)
+    drop = 1 / 400
+    variance = 5 / 402 - drop**2
+    needed = min(6.1826 * variance / (0.005 - drop) ** 2, 7.8489 * variance / drop**2)
+    assert decision.further_items == pytest.approx(needed - 400, abs=1)
 
 
 def test_a_fixed_set_needs_fewer_and_never_more_than_it_has() -> None:
@@ -127,7 +125,8 @@ def test_a_fixed_set_needs_fewer_and_never_more_than_it_has() -> None:
 
 
 def _sides(b: int, c: int, n: int) -> tuple[list[float], list[float]]:
-    return [1.0] * b + [0.0] * (n - b), [0.0] * b + [1.0] * c + [0.0] * (n - b - c)
+    same = [1.0] * (n - b - c)
+    return [1.0] * b + [0.0] * c + same, [0.0] * b + [1.0] * c + same
 
 
 @settings(max_examples=60)
@@ -195,3 +194,88 @@ def test_mistakes_get_one_sentence(call: Callable[[], object], message: str) -> 
 def test_a_decision_depends_on_the_comparison_alone() -> None:
     one = counts(22, 16)
     assert decide([one], 0.02) == decide([replace(one, seed=1, resamples=5)], 0.02)
+
+
+def scored(baseline: int, quant: int, n: int) -> PairedComparison:
+    """The first of n items right, as few as possible changed."""
+    return compare(np.arange(n) < baseline, np.arange(n) < quant)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "quant", "n", "margin", "chance", "verdict"),
+    [
+        (0, 0, 200, 0.02, 0.0, Verdict.nothing_to_lose),
+        (4, 0, 400, 0.03, 0.0, Verdict.nothing_to_lose),
+        (4, 4, 400, 0.03, 0.0, Verdict.nothing_to_lose),
+        (3, 3, 200, 0.02, 0.0, Verdict.nothing_to_lose),  # a margin that the baseline itself does not reach
+        (7, 7, 200, 0.02, 0.0, Verdict.inconclusive),  # 3.5 points may be as few as 1.7
+        (12, 12, 200, 0.02, 0.0, Verdict.within_margin),
+        (12, 0, 200, 0.02, 0.0, Verdict.worse),
+        (8, 0, 400, 0.03, 0.0, Verdict.worse),  # a loss is one, wherever it began
+        (200, 200, 200, 0.02, 0.0, Verdict.within_margin),  # everything can be lost
+        (100, 100, 400, 0.02, 0.25, Verdict.nothing_to_lose),  # one of four answers, chosen at random
+        (112, 112, 400, 0.02, 0.25, Verdict.inconclusive),
+        (140, 140, 400, 0.02, 0.25, Verdict.within_margin),
+        (100, 100, 400, 0.02, 0.0, Verdict.within_margin),
+    ],
+)
+def test_a_verdict_needs_something_to_lose(
+    baseline: int, quant: int, n: int, margin: float, chance: float, verdict: Verdict
+) -> None:
+    [decision] = decide([scored(baseline, quant, n)], margin, chances=chance)
+    assert decision.verdict is verdict
+    assert decision.chance == chance
+    if verdict is Verdict.nothing_to_lose:
+        assert decision.further is None
+
+
+def test_each_comparison_has_its_own_chance() -> None:
+    one = scored(100, 100, 400)
+    verdicts = [decision.verdict for decision in decide([one, one], 0.02, chances=[0.25, 0.0])]
+    assert verdicts == [Verdict.nothing_to_lose, Verdict.within_margin]
+    with pytest.raises(ValueError, match=r"3 chances do not fit 2 comparisons: give one, or one each\.$"):
+        decide([one, one], 0.02, chances=[0.0, 0.0, 0.0])
+    with pytest.raises(ValueError, match=r"a chance must be at least 0 and below 1, not 1\.0\.$"):
+        decide([one], 0.02, chances=1.0)
+
+
+def test_a_graded_baseline_at_the_floor_has_nothing_to_lose() -> None:
+    thirds = np.repeat([1 / 3, 0.0], [4, 296])
+    assert decide([compare(thirds, thirds)], 0.02)[0].verdict is Verdict.nothing_to_lose
+    assert decide([compare(np.full(300, 1 / 3), np.full(300, 1 / 3))], 0.02)[0].verdict is Verdict.within_margin
+
+
+def test_at_the_ceiling_no_gain_can_be_seen() -> None:
+    full, low = decide([scored(200, 200, 200), scored(150, 150, 200)], 0.02)
+    assert full.at_ceiling
+    assert not low.at_ceiling
+
+
+def test_scores_outside_the_unit_interval_have_no_floor() -> None:
+    scores = np.linspace(-3, 40, 50)
+    found = compare(scores, scores + np.tile([-0.1, 0.1], 25), method=Method.bootstrap)
+    assert np.isnan(found.baseline_low)
+    assert decide([found], 0.1)[0].verdict is Verdict.within_margin
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 400), st.integers(0, 400), st.floats(0.001, 0.5), st.floats(0, 0.5))
+def test_within_margin_always_has_a_baseline_above_the_floor(a: int, b: int, margin: float, chance: float) -> None:
+    found = scored(a, b, 400)
+    [decision] = decide([found], margin, chances=chance)
+    if decision.verdict in (Verdict.within_margin, Verdict.worse_within_margin):
+        assert found.upper < margin
+        assert chance + margin < found.baseline_low < found.baseline_mean
+    if decision.verdict is Verdict.nothing_to_lose:
+        assert found.baseline_mean <= chance + margin
+
+
+@pytest.mark.parametrize(("n", "margin"), [(150, 0.02), (200, 0.02), (400, 0.03), (1000, 0.05), (100, 0.1)])
+def test_a_baseline_at_the_floor_is_rarely_taken_for_one_that_could_lose(n: int, margin: float) -> None:
+    """Exact: of a baseline whose true score is the margin, and a quant that gives the same answers."""
+    from scipy.stats import binom
+
+    within = [
+        decide([scored(k, k, n)], margin)[0].verdict is Verdict.within_margin for k in range(int(4 * n * margin) + 2)
+    ]
+    assert float(binom.pmf(np.arange(len(within)), n, margin) @ within) <= 0.05

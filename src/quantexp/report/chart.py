@@ -38,8 +38,9 @@ SIGNS = {
     Verdict.worse: "\u2717",
     Verdict.worse_within_margin: "\u2248",
     Verdict.inconclusive: "?",
+    Verdict.nothing_to_lose: "\u2205",
 }
-"""What stands in a mark for each verdict: check mark, ballot X, almost equal to, question mark."""
+"""What stands in a mark for each verdict: check mark, ballot X, almost equal to, question mark, empty set."""
 
 _DPI = 160
 _PLOT_WIDTH, _PLOT_HEIGHT = 6.6, 3.7  # inches

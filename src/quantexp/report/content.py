@@ -150,8 +150,8 @@ def how_to_read(summary: Summary) -> list[tuple[str, str]]:
         lines += [
             (
                 "Within margin",
-                f"the one-sided {level} upper bound of the loss is below the margin ({margin_text(summary)}). This is "
-                "a claim for each comparison alone.",
+                f"the one-sided {level} upper bound of the loss is below the margin ({margin_text(summary)}), and the "
+                "baseline is shown to score more than that. This is a claim for each comparison alone.",
             ),
             (
                 "Worse",
@@ -163,7 +163,13 @@ def how_to_read(summary: Summary) -> list[tuple[str, str]]:
                 "Inconclusive",
                 "neither. That is not evidence that the quant is as good as the baseline; the interval says how much "
                 "worse it may be. The further items are what would give a verdict with 80% probability if the "
-                f"difference and its spread are those seen here. {_more_items(summary)}",
+                "difference and its spread are those seen here; in brackets, if they are within a standard error of "
+                f"those. {_more_items(summary)}",
+            ),
+            (
+                "Nothing to lose",
+                "the baseline itself scores no more than the margin, so that no quant could lose it. Worked examples, "
+                "an easier task or a larger model would tell.",
             ),
         ]
     else:

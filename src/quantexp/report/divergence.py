@@ -1,5 +1,6 @@
 """Divergence beside accuracy: the section of the page, the table of the terminal, and the numbers as CSV."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
@@ -8,7 +9,7 @@ from statistics import median
 from rich import box
 from rich.table import Table
 from rich.text import Text
-from scipy.stats import spearmanr
+from scipy.stats import permutation_test, spearmanr
 
 from quantexp.report.columns import csv_of
 from quantexp.report.summary import Comparison, Divergence, Summary
@@ -20,6 +21,10 @@ HEADER = (
     "task", "quant", "tokens", "mean, nats", "median", "99%", "maximum", "same top, %",
     "RMS change of probability, points", "ln perplexity ratio", "answers that part", "at token",
 )  # fmt: skip
+
+
+_FEWEST_RANKED = 5
+"""Quants whose order can be shown not to be chance: two of their 120 orders are perfect or perfectly wrong."""
 
 
 def _measured(summary: Summary) -> Iterator[_Row]:
@@ -47,13 +52,13 @@ def divergence_rows(summary: Summary) -> Iterator[list[str]]:
             summary.section(each),
             each.quant,
             f"{found.tokens:,}",
-            _shown(found.mean, 4),
+            interval_text(found.mean, 4),
             f"{found.median.value:.4f}",
             f"{found.p99.value:.3f}",
             f"{found.maximum:.2f}",
-            _shown(found.same_top, 1, 100.0),
-            _shown(found.probability_change_rms, 1, 100.0),
-            _shown(found.log_perplexity_ratio, 4),
+            interval_text(found.same_top, 1, 100.0),
+            interval_text(found.probability_change_rms, 1, 100.0),
+            interval_text(found.log_perplexity_ratio, 4),
             _parted(divergence),
             f"{median(divergence.parted):g}" if divergence.parted else "",
         ]
@@ -68,15 +73,19 @@ def divergence_table(summary: Summary) -> Table:
     for each, divergence in _measured(summary):
         table.add_row(
             Text(f"{summary.section(each)}, {each.quant}"),
-            Text(_shown(divergence.summary.mean, 4)),
-            Text(_shown(divergence.summary.same_top, 1, 100.0)),
+            Text(interval_text(divergence.summary.mean, 4)),
+            Text(interval_text(divergence.summary.same_top, 1, 100.0)),
             Text(_parted(divergence)),
         )
     return table
 
 
 def ranking(summary: Summary) -> str:
-    """What divergence is for, and how far its order is that of the losses on each task with three quants or more."""
+    """What divergence is for, and how far its order is that of the losses on each task with five quants or more.
+
+    Fewer have too few orders for a correlation to mean anything: of three quants, one order in three is perfect, or
+    perfectly wrong.
+    """
     by_task: dict[str, list[tuple[float, float]]] = {}
     for each, divergence in _measured(summary):
         both = divergence.summary.mean.value, each.difference.difference
@@ -84,8 +93,8 @@ def ranking(summary: Summary) -> str:
     found = []
     for task, pairs in by_task.items():
         divergences, losses = [kl for kl, _ in pairs], [loss for _, loss in pairs]
-        if len(pairs) >= 3 and len(set(divergences)) > 1 and len(set(losses)) > 1:
-            found.append(f"{task} {float(spearmanr(divergences, losses).statistic):+.2f} (of {len(pairs)})")
+        if len(pairs) >= _FEWEST_RANKED and len(set(divergences)) > 1 and len(set(losses)) > 1:
+            found.append(f"{task} {_correlation_text(divergences, losses)}")
     said = "Divergence ranks quants; whether one is worse is for the scores to say."
     for model, source in summary.quantized_sources.items():
         if has_divergence(summary, model):
@@ -93,7 +102,16 @@ def ranking(summary: Summary) -> str:
                 f" Of {model} the order is an artefact: its quants were made from a file that is itself quantized "
                 f"({source}), and each is near to or far from that file's own rounding."
             )
-    return said + (f" Rank correlation of divergence and loss (Spearman): {', '.join(found)}." if found else "")
+    about = "Rank correlation of divergence and loss (Spearman, permutation p)"
+    return said + (f" {about}: {', '.join(found)}." if found else "")
+
+
+def _correlation_text(divergences: Sequence[float], losses: Sequence[float]) -> str:
+    def correlation(ordered: Sequence[float]) -> float:
+        return float(spearmanr(ordered, losses).statistic)
+
+    test = permutation_test((divergences,), correlation, permutation_type="pairings", rng=0)
+    return f"{test.statistic:+.2f} (of {len(losses)}, p {test.pvalue:.3f})"
 
 
 def order_text(summary: Summary) -> str:
@@ -138,7 +156,8 @@ def divergence_csv(summary: Summary) -> str:
 
 
 def _end(row: _Row, *, figure: str, place: str) -> object:
-    return getattr(getattr(row[1].summary, figure), place)
+    value = getattr(getattr(row[1].summary, figure), place)
+    return None if math.isnan(value) else value
 
 
 _Column = Callable[[_Row], object]
@@ -169,6 +188,7 @@ def _parted(divergence: Divergence) -> str:
     return f"{len(divergence.parted)} of {divergence.answers}" if divergence.answers else ""
 
 
-def _shown(interval: Interval, digits: int, scale: float = 1.0) -> str:
+def interval_text(interval: Interval, digits: int, scale: float = 1.0) -> str:
+    """Return an estimate with its interval, or alone where it has none."""
     value, low, high = (f"{scale * each:.{digits}f}" for each in (interval.value, interval.low, interval.high))
-    return f"{value} [{low}, {high}]"
+    return value if math.isnan(interval.low) else f"{value} [{low}, {high}]"

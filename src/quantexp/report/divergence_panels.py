@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from quantexp.report.columns import Grid
+from quantexp.report.divergence import interval_text
 from quantexp.report.divergence_charts import bins, measured, scale
 from quantexp.report.labels import GRID, INK, MUTED, QuantNames
 from quantexp.report.panels import LINE, PAPER, SIZE, Chart, Panel, blank, finished, words
@@ -79,7 +80,7 @@ def _ladder(summary: Summary, title: str, found: Sequence[tuple[float, str, Dive
     under: dict[str, Any] = {"transform": axes.transAxes, "fontsize": SIZE, "color": MUTED, "va": "bottom"}
     words(axes, 0.5, -(_BELOW - 0.02) / _PLOT, "measured bits per weight", ha="center", **under)
     told = "; ".join(
-        f"{quant} at {place:.2f} bits {mean.value:.4f} [{mean.low:.4f}, {mean.high:.4f}]"
+        f"{quant} at {place:.2f} bits {interval_text(mean, 4)}"
         for (place, quant, _), mean in zip(found, means, strict=True)
     )
     return finished(figure, title, key, f"Mean divergence in nats against bits per weight, {title}: {told}.")

@@ -6,6 +6,11 @@ from quantexp.report.divergence import order_text
 from quantexp.report.summary import Comparison, Condition, Summary, has_verdicts, margin_text, reading, score_text
 from quantexp.stats import Verdict
 
+_FLOORED = (
+    "the baseline scores too low on a task to lose the margin there (worked examples, an easier task or a larger model "
+    "would tell)"
+)
+
 _HARMLESS = {Verdict.within_margin, Verdict.worse_within_margin}
 
 
@@ -45,7 +50,8 @@ def _outcome_of(summary: Summary, model: str) -> str:
     harmless = _harmless(summary, model)
     worse = [quant for quant, of in verdicts.items() if Verdict.worse in of]
     partly = [quant for quant, of in verdicts.items() if of <= _HARMLESS and quant not in harmless]
-    unclear = [quant for quant in verdicts if quant not in {*harmless, *worse, *partly}]
+    floored = [quant for quant, of in verdicts.items() if Verdict.nothing_to_lose in of and quant not in worse]
+    unclear = [quant for quant in verdicts if quant not in {*harmless, *worse, *partly, *floored}]
     everywhere, somewhere = _places(summary, model)
     return _said(
         summary,
@@ -54,6 +60,7 @@ def _outcome_of(summary: Summary, model: str) -> str:
             f"within the margin {everywhere}": harmless,
             "within the margin on the tasks compared, which are not all": partly,
             f"worse {somewhere}": worse,
+            _FLOORED: floored,
             "these items cannot tell": unclear,
         },
     )
@@ -80,6 +87,8 @@ def _clause(words: str) -> str:
         return words.replace("undecided: ", "is undecided, ", 1)
     if words.startswith(("worse", "better", "within", "inconclusive")):
         return f"is {words}"
+    if words.startswith("nothing to lose"):
+        return f"has {words}"
     return f"has no usable interval: {words}"
 
 

@@ -43,6 +43,7 @@ SHADES = {
     Verdict.worse: (BAD, "s"),
     Verdict.worse_within_margin: (LINE, "D"),
     Verdict.inconclusive: (UNSURE, "h"),
+    Verdict.nothing_to_lose: (UNSURE, "v"),
 }
 """Colour and shape of a mark for each verdict."""
 

@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from quantexp.report.columns import Grid
 from quantexp.report.divergence import has_divergence
 from quantexp.report.summary import Comparison, Condition, Summary, rounded
-from quantexp.stats import Verdict
-
-_FEW = 10
-"""Changed items below which nothing is known of the number of items that would tell."""
+from quantexp.stats import FEW_CHANGED, Verdict
 
 HEADER = ("task", "quant", "unique items so far", "more items", "tokens", "minutes here")
 
@@ -44,7 +41,7 @@ def find_proposals(summary: Summary) -> list[Proposal]:
     for each in summary.compared():
         if each.decision is None or each.decision.verdict is not Verdict.inconclusive:
             continue
-        items = each.decision.further_items if each.difference.changed >= _FEW else None
+        items = each.decision.further_items if each.difference.changed >= FEW_CHANGED else None
         sides = [_condition(summary, each, quant) for quant in (each.baseline, each.quant)]
         costs = [side.cost for side in sides if side is not None and side.cost is not None]
         cost = costs[0] + costs[1] if len(costs) == 2 else None

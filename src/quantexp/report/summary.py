@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quantexp.costs import Cost
-from quantexp.stats import Contrast, Decision, DivergenceSummary, DropPosterior, Estimate, PairedComparison, Verdict
+from quantexp.stats import (
+    FEW_CHANGED,
+    Contrast,
+    Decision,
+    DivergenceSummary,
+    DropPosterior,
+    Estimate,
+    PairedComparison,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from quantexp.report.breakdown import Part  # it needs pandas
@@ -308,11 +317,30 @@ def reading(comparison: Comparison) -> str:
             return f"worse, but within margin: {bound}"
         case Verdict.worse:
             return f"worse by {points(max(difference.low, 0.0))} to {points(difference.high)} points"
+        case Verdict.nothing_to_lose:
+            return f"nothing to lose: the baseline scores {points(difference.baseline_mean)}"
         case Verdict.inconclusive:
-            if decision.further_items is None:
-                return "inconclusive: no number of items is likely to tell"
-            items = "item" if decision.further_items == 1 else "items"
-            return f"inconclusive: about {decision.further_items:,} more {items} to tell"
+            return f"inconclusive: {_missing(difference, decision)}"
+
+
+def _missing(difference: PairedComparison, decision: Decision) -> str:
+    """What an inconclusive comparison lacks, with no number where too little was seen for one."""
+    fewest, further = decision.fewest_items, decision.further
+    if fewest is not None and fewest > difference.n:
+        return f"{difference.n:,} items cannot show the margin, {fewest:,} might"
+    if further is None:
+        return "no number of items is likely to tell"
+    if difference.changed < FEW_CHANGED:
+        return f"only {difference.changed} of {difference.n:,} items changed, too few to say how many more would tell"
+    least, expected = (rounded(each) for each in (further.least, further.expected))
+    most = "or far more" if further.most is None else f"to {rounded(further.most)}"
+    return f"about {expected} more items to tell ({least} {most})"
+
+
+def rounded(count: int) -> str:
+    """A number of items as far as a plan knows it: to two digits."""
+    digits = max(0, len(str(count)) - 2)
+    return f"{round(count, -digits):,}"
 
 
 def _interval_reading(difference: PairedComparison) -> str:
@@ -341,11 +369,6 @@ def given_points(fraction: float) -> str:
     """Write a given size in points, with more than one decimal only where it was given with more."""
     text = f"{100 * fraction:.1f}"
     return text if abs(float(text) - 100 * fraction) < 1e-9 else f"{100 * fraction:.6g}"
-
-
-def rounded(count: int) -> str:
-    """Write a number as far as a plan knows it: to two digits."""
-    return f"{round(count, 2 - len(str(count))) if count > 99 else count:,}"
 
 
 def signed_points(fraction: float) -> str:

@@ -22,6 +22,7 @@ from quantexp.stats.comparison import (
 )
 from quantexp.stats.contrast import Contrast, contrast
 from quantexp.stats.divergence import DivergenceSummary, Interval, divergence_summary
+from quantexp.stats.further import FEW_CHANGED, FurtherItems, fewest_items
 from quantexp.stats.lattice import Law
 from quantexp.stats.power import (
     mcnemar_power,
@@ -45,12 +46,14 @@ from quantexp.stats.verdict import Decision, Verdict, decide, holm
 
 __all__ = [
     "E_VALUE",
+    "FEW_CHANGED",
     "AnytimeBounds",
     "Contrast",
     "Decision",
     "DivergenceSummary",
     "DropPosterior",
     "Estimate",
+    "FurtherItems",
     "Interval",
     "Kind",
     "Law",
@@ -73,6 +76,7 @@ __all__ = [
     "drop_posterior",
     "estimate",
     "exact_bootstrap_law",
+    "fewest_items",
     "holm",
     "mcnemar",
     "mcnemar_p",

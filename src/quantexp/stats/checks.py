@@ -1,5 +1,9 @@
 """What every entry point asks of its input, and one way to say what is wrong with it."""
 
+import sys
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -27,6 +31,45 @@ def check_scores(values: ArrayLike, name: str) -> NDArray[np.float64]:
     if bad.size:
         raise ValueError(f"{name} must be finite, but item {bad[0]} is {array[bad[0]]}.")
     return array
+
+
+def align(arrays: Mapping[str, ArrayLike | None]) -> tuple[Any, ...]:
+    """Return the arrays with all pandas Series among them in the order of the first one's index.
+
+    What belongs together is then what has the same label. Series with equal indices are left as they are, whatever
+    repeats in them: their rows belong together. An array without an index belongs to the Series row by row, so it is
+    refused beside Series that had to be reordered.
+
+    Args:
+        arrays: By their names; None for what was not given.
+
+    Raises:
+        ValueError: The labels of two Series differ or repeat, or an array stands beside Series of different order.
+    """
+    pandas = sys.modules.get("pandas")  # whoever passes a Series has loaded it
+    series = {} if pandas is None else {name: each for name, each in arrays.items() if isinstance(each, pandas.Series)}
+    if not series:
+        return tuple(arrays.values())
+    (first, leader), *others = series.items()
+    if all(each.index.equals(leader.index) for _, each in others):
+        return tuple(arrays.values())
+    for name, each in series.items():
+        if not each.index.is_unique:
+            label = each.index[each.index.duplicated()][0]
+            raise ValueError(f"the index of {name} has {label!r} twice: give one value a label, or plain arrays.")
+        alone = each.index.symmetric_difference(leader.index)
+        if len(alone):
+            raise ValueError(
+                f"{first} and {name} have different labels in their indices, such as {alone[0]!r}: "
+                "give both for the same items."
+            )
+    for name, given in arrays.items():
+        if given is not None and name not in series:
+            raise ValueError(
+                f"{first} and {others[0][0]} have their labels in different order, and {name} has none: give it the "
+                "same index."
+            )
+    return tuple(series[name].reindex(leader.index) if name in series else None for name in arrays)
 
 
 def check_pair(baseline: ArrayLike, quant: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,8 +1,8 @@
 """A quant against its baseline on the same items, and one mean score: the entry points of the statistics.
 
-What was right or wrong gets Tango's interval and McNemar's mid-p; graded scores get the percentile bootstrap and the
-sign-flip test. Answers to one item count once. `Method.bootstrap` is the plain percentile bootstrap for everything, for
-comparison with results that were made with it.
+What was right or wrong gets Tango's interval and McNemar's mid-p; graded scores get Gaffke's bounds and the test that
+belongs to them. Answers to one item count once. `Method.bootstrap` is the plain percentile bootstrap for everything,
+for comparison with results that were made with it.
 """
 
 import math
@@ -11,12 +11,14 @@ from enum import Enum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaincinv
 
 from quantexp.stats.binary import mcnemar, tango_interval, tango_upper, wilson_interval
 from quantexp.stats.bootstrap import p_with_ties, resampled_means
-from quantexp.stats.checks import TIE_TOLERANCE, check_pair, check_resampling, check_scores
-from quantexp.stats.graded import Bounds, bootstrap_bounds, percentile_bounds, sign_flip_p
-from quantexp.stats.sequential import anytime_bounds
+from quantexp.stats.checks import TIE_TOLERANCE, align, check_pair, check_resampling, check_scores
+from quantexp.stats.gaffke import gaffke_lower, gaffke_p
+from quantexp.stats.graded import Bounds, graded_bounds, percentile_bounds
+from quantexp.stats.sequential import anytime_bounds, anytime_lower
 from quantexp.stats.units import finite_factor, finite_p, group
 
 _SLACK = 1e-9
@@ -25,6 +27,9 @@ _SLACK = 1e-9
 
 E_VALUE = "mixture e-value"
 """What a comparison's `test_method` says where units may be looked at one by one."""
+
+_TIES = "percentile bootstrap, ties on both sides"
+"""What it says of the method bootstrap."""
 
 
 class Method(Enum):
@@ -67,6 +72,8 @@ class PairedComparison:
         lost: Units on which the baseline is better (b).
         gained: Units on which the quant is better (c).
         baseline_mean: Mean score of the baseline over units.
+        baseline_low: One-sided lower bound of the baseline's mean at the same confidence, exact for right or wrong; nan
+            where scores lie outside [0, 1].
         quant_mean: Mean score of the quant over units.
         deviation: Standard deviation of the units' differences; nan for a single unit.
         interval_method: How the interval was made, in words.
@@ -90,6 +97,7 @@ class PairedComparison:
     lost: int
     gained: int
     baseline_mean: float
+    baseline_low: float
     quant_mean: float
     deviation: float
     interval_method: str
@@ -103,6 +111,11 @@ class PairedComparison:
     def changed(self) -> int:
         """Units whose score differs between the two."""
         return self.lost + self.gained
+
+    @property
+    def method(self) -> Method:
+        """Which statistics made it."""
+        return {E_VALUE: Method.sequential, _TIES: Method.bootstrap}.get(self.test_method, Method.default)
 
     @property
     def zero_width(self) -> bool:
@@ -161,23 +174,27 @@ def compare(
 ) -> PairedComparison:
     """Compare a quant with its baseline, answer by answer, on the same items.
 
+    Where more than one of the arrays is a pandas Series, what has the same label belongs together, whatever the order.
+
     Args:
         baseline: Score of each answer under the baseline, shape (m,); in [0, 1] unless the method is the bootstrap.
         quant: Score of the same answers, in the same order, under the quant, shape (m,).
         clusters: Id of each answer's item, shape (m,): answers with one id are averaged and count once. None when all
             answers are to different items.
         population: Number of unique items of a fixed set, if the result is about that set only: intervals then shrink
-            by √((N - n) / (N - 1)). With all of the set answered, the interval is the difference itself, and right.
+            by √((N - n) / (N - 1)), but for half an item. With all of the set answered, the interval is the difference
+            itself, and right.
         confidence: Nominal coverage of the interval, at least 0.5 and below 1.
         resamples: Number of resamples, where the method takes any.
         seed: Seed of `numpy.random.default_rng`; the same seed gives the same result.
         method: Which statistics.
 
     Raises:
-        ValueError: The arrays do not fit each other, a score is not finite or outside [0, 1], or an option is out of
-            range.
+        ValueError: The arrays or the labels of Series do not fit each other, a score is not finite or outside [0, 1],
+            or an option is out of range.
     """
-    before, after = check_pair(baseline, quant)
+    ours, theirs, clusters = align({"baseline": baseline, "quant": quant, "clusters": clusters})
+    before, after = check_pair(ours, theirs)
     units = group(before.size, clusters)
     order = units.drawn() if method is Method.sequential else slice(None)
     return compare_units(
@@ -216,7 +233,7 @@ def compare_units(
     if method is Method.bootstrap:
         means = resampled_means(differences, resamples, seed)
         bounds = percentile_bounds(means, confidence)
-        p_value, test_method = p_with_ties(means, tie), "percentile bootstrap, ties on both sides"
+        p_value, test_method = p_with_ties(means, tie), _TIES
     elif method is Method.sequential:
         _check_range(before, after)
         found = anytime_bounds(np.clip(differences, -1, 1), confidence=confidence)
@@ -228,14 +245,14 @@ def compare_units(
         p_value, test_method = mcnemar(lost, gained).mid_p, "McNemar mid-p"
     else:
         _check_range(before, after)
-        bounds = bootstrap_bounds(differences, confidence=confidence, resamples=resamples, seed=seed)
-        p_value, test_method = sign_flip_p(differences, resamples=resamples, seed=seed)
+        bounds = graded_bounds(differences, confidence=confidence)
+        p_value, test_method = gaffke_p(np.clip(differences, -1, 1)), "Gaffke, two-sided"
     factor = finite_factor(n, population)
     return PairedComparison(
         difference=difference,
-        low=_shrunk(difference, bounds.low, factor),
-        high=_shrunk(difference, bounds.high, factor),
-        upper=_shrunk(difference, bounds.upper, factor),
+        low=_shrunk(difference, bounds.low, n, population, method),
+        high=_shrunk(difference, bounds.high, n, population, method),
+        upper=_shrunk(difference, bounds.upper, n, population, method),
         p_value=finite_p(p_value, factor, difference if lost or gained else 0.0),
         n=n,
         answers=answers,
@@ -244,6 +261,7 @@ def compare_units(
         lost=lost,
         gained=gained,
         baseline_mean=float(before.mean()),
+        baseline_low=_shrunk(float(before.mean()), _baseline_low(before, confidence, method), n, population, method),
         quant_mean=float(after.mean()),
         deviation=float(differences.std(ddof=1)) if n > 1 else math.nan,
         interval_method=bounds.method,
@@ -265,7 +283,7 @@ def estimate(
     seed: int = 42,
     method: Method = Method.default,
 ) -> Estimate:
-    """Estimate a mean score: Wilson's interval for right or wrong, the percentile bootstrap for graded scores.
+    """Estimate a mean score: Wilson's interval for right or wrong, Gaffke's for graded scores.
 
     Args:
         scores: Score of each answer, shape (m,); in [0, 1] unless the method is the bootstrap.
@@ -279,7 +297,8 @@ def estimate(
     Raises:
         ValueError: A score is not finite or outside [0, 1], the ids do not fit, or an option is out of range.
     """
-    values = check_scores(scores, "scores")
+    aligned, clusters = align({"scores": scores, "clusters": clusters})
+    values = check_scores(aligned, "scores")
     check_resampling(resamples, seed, confidence)
     units = group(values.size, clusters)
     each = units.means(values)
@@ -298,13 +317,12 @@ def estimate(
         interval_method = "Wilson score"
     else:
         _check_range(each)
-        bounds = bootstrap_bounds(each, lowest=0.0, confidence=confidence, resamples=resamples, seed=seed)
+        bounds = graded_bounds(each, lowest=0.0, confidence=confidence)
         low, high, interval_method = bounds.low, bounds.high, bounds.method
-    factor = finite_factor(units.n, population)
     return Estimate(
         mean=mean,
-        low=_shrunk(mean, low, factor),
-        high=_shrunk(mean, high, factor),
+        low=_shrunk(mean, low, units.n, population, method, lowest=0.0),
+        high=_shrunk(mean, high, units.n, population, method),
         n=units.n,
         answers=units.answers,
         design_effect=units.design_effect(values),
@@ -317,15 +335,31 @@ def estimate(
     )
 
 
+def _baseline_low(before: NDArray[np.float64], confidence: float, method: Method) -> float:
+    if not _is_in_range(before):
+        return math.nan
+    scores = np.clip(before, 0.0, 1.0)
+    if method is Method.sequential:
+        return (1.0 + anytime_lower(2.0 * scores - 1.0, confidence=confidence)) / 2.0
+    if _kind(before) is Kind.binary:  # the same, and quicker
+        right = float(before.sum())
+        return float(betaincinv(right, before.size - right + 1.0, 1.0 - confidence)) if right else 0.0
+    return gaffke_lower(scores, lowest=0.0, confidence=confidence)
+
+
 def _kind(*sides: NDArray[np.float64]) -> Kind:
     right_or_wrong = all(bool(np.all((side == 0.0) | (side == 1.0))) for side in sides)
     return Kind.binary if right_or_wrong else Kind.graded
 
 
+def _is_in_range(scores: NDArray[np.float64]) -> bool:
+    return bool(scores.min() >= -_SLACK and scores.max() <= 1.0 + _SLACK)
+
+
 def _check_range(*sides: NDArray[np.float64]) -> None:
     for side in sides:
-        outside = side[(side < -_SLACK) | (side > 1.0 + _SLACK)]
-        if outside.size:
+        if not _is_in_range(side):
+            outside = side[(side < -_SLACK) | (side > 1.0 + _SLACK)]
             raise ValueError(
                 f"scores must lie between 0 and 1, not {outside[0]:g}: scale them, or use the method bootstrap."
             )
@@ -337,5 +371,13 @@ def _check_target(method: Method, population: int | None) -> None:
         raise ValueError("the method sequential holds for the population only: leave population out.")
 
 
-def _shrunk(point: float, end: float, factor: float) -> float:
-    return end if factor == 1.0 else point + factor * (end - point)
+def _shrunk(point: float, end: float, n: int, population: int | None, method: Method, *, lowest: float = -1.0) -> float:
+    """An end of an interval, for a fixed set shrunk, and half an item of it wider: its mean moves in steps of an item.
+
+    Without that half, a 95% bound was measured to miss the mean in up to 18% of samples of nearly all of a set.
+    """
+    if population is None:
+        return end
+    shrunk = point + finite_factor(n, population) * (end - point)
+    half = 0.0 if method is Method.bootstrap or n == population else math.copysign(0.5 / population, end - point)
+    return min(max(shrunk + half, lowest), 1.0) if half else shrunk

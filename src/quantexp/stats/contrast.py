@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from quantexp.stats.bootstrap import p_with_ties, percentile_interval
+from quantexp.stats.bootstrap import percentile_interval
 from quantexp.stats.checks import TIE_TOLERANCE, check_resampling, check_scores
-from quantexp.stats.graded import drawn_means
+from quantexp.stats.gaffke import drawn_means
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,11 @@ class Contrast:
         estimate: Sum of the parts' means.
         low: Lower end of the interval.
         high: Upper end of the interval.
-        p_value: Two-sided, of a sum of 0, with ties on both sides; 0 means below the resolution of 2 / resamples.
+        p_value: Two-sided, of a sum of 0; 0 means below the resolution of 2 / resamples.
         n: Number of units of each part.
         confidence: Nominal coverage of the interval.
-        resamples: Number of resamples.
-        seed: Seed of the resampling.
+        resamples: Number of draws.
+        seed: Seed of the draws.
     """
 
     estimate: float
@@ -49,21 +49,21 @@ def contrast(
     resamples: int = 10_000,
     seed: int = 42,
 ) -> Contrast:
-    """Sum the means of independent parts, resampling the units of each part on its own (percentile bootstrap).
+    """Sum the means of independent parts, with the sums of draws behind Gaffke's bounds of each as bounds.
 
     For "triviaqa loses more than gsm8k", the parts are baseline - quant for each item of triviaqa, and quant - baseline
     for each item of gsm8k.
 
-    A part whose values are all the same v shows no variation to resample. Its mean is drawn instead from what n values
-    without an exception leave possible: v + (largest - v) g²/(n + g²) for a standard normal g above 0, v - (largest +
-    v) g²/(n + g²) below. Its percentiles at every confidence are the bounds that a comparison without variation gets,
-    so the interval is never a single point, and the p-value agrees with it.
+    Of one part the ends are Gaffke's (see `gaffke`). For several, the draws of which the upper bounds of the parts are
+    quantiles are added, and those of the lower bounds, and the quantiles of the sums are taken: "melding" (Fay,
+    Proschan and Brittain 2015, "Combining one-sample confidence procedures for inference in the two-sample case",
+    Biometrics 71). The interval is never a single point, and the p-value agrees with it.
 
     Args:
         parts: For each part the values of its units, already with their signs, shape (n,); at least one part.
         largest: The largest size a value can have: 1 for differences of two scores in [0, 1].
         confidence: Nominal coverage of the interval, at least 0.5 and below 1.
-        resamples: Number of resamples.
+        resamples: Number of draws.
         seed: Seed of `numpy.random.default_rng`.
 
     Raises:
@@ -77,25 +77,21 @@ def contrast(
     for number, part in enumerate(values, start=1):
         if (size := float(np.abs(part).max())) > largest * (1.0 + 1e-9):
             raise ValueError(f"part {number} has a value of size {size:g}, but the largest possible is {largest:g}.")
-    means = np.zeros(resamples)
+    lows, highs = np.zeros(resamples), np.zeros(resamples)
     for number, part in enumerate(values):
-        means += _means(part, largest, resamples, (seed, number))
-    low, high = percentile_interval(means, confidence)
+        at_least, at_most = drawn_means(np.clip(part, -largest, largest), largest, resamples, (seed, number))
+        lows, highs = lows + at_least, highs + at_most
+    low, _ = percentile_interval(lows, confidence)
+    _, high = percentile_interval(highs, confidence)
+    tie = TIE_TOLERANCE * largest * len(values)
+    p_value = 2.0 * min(np.count_nonzero(lows <= tie), np.count_nonzero(highs >= -tie)) / resamples
     return Contrast(
         estimate=float(sum(part.mean() for part in values)),
         low=low,
         high=high,
-        p_value=p_with_ties(means, TIE_TOLERANCE * largest * len(values)),
+        p_value=min(1.0, float(p_value)),
         n=tuple(int(part.size) for part in values),
         confidence=confidence,
         resamples=resamples,
         seed=seed,
     )
-
-
-def _means(part: NDArray[np.float64], largest: float, resamples: int, seed: tuple[int, ...]) -> NDArray[np.float64]:
-    if np.ptp(part) > TIE_TOLERANCE * largest:
-        return drawn_means(part, resamples, seed)
-    g = np.random.default_rng(seed).standard_normal(resamples)
-    value, share = part.mean(), g * g / (part.size + g * g)
-    return np.asarray(value + share * np.where(g > 0, largest - value, -largest - value))

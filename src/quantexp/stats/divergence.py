@@ -1,29 +1,51 @@
 """How far a quant's distributions are from the baseline's: what the tokens say, with intervals over items.
 
 Tokens of one item are not independent: they share its subject, and each is read after those before it. So intervals
-come from resampling whole items with all their tokens (the cluster bootstrap: Davison and Hinkley 1997, "Bootstrap
-Methods and their Application", section 3.8; Miller 2024, arXiv 2411.00640, on clustered questions). The estimates count
+are over whole items with all their tokens (Miller 2024, arXiv 2411.00640, on clustered questions). The estimates count
 each token once, as llama.cpp's `llama-perplexity` does, so that an item with more tokens counts more.
 
-A quantile's interval is the percentile bootstrap's too. It needs enough items beyond the quantile: that of the 99.9th
-percentile is the honest range of what was seen, no more, until some thousand tokens of many items are there. The
-maximum has no interval, since no resample can exceed it.
+A mean over tokens is a ratio of sums over items, with its linearized standard error and Student's t of n - 1 degrees of
+freedom (Cochran 1977, "Sampling Techniques", section 6.3); of what is positive on the scale of its logarithm, of a
+share on that of its logit, since their laws are skewed. A quantile's interval is the percentile bootstrap's, items
+being resampled (Davison and Hinkley 1997, "Bootstrap Methods and their Application", section 3.8). It has none where
+fewer than 50 tokens lie beyond it, for it would miss the truth far too often. Nor has the maximum, which can only grow.
 """
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit, stdtrit
 
 from quantexp.stats.bootstrap import percentile_interval
+from quantexp.stats.checks import align
 from quantexp.stats.units import group
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 """Those that `llama-perplexity` prints, above the median."""
 
+_FEWEST_BEYOND = 50
+"""Tokens that must lie beyond a quantile; with fewer, 95% intervals were measured to cover as little as .64."""
+
 _WEIGHTS_PER_CHUNK = 1 << 22
 """Token weights at once: bounds the working memory to some 50 MB."""
+
+
+_AGREED = 1e-12
+"""A standard error below this is rounding."""
+
+_LARGEST_LOG = 700.0
+"""e to this is near the largest floating-point number."""
+
+
+class _Scale(Enum):
+    """On which an interval is symmetric."""
+
+    identity = "identity"
+    logarithm = "logarithm"
+    logit = "logit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +54,7 @@ class Interval:
 
     Attributes:
         value: of the tokens at hand.
-        low, high: nan where there is one item only, whose variance nobody can know.
+        low, high: nan where nobody can know them: of one item only, or of a quantile that has too few tokens beyond it.
     """
 
     value: float
@@ -105,7 +127,10 @@ def divergence_summary(
         "baseline_logprob": baseline_logprob,
         "quant_logprob": quant_logprob,
     }
-    kl, same, baseline, quant = (_checked(name, values, np.size(divergence)) for name, values in given.items())
+    *columns, items = align({**given, "items": items})
+    kl, same, baseline, quant = (
+        _checked(name, values, np.size(divergence)) for name, values in zip(given, columns, strict=True)
+    )
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must be between 0 and 1, but is {confidence}.")
     if resamples < 1:
@@ -113,49 +138,82 @@ def divergence_summary(
     units = group(kl.size, items)
     members = np.arange(kl.size) if units.members is None else units.members
     change = np.exp(quant) - np.exp(baseline)
-    # What is a mean of tokens is a ratio of sums over items.
-    means = np.stack([kl, change, change**2, same, baseline - quant])
-    sums = np.stack([np.bincount(members, weights=row, minlength=units.n) for row in means])
-    sizes = np.bincount(members, minlength=units.n)
-    order = np.argsort(kl, kind="stable")
+    sizes = np.bincount(members, minlength=units.n).astype(np.float64)
 
-    drawn_means = np.empty((len(means), resamples))
-    drawn_quantiles = np.empty((len(QUANTILES), resamples))
-    rng = np.random.default_rng(seed)
-    rows = max(1, _WEIGHTS_PER_CHUNK // kl.size)
-    for start in range(0, resamples, rows):
-        stop = min(start + rows, resamples)
-        counts = _times_drawn(rng, units.n, stop - start)
-        drawn_means[:, start:stop] = (sums @ counts.T) / (counts @ sizes)
-        drawn_quantiles[:, start:stop] = _quantiles(kl[order], counts[:, members[order]])
+    def mean(values: NDArray[np.float64], scale: _Scale) -> Interval:
+        sums = np.asarray(np.bincount(members, weights=values, minlength=units.n), np.float64)
+        return _interval_of_mean(sums, sizes, confidence, scale)
 
-    def interval(value: float, drawn: NDArray[np.float64]) -> Interval:
-        low, high = percentile_interval(drawn, confidence) if units.n > 1 else (math.nan, math.nan)
-        return Interval(float(value), low, high)
-
-    mean, shift, square, agreement, ratio = (
-        interval(value, drawn) for value, drawn in zip(means.mean(axis=1), drawn_means, strict=True)
-    )
+    square = mean(change**2, _Scale.logarithm)
+    quantiles = np.quantile(kl, QUANTILES)
+    known = (1.0 - np.array(QUANTILES)) * kl.size >= _FEWEST_BEYOND if units.n > 1 else np.zeros(len(QUANTILES), bool)
+    drawn = _drawn_quantiles(kl, members, units.n, resamples, seed) if known.any() else np.empty((len(QUANTILES), 0))
     median, p90, p95, p99, p999 = (
-        interval(value, drawn) for value, drawn in zip(np.quantile(kl, QUANTILES), drawn_quantiles, strict=True)
+        Interval(float(value), *(percentile_interval(draws, confidence) if enough else (math.nan, math.nan)))
+        for value, draws, enough in zip(quantiles, drawn, known, strict=True)
     )
     return DivergenceSummary(
         tokens=kl.size,
         items=units.n,
         confidence=confidence,
-        mean=mean,
+        mean=mean(kl, _Scale.logarithm),
         median=median,
         p90=p90,
         p95=p95,
         p99=p99,
         p999=p999,
         maximum=float(kl.max()),
-        probability_change=shift,
+        probability_change=mean(change, _Scale.identity),
         # The root keeps the order, so an interval's ends stay its ends.
         probability_change_rms=Interval(math.sqrt(square.value), math.sqrt(square.low), math.sqrt(square.high)),
-        same_top=agreement,
-        log_perplexity_ratio=ratio,
+        same_top=mean(same, _Scale.logit),
+        log_perplexity_ratio=mean(baseline - quant, _Scale.identity),
     )
+
+
+def _interval_of_mean(
+    sums: NDArray[np.float64], sizes: NDArray[np.float64], confidence: float, scale: _Scale
+) -> Interval:
+    """Return the mean over tokens with its interval over items.
+
+    Args:
+        sums: Of each item's tokens, shape (n,).
+        sizes: Number of tokens of each item, shape (n,).
+        confidence: Nominal coverage.
+        scale: On which the interval is symmetric.
+    """
+    n, total = sums.size, float(sizes.sum())
+    value = float(sums.sum() / total)
+    if n == 1:
+        return Interval(value, math.nan, math.nan)
+    error = math.sqrt(n / (n - 1) * float(((sums - value * sizes) ** 2).sum())) / total
+    if scale is _Scale.logit and (value in (0.0, 1.0) or error < _AGREED):
+        # All items agree; a share of them up to this may be as different as possible.
+        unseen = 1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / n)
+        return Interval(value, value - unseen * value, value + unseen * (1.0 - value))
+    reach = float(stdtrit(n - 1, (1.0 + confidence) / 2.0)) * error
+    if scale is _Scale.logarithm and value > 0.0:
+        factor = math.exp(min(reach / value, _LARGEST_LOG))
+        return Interval(value, value / factor, value * factor)
+    if scale is _Scale.logit:
+        centre, half = float(logit(value)), reach / (value * (1.0 - value))
+        return Interval(value, float(expit(centre - half)), float(expit(centre + half)))
+    return Interval(value, value - reach, value + reach)
+
+
+def _drawn_quantiles(
+    kl: NDArray[np.float64], members: NDArray[np.intp], n: int, resamples: int, seed: int
+) -> NDArray[np.float64]:
+    """Return quantiles of resampled items with all their tokens, shape (quantiles, resamples)."""
+    order = np.argsort(kl, kind="stable")
+    drawn = np.empty((len(QUANTILES), resamples))
+    rng = np.random.default_rng(seed)
+    rows = max(1, _WEIGHTS_PER_CHUNK // kl.size)
+    for start in range(0, resamples, rows):
+        stop = min(start + rows, resamples)
+        counts = _times_drawn(rng, n, stop - start)
+        drawn[:, start:stop] = _quantiles(kl[order], counts[:, members[order]])
+    return drawn
 
 
 def _checked(name: str, values: ArrayLike, n: int) -> NDArray[np.float64]:

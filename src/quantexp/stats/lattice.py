@@ -1,8 +1,7 @@
-"""The bootstrap and the sign-flip test with infinitely many resamples, for values that are multiples of one step.
+"""The bootstrap with infinitely many resamples, for values that are multiples of one step.
 
-Right or wrong, thirds, quarters, and means of those over a few repeats lie on such a lattice. The law of a sum of
-independent draws is then a product of characteristic functions, turned back by one Fourier transform: no Monte Carlo
-error, no seed, and less work than a thousand resamples.
+The law of a sum of independent draws is then a product of characteristic functions, turned back by one Fourier
+transform: no Monte Carlo error, no seed, and less work than a thousand resamples.
 """
 
 import math
@@ -12,13 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantexp.stats.checks import check_confidence
-
-_FINEST = 25_200
-"""Values are looked for among the multiples of 1/25,200: shares of up to ten parts, of 16, of 25 and of 100, and the
-products of such."""
-
-_OFF = 1e-9
-"""A value this close to a multiple is one. Scores are computed with an error of 1e-16."""
 
 _LONGEST = 1 << 16
 """Points of a law beyond which resampling is faster."""
@@ -65,23 +57,6 @@ class Law:
         high = self.sums.size - 1 - int(np.argmax(np.cumsum(self.probabilities[::-1]) >= tail))
         return float(self.sums[low] / self.unit), float(self.sums[high] / self.unit)
 
-    def beyond(self, size: int) -> float:
-        """Probability of a sum of at least this size, with either sign, in steps."""
-        return float(min(1.0, self.probabilities[np.abs(self.sums) >= size].sum()))
-
-
-def steps(distinct: NDArray[np.float64]) -> tuple[NDArray[np.int64], int] | None:
-    """The values as whole numbers of the largest step that fits them all, and how many steps make 1.
-
-    None when no step of at least 1/25,200 fits.
-    """
-    whole = np.rint(distinct * _FINEST)
-    if np.abs(whole / _FINEST - distinct).max() > _OFF:
-        return None
-    multiples = whole.astype(np.int64)
-    shared = math.gcd(_FINEST, int(np.gcd.reduce(multiples)))
-    return multiples // shared, _FINEST // shared
-
 
 def resampled_law(values: NDArray[np.int64], counts: NDArray[np.int64], per_one: int) -> Law | None:
     """Law of the sum of n values drawn with replacement: what the bootstrap over items approaches.
@@ -102,27 +77,6 @@ def resampled_law(values: NDArray[np.int64], counts: NDArray[np.int64], per_one:
         return None
     one = np.bincount(values % length, weights=shares, minlength=length)
     return _law(np.fft.rfft(one) ** n, round(n * mean), length, n * per_one)
-
-
-def flipped_law(sizes: NDArray[np.int64], counts: NDArray[np.int64], per_one: int) -> Law | None:
-    """Law of the sum when every item's sign is a coin's: what the sign-flip test approaches.
-
-    Args:
-        sizes: Distinct sizes in steps, shape (k,).
-        counts: How many items have each, shape (k,).
-        per_one: Steps in 1.
-
-    Returns:
-        The law, or None when it is too long to be worth it.
-    """
-    length = _length(float(sizes**2 @ counts), float(sizes.max()))
-    if length > _LONGEST:
-        return None
-    turns = 2.0 * np.pi * np.arange(length // 2 + 1) / length
-    characteristic = np.ones(turns.size)
-    for size, count in zip(sizes, counts, strict=True):
-        characteristic *= np.cos(turns * size) ** count
-    return _law(characteristic.astype(np.complex128), 0, length, int(counts.sum()) * per_one)
 
 
 def _length(variance: float, largest: float) -> int:

@@ -1,7 +1,7 @@
 """A plan from one number: how much an item's score differs between two quants.
 
-Right or wrong is planned by the exact sums of `power`; graded scores, and more than a million items, by the normal
-approximation (Julious 2004, "Sample sizes for clinical trials with Normal data", Statistics in Medicine 23).
+Right or wrong is planned by the exact sums of `power`, and above a million items by the normal approximation (Julious
+2004, "Sample sizes for clinical trials with Normal data", Statistics in Medicine 23); graded scores by `GaffkePlan`.
 """
 
 import math
@@ -12,6 +12,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from quantexp.stats.checks import align
+from quantexp.stats.gaffke import GaffkePlan
 from quantexp.stats.power import minimal_detectable_difference, power_within, required_items, required_items_within
 
 _z = NormalDist().inv_cdf
@@ -52,7 +54,7 @@ class Spread:
             before: Score of each unit under the baseline, shape (n,).
             after: Score of the same units under the quant, shape (n,).
         """
-        scores = np.array([before, after], np.float64)
+        scores = np.array(align({"before": before, "after": after}), np.float64)
         differences = scores[0] - scores[1]
         changes = differences[np.abs(differences) > _CHANGED]
         changed, n = int(changes.size), int(differences.size)
@@ -65,7 +67,7 @@ class Spread:
     def items_to_find(self, drop: float, *, power: float, alpha: float) -> int | None:
         """Items that find a drop, two-sided at alpha; None where fewer items change than the drop would take."""
         if self.graded:
-            return max(1, math.ceil((_z(1 - alpha / 2) + _z(power)) ** 2 * self.variance / drop**2))
+            return math.ceil(GaffkePlan(self.variance, 1.0, alpha / 2).items(drop, power))
         if drop > self.variance:
             return None
         closed = required_items(drop, self.variance, power=power, alpha=alpha, exact=False)
@@ -73,8 +75,10 @@ class Spread:
 
     def items_to_show(self, margin: float, *, power: float, alpha: float) -> int:
         """Items that show, one-sided at alpha, that the drop is below the margin, if there is none."""
+        if self.graded:
+            return math.ceil(GaffkePlan(self.variance, 1.0 - margin, alpha).items(margin, power))
         closed = max(1, math.ceil((_z(1 - alpha) + _z(power)) ** 2 * self.variance / margin**2))
-        if self.graded or closed > _EXACT:
+        if closed > _EXACT:
             return closed
         return required_items_within(margin, self.variance, power=power, alpha=alpha)
 
@@ -82,11 +86,16 @@ class Spread:
         """The smallest drop that n items find; None where they find none, even if every change is a loss."""
         if not self.graded and n <= _EXACT:
             return minimal_detectable_difference(n, self.variance, power=power, alpha=alpha)
+        if self.graded:
+            drop = GaffkePlan(self.variance, 1.0, alpha / 2).gap(n, power)
+            return drop if drop <= 1.0 else None
         drop = (_z(1 - alpha / 2) + _z(power)) * math.sqrt(self.variance / n)
-        return drop if drop <= (1.0 if self.graded else self.variance) else None
+        return drop if drop <= self.variance else None
 
     def chance_to_show(self, n: int, margin: float, *, alpha: float) -> float:
         """The probability that n items show that the drop is below the margin, if there is none."""
         if not self.graded and n <= _EXACT:
             return power_within(n, self.variance, margin, alpha=alpha)
+        if self.graded:
+            return GaffkePlan(self.variance, 1.0 - margin, alpha).power(n, margin)
         return NormalDist().cdf(margin * math.sqrt(n / self.variance) - _z(1 - alpha))

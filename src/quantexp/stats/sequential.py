@@ -30,6 +30,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import roots_jacobi
 
+from quantexp.stats.checks import align
+
 _Floats = NDArray[np.float64]
 
 _NODES = 128
@@ -117,7 +119,13 @@ def running_e_values(differences: ArrayLike, *, margin: float) -> RunningEValues
 
 
 def sequential_decision(
-    differences: ArrayLike, *, margin: float, alpha: float = 0.05, family: int = 1
+    differences: ArrayLike,
+    *,
+    margin: float,
+    alpha: float = 0.05,
+    family: int = 1,
+    baseline: ArrayLike | None = None,
+    chance: float = 0.0,
 ) -> SequentialDecision:
     """The verdict at the first item after which an e-value reaches 1 / alpha, or family / alpha for "worse".
 
@@ -132,14 +140,27 @@ def sequential_decision(
         alpha: See above.
         family: Number of comparisons declared together: among all of them one is falsely called worse with probability
             at most alpha (Bonferroni). As in `decide`, claims of "within" are not corrected.
+        baseline: The baseline's score of each item, in [0, 1], shape (n,): "within" then also takes an e-value of
+            1 / alpha against "the baseline scores at most chance + margin", which leaves nothing to lose. None says
+            that the baseline is known to be above that.
+        chance: Score of an answer at random.
 
     Raises:
         ValueError: The differences are not such an array, or an option is out of range.
     """
     _check_level(alpha, family)
+    differences, baseline = align({"differences": differences, "baseline": baseline})
     evidence = running_e_values(differences, margin=margin)
     worse = (evidence.difference >= family / alpha) & (evidence.worse > evidence.better)
-    reached = np.flatnonzero(worse | (evidence.within >= 1 / alpha))
+    within = np.maximum.accumulate(evidence.within) >= 1 / alpha
+    if baseline is not None:
+        scores = _scores(baseline)
+        if scores.size != worse.size:
+            raise ValueError(f"baseline has {scores.size} scores for {worse.size} differences.")
+        stakes, weights = _difference_stakes()
+        above = _log_wealth(_floor_outcomes(scores, chance + margin), stakes, weights)
+        within &= np.maximum.accumulate(above) >= np.log(1 / alpha)
+    reached = np.flatnonzero(worse | within)
     if not reached.size:
         e_value = max(evidence.difference[-1], evidence.within[-1])
         return SequentialDecision("undecided", worse.size, float(e_value), margin, alpha, family)
@@ -157,34 +178,42 @@ class SequentialTest:
         verdict: What `sequential_decision` says of them; once it is not "undecided", it stays.
     """
 
-    def __init__(self, *, margin: float, alpha: float = 0.05, family: int = 1) -> None:
+    def __init__(self, *, margin: float, alpha: float = 0.05, family: int = 1, chance: float = 0.0) -> None:
         """Arguments and errors are those of `sequential_decision`."""
         _check_margin(margin)
         _check_level(alpha, family)
+        if chance + margin >= 1:
+            raise ValueError(f"chance and margin, {chance} and {margin}, must be below 1 together.")
         self.items = 0
         self.verdict: Literal["worse", "within", "undecided"] = "undecided"
         self._alpha, self._family = alpha, family
         stakes, weights = _difference_stakes()
         within = _WITHIN_STAKES / (1 - margin)
-        self._stakes = (stakes, -stakes, -within)
-        self._offsets = (0.0, 0.0, margin)
-        self._wealth = [_log_shares(weights), _log_shares(weights), _log_shares(np.ones_like(within))]
+        self._floor = chance + margin
+        self._stakes = (stakes, -stakes, -within, stakes)
+        self._wealth = [_log_shares(each) for each in (weights, weights, np.ones_like(within), weights)]
+        self._margin = margin
+        self._is_within = self._is_above_floor = False
 
-    def add(self, difference: float) -> bool:
-        """Take one more item's difference, in [-1, 1]; whether there is a verdict now.
+    def add(self, difference: float, baseline: float) -> bool:
+        """Take one more item's difference, in [-1, 1], and the baseline's score of it; whether there is a verdict now.
 
         Raises:
-            ValueError: The difference is not in [-1, 1].
+            ValueError: The difference is not in [-1, 1], or the score not in [0, 1].
         """
         value = float(_differences([difference])[0])
+        above = float(_floor_outcomes(_scores([baseline]), self._floor)[0])
         self.items += 1
-        for place, (stakes, offset) in enumerate(zip(self._stakes, self._offsets, strict=True)):
-            self._wealth[place] += np.log1p(stakes * (value - offset))
-        worse, better, within = (float(np.logaddexp.reduce(wealth)) for wealth in self._wealth)
+        outcomes = (value, value, value - self._margin, above)
+        for wealth, stakes, outcome in zip(self._wealth, self._stakes, outcomes, strict=True):
+            wealth += np.log1p(stakes * outcome)
+        worse, better, within, floor = (float(np.logaddexp.reduce(wealth)) for wealth in self._wealth)
+        self._is_within |= within >= np.log(1 / self._alpha)
+        self._is_above_floor |= floor >= np.log(1 / self._alpha)
         if self.verdict == "undecided":
             if np.logaddexp(worse, better) - np.log(2) >= np.log(self._family / self._alpha) and worse > better:
                 self.verdict = "worse"
-            elif within >= np.log(1 / self._alpha):
+            elif self._is_within and self._is_above_floor:
                 self.verdict = "within"
         return self.verdict != "undecided"
 
@@ -220,8 +249,7 @@ def anytime_bounds(differences: ArrayLike, *, confidence: float = 0.95) -> Anyti
         ValueError: The differences are not such an array, or confidence is not between 0 and 1.
     """
     values = _differences(differences)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, not {confidence}.")
+    _check_confidence(confidence)
     stakes, weights = _difference_stakes()
     alpha = 1 - confidence
 
@@ -229,25 +257,45 @@ def anytime_bounds(differences: ArrayLike, *, confidence: float = 0.95) -> Anyti
         scaled = (mean - values) / (1 - mean)
         return float(_log_wealth(scaled, _WITHIN_STAKES, np.ones_like(_WITHIN_STAKES)).max())
 
-    def above(negative: float) -> float:  # evidence against "at most the mean"; it grows as the mean falls
-        return float(_log_wealth((values + negative) / (1 - negative), stakes, weights).max())
-
     worse, better = (_log_wealth(sign * values, stakes, weights) for sign in (1.0, -1.0))
     # As with `sequential_decision`, evidence of a gain is none of a loss, and the other way round.
     same_side = (worse - better) * values.sum() > 0
     both = np.where(same_side, np.logaddexp(worse, better) - np.log(2), 0.0)
     return AnytimeBounds(
-        low=-_crossing(above, np.log(2 / alpha)),
+        low=_lower(values, np.log(2 / alpha)),
         high=_crossing(below, np.log(2 / alpha)),
         upper=_crossing(below, np.log(1 / alpha)),
         p_value=min(1.0, float(np.exp(-both.max()))),
     )
 
 
+def anytime_lower(values: ArrayLike, *, confidence: float = 0.95) -> float:
+    """Return the one-sided lower bound of a mean after every item at once, with the stakes of `anytime_bounds`.
+
+    Args:
+        values: One per item, in random order, in [-1, 1], shape (n,).
+        confidence: Nominal coverage, over all items together.
+
+    Raises:
+        ValueError: The values are not such an array, or confidence is not between 0 and 1.
+    """
+    _check_confidence(confidence)
+    return _lower(_differences(values), float(np.log(1 / (1 - confidence))))
+
+
+def _lower(values: _Floats, needed: float) -> float:
+    stakes, weights = _difference_stakes()
+
+    def above(negative: float) -> float:  # evidence against "at most the mean"; it grows as the mean falls
+        return float(_log_wealth((values + negative) / (1 - negative), stakes, weights).max())
+
+    return -_crossing(above, needed)
+
+
 def sequential_items(
     difference: float, variance: float, *, margin: float, alpha: float = 0.05, family: int = 1, power: float = 0.8
-) -> float:
-    """How many items it takes until `sequential_decision` has a verdict with the given probability.
+) -> tuple[float, float]:
+    """Return how many items it takes until "within" and until "worse" are shown with the given probability.
 
     A stake's log wealth after n items is about stake * S - stake² * n * (variance + mean²) / 2 (second order of
     log(1 + x)), where S is the sum of the differences; with probability `power` it is above n * mean - z(power) *
@@ -262,15 +310,49 @@ def sequential_items(
         power: Probability of a verdict by then.
 
     Returns:
-        A number of items, infinite above 10^9.
+        Two numbers of items, infinite above 10^9.
     """
     stakes, weights = _difference_stakes()
     within = _WITHIN_STAKES / (1 - margin)
     z = NormalDist().inv_cdf(power)
-    return min(
-        _items(difference, variance, stakes, weights, np.log(2 * family / alpha), z),
+    return (
         _items(margin - difference, variance, within, np.ones_like(within), np.log(1 / alpha), z),
+        _items(difference, variance, stakes, weights, np.log(2 * family / alpha), z),
     )
+
+
+def sequential_items_above(
+    mean: float, variance: float, *, floor: float, alpha: float = 0.05, power: float = 0.8
+) -> float:
+    """Return how many items show a mean score to be above a floor, as `sequential_items` does for differences.
+
+    Args:
+        mean: Of the scores, which lie in [0, 1].
+        variance: Of a single item's score.
+        floor: Above 0 and below 1.
+        alpha: One-sided level.
+        power: Probability that it is shown by then.
+    """
+    stakes, weights = _difference_stakes()
+    z = NormalDist().inv_cdf(power)
+    return _items((mean - floor) / floor, variance / floor**2, stakes, weights, np.log(1 / alpha), z)
+
+
+def items_within_without_change(margin: float, *, alpha: float = 0.05) -> int:
+    """Return after how many items of which none changed their score a drop is shown to be within a margin."""
+    gains = np.log1p(_WITHIN_STAKES / (1 - margin) * margin)
+    shares = _log_shares(np.ones_like(gains))
+
+    def is_shown(n: int) -> bool:
+        return bool(np.logaddexp.reduce(shares + n * gains) >= np.log(1 / alpha))
+
+    low, high = 0, 1
+    while not is_shown(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_shown(middle) else (middle, high)
+    return high
 
 
 def _items(mean: float, variance: float, stakes: _Floats, weights: _Floats, needed: float, z: float) -> float:
@@ -324,6 +406,11 @@ def _check_margin(margin: float) -> None:
         raise ValueError(f"margin must be between 0 and 1, not {margin}.")
 
 
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, not {confidence}.")
+
+
 def _check_level(alpha: float, family: int) -> None:
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be between 0 and 1, not {alpha}.")
@@ -333,6 +420,18 @@ def _check_level(alpha: float, family: int) -> None:
 
 def _exp(logarithms: _Floats) -> _Floats:
     return np.exp(np.minimum(logarithms, _LARGEST_LOG))
+
+
+def _scores(values: ArrayLike) -> _Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not np.all((array >= 0) & (array <= 1)):
+        raise ValueError("baseline must hold scores between 0 and 1.")
+    return array
+
+
+def _floor_outcomes(scores: _Floats, floor: float) -> _Floats:
+    """What is won for each unit staked against "the mean score is at most the floor"; -1 at worst."""
+    return (scores - floor) / floor
 
 
 def _differences(values: ArrayLike) -> _Floats:

@@ -1,25 +1,21 @@
 """From comparisons to verdicts: within a margin, worse, or how many more items it takes to tell.
 
 "Not significant" is never read as "as good". A quant is within a margin when the bound of its drop is below the margin
-(a one-sided test of non-inferiority), and worse when the drop is significant among all comparisons that were declared
-together. Both can be true, and neither.
+(a one-sided test of non-inferiority) and the baseline had it to lose, and worse when the drop is significant among all
+comparisons that were declared together. Both can be true, and neither.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quantexp.stats.checks import check_scores
-from quantexp.stats.comparison import E_VALUE, PairedComparison
-from quantexp.stats.sequential import sequential_items
-
-_FEW = 10
-"""Changed items below which their own variance says little about the next items."""
+from quantexp.stats.comparison import PairedComparison
+from quantexp.stats.further import FurtherItems, fewest_items, find_further_items
 
 
 class Verdict(Enum):
@@ -29,6 +25,8 @@ class Verdict(Enum):
     worse = "worse"
     worse_within_margin = "worse, but within margin"
     inconclusive = "inconclusive"
+    nothing_to_lose = "nothing to lose"
+    """The baseline's score is not above the floor by more than the margin: any quant is within it."""
 
 
 _VERDICTS = {
@@ -48,14 +46,27 @@ class Decision:
         verdict: What the comparison shows.
         margin: The drop that was declared tolerable, in the unit of the scores.
         p_adjusted: Two-sided p-value after Holm's correction over the family.
-        further_items: Unique items to add for a verdict with the wanted power, if the drop and its variance are as
-            observed; None when there is a verdict already, or by e-values when no number would be enough.
+        further: Unique items to add for a verdict with the wanted power; None unless it is inconclusive, or where no
+            number is likely to tell.
+        fewest_items: The fewest unique items in all that can show the margin (see `fewest_items`); None where no number
+            can.
+        chance: Score of an answer at random.
+        at_ceiling: Whether a quant could not be better by the margin, since the baseline's mean is above 1 - margin.
+            Losses are seen there as anywhere, but that no gain is seen says nothing.
     """
 
     verdict: Verdict
     margin: float
     p_adjusted: float
-    further_items: int | None
+    further: FurtherItems | None
+    fewest_items: int | None
+    chance: float
+    at_ceiling: bool
+
+    @property
+    def further_items(self) -> int | None:
+        """Unique items to add if the drop and its variance are as observed."""
+        return None if self.further is None else self.further.expected
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -84,11 +95,16 @@ def decide(
     *,
     alpha: float = 0.05,
     power: float = 0.8,
+    chances: float | Sequence[float] = 0.0,
 ) -> tuple[Decision, ...]:
     """Reach a verdict on every comparison of one family that was declared before the results were seen.
 
-    Within margin: the one-sided upper bound of the drop is below the margin. Worse: the quant's mean is lower and its
-    p-value, after Holm's correction over the family, is below alpha. An interval that is a single point without
+    Within margin: the one-sided upper bound of the drop is below the margin, and the one-sided lower bound of the
+    baseline's mean is above chance + margin. Both have to be shown, each at level alpha, so the two together are wrong
+    with at most alpha (an intersection-union test: Berger 1982, "Multiparameter Hypothesis Testing and Acceptance
+    Sampling", Technometrics 24). Worse: the quant's mean is lower and its p-value, after Holm's correction over the
+    family, is below alpha. Nothing to lose: it is not worse, and the baseline's mean itself is at most chance + margin;
+    more items hardly help, an easier task does. An interval that is a single point without
     reason supports neither. The bounds are not corrected for the size of the family: each claim "within margin" is
     wrong with probability alpha on its own.
 
@@ -97,21 +113,26 @@ def decide(
         margins: The tolerable drop of each comparison, or one for all; above 0, in the unit of the scores.
         alpha: Level of the tests.
         power: Probability of a verdict that the further items are to give.
+        chances: The score of an answer at random for each comparison, or one for all: 1 / k where one of k answers is
+            chosen.
 
     Returns:
         One decision per comparison, in their order.
 
     Raises:
-        ValueError: The family is empty, a margin is not above 0, their number does not fit, the comparisons were made
-            at another confidence, or alpha or power is out of range.
+        ValueError: The family is empty, a margin is not above 0, a chance not in [0, 1), their number does not fit, the
+            comparisons were made at another confidence, or alpha or power is out of range.
     """
     if not comparisons:
         raise ValueError("decide needs at least one comparison.")
-    each = [float(margins)] * len(comparisons) if isinstance(margins, int | float) else [float(m) for m in margins]
-    if len(each) != len(comparisons):
-        raise ValueError(f"{len(each)} margins do not fit {len(comparisons)} comparisons: give one, or one each.")
+    each, at_random = (
+        _broadcast(values, name, len(comparisons)) for values, name in ((margins, "margins"), (chances, "chances"))
+    )
     if not all(margin > 0 for margin in each):
         raise ValueError(f"a margin must be above 0, not {min(each)}.")
+    for chance in at_random:
+        if not 0 <= chance < 1:
+            raise ValueError(f"a chance must be at least 0 and below 1, not {chance}.")
     if not (0.0 < alpha <= 0.5 and 0.0 < power < 1.0):
         raise ValueError(f"alpha={alpha} must be above 0 and at most 0.5, and power={power} between 0 and 1.")
     for comparison in comparisons:
@@ -121,57 +142,53 @@ def decide(
             )
     adjusted = holm([comparison.p_value for comparison in comparisons])
     return tuple(
-        _decision(comparison, margin, float(p), len(comparisons), alpha, power)
-        for comparison, margin, p in zip(comparisons, each, adjusted, strict=True)
+        _decision(comparison, margin, chance, float(p), len(comparisons), alpha, power)
+        for comparison, margin, chance, p in zip(comparisons, each, at_random, adjusted, strict=True)
     )
 
 
+def _broadcast(values: float | Sequence[float], name: str, count: int) -> list[float]:
+    each = [float(values)] * count if isinstance(values, int | float) else [float(value) for value in values]
+    if len(each) != count:
+        raise ValueError(f"{len(each)} {name} do not fit {count} comparisons: give one, or one each.")
+    return each
+
+
 def _decision(
-    comparison: PairedComparison, margin: float, p_adjusted: float, family: int, alpha: float, power: float
+    comparison: PairedComparison,
+    margin: float,
+    chance: float,
+    p_adjusted: float,
+    family: int,
+    alpha: float,
+    power: float,
 ) -> Decision:
-    within = comparison.upper < margin and not comparison.zero_width
+    floor = chance + margin
+    # The floor of scores outside [0, 1], whose bound is nan, is nobody's knowledge: they have none.
+    above_floor = math.isnan(comparison.baseline_low) or comparison.baseline_low > floor
+    within = comparison.upper < margin and above_floor and not comparison.zero_width
     worse = comparison.difference > 0 and p_adjusted < alpha and not comparison.zero_width
     verdict = _VERDICTS[within, worse]
-    further = None
+    if verdict is Verdict.inconclusive and not above_floor and comparison.baseline_mean <= floor:
+        verdict = Verdict.nothing_to_lose
+    further = fewest = None
     if verdict is Verdict.inconclusive:
-        further = _further_items(comparison, margin, family, alpha, power)
-    return Decision(verdict, margin, p_adjusted, further)
-
-
-def _further_items(comparison: PairedComparison, margin: float, family: int, alpha: float, power: float) -> int | None:
-    """Items to add until a verdict is likely, whichever comes first.
-
-    With the drop d and the variance v of a unit's difference as observed: n = (z(1 - alpha) + z(power))² v / (margin -
-    d)² to be within the margin, if d is below it, and n = (z(1 - alpha / 2k) + z(power))² v / d² to be worse, if d is
-    above 0 (normal approximation; Julious 2004, "Sample sizes for clinical trials with Normal data", Statistics in
-    Medicine 23). k is the size of the family: Holm's first step, which is on the safe side. Where one may stop at any
-    time, `sequential_items`.
-    """
-    normal, d = NormalDist(), comparison.difference
-    variance = _variance(comparison)
-    needed = math.inf
-    if comparison.test_method == E_VALUE:
-        needed = sequential_items(d, variance, margin=margin, alpha=alpha, family=family, power=power)
-        return None if math.isinf(needed) else max(1, math.ceil(needed) - comparison.n)
-    if d < margin:
-        needed = (normal.inv_cdf(1.0 - alpha) + normal.inv_cdf(power)) ** 2 * variance / (margin - d) ** 2
-    if d > 0:
-        z = normal.inv_cdf(1.0 - alpha / (2.0 * family)) + normal.inv_cdf(power)
-        needed = min(needed, z**2 * variance / d**2)
-    if comparison.population is not None:  # a fixed set needs fewer, and never more than it has
-        needed = needed * comparison.population / (needed + comparison.population - 1)
-    return max(1, math.ceil(needed) - comparison.n)
-
-
-def _variance(comparison: PairedComparison) -> float:
-    """Variance of a unit's difference, for planning.
-
-    Of fewer than ten changed units it would be a guess, and 0 if there are none: then one lost and one gained unit are
-    added, changed as much as the observed ones on average (by 1, the most possible, if there are none).
-    """
-    n, squared_mean = comparison.n, comparison.difference**2
-    squares = squared_mean * n + (comparison.deviation**2 * (n - 1) if n > 1 else 0.0)
-    if comparison.changed >= _FEW:
-        return squares / n - squared_mean
-    size = squares / comparison.changed if comparison.changed else 1.0
-    return (squares + 2.0 * size) / (n + 2) - squared_mean
+        further = find_further_items(comparison, margin, chance=chance, family=family, alpha=alpha, power=power)
+    if margin < 1:
+        fewest = fewest_items(
+            margin,
+            kind=comparison.kind,
+            method=comparison.method,
+            chance=chance,
+            population=comparison.population,
+            alpha=alpha,
+        )
+    return Decision(
+        verdict,
+        margin,
+        p_adjusted,
+        further,
+        fewest_items=fewest,
+        chance=chance,
+        at_ceiling=comparison.baseline_mean > 1.0 - margin,
+    )
