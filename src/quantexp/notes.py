@@ -105,7 +105,11 @@ def quantized_sources(records: Iterable[JobRecord]) -> dict[str, str]:
 def _about_servers(groups: Sequence[Group]) -> Iterable[str]:
     """What answers from servers leave open."""
     remote = [group for group in groups if group.identity.get("settings", {}).get("engine") == "openai"]
-    systems = {f"{group.quant} by {run.tags['engine.system']}": None for group in remote for run in group.runs}
+    systems = {
+        f"{group.quant} by {run.tags.get('engine.system', 'an unknown server')}": None
+        for group in remote
+        for run in group.runs
+    }
     if len({words.partition(" by ")[2] for words in systems}) > 1:
         yield (
             f"Different servers answered ({', '.join(systems)}), so a difference between quants holds what differs "
@@ -161,7 +165,7 @@ def protocol_of(groups: Sequence[Group], stats: StatsConfig) -> dict[str, str]:
                 "host.processor",
                 "engine.system",
             ):
-                facts[tag][run.tags[tag]] = None
+                facts[tag][run.tags.get(tag, "not recorded")] = None
             facts["seeds"][run.tags["seed"]] = None
     return {name: ", ".join(values) for name, values in facts.items()} | {"statistics": _statistics(stats)}
 

@@ -65,7 +65,10 @@ DECLARATION = "registration.yaml"
 """What a sweep declares before its first answer."""
 
 INCLUDES = "includes."
-"""Prefix of a sweep's tags that name runs of earlier sweeps which it takes over instead of running the job again."""
+"""Prefix of a sweep's tags that name runs of earlier sweeps which it takes over instead of running the job again.
+
+Their value is what such a job asks for (`CONFIG`).
+"""
 
 IDENTITY = "identity."
 """Prefix of the tags that say what a job's scores depend on besides the quant; runs are paired by them."""
