@@ -67,7 +67,7 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
 
 
 @dataclass(frozen=True)
-class Compared:
+class JobComparison:
     """A comparison, with what it was made from.
 
     Attributes:
@@ -82,7 +82,7 @@ class Compared:
 
 def compare(
     records: Sequence["JobRecord"], failures: Sequence[str], stats: StatsConfig, store: "Store", sweep: str | None
-) -> Compared:
+) -> JobComparison:
     """Compare jobs; one whose tables cannot be read is left out, and the summary says so.
 
     Args:
@@ -118,7 +118,7 @@ def compare(
             left = [record for record in left if record.run_id != error.run_id]
             failures.append(f"{name} does not count: {error}")
         else:
-            return Compared(summary, left, changed)
+            return JobComparison(summary, left, changed)
     raise UserError(f"No job is left to compare: {' '.join(failures)}")
 
 

@@ -95,7 +95,7 @@ def return_to_start() -> None:
 
     Paths of the configuration are relative to it.
     """
-    if (started := _hydra_value("cwd")) is not None:
+    if (started := _look_up("cwd")) is not None:
         os.chdir(started)
 
 
@@ -104,7 +104,7 @@ def _remove_unused_folder() -> None:
 
     Only one that was named by default: another may have been there before.
     """
-    started, output = _hydra_value("cwd"), _hydra_value("output_dir")
+    started, output = _look_up("cwd"), _look_up("output_dir")
     if started is None or output is None or Path(output).parent.parent != Path(started) / "multirun":
         return
     folder = Path(output)
@@ -117,8 +117,8 @@ def _remove_unused_folder() -> None:
             folder.parent.parent.rmdir()
 
 
-def _hydra_value(key: str) -> str | None:
-    """What Hydra knows at run time; None before it knows."""
+def _look_up(key: str) -> str | None:
+    """Look up what Hydra knows at run time; None before it knows."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 

@@ -91,7 +91,7 @@ def _content(registration: Registration) -> dict[str, Any]:
 
 
 def _is_hypothesis(content: Mapping[str, Any]) -> bool:
-    """Whether this is what `declared` writes: a text, and claims with weights by task and quant."""
+    """Tell if this is what `declared` writes: a text, and claims with weights by task and quant."""
     claims = content.get("claims")
     return isinstance(content.get("text"), str) and isinstance(claims, dict) and all(map(_is_claim, claims.values()))
 
@@ -106,14 +106,13 @@ def _is_claim(claim: object) -> bool:
     )
 
 
-def checked(registration: Registration) -> Registration:
-    """The same, if its text is a declaration.
+def check_declaration(registration: Registration) -> None:
+    """Refuse a registration whose text is no declaration.
 
     Raises:
         UserError: it is none any more.
     """
     _content(registration)
-    return registration
 
 
 def digest(text: str) -> str:

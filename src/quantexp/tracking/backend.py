@@ -20,7 +20,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from quantexp.errors import UserError
 from quantexp.tracking.failures import ServerAwayError, away, failures
-from quantexp.tracking.location import RunFiles, database_uri, folder_of_files, no_stray_folders, relocate
+from quantexp.tracking.location import RunFiles, database_uri, find_files, no_stray_folders, relocate
 from quantexp.tracking.schema import bring_up_to_date, is_current
 
 
@@ -80,7 +80,7 @@ class Backend(ABC):
         self.client.log_artifact(run_id, str(file), folder or None)
 
     def names(self, run_id: str, folder: str) -> list[str]:
-        """The files in a folder of a run."""
+        """List the files in a folder of a run."""
         with self.told():
             return [str(entry.path) for entry in self.client.list_artifacts(run_id, folder)]
 
@@ -105,7 +105,7 @@ class Local(Backend):
             folder.mkdir(parents=True, exist_ok=True)
         self.is_writable = access is not Access.read and _can_write(folder)
         if access is Access.write and not self.is_writable:
-            raise unwritable(folder)
+            raise unwritable_error(folder)
         # Processes that create or change the tables at the same time break each other.
         lock = FileLock(folder / "mlflow.lock") if _can_write(folder) else nullcontext()
         with lock:
@@ -119,7 +119,7 @@ class Local(Backend):
                 _copy(database, opened)
             if not is_current(opened, database):
                 bring_up_to_date(opened, keep=opened == database)
-            files = folder_of_files(opened, folder, experiment)
+            files = find_files(opened, folder, experiment)
             if self.is_writable:
                 relocate(opened, experiment, files)
         self.files = RunFiles(files)
@@ -132,7 +132,7 @@ class Local(Backend):
         self.files.put(run_id, file, folder)
 
     def names(self, run_id: str, folder: str) -> list[str]:
-        """The files in a folder of a run."""
+        """List the files in a folder of a run."""
         return self.files.names(run_id, folder)
 
     def _make(self, experiment: str) -> str:
@@ -185,13 +185,13 @@ def database_of(folder: Path) -> Path:
 
 
 def has_database(folder: Path) -> bool:
-    """Whether a folder holds a local store; an empty file is none."""
+    """Tell if a folder holds a local store; an empty file is none."""
     database = database_of(folder)
     return database.is_file() and database.stat().st_size > 0
 
 
-def unwritable(folder: Path) -> UserError:
-    """The error that says that a store cannot be written."""
+def unwritable_error(folder: Path) -> UserError:
+    """Make the error that says that a store cannot be written."""
     return UserError(
         f"The store in {folder} cannot be written (its owner or its file system does not allow it); copy it, or choose "
         "another tracking.folder."

@@ -49,7 +49,7 @@ class RunFiles:
         self._root = root
 
     def path(self, run_id: str, name: str = "") -> Path:
-        """Where a file of a run is, or would be.
+        """Find the place of a file of a run, which need not be there.
 
         Raises:
             UserError: it would be outside of the run's own folder.
@@ -73,13 +73,13 @@ class RunFiles:
         own.log_artifact(str(file), folder or None)  # type: ignore[no-untyped-call]
 
     def names(self, run_id: str, folder: str) -> list[str]:
-        """The files in a folder of a run."""
+        """List the files in a folder of a run."""
         place = self.path(run_id, folder)
         return sorted(f"{folder}/{file.name}" for file in place.iterdir()) if place.is_dir() else []
 
 
 def database_uri(database: Path) -> str:
-    """The address by which MLflow opens an SQLite file.
+    """Give the address by which MLflow opens an SQLite file.
 
     Raises:
         UserError: there is none.
@@ -105,8 +105,8 @@ def no_stray_folders(database: Path) -> Iterator[None]:
 
 
 @contextmanager
-def connected(database: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to an SQLite file that is there; what SQLite refuses is told.
+def open_database(database: Path) -> Iterator[sqlite3.Connection]:
+    """Connect to an SQLite file that is there; what SQLite refuses is told.
 
     Raises:
         UserError: it is damaged, locked for long, or no database.
@@ -121,13 +121,13 @@ def connected(database: Path) -> Iterator[sqlite3.Connection]:
         ) from error
 
 
-def folder_of_files(database: Path, folder: Path, experiment: str) -> Path:
-    """Where in a tracking folder the files of an experiment's runs are; its database knows the name, but not the place.
+def find_files(database: Path, folder: Path, experiment: str) -> Path:
+    """Find the folder of the files of an experiment's runs, of which the database knows the name but not the place.
 
     Raises:
         UserError: they are in another folder, or the database is damaged.
     """
-    with connected(database) as connection:
+    with open_database(database) as connection:
         found = connection.execute("SELECT artifact_location FROM experiments WHERE name = ?", (experiment,)).fetchone()
     if found is None:
         return folder / ARTIFACTS
@@ -157,7 +157,7 @@ def relocate(database: Path, experiment: str, files: Path) -> None:
     Raises:
         UserError: the database is damaged, or cannot be written.
     """
-    with connected(database) as connection:
+    with open_database(database) as connection:
         found = connection.execute(
             "SELECT experiment_id, artifact_location FROM experiments WHERE name = ?", [experiment]
         )
@@ -197,7 +197,7 @@ def relocate(database: Path, experiment: str, files: Path) -> None:
 
 
 def _is_same(address: str, folder: Path) -> bool:
-    """Whether an address is that of the folder, also through a link or a second mount."""
+    """Tell if an address is that of the folder, also through a link or a second mount."""
     if address == folder.as_uri():
         return True
     if urlsplit(address).scheme not in ("", "file"):

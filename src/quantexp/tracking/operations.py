@@ -87,7 +87,7 @@ class File:
 
 
 def _shown_tables(tag: str) -> list[Any]:
-    """The tables that MLflow's pages offer; none, if somebody has made something else of the tag."""
+    """List the tables that MLflow's pages offer; none, if somebody has made something else of the tag."""
     try:
         found = json.loads(tag)
     except (ValueError, RecursionError):
@@ -245,7 +245,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 
 
 def _fits(key: str, value: object) -> bool:
-    """Whether a value that was read is one of the kind that `encoded` writes."""
+    """Tell if a value that was read is one of the kind that `encoded` writes."""
     if not isinstance(value, _TYPES.get(key, ())):
         return False
     if isinstance(value, dict):

@@ -106,7 +106,7 @@ class Entry:
             lines = _whole_lines(folder / JOURNAL)
             if not lines and time.time() - folder.stat().st_mtime > 60:  # killed before the run had begun
                 shutil.rmtree(folder)
-            beginning = _beginning(lines[0]) if lines else None
+            beginning = _read_beginning(lines[0]) if lines else None
             backend = None if beginning is None else backend_of(beginning)
             if beginning is None or backend is None:
                 lock.release()
@@ -114,9 +114,9 @@ class Entry:
             entry = cls(folder, backend, lock, beginning)
             for line in lines[1:]:
                 if "run_id" in line:
-                    entry._run_id = _run_id(line)
+                    entry._run_id = _read_run_id(line)
                 else:
-                    entry._pending.append(_with_file(decoded(line), folder))
+                    entry._pending.append(_locate_file(decoded(line), folder))
         except ValueError:
             lock.release()
             raise
@@ -317,7 +317,7 @@ def few_attempts() -> Iterator[None]:
 
 
 def _set_aside(folder: Path, error: ValueError) -> str:
-    """Move what cannot be sent to where nobody looks for more to send; the sentence that says so."""
+    """Move what cannot be sent to where nobody looks for more to send; the result is the sentence that says so."""
     aside = folder.parent.with_name(DAMAGED) / folder.name
     aside.parent.mkdir(exist_ok=True)
     folder.rename(aside)
@@ -329,7 +329,7 @@ def _set_aside(folder: Path, error: ValueError) -> str:
     return sentence
 
 
-def _beginning(line: Mapping[str, Any]) -> Beginning:
+def _read_beginning(line: Mapping[str, Any]) -> Beginning:
     kinds = {"uri": str, "experiment": str, "name": str, "tags": dict, "started": int}
     if line.keys() != kinds.keys() or not all(isinstance(line[key], kind) for key, kind in kinds.items()):
         raise ValueError("it does not say how the run begins")
@@ -338,14 +338,14 @@ def _beginning(line: Mapping[str, Any]) -> Beginning:
     return Beginning(**line)
 
 
-def _run_id(line: Mapping[str, Any]) -> str:
+def _read_run_id(line: Mapping[str, Any]) -> str:
     if not isinstance(line["run_id"], str) or not line["run_id"].isalnum():
         raise ValueError("the id of the run is none")
     return line["run_id"]
 
 
-def _with_file(operation: Operation, folder: Path) -> Operation:
-    """The operation with the whole path of its file, which must be one of the entry's own."""
+def _locate_file(operation: Operation, folder: Path) -> Operation:
+    """Give an operation the whole path of its file, which must be one of the entry's own."""
     if not isinstance(operation, File | Scores):
         return operation
     path = folder / operation.path

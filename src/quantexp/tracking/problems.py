@@ -26,16 +26,16 @@ _LARGEST = 1e18
 
 
 def find_problem(run: RunEntity) -> str | None:
-    """What makes a finished job unusable, to go on after "for"; None if it can be compared."""
+    """Find what makes a finished job unusable, to go on after "for"; None if it can be compared."""
     tags, metrics = run.data.tags, run.data.metrics
     if missing := [tag for tag in TAGS if tag not in tags]:
         return f"its tag {missing[0]} is missing"
     if not _is_whole(tags["seed"]):
         return f"its tag seed is {one_line(tags['seed'], 40)}, which is no whole number"
     for key, value in tags.items():
-        if key.startswith(IDENTITY) and _mapping(value) is None:
+        if key.startswith(IDENTITY) and _read_mapping(value) is None:
             return f"its tag {key} is damaged ({one_line(value, 40)})"
-    if "id" not in (_mapping(tags.get(f"{IDENTITY}grader", "")) or {}):
+    if "id" not in (_read_mapping(tags.get(f"{IDENTITY}grader", "")) or {}):
         return f"its tag {IDENTITY}grader does not say how it was graded"
     if missing := [name for name in MEASURED if name not in metrics]:
         return f"its metric {missing[0]} is missing"
@@ -54,8 +54,8 @@ def _is_whole(text: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _mapping(text: str) -> Mapping[str, object] | None:
-    """What an identity's tag says; None if it is no JSON object, or one that no report can hold."""
+def _read_mapping(text: str) -> Mapping[str, object] | None:
+    """Read what an identity's tag says; None if it is no JSON object, or one that no report can hold."""
     try:
         found = json.loads(text, parse_constant=_refuse)
         json.dumps(found, ensure_ascii=False).encode()  # half a character is a ValueError

@@ -137,7 +137,7 @@ class Reader:
             ) from error
 
     def find(self, run_id: str) -> RunEntity | None:
-        """The run, deleted ones included; None if there is none."""
+        """Find a run, deleted ones included; None if there is none."""
         try:
             with self._backend.told():
                 return self._backend.client.get_run(run_id)
@@ -148,11 +148,11 @@ class Reader:
 
     def entities(self, run_ids: Sequence[str]) -> list[RunEntity]:
         """The runs, in this order; the absence of one is the user's mistake."""
-        found = self.found(run_ids)
+        found = self.find_all(run_ids)
         return [found.get(run_id) or self.entity(run_id) for run_id in run_ids]
 
-    def found(self, run_ids: Sequence[str]) -> dict[str, RunEntity]:
-        """Those of the runs that are there, deleted ones included, by their ids."""
+    def find_all(self, run_ids: Sequence[str]) -> dict[str, RunEntity]:
+        """Find those of the runs that are there, deleted ones included, by their ids."""
         found: dict[str, RunEntity] = {}
         for first in range(0, len(run_ids), RUNS) if len(run_ids) > 1 else ():
             listed = ", ".join(f"'{run_id}'" for run_id in run_ids[first : first + RUNS] if run_id.isalnum())
@@ -209,7 +209,7 @@ class Reader:
                 yield name, None
 
     def _place(self, run_id: str, name: str) -> Path | None:
-        """Where a file of a run is on this machine, or would be; None if only a server hands it out."""
+        """Find the place of a file of a run on this machine; None if only a server hands it out."""
         if self._backend.files is not None:
             return self._backend.files.path(run_id, name)
         files = self._files(run_id)
@@ -303,7 +303,7 @@ class Reader:
             for run, table in self._ahead(runs, lambda run: self._scores(run) if _is_finished_job(run) else None):
                 try:
                     _check(run)
-                    finished.append(_record(run, _answers(run, table.result(), tables), identities))
+                    finished.append(_record(run, _read_answers(run, table.result(), tables), identities))
                 except ServerAwayError:
                     raise
                 except UserError as error:
@@ -311,8 +311,8 @@ class Reader:
                 advance(1)
         return finished, left_out
 
-    def lost(self, sweep: str, known: Container[str]) -> Iterator[LeftOut]:
-        """Jobs that have finished in a sweep, by the files that they left there, and are not among its runs any more.
+    def find_lost(self, sweep: str, known: Container[str]) -> Iterator[LeftOut]:
+        """Find jobs that have left their files in a sweep, and are not among its runs any more.
 
         Args:
             sweep: id of its run.
@@ -328,7 +328,7 @@ class Reader:
             if run is None:
                 sentence = f"{what} is gone from the store, as after mlflow gc; the same command runs its job again."
             elif _is_deleted(run):
-                sentence = _deleted(what)
+                sentence = _describe_deleted(what)
             else:
                 sentence = f"{what} does not belong to this sweep any more: its tag {MLFLOW_PARENT_RUN_ID} was changed."
             yield LeftOut(None if told is None else told.data.tags.get(CONFIG), sentence)
@@ -340,7 +340,7 @@ class Reader:
             UserError: it was deleted, edited or damaged.
         """
         _check(run)
-        return _record(run, _answers(run, self._scores(run), ScoreTables()), Identities())
+        return _record(run, _read_answers(run, self._scores(run), ScoreTables()), Identities())
 
     def _of_jobs(self, sweep: str, names: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
         """These files of a sweep's jobs: first those that were merged, many with one request."""
@@ -381,7 +381,7 @@ class Reader:
             raise
         except _DAMAGE as error:
             why = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({one_line(str(error))})"
-            raise UserError(_uncounted(run, f"its table {name} {why}")) from error
+            raise UserError(_describe_uncounted(run, f"its table {name} {why}")) from error
 
 
 class Identities:
@@ -418,11 +418,11 @@ def _is_deleted(run: RunEntity) -> bool:
     return run.info.lifecycle_stage == LifecycleStage.DELETED
 
 
-def _deleted(what: str) -> str:
+def _describe_deleted(what: str) -> str:
     return f"{what} was deleted in MLflow, so it does not count; restore it there, or run its job again."
 
 
-def _uncounted(run: RunEntity, why: str) -> str:
+def _describe_uncounted(run: RunEntity, why: str) -> str:
     return (
         f"{name_of(run)} (run {run.info.run_id}) does not count, for {why}; put that back, or let the same command run "
         "its job again."
@@ -436,23 +436,23 @@ def _check(run: RunEntity) -> None:
         UserError: it is not.
     """
     if _is_deleted(run):
-        raise UserError(_deleted(f"{name_of(run)} (run {run.info.run_id})"))
+        raise UserError(_describe_deleted(f"{name_of(run)} (run {run.info.run_id})"))
     if (kind := run.data.tags.get(KIND)) != "job":
         raise UserError(f"{run.info.run_name} (run {run.info.run_id}) is not a job ({KIND}: {kind}).")
     if run.info.status != "FINISHED":
         status = "" if run.info.status == "FAILED" else f" is {run.info.status}"
         raise UserError(f"{name_of(run)}{status}: {run.data.tags.get('error', 'no reason was recorded')}")
     if (problem := find_problem(run)) is not None:
-        raise UserError(_uncounted(run, problem))
+        raise UserError(_describe_uncounted(run, problem))
 
 
 def _table_of(run: RunEntity) -> str:
-    """The file with a job's scores: runs of earlier versions have them in the whole table only."""
+    """Name the file with a job's scores: runs of earlier versions have them in the whole table only."""
     return SCORES if SCORES in run.data.tags else f"{ITEMS}.parquet"
 
 
-def _answers(run: RunEntity, table: pa.Table, tables: ScoreTables) -> Answers:
-    """The answers in a run's table.
+def _read_answers(run: RunEntity, table: pa.Table, tables: ScoreTables) -> Answers:
+    """Read the answers in a run's table.
 
     Raises:
         UserError: the table is another program's.
@@ -461,7 +461,7 @@ def _answers(run: RunEntity, table: pa.Table, tables: ScoreTables) -> Answers:
         return tables.answers(table)
     except _DAMAGE as error:
         raise UserError(
-            _uncounted(run, f"its table {_table_of(run)} cannot be read ({one_line(str(error))})")
+            _describe_uncounted(run, f"its table {_table_of(run)} cannot be read ({one_line(str(error))})")
         ) from error
 
 

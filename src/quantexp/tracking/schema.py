@@ -13,13 +13,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from quantexp.errors import UserError
 from quantexp.terminal import one_line
-from quantexp.tracking.location import connected, database_uri
+from quantexp.tracking.location import database_uri, open_database
 
 log = logging.getLogger(__name__)
 
 
 def is_current(database: Path, shown: Path) -> bool:
-    """Whether the tables are those that the installed MLflow works with; if not, they are older ones.
+    """Tell if the tables are those that the installed MLflow works with; if not, they are older ones.
 
     Args:
         database: the SQLite file.
@@ -28,12 +28,12 @@ def is_current(database: Path, shown: Path) -> bool:
     Raises:
         UserError: they are newer ones, or another program's.
     """
-    with connected(database) as connection:
+    with open_database(database) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         found, writers = [], []
         if is_mlflow := {"alembic_version", "experiments", "runs", "tags"} <= tables:
             found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-            writers = _writers(connection)
+            writers = _list_writers(connection)
     if not is_mlflow or len(found) != 1:
         raise UserError(
             f"{shown} is not MLflow's: it is another program's database, or only part of one; choose another "
@@ -66,7 +66,7 @@ def bring_up_to_date(database: Path, *, keep: bool) -> None:
     """
     if keep:
         copy = database.with_name(f"mlflow.before-{mlflow.__version__}.db")
-        with connected(database) as connection, closing(sqlite3.connect(copy)) as target:
+        with open_database(database) as connection, closing(sqlite3.connect(copy)) as target:
             connection.backup(target)
         log.warning(
             "%s was written by an older MLflow; its tables are changed for %s now, and no older one can open it "
@@ -84,8 +84,8 @@ def bring_up_to_date(database: Path, *, keep: bool) -> None:
         engine.dispose()
 
 
-def _writers(connection: sqlite3.Connection) -> list[tuple[int, ...]]:
-    """The versions of MLflow that runs have been recorded with."""
+def _list_writers(connection: sqlite3.Connection) -> list[tuple[int, ...]]:
+    """List the versions of MLflow that runs have been recorded with."""
     found = connection.execute("SELECT DISTINCT value FROM tags WHERE key = 'mlflow.version'")
     return [_numbers(str(value)) for (value,) in found]
 

@@ -21,8 +21,8 @@ from quantexp import slurm
 from quantexp.config import TrackingConfig
 from quantexp.errors import UserError
 from quantexp.provenance import provenance
-from quantexp.registration import Registration, checked, digest
-from quantexp.tracking.backend import Access, Backend, Local, Server, has_database, unwritable
+from quantexp.registration import Registration, check_declaration, digest
+from quantexp.tracking.backend import Access, Backend, Local, Server, has_database, unwritable_error
 from quantexp.tracking.failures import ServerAwayError
 from quantexp.tracking.names import (
     CONFIG,
@@ -82,7 +82,7 @@ class Store:
             return None
         store = cls(config, Access.record if access is Access.write else access)
         if access is Access.write and not store.is_writable:
-            raise unwritable(store._folder)
+            raise unwritable_error(store._folder)
         with few_attempts(), store._backend.told():
             if store.client.get_experiment_by_name(config.experiment) is None:
                 return None
@@ -106,7 +106,7 @@ class Store:
 
     @property
     def is_writable(self) -> bool:
-        """Whether anything can be recorded in it."""
+        """If anything can be recorded in it."""
         return self._backend.is_writable
 
     @property
@@ -166,14 +166,14 @@ class Store:
         try:
             with few_attempts():
                 found = self._reader.search(f"tags.`{JOB}` = '{fingerprint}' and attributes.status = 'FINISHED'")
-                usable = self._newest_usable(list(found))
+                usable = self._find_newest_usable(list(found))
         except ServerAwayError as error:
             log.warning("whether this job was finished before is not known, so it runs again: %s", error)
             return None
         return None if usable is None else _finished(usable)
 
-    def _newest_usable(self, runs: Sequence[RunEntity]) -> JobRecord | None:
-        """The last of these finished jobs that is neither edited nor damaged."""
+    def _find_newest_usable(self, runs: Sequence[RunEntity]) -> JobRecord | None:
+        """Find the last of these finished jobs that is neither edited nor damaged."""
         for run in reversed(runs):
             try:
                 return self._reader.job(run)
@@ -195,16 +195,16 @@ class Store:
             if (run.data.tags.get(KIND), run.data.tags.get("quant")) == ("job", quant) and STOPPED not in run.data.tags
         ]
         if sweep is None:
-            return self._newest_usable(found)
+            return self._find_newest_usable(found)
         tags = self._reader.entity(sweep).data.tags
         own = [
             run
             for run in found
             if run.data.tags.get(MLFLOW_PARENT_RUN_ID) == sweep or f"{INCLUDES}{run.info.run_id}" in tags
         ]
-        if (usable := self._newest_usable(own)) is not None:
+        if (usable := self._find_newest_usable(own)) is not None:
             return usable
-        usable = self._newest_usable([run for run in found if run not in own])
+        usable = self._find_newest_usable([run for run in found if run not in own])
         if usable is not None:
             self.include(sweep, _finished(usable))
         return usable
@@ -278,7 +278,9 @@ class Store:
                 f"The declaration of sweep {sweep} does not count, for its tags {REGISTERED}time, commit and late were "
                 "edited or deleted; put them back in MLflow."
             )
-        return checked(Registration(text, facts[0], facts[1], facts[2], int(facts[3])))
+        registration = Registration(text, facts[0], facts[1], facts[2], int(facts[3]))
+        check_declaration(registration)
+        return registration
 
     def close_abandoned(self) -> list[str]:
         """Mark runs as KILLED whose process on this machine is gone, or whose job Slurm has no more; their names.
@@ -316,7 +318,7 @@ class Store:
 
     def asked(self, sweep: str) -> set[str]:
         """The fingerprints (`CONFIG`) of the sweep's jobs that have begun or were finished before."""
-        included = self._reader.found(_included(self._reader.entity(sweep)))
+        included = self._reader.find_all(_list_included(self._reader.entity(sweep)))
         return {run.data.tags.get(CONFIG, "") for run in (*included.values(), *self._children(sweep))}
 
     def latest_sweep(self) -> str:
@@ -349,9 +351,9 @@ class Store:
         run = self._reader.entity(sweep)
         if run.info.lifecycle_stage == LifecycleStage.DELETED:
             raise UserError(f"Sweep {sweep} was deleted in MLflow; restore it there, or name another.")
-        included, tables = _included(run), ScoreTables()
+        included, tables = _list_included(run), ScoreTables()
         recorded, others = self._reader.recorded(sweep, _child_of(sweep), tables)
-        taken = self._reader.found(included)
+        taken = self._reader.find_all(included)
         finished, left_out = self._reader.jobs([*taken.values(), *others], tables)
         for run_id in included:
             if run_id not in taken:
@@ -360,7 +362,7 @@ class Store:
                 )
                 left_out.append(LeftOut(run.data.tags[INCLUDES + run_id], f"{what}{INCLUDES}{run_id}."))
         known = {*taken, *(run.info.run_id for run in others), *(record.run_id for record in recorded)}
-        left_out += self._reader.lost(sweep, known)
+        left_out += self._reader.find_lost(sweep, known)
         counting = [*finished, *recorded]
         done = {record.tags.get(CONFIG) for record in counting} - {None}
         return counting, [each.sentence for each in left_out if each.config not in done]
@@ -397,8 +399,8 @@ class Store:
         return self._reader.search(_child_of(sweep))
 
 
-def _included(sweep: RunEntity) -> list[str]:
-    """Ids of the runs of earlier sweeps that a sweep has taken over."""
+def _list_included(sweep: RunEntity) -> list[str]:
+    """List the ids of the runs of earlier sweeps that a sweep has taken over."""
     return [tag.removeprefix(INCLUDES) for tag in sorted(sweep.data.tags) if tag.startswith(INCLUDES)]
 
 
