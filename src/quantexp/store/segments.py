@@ -42,9 +42,6 @@ SYNC_SECONDS = 5.0
 QUIET_SECONDS = 60.0
 """Where the file system has no locks, a segment that nobody has written to for so long has no writer any more."""
 
-MOST_COUNTED = 2**31
-"""So many tokens nobody reads or writes for one answer."""
-
 LISTINGS = 10
 """How often to list a folder that changes all the time."""
 
@@ -201,8 +198,6 @@ def _counted(value: object) -> tuple[int, int] | None:
         return None
     if not isinstance(value, list) or len(value) != 2:
         raise TypeError
-    if not all(0 <= each < MOST_COUNTED for each in value):  # a server's nonsense, which no table could hold
-        raise ValueError
     return value[0], value[1]
 
 
