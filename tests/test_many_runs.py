@@ -68,7 +68,13 @@ def job(store: Store, sweep: str, quant: str, seed: int, *, earlier: bool = Fals
         run.log(
             params={"file.sha256": quant},
             metrics={
-                **{"items": N, "items_not_asked": 0, "items_cut_at_max_tokens": 0, "completion_tokens": 4 * N},
+                **{
+                    "score": 0.5,
+                    "items": N,
+                    "items_not_asked": 0,
+                    "items_cut_at_max_tokens": 0,
+                    "completion_tokens": 4 * N,
+                },
                 **{"bits_per_weight": 8.5 - QUANTS.index(quant), "run.tokens_per_second": 10.0},
             },
         )
@@ -177,7 +183,7 @@ def test_a_table_that_cannot_be_read_is_told_and_the_rest_is_compared(
     assert [record.run_id for record in found] == ids[:-1]
     [sentence] = failures
     assert sentence.startswith(f"Q4_K_M t seed 1 (run {ids[-1]}) does not count, for its table {name} ")
-    assert sentence.endswith("; run it again with force=true.")
+    assert sentence.endswith("; put that back, or let the same command run its job again.")
     assert not aggregate(StatsConfig(resamples=20), store, sweep.id, [], tmp_path / "report").complete
     assert ids[-1] in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "Q4_K_M" in capsys.readouterr().out

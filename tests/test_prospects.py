@@ -34,7 +34,8 @@ def test_too_few_items_are_told_with_the_fewest_that_would_do() -> None:
 
 def test_items_with_several_fields_take_more() -> None:
     assert list(describe_prospects(jobs({"gsm8k": 24, "extraction": 24}, StatsConfig()))) == [
-        f"24 items on {task} cannot show a margin of 2.0 points: {fewest} would be the fewest; see python -m quantexp.plan"
+        f"24 items on {task} cannot show a margin of 2.0 points: {fewest} would be the fewest; "
+        "see python -m quantexp.plan"
         for task, fewest in (("gsm8k", 133), ("extraction", 149))
     ]
 

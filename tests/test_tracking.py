@@ -15,6 +15,7 @@ import pytest
 from mlflow.entities import Run as RunEntity
 from omegaconf import OmegaConf
 from tests.copies import copied
+from tests.stores import JOB_METRICS, JOB_TAGS
 
 from quantexp.config import Config, DataConfig, TrackingConfig
 from quantexp.data import load
@@ -345,8 +346,9 @@ def test_curves_are_not_recorded_twice(store: Store, run: Run) -> None:
 
 def test_a_job_that_counts_in_a_later_sweep_is_found_by_either(store: Store) -> None:
     first, second = (store.start(name, "sweep", None, {}) for name in ("first", "second"))
-    job = store.start("a job", "job", first.id, {JOB: "f" * 64})
-    job.close("FINISHED")
+    with store.start("a job", "job", first.id, JOB_TAGS | {JOB: "f" * 64}) as job:
+        job.log(params={"file.sha256": "x"}, metrics=JOB_METRICS)
+        job.log_items(pd.DataFrame({"item_id": ["1"], "cluster": ["1"], "score": [1.0]}))
     done = store.finished_job("f" * 64)
     assert done is not None
     for _ in range(2):
@@ -388,10 +390,11 @@ def test_traces_hold_every_answer_with_its_scores_once(swept: Path, tmp_path: Pa
     assert client.get_run(job.run_id).data.tags[TRACED] == "3"
 
 
-def test_tables_come_back_exactly_from_a_folder_with_an_odd_name(store: Store, run: Run) -> None:
+def test_tables_come_back_exactly_from_a_folder_with_an_odd_name(store: Store) -> None:
     ids = ["1", "2"]
     table = pd.DataFrame({"item_id": ids, "cluster": ids, "score": [1 / 3, None], "output": ["\u2028\n\"'", "😀"]})
-    with run:
+    with store.start("a job", "job", None, JOB_TAGS) as run:
+        run.log(params={"file.sha256": "x"}, metrics=JOB_METRICS)
         run.log_items(table)
     [record], failures = store.jobs([run.id])
     assert failures == []
@@ -441,16 +444,18 @@ def test_an_attempt_that_failed_does_not_count_once_another_has_finished(tmp_pat
     store = Store(TrackingConfig(str(tmp_path)))
     with store.start("sweep", "sweep", None, {}) as sweep:
         for config, error in (("a", "no memory"), ("b", "no file"), ("a", None)):
-            run = store.start(f"job {config}", "job", sweep.id, {CONFIG: config, "quant": "Q8_0", "task": "t"})
+            seed = str("ab".index(config))
+            run = store.start(f"job {config}", "job", sweep.id, JOB_TAGS | {CONFIG: config, "seed": seed})
             if error is None:
+                run.log(params={"file.sha256": "x"}, metrics=JOB_METRICS)
                 run.log_items(pd.DataFrame({"item_id": ["1"], "cluster": ["1"], "score": [1.0]}))
                 run.close("FINISHED")
             else:
                 run.log(tags={"error": error})
                 run.close("FAILED")
     finished, failures = store.jobs_of(sweep.id)
-    assert [record.name for record in finished] == ["job a"]
-    assert failures == ["job b: no file"]
+    assert [record.name for record in finished] == ["Q8_0 t seed 0"]
+    assert failures == ["Q8_0 t seed 1: no file"]
 
 
 def test_runs_whose_process_is_gone_are_closed_and_no_others(tmp_path: Path) -> None:

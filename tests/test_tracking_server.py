@@ -385,3 +385,69 @@ def test_a_journal_cut_off_anywhere_holds_what_was_written_whole(
     with journal.open("ab") as file:
         file.write(lines[0] if lines else b"")
     assert [decoded(line) for line in _whole_lines(journal)] == [*done[:count], *done[:1]]
+
+
+# What is left in the outbox, damaged or somebody else's
+
+
+def damages(begins: dict[str, Any], outside: Path) -> dict[str, str]:
+    """Journals that cannot be sent."""
+    whole = json.dumps(begins)
+    lines = {
+        "no JSON": "{",
+        "no mapping": "5",
+        "deep": "[" * 5000,
+        "no text": "\udcff",
+        "unknown operation": '{"operation": "Remove"}',
+        "no operation": "{}",
+        "unknown key": '{"operation": "Name", "name": "x", "more": 1}',
+        "key missing": '{"operation": "Name"}',
+        "wrong type": '{"operation": "Name", "name": 5}',
+        "wrong tags": '{"operation": "Record", "params": {}, "metrics": [], "tags": [1], "time": 1}',
+        "wrong metric": '{"operation": "Record", "params": {}, "metrics": [["a", "b", 1]], "tags": {}, "time": 1}',
+        "wrong run": '{"run_id": "../x"}',
+        "a whole path": json.dumps(encoded(File(str(outside)))),
+        "a path out of it": json.dumps(encoded(File("files/../../../../outside.txt"))),
+        "a path of another": json.dumps(encoded(File("journal.jsonl"))),
+        "a link": json.dumps(encoded(File("files/link"))),
+        "a file that is gone": json.dumps(encoded(File("files/0/config.yaml"))),
+        "a folder out of the run": json.dumps(encoded(File("files/0/there.txt", "../x"))),
+    }
+    end = json.dumps(encoded(End("FINISHED", 1)))
+    first = {"no beginning": "{}", "a wrong beginning": json.dumps(begins | {"tags": [1]}), "rubbish": "\x00"}
+    return {name: f"{whole}\n{line}\n{end}\n" for name, line in lines.items()} | {
+        name: f"{line}\n{end}\n" for name, line in first.items()
+    }
+
+
+def test_what_cannot_be_sent_is_set_aside_and_the_rest_is_sent(
+    server: TrackingServer, store: Store, config: TrackingConfig, tmp_path: Path, command: Command
+) -> None:
+    outbox, outside = Path(config.folder) / "outbox", tmp_path / "outside.txt"
+    outside.write_text("not for the server")
+    begins = {"uri": server.url, "experiment": config.experiment, "name": "whole", "tags": {}, "started": 1}
+    bad = damages(begins | {"name": "bad"}, outside)
+    for number, (name, journal) in enumerate([*bad.items(), ("whole", f"{json.dumps(begins)}\n{{}}")]):
+        files = outbox / f"{number}-{name}" / "files"
+        (files / "0").mkdir(parents=True)
+        (files / "0" / "there.txt").write_text("there")
+        (files / "link").symlink_to(outside)
+        (files.parent / "journal.jsonl").write_bytes(journal.encode("utf-8", "surrogateescape"))
+    done = store.send(patient=False)
+    assert (done.sent, done.waiting, len(done.damaged)) == (["whole"], [], len(bad))
+    assert not list(outbox.iterdir())
+    aside = sorted((Path(config.folder) / "outbox-damaged").glob("*/journal.jsonl"))
+    assert {path.read_bytes() for path in aside} == {each.encode("utf-8", "surrogateescape") for each in bad.values()}
+    assert [run.info.run_name for run in server.client.search_runs([store.experiment])] == ["whole"]
+    again = outbox / "again"
+    again.mkdir()
+    (again / "journal.jsonl").write_text("{\n")
+    where = (f"tracking.folder={config.folder}", f"tracking.experiment={config.experiment}")
+    status, out, err = command(tmp_path, "quantexp.sync", "tracking=server", f"tracking.uri={server.url}", *where)
+    assert (status, "Traceback" in err) == (2, False)
+    assert f"0 runs sent to {server.url}; 0 are left" in out
+    assert err.splitlines()[-1] == (
+        f"quantexp: {again} cannot be sent, for its journal.jsonl is damaged (line 1 cannot be read); it is kept in "
+        f"{Path(config.folder)}/outbox-damaged/again, and the same command runs its job again."
+    )
+    assert command(tmp_path, "quantexp.sync", "tracking=server", f"tracking.uri={server.url}", *where)[0] == 0

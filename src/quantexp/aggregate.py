@@ -1,6 +1,8 @@
 """`python -m quantexp.aggregate`: compare the runs of any earlier sweep, or of a list of runs."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,13 +11,17 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from quantexp.command_line import command_line
-from quantexp.config import AggregateConfig, StatsConfig
+from quantexp.config import AggregateConfig, StatsConfig, TrackingConfig
 from quantexp.errors import UserError, past_hydra
 from quantexp.validation import validated
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from quantexp.report import Summary
-    from quantexp.tracking import JobRecord, Store
+    from quantexp.tracking import Access, JobRecord, Store
+
+log = logging.getLogger(__name__)
 
 
 class Aggregated(NamedTuple):
@@ -44,33 +50,106 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
         UserError: there is nothing to compare.
     """
     from quantexp.browsing import describe_jobs, show_in_mlflow
-    from quantexp.diverged import diverged
-    from quantexp.flipped import flipped
-    from quantexp.pairing import summarise
-    from quantexp.reading_rules import add_rule_shifts
     from quantexp.report import write_report
     from quantexp.tracking import FLIPS
 
     records, failures = finished_jobs(store, sweep, runs, "compare")
-    registration = None if runs else store.registration(sweep)
-    summary = summarise(records, failures, stats, title_of(records), registration)
-    summary, changed = flipped(summary, records, store, stats)
-    summary = add_rule_shifts(summary, records, store, stats)
-    summary = diverged(summary, records, store, confidence=stats.confidence, seed=stats.seed)
-    files = write_report(summary, folder, changed)
-    if runs:
+    compared = compare(records, failures, stats, store, None if runs else sweep)
+    summary = compared.summary
+    files = write_report(summary, folder, compared.changed)
+    page = None
+    if not store.is_writable:
+        log.warning("%s cannot be written, so the comparison is not recorded in it", store.shown)
+    elif runs:
         with store.start("aggregate", "aggregate", None, {"runs": ",".join(runs)}) as run:
             run.log_files(files.all)
-            run.log_items(changed, FLIPS)
+            run.log_items(compared.changed, FLIPS)
             page = show_in_mlflow(summary, run, store)
     else:
         run = store.run(sweep)
         run.log_files(files.all)
-        run.log_items(changed, FLIPS)
+        run.log_items(compared.changed, FLIPS)
         page = show_in_mlflow(summary, run, store)
-        describe_jobs(summary, {record.run_id: record for record in records}, store)
+        describe_jobs(summary, {record.run_id: record for record in compared.records}, store)
     show(summary, files.html, store, page)
     return Aggregated(not (summary.refusals or summary.failures), bool(summary.comparisons))
+
+
+@dataclass(frozen=True)
+class JobComparison:
+    """A comparison, with what it was made from.
+
+    Attributes:
+        records: the jobs that counted.
+        changed: the answers that changed (`flipped`).
+    """
+
+    summary: "Summary"
+    records: Sequence["JobRecord"]
+    changed: "pd.DataFrame"
+
+
+def compare(
+    records: Sequence["JobRecord"], failures: Sequence[str], stats: StatsConfig, store: "Store", sweep: str | None
+) -> JobComparison:
+    """Compare jobs; one whose tables cannot be read is left out, and the summary says so.
+
+    Args:
+        records: finished jobs.
+        failures: a sentence for each that is left out already.
+        stats: how to compare.
+        store: where their tables are.
+        sweep: whose declaration the summary holds the results against, if any.
+
+    Raises:
+        UserError: nothing is left to compare, or the jobs were stopped by another method than that of `stats`.
+    """
+    from quantexp.diverged import diverged
+    from quantexp.flipped import flipped
+    from quantexp.pairing import summarise
+    from quantexp.reading_rules import add_rule_shifts
+    from quantexp.tracking import DamagedRunError, ServerAwayError
+
+    left, failures = list(records), list(failures)
+    try:
+        registration = None if sweep is None else store.registration(sweep)
+    except ServerAwayError:
+        raise
+    except UserError as error:
+        registration = None
+        failures.append(str(error))
+    while left:
+        try:
+            summary = summarise(left, failures, stats, title_of(left), registration)
+            summary, changed = flipped(summary, left, store, stats)
+            summary = add_rule_shifts(summary, left, store, stats)
+            summary = diverged(summary, left, store, confidence=stats.confidence, seed=stats.seed)
+        except DamagedRunError as error:
+            name = next(record.name for record in left if record.run_id == error.run_id)
+            left = [record for record in left if record.run_id != error.run_id]
+            failures.append(f"{name} does not count: {error}")
+        else:
+            return JobComparison(summary, left, changed)
+    raise UserError(f"No job is left to compare: {' '.join(failures)}")
+
+
+def open_store(config: TrackingConfig, access: "Access") -> "Store":
+    """The store of earlier runs; nothing is made where none is.
+
+    Raises:
+        UserError: there is none, or it cannot be opened, or a server is away.
+    """
+    from quantexp.tracking import Store
+
+    store = Store.existing(config, access)
+    if store is None:
+        where = config.uri or Path(config.folder).absolute() / "mlflow.db"
+        raise UserError(
+            f"There is no sweep in {where} (tracking.experiment={config.experiment}); run one first, for example: "
+            "python -m quantexp -m quant=Q8_0,Q4_K_M task=gsm8k"
+        )
+    store.check()
+    return store
 
 
 def chosen_sweep(config: AggregateConfig, store: "Store") -> str:
@@ -142,10 +221,9 @@ def _app(composed: DictConfig) -> None:
 
 def _run(composed: DictConfig) -> None:
     config = validated(composed, AggregateConfig)
-    from quantexp.tracking import Store
+    from quantexp.tracking import Access
 
-    store = Store(config.tracking)
-    store.check()
+    store = open_store(config.tracking, Access.record)
     folder = Path(HydraConfig.get().runtime.output_dir) / "report"
     if not all(aggregate(config.stats, store, chosen_sweep(config, store), config.runs, folder)):
         raise SystemExit(1)

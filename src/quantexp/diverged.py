@@ -9,8 +9,13 @@ from quantexp.config import Forced
 from quantexp.flipped import runs_behind
 from quantexp.report.summary import Comparison, Divergence, Summary
 from quantexp.stats import divergence_summary
-from quantexp.stored import read_table
 from quantexp.tracking import DIVERGENCE, PARTED, JobRecord, Store
+
+COLUMNS = {
+    DIVERGENCE: ("item_id", "sample", "divergence", "same_top", "baseline_logprob", "quant_logprob"),
+    PARTED: ("item_id", "sample", "token"),
+}
+"""Columns of each table that are read here."""
 
 
 def diverged(summary: Summary, records: Sequence[JobRecord], store: Store, *, confidence: float, seed: int) -> Summary:
@@ -57,9 +62,7 @@ def _tables(runs: Sequence[JobRecord], store: Store, name: str) -> pd.DataFrame:
     """The table of all runs, an item that several seeds drew once."""
     tables: list[pd.DataFrame] = []
     seen: set[tuple[str, int]] = set()
-    for run in runs:
-        with store.file(run.run_id, f"{name}.parquet") as path:
-            table = read_table(path)
+    for table in store.tables([run.run_id for run in runs], name, COLUMNS[name]):
         keys = pd.Series(list(zip(table["item_id"], table["sample"], strict=True)), index=table.index)
         tables.append(table[~keys.isin(seen)])
         seen.update(keys)

@@ -132,7 +132,7 @@ def keep_reference(config: Config, run: Run, engine: LlamaCpp, sequences: Sequen
         "sequences": digest_of(sequences),
     }
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-    path = Path(config.store.folder).absolute() / FOLDER / f"{name}.parquet"
+    path = _reference_folder(config) / f"{name}.parquet"
     if not path.is_file():
         log.info("%s: keeping its distributions, for the quants to be held against", run.name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,6 +141,10 @@ def keep_reference(config: Config, run: Run, engine: LlamaCpp, sequences: Sequen
             write_reference(path, forcing, sequences, facts)
     run.log(tags={REFERENCE: str(path)})
     return path
+
+
+def _reference_folder(config: Config) -> Path:
+    return Path(config.store.folder).expanduser().absolute() / FOLDER
 
 
 def held_against(
@@ -164,7 +168,8 @@ def held_against(
     Raises:
         UserError: the baseline's file is gone, damaged, or of other sequences.
     """
-    path = Path(baseline.tags[REFERENCE])
+    # The name alone: the store may have been moved since, or the tag be somebody else's.
+    path = _reference_folder(config) / Path(baseline.tags.get(REFERENCE, "none")).name
     if not path.is_file():
         raise UserError(
             f"The baseline's distributions are not in {path} any more: run the baseline again with force=true."

@@ -2,12 +2,14 @@
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, NoReturn, cast
 
 from quantexp.files import keep_from_others
 from quantexp.redaction import hide_secrets
@@ -99,9 +101,47 @@ def past_hydra() -> Iterator[None]:
     from a job. Not for the jobs of a sweep: their errors must not stop the jobs after them.
     """
     try:
+        return_to_start()
         yield
     except Exception as error:  # noqa: BLE001 - nothing is swallowed: `reported` unpacks it
+        _remove_unused_folder()
         raise _Carried(error) from None
+
+
+def return_to_start() -> None:
+    """Go back to the folder that the command was started in, which hydra.job.chdir=true has left.
+
+    Paths of the configuration are relative to it.
+    """
+    if (started := _look_up("cwd")) is not None:
+        os.chdir(started)
+
+
+def _remove_unused_folder() -> None:
+    """Remove Hydra's folder for the output of a command, if the command has left nothing in it but its configuration.
+
+    Only one that was named by default: another may have been there before.
+    """
+    started, output = _look_up("cwd"), _look_up("output_dir")
+    if started is None or output is None or Path(output).parent.parent != Path(started) / "multirun":
+        return
+    folder = Path(output)
+    with suppress(OSError):  # gone, or there is more in a folder above
+        if all(
+            path.name == ".hydra" or (path.suffix == ".log" and not path.stat().st_size) for path in folder.iterdir()
+        ):
+            shutil.rmtree(folder)
+            folder.parent.rmdir()
+            folder.parent.parent.rmdir()
+
+
+def _look_up(key: str) -> str | None:
+    """Look up what Hydra knows at run time; None before it knows."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    known = HydraConfig.instance().cfg
+    return None if known is None else OmegaConf.select(cast(Any, known), f"hydra.runtime.{key}")
 
 
 @contextmanager

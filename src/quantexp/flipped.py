@@ -18,10 +18,13 @@ from quantexp.report.breakdown import parts
 from quantexp.report.flips import COLUMNS, count_flips, flip_rows, paired, places_of_changes
 from quantexp.report.summary import Comparison, Summary
 from quantexp.stats import Method
-from quantexp.tracking import ITEMS, Answers, JobRecord, Store, answer_frame
+from quantexp.tracking import ITEMS, Answers, DamagedRunError, JobRecord, Store, answer_frame
 
 MOST_CHANGES = 20_000
 """Changed answers of which the texts are kept: some 60 MB, as much as a notebook or MLflow's page opens."""
+
+TEXTS = ("prompt", "output", "reference")
+"""Columns of an item table that are shown of a changed answer."""
 
 _Rows = tuple[NDArray[np.intp], NDArray[np.intp]]
 """Places of answers among those of all runs of the baseline, and of the quant."""
@@ -97,11 +100,12 @@ def _texts(runs: Sequence[JobRecord], rows: NDArray[np.intp], store: Store) -> p
     starts = [0, *accumulate(len(_answers(run)[1].score) for run in runs)]
     of_run = [rows[(rows >= first) & (rows < end)] for first, end in pairwise(starts)]
     needed = [(run, first, own) for run, first, own in zip(runs, starts, of_run, strict=False) if len(own)]
-    tables = store.tables([run.run_id for run, _, _ in needed], ITEMS)
-    found = [
-        table.iloc[own - first].assign(seed=_seed(run)).set_axis(own)
-        for (run, first, own), table in zip(needed, tables, strict=True)
-    ]
+    tables = store.tables([run.run_id for run, _, _ in needed], ITEMS, ("item_id", "score", *TEXTS))
+    found = []
+    for (run, first, own), table in zip(needed, tables, strict=True):
+        if len(table) != len(_answers(run)[1].score):
+            raise DamagedRunError(run.run_id, f"{ITEMS}.parquet of run {run.run_id} is not the one that was scored.")
+        found.append(table.iloc[own - first].assign(seed=_seed(run)).set_axis(own))
     return pd.concat(found) if found else pd.DataFrame()
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from quantexp.engines import Completion, Decoding, Engine, FinishReason, Prompt
+from quantexp.errors import UserError
 from quantexp.store import CompletionStore, Record
+from quantexp.terminal import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def generate(
             for completion in completions:
                 key = asked[completion.item_id, completion.sample]
                 if completion.finish_reason != "context":
-                    store.add(key, _record(completion), {**about, "item": completion.item_id})
+                    _keep(store, key, completion, about)
                 found[key] = completion
                 generated.add(key)
                 advance(prompts_of[key])
@@ -98,6 +100,16 @@ def generate(
     store.sync()
     new = len(generated.intersection(keys[: len(answers)]))
     return Generated(tuple(answers), new, len(answers) - new, sum(key in earlier for key in keys[: len(answers)]))
+
+
+def _keep(store: CompletionStore, key: bytes, completion: Completion, about: Mapping[str, str]) -> None:
+    try:
+        store.add(key, _record(completion), {**about, "item": completion.item_id})
+    except (ValueError, OverflowError) as error:
+        raise UserError(
+            f"The answer to item {one_line(completion.item_id)} cannot be used and is not kept: {error}; the model's "
+            "file or the server that gave it is broken, so mend that and run the same command again."
+        ) from error
 
 
 def _record(completion: Completion) -> Record:

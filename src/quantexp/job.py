@@ -94,7 +94,8 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         items = together(items)
     fingerprint = job_fingerprint(config, **facts)
     if not config.force and (done := store.finished_job(fingerprint)):
-        store.run(done.run_id).log(tags={PAIR: pair})  # runs of earlier versions lack it
+        # Runs of earlier versions lack the one, and people may have deleted the other.
+        store.run(done.run_id).log(tags={PAIR: pair, CONFIG: config_fingerprint(config)})
         if sweep is not None:
             store.include(sweep, done)
         if config.tracking.traces:

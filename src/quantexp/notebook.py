@@ -7,20 +7,18 @@ from io import StringIO
 from pathlib import Path
 
 import pandas as pd
+from omegaconf.errors import OmegaConfBaseException
 
-from quantexp.aggregate import finished_jobs, title_of
+from quantexp.aggregate import compare, finished_jobs
 from quantexp.config import StatsConfig, TrackingConfig
-from quantexp.diverged import diverged
-from quantexp.errors import UserError
-from quantexp.flipped import flipped
-from quantexp.pairing import summarise
+from quantexp.errors import UserError, sentence_for
 from quantexp.report import Summary
 from quantexp.report.divergence import divergence_csv
 from quantexp.report.markdown import description
 from quantexp.report.outcome import sentences
 from quantexp.report.table import comparisons_csv, conditions_csv
 from quantexp.stored import read_section, read_table
-from quantexp.tracking import ITEMS, JobRecord, Store
+from quantexp.tracking import ITEMS, JobRecord, ServerAwayError, Store
 
 
 @dataclass(frozen=True, repr=False)
@@ -107,18 +105,25 @@ def load(
         )
     chosen = store.latest_sweep() if sweep == "latest" else sweep
     records, failures = finished_jobs(store, chosen, [], "load")
-    analysis = _stats_of(max(records, key=lambda record: record.started), store) if stats is None else stats
-    summary = summarise(records, failures, analysis, title_of(records), store.registration(chosen))
-    summary, flips = flipped(summary, records, store, analysis)
-    summary = diverged(summary, records, store, confidence=analysis.confidence, seed=analysis.seed)
-    return Result(chosen, summary, flips, records, store)
+    analysis = _stats_of(records, failures, store) if stats is None else stats
+    compared = compare(records, failures, analysis, store, chosen)
+    return Result(chosen, compared.summary, compared.changed, compared.records, store)
 
 
-def _stats_of(record: JobRecord, store: Store) -> StatsConfig:
-    """How the comparison of a job was configured."""
-    with store.file(record.run_id, "config.yaml") as path:
-        if not path.is_file():
-            raise UserError(
-                f"Run {record.run_id} has no config.yaml; say how to compare, as in quantexp.load(stats=...)."
-            )
-        return read_section(path, "stats", StatsConfig)
+def _stats_of(records: Sequence[JobRecord], failures: list[str], store: Store) -> StatsConfig:
+    """How the comparison of the newest job was configured; one whose configuration is lost is named in `failures`.
+
+    Raises:
+        UserError: no job has its configuration any more.
+    """
+    for record in sorted(records, key=lambda record: record.started, reverse=True):
+        try:
+            with store.file(record.run_id, "config.yaml") as path:
+                if not path.is_file():
+                    raise UserError(f"Run {record.run_id} has no config.yaml.")
+                return read_section(path, "stats", StatsConfig)
+        except ServerAwayError:
+            raise
+        except (UserError, OmegaConfBaseException) as error:
+            failures.append(f"{record.name} does not say how to compare: {sentence_for(error)}")
+    raise UserError(f"{failures[-1]} Say how to compare, as in quantexp.load(stats=...).")

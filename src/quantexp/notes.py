@@ -123,7 +123,11 @@ def name_groups(groups: Sequence[Group]) -> list[str]:
 def _about_servers(groups: Sequence[Group]) -> Iterable[str]:
     """What answers from servers leave open."""
     remote = [group for group in groups if group.identity.get("settings", {}).get("engine") == "openai"]
-    systems = {f"{group.quant} by {run.tags['engine.system']}": None for group in remote for run in group.runs}
+    systems = {
+        f"{group.quant} by {run.tags.get('engine.system', 'an unknown server')}": None
+        for group in remote
+        for run in group.runs
+    }
     if len({words.partition(" by ")[2] for words in systems}) > 1:
         yield (
             f"Different servers answered ({', '.join(systems)}), so a difference between quants holds what differs "
@@ -179,7 +183,7 @@ def protocol_of(groups: Sequence[Group], stats: StatsConfig) -> dict[str, str]:
                 "host.processor",
                 "engine.system",
             ):
-                facts[tag][run.tags[tag]] = None
+                facts[tag][run.tags.get(tag, "not recorded")] = None
             if file := run.tags.get(DATA_FILE):
                 facts[f"data file ({group.task})"][f"{file}, {run.tags.get(DATA_ROWS, '?')} rows"] = None
             facts["seeds"][run.tags["seed"]] = None

@@ -31,6 +31,10 @@ MEASURE = "python -m quantexp -m quant=Q8_0,Q4_K_M task=gsm8k"
 """A sweep that measures what a plan needs."""
 
 
+COUNTED = {"run.completions_generated", "run.completions_from_store", "run.wall_seconds"}
+"""Metrics of a run that say what it cost."""
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """What a comparison is planned from.
@@ -126,7 +130,9 @@ def _measured(config: PlanConfig, store: "Store", sweep: str) -> Pilot:
     from quantexp.stats.planning import Spread
 
     baseline = config.stats.baseline
-    records, failures = finished_jobs(store, sweep, [], "plan from")
+    found, failures = finished_jobs(store, sweep, [], "plan from")
+    records = [record for record in found if record.metrics.keys() >= COUNTED]
+    failures += [f"{each.name} does not say what it cost." for each in found if not each.metrics.keys() >= COUNTED]
     # For the pairs alone: their intervals are not looked at.
     summary = summarise(records, failures, replace(config.stats, resamples=1, unit=Unit.item), "plan")
     quants = list(dict.fromkeys(condition.quant for condition in summary.conditions))
@@ -158,7 +164,9 @@ def _measured(config: PlanConfig, store: "Store", sweep: str) -> Pilot:
     return Pilot(
         plans=tuple(plans),
         source=f"sweep {sweep[:8]}, baseline {baseline}",
-        processors=", ".join(dict.fromkeys(run.tags["host.processor"] for run in counted if generated(run))),
+        processors=", ".join(
+            dict.fromkeys(run.tags.get("host.processor", "an unknown processor") for run in counted if generated(run))
+        ),
         left_out=(*summary.refusals, *summary.failures),
     )
 

@@ -36,6 +36,9 @@ def add_rule_shifts(summary: Summary, records: Sequence[JobRecord], store: Store
     return replace(summary, comparisons=tuple(found), notes=notes)
 
 
+_TEXTS = ("prompt", "output")
+
+
 class _Tables:
     """What each condition's answers were read by; a baseline's is looked up once."""
 
@@ -47,10 +50,10 @@ class _Tables:
         """The answers of the runs, without their texts."""
         key = tuple(run.run_id for run in runs)
         if key not in self._known:
-            read = zip(runs, self._store.tables(list(key), ITEMS), strict=True)
-            tables = [
-                table.drop(columns=["prompt", "output"]).assign(seed=int(run.tags["seed"])) for run, table in read
-            ]
+            read = zip(
+                runs, self._store.tables(key, ITEMS, ("item_id", "cluster", "sample", "score", *_TEXTS)), strict=True
+            )
+            tables = [table.drop(columns=list(_TEXTS)).assign(seed=int(run.tags["seed"])) for run, table in read]
             self._known[key] = pd.concat(tables, ignore_index=True)
         return self._known[key]
 

@@ -115,9 +115,38 @@ def _content(registration: Registration) -> dict[str, Any]:
     from quantexp.stored import read_yaml  # only now: it loads pandas
 
     content = read_yaml(registration.text, "A sweep's registration.yaml")
-    if missing := {"hypothesis", "family", "comparisons", "analysis"} - content.keys():
-        raise UserError(f"A sweep's registration.yaml is damaged (it has no {min(missing)}); put it back from a copy.")
+    kinds = {"hypothesis": dict, "family": list, "comparisons": int, "analysis": dict}
+    wrong = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
+    if not wrong and not _is_hypothesis(content["hypothesis"]):
+        wrong = ["hypothesis"]
+    if wrong:
+        raise UserError(f"A sweep's registration.yaml is damaged (it has no {min(wrong)}); put it back from a copy.")
     return content
+
+
+def _is_hypothesis(content: Mapping[str, Any]) -> bool:
+    """Tell if this is what `declared` writes: a text, and claims with weights by task and quant."""
+    claims = content.get("claims")
+    return isinstance(content.get("text"), str) and isinstance(claims, dict) and all(map(_is_claim, claims.values()))
+
+
+def _is_claim(claim: object) -> bool:
+    if not isinstance(claim, dict) or not isinstance(claim.get("text"), str):
+        return False
+    tasks = claim.get("contrast")
+    return isinstance(tasks, dict) and all(
+        isinstance(weights, dict) and weights and all(isinstance(weight, int | float) for weight in weights.values())
+        for weights in tasks.values()
+    )
+
+
+def check_declaration(registration: Registration) -> None:
+    """Refuse a registration whose text is no declaration.
+
+    Raises:
+        UserError: it is none any more.
+    """
+    _content(registration)
 
 
 def digest(text: str) -> str:
@@ -171,7 +200,7 @@ def report(
             answers=answers,
         ),
         changes=tuple(changes),
-        answers=tuple(_answers(content["hypothesis"]["claims"], content["analysis"]["baseline"], stats, scores)),
+        answers=tuple(_answers(content["hypothesis"]["claims"], content["analysis"].get("baseline"), stats, scores)),
     )
 
 

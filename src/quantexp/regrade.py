@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from quantexp.aggregate import chosen_sweep, finished_jobs, show, title_of
+from quantexp.aggregate import chosen_sweep, finished_jobs, open_store, show, title_of
 from quantexp.command_line import command_line
 from quantexp.config import DataConfig, RegradeConfig, StatsConfig
 from quantexp.errors import UserError, past_hydra, sentence_for
@@ -215,11 +215,12 @@ class Grading:
         if key not in self._data:
             self._data[key] = load(config, task)
         data = self._data[key]
-        recorded = str(record.identity["data"]["fingerprint"])
+        recorded = str(record.identity.get("data", {}).get("fingerprint"))
+        version = record.tags.get("quantexp.version", "as it was then")
         if data.fingerprint != recorded:
             raise UserError(
                 f"the {data.name} data of {task.name} have changed since it ran (fingerprint {recorded[:8]}, now "
-                f"{data.fingerprint[:8]}); grade it with quantexp {record.tags['quantexp.version']}, or run it again."
+                f"{data.fingerprint[:8]}); grade it with quantexp {version}, or run it again."
             )
         return {item.id: item.fields for item in data.items}
 
@@ -254,10 +255,9 @@ def _app(composed: DictConfig) -> None:
 def _run(composed: DictConfig) -> None:
     config = validated(composed, RegradeConfig)
     # Only now: composing, --help and shell completion do without these heavy imports.
-    from quantexp.tracking import Store
+    from quantexp.tracking import Access
 
-    store = Store(config.tracking)
-    store.check()
+    store = open_store(config.tracking, Access.write)
     folder = Path(HydraConfig.get().runtime.output_dir) / "report"
     if not regrade(config.stats, store, chosen_sweep(config, store), config.runs, config.grader, folder):
         raise SystemExit(1)

@@ -13,6 +13,9 @@ from quantexp.terminal import one_line
 
 T = TypeVar("T")
 
+LARGEST = 1 << 18
+"""Bytes of a YAML file that quantexp wrote; those of a job have some thousands."""
+
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """A table of a run, or some of its columns.
@@ -43,8 +46,10 @@ def read_yaml(text: bytes | str, where: str) -> dict[str, Any]:
     Raises:
         UserError: it is no such file.
     """
+    if len(text) > LARGEST:
+        raise UserError(f"{where} is damaged (it is longer than {LARGEST} bytes); put it back from a copy.")
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _PlainLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise UserError(f"{where} is damaged ({one_line(str(error))}); put it back from a copy.") from error
     if not isinstance(content, dict):
@@ -59,13 +64,24 @@ def read_section(path: Path, name: str, schema: type[T]) -> T:
         UserError: it is damaged, or refers to something outside of it.
         OmegaConfBaseException: a value is not what the schema says.
     """
-    section = read_yaml(path.read_bytes(), str(path)).get(name)
+    with path.open("rb") as file:
+        section = read_yaml(file.read(LARGEST + 1), str(path)).get(name)
     if not isinstance(section, dict):
         raise UserError(f"{path} is damaged (it has no {name}); put it back from a copy.")
     if reference := next((text for text in _texts(section) if "${" in text), None):
         raise UserError(f"{path} holds {one_line(reference)}, which is not looked up in a file from a store.")
     merged = OmegaConf.merge(OmegaConf.structured(schema), section)
     return cast(T, OmegaConf.to_object(merged))
+
+
+class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc]
+    """Of values that stand where they are: a few hundred bytes that refer to each other can mean billions of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """The next node, unless it is another one's alias."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it holds an alias, which quantexp never writes")
+        return super().compose_node(parent, index)
 
 
 def _texts(value: object) -> list[str]:

@@ -33,8 +33,11 @@ def _run(config: SyncConfig) -> None:
     lines += [f"{count} are meant for {uri}: add tracking.uri={uri}" for uri, count in done.elsewhere.items()]
     for line in lines:
         console.print(Text(line), soft_wrap=True)
+    problems = list(done.damaged)
     if done.waiting:
-        raise UserError(f"{', '.join(done.waiting)}: the tracking server {store.shown} {done.reason}; try again later.")
+        problems.append(f"{', '.join(done.waiting)}: the tracking server {store.shown} {done.reason}; try again later.")
+    if problems:
+        raise UserError(" ".join(problems))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from quantexp import job_process
 from quantexp.config import Config
-from quantexp.errors import UserError
+from quantexp.errors import UserError, return_to_start
 from quantexp.files import keep_from_others
 from quantexp.launching import DEVICES, FOLDER, PROCESSES
 from quantexp.process_death import ProcessDeathError
@@ -43,8 +43,9 @@ def run(composed: DictConfig, sweep: str | None) -> float:
     """
     keep_from_others()  # a launcher may have started this process with another umask
     config = validated(composed, Config)
-    if (started := os.environ.get(FOLDER)) is not None and not HydraConfig.get().job.chdir:
-        os.chdir(started)  # the configuration's paths are relative to it
+    return_to_start()
+    if (started := os.environ.get(FOLDER)) is not None:  # this process has begun in another
+        os.chdir(started)
     if (variable := os.environ.get(DEVICES)) is not None:
         # Before llama.cpp is loaded, which looks only once.
         claim_device(variable, Path(HydraConfig.get().sweep.dir).absolute() / ".devices")

@@ -1,5 +1,6 @@
 """The format of a segment: what is written comes back as it was, and damage takes nothing with it."""
 
+import base64
 import json
 import os
 import struct
@@ -17,17 +18,24 @@ from quantexp.store import CompletionStore, Record, segments
 from quantexp.store.segments import decode, encode, new_name, opened, scan, time_in
 
 SECONDS = st.floats(0, 1e6)
+COUNTS = st.integers(0, segments.MOST_TOKENS)
 RECORDS = st.builds(
     Record,
     tokens=st.lists(st.integers(-(2**31), 2**31 - 1), max_size=20).map(tuple),
-    logprobs=st.lists(st.floats(width=32, allow_nan=False), max_size=20).map(tuple),
+    logprobs=st.lists(st.floats(max_value=0, width=32, allow_nan=False), max_size=20).map(tuple),
     text=st.text(),
     finish_reason=st.text(max_size=8),
     prompt_seconds=SECONDS,
     generation_seconds=SECONDS,
+    counted=st.none() | st.tuples(COUNTS, COUNTS),
 )
 KEYS = st.binary(min_size=32, max_size=32)
 LINES = [encode(key(number), record(number), {"item": str(number)}) for number in range(5)]
+
+
+def floats(*values: float) -> str:
+    """As a segment holds log-probabilities."""
+    return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
 
 
 @pytest.fixture
@@ -52,7 +60,7 @@ def test_a_record_comes_back_bit_by_bit(name: bytes, one: Record, about: dict[st
 
 
 def test_special_logprobs_come_back() -> None:
-    logprobs = (float("-inf"), -0.0, 2.0**-149, -(2.0**-126), float("nan"))
+    logprobs = (float("-inf"), -0.0, 2.0**-149, -(2.0**-126))
     back = decode(encode(key(0), Record((), logprobs, "", "stop", 0, 0), {}))[1].logprobs
     assert [struct.pack("<f", value) for value in back] == [struct.pack("<f", value) for value in logprobs]
 
@@ -71,6 +79,8 @@ def test_a_line_can_be_read_without_this_program() -> None:
     ("name", "one"),
     [
         (b"short", record(0)),
+        *((key(0), Record((), (value,), "", "stop", 0, 0)) for value in (float("nan"), 0.5, float("inf"))),
+        *((key(0), Record((), (), "", "stop", 0, 0, counted)) for counted in ((10**40, 1), (1, -1), (True, 1))),
         (key(0), Record((), (0.1,), "", "stop", 0, 0)),
         (key(0), Record((), (1e300,), "", "stop", 0, 0)),
         (key(0), Record((2**31,), (), "", "stop", 0, 0)),
@@ -95,13 +105,15 @@ def test_a_line_with_a_right_checksum_that_is_no_record_is_damage(content: bytes
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("counted", [334]), ("counted", [1e400, 1]), ("counted", "12"), ("counted", ["1", "2"]),
-        ("counted", {"0": 1}), ("counted", [9, 10**40]), ("counted", [-1, 2]),
+        ("counted", [10**40, 1]), ("counted", [1, 2**31]), ("counted", [-1, 1]), ("counted", [True, 1]),
+        ("counted", [1, False]), ("counted", [1.0, 1]), ("counted", [334]), ("counted", [1e400, 1]),
+        ("counted", "12"), ("counted", ["1", "2"]), ("counted", {"0": 1}),
         ("text", 5), ("text", None), ("text", "\ud800"), ("finish_reason", ["stop"]),
         ("prompt_seconds", "0.5"), ("prompt_seconds", None), ("generation_seconds", 1e400),
         ("generation_seconds", 10**400), ("tokens", 7), ("tokens", "AAA="),
         ("about", [["item", "1"]]), ("about", {"item": 1}), ("about", {"item": "\udfff"}),
-        ("logprobs", "é"),
+        ("logprobs", "é"), ("logprobs", floats(float("nan"))), ("logprobs", floats(-1.0, 0.5)),
+        ("logprobs", floats(float("inf"))),
     ],
 )  # fmt: skip
 def test_a_right_checksum_over_values_of_the_wrong_kind_is_damage(field: str, value: object) -> None:

@@ -2,9 +2,11 @@
 
 import errno
 import fcntl
+import json
 import logging
 import os
 import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -279,3 +281,36 @@ def test_a_folder_that_cannot_be_used_is_the_users_to_mend(tmp_path: Path) -> No
             store.lookup(KEYS)
         with pytest.raises(OSError, match="file"):
             add(store, ALL)
+
+
+# Records that are whole, and cannot be used
+
+
+def poisoned(number: int) -> bytes:
+    """A line, with a right checksum, that says that an answer had 10**40 tokens."""
+    fields = json.loads(segments.encode(key(number), record(number), {"item": str(number)})[segments._JSON_START :])
+    content = json.dumps(fields | {"counted": [10**40, 1]}).encode()
+    head = key(number).hex().encode() + b" "
+    return head + b"%08x " % zlib.crc32(head + content) + content + b"\n"
+
+
+@pytest.mark.parametrize("compacted", ["never", "before", "after"])
+def test_a_record_that_cannot_be_used_gives_way_to_a_new_one(
+    tmp_path: Path, compacted: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a", "b"):  # that of two segments: what is passed over once must not hide the next
+        (tmp_path / f"20200101T000000.000000Z-{name}.jsonl").write_bytes(
+            poisoned(0) + segments.encode(key(1), record(1), {})
+        )
+    if compacted == "before":
+        compact(tmp_path)
+    with CompletionStore(tmp_path) as store:
+        assert set(store.lookup([key(0), key(1)])) == {key(1)}
+        store.add(key(0), record(0), {})
+        assert store.lookup([key(0)]) == {key(0): record(0)}
+    if compacted == "after":
+        assert compact(tmp_path).damaged == 2
+    with CompletionStore(tmp_path) as store:
+        assert store.lookup([key(0), key(1)]) == {key(0): record(0), key(1): record(1)}
+        assert store.lookup([key(0)]) == {key(0): record(0)}
+    assert caplog.text.count("damaged records passed over") == {"never": 2, "before": 0, "after": 1}[compacted]

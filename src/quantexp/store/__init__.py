@@ -3,8 +3,11 @@
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+
+import numpy as np
 
 from quantexp.store import segments
 from quantexp.store.index import Index, Place
@@ -30,7 +33,7 @@ class CompletionStore:
     at most the answers of the last 5 seconds of writing are lost.
 
     Of several records with one key the first counts, by the name of the segment and then by the place in it.
-    Damaged records are passed over, with one warning.
+    Damaged records, and those that cannot be used (`segments.check`), are passed over, with one warning.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,20 +65,26 @@ class CompletionStore:
         if any(len(key) != segments.KEY_BYTES for key in wanted):
             raise ValueError(f"a key has {segments.KEY_BYTES} bytes")
         found: dict[bytes, Record] = {}
-        for _ in range(ATTEMPTS):
+        attempts, before = 0, len(self._unreadable)
+        while attempts < ATTEMPTS:
+            attempts += 1
             self._refresh()
             by_segment: dict[str, list[tuple[Place, bytes]]] = {}
             for key, place in self._index.find(wanted).items():
                 by_segment.setdefault(place.segment, []).append((place, key))
-            gone = False
+            gone, unreadable = False, len(self._unreadable)
             for name, places in by_segment.items():
                 try:
                     self._fetch(name, places, found)
                 except FileNotFoundError:
                     gone = True
-            if not gone:
+            if len(self._unreadable) > unreadable:
+                # The index knew one place of each key only; a sound record may follow.
+                self._index, self._read, attempts = Index(), {}, 0
+            elif not gone:
                 break
             wanted = [key for key in wanted if key not in found]
+        self._warn(len(self._unreadable) - before)
         return found
 
     def add(self, key: bytes, record: Record, about: Mapping[str, str]) -> None:
@@ -156,13 +165,21 @@ class CompletionStore:
                 continue
             with segments.opened(self._folder / name) as descriptor:
                 for batch in segments.scan(descriptor, start):
-                    batches.append((name, batch))
+                    batches.append((name, self._readable(name, batch)))
                     damaged += int((batch.damaged >= warned.get(name, 0)).sum())
                     known[name] = batch.end
             warned[name] = max(warned.get(name, 0), known.get(name, 0))
         index.add(batches)
         self._index, self._read, self._warned = index, known, warned
         self._warn(damaged)
+
+    def _readable(self, name: str, batch: segments.Batch) -> segments.Batch:
+        """Those records of a stretch that have not turned out to be unreadable."""
+        known = [place.offset for place in self._unreadable if place.segment == name]
+        if not known:
+            return batch
+        kept = ~np.isin(batch.places["offset"], known)
+        return replace(batch, keys=batch.keys[kept], places=batch.places[kept])
 
     def _fetch(self, name: str, places: list[tuple[Place, bytes]], found: dict[bytes, Record]) -> None:
         """Read records of one segment."""
@@ -178,7 +195,6 @@ class CompletionStore:
                     found[key] = record
                 else:
                     unreadable.add(place)
-        self._warn(len(unreadable - self._unreadable))
         self._unreadable |= unreadable
 
     def _warn(self, damaged: int) -> None:

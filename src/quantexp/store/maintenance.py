@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 import resource
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -204,6 +204,23 @@ def _gather(descriptors: Iterable[int], *, ended: bool) -> _Contents:
     return _Contents(np.concatenate(keys), np.concatenate(places), damaged)
 
 
+def _without_unusable(contents: _Contents, descriptors: Sequence[int]) -> _Contents:
+    """The same without those of several records with one key that cannot be used though their checksums are right."""
+    _, number, times = np.unique(contents.keys, return_inverse=True, return_counts=True)
+    unusable = []
+    for row in np.flatnonzero(times[number] > 1):
+        place = contents.places[row]
+        try:
+            segments.decode(segments.read(descriptors[place["segment"]], int(place["offset"]), int(place["length"])))
+        except ValueError:
+            unusable.append(row)
+    return _Contents(
+        keys=np.delete(contents.keys, unusable),
+        places=np.delete(contents.places, unusable),
+        damaged=contents.damaged + len(unusable),
+    )
+
+
 def _compact(folder: Path) -> CompactReport:
     with ExitStack() as locks:
         sizes = segments.sizes(folder)
@@ -222,7 +239,7 @@ def _compact(folder: Path) -> CompactReport:
                 if free:
                     held[name] = descriptor
                     locks.push(lock.pop_all())
-        contents = _gather(held.values(), ended=True)
+        contents = _without_unusable(_gather(held.values(), ended=True), [*held.values()])
         first = contents.first()
         before = sum(os.fstat(descriptor).st_size for descriptor in held.values())
         freed = before - int(first["length"].sum(dtype=np.int64))

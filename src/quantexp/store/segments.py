@@ -42,11 +42,14 @@ SYNC_SECONDS = 5.0
 QUIET_SECONDS = 60.0
 """Where the file system has no locks, a segment that nobody has written to for so long has no writer any more."""
 
-MOST_COUNTED = 2**31
-"""So many tokens nobody reads or writes for one answer."""
-
 LISTINGS = 10
 """How often to list a folder that changes all the time."""
+
+MOST_TOKENS = 2**31 - 1
+"""No prompt and no answer has more."""
+
+ROUNDING = 1e-4
+"""A log-probability may be as much above 0, where it was computed in half precision."""
 
 _KEY_END = 2 * KEY_BYTES
 _CRC_START = _KEY_END + 1
@@ -106,16 +109,17 @@ def encode(key: bytes, record: Record, about: Mapping[str, str]) -> bytes:
     """The line of a record.
 
     Raises:
-        ValueError: the key is not 32 bytes, a log-probability is not a float32, the text cannot be UTF-8, or the line
-            is longer than 16 MiB.
+        ValueError: the key is not 32 bytes, the record is none that can be used (`check`), a log-probability is not a
+            float32, the text cannot be UTF-8, or the line is longer than 16 MiB.
         OverflowError: a token does not fit 32 bits.
     """
     if len(key) != KEY_BYTES:
         raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
+    check(record)
     exact = np.array(record.logprobs, np.float64)
     with np.errstate(over="ignore"):
         logprobs = exact.astype("<f4")
-    if not np.array_equal(logprobs, exact, equal_nan=True):
+    if not np.array_equal(logprobs, exact):
         raise ValueError("a log-probability is not a float32: it would not come back as it was")
     fields = {
         "tokens": base64.b64encode(np.array(record.tokens, "<i4").tobytes()).decode("ascii"),
@@ -157,9 +161,24 @@ def decode(line: bytes) -> tuple[bytes, Record, dict[str, str]]:
             counted=_counted(fields.get("counted")),
             created=None if fields.get("created") is None else _seconds(fields["created"]),
         )
+        check(record)
         return bytes.fromhex(line[:_KEY_END].decode("ascii")), record, _about(fields["about"])
     except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError("a line that is no record") from error
+
+
+def check(record: Record) -> None:
+    """Refuse a record that no item table could hold, or that no model can have given.
+
+    Raises:
+        ValueError: a count is none, or a log-probability is not a number or is above 0.
+    """
+    for count in record.counted or ():
+        if type(count) is not int or not 0 <= count <= MOST_TOKENS:
+            raise ValueError("a number of tokens is none that can be")
+    for logprob in record.logprobs:
+        if not logprob <= ROUNDING:
+            raise ValueError(f"a log-probability is {logprob}")
 
 
 # A checksum says that a line is as somebody wrote it, not that it was this program.
@@ -181,10 +200,8 @@ def _seconds(value: object) -> float:
 def _counted(value: object) -> tuple[int, int] | None:
     if value is None:
         return None
-    if not isinstance(value, list) or len(value) != 2 or not all(type(each) is int for each in value):
+    if not isinstance(value, list) or len(value) != 2:
         raise TypeError
-    if not all(0 <= each < MOST_COUNTED for each in value):  # a server's nonsense, which no table could hold
-        raise ValueError
     return value[0], value[1]
 
 

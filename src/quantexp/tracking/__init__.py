@@ -13,6 +13,7 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # As many connections as files are fetched at once (reader.FILES_AT_ONCE): MLflow keeps 10, and opens the rest anew.
 os.environ.setdefault("MLFLOW_HTTP_POOL_MAXSIZE", "64")
 
+from quantexp.tracking.backend import Access
 from quantexp.tracking.failures import ServerAwayError
 from quantexp.tracking.names import (
     ANSWERS,
@@ -45,7 +46,7 @@ from quantexp.tracking.names import (
     job_name,
 )
 from quantexp.tracking.outbox import few_attempts
-from quantexp.tracking.reader import JobRecord
+from quantexp.tracking.reader import DamagedRunError, JobRecord
 from quantexp.tracking.run import FinishedJob, Run
 from quantexp.tracking.scores import Answers, answer_frame
 from quantexp.tracking.store import Store
@@ -78,7 +79,9 @@ __all__ = [
     "SWEEP",
     "TRACED",
     "WARNINGS",
+    "Access",
     "Answers",
+    "DamagedRunError",
     "FinishedJob",
     "JobRecord",
     "Run",

@@ -1,10 +1,15 @@
 """The MLflow tracking store itself: where it is, and the experiment in it."""
 
 import logging
+import os
+import shutil
 import sqlite3
+import tempfile
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from enum import Enum, auto
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +20,16 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from quantexp.errors import UserError
 from quantexp.tracking.failures import ServerAwayError, away, failures
+from quantexp.tracking.location import RunFiles, database_uri, find_files, no_stray_folders, relocate
+from quantexp.tracking.schema import bring_up_to_date, is_current
+
+
+class Access(Enum):
+    """The use of a store: `write` needs one that can be changed, `record` changes it if it can, `read` never does."""
+
+    write = auto()
+    record = auto()
+    read = auto()
 
 
 class Backend(ABC):
@@ -25,11 +40,16 @@ class Backend(ABC):
         shown: as people have it.
         client: what asks it.
         lock: held, against other processes of this machine, for what MLflow does not do in one step.
+        files: those of its runs; None if a server has them.
+        is_writable: whether anything can be recorded.
     """
 
-    def __init__(self, uri: str, shown: str, folder: Path, experiment: str) -> None:
+    files: RunFiles | None = None
+    is_writable = True
+
+    def __init__(self, uri: str, shown: str, lock: AbstractContextManager[object], experiment: str) -> None:
         self.uri, self.shown = uri, shown
-        self.lock = FileLock(folder / "mlflow.lock")
+        self.lock = lock
         self.client = mlflow.MlflowClient(uri)
         self._name = experiment
 
@@ -55,6 +75,15 @@ class Backend(ABC):
         """In this context, an error that means that the store is away for a time is told as `ServerAwayError`."""
         return nullcontext()
 
+    def put(self, run_id: str, file: Path, folder: str = "") -> None:
+        """Keep a file in a folder of a run, under its own name; one of the same name goes."""
+        self.client.log_artifact(run_id, str(file), folder or None)
+
+    def names(self, run_id: str, folder: str) -> list[str]:
+        """List the files in a folder of a run."""
+        with self.told():
+            return [str(entry.path) for entry in self.client.list_artifacts(run_id, folder)]
+
     @abstractmethod
     def _make(self, experiment: str) -> str:
         """Create the experiment; its id."""
@@ -63,15 +92,48 @@ class Backend(ABC):
 class Local(Backend):
     """An SQLite file in a folder, and the runs' files beside it."""
 
-    def __init__(self, folder: Path, experiment: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    files: RunFiles
+
+    def __init__(self, folder: Path, experiment: str, access: Access = Access.write) -> None:
+        """A store that is not there is made, unless it is only to be read.
+
+        Raises:
+            UserError: it cannot be written though it has to be, or the installed MLflow cannot open it.
+        """
         database = database_of(folder)
-        self._artifacts = folder / "artifacts"
-        # Processes that create the tables at the same time break each other.
-        with FileLock(folder / "mlflow.lock"):
-            if not database.is_file():
+        if access is Access.write:
+            folder.mkdir(parents=True, exist_ok=True)
+        self.is_writable = access is not Access.read and _can_write(folder)
+        if access is Access.write and not self.is_writable:
+            raise unwritable_error(folder)
+        # Processes that create or change the tables at the same time break each other.
+        lock = FileLock(folder / "mlflow.lock") if _can_write(folder) else nullcontext()
+        with lock:
+            if self.is_writable and not has_database(folder):
                 _create(database)
-        super().__init__(f"sqlite:///{database}", str(database), folder, experiment)
+            opened = database
+            if not _can_write(folder) or (access is Access.read and not is_current(database, database)):
+                place = tempfile.mkdtemp(prefix="quantexp-")
+                weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
+                opened = Path(place) / database.name
+                _copy(database, opened)
+            if not is_current(opened, database):
+                bring_up_to_date(opened, keep=opened == database)
+            files = find_files(opened, folder, experiment)
+            if self.is_writable:
+                relocate(opened, experiment, files)
+        self.files = RunFiles(files)
+        self._artifacts = files
+        with no_stray_folders(opened):
+            super().__init__(database_uri(opened), str(database), lock, experiment)
+
+    def put(self, run_id: str, file: Path, folder: str = "") -> None:
+        """Keep a file in a folder of a run, under its own name; one of the same name goes."""
+        self.files.put(run_id, file, folder)
+
+    def names(self, run_id: str, folder: str) -> list[str]:
+        """List the files in a folder of a run."""
+        return self.files.names(run_id, folder)
 
     def _make(self, experiment: str) -> str:
         return str(self.client.create_experiment(experiment, self._artifacts.as_uri()))
@@ -84,7 +146,7 @@ class Server(Backend):
         """`folder` is of this machine."""
         folder.mkdir(parents=True, exist_ok=True)
         logging.getLogger("urllib3.connectionpool").addFilter(_say_less)
-        super().__init__(uri, uri, folder, experiment)
+        super().__init__(uri, uri, FileLock(folder / "mlflow.lock"), experiment)
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -122,12 +184,48 @@ def database_of(folder: Path) -> Path:
     return folder / "mlflow.db"
 
 
+def has_database(folder: Path) -> bool:
+    """Tell if a folder holds a local store; an empty file is none."""
+    database = database_of(folder)
+    return database.is_file() and database.stat().st_size > 0
+
+
+def unwritable_error(folder: Path) -> UserError:
+    """Make the error that says that a store cannot be written."""
+    return UserError(
+        f"The store in {folder} cannot be written (its owner or its file system does not allow it); copy it, or choose "
+        "another tracking.folder."
+    )
+
+
+def _can_write(folder: Path) -> bool:
+    database = database_of(folder)
+    return os.access(folder, os.W_OK | os.X_OK) and (not database.exists() or os.access(database, os.W_OK))
+
+
+def _copy(database: Path, to: Path) -> None:
+    """Copy a database that cannot be written, and perhaps somebody else writes to."""
+    try:
+        with (
+            closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(to)) as target,
+        ):
+            source.backup(target)
+    except sqlite3.OperationalError:
+        # SQLite opens one with a log of changes only if it can write beside it, unless a writer is there already.
+        for end in ("", "-wal"):
+            if (part := database.with_name(database.name + end)).is_file():
+                shutil.copyfile(part, to.with_name(to.name + end))
+
+
 def _create(database: Path) -> None:
     """Make the tables in a file of another name first: MLflow cannot mend ones that were cut off half made."""
     unfinished = database.with_suffix(".unfinished")
     for left in unfinished.parent.glob(f"{unfinished.name}*"):
         left.unlink()
-    SqlAlchemyStore(f"sqlite:///{unfinished}", database.parent.as_uri()).engine.dispose()  # type: ignore[no-untyped-call]
+    with no_stray_folders(unfinished):
+        uri = database_uri(unfinished)
+        SqlAlchemyStore(uri, database.parent.as_uri()).engine.dispose()  # type: ignore[no-untyped-call]
     with closing(sqlite3.connect(unfinished)) as connection:
         connection.execute("PRAGMA journal_mode=wal")  # readers and a writer at once
     unfinished.replace(database)

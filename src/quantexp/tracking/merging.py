@@ -66,7 +66,7 @@ def _merge(backend: Backend, sweep: str, run_id: str) -> None:
     for number, files in enumerate(_batches(reader, sweep, names)):
         with tempfile.TemporaryDirectory() as folder:
             for file in write_with_index(files, Path(folder), f"{run_id}-{number}"):
-                backend.client.log_artifact(sweep, str(file), MERGED)
+                backend.put(sweep, file, MERGED)
 
 
 def write_with_index(files: Mapping[str, bytes], folder: Path, name: str) -> tuple[Path, Path]:

@@ -68,7 +68,10 @@ DECLARATION = "registration.yaml"
 """What a sweep declares before its first answer."""
 
 INCLUDES = "includes."
-"""Prefix of a sweep's tags that name runs of earlier sweeps which it takes over instead of running the job again."""
+"""Prefix of a sweep's tags that name runs of earlier sweeps which it takes over instead of running the job again.
+
+Their value is what such a job asks for (`CONFIG`).
+"""
 
 DATA_FILE = "data.file"
 """Tag of a job with the name of the file that its items come from, without the folders; absent for other data."""

@@ -77,13 +77,22 @@ class File:
 
     def apply(self, backend: Backend, run_id: str) -> None:
         """Upload it."""
-        backend.client.log_artifact(run_id, self.path, self.folder or None)
+        backend.put(run_id, Path(self.path), self.folder)
         if self.shown:
             # As MLflow's log_table does, which would add the rows to those that are there.
-            tables = json.loads(backend.client.get_run(run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
+            tables = _shown_tables(backend.client.get_run(run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
             entry = {"path": Path(self.path).name, "type": "table"}
             if entry not in tables:
                 backend.client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([*tables, entry]))
+
+
+def _shown_tables(tag: str) -> list[Any]:
+    """List the tables that MLflow's pages offer; none, if somebody has made something else of the tag."""
+    try:
+        found = json.loads(tag)
+    except (ValueError, RecursionError):
+        return []
+    return found if isinstance(found, list) else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +117,10 @@ class Scores:
         with tempfile.TemporaryDirectory() as folder:
             file, copy = Path(folder) / SCORES, Path(folder) / f"{run_id}{Path(SCORES).suffix}"
             add_facts(Path(self.path), file, facts(run))
-            backend.client.log_artifact(run_id, str(file))
+            backend.put(run_id, file)
             if sweep is not None:
                 shutil.copy(file, copy)
-                backend.client.log_artifact(sweep, str(copy), JOBS)
+                backend.put(sweep, copy, JOBS)
         backend.client.set_tag(run_id, SCORES, str(self.answers))
         if sweep is not None and isinstance(backend, Server):
             merge_now_and_then(backend, sweep, run_id)
@@ -207,10 +216,49 @@ def encoded(operation: Operation) -> dict[str, Any]:
 
 
 def decoded(line: Mapping[str, Any]) -> Operation:
-    """The operation of which `encoded` made this."""
+    """The operation of which `encoded` made this.
+
+    Raises:
+        ValueError: it is none.
+    """
     values = {key: value for key, value in line.items() if key != "operation"}
-    if "metrics" in values:
-        values["metrics"] = tuple((name, value, step) for name, value, step in values["metrics"])
-    if values.get("seconds") is not None:
-        values["seconds"] = tuple(values["seconds"])
-    return _KINDS[line["operation"]](**values)
+    for key in ("metrics", "seconds"):
+        if isinstance(values.get(key), list):
+            values[key] = tuple(tuple(each) if isinstance(each, list) else each for each in values[key])
+    wrong = [key for key, value in values.items() if not _fits(key, value)]
+    kind = _KINDS.get(str(line.get("operation")))
+    if kind is None or wrong:
+        raise ValueError(f"{wrong[0] if wrong else 'operation'} is none")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("path", "folder", "name", "sha256", "source", "status"), str),
+    **dict.fromkeys(("time", "rows", "answers", "shown"), int),
+    **dict.fromkeys(("params", "tags"), dict),
+    "metrics": tuple,
+    "seconds": (tuple, type(None)),
+}
+
+
+def _fits(key: str, value: object) -> bool:
+    """Tell if a value that was read is one of the kind that `encoded` writes."""
+    if not isinstance(value, _TYPES.get(key, ())):
+        return False
+    if isinstance(value, dict):
+        return all(isinstance(each, str) for pair in value.items() for each in pair)
+    if key == "metrics" and isinstance(value, tuple):
+        return all(map(_is_metric, value))
+    if key == "seconds" and isinstance(value, tuple):
+        return all(isinstance(each, int | float) for each in value)
+    return True
+
+
+def _is_metric(value: object) -> bool:
+    match value:
+        case (str(), int() | float(), int()):
+            return True
+    return False

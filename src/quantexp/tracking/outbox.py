@@ -42,6 +42,9 @@ ATTEMPTS = {
 PAUSE = 60.0
 """Seconds before a run whose server was away tries again."""
 
+DAMAGED = "outbox-damaged"
+"""Folder, beside the outbox, of what can be sent no more."""
+
 JOURNAL, LOCK, FILES = "journal.jsonl", "lock", "files"
 
 
@@ -99,27 +102,32 @@ class Entry:
         """What another process has left in a folder; None if it is still at it, or if there is nothing for us to do.
 
         A run that has not ended there ends with this status, for this reason.
+
+        Raises:
+            ValueError: the journal is damaged, or names a file that is not the entry's.
         """
         try:
             lock = _locked(folder, patience=0)
         except Timeout:
             return None
-        lines = _whole_lines(folder / JOURNAL)
-        if not lines and time.time() - folder.stat().st_mtime > 60:  # killed before the run had begun
-            shutil.rmtree(folder)
-        backend = backend_of(Beginning(**lines[0])) if lines else None
-        if backend is None:
+        try:
+            lines = _whole_lines(folder / JOURNAL)
+            if not lines and time.time() - folder.stat().st_mtime > 60:  # killed before the run had begun
+                shutil.rmtree(folder)
+            beginning = _read_beginning(lines[0]) if lines else None
+            backend = None if beginning is None else backend_of(beginning)
+            if beginning is None or backend is None:
+                lock.release()
+                return None
+            entry = cls(folder, backend, lock, beginning)
+            for line in lines[1:]:
+                if "run_id" in line:
+                    entry._run_id = _read_run_id(line)
+                else:
+                    entry._pending.append(_locate_file(decoded(line), folder))
+        except ValueError:
             lock.release()
-            return None
-        entry = cls(folder, backend, lock, Beginning(**lines[0]))
-        for line in lines[1:]:
-            if "run_id" in line:
-                entry._run_id = line["run_id"]
-                continue
-            operation = decoded(line)
-            if isinstance(operation, File | Scores):
-                operation = replace(operation, path=str(folder / operation.path))
-            entry._pending.append(operation)
+            raise
         entry._files = len(list((folder / FILES).glob("*")))
         entry._ended = any(isinstance(each, End) for each in entry._pending)
         if not entry._ended:
@@ -254,12 +262,14 @@ class Sent:
         waiting: names of those that are still to go there.
         reason: why they are.
         elsewhere: for how many runs which other servers are meant.
+        damaged: a sentence for each run that can be sent no more, and was set aside.
     """
 
     sent: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     reason: str | None = None
     elsewhere: dict[str, int] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
 
 
 def send_all(outbox: Path, uri: str, backend_of: Callable[[str], Backend], *, patient: bool) -> Sent:
@@ -281,7 +291,11 @@ def send_all(outbox: Path, uri: str, backend_of: Callable[[str], Backend], *, pa
 
     gone = False
     for folder in sorted(outbox.glob("*/")):
-        entry = Entry.left(folder, chosen)
+        try:
+            entry = Entry.left(folder, chosen)
+        except ValueError as error:
+            result.damaged.append(_set_aside(folder, error))
+            continue
         if entry is None:
             continue
         # Once it is known to be away, nobody waits for it at each run anew.
@@ -336,6 +350,48 @@ def few_attempts() -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _set_aside(folder: Path, error: ValueError) -> str:
+    """Move what cannot be sent to where nobody looks for more to send; the result is the sentence that says so."""
+    aside = folder.parent.with_name(DAMAGED) / folder.name
+    aside.parent.mkdir(exist_ok=True)
+    folder.rename(aside)
+    sentence = (
+        f"{folder} cannot be sent, for its {JOURNAL} is damaged ({one_line(str(error))}); it is kept in {aside}, and "
+        "the same command runs its job again."
+    )
+    log.warning("%s", sentence)
+    return sentence
+
+
+def _read_beginning(line: Mapping[str, Any]) -> Beginning:
+    kinds = {"uri": str, "experiment": str, "name": str, "tags": dict, "started": int}
+    if line.keys() != kinds.keys() or not all(isinstance(line[key], kind) for key, kind in kinds.items()):
+        raise ValueError("it does not say how the run begins")
+    if not all(isinstance(each, str) for pair in line["tags"].items() for each in pair):
+        raise ValueError("a tag is no text")
+    return Beginning(**line)
+
+
+def _read_run_id(line: Mapping[str, Any]) -> str:
+    if not isinstance(line["run_id"], str) or not line["run_id"].isalnum():
+        raise ValueError("the id of the run is none")
+    return line["run_id"]
+
+
+def _locate_file(operation: Operation, folder: Path) -> Operation:
+    """Give an operation the whole path of its file, which must be one of the entry's own."""
+    if not isinstance(operation, File | Scores):
+        return operation
+    path = folder / operation.path
+    if isinstance(operation, File) and ".." in Path(operation.folder).parts:
+        raise ValueError(f"{operation.folder} is no folder of a run")
+    if not path.resolve().is_relative_to((folder / FILES).resolve()):
+        raise ValueError(f"{operation.path} is not a file of this run")
+    if not path.is_file():
+        raise ValueError(f"{operation.path} is gone")
+    return replace(operation, path=str(path))
+
+
 def _locked(folder: Path, patience: float) -> FileLock:
     lock = FileLock(folder / LOCK)
     lock.acquire(timeout=patience)
@@ -350,7 +406,15 @@ def _whole_lines(journal: Path) -> list[dict[str, Any]]:
     whole = written.rpartition(b"\n")[0] + b"\n" if b"\n" in written else b""
     if whole != written:
         os.truncate(journal, len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
+    lines = []
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            lines.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"line {number} cannot be read") from error
+        if not isinstance(lines[-1], dict):
+            raise ValueError(f"line {number} is no mapping")
+    return lines
 
 
 def _to_disk(file: Path) -> None:

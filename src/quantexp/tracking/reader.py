@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,21 +15,26 @@ from urllib.parse import quote, urlsplit
 import mlflow
 import pandas as pd
 import pyarrow as pa
+from mlflow.entities import LifecycleStage
 from mlflow.entities import Run as RunEntity
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from quantexp.console import bar
 from quantexp.errors import UserError
 from quantexp.identity import Identity
 from quantexp.stored import read_table
+from quantexp.terminal import one_line
 from quantexp.tracking.backend import Backend
 from quantexp.tracking.failures import ServerAwayError
 from quantexp.tracking.fetching import Fetching
-from quantexp.tracking.names import IDENTITY, ITEMS, KIND, job_name
+from quantexp.tracking.names import CONFIG, IDENTITY, ITEMS, KIND, job_name
 from quantexp.tracking.pages import RUNS, are, pages
+from quantexp.tracking.problems import find_problem
 from quantexp.tracking.records import JOBS, MANY, MERGED, read_merged, run_of
 from quantexp.tracking.scores import SCORES, Answers, ScoreTables, facts_of, read_scores
 
@@ -70,6 +75,31 @@ class JobRecord:
     answers: Answers | None = None
 
 
+class DamagedRunError(UserError):
+    """A table of a run cannot be read, so that the run cannot be compared.
+
+    Attributes:
+        run_id: of the run.
+    """
+
+    def __init__(self, run_id: str, sentence: str) -> None:
+        self.run_id = run_id
+        super().__init__(sentence)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A run that does not count.
+
+    Attributes:
+        config: the fingerprint of what its job asks for, if it says so.
+        sentence: why it does not count.
+    """
+
+    config: str | None
+    sentence: str
+
+
 class Reader:
     """Runs of one experiment, their tables and files."""
 
@@ -106,22 +136,37 @@ class Reader:
                 f"There is no run {run_id} in {self._backend.shown}; copy an id from the MLflow UI."
             ) from error
 
+    def find(self, run_id: str) -> RunEntity | None:
+        """Find a run, deleted ones included; None if there is none."""
+        try:
+            with self._backend.told():
+                return self._backend.client.get_run(run_id)
+        except mlflow.MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise
+            return None
+
     def entities(self, run_ids: Sequence[str]) -> list[RunEntity]:
         """The runs, in this order; the absence of one is the user's mistake."""
+        found = self.find_all(run_ids)
+        return [found.get(run_id) or self.entity(run_id) for run_id in run_ids]
+
+    def find_all(self, run_ids: Sequence[str]) -> dict[str, RunEntity]:
+        """Find those of the runs that are there, deleted ones included, by their ids."""
         found: dict[str, RunEntity] = {}
         for first in range(0, len(run_ids), RUNS) if len(run_ids) > 1 else ():
             listed = ", ".join(f"'{run_id}'" for run_id in run_ids[first : first + RUNS] if run_id.isalnum())
             if listed:
                 found |= {run.info.run_id: run for run in self.search(f"attributes.run_id IN ({listed})")}
         # A run that was deleted, or is of another experiment, is not found by a search.
-        return [found.get(run_id) or self.entity(run_id) for run_id in run_ids]
+        alone = {run_id: self.find(run_id) for run_id in run_ids if run_id not in found}
+        return found | {run_id: run for run_id, run in alone.items() if run is not None}
 
     @contextmanager
     def file(self, run_id: str, name: str) -> Iterator[Path]:
         """A file of a run, fetched for as long as the context lasts; a path where nothing is if the run has none."""
-        files = self._files(run_id)
-        if isinstance(files, LocalArtifactRepository):
-            yield Path(files.artifact_dir) / name
+        if (here := self._place(run_id, name)) is not None:
+            yield here
             return
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / Path(name).name
@@ -136,10 +181,9 @@ class Reader:
         Raises:
             OSError: it cannot be read, or the server refused.
         """
+        if (here := self._place(run_id, name)) is not None:
+            return here.read_bytes() if here.is_file() else None
         files = self._files(run_id)
-        if isinstance(files, LocalArtifactRepository):
-            path = Path(files.artifact_dir) / name
-            return path.read_bytes() if path.is_file() else None
         with self._backend.told():
             if isinstance(files, HttpArtifactRepository):
                 return self._fetching.content(f"{urlsplit(files.artifact_uri).path}/{quote(name)}")
@@ -152,8 +196,7 @@ class Reader:
 
     def names(self, run_id: str, folder: str) -> list[str]:
         """The files in a folder of a run."""
-        with self._backend.told():
-            return [str(entry.path) for entry in self._backend.client.list_artifacts(run_id, folder)]
+        return self._backend.names(run_id, folder)
 
     def contents(
         self, run_id: str, names: Sequence[str], at_once: int = FILES_AT_ONCE
@@ -165,6 +208,13 @@ class Reader:
             except OSError:
                 yield name, None
 
+    def _place(self, run_id: str, name: str) -> Path | None:
+        """Find the place of a file of a run on this machine; None if only a server hands it out."""
+        if self._backend.files is not None:
+            return self._backend.files.path(run_id, name)
+        files = self._files(run_id)
+        return Path(files.artifact_dir) / name if isinstance(files, LocalArtifactRepository) else None
+
     def _files(self, run_id: str) -> ArtifactRepository:
         if run_id not in self._artifacts:
             self._artifacts[run_id] = str(self.entity(run_id).info.artifact_uri)
@@ -175,12 +225,29 @@ class Reader:
     def _fetching(self) -> Fetching:
         return Fetching(self._backend.uri)
 
-    def tables(self, run_ids: Sequence[str], name: str) -> Iterator[pd.DataFrame]:
-        """A whole table (`Run.log_table`) of each run, in this order; some are fetched ahead of their turn."""
+    def tables(self, run_ids: Sequence[str], name: str, needed: Sequence[str]) -> Iterator[pd.DataFrame]:
+        """A whole table (`Run.log_table`) of each run, in this order; some are fetched ahead of their turn.
+
+        Args:
+            run_ids: of the runs.
+            name: of the table.
+            needed: columns that it must have.
+
+        Raises:
+            DamagedRunError: one is gone or damaged, or somebody else's.
+        """
 
         def read(run_id: str) -> pd.DataFrame:
-            with self.file(run_id, f"{name}.parquet") as path:
-                return read_table(path)
+            try:
+                with self.file(run_id, f"{name}.parquet") as path:
+                    table = read_table(path)
+            except ServerAwayError:
+                raise
+            except (UserError, PermissionError) as error:
+                raise DamagedRunError(run_id, str(error)) from error
+            if missing := [column for column in needed if column not in table]:
+                raise DamagedRunError(run_id, f"{name}.parquet of run {run_id} has no column {missing[0]}.")
+            return table
 
         for _, table in self._ahead(run_ids, read, TABLES_AT_ONCE):
             yield table.result()
@@ -213,53 +280,75 @@ class Reader:
                 try:
                     table = read_scores(content or b"", name)
                     run = run_of(facts_of(table))
+                    _check(run)
                     found.append(_record(run, tables.answers(table), identities))
                     self._artifacts[run.info.run_id] = str(run.info.artifact_uri)
-                except (OSError, ValueError, KeyError):
-                    others.append(self.entity(Path(name).stem))  # the job's own file may be whole
+                except (*_DAMAGE, UserError):
+                    # The job's own file may be whole, and if not, that is told of it.
+                    if (own := self.find(Path(name).stem)) is not None:
+                        others.append(own)
                 advance(1)
         return sorted(found, key=lambda record: (record.started, record.run_id)), others
 
-    def jobs(self, runs: Sequence[RunEntity], tables: ScoreTables | None = None) -> tuple[list[JobRecord], list[str]]:
-        """The finished jobs among the runs, and a sentence for each of the others.
+    def jobs(
+        self, runs: Sequence[RunEntity], tables: ScoreTables | None = None
+    ) -> tuple[list[JobRecord], list[LeftOut]]:
+        """The finished jobs among the runs, and each of the others with its reason.
 
-        A finished one whose table is missing or damaged is one of the others.
+        A finished one that was deleted, edited or damaged is one of the others.
         """
-        finished, failures = [], []
+        finished, left_out = [], []
         tables, identities = tables or ScoreTables(), Identities()
         several = len({run.data.tags.get("model") for run in runs if run.data.tags.get(KIND) == "job"}) > 1
         with bar("reading the runs", len(runs), "runs") as advance:
             for run, table in self._ahead(runs, lambda run: self._scores(run) if _is_finished_job(run) else None):
-                if _is_finished_job(run):
-                    try:
-                        finished.append(_record(run, tables.answers(table.result()), identities))
-                    except ServerAwayError:
-                        raise
-                    except UserError as error:
-                        failures.append(str(error))
-                elif (kind := run.data.tags.get(KIND)) != "job":
-                    failures.append(f"{run.info.run_name} (run {run.info.run_id}) is not a job ({KIND}: {kind}).")
-                else:
-                    reason = run.data.tags.get("error", "no reason was recorded")
-                    status = "" if run.info.status == "FAILED" else f" is {run.info.status}"
-                    failures.append(f"{name_of(run, with_model=several)}{status}: {reason}")
+                try:
+                    _check(run, with_model=several)
+                    finished.append(_record(run, _read_answers(run, table.result(), tables), identities))
+                except ServerAwayError:
+                    raise
+                except UserError as error:
+                    left_out.append(LeftOut(run.data.tags.get(CONFIG), str(error)))
                 advance(1)
-        return finished, failures
+        return finished, left_out
+
+    def find_lost(self, sweep: str, known: Container[str]) -> Iterator[LeftOut]:
+        """Find jobs that have left their files in a sweep, and are not among its runs any more.
+
+        Args:
+            sweep: id of its run.
+            known: ids of its runs.
+        """
+        names = [name for name in self.names(sweep, JOBS) if Path(name).stem not in known]
+        for name, content in self.contents(sweep, names):
+            run_id = Path(name).stem
+            told = run = self.find(run_id)
+            with suppress(*_DAMAGE):  # what the run was called is not worth more
+                told = run_of(facts_of(read_scores(content or b"", name)))
+            what = f"{'a job' if told is None else name_of(told)} (run {run_id})"
+            if run is None:
+                sentence = f"{what} is gone from the store, as after mlflow gc; the same command runs its job again."
+            elif _is_deleted(run):
+                sentence = _describe_deleted(what)
+            else:
+                sentence = f"{what} does not belong to this sweep any more: its tag {MLFLOW_PARENT_RUN_ID} was changed."
+            yield LeftOut(None if told is None else told.data.tags.get(CONFIG), sentence)
 
     def job(self, run: RunEntity) -> JobRecord:
         """A finished job with its scores.
 
         Raises:
-            UserError: its table is missing or damaged.
+            UserError: it was deleted, edited or damaged.
         """
-        return _record(run, ScoreTables().answers(self._scores(run)), Identities())
+        _check(run)
+        return _record(run, _read_answers(run, self._scores(run), ScoreTables()), Identities())
 
     def _of_jobs(self, sweep: str, names: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
         """These files of a sweep's jobs: first those that were merged, many with one request."""
         left = dict.fromkeys(names)
         merged_ones = [name for name in self.names(sweep, MERGED) if name.endswith(".arrow")]
         for _, merged in self.contents(sweep, merged_ones, MERGED_AT_ONCE):
-            with suppress(OSError, ValueError, KeyError, TypeError, pa.ArrowException):  # its files are there once more
+            with suppress(*_DAMAGE):  # its files are there once more
                 for name, content in read_merged(merged or b""):
                     if name in left:
                         del left[name]
@@ -286,16 +375,14 @@ class Reader:
         return read_scores(content, name)
 
     def _scores(self, run: RunEntity) -> pa.Table:
-        # Runs of earlier versions have their scores in the whole table only.
-        name = SCORES if SCORES in run.data.tags else f"{ITEMS}.parquet"
+        name = _table_of(run)
         try:
             return self._scores_in(run.info.run_id, name)
-        except (OSError, ValueError) as error:
-            why = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-            raise UserError(
-                f"{name_of(run)} (run {run.info.run_id}) does not count, for its table {name} {why}; run it again with "
-                "force=true."
-            ) from error
+        except ServerAwayError:
+            raise
+        except _DAMAGE as error:
+            why = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({one_line(str(error))})"
+            raise UserError(_describe_uncounted(run, f"its table {name} {why}")) from error
 
 
 class Identities:
@@ -320,8 +407,64 @@ def _repository(artifacts: str, uri: str) -> ArtifactRepository:
     return get_artifact_repository(artifacts, tracking_uri=uri)
 
 
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, pa.ArrowException)
+"""What is raised by reading a table that is damaged, or another program's."""
+
+
 def _is_finished_job(run: RunEntity) -> bool:
     return run.info.status == "FINISHED" and run.data.tags.get(KIND) == "job"
+
+
+def _is_deleted(run: RunEntity) -> bool:
+    return run.info.lifecycle_stage == LifecycleStage.DELETED
+
+
+def _describe_deleted(what: str) -> str:
+    return f"{what} was deleted in MLflow, so it does not count; restore it there, or run its job again."
+
+
+def _describe_uncounted(run: RunEntity, why: str) -> str:
+    return (
+        f"{name_of(run)} (run {run.info.run_id}) does not count, for {why}; put that back, or let the same command run "
+        "its job again."
+    )
+
+
+def _check(run: RunEntity, *, with_model: bool = False) -> None:
+    """Refuse a run that is no finished job, or not one that can be compared.
+
+    Raises:
+        UserError: it is not.
+    """
+    if _is_deleted(run):
+        raise UserError(_describe_deleted(f"{name_of(run)} (run {run.info.run_id})"))
+    if (kind := run.data.tags.get(KIND)) != "job":
+        raise UserError(f"{run.info.run_name} (run {run.info.run_id}) is not a job ({KIND}: {kind}).")
+    if run.info.status != "FINISHED":
+        status = "" if run.info.status == "FAILED" else f" is {run.info.status}"
+        name = name_of(run, with_model=with_model)
+        raise UserError(f"{name}{status}: {run.data.tags.get('error', 'no reason was recorded')}")
+    if (problem := find_problem(run)) is not None:
+        raise UserError(_describe_uncounted(run, problem))
+
+
+def _table_of(run: RunEntity) -> str:
+    """Name the file with a job's scores: runs of earlier versions have them in the whole table only."""
+    return SCORES if SCORES in run.data.tags else f"{ITEMS}.parquet"
+
+
+def _read_answers(run: RunEntity, table: pa.Table, tables: ScoreTables) -> Answers:
+    """Read the answers in a run's table.
+
+    Raises:
+        UserError: the table is another program's.
+    """
+    try:
+        return tables.answers(table)
+    except _DAMAGE as error:
+        raise UserError(
+            _describe_uncounted(run, f"its table {_table_of(run)} cannot be read ({one_line(str(error))})")
+        ) from error
 
 
 def _record(run: RunEntity, answers: Answers, identities: Identities) -> JobRecord:

@@ -34,10 +34,12 @@ class FinishedJob:
 
     Attributes:
         sweep: id of the sweep that it was run in, if any.
+        config: the fingerprint of what it asks for, if it says so.
     """
 
     run_id: str
     sweep: str | None
+    config: str | None
     metrics: Mapping[str, float]
 
 

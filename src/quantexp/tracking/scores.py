@@ -32,6 +32,9 @@ _KEPT = {*_ASKED, *_NEEDED, "extracted", "grading_error"}
 FACTS = b"quantexp.run"
 """Key in the file's schema under which JSON, compressed, says what the run is."""
 
+_LONGEST = 1 << 24
+"""Bytes of that JSON; a run has some kilobytes of it."""
+
 NOTHING = np.uint64(0)
 """Stands for a gap where hashes of texts do; no text has it."""
 
@@ -211,6 +214,13 @@ def read_scores(content: bytes, name: str) -> pa.Table:
     missing = [name for name in _NEEDED if name not in table.column_names]
     if missing:
         raise ValueError(f"it has no column {missing[0]}")
+    for name in ("item_id", "cluster"):
+        if table[name].null_count or not (
+            pa.types.is_string(table[name].type) or pa.types.is_large_string(table[name].type)
+        ):
+            raise ValueError(f"its column {name} is not all text")
+    if np.isinf(_floats(table["score"])).any():
+        raise ValueError("a score is infinite")
     return table
 
 
@@ -221,9 +231,12 @@ def facts_of(table: pa.Table) -> dict[str, Any]:
         ValueError: nothing, or nothing readable.
     """
     try:
-        return dict(json.loads(zlib.decompress((table.schema.metadata or {})[FACTS])))
-    except (KeyError, zlib.error) as error:
+        told = dict(json.loads(zlib.decompressobj().decompress((table.schema.metadata or {})[FACTS], _LONGEST)))
+    except (KeyError, TypeError, RecursionError, zlib.error) as error:
         raise ValueError("it says nothing of its run") from error
+    if not all(isinstance(told.get(kind), dict) for kind in ("tags", "params", "metrics")):
+        raise ValueError("it says nothing of its run")
+    return told
 
 
 def answer_frame(conditions: Mapping[str, Sequence[tuple[int, Answers]]]) -> Iterator[pd.DataFrame]:

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-import mlflow
 import pandas as pd
 import psutil
+from mlflow.entities import LifecycleStage
 from mlflow.entities import Run as RunEntity
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
@@ -21,8 +21,8 @@ from quantexp import slurm
 from quantexp.config import TrackingConfig
 from quantexp.errors import UserError
 from quantexp.provenance import provenance
-from quantexp.registration import Registration, digest, read_time
-from quantexp.tracking.backend import Backend, Local, Server, database_of
+from quantexp.registration import Registration, check_declaration, digest, read_time
+from quantexp.tracking.backend import Access, Backend, Local, Server, has_database, unwritable_error
 from quantexp.tracking.failures import ServerAwayError
 from quantexp.tracking.names import (
     CONFIG,
@@ -38,7 +38,7 @@ from quantexp.tracking.names import (
 )
 from quantexp.tracking.operations import now
 from quantexp.tracking.outbox import Beginning, Entry, Sent, fail_entries, few_attempts, send_all
-from quantexp.tracking.reader import JobRecord, Reader, name_of
+from quantexp.tracking.reader import JobRecord, LeftOut, Reader, name_of
 from quantexp.tracking.run import AtOnce, FinishedJob, Run
 from quantexp.tracking.scores import ScoreTables
 
@@ -61,32 +61,33 @@ class Store:
         client: MLflow's own, for what is not here.
     """
 
-    def __init__(self, config: TrackingConfig) -> None:
+    def __init__(self, config: TrackingConfig, access: Access = Access.write) -> None:
         """A local store and its experiment are made, if they are not there; a server is not asked yet.
 
         Raises:
-            UserError: The experiment was deleted.
+            UserError: The experiment was deleted, or the store cannot be written or opened.
         """
-        self._config = config
+        self._config, self._access = config, access
         self._folder = Path(config.folder).absolute()
         self._backend = self._backend_of(config.experiment)
         self._reader = Reader(self._backend)
         self.client = self._backend.client
-        if config.uri is None:
+        if config.uri is None and access is Access.write:
             _ = self.experiment
 
     @classmethod
-    def existing(cls, config: TrackingConfig) -> Self | None:
+    def existing(cls, config: TrackingConfig, access: Access = Access.read) -> Self | None:
         """The store, if it and its experiment are there already; looking creates nothing."""
-        if config.uri is not None:
-            store = cls(config)
-            with few_attempts(), store._backend.told():
-                return store if store.client.get_experiment_by_name(config.experiment) else None
-        database = database_of(Path(config.folder).absolute())
-        if not database.is_file():
+        if config.uri is None and not has_database(Path(config.folder).absolute()):
             return None
-        found = mlflow.MlflowClient(f"sqlite:///{database}").get_experiment_by_name(config.experiment)
-        return None if found is None else cls(config)
+        store = cls(config, Access.record if access is Access.write else access)
+        if access is Access.write and not store.is_writable:
+            raise unwritable_error(store._folder)
+        with few_attempts(), store._backend.told():
+            if store.client.get_experiment_by_name(config.experiment) is None:
+                return None
+            _ = store.experiment
+        return store
 
     @property
     def experiment(self) -> str:
@@ -104,8 +105,20 @@ class Store:
         return self._backend.shown
 
     @property
+    def is_writable(self) -> bool:
+        """If anything can be recorded in it."""
+        return self._backend.is_writable
+
+    @property
     def browse(self) -> str:
         """What to type, or to open, in order to see it."""
+        if self._config.uri is None and not self.is_writable:
+            return f"{self._folder} cannot be written, which MLflow has to; copy it, and browse the copy"
+        if self._config.uri is None and self.uri != f"sqlite:///{self.shown}":
+            # An address with escapes in it would have MLflow make a folder of that name.
+            database = Path(self.shown)
+            start = f"mlflow ui --backend-store-uri sqlite:///{database.name} --workers 1"
+            return f"cd {shlex.quote(str(database.parent))} && {start}"
         if self._config.uri is None:
             return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)} --workers 1"
         return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment}/runs?workflowType=machine_learning"
@@ -152,11 +165,23 @@ class Store:
         """The newest finished run of the same job, if there is one."""
         try:
             with few_attempts():
-                found = self._reader.newest(f"tags.`{JOB}` = '{fingerprint}' and attributes.status = 'FINISHED'")
+                found = self._reader.search(f"tags.`{JOB}` = '{fingerprint}' and attributes.status = 'FINISHED'")
+                usable = self._find_newest_usable(list(found))
         except ServerAwayError as error:
             log.warning("whether this job was finished before is not known, so it runs again: %s", error)
             return None
-        return None if found is None else _finished(found)
+        return None if usable is None else _finished(usable)
+
+    def _find_newest_usable(self, runs: Sequence[RunEntity]) -> JobRecord | None:
+        """Find the last of these finished jobs that is neither edited nor damaged."""
+        for run in reversed(runs):
+            try:
+                return self._reader.job(run)
+            except ServerAwayError:
+                raise
+            except UserError as error:
+                log.warning("%s", error)
+        return None
 
     def baseline_of(self, pair: str, quant: str, sweep: str | None) -> JobRecord | None:
         """The finished run of the baseline, named `quant`, that a job with this `PAIR` is compared with.
@@ -169,26 +194,27 @@ class Store:
             for run in finished
             if (run.data.tags.get(KIND), run.data.tags.get("quant")) == ("job", quant) and STOPPED not in run.data.tags
         ]
-        if not found:
-            return None
         if sweep is None:
-            return self._reader.job(found[-1])
+            return self._find_newest_usable(found)
         tags = self._reader.entity(sweep).data.tags
         own = [
             run
             for run in found
             if run.data.tags.get(MLFLOW_PARENT_RUN_ID) == sweep or f"{INCLUDES}{run.info.run_id}" in tags
         ]
-        if not own:
-            self.include(sweep, _finished(found[-1]))
-        return self._reader.job((own or found)[-1])
+        if (usable := self._find_newest_usable(own)) is not None:
+            return usable
+        usable = self._find_newest_usable([run for run in found if run not in own])
+        if usable is not None:
+            self.include(sweep, _finished(usable))
+        return usable
 
     def include(self, sweep: str, job: FinishedJob) -> None:
         """Let a job that finished in another sweep count in this one too."""
         if job.sweep == sweep:
             return
         with self._backend.told():
-            self.client.set_tag(sweep, INCLUDES + job.run_id, "finished before this sweep")
+            self.client.set_tag(sweep, INCLUDES + job.run_id, job.config or "finished before this sweep")
             with self._backend.lock:
                 sweeps = self._reader.entity(job.run_id).data.tags.get(OF_SWEEP, job.sweep or "").split()
                 if sweep not in sweeps:
@@ -244,14 +270,25 @@ class Store:
         return read_time(facts["time"])
 
     def registration(self, sweep: str) -> Registration | None:
-        """What a sweep has declared, if it has."""
+        """What a sweep has declared, if it has.
+
+        Raises:
+            UserError: it was edited or damaged.
+        """
         tags = self._reader.entity(sweep).data.tags
         with self.file(sweep, DECLARATION) as path:
             if f"{REGISTERED}sha256" not in tags or not path.is_file():
                 return None
             text = path.read_text(encoding="utf-8", errors="replace")  # a damaged one is told by its sha256
-        sha256, time, commit, late = (tags[REGISTERED + key] for key in ("sha256", "time", "commit", "late"))
-        return Registration(text, sha256, time, commit, int(late), sweep)
+        facts = [tags.get(REGISTERED + key, "") for key in ("sha256", "time", "commit", "late")]
+        if not all(facts) or not facts[3].isdecimal():
+            raise UserError(
+                f"The declaration of sweep {sweep} does not count, for its tags {REGISTERED}time, commit and late were "
+                "edited or deleted; put them back in MLflow."
+            )
+        registration = Registration(text, facts[0], facts[1], facts[2], int(facts[3]), sweep)
+        check_declaration(registration)
+        return registration
 
     def close_abandoned(self) -> list[str]:
         """Mark runs as KILLED whose process on this machine is gone, or whose job Slurm has no more; their names.
@@ -306,11 +343,8 @@ class Store:
 
     def asked(self, sweep: str) -> set[str]:
         """The fingerprints (`CONFIG`) of the sweep's jobs that have begun or were finished before."""
-        included = [
-            tag.removeprefix(INCLUDES) for tag in self._reader.entity(sweep).data.tags if tag.startswith(INCLUDES)
-        ]
-        runs = [*self._reader.entities(included), *self._children(sweep)]
-        return {run.data.tags.get(CONFIG, "") for run in runs}
+        included = self._reader.find_all(_list_included(self._reader.entity(sweep)))
+        return {run.data.tags.get(CONFIG, "") for run in (*included.values(), *self._children(sweep))}
 
     def latest_sweep(self) -> str:
         """Id of the sweep that was started last.
@@ -335,39 +369,43 @@ class Store:
         return self._reader.newest(_child_of(sweep)) is not None
 
     def jobs_of(self, sweep: str) -> tuple[list[JobRecord], list[str]]:
-        """The finished jobs of a sweep, and a sentence for each job that did not finish.
+        """The finished jobs of a sweep, and a sentence for each job that did not finish, or does not count any more.
 
-        A run that did not finish is passed over where another run of the same job did, or was begun later.
+        A run that does not count is passed over where another run of the same job does, or was begun later.
         """
-        tags = self._reader.entity(sweep).data.tags
-        included = [tag.removeprefix(INCLUDES) for tag in sorted(tags) if tag.startswith(INCLUDES)]
-        tables = ScoreTables()
+        run = self._reader.entity(sweep)
+        if run.info.lifecycle_stage == LifecycleStage.DELETED:
+            raise UserError(f"Sweep {sweep} was deleted in MLflow; restore it there, or name another.")
+        included, tables = _list_included(run), ScoreTables()
         recorded, others = self._reader.recorded(sweep, _child_of(sweep), tables)
-        runs = [*self._reader.entities(included), *others]
-        done = {run.data.tags.get(CONFIG) for run in runs if run.info.status == "FINISHED"}
-        done |= {record.tags.get(CONFIG) for record in recorded}
-        last = {run.data.tags.get(CONFIG): run.info.run_id for run in sorted(runs, key=lambda run: run.info.start_time)}
-        counting = [
-            run
-            for run in runs
-            if run.info.status == "FINISHED"
-            or (config := run.data.tags.get(CONFIG)) is None
-            or (config not in done and last[config] == run.info.run_id)
-        ]
-        finished, failures = self._reader.jobs(counting, tables)
-        return [*finished, *recorded], failures
+        taken = self._reader.find_all(included)
+        finished, left_out = self._reader.jobs([*taken.values(), *others], tables)
+        for run_id in included:
+            if run_id not in taken:
+                what = (
+                    f"Run {run_id}, which counted in this sweep, is gone; run its job again, or delete the sweep's tag "
+                )
+                left_out.append(LeftOut(run.data.tags[INCLUDES + run_id], f"{what}{INCLUDES}{run_id}."))
+        known = {*taken, *(run.info.run_id for run in others), *(record.run_id for record in recorded)}
+        left_out += self._reader.find_lost(sweep, known)
+        counting = [*finished, *recorded]
+        done = {record.tags.get(CONFIG) for record in counting} - {None}
+        # Of several attempts at a job the last one tells.
+        last = {each.config or each.sentence: each for each in left_out if each.config not in done}
+        return counting, [each.sentence for each in last.values()]
 
     def jobs(self, run_ids: Sequence[str]) -> tuple[list[JobRecord], list[str]]:
         """The same for runs named one by one."""
-        return self._reader.jobs(self._reader.entities(run_ids))
+        finished, left_out = self._reader.jobs(self._reader.entities(run_ids))
+        return finished, [each.sentence for each in left_out]
 
     def file(self, run_id: str, name: str) -> AbstractContextManager[Path]:
         """A file of a run, fetched for as long as the context lasts; a path where nothing is if the run has none."""
         return self._reader.file(run_id, name)
 
-    def tables(self, run_ids: Sequence[str], name: str) -> Iterator[pd.DataFrame]:
-        """A table of each run, in this order."""
-        return self._reader.tables(run_ids, name)
+    def tables(self, run_ids: Sequence[str], name: str, needed: Sequence[str]) -> Iterator[pd.DataFrame]:
+        """A table of each run, in this order, with at least these columns (`Reader.tables`)."""
+        return self._reader.tables(run_ids, name, needed)
 
     def _written_down(self, uri: str, name: str, tags: Mapping[str, str], run_id: str | None = None) -> Entry:
         """A run on its way to the server; one that has a `run_id` is there and goes on."""
@@ -376,7 +414,7 @@ class Store:
 
     def _backend_of(self, experiment: str) -> Backend:
         if self._config.uri is None:
-            return Local(self._folder, experiment)
+            return Local(self._folder, experiment, self._access)
         return Server(self._config.uri, self._folder, experiment)
 
     def _close_killed(self, run: RunEntity) -> None:
@@ -388,12 +426,17 @@ class Store:
         return self._reader.search(_child_of(sweep))
 
 
+def _list_included(sweep: RunEntity) -> list[str]:
+    """List the ids of the runs of earlier sweeps that a sweep has taken over."""
+    return [tag.removeprefix(INCLUDES) for tag in sorted(sweep.data.tags) if tag.startswith(INCLUDES)]
+
+
 def _child_of(sweep: str) -> str:
     return f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{sweep}'"
 
 
-def _finished(run: RunEntity) -> FinishedJob:
-    return FinishedJob(run.info.run_id, run.data.tags.get(MLFLOW_PARENT_RUN_ID), run.data.metrics)
+def _finished(job: JobRecord) -> FinishedJob:
+    return FinishedJob(job.run_id, job.tags.get(MLFLOW_PARENT_RUN_ID), job.tags.get(CONFIG), job.metrics)
 
 
 def _is_gone(tags: Mapping[str, str]) -> bool:
@@ -401,14 +444,18 @@ def _is_gone(tags: Mapping[str, str]) -> bool:
     if tags.get("host.name") != platform.node() or "process.started" not in tags:
         return False
     try:
-        process = psutil.Process(int(tags["process.id"]))
+        number, began = int(tags["process.id"]), float(tags["process.started"])
+    except (KeyError, ValueError):  # edited since: nobody can tell
+        return False
+    try:
+        process = psutil.Process(number)
         started = float(process.create_time())
         if process.status() == psutil.STATUS_ZOMBIE:  # dead, and its parent has not looked yet
             return True
     except psutil.NoSuchProcess:
         return True
     # Numbers are given again to later processes. Some systems count from a clock that is set a little now and then.
-    return abs(started - float(tags["process.started"])) > 2
+    return abs(started - began) > 2
 
 
 def _user() -> str:
