@@ -51,6 +51,7 @@ bench: $(INSTALLED) ## speed, as ratios within one run
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/comparisons.py
 	$(BIN)/python benchmarks/aggregation.py
+	$(BIN)/python benchmarks/overhead.py
 
 # One worker and no job runner: half the time to start, a quarter of the memory. MLflow would make a store that is missing.
 ui: $(INSTALLED) ## browse the runs at http://127.0.0.1:5000

@@ -71,6 +71,12 @@ _ALL = (
         ("fetch model=qwen2.5-1.5b-instruct quant=Q8_0,Q4_K_M", "list"),
     ),
     Command(
+        "quantexp.doctor",
+        "Says what works on this machine, what does not, and what mends it.",
+        ("", "--json"),
+    ),
+    Command("quantexp.build_llama", "Compiles llama.cpp for the processor of this machine, and tries it.", ("",)),
+    Command(
         "quantexp.generate_extraction",
         "Has a model write e-mails with gold fields for the task extraction; asks before it spends anything.",
         ("items=50", "base_url=http://127.0.0.1:8000/v1 model.name=NAME api_key_variable=null out=data/mine.jsonl"),

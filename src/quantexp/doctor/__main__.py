@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from quantexp.command_line import COMMANDS, versions
 from quantexp.doctor.finding import Finding
 from quantexp.doctor.inference import inference_findings
 from quantexp.doctor.surroundings import (
@@ -49,8 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(
         prog="python -m quantexp.doctor",
-        description="Say what works on this machine, what does not, and what mends it. Bug reports paste it.",
+        description=f"{COMMANDS['quantexp.doctor'].purpose} Bug reports paste it.",
+        epilog="The other commands: python -m quantexp --help",
     )
+    parser.add_argument("--version", action="version", version=versions())
     parser.add_argument("--json", action="store_true", help="print a list of findings as JSON")
     parser.add_argument("--quick", action="store_true", help="do not measure how fast llama.cpp is")
     parser.add_argument("--folder", default="mlruns", help="tracking folder to look at (default: %(default)s)")
