@@ -1,5 +1,6 @@
 """Jobs in a watched process: what llama.cpp or the system does to it ends one job, and nothing else."""
 
+import json
 import logging
 import os
 import pty
@@ -21,6 +22,8 @@ from tests.stores import runs_of, runs_so_far
 from quantexp import job_process
 from quantexp.errors import UserError, reported
 from quantexp.process_death import ProcessDeathError, describe_death
+from quantexp.tracking.backend import Backend
+from quantexp.tracking.outbox import fail_entries
 
 Start = Callable[..., subprocess.Popen[str]]
 Command = Callable[..., tuple[int, str, str]]
@@ -117,11 +120,42 @@ def test_a_death_is_told_in_a_sentence_and_the_next_call_has_a_new_process(
             "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n",
             "llama.cpp found no memory (std::bad_alloc); free some",
         ),
+        (-signal.SIGABRT, "ggml.c:12: a warning\nwhat():  std::bad_alloc\n", "llama.cpp found no memory"),
         (-signal.SIGABRT, "one\n\x1b[2J two\n\n", "(SIGABRT: \\x1b[2J two)"),
     ],
 )
 def test_other_deaths(status: int | None, written: str, sentence: str) -> None:
     assert sentence in describe_death(status, written)
+
+
+def test_a_death_is_told_without_what_earlier_calls_wrote(watched: None) -> None:
+    run_code("import os; os.write(2, b'ggml.c:12: a warning of an earlier job')")
+    with pytest.raises(ProcessDeathError, match=r"killed \(SIGKILL\), probably"):
+        run_code("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+
+
+def test_what_a_job_starts_can_be_ended(watched: None) -> None:
+    run_code(
+        "import subprocess, sys\n"
+        "program = 'import sys, time; print(1, flush=True); time.sleep(60)'\n"
+        "child = subprocess.Popen([sys.executable, '-c', program], stdout=subprocess.PIPE)\n"
+        "child.stdout.read(1), child.terminate()\n"
+        "assert child.wait(timeout=30) < 0"
+    )
+
+
+def test_runs_that_had_ended_before_a_death_are_no_part_of_it(tmp_path: Path) -> None:
+    beginning = {"uri": "http://s", "experiment": "e", "name": "job", "tags": {"process.id": "7"}, "started": 1}
+    for name, line in {"ended": json.dumps({"operation": "End"}), "damaged": "{"}.items():
+        (tmp_path / "outbox" / name).mkdir(parents=True)
+        (tmp_path / "outbox" / name / "journal.jsonl").write_text(f"{json.dumps(beginning)}\n{line}\n")
+
+    def refuse(_: str) -> Backend:
+        raise AssertionError("nothing is to be sent")
+
+    assert fail_entries(tmp_path / "outbox", "http://s", {"process.id": "7"}, "killed", refuse) == []
+    assert (tmp_path / "outbox" / "ended").is_dir()
+    assert (tmp_path / "outbox-damaged" / "damaged").is_dir()
 
 
 def test_a_process_that_dies_between_two_calls_harms_none(watched: None) -> None:

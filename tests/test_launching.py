@@ -23,9 +23,9 @@ from quantexp.config import Config, EngineConfig, ModelConfig, QuantConfig, Trac
 from quantexp.engines.budget import free_memory, kv_bytes, needed_bytes
 from quantexp.engines.llama_cpp import LlamaCpp
 from quantexp.errors import UserError
-from quantexp.launching import PROCESSES, THREADS, memory_gb
+from quantexp.launching import PROCESSES, memory_gb
 from quantexp.models import ModelFile
-from quantexp.native.threads import usable_cores
+from quantexp.native.threads import THREADS, usable_cores
 from quantexp.tracking import Store
 
 Start = Callable[..., subprocess.Popen[str]]

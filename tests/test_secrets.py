@@ -55,6 +55,12 @@ def test_a_sweep_leaves_no_secret_anywhere(command: Command, tmp_path: Path) -> 
     assert (tmp_path / "mlruns" / "mlflow.db").is_file()
 
 
+def test_a_placeholder_for_a_key_hides_no_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "ollama")
+    monkeypatch.setenv("OTHER_API_KEY", "abc123-secret")
+    assert hide_secrets("at http://ollama:11434/v1 with abc123-secret") == "at http://ollama:11434/v1 with ***"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -5,11 +5,13 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 from alembic import command as alembic
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from mlflow.store.db.utils import _get_alembic_config, create_sqlalchemy_engine
 from mlflow.store.tracking.dbmodels.initial_models import Base
 from tests.stores import client_of, runs_of
@@ -120,7 +122,7 @@ def test_an_older_store_is_changed_with_a_word_and_a_copy(
     caplog.set_level(logging.WARNING)
     assert Store(TrackingConfig(str(folder))).latest_sweep() == "a" * 32
     copy = folder / f"mlflow.before-{mlflow.__version__}.db"
-    assert f"was written by an older MLflow; its tables are changed for {mlflow.__version__} now" in caplog.text
+    assert f"was written by an older MLflow; its tables are being changed for {mlflow.__version__}" in caplog.text
     assert str(copy) in caplog.text
     assert tables_of(copy) == before
     [run] = runs_of(folder.parent, "sweep")
@@ -128,6 +130,23 @@ def test_an_older_store_is_changed_with_a_word_and_a_copy(
     assert client_of(folder.parent).get_experiment_by_name("quantexp") is not None
     Store(TrackingConfig(str(folder)))
     assert caplog.text.count("was written by an older MLflow") == 1
+
+
+def test_a_second_attempt_keeps_the_copy_of_the_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_older(folder, 1)
+    before = tables_of(folder / "mlflow.db")
+
+    def fail_half_way(engine: Any) -> None:
+        with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+            database.execute("CREATE TABLE IF NOT EXISTS half (x)")
+        raise CommandError("the disk is full")
+
+    monkeypatch.setattr("quantexp.tracking.schema._upgrade_db", fail_half_way)
+    copy = folder / f"mlflow.before-{mlflow.__version__}.db"
+    for _ in range(2):
+        with pytest.raises(UserError, match=rf"could not be changed .*the disk is full.*; put back {copy.name}"):
+            Store(TrackingConfig(str(folder)))
+        assert tables_of(copy) == before
 
 
 def test_an_empty_file_is_no_store_yet(folder: Path) -> None:

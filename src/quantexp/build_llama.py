@@ -13,8 +13,9 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from quantexp.errors import UserError, fail
+from quantexp.errors import EXIT_INTERRUPTED, UserError, fail
 from quantexp.native.library import MEND, try_library
+from quantexp.native.processor import allowed_cores
 
 PACKAGE = "llama-cpp-python"
 
@@ -55,6 +56,8 @@ def build_llama(wanted: str | None = None, constraint: str | None = None, *, aga
         _tell(f"installing {requirement}; unless pip has kept an earlier build, llama.cpp is compiled now: {_time()}")
         _install(requirement, ("--constraint", constraint) if constraint else ())
     found = try_library()
+    if found.was_killed:
+        raise UserError(f"{found.problem}.")
     if found.death and not compiled:
         _tell(f"{found.problem.partition('; compile it')[0]}; compiling it anew: {_time()}")
         _install(requirement, AGAIN)
@@ -85,7 +88,7 @@ def _install(requirement: str, options: tuple[str, ...]) -> None:
 
 
 def _time() -> str:
-    cores = len(os.sched_getaffinity(0))
+    cores = allowed_cores()
     minutes = math.ceil(MINUTES / cores)
     return f"about {minutes} minute{'s' * (minutes > 1)} on {cores} core{'s' * (cores > 1)} like a server's, once"
 
@@ -109,6 +112,8 @@ def main() -> None:
         build_llama(given.version, given.constraint, again=not given.if_needed)
     except UserError as error:
         fail(str(error))
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
 
 
 if __name__ == "__main__":

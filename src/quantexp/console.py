@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from quantexp.launching import THREADS
+from quantexp.native.threads import THREADS
 
 
 class _Rate(ProgressColumn):

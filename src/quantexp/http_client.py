@@ -53,7 +53,7 @@ class BoundedClient(openai.DefaultAsyncHttpxClient):
         options["follow_redirects"] = False
         try:
             async with asyncio.timeout(seconds):
-                for _ in range(REDIRECTS):
+                for _ in range(REDIRECTS + 1):
                     response = await super().send(request, stream=True, **options)
                     content = await _read(response)
                     if response.next_request is None:

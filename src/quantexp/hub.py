@@ -28,7 +28,7 @@ def hub_errors(repository: str, revision: str, way_out: str) -> Iterator[None]:
     Raises:
         UserError: the Hub cannot be reached, or does not give what was asked for.
     """
-    _check_endpoint()
+    check_endpoint()
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     no_answer = network_error()
@@ -69,7 +69,7 @@ def _is_odd_token() -> bool:
     return not (token.isascii() and token.isprintable())
 
 
-def _check_endpoint() -> None:
+def check_endpoint() -> None:
     """Refuse what cannot be an address; the library would fail while it is imported.
 
     Raises:
@@ -128,7 +128,7 @@ def quiet_unless_terminal() -> None:
     Raises:
         UserError: HF_ENDPOINT is no address.
     """
-    _check_endpoint()
+    check_endpoint()
     from huggingface_hub import utils
 
     for name in ("huggingface_hub", "datasets", "httpx", "httpx2", "fsspec"):

@@ -132,6 +132,8 @@ class JobProcess:
 
     def send(self, function: Callable[..., object], *arguments: object) -> None:
         """Ask for a call of the function."""
+        if not self._unanswered:
+            self._stderr.seek(0, os.SEEK_END)  # what earlier calls wrote says nothing of this one's end
         with suppress(BrokenPipeError, ConnectionResetError):  # it is dead; `receive` finds out how it died
             self._requests.send((Surroundings(), function, arguments))
         self._unanswered += 1
@@ -144,10 +146,13 @@ class JobProcess:
             BaseException: what a call raised.
         """
         value: object = None
+        failed: tuple[BaseException, str] | None = None
         while self._unanswered:
             value, error, trace = self._next_answer()
-            if error is not None:
-                raise error from RemoteTracebackError(trace)
+            if error is not None and failed is None:
+                failed = error, trace
+        if failed is not None:
+            raise failed[0] from RemoteTracebackError(failed[1])
         return value
 
     def interrupt(self) -> None:
@@ -172,7 +177,7 @@ class JobProcess:
                 raise self._death()
             try:
                 received = self._requests.recv()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):  # an OSError where it died in the middle of a message
                 raise self._death() from None
             if not isinstance(received, logging.LogRecord):
                 self._unanswered -= 1

@@ -180,8 +180,12 @@ def _obey_parent(interrupts: Connection) -> None:
     threading.Thread(target=watch, name="quantexp parent", daemon=True).start()
     signal.signal(signal.SIGINT, interrupt)
     for number in PASSED_OVER:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _pass_over)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+
+
+def _pass_over(number: int, _: FrameType | None) -> None:
+    """Do nothing; unlike SIG_IGN, programs that a job starts do not inherit it."""
 
 
 def _portable(error: BaseException) -> BaseException:

@@ -15,11 +15,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from quantexp import job_process
 from quantexp.config import Config, Method
 from quantexp.errors import UserError
+from quantexp.native.threads import THREADS, usable_cores
 
 log = logging.getLogger(__name__)
-
-THREADS = "QUANTEXP_THREADS"
-"""Environment variable with the threads that a job may take where others run beside it."""
 
 DEVICES = "QUANTEXP_DEVICES"
 """Environment variable with the variable that names the GPUs which the processes of this machine divide."""
@@ -145,8 +143,6 @@ def memory_gb(jobs: Sequence[Config]) -> int:
 
 def _divide(launcher: DictConfig, jobs: Sequence[Config]) -> None:
     """Cores and GPUs of this machine among joblib's processes."""
-    from quantexp.native.threads import usable_cores
-
     on_gpu = any(job.engine.gpu_layers for job in jobs) and job_process.call(_supports_gpu)
     variable = next((name for name in VISIBLE if os.environ.get(name)), None)
     if on_gpu and variable is None:

@@ -49,14 +49,17 @@ def describe_death(status: int | None, written: str) -> str:
     """
     last = _last_words(written)
     words = f": {last}" if last else ""
-    if "bad_alloc" in last:
-        return f"llama.cpp found no memory ({last}); {_MEMORY}."
+    if "bad_alloc" in written:
+        return f"llama.cpp found no memory (std::bad_alloc); {_MEMORY}."
     number = -status if status is not None and status < 0 else None
     if number in _SENTENCES:
         return _SENTENCES[signal.Signals(number)].format(words=words)
     if number is None:
         known = "unknown" if status is None else status
-        return f"The job's process ended before the job did (exit status {known}{words}); {BROKEN_MODEL}."
+        return (
+            f"The job's process ended before the job did (exit status {known}{words}); run the same command again, and "
+            "python -m quantexp.doctor if it ends like that again."
+        )
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     return f"The job's process was ended from outside ({name}{words}); the same command goes on."
 

@@ -86,4 +86,10 @@ def _secrets() -> list[str]:
             except ValueError:
                 continue
             found |= {password, unquote(password)}
-    return sorted((each for each in found if len(each) >= SHORTEST), key=len, reverse=True)
+    return sorted((each for each in found if _is_distinct(each)), key=len, reverse=True)
+
+
+def _is_distinct(secret: str) -> bool:
+    """Tell a secret from a word: placeholders such as OPENAI_API_KEY=ollama stand in paths and names too."""
+    is_word = secret.isalpha() and secret.islower() and len(secret) < 2 * SHORTEST
+    return len(secret) >= SHORTEST and not is_word

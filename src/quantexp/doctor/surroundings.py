@@ -10,6 +10,7 @@ import sys
 import webbrowser
 from collections.abc import Iterator
 from contextlib import closing
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +22,10 @@ from packaging.requirements import Requirement
 from platformdirs import user_cache_path
 
 from quantexp.doctor.finding import Finding
-from quantexp.native.threads import allowed_cores, core_quota, physical_cores, usable_cores
+from quantexp.errors import UserError
+from quantexp.hub import check_endpoint
+from quantexp.native.processor import allowed_cores
+from quantexp.native.threads import core_quota, physical_cores, usable_cores
 from quantexp.terminal import one_line
 
 NAMED = ("quantexp", "llama-cpp-python", "mlflow", "hydra-core", "omegaconf", "huggingface_hub")
@@ -120,7 +124,9 @@ def store_findings(folder: Path) -> Iterator[Finding]:
         yield Finding("store", "ok", f"no runs in {folder.absolute()} yet")
         return
     try:
-        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        # Where it cannot write, SQLite can only read a store if it takes for granted that nobody else writes.
+        mode = "ro" if os.access(folder, os.W_OK) else "ro&immutable=1"
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode={mode}", uri=True)) as connection:
             revision = str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
             runs = int(connection.execute("SELECT count(*) FROM runs").fetchone()[0])
             of = "SELECT DISTINCT value FROM tags WHERE key = 'mlflow.version'"
@@ -180,13 +186,18 @@ def hub_findings() -> Iterator[Finding]:
             "hub", "warning", f"HF_HUB_OFFLINE is set, so nothing is downloaded; {token}", "unset HF_HUB_OFFLINE"
         )
         return
+    try:
+        check_endpoint()
+    except UserError as error:
+        yield Finding("hub", "broken", str(error), "unset HF_ENDPOINT")
+        return
     host = urlsplit(constants.ENDPOINT).hostname  # the address may hold a password
     try:
         with urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=SECONDS):
             pass
     except HTTPError:
         pass  # it has answered
-    except (URLError, OSError, ValueError) as error:
+    except (URLError, OSError, ValueError, HTTPException) as error:
         reason = one_line(str(getattr(error, "reason", error)) or type(error).__name__)
         text = f"{host} cannot be reached ({reason}), so nothing is downloaded; {token}"
         yield Finding("hub", "warning", text, "connect to a network, or use models and data of this machine")

@@ -50,7 +50,8 @@ def try_reading(parts: Sequence[Path]) -> tuple[str, ...]:
     computes = sum(part.stat().st_size for part in parts) <= SMALL
     # -P: the folder of the program, in which modules may be named like Python's own, is not to be searched.
     command = [sys.executable, "-P", str(_PROGRAM), str(path), *(["compute"] if computes else [])]
-    tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+    # A session of its own: Ctrl-C is for the command, and would look like the file's fault.
+    tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True)
     if tried.returncode == 0:
         found = json.loads(tried.stdout.splitlines()[-1])  # a driver may have its own to say before
         if (wrong := found["wrong"]) is not None:

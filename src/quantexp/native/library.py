@@ -57,11 +57,16 @@ class Library:
     death: str
 
     @property
+    def was_killed(self) -> bool:
+        """Whether the trial was ended from outside, which says nothing of the library."""
+        return self.death == _KILLED
+
+    @property
     def problem(self) -> str:
         """One sentence on what does not work and what mends it; empty if everything does."""
         if not self.death:
             return ""
-        if self.death == _KILLED:
+        if self.was_killed:
             return f"The trial of llama.cpp was killed ({_KILLED}); free some, and run the same command again"
         if not self.system:
             what = "llama-cpp-python's library cannot be loaded on this machine"
@@ -91,8 +96,8 @@ def library_folder() -> Path | None:
 def library_files() -> list[Path]:
     """The shared libraries that compute, in order of their names."""
     folder = library_folder()
-    found = folder.glob("lib*.so") if folder is not None else []
-    return sorted(path for path in found if path.name.startswith(("libllama", "libggml")))
+    found = folder.glob("lib*") if folder is not None else []
+    return sorted(path for path in found if re.fullmatch(r"lib(llama|ggml).*\.(so|dylib)", path.name))
 
 
 @cache
@@ -128,7 +133,7 @@ def try_library() -> Library:
         model = Path(folder) / "tiny.gguf"
         write_tiny_model(model)
         found = _try(model, "repacked")
-        if found.kernels or not found.system or found.death == _KILLED:
+        if found.kernels or not found.system or found.was_killed:
             return found
         plain = _try(model, "plain")
         return replace(found, kernels=plain.kernels)
@@ -137,7 +142,10 @@ def try_library() -> Library:
 def _try(model: Path, kernels: str) -> Library:
     # -P: the folder of the program, in which modules may be named like Python's own, is not to be searched.
     command = [sys.executable, "-P", str(_PROGRAM), str(model), kernels]
-    tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    # A session of its own: Ctrl-C is for the command, and would look like the library's failure.
+    tried = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", start_new_session=True
+    )
     facts: dict[str, Any] = {}
     for line in tried.stdout.splitlines():
         facts |= json.loads(line)

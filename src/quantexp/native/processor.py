@@ -1,5 +1,6 @@
 """The processor of this machine and the instructions that it has."""
 
+import os
 import platform
 import re
 from functools import cache
@@ -12,6 +13,11 @@ _FLAGS = {
     "SVE": "sve", "DOTPROD": "asimddp", "SME": "sme", "SME2": "sme2",
 }  # fmt: skip
 """Extensions by the name that llama.cpp gives them, and that of /proc/cpuinfo."""
+
+
+def allowed_cores() -> int:
+    """Logical cores that this process may run on; all of them where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor_name() -> str:

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import psutil
 
-from quantexp.launching import THREADS
+from quantexp.native.processor import allowed_cores
+
+THREADS = "QUANTEXP_THREADS"
+"""Environment variable with the threads that a job may take where others run beside it."""
 
 _QUOTAS = (
     (Path("/sys/fs/cgroup/cpu.max"),),
@@ -17,11 +20,6 @@ _QUOTAS = (
 def physical_cores() -> int:
     """Cores of the machine; two threads of one core count once."""
     return psutil.cpu_count(logical=False) or os.cpu_count() or 1
-
-
-def allowed_cores() -> int:
-    """Logical cores that this process may run on."""
-    return len(os.sched_getaffinity(0))
 
 
 def core_quota() -> float | None:

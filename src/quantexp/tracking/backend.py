@@ -118,7 +118,7 @@ class Local(Backend):
                 opened = Path(place) / database.name
                 _copy(database, opened)
             if not is_current(opened, database):
-                bring_up_to_date(opened, keep=opened == database)
+                bring_up_to_date(opened, keep=opened == database, shown=database)
             files = find_files(opened, folder, experiment)
             if self.is_writable:
                 relocate(opened, experiment, files)

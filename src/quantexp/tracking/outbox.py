@@ -328,7 +328,15 @@ def fail_entries(
         return backend_of(beginning.experiment) if is_of_process else None
 
     for folder in sorted(outbox.glob("*/")):
-        if (entry := Entry.left(folder, chosen, "FAILED", reason[:5000])) is not None:
+        try:
+            # A process runs one job after the other: runs that had ended are no part of its death.
+            if any(line.get("operation") == End.__name__ for line in _whole_lines(folder / JOURNAL)):
+                continue
+            entry = Entry.left(folder, chosen, "FAILED", reason[:5000])
+        except ValueError as error:
+            _set_aside(folder, error)
+            continue
+        if entry is not None:
             failed.append(entry.name)
             if not entry.send():
                 entry.release()

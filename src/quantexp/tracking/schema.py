@@ -54,31 +54,37 @@ def is_current(database: Path, shown: Path) -> bool:
     )
 
 
-def bring_up_to_date(database: Path, *, keep: bool) -> None:
+def bring_up_to_date(database: Path, *, keep: bool, shown: Path | None = None) -> None:
     """Let the installed MLflow change older tables into its own.
 
     Args:
         database: the SQLite file; the caller holds its lock.
         keep: whether a copy stays beside it, since an older MLflow cannot read the tables afterwards.
+        shown: what people know it by, if it is a copy.
 
     Raises:
         UserError: it could not.
     """
     if keep:
         copy = database.with_name(f"mlflow.before-{mlflow.__version__}.db")
-        with open_database(database) as connection, closing(sqlite3.connect(copy)) as target:
-            connection.backup(target)
+        if not copy.exists():  # one of an attempt that has failed is the only whole one
+            unfinished = copy.with_suffix(".unfinished")
+            unfinished.unlink(missing_ok=True)
+            with open_database(database) as connection, closing(sqlite3.connect(unfinished)) as target:
+                connection.backup(target)
+            unfinished.replace(copy)
         log.warning(
-            "%s was written by an older MLflow; its tables are changed for %s now, and no older one can open it "
+            "%s was written by an older MLflow; its tables are being changed for %s, and no older one can open it "
             "afterwards; as it was: %s", database, mlflow.__version__, copy,
         )  # fmt: skip
     engine = create_sqlalchemy_engine(database_uri(database))  # type: ignore[no-untyped-call]
     try:
         _upgrade_db(engine)  # type: ignore[no-untyped-call]
     except (CommandError, SQLAlchemyError) as error:
+        mend = f"put back {copy.name}, which lies beside it" if keep else "open it once where it can be written"
         raise UserError(
-            f"The tables of {database} could not be changed for MLflow {mlflow.__version__} "
-            f"({one_line(str(error))}); put back the copy beside it, for the MLflow that wrote it."
+            f"The tables of {shown or database} could not be changed for MLflow {mlflow.__version__} "
+            f"({one_line(str(error))}); {mend}, or use the MLflow that wrote it."
         ) from error
     finally:
         engine.dispose()

@@ -21,6 +21,7 @@ from quantexp import slurm
 from quantexp.config import TrackingConfig
 from quantexp.errors import UserError
 from quantexp.provenance import provenance
+from quantexp.redaction import hide_secrets
 from quantexp.registration import Registration, check_declaration, digest, read_time
 from quantexp.tracking.backend import Access, Backend, Local, Server, has_database, unwritable_error
 from quantexp.tracking.failures import ServerAwayError
@@ -311,6 +312,7 @@ class Store:
     def fail_left(self, process: int, reason: str) -> list[str]:
         """Mark runs as FAILED, with the reason, that a process of this machine had open when it died; their names."""
         of_process = {"host.name": platform.node(), "process.id": str(process)}
+        reason = hide_secrets(reason)  # it quotes what a library has written
         failed = []
         if self._config.uri is None:
             condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in of_process.items())
