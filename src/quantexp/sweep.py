@@ -82,7 +82,7 @@ def _start(config: DictConfig) -> None:
         raise UserError("divergence_over must be the same for all jobs of a sweep; make two sweeps of it.")
     check_names(jobs)
     check_sequential(jobs)
-    ready = job_process.call(have_ready, jobs)
+    titles, prospects = job_process.call(have_ready, jobs)
     launcher = launching.launcher_of(config)
     launching.check_order(launcher, jobs)
     first = jobs[0]
@@ -135,14 +135,11 @@ def _start(config: DictConfig) -> None:
     log.info(
         "%d jobs: %s%s on %s (%s), tracked in %s",
         len(jobs), ", ".join(quants), f" of {', '.join(models)}" if len(models) > 1 else "", tasks,
-        ", ".join(dict.fromkeys(data.title for data in ready)), store.shown,
+        ", ".join(titles), store.shown,
     )  # fmt: skip
     is_compared = len(quants) > 1 and (first.stats.baseline in quants or takes_earlier)
     if is_compared and first.stats.method is not Method.bootstrap:
-        from quantexp.prospects import describe_prospects
-
-        answered = [job for job in zip(jobs, ready, strict=True) if not _task_of(job[0]).reads]
-        for sentence in describe_prospects(answered):
+        for sentence in prospects:
             log.warning("%s", sentence)
     launching.set_up(config, jobs)
     if launcher != "basic":
@@ -218,16 +215,20 @@ def _check_reading(config: Config) -> None:
         raise UserError(f"task={config.task.name} is read, not answered, so it cannot have {wrong[0]}: leave that out.")
 
 
-def have_ready(jobs: Sequence[Config]) -> list["Dataset"]:
+def have_ready(jobs: Sequence[Config]) -> tuple[list[str], list[str]]:
     """Load the data of each job and have the models here, all of them before the first job runs.
 
     What a download cannot get is told now, not hours later, and jobs on machines without a network find everything.
+
+    Returns:
+        What the data are called in a sentence, and what their numbers of items cannot show.
 
     Raises:
         UserError: data or a model are not there and cannot be had.
     """
     from quantexp import models
     from quantexp.data import load
+    from quantexp.prospects import describe_prospects
     from quantexp.tasks.items import check_gradable, drawn
 
     check_own_data(jobs)
@@ -241,7 +242,8 @@ def have_ready(jobs: Sequence[Config]) -> list["Dataset"]:
         if not task.reads:
             drawn(ready[-1].items, job.seed, job.task.limit)
     models.prepare((job.model, job.quant) for job in jobs)
-    return ready
+    answered = [job for job in zip(jobs, ready, strict=True) if not _task_of(job[0]).reads]
+    return list(dict.fromkeys(rows.title for rows in ready)), list(describe_prospects(answered))
 
 
 def _overrides(config: DictConfig) -> list[str]:
