@@ -104,7 +104,7 @@ def rule_counts(table: pd.DataFrame) -> dict[str, float]:
     if "rule" not in table:
         return {}
     names = table["rule"].dropna().map(lambda rule: f"{RULE}{fold_name(rule)}")
-    return {name: float(count) for name, count in names.value_counts().sort_index().items()}
+    return {str(name): float(count) for name, count in names.value_counts().sort_index().items()}
 
 
 def _ordered(verdicts: pd.DataFrame) -> list[str]:
