@@ -135,8 +135,8 @@ def test_own_questions_beside_other_data_in_one_sweep(
 
     status, _, err = command(tmp_path, "quantexp.regrade", "grader=qa-contains", "stats.resamples=100")
     assert status == 0, err
-    assert "Q8_0 quiz seed 0: qa-v1 " in err
-    assert "qa-contains-v1 " in err
+    assert "Q8_0 quiz seed 0: qa-v2 " in err
+    assert "qa-contains-v2 " in err
     status, _, err = command(tmp_path, "quantexp.regrade", "grader=qa-number", "stats.resamples=100")
     assert status == 1
     assert "is not graded again: The grader qa-number cannot grade item 1: the field 'answer' has no number" in err

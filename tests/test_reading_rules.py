@@ -8,7 +8,7 @@ import pytest
 
 from quantexp.aggregate import aggregate
 from quantexp.config import StatsConfig, TrackingConfig
-from quantexp.scoring import rule_counts
+from quantexp.scoring import score_metrics
 from quantexp.tracking import CONFIG, IDENTITY, Store
 
 ITEMS = 24
@@ -16,20 +16,22 @@ Rules = Sequence[str | None]
 MARKERS: Rules = ["marker"] * ITEMS
 
 
-def table_of(rules: Rules | None, wrong: int) -> pd.DataFrame:
+def table_of(rules: Rules | None, wrong: int, extracted: str | None = "1") -> pd.DataFrame:
     """A per-item table whose last answers are wrong; without the column where an earlier version has written it."""
     n = range(ITEMS)
     score = [1.0] * (ITEMS - wrong) + [0.0] * wrong
     columns = {
         **{"item_id": [f"i{each:02}" for each in n], "cluster": [f"c{each:02}" for each in n], "sample": 0},
-        **{"difficulty": None, "prompt": "What?", "output": "It is.", "reference": "1", "extracted": "1"},
+        **{"difficulty": None, "prompt": "What?", "output": "It is.", "reference": "1", "extracted": extracted},
         **({} if rules is None else {"rule": rules}),
         **{"score": score, "grading_error": None, "finish_reason": "stop", "prompt_tokens": 3, "completion_tokens": 4},
     }
     return pd.DataFrame(columns, index=n)
 
 
-def report_on(folder: Path, baseline: Rules | None, quant: Rules | None) -> tuple[str, str]:
+def report_on(
+    folder: Path, baseline: Rules | None, quant: Rules | None, extracted: str | None = "1"
+) -> tuple[str, str]:
     """The short report and the page of a sweep of two jobs, in which the quant has the last four answers wrong."""
     store = Store(TrackingConfig(str(folder / "mlruns")))
     aspects = {IDENTITY + aspect: '{"id": "g-v1"}' for aspect in ("model", "data", "prompt", "grader", "settings")}
@@ -38,7 +40,7 @@ def report_on(folder: Path, baseline: Rules | None, quant: Rules | None) -> tupl
             tags = {"model": "m", "quant": name, "task": "t", "data": "d", "seed": "0", CONFIG: name, **aspects}
             tags |= {"quantexp.version": "0", "engine.system": "none", "host.processor": "none"}
             with store.start(name, "job", sweep.id, tags) as run:
-                table = table_of(rules, wrong)
+                table = table_of(rules, wrong, extracted if wrong else "1")
                 metrics: dict[str, float] = {
                     "items": ITEMS,
                     "items_not_asked": 0,
@@ -46,7 +48,7 @@ def report_on(folder: Path, baseline: Rules | None, quant: Rules | None) -> tupl
                     "completion_tokens": 96,
                 }
                 metrics |= {"bits_per_weight": 8.5, "run.tokens_per_second": 0.0}
-                run.log(params={"file.sha256": name}, metrics=metrics | rule_counts(table))
+                run.log(params={"file.sha256": name}, metrics=metrics | score_metrics(table, StatsConfig(resamples=50)))
                 run.log_items(table)
                 run.log_scores(table)
     assert all(aggregate(StatsConfig(resamples=50), store, sweep.id, [], folder / "report"))
@@ -75,6 +77,20 @@ def test_nothing_is_told_where_rules_are_the_same_or_not_known(tmp_path: Path, r
     short, _ = report_on(tmp_path, rules, rules)
     assert "other rules" not in short
     assert ("Rules that read the answers" in short) == (rules is not None)
+
+
+@pytest.mark.parametrize("without", [None, [None] * ITEMS], ids=["an earlier version", "a grader without rules"])
+@pytest.mark.parametrize("side", [0, 1])
+def test_nothing_is_told_where_one_side_does_not_say_its_rules(
+    tmp_path: Path, without: Rules | None, side: int
+) -> None:
+    short, _ = report_on(tmp_path, *[(without, MARKERS), (MARKERS, without)][side])
+    assert "other rules" not in short
+
+
+def test_a_quant_of_which_nothing_could_be_read_is_told(tmp_path: Path) -> None:
+    short, _ = report_on(tmp_path, MARKERS, [None] * ITEMS, extracted=None)
+    assert "Q4_K_M on t marker 0 (24) of 24, none by the same." in short
 
 
 def test_where_no_answer_was_read_alike_there_is_no_difference(tmp_path: Path) -> None:

@@ -2,10 +2,10 @@
 
 import json
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+from quantexp.metric_names import fold_name
 from quantexp.report.markdown import description
 from quantexp.report.summary import Condition, Summary, difference_text, reading, score_text
 from quantexp.tracking import JobRecord, Run, Store
@@ -37,7 +37,7 @@ def show_in_mlflow(summary: Summary, run: Run, store: Store) -> str:
     curves: dict[str, dict[int, float]] = {}
     metrics: dict[str, float] = {}
     for condition in summary.conditions:
-        section, quant = _section(summary, condition), _allowed(condition.quant)
+        section, quant = _section(summary, condition), fold_name(condition.quant)
         for name, exact in _figures(summary, condition):
             value = round(exact, 9) + 0.0  # differences of means leave dust such as -2e-18
             metrics[f"{section}/{name} {quant}"] = value
@@ -81,7 +81,7 @@ def describe_jobs(summary: Summary, records: Mapping[str, JobRecord], store: Sto
 def _section(summary: Summary, condition: Condition) -> str:
     """Name the group of charts of a condition."""
     several = len(summary.models()) > 1
-    return _allowed(f"{condition.model} {condition.task}" if several else condition.task)
+    return fold_name(f"{condition.model} {condition.task}" if several else condition.task)
 
 
 def _figures(summary: Summary, condition: Condition) -> Iterator[tuple[str, float]]:
@@ -92,14 +92,9 @@ def _figures(summary: Summary, condition: Condition) -> Iterator[tuple[str, floa
     yield "score_high", estimate.high
     comparison = summary.comparison(condition)
     if comparison is not None:
-        yield f"loss_against_{_allowed(summary.baseline)}", comparison.difference.difference
+        yield f"loss_against_{fold_name(summary.baseline)}", comparison.difference.difference
         if comparison.divergence is not None:
             yield "divergence", comparison.divergence.summary.mean.value
-
-
-def _allowed(name: str) -> str:
-    """Without the characters that MLflow refuses in the name of a metric, such as brackets."""
-    return " ".join(re.sub(r"[^\w.\-]+", " ", name).split())
 
 
 def _verdict(summary: Summary, condition: Condition) -> str:

@@ -23,6 +23,7 @@ from quantexp.errors import UserError
 from quantexp.fingerprint import config_fingerprint, job_fingerprint, measures_floor, pair_fingerprint
 from quantexp.generation import generate
 from quantexp.identity import Identity
+from quantexp.metric_names import fold_name
 from quantexp.metrics import Meter, description, floor_metrics, measured, metrics_of, summary_line
 from quantexp.models import ModelFile
 from quantexp.scoring import verdict
@@ -298,13 +299,14 @@ def _tags(config: Config) -> dict[str, str]:
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Nested keys joined by dots, as they are written on the command line."""
+    """Join nested keys by dots, as they are written on the command line; some are a user's own names."""
     flat: dict[str, object] = {}
     for key, value in tree.items():
+        name = prefix + fold_name(str(key))
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= _flat(value, f"{name}.")
         else:
-            flat[prefix + key] = _plain(value)
+            flat[name] = _plain(value)
     return flat
 
 

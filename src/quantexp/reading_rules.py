@@ -50,16 +50,28 @@ class _Tables:
         """The answers of the runs, without their texts."""
         key = tuple(run.run_id for run in runs)
         if key not in self._known:
-            read = zip(
-                runs, self._store.tables(key, ITEMS, ("item_id", "cluster", "sample", "score", *_TEXTS)), strict=True
-            )
-            tables = [table.drop(columns=list(_TEXTS)).assign(seed=int(run.tags["seed"])) for run, table in read]
+            needed = ("item_id", "cluster", "sample", "score", "extracted", *_TEXTS)
+            read = zip(runs, self._store.tables(key, ITEMS, needed), strict=True)
+            tables = [
+                table.drop(columns=list(_TEXTS)).assign(
+                    seed=int(run.tags["seed"]), rule=table.get("rule"), has_rules=_has_rules(table)
+                )
+                for run, table in read
+            ]
             self._known[key] = pd.concat(tables, ignore_index=True)
         return self._known[key]
 
 
+def _has_rules(table: pd.DataFrame) -> bool:
+    """Tell whether a run recorded which rule read an answer: earlier versions did not, nor a grader without rules."""
+    return "rule" in table and bool(table["rule"].notna().any() or table["extracted"].isna().all())
+
+
 def _shift(before: pd.DataFrame, after: pd.DataFrame, stats: StatsConfig) -> RuleShift | None:
-    pairs = paired(*(table.assign(rule=table.get("rule")) for table in (before, after)))
+    """Compare the rules that read the two sides, over the answers of which both say it; None if these are the same."""
+    if not (before["has_rules"].any() and after["has_rules"].any()):
+        return None
+    pairs = paired(*(table[table["has_rules"]] for table in (before, after)))
     baseline, quant = (pairs[f"rule_{side}"] for side in SIDES)
     counts = [side.value_counts().to_dict() for side in (baseline, quant)]
     if counts[0] == counts[1]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from quantexp.errors import UserError
+from quantexp.metric_names import fold_name
 from quantexp.stats import Method, estimate
 from quantexp.tasks import Grader
 from quantexp.tasks.grading import UNFINISHED
@@ -96,10 +97,14 @@ def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]
 
 
 def rule_counts(table: pd.DataFrame) -> dict[str, float]:
-    """Metrics that count the answers which each rule of the grader has read; none if it has but one way to read."""
+    """Count the answers which each rule of the grader has read, as metrics; none if it has but one way to read.
+
+    Rules whose names are the same to MLflow count together.
+    """
     if "rule" not in table:
         return {}
-    return {f"{RULE}{rule}": float(count) for rule, count in table["rule"].value_counts().sort_index().items()}
+    names = table["rule"].dropna().map(lambda rule: f"{RULE}{fold_name(rule)}")
+    return {str(name): float(count) for name, count in names.value_counts().sort_index().items()}
 
 
 def _ordered(verdicts: pd.DataFrame) -> list[str]:

@@ -30,8 +30,10 @@ RIGHT = [
     ("1 080 euros", "1080", "first line as a number", "first line as a number", "last number"),
     ("9 * 2 = 18, so it is 18.", "18", None, "mention", "last number"),
     ("First 9.\n#### 18", "18", None, "mention", "marker"),
-    (r"So \boxed{1/2}", 0.5, None, None, "box"),
-    ("-18", "18", None, "mention", None),
+    (r"So \boxed{1/2}", 0.5, None, "mention", "box"),
+    ("-18", "18", None, None, None),
+    ("- 18", "18", "first line as a number", "first line as a number", "last number"),
+    ("“18”!", "18", "first line as a number", "first line as a number", "last number"),
     ("18", ["-18", "18.0"], "first line as a number", "first line as a number", "last number"),
     ("10:30", "10:30", "first line", "first line", None),
     ("Apollo 13", "Apollo 13", "first line", "first line", None),
@@ -46,6 +48,65 @@ def test_what_is_right_and_by_which_rule(
     for name, rule in (("qa", default), ("qa-contains", contains), ("qa-number", number)):
         found = grade(output, answer, name)
         assert (found.score, found.rule if found.score else None) == (float(rule is not None), rule), name
+
+
+@pytest.mark.parametrize(
+    ("output", "answer"),
+    [
+        *[("12 monkeys", "12 Angry Men"), ("10 March", "10 May"), ("3 Idiots", "3 Doors Down"), ("5 km", "5 miles")],
+        *[
+            ("20th century", "20th Street"),
+            ("50 dollars", "50 Cent"),
+            ("$50", "50 Cent"),
+            ("$5", "€5"),
+            ("5 %", "5 km"),
+        ],
+        *[("1-5", "1.5"), ("1:5", "1.5"), ("1-5 dollars", "1.5 dollars"), ("-5 km", "5 km")],
+        *[("18+", "18"), ("√18", 18), ("18.5", "18"), ("18,000", "18"), ("2.5 km", "5 km")],
+        *[("It is -18.", "18"), ("It is 18,000.", "18"), ("It is 2.5 km.", "5 km"), ("It is 5 kmh.", "5 km")],
+        *[("It is 12 monkeys.", "12 Angry Men"), ("In the 18th century.", "18"), ("By the A18.", "18")],
+    ],
+)
+def test_another_number_or_unit_is_wrong(output: str, answer: Any) -> None:
+    assert [grade(output, answer, name).score for name in ("qa", "qa-contains")] == [0, 0]
+
+
+@pytest.mark.parametrize(("output", "answer"), [("1.5", "1-5"), ("<18", 18), ("It is 18.", 18)])
+def test_a_first_line_that_but_holds_the_answer_is_wrong(output: str, answer: Any) -> None:
+    assert [grade(output, answer, name).score for name in ("qa", "qa-contains")] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("output", "answer"),
+    [
+        *[("12 monkeys", "12 Monkeys."), ("3-Doors Down", "3 Doors Down"), ("“3 Doors: Down”", "3 Doors Down")],
+        *[("$5", "5 dollars"), ("5 €", "5 euros"), ("€5", "5 Euro"), ("50%", "50 percent"), ("36 m²", "36 m^2")],
+        *[("5km", "5 km"), ("5 km", 5), ("5", "5 km"), ("**$5**", 5), ("+5", 5), ("...5", 5), ("5:", 5), ("(-5)", -5)],
+        *[(".5", 0.5), ("12/05/2020", "12-05-2020"), ("- 5 dollars", "5 dollars"), ("- 18", "- 18"), ("18+", "18+")],
+    ],
+)
+def test_the_same_number_and_unit_is_right_however_it_is_written(output: str, answer: Any) -> None:
+    assert [grade(output, answer, name).score for name in ("qa", "qa-contains")] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("output", "answer"),
+    [
+        ("It is 1,080.", 1080),
+        ("It is $5 each.", "5 dollars"),
+        ("I run 5 km, not 6 km.", "5 km"),
+        ("It is 5 m², yes", "5 m^2"),
+    ],
+)
+def test_a_number_is_found_in_a_sentence(output: str, answer: Any) -> None:
+    found = grade(output, answer, "qa-contains")
+    assert (found.score, found.rule) == (1, "mention")
+
+
+def test_what_was_read_keeps_its_unit() -> None:
+    assert [grade(text, "12 Angry Men").extracted for text in ("12 Monkeys", "$1,080", "18")] == [
+        *("12 monkeys", "1080 dollar", "18"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -109,8 +170,7 @@ def test_every_answer_is_right(answers: list[Any]) -> None:
 @given(st.integers(), st.integers(), st.sampled_from(["", "$", "**", "“"]))
 def test_numbers_are_right_exactly_when_they_are_equal(one: int, other: int, before: str) -> None:
     output = f"{before if one >= 0 else ''}{one:,}."
-    if before != "“":
-        assert grade(output, other).score == float(one == other)
+    assert grade(output, other).score == float(one == other)
     assert grade(f"#### {one}", other, "qa-number").score == float(one == other)
 
 

@@ -30,7 +30,7 @@ def test_grader_ids_are_stable() -> None:
         ],
         "triviaqa": ["triviaqa-v1", "triviaqa-unicode-v1", "triviaqa-contains-v1", "lm-eval-v1"],
         "extraction": ["extraction-v2", "extraction-nofence-v1", "extraction-contains-v1"],
-        "qa": ["qa-v1", "qa-contains-v1", "qa-number-v1"],
+        "qa": ["qa-v2", "qa-contains-v2", "qa-number-v1"],
         "text": ["text-v1"],
     }
 

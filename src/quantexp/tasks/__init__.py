@@ -19,6 +19,8 @@ TASKS: Mapping[str, Task] = MappingProxyType(
 )
 """Every task by its name."""
 
+_NAME = re.compile(r"\w[\w.-]{0,59}")
+
 
 def get_task(name: str, module: str | None = None) -> Task:
     """The task called `name`.
@@ -50,6 +52,12 @@ def _brought(name: str, module: str) -> Task:
         raise UserError(
             f"task.module={module} has no TASK of the type quantexp.tasks.Task; see docs/how-to/own-task.md."
         )
+    for grader in task.graders.values():
+        if _NAME.fullmatch(grader.name) is None:
+            raise UserError(
+                f"task.module={module} has a grader with the name {one_line(grader.name)!r}, which cannot be the name "
+                "of files and metrics: write letters, digits, - and _, at most 60 of them."
+            )
     if task.is_named_by_user and (name == task.name or name not in TASKS):
         _check_name(name)
         return replace(task, name=name)
@@ -61,7 +69,7 @@ def _brought(name: str, module: str) -> Task:
 
 
 def _check_name(name: str) -> None:
-    if re.fullmatch(r"\w[\w.-]{0,59}", name) is None:
+    if _NAME.fullmatch(name) is None:
         raise UserError(
             f"task.name={one_line(name)} cannot be a task's name: write letters, digits, - and _, at most 60 of them."
         )

@@ -6,10 +6,14 @@ day are no numbers: what looks like one and is none is never read as another.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from itertools import zip_longest
+
+from quantexp.tasks.text import fold_punctuation, fold_words, normalize_unicode_answer
 
 _TOKEN = re.compile(
     r"""
@@ -55,6 +59,12 @@ _POWER_OF_UNIT = re.compile(r"(?<=[A-Za-z])(?:\^?[23]\b|[²³])")
 _NO_UNIT = re.compile(r"[0-9=+×÷^:<>±!\n]")
 
 
+_SIGNS = {"$": "dollar", "£": "pound", "€": "euro", "¥": "yen", "₹": "rupee", "%": "percent"}
+_SIGN = re.compile("[$£€¥₹%]")
+_INSIDE_WORD = re.compile(r"(?:[^\W_]|[√∛±≤≥≠])[0-9]")
+_PLURAL = re.compile(r"\b(dollar|pound|euro|rupee)s\b")
+
+
 @dataclass(frozen=True, slots=True)
 class Number:
     """What looks like a number in a text.
@@ -70,6 +80,19 @@ class Number:
     end: int
     value: str | None
     is_time: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number and its unit.
+
+    Attributes:
+        value: the number's canonical form.
+        unit: the words around it, normalised; empty for a bare number.
+    """
+
+    value: str
+    unit: str
 
 
 def strip_latex(text: str) -> str:
@@ -108,6 +131,12 @@ def read_quantity(text: str) -> str | None:
     Returns:
         The canonical form; None where the text is anything else, or could mean two numbers ("18,5", "10:30", "5M").
     """
+    quantity = split_quantity(text)
+    return None if quantity is None else quantity.value
+
+
+def split_quantity(text: str) -> Quantity | None:
+    """Split what `read_quantity` reads into the number and its unit: "$1,080" and "1,080 dollars" have the same."""
     text = text.strip(" \t\r\n*_`")
     found = match_number(text)
     if found is None or found.value is None or found.is_time:
@@ -116,7 +145,17 @@ def read_quantity(text: str) -> str | None:
     unit = _POWER_OF_UNIT.sub("", rest)
     if _LARGER.match(rest) or _NO_UNIT.search(unit) or any(character.isnumeric() for character in unit):
         return None
-    return found.value
+    return Quantity(found.value, _normalize_unit(text[: found.end], rest))
+
+
+def find_quantities(text: str) -> Iterator[Quantity]:
+    """Find the numbers that stand as whole words, each with all that follows it up to the next in place of a unit."""
+    numbers = [*find_numbers(text)]
+    for number, following in zip_longest(numbers, numbers[1:]):
+        rest = text[number.end : None if following is None else following.start]
+        is_whole = not (rest[:1].isalnum() or _INSIDE_WORD.match(text, max(number.start - 1, 0)))
+        if number.value is not None and is_whole:
+            yield Quantity(number.value, _normalize_unit(text[number.start : number.end], rest))
 
 
 def is_same_number(left: str, right: str) -> bool:
@@ -125,6 +164,15 @@ def is_same_number(left: str, right: str) -> bool:
         return left == right
     one, other = _as_fraction(left), _as_fraction(right)
     return one is not None and one == other
+
+
+def _normalize_unit(number: str, rest: str) -> str:
+    """Normalise the unit of a number: what follows it, and a currency sign in it; signs as words, m² as m^2."""
+    signs = "".join(_SIGN.findall(number))
+    spelt = _SIGN.sub(lambda sign: f" {_SIGNS[sign[0]]} ", f"{signs} {rest}".replace("^", ""))
+    if not fold_words(fold_punctuation(spelt)):
+        return ""
+    return _PLURAL.sub(r"\1", normalize_unicode_answer(unicodedata.normalize("NFKC", spelt)))
 
 
 def _number(match: re.Match[str]) -> Number:
