@@ -172,7 +172,14 @@ def test_points_are_percentage_points() -> None:
         ((0, 0, 600), 0.02, Verdict.within_margin, "within margin: at most 0.4 worse"),
         ((2, 30, 600), 0.02, Verdict.within_margin, "within margin: not worse at all"),
         ((16, 16, 600), 0.01, Verdict.inconclusive, "inconclusive: about 2,700 more items to tell (130 to 15,000)"),
-        ((0, 0, 24), 0.02, Verdict.inconclusive, "inconclusive: 24 items cannot show the margin, 133 might"),
+        (
+            *((0, 0, 24), 0.02, Verdict.inconclusive),
+            "inconclusive: 24 items can show the margin only if more is gained than lost, 133 might otherwise",
+        ),
+        (  # a loss beyond the margin is shown by as many as show it to be worse
+            *((12, 5, 100), 0.02, Verdict.inconclusive),
+            "inconclusive: about 160 more items to tell (1 to 1,800)",
+        ),
         (
             *((9, 0, 300), 0.03, Verdict.worse),
             "worse by 1.6 to 5.6 points",
