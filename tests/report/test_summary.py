@@ -199,6 +199,14 @@ def test_a_verdict_in_words(counts: tuple[int, int, int], margin: float, verdict
     assert reading(comparison) == words
 
 
+def test_nothing_to_lose_is_said_of_the_items_not_of_every_quant() -> None:
+    found = compare([1.0] * 2 + [0.0] * 198, [1.0] * 2 + [0.0] * 198)
+    compared = pair(found, 0.02)
+    assert reading(compared) == "nothing to lose: the baseline scored 1.0 on these items"
+    words = outcome(summary([condition("m", "Q8_0"), condition("m", "Q4", bits=4.9)], [compared]))
+    assert words.startswith("Q4: the baseline scored no more than the margin on a task's items")
+
+
 def test_p_is_the_corrected_one_where_there_is_a_verdict() -> None:
     found = right_or_wrong(37, 18, 600)
     others = [right_or_wrong(16, 16, 600)] * 8

@@ -318,7 +318,7 @@ def reading(comparison: Comparison) -> str:
         case Verdict.worse:
             return f"worse by {points(max(difference.low, 0.0))} to {points(difference.high)} points"
         case Verdict.nothing_to_lose:
-            return f"nothing to lose: the baseline scores {points(difference.baseline_mean)}"
+            return f"nothing to lose: the baseline scored {points(difference.baseline_mean)} on these items"
         case Verdict.inconclusive:
             return f"inconclusive: {_missing(difference, decision)}"
 
