@@ -2,10 +2,10 @@
 
 import pytest
 
-from quantexp.config import Config, DataConfig, QuantConfig, StatsConfig, TaskConfig
+from quantexp.config import Config, DataConfig, QuantConfig, StatsConfig, TaskConfig, Unit
 from quantexp.data import load
 from quantexp.prospects import describe_prospects
-from quantexp.stats import Kind, Method, compare, decide, fewest_items
+from quantexp.stats import Kind, Method, Verdict, compare, decide, fewest_items
 from quantexp.tasks import get_task
 from quantexp.tasks.items import Dataset
 
@@ -26,25 +26,30 @@ def jobs(limits: dict[str, int | None], stats: StatsConfig, seeds: int = 1) -> l
     ]
 
 
+def sentence(counted: str, margin: str, fewest: int) -> str:
+    return (
+        f"{counted} can show a margin of {margin} points only for a quant that gains more than it loses: for others "
+        f"{fewest} are the fewest; see python -m quantexp.plan"
+    )
+
+
 def test_too_few_items_are_told_with_the_fewest_that_would_do() -> None:
     assert list(describe_prospects(jobs({"gsm8k": 24, "triviaqa": 24}, StatsConfig()))) == [
-        "24 items cannot show a margin of 2.0 points: 133 would be the fewest; see python -m quantexp.plan"
+        sentence("24 items", "2.0", 133)
     ]
 
 
 def test_items_with_several_fields_take_more() -> None:
     assert list(describe_prospects(jobs({"gsm8k": 24, "extraction": 24}, StatsConfig()))) == [
-        f"24 items on {task} cannot show a margin of 2.0 points: {fewest} would be the fewest; "
-        "see python -m quantexp.plan"
-        for task, fewest in (("gsm8k", 133), ("extraction", 149))
+        sentence(f"24 items on {task}", "2.0", fewest) for task, fewest in (("gsm8k", 133), ("extraction", 149))
     ]
 
 
 def test_tasks_of_other_numbers_and_margins_are_told_apart() -> None:
     stats = StatsConfig(margins={"triviaqa": 0.125})
     assert list(describe_prospects(jobs({"gsm8k": 1, "triviaqa": 10}, stats))) == [
-        "1 item on gsm8k cannot show a margin of 2.0 points: 133 would be the fewest; see python -m quantexp.plan",
-        "10 items on triviaqa cannot show a margin of 12.5 points: 19 would be the fewest; see python -m quantexp.plan",
+        sentence("1 item on gsm8k", "2.0", 133),
+        sentence("10 items on triviaqa", "12.5", 19),
     ]
 
 
@@ -52,6 +57,18 @@ def test_enough_items_are_passed_over_and_several_seeds_count_together() -> None
     assert not list(describe_prospects(jobs({"gsm8k": None}, StatsConfig())))
     assert list(describe_prospects(jobs({"gsm8k": 60}, StatsConfig())))
     assert not list(describe_prospects(jobs({"gsm8k": 60}, StatsConfig(), seeds=8)))
+
+
+def test_answers_are_counted_where_each_counts() -> None:
+    stats = StatsConfig(unit=Unit.answer)
+    [words] = describe_prospects(jobs({"gsm8k": 24}, stats, seeds=2))
+    assert words.startswith("48 answers can show a margin of 2.0 points only")
+    assert not list(describe_prospects(jobs({"gsm8k": None}, stats, seeds=2)))
+
+
+def test_more_gained_than_lost_shows_a_margin_with_fewer() -> None:
+    before, after = [0.0] * 10 + [1.0] * 50, [1.0] * 60
+    assert decide([compare(before, after)], 0.02)[0].verdict is Verdict.within_margin
 
 
 @pytest.mark.parametrize("margin", [0.01, 0.02, 0.05, 0.2])

@@ -16,6 +16,7 @@ from published import CELLS
 
 from quantexp.config import Config, register_schemas
 from quantexp.reference import CONF, SCHEMAS, documented, first_sentence, in_words, keys
+from quantexp.report.chart import SIGNS
 from quantexp.stats import Verdict, required_items, required_items_within, tango_interval
 from quantexp.tasks import TASKS
 
@@ -52,6 +53,13 @@ def test_every_key_of_a_job_is_there_with_its_meaning() -> None:
         assert there[key][3], key
     for option in CONF.glob("*/*.yaml"):
         assert len(there[option.stem]) == 2
+
+
+def test_every_verdict_and_its_sign_are_explained() -> None:
+    page = (DOCS / "how-to" / "read-report.md").read_text(encoding="utf-8")
+    for verdict, sign in SIGNS.items():
+        assert f"| {verdict.value} |" in page
+        assert f"{sign} {verdict.value}" in page
 
 
 def test_every_command_has_its_keys() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from quantexp.config import Config, Target
+from quantexp.config import Config, Target, Unit
 from quantexp.report.summary import given_points
 from quantexp.stats import Kind, Method, fewest_items
 from quantexp.tasks import get_task
@@ -10,7 +10,7 @@ from quantexp.tasks.items import Dataset, drawn
 
 
 def describe_prospects(jobs: Iterable[tuple[Config, Dataset]]) -> Iterator[str]:
-    """Say of which tasks a sweep has too few items to show the margin, whatever comes out.
+    """Say of which tasks a sweep has too few items to show the margin, unless a quant gains more than it loses.
 
     Args:
         jobs: each with its data, and without those that read plain text, whose items are not known yet.
@@ -18,12 +18,16 @@ def describe_prospects(jobs: Iterable[tuple[Config, Dataset]]) -> Iterator[str]:
     by_task: dict[str, list[tuple[Config, Dataset]]] = {}
     for job, rows in jobs:
         by_task.setdefault(job.task.name, []).append((job, rows))
-    found: dict[tuple[int, float, int | None], list[str]] = {}
+    found: dict[tuple[int, str, float, int | None], list[str]] = {}
     for task, of_task in by_task.items():
         stats = of_task[0][0].stats
         margin = stats.margins.get(task, stats.margin)
         asked = {(id(rows), job.seed, job.task.limit): rows for job, rows in of_task}
-        unique = {item.cluster for (_, seed, limit), rows in asked.items() for item in drawn(rows.items, seed, limit)}
+        counted = {
+            (seed, item.id) if stats.unit is Unit.answer else item.cluster
+            for (_, seed, limit), rows in asked.items()
+            for item in drawn(rows.items, seed, limit)
+        }
         is_graded = any(job.task.sampling.samples > 1 or _has_fields(job, rows) for job, rows in of_task)
         in_data = {item.cluster for _, rows in of_task for item in rows.items}
         fewest = fewest_items(
@@ -33,14 +37,15 @@ def describe_prospects(jobs: Iterable[tuple[Config, Dataset]]) -> Iterator[str]:
             population=len(in_data) if stats.target is Target.items else None,
             alpha=1 - stats.confidence,
         )
-        if fewest is None or len(unique) < fewest:
-            found.setdefault((len(unique), margin, fewest), []).append(task)
-    for (count, margin, fewest), tasks in found.items():
+        if fewest is None or len(counted) < fewest:
+            found.setdefault((len(counted), stats.unit.value, margin, fewest), []).append(task)
+    for (count, unit, margin, fewest), tasks in found.items():
         on = f" on {', '.join(tasks)}" if len(found) > 1 else ""
-        items = "1 item" if count == 1 else f"{count:,} items"
-        would = "no number would" if fewest is None else f"{fewest:,} would be the fewest"
+        least = "no number is enough" if fewest is None else f"{fewest:,} are the fewest"
+        what = unit if count == 1 else f"{unit}s"
         yield (
-            f"{items}{on} cannot show a margin of {given_points(margin)} points: {would}; see python -m quantexp.plan"
+            f"{count:,} {what}{on} can show a margin of {given_points(margin)} points only for a quant that gains "
+            f"more than it loses: for others {least}; see python -m quantexp.plan"
         )
 
 

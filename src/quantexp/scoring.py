@@ -71,7 +71,7 @@ def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]
 
     Args:
         table: a per-item table in which at least one row has a score, in the order in which it was asked.
-        stats: resamples, seed and confidence of the bootstrap.
+        stats: How the score's interval is made.
     """
     scored, method = table.dropna(subset="score"), Method(stats.method.value)
     if method is not Method.sequential:  # which needs the items as they were drawn

@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
+from scipy.stats import spearmanr
 from tests.report.made import make_summary
 
-from quantexp.report.divergence import divergence_csv, divergence_rows, ranking
+from quantexp.report.divergence import divergence_csv, divergence_rows, order_text, ranking
 from quantexp.report.summary import Divergence, Summary
-from quantexp.stats import divergence_summary
+from quantexp.stats import Interval, divergence_summary
 
 FIVE = tuple((f"Q{8 - number}", 8.0 - number) for number in range(6))
 
@@ -29,6 +31,39 @@ def test_three_quants_have_no_rank_correlation_and_five_have_its_p() -> None:
     assert "(Spearman, permutation p): gsm8k +" in words
     assert "(of 5, p " in words
     assert ranking(measured(make_summary(tasks=["gsm8k"], ladder=FIVE))) == words
+
+
+def with_means(*means: tuple[float, float, float]) -> Summary:
+    """Of quants whose mean divergence has these intervals, in the order of their bits."""
+    made = measured(make_summary(tasks=["gsm8k"], ladder=FIVE[: len(means) + 1]))
+    found = []
+    for each, mean in zip(made.comparisons, means, strict=True):
+        assert each.divergence is not None
+        tokens = replace(each.divergence.summary, mean=Interval(*mean))
+        found.append(replace(each, divergence=replace(each.divergence, summary=tokens)))
+    return replace(made, comparisons=tuple(found))
+
+
+@pytest.mark.parametrize(
+    ("means", "order"),
+    [
+        ([(1, 0.9, 1.1), (2, 1.9, 2.1), (3, 2.9, 3.1)], "Q7, then Q6, then Q5"),
+        ([(1, 0.9, 2.0), (2, 1.9, 2.1), (3, 2.9, 3.1)], "Q7 or Q6, then Q5"),
+        # The first reaches past its neighbour, as far as the third.
+        ([(1, 0.1, 3.5), (2, 1.9, 2.1), (3, 2.9, 3.1)], "Q7 or Q6 or Q5"),
+        ([(1, np.nan, np.nan), (2, 1.9, 2.1), (3, 2.9, 3.1)], "Q7 or Q6 or Q5"),
+        ([(1, 0.9, 1.1), (2, np.nan, np.nan), (3, 2.9, 3.1)], "Q7 or Q6 or Q5"),
+    ],
+)
+def test_a_quant_comes_then_only_after_all_that_are_nearer(means: list[tuple[float, float, float]], order: str) -> None:
+    assert f"the nearest to Q8 first: {order} on gsm8k." in order_text(with_means(*means))
+
+
+def test_the_rank_correlation_is_spearmans_with_ties() -> None:
+    summary = with_means(*((value, 0.0, 9.0) for value in (0.2, 0.1, 0.1, 0.4, 0.3)))
+    pairs = [(c.divergence.summary.mean.value, c.difference.difference) for c in summary.comparisons if c.divergence]
+    expected = spearmanr([kl for kl, _ in pairs], [loss for _, loss in pairs]).statistic
+    assert f"gsm8k {expected:+.2f} (of 5, p " in ranking(summary)
 
 
 def test_what_has_no_interval_is_shown_alone() -> None:

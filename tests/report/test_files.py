@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import stat
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from quantexp.report.chart import SIGNS, headline_chart, save_chart
 from quantexp.report.labels import spread
 from quantexp.report.markdown import escape, report_markdown
 from quantexp.report.table import comparison_table, comparisons_csv, conditions_csv
-from quantexp.stats import Method, compare, estimate
+from quantexp.stats import Method, compare, decide, estimate
 from quantexp.tracking import Store
 
 
@@ -88,6 +89,16 @@ def test_an_unpaired_condition_is_shown_as_such() -> None:
     assert texts(report_markdown(summary)).count("not compared") == 1
 
 
+def test_csv_names_a_baseline_that_no_quant_could_exceed_by_the_margin() -> None:
+    made = make_summary(tasks=("gsm8k",), ladder=LADDER[:2])
+    [decision] = decide([found := compare([1.0] * 200, [1.0] * 200)], 0.02)
+    full = replace(made, comparisons=(replace(made.comparisons[0], difference=found, decision=decision),))
+    undecided = replace(made, comparisons=(replace(made.comparisons[0], decision=None),))
+    for summary, shown in ((full, "True"), (undecided, "")):
+        [row] = csv.DictReader(io.StringIO(comparisons_csv(summary)))
+        assert row["at_ceiling"] == shown
+
+
 def test_csv_keeps_every_digit() -> None:
     summary = make_summary(models=("a,b", 'say "x"'))
     rows = list(csv.DictReader(io.StringIO(comparisons_csv(summary))))
@@ -98,6 +109,7 @@ def test_csv_keeps_every_digit() -> None:
         for name in ("difference", "low", "high", "upper", "p_value", "baseline_mean", "quant_mean"):
             assert float(row[name]) == getattr(d, name)
         assert row["reading"] == reading(comparison)
+        assert row["at_ceiling"] == "False"
         assert comparison.decision is not None
         assert (row["verdict"], row["margin"]) == (comparison.decision.verdict.value, "0.02")
         assert float(row["p_adjusted"]) == comparison.decision.p_adjusted

@@ -80,6 +80,30 @@ def test_where_hardly_anything_changed_no_number_is_made_up() -> None:
         assert "more items" not in page.partition("What would settle it")[2].partition("How to read")[0]
 
 
+def decided(*counts: tuple[int, int, int]) -> Summary:
+    """Quants that lose and gain so many of so many items."""
+    made = make_summary(tasks=("gsm8k",), ladder=LADDER[: len(counts) + 1], items=12)
+    found = [
+        compare([0.0] * gained + [1.0] * (n - gained), [1.0] * (n - lost) + [0.0] * lost) for lost, gained, n in counts
+    ]
+    pairs = zip(made.comparisons, found, decide(found, 0.02), strict=True)
+    return replace(
+        made, comparisons=tuple(replace(each, difference=one, decision=decision) for each, one, decision in pairs)
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "reason"),
+    [
+        ([(0, 0, 24)], "Too few items asked to say how many more would tell."),
+        ([(6, 1, 300)], "Too few items changed to say how many more would tell."),
+        ([(0, 0, 24), (6, 1, 300)], "Too few items asked or changed to say how many more would tell."),
+    ],
+)
+def test_the_reason_for_no_number_is_the_one_there_is(counts: list[tuple[int, int, int]], reason: str) -> None:
+    assert settling_line(decided(*counts)).startswith(reason)
+
+
 def test_nothing_is_proposed_where_nothing_is_open_or_asked() -> None:
     for summary in (make_summary(ladder=LADDER[:1], items=5), make_summary(items=9, method=Method.bootstrap)):
         assert settling_line(summary) == ""

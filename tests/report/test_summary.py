@@ -172,7 +172,14 @@ def test_points_are_percentage_points() -> None:
         ((0, 0, 600), 0.02, Verdict.within_margin, "within margin: at most 0.4 worse"),
         ((2, 30, 600), 0.02, Verdict.within_margin, "within margin: not worse at all"),
         ((16, 16, 600), 0.01, Verdict.inconclusive, "inconclusive: about 2,700 more items to tell (130 to 15,000)"),
-        ((0, 0, 24), 0.02, Verdict.inconclusive, "inconclusive: 24 items cannot show the margin, 133 might"),
+        (
+            *((0, 0, 24), 0.02, Verdict.inconclusive),
+            "inconclusive: 24 items can show the margin only if more is gained than lost, 133 might otherwise",
+        ),
+        (  # a loss beyond the margin is shown by as many as show it to be worse
+            *((12, 5, 100), 0.02, Verdict.inconclusive),
+            "inconclusive: about 160 more items to tell (1 to 1,800)",
+        ),
         (
             *((9, 0, 300), 0.03, Verdict.worse),
             "worse by 1.6 to 5.6 points",
@@ -190,6 +197,14 @@ def test_a_verdict_in_words(counts: tuple[int, int, int], margin: float, verdict
     assert comparison.decision is not None
     assert comparison.decision.verdict is verdict
     assert reading(comparison) == words
+
+
+def test_nothing_to_lose_is_said_of_the_items_not_of_every_quant() -> None:
+    found = compare([1.0] * 2 + [0.0] * 198, [1.0] * 2 + [0.0] * 198)
+    compared = pair(found, 0.02)
+    assert reading(compared) == "nothing to lose: the baseline scored 1.0 on these items"
+    words = outcome(summary([condition("m", "Q8_0"), condition("m", "Q4", bits=4.9)], [compared]))
+    assert words.startswith("Q4: the baseline scored no more than the margin on a task's items")
 
 
 def test_p_is_the_corrected_one_where_there_is_a_verdict() -> None:

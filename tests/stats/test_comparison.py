@@ -222,6 +222,28 @@ def test_nearly_all_of_a_fixed_set_leaves_what_the_rest_may_hide(n: int, size: i
     assert missed <= 0.0565
 
 
+@settings(max_examples=60)
+@given(any_pairs, st.integers(0, 40), st.sampled_from([0.5, 0.8, 0.95]))
+def test_a_fixed_set_has_its_estimate_within_its_interval(
+    pair: tuple[Scores, Scores], others: int, confidence: float
+) -> None:
+    size = pair[0].size + others
+    found = compare(*pair, population=size, confidence=confidence)
+    assert -1 <= found.low <= found.difference <= found.high <= 1
+    assert found.low <= found.upper <= found.high
+    assert 0 <= found.baseline_low <= found.baseline_mean
+    one = estimate(pair[0], population=size, confidence=confidence)
+    assert 0 <= one.low <= one.mean <= one.high <= 1
+
+
+def test_a_bound_at_the_end_of_the_scale_stays_there_in_a_fixed_set() -> None:
+    assert estimate(np.zeros(600), population=1319).low == 0.0
+    assert estimate(np.ones(600), population=1319).high == 1.0
+    assert compare(np.zeros(10), np.ones(10), population=20).low == -1.0
+    assert compare(np.ones(10), np.zeros(10), population=20).high == 1.0
+    assert compare(np.zeros(22), np.zeros(22), population=23).baseline_low == 0.0
+
+
 def test_one_changed_item_of_a_whole_set_is_certain() -> None:
     before, after = np.full(50, 0.5), np.full(50, 0.5)
     after[3] = 0.25

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from quantexp.stats import DivergenceSummary, Interval, divergence_summary
+from quantexp.stats import DivergenceSummary, divergence_summary
 from quantexp.stats.divergence import QUANTILES, _quantiles
 
 
@@ -31,11 +31,11 @@ def summary(
 
 
 def test_the_estimates_are_those_of_all_tokens_together() -> None:
-    kl, items = tokens(np.random.default_rng(0), 7, 31)
+    kl, items = tokens(np.random.default_rng(0), 12, 31)
     found = summary(kl, items)
     baseline = -np.linspace(0.1, 3.0, kl.size)
     change = np.exp(baseline - kl / 10) - np.exp(baseline)
-    assert (found.tokens, found.items) == (217, 7)
+    assert (found.tokens, found.items) == (372, 12)
     assert found.mean.value == pytest.approx(kl.mean())
     quantiles = [each.value for each in (found.median, found.p90, found.p95, found.p99, found.p999)]
     assert quantiles == pytest.approx(np.quantile(kl, QUANTILES))
@@ -58,11 +58,14 @@ def test_weighted_quantiles_are_those_of_repeated_values(data: st.DataObject) ->
     np.testing.assert_allclose(_quantiles(values, weights), np.transpose(expected), atol=1e-12)
 
 
-def test_a_quant_that_changes_nothing_gives_zeros() -> None:
-    n = 60
+def test_a_quant_that_changes_nothing_gives_zeros_that_bound_nothing() -> None:
+    n = 600
     logprob = np.linspace(-5, -0.1, n)
-    found = divergence_summary(np.zeros(n), np.ones(n), logprob, logprob, np.arange(n) // 6, resamples=20)
-    assert found.mean == found.log_perplexity_ratio == found.probability_change_rms == Interval(0, 0, 0)
+    found = divergence_summary(np.zeros(n), np.ones(n), logprob, logprob, np.arange(n) // 60, resamples=20)
+    for each in (found.mean, found.median, found.log_perplexity_ratio, found.probability_change_rms):
+        assert each.value == 0
+        assert math.isnan(each.low)
+        assert math.isnan(each.high)
     assert found.maximum == 0.0
     # Ten items that agree do not show that all do: .975 of what one-sided bounds leave.
     assert found.same_top.low == pytest.approx(0.025**0.1)
@@ -122,7 +125,22 @@ def test_a_quantile_without_enough_tokens_beyond_it_has_no_interval() -> None:
     for each in (few.p99, few.p999):
         assert math.isnan(each.low)
         assert math.isnan(each.high)
-    assert math.isfinite(summary(*tokens(np.random.default_rng(5), 100, 50)).p99.low)
+    assert math.isfinite(summary(*tokens(np.random.default_rng(5), 200, 50)).p99.low)
+
+
+@pytest.mark.parametrize("items", [2, 3, 5, 9, 10, 19, 20, 39, 40])
+def test_a_quantile_of_few_items_has_no_interval_however_many_tokens_they_have(items: int) -> None:
+    found = summary(*tokens(np.random.default_rng(5), items, 1000))
+    for each, fewest in ((found.median, 10), (found.p90, 20), (found.p95, 40), (found.p99, 200)):
+        assert math.isfinite(each.low) == math.isfinite(each.high) == (items >= fewest)
+    assert math.isfinite(found.mean.low)
+
+
+def test_items_that_agree_have_no_interval_of_a_mean() -> None:
+    found = summary(np.tile([0.1, 0.3, 0.7], 12), np.arange(12).repeat(3))
+    assert found.mean.value == pytest.approx(1.1 / 3)
+    assert math.isnan(found.mean.low)
+    assert math.isnan(found.mean.high)
 
 
 @settings(max_examples=50)
@@ -131,10 +149,12 @@ def test_every_interval_holds_its_estimate(kl: list[list[float]]) -> None:
     items = np.repeat(np.arange(len(kl)), [len(each) for each in kl])
     found = summary(np.concatenate(kl), items)
     for each in (found.mean, found.same_top, found.probability_change, found.probability_change_rms):
-        assert each.low <= each.value + 1e-12
-        assert each.value - 1e-12 <= each.high
+        assert math.isnan(each.low) == math.isnan(each.high)
+        assert not each.low > each.value + 1e-12
+        assert not each.value - 1e-12 > each.high
+        assert each.low != each.high
     assert 0 <= found.same_top.low < found.same_top.high <= 1
-    assert found.mean.low >= 0
+    assert not found.mean.low < 0
 
 
 def test_series_of_tokens_are_put_together_by_their_labels() -> None:

@@ -245,6 +245,11 @@ def test_a_graded_baseline_at_the_floor_has_nothing_to_lose() -> None:
     assert decide([compare(np.full(300, 1 / 3), np.full(300, 1 / 3))], 0.02)[0].verdict is Verdict.within_margin
 
 
+def test_a_baseline_without_a_right_answer_in_a_fixed_set_has_nothing_to_lose() -> None:
+    none = np.zeros(22)
+    assert decide([compare(none, none, population=23)], 0.02)[0].verdict is Verdict.nothing_to_lose
+
+
 def test_at_the_ceiling_no_gain_can_be_seen() -> None:
     full, low = decide([scored(200, 200, 200), scored(150, 150, 200)], 0.02)
     assert full.at_ceiling

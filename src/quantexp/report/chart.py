@@ -63,7 +63,7 @@ class _Ladder:
 def headline_chart(summary: Summary, model: str) -> Figure:
     """Draw one model's scores against the measured bits per weight of its files.
 
-    Lines are means, bands the bootstrap intervals, the dashed vertical line the baseline. Quant
+    Lines are means, bands their intervals, the dashed vertical line the baseline. Quant
     names stand above the plot, moved apart where files have nearly the same size and joined to
     their place by a thin line.
 

@@ -168,8 +168,8 @@ def how_to_read(summary: Summary) -> list[tuple[str, str]]:
             ),
             (
                 "Nothing to lose",
-                "the baseline itself scores no more than the margin, so that no quant could lose it. Worked examples, "
-                "an easier task or a larger model would tell.",
+                "the baseline itself scored no more than the margin on these items: a larger loss could not be seen. "
+                "Worked examples, an easier task or a larger model would tell.",
             ),
         ]
     else:

@@ -52,7 +52,7 @@ def forest(summary: Summary) -> Chart:
     if has_verdicts(summary):
         about += (
             " Dashed: the margin. The short bar on a line is the one-sided bound; left of the margin it puts the quant "
-            f"within it. Signs: {signs(summary)}."
+            f"within it, if the baseline is shown to score more than that. Signs: {signs(summary)}."
         )
     return Chart("differences", "Paired differences", about, tuple(panels))
 

@@ -7,7 +7,7 @@ from quantexp.report.summary import Comparison, Condition, Summary, has_verdicts
 from quantexp.stats import Verdict
 
 _FLOORED = (
-    "the baseline scores too low on a task to lose the margin there (worked examples, an easier task or a larger model "
+    "the baseline scored no more than the margin on a task's items (worked examples, an easier task or a larger model "
     "would tell)"
 )
 

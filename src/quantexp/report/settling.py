@@ -1,10 +1,11 @@
 """What would settle a comparison that is inconclusive, and what that costs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quantexp.report.columns import Grid
 from quantexp.report.divergence import has_divergence
-from quantexp.report.summary import Comparison, Condition, Summary, rounded
+from quantexp.report.summary import Comparison, Condition, Summary, has_too_few_items, rounded
 from quantexp.stats import FEW_CHANGED, Verdict
 
 HEADER = ("task", "quant", "unique items so far", "more items", "tokens", "minutes here")
@@ -64,7 +65,7 @@ def settling_line(summary: Summary) -> str:
         return ""
     first = found[0]
     if first.items is None:
-        told = f"Too few items changed to say how many more would tell{_twice(summary)}"
+        told = f"{_why_none([each.comparison for each in found])}{_twice(summary)}"
     else:
         price = _price(first.tokens, first.seconds)
         told = (
@@ -88,7 +89,9 @@ def settling_notes(summary: Summary) -> list[str]:
     ]
     if unknown := [each.comparison for each in found if each.items is None]:
         listed = ", ".join(f"{each.quant} on {summary.section(each)}" for each in unknown)
-        notes.append(f"Not in the table: {listed}. Too few items changed to say, or no number is likely to tell.")
+        notes.append(
+            f"Not in the table: {listed}. Too few items were asked or changed to say, or no number is likely to tell."
+        )
     if scarce := [each for each in found if not each.fits]:
         names = dict.fromkeys(f"{summary.section(p.comparison)} ({p.in_data:,})" for p in scarce)
         notes.append(f"More than the data have: {', '.join(names)}; other data, or another task, have more.")
@@ -108,6 +111,19 @@ def settling_grid(summary: Summary) -> Grid:
         if each.items is not None
     ]
     return Grid(HEADER, "llrrrr", tuple(rows))
+
+
+def _why_none(comparisons: Sequence[Comparison]) -> str:
+    """Return the reason why no comparison has a number of further items."""
+    reasons = set()
+    for each in comparisons:
+        if each.decision is not None and has_too_few_items(each.difference, each.decision):
+            reasons.add("asked")
+        elif each.difference.changed < FEW_CHANGED:
+            reasons.add("changed")
+    if not reasons:
+        return "No number of items is likely to tell"
+    return f"Too few items {' or '.join(sorted(reasons))} to say how many more would tell"
 
 
 def _condition(summary: Summary, comparison: Comparison, quant: str) -> Condition | None:

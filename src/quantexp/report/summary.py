@@ -318,16 +318,19 @@ def reading(comparison: Comparison) -> str:
         case Verdict.worse:
             return f"worse by {points(max(difference.low, 0.0))} to {points(difference.high)} points"
         case Verdict.nothing_to_lose:
-            return f"nothing to lose: the baseline scores {points(difference.baseline_mean)}"
+            return f"nothing to lose: the baseline scored {points(difference.baseline_mean)} on these items"
         case Verdict.inconclusive:
             return f"inconclusive: {_missing(difference, decision)}"
 
 
 def _missing(difference: PairedComparison, decision: Decision) -> str:
     """What an inconclusive comparison lacks, with no number where too little was seen for one."""
-    fewest, further = decision.fewest_items, decision.further
-    if fewest is not None and fewest > difference.n:
-        return f"{difference.n:,} items cannot show the margin, {fewest:,} might"
+    further = decision.further
+    if has_too_few_items(difference, decision):
+        return (
+            f"{difference.n:,} items can show the margin only if more is gained than lost, "
+            f"{decision.fewest_items:,} might otherwise"
+        )
     if further is None:
         return "no number of items is likely to tell"
     if difference.changed < FEW_CHANGED:
@@ -335,6 +338,12 @@ def _missing(difference: PairedComparison, decision: Decision) -> str:
     least, expected = (rounded(each) for each in (further.least, further.expected))
     most = "or far more" if further.most is None else f"to {rounded(further.most)}"
     return f"about {expected} more items to tell ({least} {most})"
+
+
+def has_too_few_items(difference: PairedComparison, decision: Decision) -> bool:
+    """Tell if so few items show the margin only where more is gained than lost, and the drop is not beyond it."""
+    fewest = decision.fewest_items
+    return fewest is not None and fewest > difference.n and difference.difference < decision.margin
 
 
 def rounded(count: int) -> str:

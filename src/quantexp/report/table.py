@@ -107,6 +107,7 @@ _COMPARISON_COLUMNS: dict[str, Callable[[Comparison], object]] = {
     "further_least": lambda c: c.decision and c.decision.further and c.decision.further.least,
     "further_most": lambda c: c.decision and c.decision.further and c.decision.further.most,
     "fewest_items": lambda c: c.decision and c.decision.fewest_items,
+    "at_ceiling": lambda c: c.decision and c.decision.at_ceiling,
     "answers_lost": lambda c: c.flips and c.flips.lost,
     "answers_gained": lambda c: c.flips and c.flips.gained,
     "both_wrong_different": lambda c: c.flips and c.flips.both_wrong_different,

@@ -7,8 +7,10 @@ each token once, as llama.cpp's `llama-perplexity` does, so that an item with mo
 A mean over tokens is a ratio of sums over items, with its linearized standard error and Student's t of n - 1 degrees of
 freedom (Cochran 1977, "Sampling Techniques", section 6.3); of what is positive on the scale of its logarithm, of a
 share on that of its logit, since their laws are skewed. A quantile's interval is the percentile bootstrap's, items
-being resampled (Davison and Hinkley 1997, "Bootstrap Methods and their Application", section 3.8). It has none where
-fewer than 50 tokens lie beyond it, for it would miss the truth far too often. Nor has the maximum, which can only grow.
+being resampled (Davison and Hinkley 1997, "Bootstrap Methods and their Application", section 3.8). It has none of fewer
+than 10 items, nor where fewer than 50 tokens, or the tokens of 2 items, lie beyond it (so the 90th percentile takes 20
+items, the 99th 200), for it would miss the truth far too often. Nor has the maximum, which can only grow. Where all
+items agree, or all resamples do, the interval would be a point, which bounds nothing: then there is none either.
 """
 
 import math
@@ -29,12 +31,21 @@ QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 _FEWEST_BEYOND = 50
 """Tokens that must lie beyond a quantile; with fewer, 95% intervals were measured to cover as little as .64."""
 
+_FEWEST_RESAMPLED = 10
+"""Items that must be there to resample: of 2, 3 and 5, 95% intervals of a median covered .50, .72 and .85."""
+
+_FEWEST_ITEMS_BEYOND = 2
+"""Items of which as many tokens as lie beyond a quantile would be; with half of that they covered as little as .84."""
+
 _WEIGHTS_PER_CHUNK = 1 << 22
 """Token weights at once: bounds the working memory to some 50 MB."""
 
 
 _AGREED = 1e-12
-"""A standard error below this is rounding."""
+"""A standard error below this share of its estimate is rounding."""
+
+_UNKNOWN = math.nan, math.nan
+"""Ends of an interval that nobody can know."""
 
 _LARGEST_LOG = 700.0
 """e to this is near the largest floating-point number."""
@@ -54,7 +65,8 @@ class Interval:
 
     Attributes:
         value: of the tokens at hand.
-        low, high: nan where nobody can know them: of one item only, or of a quantile that has too few tokens beyond it.
+        low, high: nan where nobody can know them: of one item only, of items that do not differ, or of a quantile that
+            has too few items, or too few tokens beyond it.
     """
 
     value: float
@@ -146,10 +158,12 @@ def divergence_summary(
 
     square = mean(change**2, _Scale.logarithm)
     quantiles = np.quantile(kl, QUANTILES)
-    known = (1.0 - np.array(QUANTILES)) * kl.size >= _FEWEST_BEYOND if units.n > 1 else np.zeros(len(QUANTILES), bool)
+    beyond = np.round(1.0 - np.array(QUANTILES), 9)
+    known = beyond * kl.size >= _FEWEST_BEYOND
+    known &= units.n >= np.maximum(_FEWEST_RESAMPLED, _FEWEST_ITEMS_BEYOND / beyond)
     drawn = _drawn_quantiles(kl, members, units.n, resamples, seed) if known.any() else np.empty((len(QUANTILES), 0))
     median, p90, p95, p99, p999 = (
-        Interval(float(value), *(percentile_interval(draws, confidence) if enough else (math.nan, math.nan)))
+        Interval(float(value), *(percentile_interval(draws, confidence) if enough and np.ptp(draws) else _UNKNOWN))
         for value, draws, enough in zip(quantiles, drawn, known, strict=True)
     )
     return DivergenceSummary(
@@ -185,9 +199,11 @@ def _interval_of_mean(
     n, total = sums.size, float(sizes.sum())
     value = float(sums.sum() / total)
     if n == 1:
-        return Interval(value, math.nan, math.nan)
+        return Interval(value, *_UNKNOWN)
     error = math.sqrt(n / (n - 1) * float(((sums - value * sizes) ** 2).sum())) / total
-    if scale is _Scale.logit and (value in (0.0, 1.0) or error < _AGREED):
+    if error <= _AGREED * abs(value):
+        if scale is not _Scale.logit:
+            return Interval(value, *_UNKNOWN)
         # All items agree; a share of them up to this may be as different as possible.
         unseen = 1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / n)
         return Interval(value, value - unseen * value, value + unseen * (1.0 - value))

@@ -26,7 +26,7 @@ class Verdict(Enum):
     worse_within_margin = "worse, but within margin"
     inconclusive = "inconclusive"
     nothing_to_lose = "nothing to lose"
-    """The baseline's score is not above the floor by more than the margin: any quant is within it."""
+    """The baseline scored no more than chance + margin on these items: a loss beyond the margin could not be seen."""
 
 
 _VERDICTS = {
@@ -103,10 +103,10 @@ def decide(
     baseline's mean is above chance + margin. Both have to be shown, each at level alpha, so the two together are wrong
     with at most alpha (an intersection-union test: Berger 1982, "Multiparameter Hypothesis Testing and Acceptance
     Sampling", Technometrics 24). Worse: the quant's mean is lower and its p-value, after Holm's correction over the
-    family, is below alpha. Nothing to lose: it is not worse, and the baseline's mean itself is at most chance + margin;
-    more items hardly help, an easier task does. An interval that is a single point without
-    reason supports neither. The bounds are not corrected for the size of the family: each claim "within margin" is
-    wrong with probability alpha on its own.
+    family, is below alpha. Nothing to lose: it is not worse, and the baseline's mean on these items is at most chance +
+    margin, whatever its true score; more items hardly help, an easier task does. An interval that is a single point
+    without reason supports neither. The bounds are not corrected for the size of the family: each claim "within margin"
+    is wrong with probability alpha on its own.
 
     Args:
         comparisons: The whole family, made at confidence 1 - alpha.
