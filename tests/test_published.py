@@ -10,7 +10,7 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rich.console import Console
 
-from quantexp.config import AggregateConfig, StatsConfig, TrackingConfig, Unit, register_schemas
+from quantexp.config import AggregateConfig, Method, StatsConfig, TrackingConfig, Unit, register_schemas
 from quantexp.pairing import summarise
 from quantexp.report import Summary
 from quantexp.report.markdown import report_markdown
@@ -226,8 +226,8 @@ def test_a_reader_is_told_what_n_is_and_what_is_wrong_with_it(summary: Summary, 
     [note] = summary.notes
     assert note == (
         "n is the number of answers, each answer counted as independent (stats.unit=answer): 600 answers to 200 items "
-        "on gsm8k, 600 answers to 200 items on triviaqa. Where items repeat, the intervals are too narrow and p is too "
-        "small; stats.unit=item counts an item once."
+        "on gsm8k, 600 answers to 200 items on triviaqa.\nWhere items repeat, the intervals are too narrow and p is "
+        "too small; stats.unit=item counts an item once."
     )
     independent = "each answer counted as independent"
     for text in (printed(summary), report_markdown(summary), summary.protocol["statistics"]):
@@ -258,7 +258,7 @@ def test_the_command_gives_the_same_numbers_from_a_real_store(
             kept = ("model", "quant", "task", "data", "seed", "engine.system")
             tags = {key: each.tags[key] for key in kept} | identity
             with store.start(each.name, "job", sweep.id, tags) as run:
-                run.log(params=each.params, metrics=each.metrics)
+                run.log(params=each.params, metrics={**each.metrics, "score": float(each.scores.mean())})
                 ids = each.scores.index
                 told = dict.fromkeys(("prompt", "output", "reference", "extracted", "grading_error"), "x")
                 answers = {"item_id": ids, "cluster": ids, "sample": 0, "score": each.scores.to_numpy()} | told
@@ -280,8 +280,8 @@ def test_the_command_gives_the_same_numbers_from_a_real_store(
         assert (int(row["answers_lost"]), int(row["answers_gained"])) == (cell.b, cell.c)
 
 
-def compared(unit: Unit, *jobs: JobRecord, resamples: int = 200) -> Summary:
-    return summarise(jobs, [], StatsConfig(resamples=resamples, unit=unit), "title")
+def compared(unit: Unit, *jobs: JobRecord, resamples: int = 200, method: Method = Method.default) -> Summary:
+    return summarise(jobs, [], StatsConfig(resamples=resamples, unit=unit, method=method), "title")
 
 
 def split(rows: Mapping[str, tuple[int, float, float]]) -> list[JobRecord]:
@@ -314,8 +314,9 @@ def test_three_copies_of_each_item_make_the_interval_narrower_by_the_root_of_thr
     for quant in ("Q8_0", "Q4"):
         scores = {f"i{item:03}": float(score) for item, score in enumerate(rng.random(items))}
         jobs += [record(quant, scores, seed=seed) for seed in range(SEEDS)]
-    [by_item] = compared(Unit.item, *jobs, resamples=10_000).comparisons
-    [by_answer] = compared(Unit.answer, *jobs, resamples=10_000).comparisons
+    options: Any = {"resamples": 10_000, "method": Method.bootstrap}
+    [by_item] = compared(Unit.item, *jobs, **options).comparisons
+    [by_answer] = compared(Unit.answer, *jobs, **options).comparisons
     one, other = by_item.difference, by_answer.difference
     assert (one.n, other.n) == (items, 3 * items)
     assert other.difference == pytest.approx(one.difference, abs=1e-12)
@@ -330,9 +331,7 @@ def test_an_answer_is_paired_with_the_one_to_the_same_item_under_the_same_seed()
     summary = compared(Unit.answer, *of("Q8_0", (1, 0), (0, 1)), *of("Q4", (0, 0)))
     [comparison] = summary.comparisons
     assert (comparison.difference.n, comparison.difference.difference) == (2, 0.5)
-    assert "Q4 on t is compared on the 2 answers given by both quants; 2 answers were given by one of them only." in (
-        summary.notes
-    )
+    assert "Compared on the answers given under both quants, which are not all: Q4 on t on 2 of 4." in summary.notes
     apart = compared(Unit.answer, record("Q8_0", {"a": 1.0}, seed=0), record("Q4", {"a": 1.0}, seed=1))
     assert apart.comparisons == ()
     assert "have no answer in common: run both with the same seed" in apart.refusals[0]

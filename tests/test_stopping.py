@@ -17,8 +17,8 @@ from quantexp.tracking import JobRecord
 
 Command = Callable[..., tuple[int, str, str]]
 
-QUICK = ("task=triviaqa", "task.limit=24", "task.shots=0", "task.max_tokens=6", "engine.threads=1")
-EARLY = ("stats=sequential", "stats.margin=0.4")
+QUICK = ("task=triviaqa", "task.limit=60", "task.max_tokens=12", "engine.threads=1")
+EARLY = ("stats=sequential", "stats.margin=0.25", "stats.confidence=0.6")
 
 
 def tables_of(folder: Path) -> dict[str, tuple[pd.DataFrame, dict[str, str]]]:
@@ -45,18 +45,18 @@ def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(command: Command, 
     assert status == 0, err
     tables = tables_of(tmp_path)
     baseline, (short, tags) = tables["Q8_0"][0], tables["Q5_K_M"]
-    assert len(baseline) == 24
-    assert len(short) < 24
-    assert tags["stopped"] == f"{len(short)} of 24 items (margin 40 points, family of 1)"
-    assert f"on the first {len(short)} of 24 bundled items" in err
+    assert len(baseline) == 60
+    assert len(short) < 60
+    assert tags["stopped"] == f"{len(short)} of 60 items (margin 25 points, family of 1)"
+    assert f"on the first {len(short)} of 60 bundled items" in err
     assert "its verdict is known" in err
-    assert f"Decided early: Q5_K_M on triviaqa after {len(short)} of 24 items (" in " ".join(out.split())
+    assert f"Decided early: Q5_K_M on triviaqa after {len(short)} of 60 items (" in " ".join(out.split())
     assert "within margin" in out
 
     # It is the first item after which the evidence is enough, in the order of the draw.
     assert [*short["item_id"]] == [*baseline["item_id"]][: len(short)]
     losses = baseline["score"].to_numpy()[: len(short)] - short["score"].to_numpy()
-    decided = sequential_decision(losses, margin=0.4)
+    decided = sequential_decision(losses, margin=0.25, alpha=0.4, baseline=baseline["score"].to_numpy()[: len(short)])
     assert (decided.verdict, decided.items) == ("within", len(short))
 
     # Again from nothing, one lane beside another number of neighbours: the same table.
@@ -84,11 +84,11 @@ def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(command: Command, 
     # With a fixed number, the same command goes on to the end.
     status, _, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *QUICK, f"model.cache={cache}")
     assert status == 0
-    assert len(tables_of(tmp_path)["Q5_K_M"][0]) == 24
+    assert len(tables_of(tmp_path)["Q5_K_M"][0]) == 60
     assert "finished before" in err  # the baseline
-    reused = re.search(r"(\d+) of 24 completions from the store", err)
+    reused = re.search(r"(\d+) of 60 completions from the store", err)
     assert reused is not None
-    assert len(short) <= int(reused[1]) < 24
+    assert len(short) <= int(reused[1]) < 60
 
 
 @pytest.mark.parametrize(
@@ -129,16 +129,18 @@ def test_items_that_ask_the_same_count_once_and_only_when_all_are_answered() -> 
     backwards = together([Item(name, {}, None, clusters[name]) for name in reversed(names)])
     assert [item.id for item in backwards] == ["d", "e", "b", "c", "a"]
 
+    items = (*items, *(Item(name, {}, None, name) for name in "fgh"))
     asked = [Prompt(item.id, "", (), 0, sample) for item in items for sample in (0, 1)]
-    rule = StoppingRule(record_of(dict.fromkeys(names, 1.0) | {"d": float("nan")}), margin=0.9, alpha=0.5, family=1)
-    scores = iter([1.0, 1.0, 1.0, 0.0] + [1.0] * 6)
+    of_baseline = dict.fromkeys([*names, *"fgh"], 1.0) | {"d": float("nan")}
+    rule = StoppingRule(record_of(of_baseline), margin=0.5, alpha=0.5, family=1)
+    scores = iter([1.0, 1.0, 1.0, 0.0] + [1.0] * 12)
     grader = Grader("next", 1, "", lambda *_: Grade(next(scores), "read"))
     stopping = Stopping(rule, asked, items, grader)
     seen = [stopping(prompt, Completion(prompt.item_id, "", (), (), "stop", 0, 0)) for prompt in asked]
-    expected = sequential_decision([0.25, 0.0], margin=0.9, alpha=0.5)
-    first = seen.index(True)
-    assert first in {3, 7}  # at the end of a cluster
-    assert expected.items == {3: 1, 7: 2}[first]
+    expected = sequential_decision([0.25, 0.0, 0.0, 0.0, 0.0], margin=0.5, alpha=0.5, baseline=[1.0] * 5)
+    ends = {3: 1, 7: 2, 11: 3, 13: 4, 15: 5}  # of clusters; d does not count
+    assert expected.verdict == "within"
+    assert expected.items == ends[seen.index(True)]
 
 
 def test_questions_with_many_copies_do_not_come_first() -> None:

@@ -251,8 +251,8 @@ def test_config_yaml_reloads_to_the_configuration_that_ran(
         assert config.task.name == run.data.tags["task"]
         assert config.task.limit == 3
         assert config.model.cache == str(cache)
-        # Every parameter but those of the file is a key of the configuration.
-        flat = {key for key in run.data.params if not key.startswith("file.")}
+        # Every parameter but those of the files is a key of the configuration.
+        flat = {key for key in run.data.params if not key.startswith(("file.", "source."))}
         assert all(
             OmegaConf.select(OmegaConf.structured(config), key, throw_on_missing=True) is not None
             or run.data.params[key] == "None"
