@@ -96,8 +96,8 @@ QUANTS = "BF16, F16, Q2_K, Q3_K_M, Q4_K_M, Q5_K_M, Q6_K, Q8_0, as-is, awq, exl2,
         ),
         (
             "-m task.grader=gsm8k,nope",
-            "task.grader=nope: gsm8k has no such grader; choose one of gsm8k, gsm8k-strict, lm-eval-flexible, "
-            "lm-eval-strict.",
+            "task.grader=nope: gsm8k has no such grader; choose one of gsm8k, gsm8k-first, gsm8k-strict, "
+            "gsm8k-strict-first, lm-eval-flexible, lm-eval-strict.",
         ),
         ("model=local", "model=local needs model.path; add model.path=VALUE to the command."),
         (

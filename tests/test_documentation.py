@@ -16,6 +16,7 @@ from typing import Any
 
 import mlflow
 import pytest
+from mlflow.entities import Run
 from tests.forking import Ended, Forker
 from tests.hub import Hub, publish_gsm8k, publish_triviaqa
 from tests.openai_server import OpenAIServer, chat, continuation, good
@@ -24,6 +25,7 @@ from tests.tracking_servers import TrackingServer
 
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
+from quantexp.tracking import PAIR
 
 ROOT = Path(__file__).parents[1]
 LADDER = ("F16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q3_K_M")
@@ -165,18 +167,25 @@ class Reader:
         if key == "store.folder":
             return f"store.folder={self.folder.parent}{value}"
         if value == "[RUN_ID,RUN_ID]":
-            return f"runs=[{','.join(self._runs('job', 4)[::2])}]"
+            return f"runs=[{','.join(self._pair())}]"
         if value == "RUN_ID":
-            return f"sweep={self._runs('sweep', 1)[0]}"
+            return f"sweep={self._finished('sweep')[0].info.run_id}"
         return argument.replace("NAME", "somebody") if value in PLACES else argument
 
-    def _runs(self, kind: str, count: int) -> list[str]:
-        """Ids of the latest finished runs of a kind."""
+    def _pair(self) -> tuple[str, str]:
+        """Ids of the baseline's latest run and of another quant's that can be compared with it."""
+        jobs = [run for run in self._finished("job") if PAIR in run.data.tags]
+        baselines = {run.data.tags[PAIR]: run for run in reversed(jobs) if run.data.tags["quant"] == "Q8_0"}
+        other = next(run for run in jobs if run.data.tags["quant"] != "Q8_0" and run.data.tags[PAIR] in baselines)
+        return baselines[other.data.tags[PAIR]].info.run_id, other.info.run_id
+
+    def _finished(self, kind: str) -> list[Run]:
+        """Finished runs of a kind, the latest first."""
         client = mlflow.MlflowClient(f"sqlite:///{self.folder / 'mlruns' / 'mlflow.db'}")
         experiment = client.get_experiment_by_name("quantexp")
         assert experiment is not None
         found = client.search_runs([experiment.experiment_id], f"tags.`quantexp.kind` = '{kind}'")
-        return [run.info.run_id for run in found if run.info.status == "FINISHED"][:count]
+        return [run for run in found if run.info.status == "FINISHED"]
 
 
 @pytest.fixture(scope="module")
