@@ -86,6 +86,13 @@ def test_each_job_is_composed_once(loader: ConfigLoaderImpl) -> None:
     assert loading.call_count == 2  # one for each quant
 
 
+def test_what_a_launcher_adds_after_the_check_counts(loader: ConfigLoaderImpl) -> None:
+    master, once = _master([]), SweepLoader(loader)
+    once.load_sweep_config(master, ["seed=1"])
+    master.hydra.overrides.hydra.append("hydra.sweep.dir=/elsewhere")
+    assert once.load_sweep_config(master, ["seed=1"]).hydra.sweep.dir == "/elsewhere"
+
+
 def test_launchers_send_it_without_what_is_composed(loader: ConfigLoaderImpl) -> None:
     once = SweepLoader(loader)
     before = len(pickle.dumps(once))

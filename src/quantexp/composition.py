@@ -33,7 +33,7 @@ class SweepLoader(ConfigLoaderImpl):
         Raises:
             hydra.errors.HydraException: it cannot be composed.
         """
-        job = tuple(sweep_overrides)
+        job = (*_hydra_overrides(master_config), *sweep_overrides)
         if job not in self._jobs:
             self._jobs[job] = self._compose(master_config, sweep_overrides)
         return self._jobs[job]
@@ -47,9 +47,10 @@ class SweepLoader(ConfigLoaderImpl):
         ):
             # Groups may lie elsewhere too; and of keys that are added or removed the order among the others counts.
             return super().load_sweep_config(master_config, overrides)
-        base = tuple(str(each.input_line) for each in choices)
+        lines = [str(each.input_line) for each in choices]
+        base = (*_hydra_overrides(master_config), *lines)
         if base not in self._bases:
-            self._bases[base] = super().load_sweep_config(master_config, list(base))
+            self._bases[base] = super().load_sweep_config(master_config, lines)
         composed = deepcopy(self._bases[base])
         self._apply_overrides_to_config(values, composed)
         composed.hydra.overrides.task = overrides
@@ -66,6 +67,11 @@ class SweepLoader(ConfigLoaderImpl):
         changes_keys = override.is_add() or override.is_force_add() or override.is_delete()
         is_group = override.package is not None or self.repository.group_exists(override.key_or_group)
         return not (changes_keys or is_group or override.is_hydra_override())
+
+
+def _hydra_overrides(config: DictConfig) -> list[str]:
+    """List what Hydra's own part of every job is changed by; launchers are set up by more of it after the check."""
+    return [str(each) for each in config.hydra.overrides.hydra]
 
 
 def compose_once() -> None:

@@ -52,7 +52,7 @@ def test_killed_processes_and_a_ray_elsewhere(address: str, tmp_path: Path, star
     assert process.returncode == 1, err
     assert "Traceback (most recent call last)" not in err
     assert "A job's process was killed" in err
-    assert f"{killed['quant']} gsm8k seed 0: its process was killed" in err
+    assert f"{killed['quant']} gsm8k seed 0: its process was killed" in err, err
     assert "RUNNING" not in {
         run.info.status for run in [*runs_so_far(tmp_path, "job"), *runs_so_far(tmp_path, "sweep")]
     }
