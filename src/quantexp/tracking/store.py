@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import shlex
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -336,8 +337,14 @@ class Store:
                 one counts nevertheless.
         """
         closed = []
+        deadline = time.monotonic() + 5
         for run in self._children(sweep):
             elsewhere = run.data.tags.get("host.name") != platform.node()
+            # A job whose launcher was killed ends by itself, on a busy machine not at once.
+            while (
+                ended and run.info.status == "RUNNING" and not _is_gone(run.data.tags) and time.monotonic() < deadline
+            ):
+                time.sleep(0.05)
             if run.info.status == "RUNNING" and (_is_gone(run.data.tags) or (ended and elsewhere)):
                 self._close_killed(run)
                 closed.append(name_of(run))
