@@ -4,7 +4,7 @@ import re
 import signal
 
 from quantexp.errors import BROKEN_MODEL, EXIT_FAILED, UserError
-from quantexp.native.library import MEND
+from quantexp.native.library import ASSERTION, MEND
 from quantexp.terminal import one_line
 
 
@@ -66,7 +66,7 @@ def describe_death(status: int | None, written: str) -> str:
 
 def _last_words(written: str) -> str:
     """An assertion with its place, the text of an exception, or the last line."""
-    for pattern in (r"[\w.-]+\.\w+:\d+: .+", r"what\(\): +(.+)", r"terminate called .+"):
+    for pattern in (ASSERTION, r"what\(\): +(.+)", r"terminate called .+"):
         if found := re.findall(pattern, written):
             return one_line(found[-1])
     lines = [line for line in written.splitlines() if line.strip()]

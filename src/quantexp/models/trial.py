@@ -10,6 +10,7 @@ from pathlib import Path
 
 from quantexp.errors import UserError
 from quantexp.models.trial_process import MEMORY, OUT_OF_MEMORY
+from quantexp.native.library import ASSERTION
 from quantexp.terminal import one_line
 
 _PROGRAM = Path(__file__).with_name("trial_process.py")
@@ -64,7 +65,7 @@ def try_reading(parts: Sequence[Path]) -> tuple[str, ...]:
     elif tried.returncode == -signal.SIGXCPU:
         reason = "it was not through with it after two minutes"
     else:
-        said = re.search(r"[\w.-]+\.\w+:\d+: .+", tried.stderr.decode("utf-8", "replace"))
+        said = re.search(ASSERTION, tried.stderr.decode("utf-8", "replace"))
         reason = one_line(said[0]) if said else signal.Signals(-tried.returncode).name
     raise UserError(
         f"{path} makes llama.cpp break down ({reason}): it is damaged, or made to do that; fetch or make it again."

@@ -22,6 +22,9 @@ from quantexp.terminal import one_line
 
 log = logging.getLogger(__name__)
 
+ASSERTION = r"[\w.-]+\.\w+:\d+: .+"
+"""The line in which llama.cpp says what has failed, with file and line, before it ends its process."""
+
 MEND = "python -m quantexp.build_llama"
 """Command that compiles llama.cpp for this machine."""
 
@@ -162,7 +165,7 @@ def _death(status: int, said: str) -> str:
     """How a process ended, in few words."""
     if status == -signal.SIGXCPU:
         return "it did not come to an end"
-    asserted = re.search(r"[\w.-]+\.\w+:\d+: .+", said)
+    asserted = re.search(ASSERTION, said)
     if asserted and status < 0:
         return one_line(asserted[0])
     if status < 0:
