@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -116,9 +117,19 @@ def command(cache: Path) -> Iterator[Callable[..., tuple[int, str, str]]]:
         yield run
 
 
+def runs_in(folder: Path) -> int:
+    """The number of runs in a folder's store."""
+    with closing(sqlite3.connect(folder / "mlruns" / "mlflow.db")) as database:
+        [count] = database.execute("SELECT COUNT(*) FROM runs").fetchone()
+    return int(count)
+
+
 @pytest.fixture(scope="session")
-def swept(cache: Path, start: Callable[..., subprocess.Popen[str]]) -> Path:
-    """A folder in which a sweep has run: two quants on two tasks. Its output is in out.txt, err.txt and status.txt."""
+def swept(cache: Path, start: Callable[..., subprocess.Popen[str]]) -> Iterator[Path]:
+    """A folder in which a sweep has run: two quants on two tasks. Its output is in out.txt, err.txt and status.txt.
+
+    All tests share it: one that writes into the store takes a copy (tests/copies.py).
+    """
     folder = cache / "swept"
     with FileLock(cache / "swept.lock"):  # one sweep for all workers
         if not (folder / "status.txt").is_file():
@@ -129,4 +140,6 @@ def swept(cache: Path, start: Callable[..., subprocess.Popen[str]]) -> Path:
             (folder / "out.txt").write_text(out)
             (folder / "err.txt").write_text(err)
             (folder / "status.txt").write_text(str(process.returncode))
-    return folder
+    before = runs_in(folder)
+    yield folder
+    assert runs_in(folder) == before, "a test has written into the shared store"

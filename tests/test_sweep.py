@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tests.copies import copied
 from tests.stores import client_of, runs_of
 
 from quantexp import models
@@ -160,11 +161,11 @@ def test_the_report_and_the_runs_give_the_same_intervals(swept: Path) -> None:
 
 
 def test_any_sweep_can_be_compared_again(swept: Path, tmp_path: Path, start: Start) -> None:
+    copied(swept, tmp_path)
     [parent] = runs_of(swept, "sweep")
-    store = f"tracking.folder={swept / 'mlruns'}"
     processes = [
-        start(tmp_path, "quantexp.aggregate", store),
-        start(tmp_path, "quantexp.aggregate", store, f"sweep={parent.info.run_id}"),
+        start(tmp_path, "quantexp.aggregate"),
+        start(tmp_path, "quantexp.aggregate", f"sweep={parent.info.run_id}"),
     ]
     for status, out, err in map(finished, processes):
         assert (status, err) == (0, "")
@@ -172,23 +173,21 @@ def test_any_sweep_can_be_compared_again(swept: Path, tmp_path: Path, start: Sta
 
 
 def test_single_runs_can_be_compared_and_the_report_is_recorded(swept: Path, tmp_path: Path, start: Start) -> None:
+    copied(swept, tmp_path)
     ids = [run.info.run_id for run in runs_of(swept, "job") if run.data.tags["task"] == "extraction"]
     status, out, err = finished(
-        start(
-            tmp_path, "quantexp.aggregate", f"tracking.folder={swept / 'mlruns'}", f"runs=[{','.join(ids)}]",
-            "stats.baseline=Q3_K_M",
-        )
-    )  # fmt: skip
+        start(tmp_path, "quantexp.aggregate", f"runs=[{','.join(ids)}]", "stats.baseline=Q3_K_M")
+    )
     assert (status, err) == (0, "")
     [turned] = comparisons((Path(printed_paths(out)["report"]).parent / "comparisons.csv").read_text())
     folder = Path(printed_paths((swept / "out.txt").read_text())["report"]).parent
     [straight] = [row for row in comparisons((folder / "comparisons.csv").read_text()) if row["task"] == "extraction"]
     assert (turned["baseline"], turned["quant"]) == ("Q3_K_M", "Q8_0")
     assert float(turned["difference"]) == pytest.approx(-float(straight["difference"]))
-    recorded = runs_of(swept, "aggregate")[-1]
+    [recorded] = runs_of(tmp_path, "aggregate")
     assert recorded.info.status == "FINISHED"
     assert recorded.data.tags["runs"] == ",".join(ids)
-    assert any(file.path == "report.md" for file in client_of(swept).list_artifacts(recorded.info.run_id))
+    assert any(file.path == "report.md" for file in client_of(tmp_path).list_artifacts(recorded.info.run_id))
 
 
 @pytest.mark.parametrize(
