@@ -19,15 +19,16 @@ browser: ## what the tests of the HTML report open it in; without it they are sk
 	command -v chromium >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
 
 smoke: $(INSTALLED) ## the published experiment's 36 jobs, on the embedded model
-	$(BIN)/python -m pytest -m smoke tests/test_smoke.py
+	$(BIN)/python -m pytest -m smoke tests/sweep/test_smoke.py
 
 integration: $(INSTALLED) ## a real Slurm, Ray, PostgreSQL and llama-server, installed or built if they are not there (needs cmake); much of it waits
 	tests/integration/install.sh $(BIN)/python
 	$(BIN)/python -m pytest -m integration -n 3 --dist loadfile tests/integration
 
-check: $(INSTALLED) ## lint, format, types
+check: $(INSTALLED) ## lint, format, rooms, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 FUZZ_SECONDS ?= 600
@@ -43,7 +44,7 @@ pictures: $(INSTALLED) browser ## take the pictures of README and docs anew, fro
 	$(BIN)/python docs/making/pictures.py
 
 exactness: $(INSTALLED) ## the engine's contract, on many more random cases than the tests try
-	QUANTEXP_EXACTNESS_EXAMPLES=40 $(BIN)/python -m pytest -n 2 tests/engines/test_exactness.py
+	QUANTEXP_EXACTNESS_EXAMPLES=40 $(BIN)/python -m pytest -n 2 tests/engines/llama_cpp/test_exactness.py
 
 bench: $(INSTALLED) ## speed, as ratios within one run
 	$(BIN)/python benchmarks/generation.py
@@ -70,7 +71,7 @@ clean:
 	rm -rf build dist site docs/figures src/*.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamp's name changes with what is asked for, so an old environment is brought up to date. llama.cpp comes first: with
-# the settings of src/quantexp/native/settings.cmake, and tried, because pip takes what it has kept, whatever made it.
+# the settings of src/quantexp/util/native/settings.cmake, and tried, because pip takes what it has kept, whatever made it.
 $(INSTALLED):
 	test -x $(BIN)/python || python3 -m venv $(VENV)
 	PYTHONPATH=src $(BIN)/python -m quantexp.build_llama --if-needed --version $(LLAMA_CPP_PYTHON) --constraint requirements.lock

@@ -33,9 +33,10 @@ from filling import fill
 from tracking_server import Postgres, TrackingServer
 
 from quantexp.config import StatsConfig, TrackingConfig
-from quantexp.tracking import ITEMS, Store
 from quantexp.tracking.reader import FILES_AT_ONCE
-from quantexp.tracking.records import JOBS, MERGED
+from quantexp.tracking.snapshots import JOBS, MERGED
+from quantexp.tracking.store import Store
+from quantexp.tracking.tags import ITEMS
 
 SAMPLE = 200
 """Runs on which the reference is measured."""
@@ -44,11 +45,11 @@ EXPERIMENT = "made up"
 
 PARTS = {
     "read the runs": ("quantexp.aggregate", "finished_jobs"),
-    "statistics": ("quantexp.pairing", "summarise"),
-    "changed answers": ("quantexp.flipped", "flipped"),
+    "statistics": ("quantexp.comparison.pairing", "summarise"),
+    "changed answers": ("quantexp.comparison.changed_answers", "flipped"),
     "write the report": ("quantexp.report", "write_report"),
-    "describe the sweep": ("quantexp.browsing", "show_in_mlflow"),
-    "describe the jobs": ("quantexp.browsing", "describe_jobs"),
+    "describe the sweep": ("quantexp.report.mlflow_pages", "show_in_mlflow"),
+    "describe the jobs": ("quantexp.report.mlflow_pages", "describe_jobs"),
 }
 """What an aggregation does, and the function that does it."""
 

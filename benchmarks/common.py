@@ -15,9 +15,10 @@ from hydra import compose, initialize_config_module
 
 from quantexp import models
 from quantexp.build_llama import SETTINGS
-from quantexp.config import Config, register_schemas
+from quantexp.config import Config
+from quantexp.config.hydra_schemas import register_schemas
+from quantexp.config.validation import validated
 from quantexp.models import ModelFile
-from quantexp.validation import validated
 
 BUILD = Path(__file__).parents[1] / "build"
 

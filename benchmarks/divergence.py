@@ -19,9 +19,9 @@ import numpy as np
 from common import config, model_file
 from numpy.typing import NDArray
 
-from quantexp.divergence import Compared, Forcing, compare, windows, write_reference
-from quantexp.engines.llama_cpp import LlamaCpp
-from quantexp.native.threads import usable_cores
+from quantexp.engines.llama_cpp.engine import LlamaCpp
+from quantexp.evaluation.kl_divergence import Compared, Forcing, compare, windows, write_reference
+from quantexp.util.native.threads import usable_cores
 
 BASELINE = "Q8_0"
 QUANTS = ("F16", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")

@@ -18,10 +18,10 @@ import pandas as pd
 import sqlalchemy
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
 
-from quantexp.tracking import IDENTITY, ITEMS, KIND, OF_SWEEP
-from quantexp.tracking.merging import FEWEST, merges, write_with_index
-from quantexp.tracking.records import JOBS, MERGED
+from quantexp.tracking.compaction import FEWEST, merges, write_with_index
 from quantexp.tracking.scores import SCORES, add_facts, read_scores, write_scores
+from quantexp.tracking.snapshots import JOBS, MERGED
+from quantexp.tracking.tags import IDENTITY, ITEMS, KIND, OF_SWEEP
 
 QUANTS, TASKS = 10, 10
 VARIANTS = 10

@@ -15,10 +15,10 @@ PROGRAM = """
 import json, resource, sys, time
 from common import config, model_file
 from quantexp.engines import Decoding, Prompt
-from quantexp.engines.budget import kv_bytes
-from quantexp.engines.lanes import rows_for
-from quantexp.engines.llama_cpp import LlamaCpp
-from quantexp.llama import llama_cpp
+from quantexp.engines.llama_cpp.memory import kv_bytes
+from quantexp.engines.llama_cpp.lanes import rows_for
+from quantexp.engines.llama_cpp.engine import LlamaCpp
+from quantexp.util.llama_library import llama_cpp
 job = config(*json.loads(sys.argv[1]))
 file = model_file(job)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -19,15 +19,15 @@ from common import config, json_lines, llama_tool, model_file
 from llama_cpp import Llama
 
 from quantexp.config import Config, ExamplePlace
-from quantexp.data import load
 from quantexp.engines import Completion, Decoding, Engine, Prompt, close_engine, open_engine
-from quantexp.engines.lanes import BATCH, rows_for
-from quantexp.engines.llama_cpp import LlamaCpp
-from quantexp.llama import llama_cpp
-from quantexp.native.threads import usable_cores
+from quantexp.engines.llama_cpp.engine import LlamaCpp
+from quantexp.engines.llama_cpp.lanes import BATCH, rows_for
+from quantexp.evaluation.prompts import Prompter
 from quantexp.tasks import get_task
+from quantexp.tasks.data import load
 from quantexp.tasks.items import drawn
-from quantexp.tasks.prompts import Prompter
+from quantexp.util.llama_library import llama_cpp
+from quantexp.util.native.threads import usable_cores
 
 TOKENS = 64
 """Written to each prompt of the first part."""

@@ -24,12 +24,13 @@ from tracking_server import Postgres, TrackingServer
 
 from quantexp.config import TrackingConfig
 from quantexp.stats import compare
-from quantexp.tracking import JOB, PAIR, Store
 from quantexp.tracking.backend import Server
-from quantexp.tracking.pages import ORDER, RUNS, _page, _token, are
 from quantexp.tracking.reader import Reader
-from quantexp.tracking.records import JOBS, MERGED
 from quantexp.tracking.scores import SCORES
+from quantexp.tracking.search import ORDER, RUNS, _page, _token, are
+from quantexp.tracking.snapshots import JOBS, MERGED
+from quantexp.tracking.store import Store
+from quantexp.tracking.tags import JOB, PAIR
 
 REPEATS = 5
 

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from quantexp.config import TrackingConfig
-from quantexp.tracking import DIVERGENCE, ITEMS, JobRecord, Store
+from quantexp.tracking.reader import JobRecord
+from quantexp.tracking.store import Store
+from quantexp.tracking.tags import DIVERGENCE, ITEMS
 
 QUANTILES = float(norm.ppf(0.975) + norm.ppf(0.8))
 

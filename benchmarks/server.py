@@ -14,12 +14,12 @@ from common import config, model_file
 from running import llama_cpp_server
 
 from quantexp.config import ExamplePlace
-from quantexp.data import load
 from quantexp.engines import Decoding, close_engine, open_engine
-from quantexp.native.threads import usable_cores
+from quantexp.evaluation.prompts import Prompter
 from quantexp.tasks import get_task
+from quantexp.tasks.data import load
 from quantexp.tasks.items import drawn
-from quantexp.tasks.prompts import Prompter
+from quantexp.util.native.threads import usable_cores
 
 LONGEST = 64
 """Tokens written at most, on both sides."""

@@ -14,14 +14,14 @@ from common import config, model_file
 from running import llama_cpp_server, llama_server
 
 from quantexp.config import Config, EngineConfig, PromptForm
-from quantexp.data import load
 from quantexp.engines import Completion, Decoding, Engine, Prompt, close_engine, open_engine
+from quantexp.evaluation.prompts import Prompter
+from quantexp.evaluation.scoring import verdict
 from quantexp.models import ModelFile
-from quantexp.native.threads import usable_cores
-from quantexp.scoring import verdict
 from quantexp.tasks import get_task
+from quantexp.tasks.data import load
 from quantexp.tasks.items import drawn
-from quantexp.tasks.prompts import Prompter
+from quantexp.util.native.threads import usable_cores
 
 ITEMS = 24
 """Of each task."""

@@ -15,16 +15,16 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 from running import llama_cpp_server as running_server
-from tests.forking import Forker
+from tests.support.forking import Forker
 
-from quantexp.native.library import tried_library
+from quantexp.util.native.library import tried_library
 
 with TemporaryDirectory() as folder, patch.dict(os.environ, {"XDG_CACHE_HOME": folder}):
     tried_library()  # what the next imports do, without a note in the user's own cache
 
 from quantexp import models
 from quantexp.config import EngineConfig, ModelConfig, QuantConfig
-from quantexp.engines.llama_cpp import LlamaCpp
+from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.models import ModelFile
 
 # Examples are limited by number, not by time: the machine that runs them may be busy with other things.
@@ -128,7 +128,7 @@ def runs_in(folder: Path) -> int:
 def swept(cache: Path, start: Callable[..., subprocess.Popen[str]]) -> Iterator[Path]:
     """A folder in which a sweep has run: two quants on two tasks. Its output is in out.txt, err.txt and status.txt.
 
-    All tests share it: one that writes into the store takes a copy (tests/copies.py).
+    All tests share it: one that writes into the store takes a copy (tests/support/copies.py).
     """
     folder = cache / "swept"
     with FileLock(cache / "swept.lock"):  # one sweep for all workers

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.native import stubs
+from tests.support import native_stubs as stubs
 
 from quantexp import build_llama as module
 from quantexp.build_llama import SETTINGS, build_llama, cmake_arguments, main
-from quantexp.errors import UserError
+from quantexp.util.errors import UserError
 
 AGAIN = ["--force-reinstall", "--no-cache-dir", "--no-deps", "--no-binary", "llama-cpp-python"]
 

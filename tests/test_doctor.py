@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.native import stubs
+from tests.support import native_stubs as stubs
 
-from quantexp.doctor import engine_process, inference, surroundings
-from quantexp.doctor.__main__ import main
-from quantexp.doctor.finding import Finding
+from quantexp.doctor import main
 from quantexp.engines import close_engine
-from quantexp.native.library import Library
+from quantexp.evaluation.diagnosis import engine_process, inference, surroundings
+from quantexp.evaluation.diagnosis.finding import Finding
+from quantexp.util.native.library import Library
 
 MEND = "python -m quantexp.build_llama"
 
@@ -283,7 +283,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hub_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.hub import Hub
+    from tests.support.hub import Hub
 
     with Hub() as hub:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.copies import copied
+from tests.support.copies import copied
 
 import quantexp
 from quantexp.config import StatsConfig

@@ -13,14 +13,15 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_module
 
-from quantexp.config import PlanConfig, TrackingConfig, register_schemas
-from quantexp.errors import UserError
+from quantexp.config import PlanConfig, TrackingConfig
+from quantexp.config.hydra_schemas import register_schemas
+from quantexp.config.validation import validated
 from quantexp.plan import plan
 from quantexp.stats import required_items, required_items_within
 from quantexp.stats.gaffke import bounded_mean_share
 from quantexp.stats.planning import Spread
-from quantexp.tracking import Store
-from quantexp.validation import validated
+from quantexp.tracking.store import Store
+from quantexp.util.errors import UserError
 
 DETECTABLE = {
     100: ("-", "-", "8.24"),

@@ -17,14 +17,15 @@ from omegaconf import OmegaConf
 
 from quantexp import tasks
 from quantexp.config import Config, DataConfig, StatsConfig, TaskConfig, TrackingConfig
-from quantexp.data import load
-from quantexp.errors import UserError
+from quantexp.evaluation.scoring import score_metrics, verdict
 from quantexp.regrade import SHOWN, Grading, Regraded, regrade
-from quantexp.scoring import score_metrics, verdict
 from quantexp.stats import estimate
 from quantexp.tasks import Grade, Grader, get_task
+from quantexp.tasks.data import load
 from quantexp.tasks.items import Dataset
-from quantexp.tracking import IDENTITY, Store
+from quantexp.tracking.store import Store
+from quantexp.tracking.tags import IDENTITY
+from quantexp.util.errors import UserError
 
 STATS = StatsConfig(resamples=100)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.copies import copied
+from tests.support.copies import copied
 
 from quantexp.config import DataConfig, TrackingConfig
-from quantexp.data import load
 from quantexp.tasks import get_task
-from quantexp.tracking import Store
+from quantexp.tasks.data import load
+from quantexp.tracking.store import Store
 
 Start = Callable[..., subprocess.Popen[str]]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.openai_server import Asked, OpenAIServer, Reply, chat, error, models
+from tests.support.openai_server import Asked, OpenAIServer, Reply, chat, error, models
 
-from quantexp.redaction import find_secret, hide_secrets, is_secret_name, is_variable_name
+from quantexp.util.redaction import find_secret, hide_secrets, is_secret_name, is_variable_name
 
 Command = Callable[..., tuple[int, str, str]]
 

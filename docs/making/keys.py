@@ -4,9 +4,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields
 
-from quantexp.command_line import COMMANDS
 from quantexp.config import Config
-from quantexp.reference import CONF, SCHEMAS, Key, dataclass_of, default_option, first_sentence, is_group, keys, summary
+from quantexp.config.command_line import COMMANDS
+from quantexp.config.reference import (
+    CONF,
+    SCHEMAS,
+    Key,
+    dataclass_of,
+    default_option,
+    first_sentence,
+    is_group,
+    keys,
+    summary,
+)
 
 
 def groups() -> str:

@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quantexp.errors import UserError
     from quantexp.notebook import Result, load
+    from quantexp.util.errors import UserError
 
     __version__: str
 
 __all__ = ["Result", "UserError", "__version__", "load"]
 
-_HOMES = {"Result": "quantexp.notebook", "UserError": "quantexp.errors", "load": "quantexp.notebook"}
+_HOMES = {"Result": "quantexp.notebook", "UserError": "quantexp.util.errors", "load": "quantexp.notebook"}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,11 +7,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from quantexp import worker
-from quantexp.command_line import command_line
-from quantexp.errors import past_hydra
-from quantexp.launching import PARENT
-from quantexp.sweep import Conclusion
+from quantexp.config.command_line import command_line
+from quantexp.sweep import worker
+from quantexp.sweep.sweep import Conclusion
+from quantexp.util.environment import PARENT
+from quantexp.util.error_reports import past_hydra
 
 
 @hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="config")

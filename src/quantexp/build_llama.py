@@ -13,13 +13,14 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from quantexp.errors import EXIT_INTERRUPTED, UserError, fail
-from quantexp.native.library import MEND, try_library
-from quantexp.native.processor import allowed_cores
+from quantexp.util.error_reports import fail
+from quantexp.util.errors import EXIT_INTERRUPTED, UserError
+from quantexp.util.native.library import MEND, try_library
+from quantexp.util.native.processor import allowed_cores
 
 PACKAGE = "llama-cpp-python"
 
-SETTINGS = Path(__file__).with_name("native") / "settings.cmake"
+SETTINGS = Path(__file__).parent / "util" / "native" / "settings.cmake"
 """What it is compiled with, for CMake."""
 
 MINUTES = 3.5

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from quantexp.command_line import command_line
-from quantexp.emails.config import GenerateConfig, generate_config, refuse_multirun, register_schemas
-from quantexp.errors import UserError, past_hydra
+from quantexp.config.command_line import command_line
+from quantexp.config.emails import GenerateConfig, generate_config, refuse_multirun, register_schemas
+from quantexp.util.error_reports import past_hydra
+from quantexp.util.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from quantexp.emails.generation import Making
-    from quantexp.emails.records import Journal
+    from quantexp.tasks.emails.generation import Making
+    from quantexp.tasks.emails.records import Journal
 
 
 @hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="generate_extraction")
@@ -29,12 +30,12 @@ def _run(config: GenerateConfig) -> None:
     # Only now: composing, --help and shell completion do without these heavy imports.
     from rich.console import Console
 
-    from quantexp.emails.client import key_of
-    from quantexp.emails.generation import Making, refuse_other_settings
-    from quantexp.emails.records import Journal, Record, beside, read_lines, refuse_changed_by_hand
-    from quantexp.emails.reviews import Review, rejected
-    from quantexp.emails.summary import say_stock, say_summary
-    from quantexp.emails.terminal import say, say_damaged
+    from quantexp.tasks.emails.client import key_of
+    from quantexp.tasks.emails.generation import Making, refuse_other_settings
+    from quantexp.tasks.emails.records import Journal, Record, beside, read_lines, refuse_changed_by_hand
+    from quantexp.tasks.emails.reviews import Review, rejected
+    from quantexp.tasks.emails.summary import say_stock, say_summary
+    from quantexp.tasks.emails.terminal import say, say_damaged
 
     console = Console()
     out = Path(config.out).expanduser()
@@ -69,7 +70,7 @@ def _run(config: GenerateConfig) -> None:
 
 
 def _confirmed(config: GenerateConfig) -> bool:
-    from quantexp.emails.terminal import asked
+    from quantexp.tasks.emails.terminal import asked
 
     if config.yes:
         return True
@@ -87,9 +88,9 @@ def _confirmed(config: GenerateConfig) -> bool:
 def _make(console: "Console", config: GenerateConfig, making: "Making", journal: "Journal", out: Path) -> None:
     import asyncio
 
-    from quantexp.console import bar
-    from quantexp.emails.client import Client
-    from quantexp.emails.terminal import say
+    from quantexp.tasks.emails.client import Client
+    from quantexp.tasks.emails.terminal import say
+    from quantexp.util.progress import bar
 
     async def ask() -> None:
         with bar("e-mails", len(making.open_slots)) as advance:
@@ -109,7 +110,7 @@ def _make(console: "Console", config: GenerateConfig, making: "Making", journal:
 
 
 def _write(making: "Making", out: Path) -> None:
-    from quantexp.emails.records import write_items
+    from quantexp.tasks.emails.records import write_items
 
     write_items(out, making.items)
 

@@ -9,16 +9,20 @@ from pathlib import Path
 import pandas as pd
 from omegaconf.errors import OmegaConfBaseException
 
-from quantexp.aggregate import compare, finished_jobs
+from quantexp.comparison.analysis import compare, finished_jobs
 from quantexp.config import StatsConfig, TrackingConfig
-from quantexp.errors import UserError, sentence_for
 from quantexp.report import Summary
+from quantexp.report.conclusions import sentences
 from quantexp.report.divergence import divergence_csv
 from quantexp.report.markdown import description
-from quantexp.report.outcome import sentences
-from quantexp.report.table import comparisons_csv, conditions_csv
-from quantexp.stored import read_section, read_table
-from quantexp.tracking import ITEMS, JobRecord, ServerAwayError, Store
+from quantexp.report.terminal import comparisons_csv, conditions_csv
+from quantexp.tracking.artifacts import read_section, read_table
+from quantexp.tracking.errors import ServerAwayError
+from quantexp.tracking.reader import JobRecord
+from quantexp.tracking.store import Store
+from quantexp.tracking.tags import ITEMS
+from quantexp.util.error_reports import sentence_for
+from quantexp.util.errors import UserError
 
 
 @dataclass(frozen=True, repr=False)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from quantexp.aggregate import finished_jobs
-from quantexp.command_line import command_line
+from quantexp.comparison.analysis import finished_jobs
+from quantexp.comparison.costs import Cost, cost_of, generated
+from quantexp.comparison.summary import given_points
 from quantexp.config import PlanConfig, Unit
-from quantexp.costs import Cost, cost_of, generated
-from quantexp.errors import UserError, past_hydra
-from quantexp.report.summary import given_points
-from quantexp.validation import validated
+from quantexp.config.command_line import command_line
+from quantexp.config.validation import validated
+from quantexp.util.error_reports import past_hydra
+from quantexp.util.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from quantexp.stats.planning import Spread
-    from quantexp.tracking import JobRecord, Store
+    from quantexp.tracking.reader import JobRecord
+    from quantexp.tracking.store import Store
 
 NUMBERS = (100, 200, 300, 400, 500, 600, 800, 1000, 1319, 1500, 2000)
 """Items for which a guess is tabulated; 1,319 is all of GSM8K's test."""
@@ -102,7 +104,7 @@ def _pilot(config: PlanConfig) -> Pilot | None:
     if config.sweep is None:
         return None
     # Only now: a plan from a guess alone does without these heavy imports.
-    from quantexp.tracking import Store
+    from quantexp.tracking.store import Store
 
     folder = config.tracking.uri or Path(config.tracking.folder).absolute()
     store = Store.existing(config.tracking)
@@ -126,7 +128,7 @@ def _pilot(config: PlanConfig) -> Pilot | None:
 
 def _measured(config: PlanConfig, store: "Store", sweep: str) -> Pilot:
     """What a sweep says about the tasks and quants in it."""
-    from quantexp.pairing import summarise
+    from quantexp.comparison.pairing import summarise
     from quantexp.stats.planning import Spread
 
     baseline = config.stats.baseline

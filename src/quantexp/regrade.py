@@ -13,17 +13,19 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from quantexp.aggregate import chosen_sweep, finished_jobs, open_store, show, title_of
-from quantexp.command_line import command_line
+from quantexp.comparison.analysis import chosen_sweep, finished_jobs, open_store, title_of
 from quantexp.config import DataConfig, RegradeConfig, StatsConfig
-from quantexp.errors import UserError, past_hydra, sentence_for
-from quantexp.files import write_atomically
-from quantexp.validation import validated
+from quantexp.config.command_line import command_line
+from quantexp.config.validation import validated
+from quantexp.util.error_reports import past_hydra, sentence_for
+from quantexp.util.errors import UserError
+from quantexp.util.files import write_atomically
 
 if TYPE_CHECKING:
     from quantexp.tasks import Task
     from quantexp.tasks.items import Dataset
-    from quantexp.tracking import JobRecord, Store
+    from quantexp.tracking.reader import JobRecord
+    from quantexp.tracking.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +67,11 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
     Raises:
         UserError: there is nothing to grade, or no task has the grader.
     """
-    from quantexp.browsing import show_in_mlflow
-    from quantexp.console import bar
-    from quantexp.pairing import check_stopping, summarise
+    from quantexp.comparison.pairing import check_stopping, summarise
     from quantexp.report import write_report
+    from quantexp.report.mlflow_pages import show_in_mlflow
+    from quantexp.report.terminal import show
+    from quantexp.util.progress import bar
 
     found, failures = finished_jobs(store, sweep, list(dict.fromkeys(runs)), "grade")
     check_stopping(found, stats)
@@ -111,7 +114,7 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
         run.log_files([*files.all, changes])
         page = show_in_mlflow(summary, run, store)
     _print_changes(diff, changes)
-    show(summary, files.html, store, page)
+    show(summary, files.html, store.browse, page)
     return not (summary.refusals or summary.failures)
 
 
@@ -154,11 +157,11 @@ class Grading:
         Raises:
             UserError: its data, its outputs or its grader are not there any more, or not the same.
         """
-        from quantexp.report.changes import changes_diff, count_changes
-        from quantexp.scoring import RULE, regraded, score_metrics
-        from quantexp.stored import read_table
+        from quantexp.evaluation.regrade_diff import changes_diff, count_changes
+        from quantexp.evaluation.scoring import regraded, score_metrics
         from quantexp.tasks.items import check_gradable
-        from quantexp.tracking import ITEMS
+        from quantexp.tracking.artifacts import read_table
+        from quantexp.tracking.tags import ITEMS, RULE
 
         task = _task_of(record)
         old = _grader_id(record)
@@ -204,8 +207,8 @@ class Grading:
 
     def _items(self, record: "JobRecord", task: "Task") -> Mapping[str, Mapping[str, Any]]:
         """The fields of the items that the job was run on, by their ids."""
-        from quantexp.data import load
-        from quantexp.stored import read_section
+        from quantexp.tasks.data import load
+        from quantexp.tracking.artifacts import read_section
 
         with self._store.file(record.run_id, "config.yaml") as path:
             if not path.is_file():
@@ -255,7 +258,7 @@ def _app(composed: DictConfig) -> None:
 def _run(composed: DictConfig) -> None:
     config = validated(composed, RegradeConfig)
     # Only now: composing, --help and shell completion do without these heavy imports.
-    from quantexp.tracking import Access
+    from quantexp.tracking.backend import Access
 
     store = open_store(config.tracking, Access.write)
     folder = Path(HydraConfig.get().runtime.output_dir) / "report"

@@ -6,9 +6,10 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from quantexp.command_line import command_line
-from quantexp.emails.config import ReviewConfig, refuse_multirun, register_schemas, review_config
-from quantexp.errors import UserError, past_hydra
+from quantexp.config.command_line import command_line
+from quantexp.config.emails import ReviewConfig, refuse_multirun, register_schemas, review_config
+from quantexp.util.error_reports import past_hydra
+from quantexp.util.errors import UserError
 
 
 @hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="review_extraction")
@@ -21,11 +22,11 @@ def _run(config: ReviewConfig) -> None:
     # Only now: composing, --help and shell completion do without these imports.
     from rich.console import Console
 
-    from quantexp.data.files import read_rows
-    from quantexp.emails.reading import Reading
-    from quantexp.emails.records import beside, read_lines
-    from quantexp.emails.reviews import Review
-    from quantexp.emails.terminal import say_damaged
+    from quantexp.tasks.data.files import read_rows
+    from quantexp.tasks.emails.records import beside, read_lines
+    from quantexp.tasks.emails.review_session import Reading
+    from quantexp.tasks.emails.reviews import Review
+    from quantexp.tasks.emails.terminal import say_damaged
     from quantexp.tasks.extraction import TASK
     from quantexp.tasks.items import items_of
 

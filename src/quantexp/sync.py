@@ -3,10 +3,11 @@
 import hydra
 from omegaconf import DictConfig
 
-from quantexp.command_line import command_line
 from quantexp.config import SyncConfig
-from quantexp.errors import UserError, past_hydra
-from quantexp.validation import validated
+from quantexp.config.command_line import command_line
+from quantexp.config.validation import validated
+from quantexp.util.error_reports import past_hydra
+from quantexp.util.errors import UserError
 
 
 @hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="sync")
@@ -21,7 +22,7 @@ def _run(config: SyncConfig) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from quantexp.tracking import Store
+    from quantexp.tracking.store import Store
 
     store = Store(config.tracking)
     store.check()

@@ -16,13 +16,13 @@ from zlib import crc32
 import atheris
 
 with atheris.instrument_imports(include=["quantexp"]):
-    from quantexp.errors import UserError
     from quantexp.models import gguf, safetensors, trial_process
     from quantexp.store import CompletionStore, segments
     from quantexp.store.segments import Record
     from quantexp.tasks import TASKS
+    from quantexp.util.errors import UserError
 
-from tests.gguf_files import write_gguf
+from tests.support.gguf_files import write_gguf
 from tests.tasks.test_graders import FIELDS
 
 FOLDER = Path(tempfile.mkdtemp())

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from running import until
-from tests.stores import runs_so_far
+from tests.support.stores import runs_so_far
 
 from quantexp.config import TrackingConfig
-from quantexp.tracking import Store
+from quantexp.tracking.store import Store
 
 pytestmark = pytest.mark.integration
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 from running import llama_server
-from tests.engines.held_to import alike, both, prompts_of
+from tests.support.predictions import alike, both, prompts_of
 
 from quantexp import models
 from quantexp.config import EngineConfig, ExamplePlace, ModelConfig, PromptForm, QuantConfig
 from quantexp.engines import Decoding
-from quantexp.engines.llama_cpp import LlamaCpp
-from quantexp.engines.server import OpenAIServer
-from quantexp.errors import UserError
+from quantexp.engines.llama_cpp.engine import LlamaCpp
+from quantexp.engines.openai.engine import OpenAIServer
 from quantexp.models import ModelFile
+from quantexp.util.errors import UserError
 
 pytestmark = pytest.mark.integration
 

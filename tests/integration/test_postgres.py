@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from running import until
-from tests.tracking_servers import TrackingServer
+from tests.support.tracking_servers import TrackingServer
 from tracking_server import Postgres
 
 from quantexp.tracking.outbox import NUMBER

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from running import free_port, until
 from tests.integration.test_slurm import running, watching
-from tests.stores import runs_so_far
+from tests.support.stores import runs_so_far
 
 pytestmark = pytest.mark.integration
 

@@ -11,10 +11,10 @@ import psutil
 import pytest
 from mlflow.entities import Run as RunEntity
 from running import until
-from tests.integration.slurm_cluster import SlurmCluster, missing_programs
-from tests.stores import runs_so_far
+from tests.support.slurm_cluster import SlurmCluster, missing_programs
+from tests.support.stores import runs_so_far
 
-from quantexp import slurm
+from quantexp.util import slurm
 
 pytestmark = pytest.mark.integration
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from quantexp.config import ModelConfig, QuantConfig
-from quantexp.errors import UserError
 from quantexp.models import ModelFile, prepare, resolve
 from quantexp.models.safetensors import BITS, Tensor, read_header
+from quantexp.util.errors import UserError
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 

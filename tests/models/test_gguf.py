@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.gguf_files import write_gguf, write_whole_gguf
+from tests.support.gguf_files import write_gguf, write_whole_gguf
 
 from quantexp.config import ModelConfig, QuantConfig
-from quantexp.errors import UserError
-from quantexp.llama import llama_cpp, without_weights
 from quantexp.models import gguf as module
 from quantexp.models.gguf import check_label, identify
+from quantexp.models.gguf_probe import distinct_warnings
+from quantexp.models.gguf_probe_process import find_wrong
 from quantexp.models.sources import source_path
-from quantexp.models.trial import distinct_warnings
-from quantexp.models.trial_process import find_wrong
+from quantexp.util.errors import UserError
+from quantexp.util.llama_library import llama_cpp, without_weights
 
 Edit = Callable[[gguf.GGUFWriter], None]
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.gguf_files import write_gguf
-from tests.hub import Hub
+from tests.support.gguf_files import write_gguf
+from tests.support.hub import Hub
 
 from quantexp.config import ModelConfig, QuantConfig
-from quantexp.errors import UserError
 from quantexp.models.download import headers_for
 from quantexp.models.listing import describe_others, files_of
+from quantexp.util.errors import UserError
 
 REPOSITORY = "publisher/Tiny-GGUF"
 MEGABYTE = 1 << 20

@@ -19,10 +19,10 @@ import pytest
 
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
-from quantexp.errors import UserError
 from quantexp.models import ModelFile
 from quantexp.models.gguf import identify, sha256_of
 from quantexp.models.sources import source_path
+from quantexp.util.errors import UserError
 
 Q8_0 = QuantConfig("Q8_0", "MOSTLY_Q8_0")
 F16 = QuantConfig("F16", "MOSTLY_F16")
@@ -265,7 +265,8 @@ MAKE = """
     import logging, sys
     from quantexp import models
     from quantexp.config import ModelConfig, QuantConfig
-    from quantexp.errors import UserError, sentence_for
+    from quantexp.util.errors import UserError
+    from quantexp.util.error_reports import sentence_for
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     file = "SmolLM2-135M-Instruct.Q4_1.gguf"

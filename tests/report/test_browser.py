@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
-from tests.report.made import RIGHT, WRONG, answers, changed, make_summary
+from tests.support.summaries import RIGHT, WRONG, answers, changed, make_summary
 
+from quantexp.comparison.flips import flips, paired
+from quantexp.comparison.subgroups import parts
 from quantexp.report import write_report
-from quantexp.report.breakdown import parts
-from quantexp.report.flips import flips, paired
 
 CHROMIUM = shutil.which("chromium")
 

@@ -3,17 +3,17 @@
 from dataclasses import replace
 
 import pytest
-from tests.report.made import LADDER, make_summary
 from tests.report.test_files import printed
 from tests.report.test_html import Page
+from tests.support.summaries import LADDER, make_summary
 
+from quantexp.comparison.summary import Declaration, Divergence, Registered
 from quantexp.report import Summary
 from quantexp.report.caveats import LONGEST, MOST, select_caveats
 from quantexp.report.charts import charts
+from quantexp.report.conclusions import sentences, verdict
 from quantexp.report.html import report_html
 from quantexp.report.markdown import description, report_markdown
-from quantexp.report.outcome import sentences, verdict
-from quantexp.report.summary import Declaration, Divergence, Registered
 from quantexp.stats import Interval, Method, divergence_summary
 
 EMPTY = Summary("t", "Q8_0", (), (), (), (), (), {})

@@ -9,14 +9,14 @@ import matplotlib as mpl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.report.made import LADDER, make_summary
+from tests.support.summaries import LADDER, make_summary
 
 from quantexp.report import Summary
-from quantexp.report.categories import categories
 from quantexp.report.charts import charts
 from quantexp.report.forest import forest, span
-from quantexp.report.panels import COLOURS, Panel, panel_style, shortened
-from quantexp.report.tradeoff import Offer, find_overlap, front, offers, tradeoff
+from quantexp.report.pareto import Offer, find_overlap, front, offers, tradeoff
+from quantexp.report.subgroups import categories
+from quantexp.report.svg import COLOURS, Panel, panel_style, shortened
 from quantexp.stats import Interval, average
 
 numbers = st.floats(0, 10).map(lambda each: round(each, 1))

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from tests.report.made import make_summary
+from tests.support.summaries import make_summary
 
+from quantexp.comparison.summary import Divergence, Summary
 from quantexp.report.divergence import divergence_csv, divergence_rows, order_text, ranking
-from quantexp.report.summary import Divergence, Summary
 from quantexp.stats import Interval, divergence_summary
 
 FIVE = tuple((f"Q{8 - number}", 8.0 - number) for number in range(6))

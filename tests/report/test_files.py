@@ -15,11 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
-from tests.report.made import LADDER, make_summary
+from tests.support.summaries import LADDER, make_summary
 
-from quantexp.aggregate import show
-from quantexp.config import TrackingConfig
-from quantexp.files import write_atomically
 from quantexp.report import (
     Comparison,
     Condition,
@@ -30,9 +27,9 @@ from quantexp.report import (
 from quantexp.report.chart import SIGNS, headline_chart, save_chart
 from quantexp.report.labels import spread
 from quantexp.report.markdown import escape, report_markdown
-from quantexp.report.table import comparison_table, comparisons_csv, conditions_csv
+from quantexp.report.terminal import comparison_table, comparisons_csv, conditions_csv, show
 from quantexp.stats import Method, compare, decide, estimate
-from quantexp.tracking import Store
+from quantexp.util.files import write_atomically
 
 
 def printed(summary: Summary, width: int, encoding: str = "utf-8") -> str:
@@ -328,13 +325,12 @@ def test_write_report_when_everything_failed(tmp_path: Path) -> None:
 def test_the_report_is_a_link_in_a_terminal_and_a_plain_path_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = Store(TrackingConfig(str(tmp_path / "mlruns")))
     path = tmp_path / "a [b]" / "report.html"
-    show(make_summary(tasks=("gsm8k",), items=5), path, store)
+    show(make_summary(tasks=("gsm8k",), items=5), path, "mlflow ui")
     assert f"\nreport  {path}\n" in capsys.readouterr().out
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
-    show(make_summary(tasks=("gsm8k",), items=5), path, store)
+    show(make_summary(tasks=("gsm8k",), items=5), path, "mlflow ui")
     assert re.search(rf"\x1b]8;[^;]*;{re.escape(path.as_uri())}\x1b\\{re.escape(str(path))}", capsys.readouterr().out)
 
 

@@ -12,19 +12,19 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests.report.made import RIGHT, WRONG, answers, changed, make_summary
+from tests.support.summaries import RIGHT, WRONG, answers, changed, make_summary
 
+from quantexp.comparison.flips import flips, paired
+from quantexp.comparison.subgroups import parts
+from quantexp.comparison.summary import difference_text, score_text
 from quantexp.report import Summary, reading
-from quantexp.report.breakdown import parts
 from quantexp.report.charts import charts
-from quantexp.report.content import how_to_read
-from quantexp.report.differing import HEAD, TAIL, side_by_side
-from quantexp.report.flips import flips, paired
+from quantexp.report.conclusions import verdict
 from quantexp.report.html import changed_sections, protocol_groups, report_html
-from quantexp.report.outcome import verdict
-from quantexp.report.panels import Panel
-from quantexp.report.summary import difference_text, score_text
-from quantexp.terminal import printable
+from quantexp.report.svg import Panel
+from quantexp.report.tables import how_to_read
+from quantexp.report.text_diff import HEAD, TAIL, side_by_side
+from quantexp.util.terminal import printable
 
 VOID = {"meta", "br"}
 

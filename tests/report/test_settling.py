@@ -3,17 +3,17 @@
 from dataclasses import replace
 
 import pytest
-from tests.report.made import LADDER, make_summary
 from tests.report.test_files import printed
 from tests.report.test_html import Page
+from tests.support.summaries import LADDER, make_summary
 
-from quantexp.costs import Cost
+from quantexp.comparison.costs import Cost
+from quantexp.comparison.summary import rounded
 from quantexp.report import Summary
 from quantexp.report.charts import charts
 from quantexp.report.html import report_html
 from quantexp.report.markdown import report_markdown
 from quantexp.report.settling import find_proposals, settling_line
-from quantexp.report.summary import rounded
 from quantexp.stats import Method, Verdict, compare, decide
 
 

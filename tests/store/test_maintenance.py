@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from tests.store.worker import add, expected, key
+from tests.support.store_worker import add, expected, key
 
-from quantexp.errors import UserError
 from quantexp.store import CompactReport, CompletionStore, Share, StoreReport, compact, maintenance, report, segments
+from quantexp.util.errors import UserError
 
 KEYS = [key(number) for number in range(30)]
 

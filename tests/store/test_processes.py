@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.store import worker
-from tests.store.worker import expected, key
+from tests.support import store_worker as worker
+from tests.support.store_worker import expected, key
 
 from quantexp.store import CompletionStore, report
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.store.worker import expected, key, record
+from tests.support.store_worker import expected, key, record
 
 from quantexp.store import CompletionStore, Record, segments
 from quantexp.store.segments import decode, encode, new_name, opened, scan, time_in

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.store.worker import add, expected, key, record
+from tests.support.store_worker import add, expected, key, record
 
 from quantexp.store import CompletionStore, Record, compact, index, segments
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantexp.errors import UserError
 from quantexp.tasks import get_task
 from quantexp.tasks.items import Item, drawn, fingerprint, items_of
+from quantexp.util.errors import UserError
 
 POOL = tuple(Item(f"item-{number:03}", {}, None) for number in range(200))
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantexp.errors import UserError
 from quantexp.tasks import get_task
-from quantexp.tasks.grading import Grade
+from quantexp.tasks.graders.base import Grade
 from quantexp.tasks.items import check_gradable
+from quantexp.util.errors import UserError
 
 MODULE = "quantexp.tasks.qa"
 TASK = get_task("qa", MODULE)

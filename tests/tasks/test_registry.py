@@ -2,8 +2,8 @@
 
 import pytest
 
-from quantexp.errors import UserError
 from quantexp.tasks import TASKS, get_task
+from quantexp.util.errors import UserError
 
 
 def test_tasks_by_name() -> None:

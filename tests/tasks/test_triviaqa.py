@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from quantexp.tasks import get_task
-from quantexp.tasks.text import (
+from quantexp.tasks.normalise import (
     fold_punctuation,
     fold_whitespace,
     fold_words,

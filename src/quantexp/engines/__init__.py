@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines.base import Completion, Decoding, Engine, FinishReason, Prompt
-from quantexp.errors import UserError
+from quantexp.util.errors import UserError
 
 if TYPE_CHECKING:
     from quantexp.models import ModelFile  # which loads llama.cpp
@@ -38,11 +38,11 @@ def open_engine(file: "ModelFile", model: ModelConfig, engine: EngineConfig) -> 
     opened: Engine
     # Loading either's libraries takes a while; commands that generate nothing do without.
     if engine.name == "llama_cpp":
-        from quantexp.engines.llama_cpp import LlamaCpp
+        from quantexp.engines.llama_cpp.engine import LlamaCpp
 
         opened = LlamaCpp(file, model, engine)
     elif engine.name == "openai":
-        from quantexp.engines.server import OpenAIServer
+        from quantexp.engines.openai.engine import OpenAIServer
 
         opened = OpenAIServer(file, model, engine)
     else:

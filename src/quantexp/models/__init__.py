@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from quantexp.config import ModelConfig, QuantConfig
-from quantexp.errors import UserError
+from quantexp.util.errors import UserError
 
 if TYPE_CHECKING:
     from quantexp.models.gguf import ModelFile
@@ -88,7 +88,7 @@ def resolve(model: ModelConfig, quant: QuantConfig) -> tuple[ModelFile, ModelFil
         UserError: the source cannot be used (see `source_of`), or it holds another type than the quant says.
     """
     from quantexp.models.gguf import check_label, identify
-    from quantexp.models.ladder import quantized
+    from quantexp.models.quantize import quantized
     from quantexp.models.sources import cache_folder
 
     source = source_of(model, quant)

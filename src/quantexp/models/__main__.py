@@ -12,10 +12,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from quantexp.command_line import COMMANDS, versions
-from quantexp.config import Config, register_schemas
-from quantexp.errors import UserError, reported
-from quantexp.sweep import jobs_of
+from quantexp.config import Config
+from quantexp.config.command_line import COMMANDS, versions
+from quantexp.config.composition import jobs_of
+from quantexp.config.hydra_schemas import register_schemas
+from quantexp.util.error_reports import reported
+from quantexp.util.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,8 +36,9 @@ The other commands: python -m quantexp --help"""
 
 def _fetch(jobs: Sequence[Config], _: bool) -> bool:
     """Download, or make, what the jobs need and is not here."""
-    from quantexp import job_process, models
+    from quantexp import models
     from quantexp.models.download import readable
+    from quantexp.util import job_process
 
     wanted = list({repr((job.model, job.quant)): (job.model, job.quant) for job in jobs}.values())
     job_process.call(models.prepare, wanted)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from quantexp.config import ModelConfig, QuantConfig
-from quantexp.errors import UserError
 from quantexp.models.gguf import ModelFile, check_label, hashed, identify, identity_of, parts_of
 from quantexp.models.safetensors import BITS, Tensor, read_header
+from quantexp.util.errors import UserError
 
 PACKED = frozenset({"qweight", "weight_packed", "q_weight", "trellis"})
 """Last part of the names of tensors that hold several weights an element: AutoGPTQ and AutoAWQ; compressed-tensors;

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from quantexp.files import write_atomically
+from quantexp.util.files import write_atomically
 
 NAME = "SHA256SUMS"
 

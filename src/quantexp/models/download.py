@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from quantexp.errors import UserError
-from quantexp.hub import hub_errors, quiet_unless_terminal
 from quantexp.models.checksums import NAME, Download, downloads, record
 from quantexp.models.gguf import hashed, remember, sha256_of
+from quantexp.util.errors import UserError
+from quantexp.util.huggingface import hub_errors, quiet_unless_terminal
 
 log = logging.getLogger(__name__)
 

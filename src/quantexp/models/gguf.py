@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import cast
 
 from quantexp.config import QuantConfig
-from quantexp.errors import UserError
-from quantexp.files import write_atomically
-from quantexp.llama import check_library, last_error, llama_cpp, metadata_of, number_in, without_weights
-from quantexp.models.trial import try_reading
+from quantexp.models.gguf_probe import try_reading
+from quantexp.util.errors import UserError
+from quantexp.util.files import write_atomically
+from quantexp.util.llama_library import check_library, last_error, llama_cpp, metadata_of, number_in, without_weights
 
 FILE_TYPES = {
     value: name.removeprefix("LLAMA_FTYPE_")

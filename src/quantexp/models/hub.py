@@ -8,12 +8,12 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from quantexp.config import ModelConfig, QuantConfig
-from quantexp.errors import UserError
-from quantexp.hub import hub_errors, quiet_unless_terminal
 from quantexp.models.checksums import NAME, Download, downloads
 from quantexp.models.download import WAY_OUT, Listed, Missing, check_targets, download
 from quantexp.models.gguf import hashed, parts_of
 from quantexp.models.listing import describe_others, files_of
+from quantexp.util.errors import UserError
+from quantexp.util.huggingface import hub_errors, quiet_unless_terminal
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo

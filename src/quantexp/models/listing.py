@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from quantexp.config import ModelConfig, QuantConfig
-from quantexp.errors import UserError
 from quantexp.models.gguf import PART
+from quantexp.util.errors import UserError
 
 _QUANT = re.compile(
     r"(?:^|[-._])(I?Q\d\w*|TQ\d\w*|MXFP4\w*|NVFP4\w*|BF16|F16|F32|FP16|FP32)(?:-\d{5}-of-\d{5})?\.gguf$", re.IGNORECASE

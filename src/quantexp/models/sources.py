@@ -6,8 +6,8 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from quantexp.config import ModelConfig, QuantConfig
-from quantexp.errors import UserError
 from quantexp.models import hub
+from quantexp.util.errors import UserError
 
 
 def cache_folder(model: ModelConfig) -> Path:

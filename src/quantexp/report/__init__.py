@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantexp.files import write_atomically
-from quantexp.report.summary import Comparison, Condition, Summary, reading
+from quantexp.comparison.summary import Comparison, Condition, Summary, reading
+from quantexp.util.files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ def write_report(summary: Summary, folder: Path, changed: "pd.DataFrame | None" 
     from quantexp.report.divergence_charts import DIVERGENCE_CHARTS
     from quantexp.report.html import report_html
     from quantexp.report.markdown import report_markdown
-    from quantexp.report.table import comparisons_csv, conditions_csv
+    from quantexp.report.terminal import comparisons_csv, conditions_csv
 
     folder.mkdir(parents=True, exist_ok=True)
     pictures: list[Path] = []

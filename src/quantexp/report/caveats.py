@@ -2,7 +2,7 @@
 
 import textwrap
 
-from quantexp.report.summary import Summary
+from quantexp.comparison.summary import Summary
 
 MOST = 5
 """Caveats that stand beside a verdict."""

@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from quantexp.files import write_atomically
+from quantexp.comparison.summary import Condition, Summary, interval_names, margin_text
 from quantexp.report.caveats import MOST, shorten_note
 from quantexp.report.labels import GRID, INK, LINE_SPACING, MUTED, NAME_SIZE, Pen, QuantNames, height_of, spread
-from quantexp.report.summary import Condition, Summary, interval_names, margin_text
 from quantexp.stats import Decision, Verdict
+from quantexp.util.files import write_atomically
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
 """Colours that stay apart under the common colour vision deficiencies: Okabe and Ito (2008),

@@ -1,12 +1,12 @@
 """The charts of the HTML page, in their order."""
 
-from quantexp.report.categories import categories
+from quantexp.comparison.summary import Summary
 from quantexp.report.divergence_panels import divergences, partings
 from quantexp.report.forest import changes, forest
-from quantexp.report.ladders import ladders
-from quantexp.report.panels import Chart, panel_style
-from quantexp.report.summary import Summary
-from quantexp.report.tradeoff import tradeoff
+from quantexp.report.pareto import tradeoff
+from quantexp.report.score_curves import ladders
+from quantexp.report.subgroups import categories
+from quantexp.report.svg import Chart, panel_style
 
 
 def charts(summary: Summary) -> list[Chart]:

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 from scipy.stats import permutation_test, rankdata
 
-from quantexp.report.columns import csv_of
-from quantexp.report.summary import Comparison, Divergence, Summary
+from quantexp.comparison.summary import Comparison, Divergence, Summary
+from quantexp.report.csv_tables import csv_of
 from quantexp.stats import Interval
 
 _Row = tuple[Comparison, Divergence]

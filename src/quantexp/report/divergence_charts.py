@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from quantexp.comparison.summary import Divergence, Summary
 from quantexp.report.chart import MARKERS, PALETTE, own_style
 from quantexp.report.labels import GRID, INK, MUTED, spread
-from quantexp.report.summary import Divergence, Summary
 from quantexp.stats import Interval
 
 _DPI = 160

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from quantexp.report.columns import Grid
+from quantexp.comparison.summary import Divergence, Summary, interval_names
+from quantexp.report.csv_tables import Grid
 from quantexp.report.divergence import interval_text
 from quantexp.report.divergence_charts import bins, measured, scale
 from quantexp.report.labels import GRID, INK, MUTED, QuantNames
-from quantexp.report.panels import LINE, PAPER, SIZE, Chart, Panel, blank, finished, words
-from quantexp.report.summary import Divergence, Summary, interval_names
+from quantexp.report.svg import LINE, PAPER, SIZE, Chart, Panel, blank, finished, words
 
 _WIDTH, _PLOT, _ROW = 3.6, 1.75, 0.72
 _LEFT, _BELOW, _RIGHT = 0.62, 0.45, 0.3

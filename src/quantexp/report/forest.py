@@ -7,10 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from quantexp.report.chart import SIGNS
-from quantexp.report.labels import GRID, INK, MUTED
-from quantexp.report.panels import BAD, GOOD, LINE, PAPER, SHADES, SIZE, Chart, Panel, blank, finished, shortened, words
-from quantexp.report.summary import (
+from quantexp.comparison.summary import (
     Comparison,
     Summary,
     difference_text,
@@ -18,6 +15,9 @@ from quantexp.report.summary import (
     interval_names,
     reading,
 )
+from quantexp.report.chart import SIGNS
+from quantexp.report.labels import GRID, INK, MUTED
+from quantexp.report.svg import BAD, GOOD, LINE, PAPER, SHADES, SIZE, Chart, Panel, blank, finished, shortened, words
 from quantexp.stats import Decision, PairedComparison
 
 _WIDTH, _ROW, _BELOW, _ABOVE, _RIGHT = 3.6, 0.22, 0.5, 0.06, 0.1

@@ -15,29 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from quantexp.report.caveats import select_caveats
-from quantexp.report.chart import SIGNS
-from quantexp.report.columns import Grid
-from quantexp.report.content import (
-    FLIPS_NOTE,
-    POSTERIOR_NOTE,
-    conditions_grid,
-    divergence_note,
-    flips_grid,
-    how_to_read,
-    megabytes,
-    p_name,
-    pairing_text,
-    posteriors,
-    rules_grid,
-)
-from quantexp.report.differing import Shown, side_by_side
-from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, order_text, ranking
-from quantexp.report.flips import CHANGES, GAINED, LOST, OTHER_SAME, OTHER_WRONG, anchor, text_of
-from quantexp.report.outcome import verdict
-from quantexp.report.panels import Chart
-from quantexp.report.settling import settling_grid, settling_line, settling_notes
-from quantexp.report.summary import (
+from quantexp.comparison.flips import CHANGES, GAINED, LOST, OTHER_SAME, OTHER_WRONG, anchor, text_of
+from quantexp.comparison.summary import (
     Condition,
     Summary,
     answer_text,
@@ -51,7 +30,28 @@ from quantexp.report.summary import (
     reading,
     score_text,
 )
-from quantexp.terminal import printable
+from quantexp.report.caveats import select_caveats
+from quantexp.report.chart import SIGNS
+from quantexp.report.conclusions import verdict
+from quantexp.report.csv_tables import Grid
+from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, order_text, ranking
+from quantexp.report.settling import settling_grid, settling_line, settling_notes
+from quantexp.report.svg import Chart
+from quantexp.report.tables import (
+    FLIPS_NOTE,
+    POSTERIOR_NOTE,
+    conditions_grid,
+    divergence_note,
+    flips_grid,
+    how_to_read,
+    megabytes,
+    p_name,
+    pairing_text,
+    posteriors,
+    rules_grid,
+)
+from quantexp.report.text_diff import Shown, side_by_side
+from quantexp.util.terminal import printable
 
 if TYPE_CHECKING:
     import pandas as pd

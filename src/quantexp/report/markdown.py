@@ -4,9 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from quantexp.comparison.summary import Summary, answer_text, declaration_text
 from quantexp.report.caveats import more_text, select_caveats
-from quantexp.report.columns import Grid
-from quantexp.report.content import (
+from quantexp.report.conclusions import sentences, task_outcome, verdict
+from quantexp.report.csv_tables import Grid
+from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, has_parted, order_text, ranking
+from quantexp.report.settling import settling_grid, settling_line, settling_notes
+from quantexp.report.tables import (
     FLIPS_NOTE,
     POSTERIOR_NOTE,
     comparisons_grid,
@@ -18,10 +22,6 @@ from quantexp.report.content import (
     posteriors,
     rules_grid,
 )
-from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, has_parted, order_text, ranking
-from quantexp.report.outcome import sentences, task_outcome, verdict
-from quantexp.report.settling import settling_grid, settling_line, settling_notes
-from quantexp.report.summary import Summary, answer_text, declaration_text
 
 
 def report_markdown(summary: Summary) -> str:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quantexp.report.columns import Grid
+from quantexp.comparison.summary import Comparison, Condition, Summary, has_too_few_items, rounded
+from quantexp.report.csv_tables import Grid
 from quantexp.report.divergence import has_divergence
-from quantexp.report.summary import Comparison, Condition, Summary, has_too_few_items, rounded
 from quantexp.stats import FEW_CHANGED, Verdict
 
 HEADER = ("task", "quant", "unique items so far", "more items", "tokens", "minutes here")

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from quantexp.command_line import command_line
 from quantexp.config import MaintenanceConfig
-from quantexp.errors import UserError, past_hydra
-from quantexp.validation import validated
+from quantexp.config.command_line import command_line
+from quantexp.config.validation import validated
+from quantexp.util.error_reports import past_hydra
+from quantexp.util.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console

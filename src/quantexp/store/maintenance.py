@@ -15,9 +15,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from quantexp.errors import UserError
 from quantexp.store import segments
 from quantexp.store.segments import CHUNK_BYTES, KEY_BYTES, PLACE
+from quantexp.util.errors import UserError
 
 PART = ".compacting"
 """Suffix of a segment that a compaction has not finished."""

@@ -6,11 +6,11 @@ from dataclasses import replace
 from importlib import import_module
 from types import MappingProxyType
 
-from quantexp.errors import UserError
 from quantexp.tasks import extraction, gsm8k, plain_text, qa, triviaqa
 from quantexp.tasks.base import Task
-from quantexp.tasks.grading import Grade, Grader
-from quantexp.terminal import one_line
+from quantexp.tasks.graders.base import Grade, Grader
+from quantexp.util.errors import UserError
+from quantexp.util.terminal import one_line
 
 __all__ = ["TASKS", "Grade", "Grader", "Task", "get_task"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from quantexp.errors import UserError
-from quantexp.tasks.grading import Grader
+from quantexp.tasks.graders.base import Grader
+from quantexp.util.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from quantexp.tasks.base import Task, by_name, require_text
-from quantexp.tasks.grading import Grade, Grader
-from quantexp.tasks.text import normalize_name
+from quantexp.tasks.graders.base import Grade, Grader
+from quantexp.tasks.normalise import normalize_name
 
 CATEGORIES = ("billing", "shipping", "technical", "account", "product")
 """What an e-mail can be about."""

@@ -13,7 +13,7 @@ from typing import Any
 from quantexp.tasks import gsm8k_first
 from quantexp.tasks.base import Task, by_name, require_text
 from quantexp.tasks.final_number import Reading, read_final_number, read_finished_number, read_marked_number
-from quantexp.tasks.grading import UNFINISHED, Grade, Grader
+from quantexp.tasks.graders.base import UNFINISHED, Grade, Grader
 from quantexp.tasks.numbers import format_number, is_same_number, read_quantity
 
 _MARKER = re.compile("#{4,}")

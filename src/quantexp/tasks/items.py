@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quantexp.errors import UserError
 from quantexp.tasks.base import Task
-from quantexp.tasks.grading import Grader
-from quantexp.tasks.text import fold_words
-from quantexp.terminal import one_line
+from quantexp.tasks.graders.base import Grader
+from quantexp.tasks.normalise import fold_words
+from quantexp.util.errors import UserError
+from quantexp.util.terminal import one_line
 
 _LEVELS = ("1", "2", "3", "4", "5")
 

@@ -13,7 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 from itertools import zip_longest
 
-from quantexp.tasks.text import fold_punctuation, fold_words, normalize_unicode_answer
+from quantexp.tasks.normalise import fold_punctuation, fold_words, normalize_unicode_answer
 
 _TOKEN = re.compile(
     r"""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quantexp.tasks.base import Task, by_name, require_text
-from quantexp.tasks.grading import Grade, Grader
+from quantexp.tasks.graders.base import Grade, Grader
 
 
 def _grade(output: str, fields: Mapping[str, Any]) -> Grade:

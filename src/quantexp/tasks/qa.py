@@ -9,7 +9,8 @@ from typing import Any
 
 from quantexp.tasks.base import Task, by_name, require_text
 from quantexp.tasks.final_number import Reading, read_final_number, read_finished_number
-from quantexp.tasks.grading import Grade, Grader
+from quantexp.tasks.graders.base import Grade, Grader
+from quantexp.tasks.normalise import answer_line, fold_punctuation, fold_words, normalize_unicode_answer
 from quantexp.tasks.numbers import (
     Quantity,
     find_numbers,
@@ -20,7 +21,6 @@ from quantexp.tasks.numbers import (
     split_quantity,
     strip_latex,
 )
-from quantexp.tasks.text import answer_line, fold_punctuation, fold_words, normalize_unicode_answer
 
 _NO_ANSWER, _NO_NUMBER = "empty output", "no number"
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from quantexp.tasks.base import Task, by_name, require_text
-from quantexp.tasks.grading import Grade, Grader
-from quantexp.tasks.text import (
+from quantexp.tasks.graders.base import Grade, Grader
+from quantexp.tasks.normalise import (
     PUNCTUATION,
     answer_line,
     fold_whitespace,

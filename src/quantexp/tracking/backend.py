@@ -18,10 +18,10 @@ from filelock import FileLock
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from quantexp.errors import UserError
-from quantexp.tracking.failures import ServerAwayError, away, failures
+from quantexp.tracking.errors import ServerAwayError, away, failures
 from quantexp.tracking.location import RunFiles, database_uri, find_files, no_stray_folders, relocate
-from quantexp.tracking.schema import bring_up_to_date, is_current
+from quantexp.tracking.migration import bring_up_to_date, is_current
+from quantexp.util.errors import UserError
 
 
 class Access(Enum):

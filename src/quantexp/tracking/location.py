@@ -15,8 +15,8 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.utils.file_utils import local_file_uri_to_path
 from sqlalchemy import make_url
 
-from quantexp.errors import UserError
-from quantexp.terminal import one_line
+from quantexp.util.errors import UserError
+from quantexp.util.terminal import one_line
 
 log = logging.getLogger(__name__)
 

@@ -17,13 +17,13 @@ from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID
 
-from quantexp.stored import read_table
+from quantexp.tracking.artifacts import read_table
 from quantexp.tracking.backend import Backend, Server
-from quantexp.tracking.merging import merge_now_and_then
-from quantexp.tracking.names import IDENTITY, ITEMS, TRACED
+from quantexp.tracking.compaction import merge_now_and_then
 from quantexp.tracking.reader import Reader
-from quantexp.tracking.records import JOBS, facts
 from quantexp.tracking.scores import SCORES, add_facts
+from quantexp.tracking.snapshots import JOBS, facts
+from quantexp.tracking.tags import IDENTITY, ITEMS, TRACED
 
 log = logging.getLogger(__name__)
 

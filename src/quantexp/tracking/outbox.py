@@ -21,11 +21,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from quantexp.errors import UserError
-from quantexp.terminal import one_line
 from quantexp.tracking.backend import Backend
-from quantexp.tracking.failures import away, failures
+from quantexp.tracking.errors import away, failures
 from quantexp.tracking.operations import End, File, Operation, Record, Scores, decoded, encoded
+from quantexp.util.errors import UserError
+from quantexp.util.terminal import one_line
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from functools import lru_cache
 
 from mlflow.entities import Run as RunEntity
 
-from quantexp.terminal import one_line
-from quantexp.tracking.names import IDENTITY
+from quantexp.tracking.tags import IDENTITY
+from quantexp.util.terminal import one_line
 
 TAGS = ("model", "quant", "task", "data", "seed")
 """Tags without which nobody knows what a job was."""

@@ -24,19 +24,19 @@ from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from quantexp.console import bar
-from quantexp.errors import UserError
-from quantexp.identity import Identity
-from quantexp.stored import read_table
-from quantexp.terminal import one_line
+from quantexp.config.identity import Identity
+from quantexp.tracking.artifacts import read_table
 from quantexp.tracking.backend import Backend
-from quantexp.tracking.failures import ServerAwayError
-from quantexp.tracking.fetching import Fetching
-from quantexp.tracking.names import CONFIG, IDENTITY, ITEMS, KIND, job_name
-from quantexp.tracking.pages import RUNS, are, pages
+from quantexp.tracking.downloads import Fetching
+from quantexp.tracking.errors import ServerAwayError
 from quantexp.tracking.problems import find_problem
-from quantexp.tracking.records import JOBS, MANY, MERGED, read_merged, run_of
 from quantexp.tracking.scores import SCORES, Answers, ScoreTables, facts_of, read_scores
+from quantexp.tracking.search import RUNS, are, pages
+from quantexp.tracking.snapshots import JOBS, MANY, MERGED, read_merged, run_of
+from quantexp.tracking.tags import CONFIG, IDENTITY, ITEMS, KIND, job_name
+from quantexp.util.errors import UserError
+from quantexp.util.progress import bar
+from quantexp.util.terminal import one_line
 
 T = TypeVar("T")
 F = TypeVar("F")

@@ -12,12 +12,12 @@ import pandas as pd
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
-from quantexp.errors import sentence_for
-from quantexp.redaction import hide_secrets
 from quantexp.tracking.backend import Backend
-from quantexp.tracking.names import ITEMS
 from quantexp.tracking.operations import Data, End, File, Name, Operation, Record, Scores, Traces
 from quantexp.tracking.scores import SCORES, write_scores
+from quantexp.tracking.tags import ITEMS
+from quantexp.util.error_reports import sentence_for
+from quantexp.util.redaction import hide_secrets
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from quantexp.scoring import FIELD
+from quantexp.tracking.tags import FIELD
 
 SCORES = "scores.arrow"
 """Name of the file: Arrow's IPC format, which is read ten times as fast as Parquet where tables are small."""

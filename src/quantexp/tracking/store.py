@@ -18,15 +18,16 @@ from mlflow.entities import LifecycleStage
 from mlflow.entities import Run as RunEntity
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from quantexp import slurm
 from quantexp.config import TrackingConfig
-from quantexp.errors import UserError
-from quantexp.provenance import provenance
-from quantexp.redaction import hide_secrets
-from quantexp.registration import Registration, check_declaration, digest, read_time
 from quantexp.tracking.backend import Access, Backend, Local, Server, has_database, unwritable_error
-from quantexp.tracking.failures import ServerAwayError
-from quantexp.tracking.names import (
+from quantexp.tracking.errors import ServerAwayError
+from quantexp.tracking.operations import now
+from quantexp.tracking.outbox import Beginning, Entry, Sent, fail_entries, few_attempts, send_all
+from quantexp.tracking.reader import JobRecord, LeftOut, Reader, name_of
+from quantexp.tracking.registration import Registration, check_declaration, digest, read_time
+from quantexp.tracking.run import AtOnce, FinishedJob, Run
+from quantexp.tracking.scores import ScoreTables
+from quantexp.tracking.tags import (
     CONFIG,
     DECLARATION,
     INCLUDES,
@@ -38,11 +39,10 @@ from quantexp.tracking.names import (
     STOPPED,
     SWEEP,
 )
-from quantexp.tracking.operations import now
-from quantexp.tracking.outbox import Beginning, Entry, Sent, fail_entries, few_attempts, send_all
-from quantexp.tracking.reader import JobRecord, LeftOut, Reader, name_of
-from quantexp.tracking.run import AtOnce, FinishedJob, Run
-from quantexp.tracking.scores import ScoreTables
+from quantexp.util import slurm
+from quantexp.util.errors import UserError
+from quantexp.util.provenance import provenance
+from quantexp.util.redaction import hide_secrets
 
 log = logging.getLogger(__name__)
 

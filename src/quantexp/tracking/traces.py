@@ -12,7 +12,7 @@ from mlflow.entities.trace_location import TraceLocation
 from mlflow.tracing.client import TracingClient
 from mlflow.tracing.constant import SpanAttributeKey, TokenUsageKey, TraceMetadataKey, TraceTagKey
 
-from quantexp.scoring import FIELD
+from quantexp.tracking.tags import FIELD
 
 PREVIEW = 1000
 """Characters of prompt and answer in MLflow's list of traces, which cuts them there itself."""

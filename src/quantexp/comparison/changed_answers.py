@@ -1,0 +1,122 @@
+"""Which answers changed between the baseline and each quant, and where, from the scores of what was compared.
+
+Texts are read only of the answers that are shown, and of each run once: they are a hundred times as much as scores.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from quantexp.comparison.flips import COLUMNS, count_flips, flip_rows, paired, places_of_changes
+from quantexp.comparison.subgroups import parts
+from quantexp.comparison.summary import Comparison, Summary
+from quantexp.config import StatsConfig, Unit
+from quantexp.stats import Method
+from quantexp.tracking.reader import DamagedRunError, JobRecord
+from quantexp.tracking.scores import Answers, answer_frame
+from quantexp.tracking.store import Store
+from quantexp.tracking.tags import ITEMS
+from quantexp.util.progress import bar
+
+MOST_CHANGES = 20_000
+"""Changed answers of which the texts are kept: some 60 MB, as much as a notebook or MLflow's page opens."""
+
+TEXTS = ("prompt", "output", "reference")
+"""Columns of an item table that are shown of a changed answer."""
+
+_Rows = tuple[NDArray[np.intp], NDArray[np.intp]]
+"""Places of answers among those of all runs of the baseline, and of the quant."""
+
+
+def flipped(
+    summary: Summary, records: Sequence[JobRecord], store: Store, stats: StatsConfig
+) -> tuple[Summary, pd.DataFrame]:
+    """The summary with what changed in each comparison and in its parts, and the changed answers, one a row.
+
+    If more than `MOST_CHANGES` answers changed, each comparison has its share of rows: the first ones of each kind.
+    """
+    runs = runs_behind(summary, records)
+    options: dict[str, Any] = {"confidence": stats.confidence, "resamples": stats.resamples, "seed": stats.seed}
+    options |= {"by_item": stats.unit is Unit.item, "method": Method(stats.method.value)}
+    share = MOST_CHANGES // max(len(summary.comparisons), 1)
+    found, all_rows, some_rows = {}, {}, {}
+    with bar("comparing answers", len(summary.comparisons), "comparisons") as advance:
+        for place, compared in _by_place(summary).items():
+            # One task at a time, since answers are many.
+            quants = [summary.baseline, *(each.quant for each in compared)]
+            frames = answer_frame({quant: [_answers(run) for run in runs[*place, quant]] for quant in quants})
+            before = next(frames)
+            for each, after in zip(compared, frames, strict=True):
+                key = (*place, each.quant)
+                pairs = paired(before, after)
+                found[key] = replace(each, flips=count_flips(pairs), parts=parts(pairs, **options))
+                all_rows[key], some_rows[key] = (_rows(pairs, most) for most in (MOST_CHANGES, share))
+                advance(1)
+    rows = all_rows if sum(len(before) for before, _ in all_rows.values()) <= MOST_CHANGES else some_rows
+    changed = []
+    for place, compared in _by_place(summary).items():
+        of_baseline = np.unique(np.concatenate([rows[*place, each.quant][0] for each in compared]))
+        before = _texts(runs[*place, summary.baseline], of_baseline, store)
+        for each in compared:
+            here, there = rows[*place, each.quant]
+            after = _texts(runs[*place, each.quant], np.unique(there), store)
+            table = flip_rows(before.loc[np.unique(here)], after, task=summary.section(each), name=each.quant)
+            changed += [table] if len(table) else []
+    comparisons = tuple(found[each.model, each.task, each.quant] for each in summary.comparisons)
+    return replace(summary, comparisons=comparisons), pd.concat(
+        changed or [pd.DataFrame(columns=[*COLUMNS])], ignore_index=True
+    )
+
+
+def runs_behind(summary: Summary, records: Sequence[JobRecord]) -> dict[tuple[str, str, str], list[JobRecord]]:
+    """The runs of each condition, by model, task and quant; oldest first."""
+    by_id = {record.run_id: record for record in sorted(records, key=lambda record: record.started)}
+    order = {run_id: place for place, run_id in enumerate(by_id)}
+    return {
+        (each.model, each.task, each.quant): [by_id[run_id] for run_id in sorted(each.run_ids, key=order.__getitem__)]
+        for each in summary.conditions
+    }
+
+
+def _by_place(summary: Summary) -> dict[tuple[str, str], list[Comparison]]:
+    """The comparisons of each model and task."""
+    found: dict[tuple[str, str], list[Comparison]] = {}
+    for each in summary.comparisons:
+        found.setdefault((each.model, each.task), []).append(each)
+    return found
+
+
+def _rows(pairs: pd.DataFrame, most: int) -> _Rows:
+    places = places_of_changes(pairs, most)
+    if not len(places):
+        return np.empty(0, dtype=np.intp), np.empty(0, dtype=np.intp)
+    return pairs["row_baseline"].to_numpy()[places], pairs["row_quant"].to_numpy()[places]
+
+
+def _texts(runs: Sequence[JobRecord], rows: NDArray[np.intp], store: Store) -> pd.DataFrame:
+    """Answers with their texts, by their places among those of all runs, from the runs that have any of them."""
+    starts = [0, *accumulate(len(_answers(run)[1].score) for run in runs)]
+    of_run = [rows[(rows >= first) & (rows < end)] for first, end in pairwise(starts)]
+    needed = [(run, first, own) for run, first, own in zip(runs, starts, of_run, strict=False) if len(own)]
+    tables = store.tables([run.run_id for run, _, _ in needed], ITEMS, ("item_id", "score", *TEXTS))
+    found = []
+    for (run, first, own), table in zip(needed, tables, strict=True):
+        if len(table) != len(_answers(run)[1].score):
+            raise DamagedRunError(run.run_id, f"{ITEMS}.parquet of run {run.run_id} is not the one that was scored.")
+        found.append(table.iloc[own - first].assign(seed=_seed(run)).set_axis(own))
+    return pd.concat(found) if found else pd.DataFrame()
+
+
+def _answers(run: JobRecord) -> tuple[int, Answers]:
+    if run.answers is None:
+        raise ValueError(f"run {run.run_id} was graded again: its answers are not those in the store.")
+    return _seed(run), run.answers
+
+
+def _seed(run: JobRecord) -> int:
+    return int(run.tags["seed"])

@@ -1,0 +1,57 @@
+"""The cost of an item, as runs measured it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from quantexp.tracking.reader import JobRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The cost of one item.
+
+    Attributes:
+        tokens: written.
+        seconds: on the machine of the runs, loading included; None where no run generated anything.
+    """
+
+    tokens: float
+    seconds: float | None
+
+    def __add__(self, other: "Cost") -> "Cost":
+        known = self.seconds is not None and other.seconds is not None
+        return Cost(self.tokens + other.tokens, (self.seconds or 0) + (other.seconds or 0) if known else None)
+
+
+def generated(run: "JobRecord") -> float:
+    """Count the completions that a run generated itself."""
+    return run.metrics["run.completions_generated"]
+
+
+def cost_of(runs: Sequence["JobRecord"]) -> Cost:
+    """Estimate the cost of an item under one quant.
+
+    The time of a run counts where it generated something: what comes from the store takes none.
+    """
+    items = sum(run.metrics["items"] for run in runs)
+    new = sum(generated(run) for run in runs)
+    answers = new + sum(run.metrics["run.completions_from_store"] for run in runs)
+    seconds = sum(run.metrics["run.wall_seconds"] for run in runs if generated(run))
+    return Cost(
+        tokens=sum(run.metrics["completion_tokens"] for run in runs) / items,
+        seconds=seconds / new * answers / items if new else None,
+    )
+
+
+def known_cost(runs: Sequence["JobRecord"]) -> Cost | None:
+    """Estimate the same; None if a run does not say what it took, as one that was recorded elsewhere."""
+    needed = {
+        "items",
+        "completion_tokens",
+        "run.completions_generated",
+        "run.completions_from_store",
+        "run.wall_seconds",
+    }
+    return cost_of(runs) if all(needed <= run.metrics.keys() for run in runs) else None

@@ -1,0 +1,71 @@
+"""How far each quant's distributions are from the baseline's, from the token tables of the runs that were compared."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from quantexp.comparison.changed_answers import runs_behind
+from quantexp.comparison.summary import Comparison, Divergence, Summary
+from quantexp.config import Forced
+from quantexp.stats import divergence_summary
+from quantexp.tracking.reader import JobRecord
+from quantexp.tracking.store import Store
+from quantexp.tracking.tags import DIVERGENCE, PARTED
+
+COLUMNS = {
+    DIVERGENCE: ("item_id", "sample", "divergence", "same_top", "baseline_logprob", "quant_logprob"),
+    PARTED: ("item_id", "sample", "token"),
+}
+"""Columns of each table that are read here."""
+
+
+def diverged(summary: Summary, records: Sequence[JobRecord], store: Store, *, confidence: float, seed: int) -> Summary:
+    """The summary with the divergence of each comparison whose runs have all measured it.
+
+    Tokens are resampled with their item, or with those items that ask the same.
+    """
+    runs = runs_behind(summary, records)
+
+    def measured(each: Comparison) -> Divergence | None:
+        of = runs[each.model, each.task, each.quant]
+        if not all(DIVERGENCE in run.metrics for run in of):
+            return None
+        tokens = _tables(of, store, DIVERGENCE)
+        # Plain text has no answers.
+        answers = _tables(of, store, PARTED)["token"] if all(PARTED in run.metrics for run in of) else pd.Series()
+        clusters = {item: cluster for run in of for item, cluster in run.clusters.items()}
+        return Divergence(
+            summary=divergence_summary(
+                tokens["divergence"].to_numpy(),
+                tokens["same_top"].to_numpy(),
+                tokens["baseline_logprob"].to_numpy(),
+                tokens["quant_logprob"].to_numpy(),
+                [clusters.get(item, item) for item in tokens["item_id"]],
+                confidence=confidence,
+                seed=seed,
+            ),
+            answers=len(answers),
+            parted=tuple(int(place) for place in answers.dropna()),
+            over=_over(of[0]),
+        )
+
+    return replace(summary, comparisons=tuple(replace(each, divergence=measured(each)) for each in summary.comparisons))
+
+
+def _over(run: JobRecord) -> str:
+    if PARTED not in run.metrics:
+        return "plain text"
+    # MLflow keeps params as text.
+    return "gold answers" if run.params.get("divergence_over") == Forced.gold.value else "the baseline's own answers"
+
+
+def _tables(runs: Sequence[JobRecord], store: Store, name: str) -> pd.DataFrame:
+    """The table of all runs, an item that several seeds drew once."""
+    tables: list[pd.DataFrame] = []
+    seen: set[tuple[str, int]] = set()
+    for table in store.tables([run.run_id for run in runs], name, COLUMNS[name]):
+        keys = pd.Series(list(zip(table["item_id"], table["sample"], strict=True)), index=table.index)
+        tables.append(table[~keys.isin(seen)])
+        seen.update(keys)
+    return pd.concat(tables, ignore_index=True)

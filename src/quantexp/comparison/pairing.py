@@ -1,0 +1,288 @@
+"""Which runs may be compared, and the comparison itself: job records in, a summary out."""
+
+from collections.abc import Mapping, Sequence
+from math import nan
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from quantexp.comparison.caveats import (
+    name_groups,
+    notes_on,
+    notes_on_files,
+    protocol_of,
+    quantized_sources,
+    repeats_in,
+)
+from quantexp.comparison.costs import known_cost
+from quantexp.comparison.groups import Group, grouped, labelled
+from quantexp.comparison.preregistration import report
+from quantexp.comparison.summary import Comparison, Condition, Registered, Summary
+from quantexp.config import Method, StatsConfig, Target, Unit
+from quantexp.config.identity import differences, varying
+from quantexp.stats import (
+    Decision,
+    DropPosterior,
+    Kind,
+    PairedComparison,
+    compare,
+    compare_units,
+    decide,
+    drop_posterior,
+    estimate,
+)
+from quantexp.stats import Method as StatsMethod
+from quantexp.tracking.reader import JobRecord
+from quantexp.tracking.registration import Registration
+from quantexp.tracking.tags import STOPPED
+from quantexp.util.errors import UserError
+
+
+def summarise(
+    records: Sequence[JobRecord],
+    failures: Sequence[str],
+    stats: StatsConfig,
+    title: str,
+    registration: Registration | None = None,
+) -> Summary:
+    """Pair every quant with the baseline on the items (or, by `stats.unit`, the items of a seed) that both answered.
+
+    Runs are paired only where everything but the quant and the seed is the same; where nothing
+    fits, the summary says what differs instead of comparing.
+
+    Raises:
+        UserError: the target is the data's own items, and the runs do not say how many those are; or the runs were
+            stopped by one method and are to be judged by another.
+    """
+    unit = stats.unit.value
+    given = "given" if stats.unit is Unit.answer else "answered"
+    groups = labelled(grouped(records))
+    if registration is not None:
+        order = registration.order
+        models = registration.models
+        groups.sort(key=lambda group: (models.get(group.model, len(models)), *_asked_for(group, stats.baseline, order)))
+    check_stopping(records, stats)
+    _check_seeds(groups, stats)
+    baselines = [group for group in groups if group.quant == stats.baseline]
+    compared: list[tuple[Group, PairedComparison]] = []
+    refusals, partly, notes = [], [], []
+    if groups and not baselines:
+        notes.append(
+            f"Nothing is compared: no run here is of the baseline {stats.baseline}; run it, or set stats.baseline."
+        )
+    for name, group in zip(name_groups(groups), groups, strict=True):
+        if group.quant == stats.baseline or not baselines:
+            continue
+        same = (group.model, group.task, group.identity)
+        partner = next((b for b in baselines if (b.model, b.task, b.identity) == same), None)
+        if partner is None:
+            refusals.append(_why_not(group, baselines, stats.baseline))
+            continue
+        sides = [each.answers.index if stats.unit is Unit.answer else each.items for each in (partner, group)]
+        both = sides[0].intersection(sides[1], sort=True)
+        if both.empty:
+            refusals.append(
+                f"{group.quant} and {stats.baseline} of {group.model} on {group.task} have no {unit} in common: "
+                "run both with the same seed and task.limit."
+            )
+            continue
+        alone = len(sides[0].symmetric_difference(sides[1]))
+        if alone and not any(STOPPED in run.tags for run in group.runs):
+            partly.append(f"{name} on {len(both)} of {len(both) + alone}")
+        compared.append((group, _compared(partner, group, both, stats)))
+    if partly:
+        notes.append(f"Compared on the {unit}s {given} under both quants, which are not all: {', '.join(partly)}.")
+    decisions: list[Any] = [None] * len(compared)
+    if compared and stats.method is not Method.bootstrap:
+        margins = [stats.margins.get(group.runs[0].tags["task"], stats.margin) for group, _ in compared]
+        decisions = [*decide([found for _, found in compared], margins, alpha=1 - stats.confidence)]
+    return Summary(
+        title=title,
+        baseline=stats.baseline,
+        conditions=tuple(_condition(group, stats) for group in groups),
+        comparisons=tuple(
+            Comparison(
+                *(group.model, group.task, stats.baseline, group.quant),
+                found,
+                decision,
+                posterior=_posterior(found, decision) if stats.bayes else None,
+            )
+            for (group, found), decision in zip(compared, decisions, strict=True)
+        ),
+        notes=tuple(
+            dict.fromkeys([*notes, *notes_on_files(records), *notes_on(groups, stats), *repeats_in(compared, stats)])
+        ),
+        refusals=tuple(refusals),
+        failures=tuple(failures),
+        protocol=protocol_of(groups, stats),
+        unit=unit,
+        quantized_sources=quantized_sources(records),
+        registered=None if registration is None else _registered(registration, groups, compared, stats),
+    )
+
+
+def _asked_for(group: Group, baseline: str, order: Mapping[str, int]) -> tuple[int, int]:
+    """Its place in what a sweep asked for; jobs may have begun in another order, or the clock been set. Baseline first.
+
+    What the sweep did not ask for comes last.
+    """
+    task = group.runs[0].tags["task"]
+    of_quant = -1 if group.quant == baseline else order.get(f"{task}/{group.quant}", len(order))
+    return order.get(task, len(order)), of_quant
+
+
+def check_stopping(records: Sequence[JobRecord], stats: StatsConfig) -> None:
+    """Refuse runs that were stopped once they were decided to any method but the one that decided.
+
+    Raises:
+        UserError: there is such a run.
+    """
+    for run in records:
+        if stats.method is not Method.sequential and STOPPED in run.tags:
+            raise UserError(
+                f"{run.name} was stopped as soon as its verdict was known, so only stats=sequential can judge it; with "
+                f"stats={'published' if stats.method is Method.bootstrap else 'default'} run the sweep again: what has "
+                "been answered is taken from the store."
+            )
+
+
+def _check_seeds(groups: Sequence[Group], stats: StatsConfig) -> None:
+    for group in groups:
+        if stats.method is Method.sequential and len(group.runs) > 1:
+            what = f"{group.quant} of {group.model} on {group.task}"
+            raise UserError(f"stats=sequential takes one seed, and {what} was run with {len(group.runs)}.")
+
+
+def _posterior(found: PairedComparison, decision: Decision | None) -> DropPosterior | None:
+    if decision is None or found.kind is not Kind.binary:
+        return None
+    return drop_posterior(found.lost, found.gained, found.n, margin=decision.margin, confidence=found.confidence)
+
+
+def _registered(
+    registration: Registration,
+    groups: Sequence[Group],
+    compared: Sequence[tuple[Group, PairedComparison]],
+    stats: StatsConfig,
+) -> Registered:
+    """What was declared, beside what came of it."""
+    scores: dict[str, dict[tuple[str, str], pd.Series[float]]] = {}
+    for group in groups:
+        scores.setdefault(group.model, {})[group.task, group.quant] = group.by_unit
+    names: dict[str, list[str]] = {}
+    for group, _ in compared:
+        # By the task's own name: a way of running it that is told apart here was declared under it.
+        names.setdefault(group.model, []).append(f"{group.runs[0].tags['task']}/{group.quant}")
+    counts = [_count_answers(run, registration.sweep) for group in groups for run in group.runs]
+    return report(registration, stats, scores, names, *(sum(each) for each in zip(*counts, strict=True)))
+
+
+def _count_answers(run: JobRecord, sweep: str) -> tuple[int, int]:
+    """Count a run's answers that existed before the sweep's declaration, as far as is known, and all of them."""
+    sources = ("run.completions_generated", "run.completions_from_store")
+    answers = int(sum(run.metrics.get(source, 0) for source in sources))
+    # A job that was taken over from elsewhere had finished before this sweep came to it.
+    taken_over = run.tags.get("mlflow.parentRunId") != sweep
+    return answers if taken_over else int(run.metrics.get("run.completions_before_declaration", 0)), answers
+
+
+def _compared(partner: Group, group: Group, both: pd.Index, stats: StatsConfig) -> PairedComparison:
+    """The comparison on the items, or items and seeds, that both have."""
+    before, after = (_of(side, both, stats) for side in (partner, group))
+    if stats.method is Method.sequential:
+        before, after = group.as_drawn(before), group.as_drawn(after)
+    if before.index.equals(after.index):
+        units = None if stats.unit is Unit.answer else group.units(after)
+        return compare(before.to_numpy(), after.to_numpy(), clusters=units, **_options(group, stats))
+    # The same items under other seeds: only an item's means can be paired, not its single answers.
+    ours, theirs = (
+        np.asarray(side.groupby(each.units(side)).mean(), dtype=np.float64)
+        for each, side in ((partner, before), (group, after))
+    )
+    return compare_units(ours, theirs, answers=len(before), design_effect=nan, **_options(group, stats))
+
+
+def _of(side: Group, both: pd.Index, stats: StatsConfig) -> "pd.Series[float]":
+    """The answers of one side that count, in order."""
+    level = None if stats.unit is Unit.answer else "item"
+    own = side.answers.index if stats.unit is Unit.answer else side.items
+    return (
+        side.answers if len(own) == len(both) else side.answers[side.answers.index.isin(both, level=level)].sort_index()
+    )
+
+
+def _options(group: Group, stats: StatsConfig) -> dict[str, Any]:
+    """What every estimate of a group is made with."""
+    population = None
+    if stats.target is Target.items:
+        found = {run.metrics.get("items_in_data") for run in group.runs}
+        if len(found) > 1 or None in found:
+            raise UserError(
+                f"stats.target=items needs to know how many items the data of {group.task} have, and the runs of "
+                f"{group.quant} do not say; run them again with force=true, or set stats.target=population."
+            )
+        population = int(found.pop() or 0)
+    return {
+        "population": population,
+        "confidence": stats.confidence,
+        "resamples": stats.resamples,
+        "seed": stats.seed,
+        "method": StatsMethod(stats.method.value),
+    }
+
+
+def _why_not(group: Group, baselines: Sequence[Group], baseline: str) -> str:
+    """The sentence that refuses a pair and names the difference."""
+    what = f"{group.quant} of {group.model} on {group.task}"
+    runs = ", ".join(run.run_id[:8] for run in group.runs)
+    near = [b for b in baselines if (b.model, b.runs[0].tags["task"]) == (group.model, group.runs[0].tags["task"])]
+    if not near:
+        return f"{what} (run {runs}) has no {baseline} run to compare with: run it, or set stats.baseline."
+    partner = min(near, key=lambda b: len(varying(group.identity, [b.identity])))
+    theirs = ", ".join(run.run_id[:8] for run in partner.runs)
+    other = differences(group.identity, partner.identity)
+    return f"{what} (run {runs}) cannot be paired with {baseline} (run {theirs}): {other}."
+
+
+def _condition(group: Group, stats: StatsConfig) -> Condition:
+    newest = group.runs[-1]
+    answers = group.as_drawn(group.answers) if stats.method is Method.sequential else group.answers
+    tokens = sum(run.metrics["completion_tokens"] for run in group.runs)
+    seconds = sum(
+        run.metrics["completion_tokens"] / run.metrics["run.tokens_per_second"]
+        for run in group.runs
+        if run.metrics["run.tokens_per_second"]
+    )
+    return Condition(
+        model=group.model,
+        quant=group.quant,
+        task=group.task,
+        bits_per_weight=newest.metrics["bits_per_weight"],
+        file_bytes=int(newest.metrics["model_bytes"]) if "model_bytes" in newest.metrics else None,
+        estimate=estimate(
+            answers.to_numpy(),
+            clusters=None if stats.unit is Unit.answer else group.units(answers),
+            **_options(group, stats),
+        ),
+        items=group.items.size,
+        repeats=len(group.runs),
+        grader=str(group.identity["grader"]["id"]),
+        tokens_per_second=tokens / seconds if seconds else None,
+        speed_range=_speed_range(group.runs) if seconds else None,
+        run_ids=tuple(run.run_id for run in group.runs),
+        floor=group.floor,
+        rules=group.rules,
+        busy=max(run.metrics.get("run.share_of_others", 0.0) for run in group.runs),
+        cost=known_cost(group.runs),
+        items_in_data=int(newest.metrics["items_in_data"]) if "items_in_data" in newest.metrics else None,
+    )
+
+
+def _speed_range(runs: Sequence[JobRecord]) -> tuple[float, float] | None:
+    """The lowest 10th and the highest 90th percentile of tokens a second; None if a run has none."""
+    names = [f"run.tokens_per_second_{end}" for end in ("low", "high")]
+    known = [[run.metrics.get(name) for name in names] for run in runs if run.metrics["run.tokens_per_second"]]
+    lows, highs = ([each[side] for each in known] for side in (0, 1))
+    found_lows, found_highs = [x for x in lows if x is not None], [x for x in highs if x is not None]
+    return (min(found_lows), max(found_highs)) if len(found_lows) == len(found_highs) == len(known) else None

@@ -1,0 +1,55 @@
+"""The most that a sweep can show with its number of items, before it is run."""
+
+from collections.abc import Iterable, Iterator
+
+from quantexp.comparison.summary import given_points
+from quantexp.config import Config, Target, Unit
+from quantexp.stats import Kind, Method, fewest_items
+from quantexp.tasks import get_task
+from quantexp.tasks.items import Dataset, drawn
+
+
+def describe_prospects(jobs: Iterable[tuple[Config, Dataset]]) -> Iterator[str]:
+    """Say of which tasks a sweep has too few items to show the margin, unless a quant gains more than it loses.
+
+    Args:
+        jobs: each with its data, and without those that read plain text, whose items are not known yet.
+    """
+    by_task: dict[str, list[tuple[Config, Dataset]]] = {}
+    for job, rows in jobs:
+        by_task.setdefault(job.task.name, []).append((job, rows))
+    found: dict[tuple[int, str, float, int | None], list[str]] = {}
+    for task, of_task in by_task.items():
+        stats = of_task[0][0].stats
+        margin = stats.margins.get(task, stats.margin)
+        asked = {(id(rows), job.seed, job.task.limit): rows for job, rows in of_task}
+        counted = {
+            (seed, item.id) if stats.unit is Unit.answer else item.cluster
+            for (_, seed, limit), rows in asked.items()
+            for item in drawn(rows.items, seed, limit)
+        }
+        is_graded = any(job.task.sampling.samples > 1 or _has_fields(job, rows) for job, rows in of_task)
+        in_data = {item.cluster for _, rows in of_task for item in rows.items}
+        fewest = fewest_items(
+            margin,
+            kind=Kind.graded if is_graded else Kind.binary,
+            method=Method(stats.method.value),
+            population=len(in_data) if stats.target is Target.items else None,
+            alpha=1 - stats.confidence,
+        )
+        if fewest is None or len(counted) < fewest:
+            found.setdefault((len(counted), stats.unit.value, margin, fewest), []).append(task)
+    for (count, unit, margin, fewest), tasks in found.items():
+        on = f" on {', '.join(tasks)}" if len(found) > 1 else ""
+        least = "no number is enough" if fewest is None else f"{fewest:,} are the fewest"
+        what = unit if count == 1 else f"{unit}s"
+        yield (
+            f"{count:,} {what}{on} can show a margin of {given_points(margin)} points only for a quant that gains "
+            f"more than it loses: for others {least}; see python -m quantexp.plan"
+        )
+
+
+def _has_fields(job: Config, rows: Dataset) -> bool:
+    """Tell if the grader scores several fields of an item, whose mean is neither right nor wrong."""
+    grader = get_task(job.task.name, job.task.module).grader(job.task.grader)
+    return bool(grader.grade("", rows.items[0].fields).fields)

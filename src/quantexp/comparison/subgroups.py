@@ -1,0 +1,87 @@
+"""Where a quant loses: its comparison with the baseline on parts of the items, by difficulty and by field.
+
+Parts are looked at because one wonders, not because anything was declared about them: their intervals are not corrected
+for how many there are, and they decide nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from quantexp.comparison.flips import SIDES, unique_items
+from quantexp.stats import Method, PairedComparison, compare
+from quantexp.tracking.tags import FIELD
+
+DIFFICULTY, FIELDS = "difficulty", "field"
+"""The ways in which items are taken apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A comparison on part of what was asked.
+
+    Attributes:
+        by: `DIFFICULTY` (some of the items) or `FIELDS` (one field of all items).
+        name: The level of difficulty, or the field.
+        difference: Of the scores there, paired; positive means that the baseline is better.
+    """
+
+    by: str
+    name: str
+    difference: PairedComparison
+
+
+def parts(
+    pairs: pd.DataFrame,
+    *,
+    by_item: bool = True,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 42,
+    method: Method = Method.default,
+) -> tuple[Part, ...]:
+    """Compare a quant with the baseline field by field and difficulty by difficulty.
+
+    Args:
+        pairs: The answers that both have scored (`flips.paired`); columns `score_NAME` of each side hold the score of a
+            field, `difficulty` the level, where there are any.
+        by_item: Whether an item counts once, with its mean score; otherwise each answer is taken as independent.
+        confidence: Nominal coverage of the intervals.
+        resamples: Number of resamples, where the method takes any.
+        seed: Of the resampling.
+        method: Which statistics.
+
+    Returns:
+        Fields in the order of the baseline's columns, then levels from the lowest. No levels where all items have the
+        same, or none. Intervals are about the items that the data sample.
+    """
+    of_baseline = [str(name).removesuffix("_baseline") for name in pairs if str(name).endswith("_baseline")]
+    fields = [name for name in of_baseline if name.startswith(FIELD) and f"{name}_quant" in pairs]
+    found = []
+    items = unique_items(pairs["cluster_baseline"], pairs["item_id"]) if by_item else None
+    for by, name, rows, column in _selections(pairs, fields):
+        units = None if items is None else items[rows.to_numpy()]
+        before, after = (pairs.loc[rows, f"{column}_{side}"].to_numpy(dtype=np.float64) for side in SIDES)
+        difference = compare(
+            *(before, after),
+            clusters=units if units is None or units.dtype.kind == "i" else units.astype(str),
+            confidence=confidence,
+            resamples=resamples,
+            seed=seed,
+            method=method,
+        )
+        found.append(Part(by, name, difference))
+    return tuple(found)
+
+
+def _selections(pairs: pd.DataFrame, fields: Sequence[str]) -> Iterator[tuple[str, str, "pd.Series[bool]", str]]:
+    """For each part how it was taken, its name, which rows it has, and in which columns its scores are."""
+    for field in fields:
+        rows = pairs[f"{field}_baseline"].notna() & pairs[f"{field}_quant"].notna()
+        if rows.any():
+            yield FIELDS, field.removeprefix(FIELD), rows, field
+    levels = sorted(pairs["difficulty_baseline"].dropna().unique()) if "difficulty_baseline" in pairs else []
+    for level in levels if len(levels) > 1 else ():
+        yield DIFFICULTY, f"{level:g}", pairs["difficulty_baseline"] == level, "score"

@@ -1,0 +1,116 @@
+"""What makes a configuration unusable for its engine; part of `validation`."""
+
+import math
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from quantexp.config.schema import Config, EngineConfig, ExamplePlace, PromptForm
+from quantexp.util.redaction import find_secret, is_variable_name
+from quantexp.util.urls import address_problem
+
+LOCAL = ("threads", "gpu_layers", "lanes", "kv_memory_gb")
+"""What only a model in this process has."""
+
+REMOTE = ("url", "urls", "model", "api_key_variable", "extra_body")
+"""What only a server has."""
+
+OURS = frozenset({"model", "messages", "prompt", "max_tokens", "temperature", "top_p", "seed", "stop", "stream"})
+"""Fields of a request that other keys of the configuration decide."""
+
+
+def local_problems(config: Config) -> Iterator[str]:
+    """A sentence for each, where the model is to run in this process."""
+    for key in _set(config.engine, REMOTE):
+        yield f"engine.{key} is of a server, and engine={config.engine.name} runs the model itself: add engine=openai."
+    if config.model.source == "server":
+        yield (
+            f"model.source=server: there is no file of {config.model.name} to load here; add engine=openai and "
+            "engine.url, or choose a model with a file."
+        )
+    elif config.quant.method is not None:
+        yield f"quant={config.quant.name} is no GGUF; serve it, and add engine=openai model=server."
+
+
+def server_problems(config: Config) -> Iterator[str]:
+    """A sentence for each, where a server has the model."""
+    engine, sampling = config.engine, config.task.sampling
+    yield from _address_problems(engine)
+    if (problem := variable_problem("engine.api_key_variable", engine.api_key_variable)) is not None:
+        yield problem
+    for key in _set(engine, LOCAL):
+        yield f"engine.{key} is of a model in this process, and engine=openai asks a server: leave it out."
+    if not (engine.timeout > 0 and math.isfinite(engine.timeout)):
+        yield f"engine.timeout={engine.timeout} must be a number of seconds above 0."
+    if config.divergence:
+        yield "divergence=true needs a model in this process: set engine=llama_cpp."
+    if engine.prompt is not PromptForm.messages and config.model.source == "server":
+        yield (
+            f"engine.prompt={engine.prompt.value} makes the prompt here, by the template in a GGUF, and model=server "
+            "has none: set engine.prompt=messages, or model=local model.path=FILE."
+        )
+    if engine.prompt is PromptForm.messages and config.model.chat_template is not None:
+        yield (
+            "model.chat_template is not used where the server makes the prompt: give it to the server, or set "
+            "engine.prompt=text."
+        )
+    if engine.prompt is PromptForm.messages and config.model.examples is ExamplePlace.answer and config.task.shots > 0:
+        yield (
+            "model.examples=answer begins the model's own answer, which a chat sent to a server cannot do: set "
+            "engine.prompt=text (or tokens), which makes the prompt here, or model.examples=turns."
+        )
+    if sampling.min_p > 0:
+        yield (
+            "task.sampling.min_p is not in OpenAI's protocol: set it to 0 and, for a server that has it, add "
+            f"'engine.extra_body={{min_p: {sampling.min_p}}}'."
+        )
+    if taken := sorted(OURS & engine.extra_body.keys()):
+        yield f"engine.extra_body may not hold {', '.join(taken)}, which other keys of the configuration decide."
+    if secret := find_secret(engine.extra_body):
+        yield (
+            f"engine.extra_body.{secret} looks like a secret, and the configuration is recorded with every run: put "
+            "the key in an environment variable and name that with engine.api_key_variable=NAME, or give it to the "
+            "server."
+        )
+    bits = config.quant.bits_per_weight
+    if bits is not None and not 0 < bits <= 64:
+        yield f"quant.bits_per_weight={bits} must be above 0 and at most 64."
+    if bits is not None and (config.model.source != "server" or config.model.checkpoint is not None):
+        yield "quant.bits_per_weight is for a model of which no file is here: this one's is measured; leave it out."
+    if config.quant.method is not None and config.model.source != "server":
+        yield f"quant={config.quant.name} is no GGUF; add model=server."
+
+
+def variable_problem(key: str, name: str | None) -> str | None:
+    """What makes it unusable as an environment variable that holds a key, in a sentence; None for nothing."""
+    if name is None or is_variable_name(name):
+        return None
+    # Without the value: it may be the key.
+    return (
+        f"{key} is to be the name of an environment variable that holds the key, not the key itself: set the variable, "
+        f"and write {key}=NAME."
+    )
+
+
+def _address_problems(engine: EngineConfig) -> Iterator[str]:
+    if engine.url is None:
+        yield "engine.url has no value; add engine.url=VALUE, or engine.urls={QUANT: VALUE, ...}, to the command."
+        return
+    for key, url in {
+        **{f"engine.urls.{quant}": url for quant, url in engine.urls.items()},
+        "engine.url": engine.url,
+    }.items():
+        parts = urlsplit(str(url))
+        if "@" in parts.netloc or parts.query:
+            # Without the address: it holds what is not to be shown.
+            yield (
+                f"{key} may hold no password and no query, since it is recorded with every run; put the key in an "
+                "environment variable and name that with engine.api_key_variable=NAME."
+            )
+        elif (problem := address_problem(key, str(url))) is not None:
+            yield problem
+
+
+def _set(engine: EngineConfig, keys: tuple[str, ...]) -> list[str]:
+    """Those of the keys that have another value than the default."""
+    default = EngineConfig()
+    return [key for key in keys if getattr(engine, key) != getattr(default, key)]

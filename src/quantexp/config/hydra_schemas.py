@@ -1,0 +1,44 @@
+"""Registration of the configuration's types with Hydra."""
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from omegaconf import OmegaConf
+
+from quantexp.config.schema import AggregateConfig, Config, MaintenanceConfig, PlanConfig, RegradeConfig, SyncConfig
+
+
+def register_schemas() -> None:
+    """Make the types known to Hydra, before it composes anything."""
+    store = ConfigStore.instance()
+    _rename_plugins(store)
+    schemas = {
+        "schema": Config,
+        "aggregate_schema": AggregateConfig,
+        "regrade_schema": RegradeConfig,
+        "plan_schema": PlanConfig,
+    }
+    for name, schema in schemas.items():
+        node = OmegaConf.structured(schema)
+        # The keys of these are whatever a task is called, or needs: data.columns={question: prompt} adds some.
+        OmegaConf.set_struct(node.stats.margins, False)
+        if "data" in node:
+            OmegaConf.set_struct(node.data.columns, False)
+            OmegaConf.set_struct(node.data.own, False)
+            OmegaConf.set_struct(node.engine.extra_body, False)
+            OmegaConf.set_struct(node.engine.urls, False)
+            OmegaConf.set_struct(node.hypothesis.claims, False)
+        store.store(name=name, node=node)
+    store.store(name="store_schema", node=MaintenanceConfig)
+    store.store(name="sync_schema", node=SyncConfig)
+
+
+def _rename_plugins(store: ConfigStore) -> None:
+    """Make room for the files in conf/hydra/launcher that are called like the plugins which they fill in.
+
+    Hydra would take a schema of the same name as deprecated.
+    """
+    Plugins.instance()  # finds them
+    launchers = store.repo["hydra"]["launcher"]
+    for name in ("joblib", "ray"):
+        if f"{name}.yaml" in launchers:
+            launchers[f"{name}_plugin.yaml"] = launchers.pop(f"{name}.yaml")

@@ -1,0 +1,210 @@
+"""The reference of the configuration: every key with what it takes and means, read from the source of its types."""
+
+import ast
+import re
+import sys
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import Field, dataclass, fields, is_dataclass
+from enum import Enum
+from functools import cache
+from importlib.resources import files
+from inspect import cleandoc, getsource
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any
+
+import omegaconf
+from omegaconf import OmegaConf
+
+from quantexp.config.emails import GenerateConfig, ReviewConfig
+from quantexp.config.schema import AggregateConfig, Config, MaintenanceConfig, PlanConfig, RegradeConfig, SyncConfig
+
+SCHEMAS: Mapping[str, type] = {
+    "config": Config,
+    "aggregate": AggregateConfig,
+    "regrade": RegradeConfig,
+    "plan": PlanConfig,
+    "store": MaintenanceConfig,
+    "sync": SyncConfig,
+    "generate_extraction": GenerateConfig,
+    "review_extraction": ReviewConfig,
+}
+"""The keys of every command by its file in conf/; `config` is that of `quantexp` itself."""
+
+CONF = Path(str(files("quantexp.conf")))
+
+_WORDS: Mapping[object, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "`true` or `false`",
+    NoneType: "`null`",
+    Any: "anything",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of the configuration.
+
+    Attributes:
+        name: as typed on the command line.
+        type: what it takes, in words.
+        default: as YAML; None where there is none.
+        text: what it means.
+        choices: of an enumeration, with what each means.
+    """
+
+    name: str
+    type: str
+    default: str | None
+    text: str
+    choices: Mapping[str, str]
+
+
+def keys(kind: type, prefix: str, option_files: Sequence[Path]) -> list[Key]:
+    """List the keys of a dataclass in their order, nested ones included, whole groups left out.
+
+    A default is what every one of the files sets alike; otherwise, what the dataclass says.
+
+    Args:
+        kind: the dataclass.
+        prefix: of the keys, as typed; empty for those without a group.
+        option_files: the options of the group.
+    """
+    settings = [OmegaConf.to_container(OmegaConf.load(file)) for file in option_files]
+    return list(_keys(kind, prefix, [each for each in settings if isinstance(each, dict)]))
+
+
+def _keys(kind: type, prefix: str, settings: Sequence[Mapping[Any, Any]]) -> Iterator[Key]:
+    hints = typing.get_type_hints(kind)
+    for field in fields(kind):
+        name = f"{prefix}.{field.name}" if prefix else field.name
+        inner = dataclass_of(hints[field.name])
+        if inner is not None:
+            if prefix or not is_group(field.name, inner):
+                within = [each.get(field.name) for each in settings]
+                yield from _keys(inner, name, [each for each in within if isinstance(each, Mapping)])
+            continue
+        choices = documented_choices(hints[field.name])
+        takes = ", ".join(f"`{choice}`" for choice in choices) or in_words(hints[field.name])
+        yield Key(name, takes, _default(field, settings), documented(kind, field.name), choices)
+        members = [dataclass_of(each) for each in typing.get_args(hints[field.name])]
+        for member in members:
+            if member is not None:
+                yield from _keys(member, f"{name}.NAME", [])
+
+
+def documented(kind: type, attribute: str) -> str:
+    """Read the string below a dataclass's field; of an inherited field, where it was declared.
+
+    Raises:
+        LookupError: there is none.
+    """
+    for each in kind.__mro__:
+        text = _attribute_docs(each.__module__).get((each.__qualname__, attribute)) if each is not object else None
+        if text:
+            return text
+    raise LookupError(f"{kind.__module__}.{kind.__name__}.{attribute} has no string below it that says what it is.")
+
+
+def documented_choices(hint: object) -> dict[str, str]:
+    """Map the values of an enumeration to their meanings; other types have none."""
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return {member.name: documented(hint, member.name) for member in hint}
+    return {}
+
+
+def in_words(hint: object) -> str:
+    """Name a type as people do."""
+    if hint in _WORDS:
+        return _WORDS[hint]
+    if isinstance(hint, type) and is_dataclass(hint):
+        return "keys"
+    inner = typing.get_args(hint)
+    if isinstance(hint, UnionType):
+        return " or ".join(in_words(each) for each in inner)
+    if typing.get_origin(hint) is list:
+        return f"list of {in_words(inner[0])}s"
+    if typing.get_origin(hint) is dict:
+        return "`{NAME: …}`"
+    raise TypeError(f"{hint} has no words yet; add them to quantexp/reference.py.")
+
+
+def summary(kind: type) -> str:
+    """Return the first sentence of a class's docstring."""
+    return (kind.__doc__ or "").strip().partition("\n")[0]
+
+
+def first_sentence(file: Path) -> str:
+    """Read the first sentence of the comment at the head of an option's file."""
+    said: list[str] = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        text = line.removeprefix("#")
+        if text == line or text.startswith(("   ", " Run: ", " @package")) or not text.strip():
+            if said or text == line:
+                break
+            continue
+        said.append(text.strip())
+    sentence, *further = re.split(r"(?<=[.;])\s", " ".join(said))
+    for part in further:
+        if sentence.count("(") == sentence.count(")"):
+            break
+        sentence += f" {part}"
+    return sentence.rstrip(":;")
+
+
+@cache
+def _attribute_docs(module: str) -> Mapping[tuple[str, str], str]:
+    """Read the strings below the attributes of a module's classes, by class and attribute."""
+    documented = {}
+    for node in ast.parse(getsource(sys.modules[module])).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for attribute, below in zip(node.body, node.body[1:], strict=False):
+            targets = (
+                [attribute.target] if isinstance(attribute, ast.AnnAssign) else getattr(attribute, "targets", [None])
+            )
+            text = below.value if isinstance(below, ast.Expr) else None
+            if isinstance(targets[0], ast.Name) and isinstance(text, ast.Constant) and isinstance(text.value, str):
+                documented[node.name, targets[0].id] = " ".join(cleandoc(text.value).split())
+    return documented
+
+
+def is_group(name: str, hint: object) -> bool:
+    """Tell if a field is a group of conf/, whose keys have a section of their own."""
+    return dataclass_of(hint) is not None and any(field.name == name and field.type is hint for field in fields(Config))
+
+
+def dataclass_of(hint: object) -> type | None:
+    """Return the type if it is a dataclass."""
+    return hint if isinstance(hint, type) and is_dataclass(hint) else None
+
+
+def _default(field: "Field[Any]", settings: Sequence[Mapping[Any, Any]]) -> str | None:
+    set_there = [each[field.name] for each in settings if field.name in each]
+    if set_there and len(set_there) == len(settings) and all(each == set_there[0] for each in set_there):
+        value = set_there[0]
+    elif field.default_factory is not NO_DEFAULT:
+        value = field.default_factory()
+    else:
+        value = field.default
+    if value in (omegaconf.MISSING, NO_DEFAULT):
+        return None
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, str):
+        return value or '""'
+    return OmegaConf.to_yaml(OmegaConf.create({"v": value})).strip().removeprefix("v: ")
+
+
+def default_option(group: str, file: str = "config.yaml") -> str:
+    """Name the option of a group that a command's file in conf/ chooses."""
+    composed = OmegaConf.to_container(OmegaConf.load(CONF / file))
+    assert isinstance(composed, dict)
+    chosen: dict[str, str] = {}
+    for each in composed["defaults"]:
+        chosen |= each if isinstance(each, dict) else {}
+    return chosen[group]

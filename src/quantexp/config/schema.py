@@ -1,0 +1,415 @@
+"""The types of everything under conf/, and their defaults."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+
+class Forced(Enum):
+    """What the models read where divergence is measured."""
+
+    answer = "answer"
+    """The baseline's own answers."""
+    gold = "gold"
+    """The right answers."""
+
+
+class ExamplePlace(Enum):
+    """Where worked examples stand."""
+
+    turns = "turns"
+    """As earlier exchanges between user and assistant."""
+    answer = "answer"
+    """At the head of the model's own answer, which it goes on writing: very small models follow a pattern that they
+    seem to have begun themselves, where they ignore one given as a chat."""
+
+
+class Unit(Enum):
+    """What counts once, and is resampled as independent of all others."""
+
+    item = "item"
+    """An item, with the mean score of its answers under all seeds."""
+    answer = "answer"
+    """An item's answer under one seed, so that an item which several seeds drew counts several times: intervals are
+    then too narrow. Several samples of one seed are one answer, their mean."""
+
+
+class Method(Enum):
+    """Which statistics."""
+
+    default = "default"
+    """Tango's interval and McNemar's mid-p for what is right or wrong, Gaffke's bounds for graded scores; verdicts at a
+    margin, corrected for the number of comparisons."""
+    bootstrap = "bootstrap"
+    """The percentile bootstrap for everything, without verdicts; to compare with results that were made so."""
+    sequential = "sequential"
+    """E-values, which hold however often one looks: a quant's job ends as soon as its verdict is known."""
+
+
+class Target(Enum):
+    """What a result is about."""
+
+    population = "population"
+    """All items of the kind that the data sample."""
+    items = "items"
+    """The data's own items and no others; intervals shrink with the share of them that was asked."""
+
+
+class PromptForm(Enum):
+    """What a server is sent."""
+
+    messages = "messages"
+    """The chat; the server's own template makes the prompt of it (/v1/chat/completions)."""
+    text = "text"
+    """The prompt, made here by the template in the model's GGUF (/v1/completions)."""
+    tokens = "tokens"
+    """The prompt's token ids, by the same GGUF, for servers that take them (/v1/completions)."""
+
+
+@dataclass
+class ModelConfig:
+    """Which weights, and what is special about them."""
+
+    name: str = MISSING
+    """What reports call it."""
+    source: str = MISSING
+    """Where the file comes from: `package` (an installed Python package), `hub` (the Hugging Face Hub), `path`, or
+    `server`: only a server has it (engine=openai)."""
+    package: str | None = None
+    """Import name of the package that carries the file; it is located, not imported."""
+    file: str | None = None
+    """The file's name inside the package or the repository; null with a repository: the one that is named after the
+    quant, such as *-Q4_K_M.gguf, in one part or several."""
+    repository: str | None = None
+    """The Hub's repository, owner/name."""
+    revision: str = "main"
+    """Of the repository: a commit, so that everybody gets the same bytes; a branch means its commit at the first
+    download."""
+    folder: str = "models"
+    """Where downloads go, with their checksums in SHA256SUMS; relative to the folder the command runs in."""
+    path: str | None = None
+    """A GGUF on this machine."""
+    checkpoint: str | None = None
+    """Where only a server has the model: the folder of the safetensors that it loads, or its GGUF, whose headers tell
+    the bits per weight; null: quant.bits_per_weight does."""
+    sha256: str | None = None
+    """What the source file must hash to; not checked when null."""
+    quantize: bool = False
+    """Make each quant here from the source file; otherwise the file is used as it is."""
+    chat_template: str | None = None
+    """A file with a Jinja chat template, or a tokenizer_config.json with one, that replaces the one in the GGUF."""
+    context: int = 4096
+    """Tokens of context; the engine's default."""
+    shots: int = 0
+    """Worked examples in the prompt; every task's default."""
+    examples: ExamplePlace = ExamplePlace.turns
+    """Where worked examples stand in the chat."""
+    licence: str = ""
+    """Of the weights; recorded with each run."""
+    note: str = ""
+    """What a reader of the results must know about this model; shown in every report."""
+    cache: str | None = None
+    """Folder for quantized files and what is known of them; null: this system's cache folder."""
+
+
+@dataclass
+class QuantConfig:
+    """Which quant of the model."""
+
+    name: str = MISSING
+    """What reports call it; must be the type that the file says it holds, unless `file_type` is null."""
+    file_type: str | None = None
+    """llama.cpp's name of the type, without LLAMA_FTYPE_; null: whatever the file is."""
+    method: str | None = None
+    """What a checkpoint's config.json calls it (quantization_config.quant_method)."""
+    bits_per_weight: float | None = None
+    """Of a model that only a server has and of which no checkpoint is here; otherwise it is measured."""
+
+
+@dataclass
+class PromptConfig:
+    """The words around an item; the same for all quants."""
+
+    version: int = MISSING
+    """Of the words below; raise it with every change of them."""
+    instructions: str = MISSING
+    """What to do; opens the first user turn."""
+    item: str = MISSING
+    """Format string over the item's fields, e.g. "Question: {question}"."""
+    answer: str = "Answer:"
+    """What an answer is headed by where examples and answers stand in one text."""
+
+
+@dataclass
+class SamplingConfig:
+    """How the next token is chosen."""
+
+    temperature: float = 0.0
+    """0: the likeliest token, always (greedy). Above: drawn, from what top_p and min_p leave."""
+    top_p: float = 1.0
+    """Draw from the likeliest tokens that together have this probability; 1: from all."""
+    min_p: float = 0.0
+    """Draw from the tokens with at least this share of the likeliest one's probability; 0: from all."""
+    samples: int = 1
+    """Answers to each item, drawn independently; an item's score is their mean."""
+    seed: int = 0
+    """Of the draws; each item and sample gets random numbers of its own from it."""
+
+
+@dataclass
+class TaskConfig:
+    """What is asked and how answers are graded."""
+
+    name: str = MISSING
+    """One of quantexp's tasks, or that of `module`; of task=qa, any name, and without one that of the data's file."""
+    module: str | None = None
+    """A Python module of your own that brings the task as TASK; null: one of quantexp's tasks."""
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    grader: str = MISSING
+    """The name of one of the task's graders."""
+    max_tokens: int = MISSING
+    """An answer that has not ended by itself is cut off after so many tokens."""
+    stop: list[str] = field(default_factory=list)
+    """An answer ends before the first of these strings."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    shots: int = 0
+    """Worked examples before each item."""
+    limit: int | None = None
+    """Items to draw; null: all."""
+    window: int | None = None
+    """Tokens in a window of plain text (task=text), of which the second half is scored; null for other tasks."""
+
+
+@dataclass
+class DataConfig:
+    """Where items come from."""
+
+    name: str = MISSING
+    """What reports call it."""
+    source: str = "bundled"
+    """`bundled` (ships with quantexp), `hub` (the Hugging Face Hub) or `files` (on this machine)."""
+    repository: str | None = None
+    """The Hub's repository, owner/name."""
+    subset: str | None = None
+    """The repository's configuration, such as main; null: its only one."""
+    split: str = "test"
+    """The repository's split."""
+    revision: str = "main"
+    """Of the repository: a commit, so that everybody gets the same rows."""
+    path: str | None = None
+    """A JSON, JSONL, CSV, TSV or Parquet file; all but the last may be packed (.gz)."""
+    columns: dict[str, Any] = field(default_factory=dict)
+    """The task's fields and the columns that hold them, as {question: prompt}; a.b is b inside a, a list of columns
+    makes one list of their values, null leaves the field out. A field that is not named is the column of the same
+    name."""
+    examples: str | None = None
+    """A file like `path` with worked examples; null: the bundled ones."""
+    hint: str = ""
+    """What to do where the data are not there; ends that error's sentence."""
+    limit: int | None = None
+    """Items a job draws unless the task says otherwise; null: all."""
+    own: dict[str, Any] = field(default_factory=dict)
+    """Data of single tasks, in place of all that is said here: a file of your own by the task's name, as in
+    {qa: quiz.csv}, or keys of this group, as in {qa: {path: quiz.csv, columns: {question: prompt}}}."""
+
+
+@dataclass
+class EngineConfig:
+    """What generates."""
+
+    name: str = MISSING
+    """Which engine."""
+    context: int = 4096
+    """Tokens of context for a prompt and its answer; with llama_cpp the model's, `model.context`, unless it is set."""
+    threads: int | None = None
+    """null: the physical cores this process may use."""
+    gpu_layers: int = 0
+    """Layers put on the GPU; -1: all, and none, with a warning, where llama.cpp was built for the CPU."""
+    lanes: int | None = None
+    """Answers written at once; null: 16, or 32 with layers on a GPU. 1 is the plain reference."""
+    kv_memory_gb: float | None = None
+    """Gigabytes (1e9 bytes) for the context's KV cache; null: 80% of what the model leaves free."""
+    verify: bool = False
+    """Measure, at the start of each job, whether answers are independent of what is generated beside them."""
+    floor: bool = False
+    """Answer the baseline's items a second time, in the opposite order and, by llama.cpp in this process, with other
+    kernels of it: what changes then is noise of the engine."""
+    url: str | None = None
+    """Of `openai`, as all that follow: the server's address, up to /v1."""
+    urls: dict[str, Any] = field(default_factory=dict)
+    """The addresses by quant, where each has a server of its own; `url` is the one of the job's quant."""
+    model: str | None = None
+    """The server's name of the model; null: the only one that it lists."""
+    api_key_variable: str | None = None
+    """The environment variable that holds the key; null: the server needs none."""
+    prompt: PromptForm = PromptForm.messages
+    """What the server is sent."""
+    concurrency: int = 8
+    """Requests at once."""
+    timeout: float = 600.0
+    """Seconds for a whole answer."""
+    retries: int = 5
+    """How often a request is sent again after a time-out, a lost connection, a status 408, 409, 429 or 5xx, or an
+    answer that makes no sense."""
+    extra_body: dict[str, Any] = field(default_factory=dict)
+    """Further fields of every request, which the protocol does not have and the server does; recorded, so that it may
+    hold no secret."""
+
+
+@dataclass
+class StoreConfig:
+    """Where finished completions are kept, for this sweep and every later one."""
+
+    folder: str = "mlruns/completions"
+    """May be shared by several sweeps, and by several machines; relative to the folder the command runs in."""
+    reuse: bool = True
+    """Take completions that are there already; false generates all of them again."""
+    references_gb: float = 20.0
+    """Gigabytes (1e9 bytes) that the baselines' distributions may take there; see `divergence`."""
+
+
+@dataclass
+class StatsConfig:
+    """How scores become intervals."""
+
+    baseline: str = "Q8_0"
+    """The quant that the others are compared with."""
+    resamples: int = 10_000
+    """Of the bootstrap, and draws of a contrast."""
+    seed: int = 42
+    """Of the resampling; nothing to do with which items are drawn."""
+    confidence: float = 0.95
+    """Nominal coverage of intervals; verdicts are at the level that it leaves, 0.05."""
+    unit: Unit = Unit.item
+    """What counts once where items were answered under several seeds."""
+    method: Method = Method.default
+    """How intervals and p-values are made."""
+    target: Target = Target.population
+    """What the result is about; to be decided before the results are seen."""
+    margin: float = 0.02
+    """The drop of the mean score that would not matter; 0.02 is two points. To be decided before likewise."""
+    margins: dict[str, float] = field(default_factory=dict)
+    """Other margins for single tasks, as {gsm8k: 0.03}."""
+    bayes: bool = False
+    """Report the posterior probability that a drop is below the margin, where scores are right or wrong."""
+
+
+@dataclass
+class ClaimConfig:
+    """One claim about losses, which the results support, falsify, or leave undecided."""
+
+    text: str = MISSING
+    """The claim in words, for the report."""
+    contrast: dict[str, Any] = field(default_factory=dict)
+    """Weights of losses, by task and quant: the claim is that the weighted sum of the quants' losses against the
+    baseline is above 0, as in {gsm8k: {Q3_K_M: 1}, triviaqa: {Q3_K_M: -1}}."""
+
+
+@dataclass
+class HypothesisConfig:
+    """What is expected, declared before the first answer."""
+
+    text: str = ""
+    """What is expected, in words; empty: nothing."""
+    claims: dict[str, ClaimConfig] = field(default_factory=dict)
+    """Claims that the results can support or falsify, each under a name of its own."""
+
+
+@dataclass
+class TrackingConfig:
+    """Where runs are recorded."""
+
+    folder: str = "mlruns"
+    """Holds mlflow.db and artifacts/, or what is on its way to a server; relative to the folder the command runs in."""
+    experiment: str = "quantexp"
+    """The name of MLflow's experiment."""
+    traces: bool = False
+    """Record each answer as an MLflow trace too, with the grader's score as its assessment: about 12 ms and 8 kB of
+    the database each."""
+    uri: str | None = None
+    """Address of an MLflow server, such as http://tracking.example.org:5000; credentials come from the environment
+    (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN). null: in tracking.folder."""
+
+
+@dataclass
+class Config:
+    """One job."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    quant: QuantConfig = field(default_factory=QuantConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    hypothesis: HypothesisConfig = field(default_factory=HypothesisConfig)
+    seed: int = 0
+    """Chooses which items are drawn from the data, without replacement; sweep it for several draws."""
+    divergence: bool = False
+    """Measure, at each token of the baseline's answers, how far each quant's distribution is from the baseline's."""
+    divergence_over: Forced = Forced.answer
+    """Where divergence is measured: over the baseline's answers, or over the gold answers."""
+    force: bool = False
+    """Run a job even where the same one has finished before."""
+
+
+@dataclass
+class AggregateConfig:
+    """One aggregation of runs that are already in the store."""
+
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: str = "latest"
+    """Run id of a sweep, or "latest"."""
+    runs: list[str] = field(default_factory=list)
+    """Run ids of single jobs instead of a sweep's."""
+
+
+@dataclass
+class RegradeConfig(AggregateConfig):
+    """One grading of runs that are already in the store."""
+
+    grader: str | None = None
+    """A grader's name; null: the one that each run was graded by, in its current version."""
+
+
+@dataclass
+class SyncConfig:
+    """Sending what was kept for a server."""
+
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+@dataclass
+class MaintenanceConfig:
+    """What to do with the completion store."""
+
+    store: StoreConfig = field(default_factory=StoreConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    compact: bool = False
+    """Rewrite it without duplicates and damaged records."""
+
+
+@dataclass
+class PlanConfig:
+    """How large an experiment is to be."""
+
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    margin: float = 0.02
+    """The largest drop that would not matter, as a share: 0.02 is 2 points."""
+    power: float = 0.8
+    """Probability of the wanted answer."""
+    alpha: float = 0.05
+    """Level of the tests."""
+    family: int = 1
+    """Number of comparisons declared together; a drop is found at alpha / family, Holm's first step."""
+    items: int | None = None
+    """A planned number of items; null: only the numbers that are needed."""
+    changed: float | None = None
+    """Share of items whose score changes between baseline and quant; null: estimated from the sweep."""
+    sweep: str | None = "latest"
+    """Run id of the sweep that says what changes and what it costs, or "latest"; null: none."""

@@ -1,0 +1,204 @@
+"""What makes a value of the configuration unusable.
+
+Hydra checks names and types while it composes; `validated` closes the hole it leaves (a key added with `+`) and checks
+what a type cannot say.
+"""
+
+from collections.abc import Hashable
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from quantexp.config.engine_validation import local_problems, server_problems
+from quantexp.config.own_data import apply_own_data
+from quantexp.config.schema import (
+    AggregateConfig,
+    Config,
+    MaintenanceConfig,
+    Method,
+    PlanConfig,
+    RegradeConfig,
+    StatsConfig,
+    SyncConfig,
+    Target,
+    TrackingConfig,
+    Unit,
+)
+from quantexp.util.errors import UserError
+from quantexp.util.urls import address_problem
+
+AnyConfig = TypeVar("AnyConfig", Config, MaintenanceConfig, RegradeConfig, AggregateConfig, PlanConfig, SyncConfig)
+AnyType = TypeVar("AnyType")
+
+
+def typed(composed: DictConfig, schema: type[AnyType]) -> AnyType:
+    """The composed config as the dataclass `schema`, interpolations resolved; values are not checked.
+
+    Raises:
+        omegaconf.errors.OmegaConfBaseException: an unknown key, a missing value or a wrong type.
+    """
+    plain = OmegaConf.to_container(composed, resolve=True)
+    # Hydra lets `+key=value` through even where a dataclass has no such key; a merge into a fresh structure does not.
+    merged = OmegaConf.merge(_structure(cast(Hashable, schema)), cast(dict[str, Any], plain))
+    return cast(AnyType, OmegaConf.to_object(merged))
+
+
+@cache
+def _structure(schema: Hashable) -> DictConfig:
+    """Make the empty structure of a schema, which a merge copies: for a hundred jobs it is made once."""
+    return cast(DictConfig, OmegaConf.structured(schema))
+
+
+def validated(composed: DictConfig, schema: type[AnyConfig]) -> AnyConfig:
+    """The composed config as the dataclass `schema`, interpolations resolved.
+
+    Raises:
+        UserError: a value lies outside its range.
+        omegaconf.errors.OmegaConfBaseException: an unknown key, a missing value or a wrong type.
+    """
+    config = typed(apply_own_data(composed) if schema is Config else composed, schema)
+    for problem in _problems(config):
+        raise UserError(problem)
+    return config
+
+
+def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig | SyncConfig) -> list[str]:
+    """A sentence for each value outside its range."""
+    if isinstance(config, MaintenanceConfig):
+        return []
+    if isinstance(config, SyncConfig):
+        return _tracking_problems(config.tracking)
+    at_least = {
+        "stats.resamples": (config.stats.resamples, 1),
+        "stats.seed": (config.stats.seed, 0),
+    }
+    if isinstance(config, Config):
+        at_least |= {
+            "seed": (config.seed, 0),
+            "model.context": (config.model.context, 1),
+            "engine.context": (config.engine.context, 1),
+            "engine.gpu_layers": (config.engine.gpu_layers, -1),
+            "task.max_tokens": (config.task.max_tokens, 1),
+            "task.shots": (config.task.shots, 0),
+            "task.sampling.samples": (config.task.sampling.samples, 1),
+            "task.sampling.seed": (config.task.sampling.seed, 0),
+            "engine.concurrency": (config.engine.concurrency, 1),
+            "engine.retries": (config.engine.retries, 0),
+        }
+        optional = {
+            "task.limit": config.task.limit,
+            "engine.threads": config.engine.threads,
+            "engine.lanes": config.engine.lanes,
+        }
+        at_least |= {key: (value, 1) for key, value in optional.items() if value is not None}
+    if isinstance(config, PlanConfig):
+        at_least["family"] = (config.family, 1)
+        if config.items is not None:
+            at_least["items"] = (config.items, 1)
+    problems = [
+        f"{key}={value} is too small; it must be at least {least}."
+        for key, (value, least) in at_least.items()
+        if value < least
+    ]
+    if isinstance(config, Config):
+        problems += _sampling_problems(config)
+        problems += server_problems(config) if config.engine.name == "openai" else local_problems(config)
+        problems += _claim_problems(config)
+        if config.stats.method is Method.sequential and config.hypothesis.claims:
+            problems.append(
+                "hypothesis.claims are tested on a number of items that is fixed beforehand, and with "
+                "stats.method=sequential it is not: use stats=default, or hypothesis=none."
+            )
+    if isinstance(config, PlanConfig):
+        problems += _plan_problems(config)
+    if not 0.5 <= config.stats.confidence <= 0.9999:
+        problems.append(
+            f"stats.confidence={config.stats.confidence} must be at least 0.5 and at most 0.9999, such as 0.95."
+        )
+    problems += _sequential_problems(config.stats)
+    problems += _tracking_problems(config.tracking)
+    margins = {"stats.margin": config.stats.margin}
+    margins |= {f"stats.margins.{task}": margin for task, margin in config.stats.margins.items()}
+    problems += [
+        f"{key}={margin} must be above 0 and below 1; 0.02 means that a drop of two points would not matter."
+        for key, margin in margins.items()
+        if not 0 < margin < 1
+    ]
+    return problems
+
+
+def _sequential_problems(stats: StatsConfig) -> list[str]:
+    if stats.method is not Method.sequential:
+        return []
+    problems = []
+    if stats.unit is not Unit.item:
+        problems.append("stats.method=sequential counts an item once: leave stats.unit at item.")
+    if stats.target is not Target.population:
+        problems.append(
+            "stats.method=sequential speaks of the items that the data sample, not of the data's own items, where late "
+            "items are bound to make up for early ones: leave stats.target at population."
+        )
+    return problems
+
+
+def _tracking_problems(tracking: TrackingConfig) -> list[str]:
+    if tracking.uri is None:
+        return []
+    if not tracking.uri:
+        return [
+            "tracking=server needs the server's address: set MLFLOW_TRACKING_URI in the environment, or "
+            "tracking.uri=http://HOST:PORT."
+        ]
+    if {"@", "?", "#"} & set(tracking.uri):
+        return [
+            "tracking.uri holds more than an address, and it is recorded: write http://HOST:PORT, and give user and "
+            "password as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment."
+        ]
+    problem = address_problem("tracking.uri", tracking.uri, "http://127.0.0.1:5000")
+    return [] if problem is None else [problem]
+
+
+def _claim_problems(config: Config) -> list[str]:
+    return [
+        f"hypothesis.claims.{name}.contrast must give weights by task and quant, as in "
+        "{gsm8k: {Q3_K_M: 1}, triviaqa: {Q3_K_M: -1}}."
+        for name, claim in config.hypothesis.claims.items()
+        if not claim.contrast
+        or not all(isinstance(weights, dict) and weights for weights in claim.contrast.values())
+        or not all(type(w) in {int, float} for weights in claim.contrast.values() for w in weights.values())
+    ]
+
+
+def _plan_problems(config: PlanConfig) -> list[str]:
+    problems = []
+    if not 0 < config.margin < 1:
+        problems.append(f"margin={config.margin} must be above 0 and below 1, such as 0.02 for 2 points.")
+    if not 0 < config.alpha <= 0.5:
+        problems.append(f"alpha={config.alpha} must be above 0 and at most 0.5, such as 0.05.")
+    if not config.alpha < config.power < 1:
+        problems.append(f"power={config.power} must be above alpha={config.alpha} and below 1, such as 0.8.")
+    if config.changed is not None and not 0 < config.changed <= 1:
+        problems.append(f"changed={config.changed} must be above 0 and at most 1, such as 0.05 for 5% of the items.")
+    return problems
+
+
+def _sampling_problems(config: Config) -> list[str]:
+    sampling = config.task.sampling
+    problems = []
+    if sampling.temperature < 0:
+        problems.append(f"task.sampling.temperature={sampling.temperature} must be 0 (greedy) or above.")
+    if not 0 < sampling.top_p <= 1:
+        problems.append(f"task.sampling.top_p={sampling.top_p} must be above 0 and at most 1.")
+    if not 0 <= sampling.min_p <= 1:
+        problems.append(f"task.sampling.min_p={sampling.min_p} must be between 0 and 1.")
+    if sampling.samples > 1 and sampling.temperature == 0:
+        problems.append(
+            f"task.sampling.samples={sampling.samples} would all be the same answer at temperature 0; "
+            "set task.sampling.temperature above 0."
+        )
+    if "" in config.task.stop:
+        problems.append("task.stop holds an empty string, which would end every answer at once; leave it out.")
+    if config.engine.kv_memory_gb is not None and config.engine.kv_memory_gb <= 0:
+        problems.append(f"engine.kv_memory_gb={config.engine.kv_memory_gb} must be above 0.")
+    return problems

@@ -1,0 +1,196 @@
+"""llama.cpp in this process, several answers at a time, through llama-cpp-python's low-level API."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from quantexp.config import EngineConfig, ModelConfig
+from quantexp.engines.base import Completion, Decoding, Message, Prompt, decisive
+from quantexp.engines.llama_cpp.lanes import BATCH, Lanes, rows_for, split
+from quantexp.engines.llama_cpp.memory import fewer_than, lanes_that_fit, log_lowered
+from quantexp.engines.llama_cpp.tokenizer import Wording
+from quantexp.models import ModelFile
+from quantexp.util.errors import UserError
+from quantexp.util.llama_library import (
+    check_library,
+    has_refused_amx,
+    interrupts_later,
+    last_error,
+    llama_cpp,
+    quiet_llama,
+)
+from quantexp.util.native.library import library_build
+from quantexp.util.native.threads import usable_cores
+
+log = logging.getLogger(__name__)
+
+REVISION = 1
+"""Part of every completion's key. Raise it with a change of this engine that can change an answer."""
+
+
+class LlamaCpp:
+    """A loaded GGUF and one context.
+
+    Attributes:
+        file: the GGUF.
+        lanes: how many answers are written at once.
+        model: llama.cpp's pointer to the loaded model, for contexts beside this one; not after `close`.
+        threads: how many compute.
+    """
+
+    words = "by other kernels of llama.cpp (weights not repacked, no flash attention)"
+    """How a variant computes."""
+
+    def __init__(self, file: ModelFile, model: ModelConfig, engine: EngineConfig, *, variant: bool = False) -> None:
+        quiet_llama()
+        self._model_config, self._variant = model, variant
+        engine = replace(engine, gpu_layers=_gpu_layers(engine))
+        self.file, self._config = file, engine
+        self.threads = engine.threads or usable_cores()
+        if 0 < file.training_context < engine.context:
+            log.warning(
+                "engine.context=%d is more than the %d tokens that %s was trained for",
+                engine.context, file.training_context, Path(file.path).name,
+            )  # fmt: skip
+        model_parameters = llama_cpp.llama_model_default_params()
+        model_parameters.n_gpu_layers = self._config.gpu_layers
+        self._repacked = check_library().kernels == "repacked"
+        model_parameters.use_extra_bufts = self._repacked and not variant
+        with interrupts_later():
+            self.model = llama_cpp.llama_model_load_from_file(file.path.encode(), model_parameters)
+        if not self.model:
+            raise UserError(f"llama.cpp could not load {file.path}: {last_error()}.")
+        # Jobs of a sweep share a process: what a refused one has loaded must not stay.
+        with ExitStack() as held:
+            held.callback(llama_cpp.llama_model_free, self.model)
+            self._wording = Wording(self.model, model, file)
+            self.lanes, self._context = self._opened(lanes_that_fit(self.model, engine, file.bytes))
+            held.callback(llama_cpp.llama_free, self._context)
+            self._lanes = Lanes(self.model, self._context, self.lanes)
+            self._held = held.pop_all()
+
+    def _opened(self, lanes: int) -> tuple[int, llama_cpp.llama_context_p]:
+        """A context with as many lanes as llama.cpp finds memory for, and their number."""
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_batch = parameters.n_ubatch = BATCH
+        parameters.n_threads = parameters.n_threads_batch = self.threads
+        parameters.kv_unified = False
+        if self._variant:
+            parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        while True:
+            rows = rows_for(lanes)
+            parameters.n_ctx = self._config.context * rows
+            parameters.n_seq_max = parameters.n_outputs_max = rows
+            with interrupts_later():
+                context = llama_cpp.llama_init_from_model(self.model, parameters)
+            if context:
+                return lanes, context
+            fewer = fewer_than(lanes)
+            if fewer is None:
+                raise UserError(
+                    f"llama.cpp could not make a context of {self._config.context} tokens for {self.file.path}: "
+                    f"{last_error()}; lower engine.context."
+                )
+            log_lowered(lanes, fewer, f"llama.cpp found no memory for {lanes} ({last_error()})")
+            lanes = fewer
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """The library, and what was set; lanes only as far as they change an answer."""
+        return {
+            "engine": "llama_cpp",
+            "library": f"llama-cpp-python {version('llama-cpp-python')}",
+            "gpu_layers": str(self._config.gpu_layers),
+            "context": str(self._config.context),
+            "lanes": "one" if self.lanes == 1 else "several",
+        }
+
+    @property
+    def machine(self) -> Mapping[str, str]:
+        """The processor's features that llama.cpp uses, the build, and this engine's revision."""
+        facts = {
+            "system": llama_cpp.llama_print_system_info().decode().strip(),
+            "build": library_build(),
+            "revision": str(REVISION),
+        }
+        # Said only of machines on which something is amiss: the keys of all others' completions stay as they were.
+        if not self._repacked:
+            facts["repacked"] = "off"
+        if has_refused_amx():
+            facts["amx"] = "refused"
+        # A single row attends to long prompts in as many parts as there are threads (ggml's split-KV path).
+        return facts | ({"threads": str(self.threads)} if self.lanes == 1 else {})
+
+    @property
+    def chat_template(self) -> str:
+        """The Jinja source in use."""
+        return self._wording.template
+
+    def render(self, messages: Sequence[Message], begun: str = "") -> str:
+        """Apply the chat template."""
+        return self._wording.render(messages) + begun
+
+    def worded(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
+        """The prompt's text and token ids; the name of a special token in a message is text."""
+        return self._wording.worded(messages, begun)
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        """Token ids, the names of special tokens parsed; BOS added unless the text begins with it."""
+        return self._wording.tokenize(text)
+
+    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Completion, None, None]:
+        """Completions, each as it is finished; a prompt's is the same whatever is generated beside it."""
+        fitting = []
+        for prompt in prompts:
+            if len(prompt.tokens) + decoding.max_tokens > self._config.context:
+                yield Completion(prompt.item_id, "", (), (), "context", 0.0, 0.0, prompt.sample)
+            else:
+                fitting.append(prompt)
+        yield from self._lanes.run(fitting, decoding)
+
+    def key(self, prompt: Prompt, decoding: Decoding) -> bytes:
+        """sha256 of all that the prompt's completion depends on."""
+        parts = {
+            "file": self.file.sha256,
+            "settings": dict(self.settings),
+            "machine": dict(self.machine),
+            "tokens": prompt.tokens,
+            "split": split(prompt),
+            "decoding": decisive(prompt, decoding),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+
+    def open_variant(self) -> "LlamaCpp":
+        """The same file and settings, computed by other kernels that are as right as these."""
+        return LlamaCpp(self.file, self._model_config, self._config, variant=True)
+
+    def close(self) -> None:
+        """Free everything that llama.cpp holds."""
+        self._held.close()
+
+
+def _gpu_layers(engine: EngineConfig) -> int:
+    """Layers for the GPU: none on a CPU build where all were asked for."""
+    if engine.gpu_layers == 0 or llama_cpp.llama_supports_gpu_offload():
+        return engine.gpu_layers
+    if engine.gpu_layers > 0:
+        raise UserError(
+            f"engine.gpu_layers={engine.gpu_layers} needs a GPU build of llama-cpp-python, and this "
+            "is a CPU build; set engine.gpu_layers=0, or install a GPU build (see docs/how-to/gpu.md)."
+        )
+    _warn_of_cpu_build()
+    return 0
+
+
+@cache
+def _warn_of_cpu_build() -> None:
+    """Once a process: the jobs of a sweep share it."""
+    log.warning(
+        "llama-cpp-python was built for the CPU: no layers on a GPU, although engine.gpu_layers=-1 asks for all"
+    )

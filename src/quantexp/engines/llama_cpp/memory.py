@@ -1,0 +1,136 @@
+"""How many sequences fit into memory."""
+
+import logging
+import os
+import re
+from pathlib import Path
+
+import psutil
+
+from quantexp.config import Config, EngineConfig
+from quantexp.engines.llama_cpp.lanes import BLOCK, rows_for
+from quantexp.models import ModelFile
+from quantexp.util.errors import UserError
+from quantexp.util.llama_library import llama_cpp, metadata_of, without_weights
+
+log = logging.getLogger(__name__)
+
+CPU_LANES = 16
+"""Default on a CPU; see benchmarks/README.md: more gain little and lengthen the tail of a short run."""
+
+GPU_LANES = 32
+"""Default with layers on a GPU."""
+
+FLOATS = ("F16", "BF16", "MOSTLY_F16", "MOSTLY_BF16")
+"""Types with 16 bits a weight."""
+
+MOST_BITS = 9
+"""Bits a weight of every other type, at most: Q8_0 has 8.5."""
+
+SHARE = 0.8
+"""Of the free memory that KV caches may take; the rest is for everything else on the machine."""
+
+CGROUPS = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
+"""Where Linux says what a container may use and uses, in versions 2 and 1 of its control groups."""
+
+
+def lanes_that_fit(model: llama_cpp.llama_model_p, config: EngineConfig, file_bytes: int) -> int:
+    """The number of lanes to open: what the configuration asks for, lowered to what memory holds.
+
+    Args:
+        model: the loaded model.
+        config: lanes, context and kv_memory_gb.
+        file_bytes: the model file's size; its pages must stay in memory beside the KV cache.
+
+    Raises:
+        UserError: not even one sequence fits.
+    """
+    wanted = config.lanes or (GPU_LANES if config.gpu_layers else CPU_LANES)
+    wanted = min(wanted, int(llama_cpp.llama_max_parallel_sequences()) // BLOCK * BLOCK)
+    each = kv_bytes(model, config.context)
+    if config.kv_memory_gb is not None:
+        room = int(config.kv_memory_gb * 1e9)
+    elif config.gpu_layers:
+        return wanted  # the device's memory is not ours to see; opening the context tells
+    else:
+        room = int(SHARE * (free_memory() - file_bytes))
+    fitting = next((lanes for lanes in _fewer(wanted) if rows_for(lanes) * each <= room), None)
+    if fitting is None:
+        raise UserError(
+            f"A context of {config.context} tokens needs {each / 1e9:.1f} GB and there are {max(room, 0) / 1e9:.1f} GB "
+            "for it; lower engine.context, or raise engine.kv_memory_gb if that is what limits it."
+        )
+    if fitting < wanted:
+        log_lowered(wanted, fitting, f"{wanted} need {rows_for(wanted) * each / 1e9:.1f} GB of {room / 1e9:.1f} GB")
+    return fitting
+
+
+def needed_bytes(source: ModelFile, config: Config) -> int:
+    """Memory for a job's weights and its KV cache, before its file is made or loaded; an estimate from above.
+
+    Args:
+        source: the file that the quant is, or is made from.
+        config: the job.
+    """
+    bits = 16 if config.quant.file_type in FLOATS else MOST_BITS
+    weights = max(source.bytes, source.parameters * bits // 8) if config.model.quantize else source.bytes
+    if config.engine.gpu_layers == -1:
+        return weights  # read through this memory on its way to the device, where the cache is
+    with without_weights(source.path) as model:
+        cache = rows_for(config.engine.lanes or CPU_LANES) * kv_bytes(model, config.engine.context)
+    most = config.engine.kv_memory_gb
+    return weights + (cache if most is None else min(cache, int(most * 1e9)))
+
+
+def log_lowered(wanted: int, lanes: int, reason: str) -> None:
+    """Say that there will be fewer lanes, and what that means."""
+    meaning = ""
+    if lanes == 1 < wanted:
+        meaning = "; one lane rounds differently from several, so its runs cannot be paired with theirs"
+    log.warning("engine.lanes is lowered to %d: %s%s", lanes, reason, meaning)
+
+
+def fewer_than(lanes: int) -> int | None:
+    """The next smaller number of lanes worth trying; None after one."""
+    return next((each for each in _fewer(lanes) if each < lanes), None)
+
+
+def _fewer(lanes: int) -> list[int]:
+    """From the number itself down by whole blocks of rows (a part of one saves nothing), then one."""
+    return [lanes, *range((lanes - 1) // BLOCK * BLOCK, 0, -BLOCK), *([1] if lanes > 1 else [])]
+
+
+def kv_bytes(model: llama_cpp.llama_model_p, context: int) -> int:
+    """Bytes of one sequence's KV cache: two 16-bit numbers (key, value) a token, layer, KV head and dimension.
+
+    An estimate from above where layers differ or keep no cache.
+    """
+    # From the metadata: a model of which only these were read cannot be asked otherwise.
+    architecture = metadata_of(model, "general.architecture")
+    layers, width, heads = (
+        _number(model, f"{architecture}.{key}") for key in ("block_count", "embedding_length", "attention.head_count")
+    )
+    kv_heads = _number(model, f"{architecture}.attention.head_count_kv") or heads
+    per_head = width // max(1, heads)
+    dimensions = sum(_number(model, f"{architecture}.attention.{part}_length") or per_head for part in ("key", "value"))
+    padded = -(-context // 256) * 256  # as llama.cpp allocates it
+    return 2 * dimensions * kv_heads * layers * padded
+
+
+def free_memory() -> int:
+    """Bytes that this process can still use: the machine's, or less where a container limits it."""
+    free = psutil.virtual_memory().available
+    for limit, used in CGROUPS:
+        if limit.is_file() and (most := limit.read_text().strip()) != "max":
+            free = min(free, int(most) - int(used.read_text()))
+    if granted := os.environ.get("SLURM_MEM_PER_NODE"):  # in MiB; Slurm kills whoever takes more
+        free = min(free, (int(granted) << 20) - psutil.Process().memory_info().rss)
+    return int(free)
+
+
+def _number(model: llama_cpp.llama_model_p, key: str) -> int:
+    """A number of the metadata, the largest where layers differ; 0 where there is none."""
+    return max(map(int, re.findall(r"\d+", metadata_of(model, key) or "")), default=0)

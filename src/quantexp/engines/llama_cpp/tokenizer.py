@@ -1,0 +1,274 @@
+"""From a chat to a prompt and its tokens, by the template and the tokenizer in a GGUF."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import chain, islice
+from pathlib import Path
+
+from quantexp.config import ModelConfig
+from quantexp.engines.base import Message
+from quantexp.engines.chat_template import ChatTemplate
+from quantexp.models import ModelFile
+from quantexp.util.errors import UserError
+from quantexp.util.llama_library import last_error, llama_cpp, tokens_of, without_weights
+
+log = logging.getLogger(__name__)
+
+_MARKS = (range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE), range(0x30000, 0xE0000))
+"""Private characters, then those of planes without letters; one that a chat does not hold stands for the name of a
+special token while it is rendered."""
+
+
+class Wording:
+    """The chat template and the tokenizer of a loaded model; of no use once that is freed.
+
+    Raises:
+        UserError: the chat template cannot be read.
+    """
+
+    def __init__(self, model: llama_cpp.llama_model_p, config: ModelConfig, file: ModelFile) -> None:
+        self._vocabulary = llama_cpp.llama_model_get_vocab(model)
+        self._path = file.path
+        self._config = config
+        self._template = _chat_template(model, config)
+        self._chat = None if self._template is None else self._compiled(self._template)
+        self._probed: set[tuple[str, ...]] = set()
+
+    @property
+    def template(self) -> str:
+        """The Jinja source in use.
+
+        Raises:
+            UserError: there is none, as in a base model's file.
+        """
+        if self._template is None:
+            raise UserError(
+                f"{self._path} has no chat template; give one with model.chat_template=FILE, "
+                "a file with the Jinja source that the model's publisher names."
+            )
+        return self._template
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """Apply the chat template.
+
+        Raises:
+            UserError: there is no template, or it refuses these messages, or leaves one of them out.
+        """
+        if self._chat is None:
+            self._chat = self._compiled(self.template)
+        self._check_holds(self._chat, tuple(message["role"] for message in messages))
+        return self._chat.render(messages)
+
+    def _check_holds(self, chat: ChatTemplate, roles: tuple[str, ...]) -> None:
+        """Refuse a template that leaves out what is said in a chat of these roles; tried once for each such chat.
+
+        Raises:
+            UserError: it does, so that every item would be asked the same, or be shown examples without answers.
+        """
+        if roles in self._probed:
+            return
+        if lost := chat.find_lost(roles):
+            given = self._config.chat_template
+            whose = "The model's chat template" if given is None else f"model.chat_template={given}"
+            raise UserError(
+                f"{whose} makes prompts without what is said in them (by the {' and the '.join(lost)}), so it is no "
+                "template for this chat; give a file with the Jinja source that the model's publisher names with "
+                "model.chat_template=FILE."
+            )
+        self._probed.add(roles)
+
+    def worded(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
+        """The prompt's text, and its tokens, of which only those that the template writes are special.
+
+        A chat that holds the name of a special token, such as <|im_start|>, holds it as text: it is somebody's words,
+        which must not begin a turn of their own.
+
+        Args:
+            messages: the chat.
+            begun: how the answer begins.
+
+        Raises:
+            UserError: there is no template, or it refuses these messages.
+        """
+        contents = [*(message["content"] for message in messages), begun]
+        held = dict.fromkeys(name for content in contents for name in self._names.findall(content))
+        if not held:
+            text = self.render(messages) + begun
+            return text, self.tokenize(text)
+        cut, *free = self._unused(contents, 1 + len(held))
+        marks = dict(zip(held, free, strict=True))
+
+        def hidden(content: str) -> str:
+            return self._names.sub(lambda found: marks[found[0]], content)
+
+        marked = self.render([{**message, "content": hidden(message["content"])} for message in messages])
+        marked += hidden(begun)
+        names = {mark: name for name, mark in marks.items()}
+        return _shown(marked, names), self._tokens_around(marked, names, cut)
+
+    def _unused(self, contents: Sequence[str], count: int) -> list[str]:
+        """Characters that neither the chat nor what the template adds to it holds.
+
+        Raises:
+            UserError: there are not so many.
+        """
+        used = {*self.template, *self._ends, *"".join(contents)}
+        unused = list(islice((chr(code) for code in chain(*_MARKS) if chr(code) not in used), count))
+        if len(unused) < count:
+            raise UserError(
+                "The prompt holds names of special tokens and nearly all characters that Unicode leaves free, so the "
+                "names cannot be kept apart from the template's own; leave it out of the data."
+            )
+        return unused
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        """Token ids, the names of special tokens parsed; BOS added unless the text begins with it."""
+        return tokens_of(self._vocabulary, text, begin=not self._begins(text), special=True)
+
+    def as_sent(self, text: str) -> str:
+        """The text of which a tokenizer that adds BOS as the model asks for makes the same tokens.
+
+        A server adds BOS to every text, and would do so to one that begins with it.
+        """
+        bos = self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary))
+        rest = text.removeprefix(bos)
+        if rest == text:
+            return text
+        return rest if tokens_of(self._vocabulary, rest, begin=True, special=True) == self.tokenize(text) else text
+
+    def _tokens_around(self, marked: str, names: Mapping[str, str], cut: str) -> tuple[int, ...]:
+        """Token ids of a text in which marks stand for names that are to be text; `cut` is a character not in it.
+
+        The text is taken apart where llama.cpp does so, at each special token, and a piece with a mark is read without
+        these. A name that is a token even so is read in two halves.
+        """
+        halved = {mark: name[0] + cut + name[1:] if name in self._always else name for mark, name in names.items()}
+        ends = [place for found in self._names.finditer(marked) for place in found.span()]
+        tokens: list[int] = []
+        if not self._begins(marked) and llama_cpp.llama_vocab_get_add_bos(self._vocabulary):
+            tokens.append(llama_cpp.llama_vocab_bos(self._vocabulary))
+        for start, end in zip([0, *ends], [*ends, len(marked)], strict=True):
+            piece = marked[start:end]
+            is_plain = names.keys().isdisjoint(piece)
+            for part in [piece] if is_plain else _shown(piece, halved).split(cut):
+                tokens += tokens_of(self._vocabulary, part, begin=False, special=is_plain)
+        return tuple(tokens)
+
+    def _begins(self, text: str) -> bool:
+        """Whether the text begins with BOS."""
+        bos = self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary))
+        return bool(bos) and text.startswith(bos)
+
+    @cached_property
+    def _names(self) -> re.Pattern[str]:
+        """Finds how special tokens are written, and others by which the template marks turns."""
+        special = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+        names = sorted({*self._written(special), *self._always}, key=len, reverse=True)
+        if not names:
+            return re.compile(r"(?!)")
+        first = "".join(sorted({name[0] for name in names}))
+        # Some vocabularies have thousands: most places in a text are passed over by the first character alone.
+        return re.compile(f"(?=[{re.escape(first)}])(?:{'|'.join(map(re.escape, names))})")
+
+    @cached_property
+    def _always(self) -> frozenset[str]:
+        """Names in the template that llama.cpp takes from any text; some files list the marks of turns among these."""
+        defined = self._written(llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED)
+        template = self._template or ""
+        return frozenset(name for name in defined if re.fullmatch(r"[<\[].+[>\]]", name) and name in template)
+
+    def _written(self, kind: int) -> Iterator[str]:
+        """How the tokens of a kind are written in a text."""
+        for token in range(llama_cpp.llama_vocab_n_tokens(self._vocabulary)):
+            if llama_cpp.llama_vocab_get_attr(self._vocabulary, token) & kind and (name := self._token_text(token)):
+                yield name
+
+    def _compiled(self, template: str) -> ChatTemplate:
+        return ChatTemplate(template, *self._ends)
+
+    @cached_property
+    def _ends(self) -> tuple[str, str]:
+        """How BOS and EOS are written."""
+        bos, eos = llama_cpp.llama_vocab_bos(self._vocabulary), llama_cpp.llama_vocab_eos(self._vocabulary)
+        return self._token_text(bos), self._token_text(eos)
+
+    def _token_text(self, token: int) -> str:
+        """How a special token is written in a template; empty for a token that the vocabulary lacks."""
+        if token < 0:
+            return ""
+        return str(llama_cpp.llama_vocab_get_text(self._vocabulary, token).decode("utf-8", "replace"))
+
+
+def _shown(marked: str, names: Mapping[str, str]) -> str:
+    """The text with the names in place of their marks."""
+    return marked.translate({ord(mark): name for mark, name in names.items()})
+
+
+@contextmanager
+def wording_of(file: ModelFile, config: ModelConfig) -> Iterator[Wording]:
+    """The template and the tokenizer of a file whose weights stay where they are.
+
+    Raises:
+        UserError: the file cannot be read, or has no usable chat template.
+    """
+    with without_weights(file.path) as model:
+        if model is None:
+            raise UserError(f"llama.cpp could not read {file.path}: {last_error()}.")
+        yield Wording(model, config, file)
+
+
+def _chat_template(model: llama_cpp.llama_model_p, config: ModelConfig) -> str | None:
+    """The template's Jinja source: the user's file, else the one in the GGUF; None if it has none, or an empty one."""
+    if config.chat_template is not None:
+        return _read_template(config.chat_template)
+    template = llama_cpp.llama_model_chat_template(model, None)
+    source = "" if template is None else str(template.decode("utf-8", "replace"))
+    return source if source.strip() else None
+
+
+def _read_template(given: str) -> str:
+    """The Jinja source in the user's file, which may be a model's tokenizer_config.json too.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise UserError(f"model.chat_template={given} is not a file.")
+    try:
+        source = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"model.chat_template={given} is not UTF-8 text ({error.reason}); "
+            "give a file with the Jinja source of a chat template."
+        ) from error
+    if not source.strip():
+        raise UserError(f"model.chat_template={given} is empty; give a file with the Jinja source of a chat template.")
+    try:
+        content = json.loads(source)
+    except (ValueError, RecursionError):
+        return source
+    return _template_in(content, given) if isinstance(content, dict) else source
+
+
+def _template_in(content: Mapping[str, object], given: str) -> str:
+    """The template in what a tokenizer_config.json or chat_template.json holds.
+
+    Raises:
+        UserError: there is none, or several and none of them is the default.
+    """
+    found = content.get("chat_template")
+    if isinstance(found, list):
+        named = {each.get("name"): each.get("template") for each in found if isinstance(each, dict)}
+        found = named.get("default")
+    if not isinstance(found, str) or not found.strip():
+        raise UserError(
+            f"model.chat_template={given} is JSON without a chat template (chat_template, or the one of several that "
+            "is called default); give a file with the Jinja source of a chat template."
+        )
+    log.info("taking the chat template out of %s", given)
+    return found

@@ -1,0 +1,317 @@
+"""A model behind an OpenAI-compatible server: several requests at once, each answer as it comes.
+
+No server promises the same answer to the same question: batching, prefix caches and GPUs round differently from one
+time to the next. What it is, and which model it has, is recorded as far as it says; `engine.floor` measures the rest.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from quantexp.config import EngineConfig, ModelConfig, PromptForm
+from quantexp.engines.base import Completion, Decoding, Message, Prompt, decisive
+from quantexp.engines.openai.responses import THINKING_OFF, OneAnswer, UngradableError, read_answer
+from quantexp.engines.openai.server_identity import ServerIdentity, identify_server
+from quantexp.models import ModelFile
+from quantexp.util.errors import UserError
+from quantexp.util.openai_client import Access, NoAnswerError, Server, TooLongError
+
+REVISION = 1
+"""Part of every completion's key. Raise it with a change of this engine that can change an answer."""
+
+MOST_FINGERPRINTS = 20
+"""Set-ups of a server that are recorded by name: a server may have another one for each answer."""
+
+log = logging.getLogger(__name__)
+
+
+class OpenAIServer:
+    """One model of one server.
+
+    Attributes:
+        identity: what the server says of itself and of the model.
+
+    Raises:
+        UserError: nothing is there, it has not this model or another one than the file, or its key is wrong.
+    """
+
+    def __init__(self, file: ModelFile, model: ModelConfig, engine: EngineConfig) -> None:
+        assert engine.url is not None, "checked with the configuration"
+        self.file, self._config = file, engine
+        with ExitStack() as held:
+            self._wording = None
+            if engine.prompt is not PromptForm.messages:
+                # Only here: it loads llama.cpp's libraries.
+                from quantexp.engines.llama_cpp.tokenizer import wording_of
+
+                self._wording = held.enter_context(wording_of(file, model))
+            self._runner = held.enter_context(asyncio.Runner())
+            access = Access(
+                url=engine.url,
+                model=engine.model or "",
+                key_variable=engine.api_key_variable,
+                timeout=engine.timeout,
+                retries=engine.retries,
+                url_option="engine.url",
+                model_option="engine.model",
+                variable_option="engine.api_key_variable",
+                request_options="engine.prompt, engine.extra_body and task.sampling",
+            )
+            self._server = Server(access)
+            held.callback(lambda: self._runner.run(self._server.client.close()))
+            self.identity: ServerIdentity = self._runner.run(identify_server(self._server, engine, file))
+            self._server.model = self.identity.model
+            self._fingerprints: dict[str, None] = {}
+            self._fingerprint, self._warned = "", False
+            self._logprobs = False
+            self._logprobs = self._runner.run(self._tried())
+            self._held = held.pop_all()
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What is sent. Which server answers is in `machine`: quants that need different ones can be compared."""
+        extra = {"extra_body": json.dumps(self._config.extra_body, sort_keys=True)} if self._config.extra_body else {}
+        return {"engine": "openai", "sent": self._config.prompt.value, **extra}
+
+    @property
+    def machine(self) -> Mapping[str, str]:
+        """The server and the model, as they say; fingerprints are those of all answers so far."""
+        return {
+            "system": self.identity.system,
+            "url": self._server.address,
+            "model": self.identity.model,
+            "root": self.identity.root,
+            "template": self.identity.template_sha256,
+            "fingerprints": _listed(list(self._fingerprints)),
+            "logprobs": "yes" if self._logprobs else "not offered",
+            "revision": str(REVISION),
+        }
+
+    @property
+    def chat_template(self) -> str:
+        """The template in the model's GGUF; empty where the server applies its own."""
+        return self._wording.template if self._wording else ""
+
+    def render(self, messages: Sequence[Message], begun: str = "") -> str:
+        """The prompt's text, or the chat where the server makes the prompt.
+
+        Raises:
+            UserError: the template refuses the chat, or the server would have to go on with an answer.
+        """
+        if self._wording:
+            return self._wording.render(messages) + begun
+        if begun:
+            raise UserError(
+                "model.examples=answer begins the model's own answer, which a chat sent to a server cannot do: set "
+                "engine.prompt=text (or tokens), which makes the prompt here, or model.examples=turns."
+            )
+        return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)
+
+    def worded(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
+        """The prompt's text and token ids, none where the server makes the prompt.
+
+        Raises:
+            UserError: as `render`; or a message holds the name of a special token, and only the prompt's text is sent.
+        """
+        if self._wording is None:
+            return self.render(messages, begun), ()
+        text, tokens = self._wording.worded(messages, begun)
+        if self._config.prompt is PromptForm.text and tokens != self._wording.tokenize(text):
+            raise UserError(
+                "It holds the name of a special token of the model, which a server that is sent text takes for that "
+                "token; set engine.prompt=tokens, which sends the tokens themselves, or leave the item out of the data."
+            )
+        return text, tokens
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        """Token ids; none where the server makes the prompt."""
+        return self._wording.tokenize(text) if self._wording else ()
+
+    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Completion, None, None]:
+        """Completions, each as it comes; close it to have no more.
+
+        Raises:
+            UserError: the server cannot answer one, retries included.
+        """
+        waiting = iter(prompts)
+        running: dict[asyncio.Task[OneAnswer], Prompt] = {}
+        last = time.perf_counter()
+        try:
+            while True:
+                done = self._runner.run(self._next(running, waiting, decoding))
+                if not done:
+                    return
+                now = time.perf_counter()
+                seconds, last = (now - last) / len(done), now
+                # Failures last: what has been answered is to be kept.
+                for task in sorted(done, key=lambda task: task.exception() is not None):
+                    prompt, answer = running.pop(task), task.result()
+                    if answer.cut_in_thoughts:
+                        self._warn_of_thoughts(prompt)
+                    yield _completion(prompt, answer, seconds)
+        finally:
+            self._runner.run(_cancelled(running))
+
+    def key(self, prompt: Prompt, decoding: Decoding) -> bytes:
+        """sha256 of what the prompt's completion depends on, as far as the server tells."""
+        parts = {
+            "file": self.file.sha256,
+            "settings": dict(self.settings),
+            # Where the model's bytes are not known, another address may well be another model.
+            "url": "" if self.file.bytes else self._server.address,
+            "server": [*self.identity.fixed, self._fingerprint],
+            "revision": REVISION,
+            "asked": self._asked(prompt),
+            "decoding": decisive(prompt, decoding),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+
+    def open_variant(self) -> None:
+        """None: a server computes as it does."""
+        return None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._held.close()
+
+    async def _next(
+        self, running: dict[asyncio.Task[OneAnswer], Prompt], waiting: Iterator[Prompt], decoding: Decoding
+    ) -> set[asyncio.Task[OneAnswer]]:
+        """Keep as many requests running as are allowed, and wait until some have ended; none when all have."""
+        while len(running) < self._config.concurrency and (prompt := next(waiting, None)) is not None:
+            running[asyncio.create_task(self._answer(prompt, decoding))] = prompt
+        if not running:
+            return set()
+        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        return done
+
+    async def _answer(self, prompt: Prompt, decoding: Decoding) -> OneAnswer:
+        """One answer.
+
+        Raises:
+            UserError: there is none.
+        """
+        try:
+            answer = await self._once(prompt, decoding, logprobs=self._logprobs)
+        except TooLongError:
+            return OneAnswer("", "context", (), (0, 0), None)
+        except UngradableError as error:
+            raise UserError(f"{prompt.item_id}: {error}") from error
+        except NoAnswerError as error:
+            raise UserError(
+                f"{self._server.address} gave no answer to {prompt.item_id}, {self._config.retries} retries included "
+                f"({error}); what it has answered is kept: see to the server, and run the same command again."
+            ) from error
+        if answer.fingerprint:
+            self._fingerprint = answer.fingerprint
+            self._fingerprints.setdefault(answer.fingerprint)
+        return answer
+
+    async def _once(
+        self, prompt: Prompt, decoding: Decoding, *, logprobs: bool, retries: int | None = None
+    ) -> OneAnswer:
+        place = "/chat/completions" if self._wording is None else "/completions"
+
+        def read(body: object) -> OneAnswer:
+            return read_answer(body, decoding.max_tokens, logprobs=logprobs)
+
+        return await self._server.ask(place, self._request(prompt, decoding, logprobs), read, retries=retries)
+
+    async def _tried(self) -> bool:
+        """Ask two small questions, to see that the server answers, and whether it gives log-probabilities.
+
+        Raises:
+            UserError: it does not answer.
+        """
+        if self._wording:
+            probe = Prompt("a first question", "1", self._wording.tokenize("1"), 0)
+        else:
+            probe = Prompt("a first question", "1", (), 0, messages=({"role": "user", "content": "1"},))
+        await self._answer(probe, Decoding(1))
+        try:
+            return bool((await self._once(probe, Decoding(1), logprobs=True, retries=0)).logprobs)
+        except NoAnswerError as error:
+            if error.status in (429, 503):
+                raise UserError(
+                    f"{self._server.address} is too busy ({error}); wait, and run the same command again."
+                ) from error
+            return False
+        except UserError:
+            return False  # it has answered the same question without them
+
+    def _warn_of_thoughts(self, prompt: Prompt) -> None:
+        """Say, once, that an answer was cut before it began; it counts as cut at max_tokens."""
+        if not self._warned:
+            log.warning(
+                "%s: the model was still thinking at task.max_tokens and has not begun its answer to %s, which counts "
+                "as cut, like others of this kind; raise task.max_tokens, or %s.",
+                self._server.address,
+                prompt.item_id,
+                THINKING_OFF,
+            )
+        self._warned = True
+
+    def _request(self, prompt: Prompt, decoding: Decoding, logprobs: bool) -> dict[str, Any]:
+        chat = self._wording is None
+        request: dict[str, Any] = {
+            "model": self.identity.model,
+            **self._asked(prompt),
+            "max_tokens": decoding.max_tokens,
+            "temperature": decoding.temperature,
+        }
+        if decoding.temperature > 0:
+            request |= {"top_p": decoding.top_p, "seed": seed_of(prompt, decoding)}
+        if decoding.stop:
+            request["stop"] = list(decoding.stop)
+        if logprobs:
+            # At least one alternative: llama-server takes none for "no log-probabilities".
+            request |= {"logprobs": True, "top_logprobs": 1} if chat else {"logprobs": 1}
+        return request | self._config.extra_body
+
+    def _asked(self, prompt: Prompt) -> dict[str, Any]:
+        """The prompt as it is sent."""
+        if self._wording is None:
+            return {"messages": [dict(message) for message in prompt.messages]}
+        if self._config.prompt is PromptForm.tokens:
+            return {"prompt": list(prompt.tokens)}
+        return {"prompt": self._wording.as_sent(prompt.text)}
+
+
+def seed_of(prompt: Prompt, decoding: Decoding) -> int:
+    """Of the draws for this prompt and sample alone; positive, in 31 bits, which every server takes."""
+    asked = prompt.tokens or [dict(message) for message in prompt.messages]
+    parts = json.dumps([decoding.seed, prompt.sample, asked], sort_keys=True)
+    return int.from_bytes(hashlib.sha256(parts.encode()).digest()[:8]) % 2**31
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The names, as far as a tag has room for them."""
+    more = len(names) - MOST_FINGERPRINTS
+    return ", ".join([*names[:MOST_FINGERPRINTS], *([f"{more} more"] if more > 0 else [])])
+
+
+def _completion(prompt: Prompt, answer: OneAnswer, seconds: float) -> Completion:
+    return Completion(
+        item_id=prompt.item_id,
+        text=answer.text,
+        tokens=(),
+        logprobs=tuple(np.array(answer.logprobs, np.float32).tolist()),
+        finish_reason=answer.finish_reason,
+        prompt_seconds=0.0,
+        generation_seconds=seconds,
+        sample=prompt.sample,
+        counted=answer.counted,
+    )
+
+
+async def _cancelled(running: Mapping[asyncio.Task[OneAnswer], Prompt]) -> None:
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)

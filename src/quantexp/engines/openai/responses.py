@@ -1,0 +1,144 @@
+"""What an OpenAI-compatible server has answered: the text, why it ended, and what was counted."""
+
+import re
+from dataclasses import dataclass
+
+from quantexp.engines.base import FinishReason
+from quantexp.util.errors import UserError
+from quantexp.util.openai_client import NonsenseError
+from quantexp.util.openai_responses import Choice, CompletionBody, Logprobs, Usage, checked
+from quantexp.util.terminal import one_line
+
+THINKING_OFF = (
+    "switch thinking off in the server, or with 'engine.extra_body={chat_template_kwargs: {enable_thinking: false}}'"
+)
+"""The remedy where a model thinks before it answers."""
+
+ENDED = "stop eos eostoken endturn stopsequence complete completed eosfound stopstringfound stoptoken stopstring"
+"""What OpenAI, TabbyAPI, TGI, Anthropic, Cohere, LM Studio and ExLlama call the end of an answer."""
+
+CUT = "length maxtokens maxlength maxnewtokens maxpredictedtokensreached modellength contextlengthreached"
+"""What they call one that was cut."""
+
+ENDS: dict[str, FinishReason] = {**dict.fromkeys(ENDED.split(), "stop"), **dict.fromkeys(CUT.split(), "length")}
+"""Reasons for the end of an answer, in small letters and nothing but letters."""
+
+WITHHELD = frozenset({"contentfilter", "safety", "recitation", "blocklist", "prohibitedcontent"})
+"""Reasons of servers that keep an answer back."""
+
+TOOLS = frozenset({"toolcalls", "functioncall", "tooluse", "toolcall"})
+"""Reasons of servers that called a tool."""
+
+
+class UngradableError(UserError):
+    """An answer that cannot be graded, and would be the same the next time."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneAnswer:
+    """One answer, as far as it matters here.
+
+    Attributes:
+        text: without stop strings.
+        finish_reason: why it ended.
+        logprobs: of its tokens; empty where the server gives none.
+        counted: tokens read and written, as the server counts; 0 where it does not.
+        fingerprint: of the server's set-up, if it has such a thing.
+        cut_in_thoughts: whether the model was still thinking at its longest, so that there is no text.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    logprobs: tuple[float, ...]
+    counted: tuple[int, int]
+    fingerprint: str | None
+    cut_in_thoughts: bool = False
+
+
+def read_answer(body: object, longest: int, *, logprobs: bool) -> OneAnswer:
+    """Read the JSON of an answer.
+
+    Args:
+        body: the JSON.
+        longest: tokens that were allowed.
+        logprobs: whether log-probabilities were asked for; otherwise they are not looked at.
+
+    Raises:
+        NonsenseError: it is no answer.
+        UngradableError: it is one that cannot be graded.
+    """
+    try:
+        answer = checked(CompletionBody, body)
+        choice = answer.choices[0]
+        given = choice.logprobs if logprobs else None
+        found = _logprobs(checked(Logprobs, given, "choices.0.logprobs")) if given is not None else ()
+    except ValueError as error:
+        raise NonsenseError(str(error)) from error
+    if choice.message is None and choice.text is None:
+        raise NonsenseError("a completion without a text")
+    usage = answer.usage or Usage()
+    written = len(found) if usage.completion_tokens is None else usage.completion_tokens
+    reason = _reason(choice, written, longest)
+    text = _text(choice, reason, written)
+    fingerprint = answer.system_fingerprint
+    return OneAnswer(
+        text=text,
+        finish_reason=reason,
+        logprobs=found,
+        counted=(usage.prompt_tokens or 0, written),
+        fingerprint=one_line(fingerprint, 80) if isinstance(fingerprint, str) else None,
+        cut_in_thoughts=not text.strip() and choice.message is not None and choice.message.has_reasoning,
+    )
+
+
+def _text(choice: Choice, reason: FinishReason, written: int) -> str:
+    """The text, which is empty if the model was cut before it began.
+
+    Raises:
+        UngradableError: the model ended without one, though it wrote something.
+    """
+    if choice.message is None:
+        return choice.text or ""
+    text = choice.message.text
+    if text is None:
+        text = choice.message.refusal or choice.text
+    if reason == "stop" and choice.message.has_reasoning and not (text or "").strip():
+        raise UngradableError(
+            f"The server sent the model's thoughts and no answer, which can be neither right nor wrong; {THINKING_OFF}."
+        )
+    if text is None and reason == "stop" and written > 1:
+        raise UngradableError(
+            f"The server wrote {written} tokens and sent no text of them, as with a reasoning model's thoughts or a "
+            f"call of a tool; {THINKING_OFF}."
+        )
+    return text or ""
+
+
+def _reason(choice: Choice, written: int, longest: int) -> FinishReason:
+    """Why the answer ended.
+
+    Raises:
+        NonsenseError: for no reason that is known.
+        UngradableError: for one that makes it no answer.
+    """
+    said = re.sub(r"[^a-z]", "", (choice.finish_reason or "").lower())
+    if said in ENDS:
+        return ENDS[said]
+    if said in WITHHELD:
+        raise UngradableError(
+            "The server's content filter has withheld an answer, and one that is withheld can be neither right nor "
+            "wrong; switch the filter off, or leave the item out of the data."
+        )
+    called = choice.message is not None and choice.message.tool_calls
+    if said in TOOLS and (called or choice.message is None or not choice.message.text):
+        raise UngradableError("The server called a tool instead of answering; start it without tools.")
+    if said in TOOLS or not choice.finish_reason:  # it does not say
+        return "length" if written >= longest else "stop"
+    raise NonsenseError(f"a completion that ended for a reason that is unknown ({one_line(choice.finish_reason, 40)})")
+
+
+def _logprobs(given: Logprobs) -> tuple[float, ...]:
+    """Log-probabilities, at most 0; empty unless each token has one."""
+    found = [entry.logprob for entry in given.content] if given.content else given.token_logprobs or []
+    known = [min(each, 0.0) for each in found if each is not None]
+    return tuple(known) if len(known) == len(found) else ()

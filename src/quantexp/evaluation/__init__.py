@@ -1,0 +1,1 @@
+"""One job: from items to scores."""

@@ -1,0 +1,139 @@
+"""A job on plain text (`task=text`): nothing is asked, the model reads windows of it; each is an item."""
+
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from quantexp.config import Config
+from quantexp.engines import Completion, Engine, Prompt
+from quantexp.evaluation.divergence import held_against, in_process, keep_reference
+from quantexp.evaluation.generation import Generated
+from quantexp.evaluation.kl_divergence import TokenSequence, said, windows
+from quantexp.tasks.items import Dataset, Item, drawn
+from quantexp.tracking.reader import JobRecord
+from quantexp.tracking.run import Run
+from quantexp.util.errors import UserError
+from quantexp.util.llama_library import llama_cpp, piece_of
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """What a job reads.
+
+    Attributes:
+        items: one a window, in the order in which they are read; the field `text` is the scored half, `tokens` that
+            half token by token. Windows of one document share its cluster where there are several documents.
+        prompts: the half before it, likewise.
+        sequences: both halves, likewise.
+        cut: how many windows the text has, of which these were drawn.
+        sha256: of how they were cut.
+    """
+
+    items: tuple[Item, ...]
+    prompts: tuple[Prompt, ...]
+    sequences: tuple[TokenSequence, ...]
+    cut: int
+    sha256: str
+
+
+def windows_of(engine: Engine, data: Dataset, config: Config) -> Windows:
+    """Cut each document into windows, and draw from them.
+
+    Args:
+        engine: the loaded model.
+        data: an item is a document; one that is shorter than a window is left out, as is the end of the others.
+        config: the job.
+
+    Raises:
+        UserError: no document fills a window, a window does not fit into the context, or fewer are there than wanted.
+    """
+    length = config.task.window
+    if length is None or not 4 <= length <= config.engine.context:
+        raise UserError(
+            f"task.window={'null' if length is None else length} must be at least 4 tokens and at most "
+            f"engine.context={config.engine.context}."
+        )
+    model = in_process(engine).model
+    found: dict[str, tuple[Item, TokenSequence]] = {}
+    for document in data.items:
+        for number, sequence in enumerate(windows(model, document.fields["text"], length=length), start=1):
+            name = f"{document.id}-{number}"
+            cluster = name if len(data.items) == 1 else document.cluster
+            found[name] = Item(name, {}, document.difficulty, cluster), sequence
+    if not found:
+        raise UserError(
+            f"No text of {data.name} has one window of {length} tokens; give longer ones, or lower task.window."
+        )
+    items = drawn([item for item, _ in found.values()], config.seed, config.task.limit)
+    sequences = tuple(found[item.id][1] for item in items)
+    halves = [sequence.tokens[sequence.first :] for sequence in sequences]
+    items = tuple(
+        replace(item, fields={"text": _text(model, half), "tokens": _pieces(model, half)})
+        for item, half in zip(items, halves, strict=True)
+    )
+    prompts = tuple(
+        Prompt(item.id, _text(model, sequence.tokens[: sequence.first]), sequence.tokens[: sequence.first], shared=0)
+        for item, sequence in zip(items, sequences, strict=True)
+    )
+    how = f"windows of {length} tokens, the last {sequences[0].scored} scored"
+    return Windows(items, prompts, sequences, len(found), hashlib.sha256(how.encode()).hexdigest())
+
+
+def read(config: Config, baseline: JobRecord | None, run: Run, engine: Engine, given: Windows) -> Generated:
+    """Read the windows once, for the scores and for divergence.
+
+    Args:
+        config: the job.
+        baseline: the baseline's finished job; None if this is it.
+        run: of this job.
+        engine: the loaded model.
+        given: what is read.
+
+    Returns:
+        For each window the scored half, as if it had been answered: its text is the list of the tokens that the model
+        held likeliest, as JSON.
+
+    Raises:
+        UserError: the baseline's distributions are not there, or would need more room than is allowed.
+    """
+    model = in_process(engine)
+    started = time.perf_counter()
+    if baseline is None:
+        held, logprobs = said(keep_reference(config, run, model, given.sequences))
+    else:
+        names = pd.DataFrame({"item_id": [item.id for item in given.items], "sample": 0})
+        measures = held_against(config, baseline, run, model, given.sequences, names)
+        held, logprobs = measures.quant_top, measures.quant_logprob.astype(np.float32)
+    seconds = (time.perf_counter() - started) / len(logprobs)
+    ends = list(itertools.accumulate(sequence.scored for sequence in given.sequences))
+    completions = []
+    for item, sequence, end in zip(given.items, given.sequences, ends, strict=True):
+        place = slice(end - sequence.scored, end)
+        completions.append(
+            Completion(
+                item_id=item.id,
+                text=json.dumps(_pieces(model.model, held[place].tolist()), ensure_ascii=False),
+                tokens=sequence.tokens[sequence.first :],
+                logprobs=tuple(logprobs[place].tolist()),
+                finish_reason="stop",
+                prompt_seconds=0.0,
+                generation_seconds=seconds * sequence.scored,
+            )
+        )
+    return Generated(tuple(completions), len(completions), 0)
+
+
+def _pieces(model: llama_cpp.llama_model_p, tokens: Iterable[int]) -> list[str]:
+    """Each token's text; bytes that are not UTF-8 on their own become U+FFFD."""
+    return [_text(model, [token]) for token in tokens]
+
+
+def _text(model: llama_cpp.llama_model_p, tokens: Iterable[int]) -> str:
+    vocabulary = llama_cpp.llama_model_get_vocab(model)
+    return b"".join(piece_of(vocabulary, token) for token in tokens).decode("utf-8", "replace")

@@ -1,0 +1,106 @@
+"""From items to prompts: the words, the worked examples, the model's chat template."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from typing import Any
+
+from quantexp.config import ExamplePlace, ModelConfig, TaskConfig
+from quantexp.engines.base import Decoding, Engine, Message, Prompt
+from quantexp.tasks.base import Task
+from quantexp.tasks.items import Item
+from quantexp.util.errors import UserError
+from quantexp.util.terminal import one_line
+
+SEPARATOR = "\n\n"
+"""Between the parts of a prompt; the end of an answer where examples stand in the answer."""
+
+
+class Prompter:
+    """Makes the prompts of one task for one model; the same words whichever quant."""
+
+    def __init__(
+        self,
+        task: Task,
+        config: TaskConfig,
+        model: ModelConfig,
+        examples: Sequence[Item],
+        engine: Engine,
+    ) -> None:
+        if config.shots > len(examples):
+            raise UserError(
+                f"task.shots={config.shots} asks for more worked examples than the {len(examples)} there are; lower it."
+            )
+        self._task = task
+        self._words = config.prompt
+        self._examples = examples[: config.shots]
+        self._engine = engine
+        self._in_answer = bool(self._examples) and model.examples is ExamplePlace.answer
+        stop = (*config.stop, *((SEPARATOR,) if self._in_answer else ()))
+        sampling = config.sampling
+        self.decoding = Decoding(
+            config.max_tokens, stop, sampling.temperature, sampling.top_p, sampling.min_p, sampling.seed
+        )
+        self._shared = _common(*(self._worded(probe)[1] for probe in ("a", "1")))
+
+    @property
+    def sha256(self) -> str:
+        """Identity of all that surrounds an item: words, examples, chat template, tokenizer."""
+        text, tokens = self._worded("\N{OBJECT REPLACEMENT CHARACTER}")
+        parts = [self._words.item, self._engine.chat_template, text, tokens]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def prompt(self, item: Item) -> Prompt:
+        """The item's prompt.
+
+        Raises:
+            UserError: the words name a field that the item has not, or the template refuses them.
+        """
+        messages, begun = self._chat(self._filled(item.fields))
+        try:
+            text, tokens = self._engine.worded(messages, begun)
+        except UserError as error:
+            raise UserError(f"The item {one_line(item.id)} cannot be asked. {error}") from error
+        shared = len(_common(self._shared, tokens[:-1]))
+        return Prompt(item.id, text, tokens, shared, messages=tuple(messages))
+
+    def _worded(self, item: str) -> tuple[str, tuple[int, ...]]:
+        return self._engine.worded(*self._chat(item))
+
+    def _chat(self, item: str) -> tuple[list[Message], str]:
+        """The chat, and how the model's answer to it begins."""
+        if self._in_answer:
+            worked = [f"{asked}\n{self._words.answer} {gold}" for asked, gold in self._pairs()]
+            begun = SEPARATOR.join([*worked, f"{item}\n{self._words.answer}"])
+            return [_user(self._words.instructions)], begun
+        messages: list[Message] = []
+        for asked, gold in self._pairs():
+            messages += [_user(asked), {"role": "assistant", "content": gold}]
+        first, *others = [*messages, _user(item)]
+        # In the first user turn, not in a system turn: some templates refuse the latter.
+        opening = _user(self._words.instructions + SEPARATOR + first["content"])
+        return [opening, *others], ""
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        """The examples as they are asked and answered."""
+        return [(self._filled(each.fields), self._task.target(each.fields)) for each in self._examples]
+
+    def _filled(self, fields: Mapping[str, Any]) -> str:
+        try:
+            return self._words.item.format_map(fields)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            names = ", ".join("{" + name + "}" for name in fields)
+            raise UserError(
+                f"task.prompt.item={self._words.item!r} cannot be filled ({error}); it may use {names}."
+            ) from error
+
+
+def _user(content: str) -> Message:
+    return {"role": "user", "content": content}
+
+
+def _common(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
+    """The tokens with which both begin."""
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False))
+    return tuple(token for token, _ in pairs)

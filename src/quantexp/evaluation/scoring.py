@@ -1,0 +1,107 @@
+"""From outputs to scores: the columns of the per-item table that a grader fills, and the metrics that follow."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from quantexp.stats import Method, estimate
+from quantexp.tasks import Grader
+from quantexp.tasks.graders.base import UNFINISHED
+from quantexp.tracking.tags import FIELD, RULE
+from quantexp.util.errors import UserError
+from quantexp.util.metric_names import fold_name
+
+if TYPE_CHECKING:
+    from quantexp.config import StatsConfig  # it needs Hydra, and reports use this module
+
+_OF_GRADER = frozenset({"extracted", "rule", "score", "grading_error"})
+"""The other columns that a grader fills; tables of earlier versions have no rule."""
+
+
+def verdict(grader: Grader, output: str, fields: Mapping[str, Any], finish_reason: str) -> dict[str, Any]:
+    """The columns that a grader fills for one output; an item that was never asked gets no score."""
+    asked = finish_reason != "context"
+    read = grader.grade_cut if finish_reason == "length" and grader.grade_cut else grader.grade
+    grade = read(output, fields) if asked else None
+    return {
+        "extracted": grade.extracted if grade else None,
+        "rule": grade.rule if grade else None,
+        "score": grade.score if grade else None,
+        **{FIELD + name: value for name, value in (grade.fields if grade else {}).items()},
+        "grading_error": grade.error if grade else "not asked: does not fit the context",
+    }
+
+
+def regraded(table: pd.DataFrame, grader: Grader, items: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The same table with the verdicts of another grader in place of its own.
+
+    Args:
+        table: a per-item table; it is not changed.
+        grader: who grades.
+        items: the fields of each item by its id.
+
+    Raises:
+        UserError: an item of the table is not among `items`.
+    """
+    missing = [item for item in dict.fromkeys(table["item_id"]) if item not in items]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of its items are not in the data any more, the first is {missing[0]}; "
+            "grade it with the data that it was run on."
+        )
+    answers = zip(table["item_id"], table["output"], table["finish_reason"], strict=True)
+    verdicts = pd.DataFrame(
+        [verdict(grader, output, items[item], reason) for item, output, reason in answers], index=table.index
+    )
+    old = [name for name in table if name in _OF_GRADER or str(name).startswith(FIELD)]
+    at = table.columns.get_loc("extracted")
+    others = table.drop(columns=old)
+    return pd.concat([others.iloc[:, :at], verdicts[_ordered(verdicts)], others.iloc[:, at:]], axis="columns")
+
+
+def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]:
+    """The metrics that depend on the grader: mean score with its interval, how much was not read, and not finished.
+
+    Args:
+        table: a per-item table in which at least one row has a score, in the order in which it was asked.
+        stats: How the score's interval is made.
+    """
+    scored, method = table.dropna(subset="score"), Method(stats.method.value)
+    if method is not Method.sequential:  # which needs the items as they were drawn
+        scored = scored.sort_values("item_id", kind="stable")
+    found = estimate(
+        scored["score"].to_numpy(),
+        clusters=scored["cluster"].to_numpy(),
+        resamples=stats.resamples,
+        seed=stats.seed,
+        confidence=stats.confidence,
+        method=method,
+    )
+    wrong = table["grading_error"].where(table["score"].notna())
+    unfinished = wrong.eq(UNFINISHED)
+    return {
+        "score": found.mean,
+        "score_low": found.low,
+        "score_high": found.high,
+        "items_unreadable": int((wrong.notna() & ~unfinished).sum()),
+        "items_unfinished": int(unfinished.sum()),
+        **rule_counts(table),
+    }
+
+
+def rule_counts(table: pd.DataFrame) -> dict[str, float]:
+    """Count the answers which each rule of the grader has read, as metrics; none if it has but one way to read.
+
+    Rules whose names are the same to MLflow count together.
+    """
+    if "rule" not in table:
+        return {}
+    names = table["rule"].dropna().map(lambda rule: f"{RULE}{fold_name(rule)}")
+    return {str(name): float(count) for name, count in names.value_counts().sort_index().items()}
+
+
+def _ordered(verdicts: pd.DataFrame) -> list[str]:
+    """The columns in the order of `verdict`, whichever row came first: one that was not asked has no fields."""
+    fields = [str(name) for name in verdicts if str(name).startswith(FIELD)]
+    return ["extracted", "rule", "score", *fields, "grading_error"]

@@ -1,0 +1,52 @@
+"""Paired differences by field and by difficulty: where a quant loses."""
+
+from quantexp.comparison.subgroups import DIFFICULTY, FIELDS, Part
+from quantexp.comparison.summary import Summary, difference_text, interval_names
+from quantexp.report.csv_tables import Grid
+from quantexp.report.forest import Row, forest_panel, span
+from quantexp.report.svg import Chart, Panel
+
+_CALLED = {FIELDS: "{}", DIFFICULTY: "difficulty {}"}
+
+
+def categories(summary: Summary) -> Chart | None:
+    """A panel for each task and way of taking it apart; None where the answers were not looked at."""
+    if not any(c.parts for c in summary.comparisons):
+        return None
+    limits = span([part.difference for c in summary.comparisons for part in c.parts])
+    panels: list[Panel] = []
+    rows: list[tuple[str, ...]] = []
+    for model in summary.models():
+        for task in summary.tasks(model):
+            compared = summary.compared(model, task)
+            for by in (FIELDS, DIFFICULTY):
+                names = dict.fromkeys(part.name for c in compared for part in c.parts if part.by == by)
+                drawn, told = [], []
+                for name in names:
+                    here = [(c.quant, part) for c in compared for part in c.parts if (part.by, part.name) == (by, name)]
+                    called = _CALLED[by].format(name)
+                    drawn += [Row(f"{called} (n={_sizes([part for _, part in here])})")]
+                    drawn += [Row(quant, part.difference) for quant, part in here]
+                    for quant, part in here:
+                        d = part.difference
+                        shown = " ".join(difference_text(d))
+                        told.append(f"{called}, {quant} {shown}")
+                        cells = (f"{100 * d.baseline_mean:.1f}", f"{100 * d.quant_mean:.1f}", shown)
+                        rows.append((summary.section(compared[0]), called, quant, str(d.n), *cells))
+                if drawn:
+                    title = f"{summary.section(compared[0])}, by {by}"
+                    alternative = f"Baseline minus quant in points, {title}: {'; '.join(told)}."
+                    panels.append(forest_panel(drawn, limits, title, f"parts-{len(panels)}", alternative))
+    about = (
+        f"Baseline minus quant on part of what was asked, with {interval_names(summary)} intervals. Exploratory: "
+        "nothing here is corrected for the number of parts, so some intervals leave 0 by chance, and none is a verdict."
+    )
+    if any(c.difference.population is not None for c in summary.comparisons):
+        about += " They are about the items that the data sample, not about the data's own items alone."
+    header = ("task", "part", "quant", "n", "baseline", "quant's", "baseline - quant, points")
+    return Chart("parts", "By field and difficulty", about, tuple(panels), Grid(header, "lllrrrr", tuple(rows)))
+
+
+def _sizes(found: list[Part]) -> str:
+    sizes = sorted({part.difference.n for part in found})
+    return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}-{sizes[-1]}"

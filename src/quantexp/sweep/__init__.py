@@ -1,0 +1,1 @@
+"""Many jobs: the sweep, its launchers, and the worker that runs one of them."""

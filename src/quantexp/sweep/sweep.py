@@ -1,0 +1,343 @@
+"""What holds the jobs of one command together: a parent run before the first, the comparison after the last."""
+
+import logging
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from quantexp.config import Config, Method
+from quantexp.config.composition import compose_once, job_of, jobs_of
+from quantexp.config.own_data import check_own_data
+from quantexp.sweep import launchers
+from quantexp.util import environment, job_process, slurm
+from quantexp.util.error_reports import past_hydra
+from quantexp.util.errors import UserError
+from quantexp.util.launcher_errors import sentence_of_launcher
+from quantexp.util.redaction import hide_secrets
+
+if TYPE_CHECKING:
+    from quantexp.tasks import Task
+    from quantexp.tasks.items import Dataset
+    from quantexp.tracking.run import Run
+    from quantexp.tracking.store import Store
+
+log = logging.getLogger(__name__)
+
+
+HEAVY = (
+    "quantexp.evaluation.job",
+    "quantexp.tracking.store",
+    "quantexp.store",
+    "quantexp.models",
+    "quantexp.engines.llama_cpp.engine",
+)
+"""Modules that the jobs' process imports at its start, while this one checks what it was given."""
+
+
+class _OpenSweep:
+    """The sweep that this process launched."""
+
+    def __init__(self, store: "Store", run: "Run", jobs: Sequence[Config], folder: Path, launcher: str) -> None:
+        self.store, self.run, self.jobs, self.folder, self.launcher = store, run, jobs, folder, launcher
+
+
+_open: _OpenSweep | None = None
+
+
+class SweepCallback(Callback):
+    """Checks what is to run before anything is written, and opens the parent run of a multirun."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the one job's configuration."""
+        with past_hydra():
+            job_process.start(*HEAVY)
+            job = _checked(job_of(config))
+            job_process.call(have_ready, [job])
+            if job.tracking.uri is not None:
+                from quantexp.tracking.store import Store
+
+                Store(job.tracking).check()
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check every job's configuration, then open the run that they all belong to."""
+        with past_hydra():
+            _start(config)
+
+
+def _start(config: DictConfig) -> None:
+    global _open
+    job_process.start(*HEAVY)
+    compose_once()
+    jobs = [_checked(job) for job in jobs_of(config)]
+    if not jobs:
+        raise UserError("This sweep has no jobs: a pattern such as glob(...) fits no option; --help lists the options.")
+    from quantexp.config.job_names import check_names
+    from quantexp.evaluation.early_stopping import check_sequential
+
+    if any(job.stats != jobs[0].stats for job in jobs):
+        raise UserError(
+            "stats must be the same for all jobs of a sweep, which is analysed in one way; compare in another one "
+            "afterwards with: python -m quantexp.aggregate stats=..."
+        )
+    if len({job.divergence_over for job in jobs}) > 1:
+        raise UserError("divergence_over must be the same for all jobs of a sweep; make two sweeps of it.")
+    check_names(jobs)
+    check_sequential(jobs)
+    titles, prospects = job_process.call(have_ready, jobs)
+    launcher = launchers.launcher_of(config)
+    launchers.check_order(launcher, jobs)
+    first = jobs[0]
+    quants = list(dict.fromkeys(job.quant.name for job in jobs))
+    models = list(dict.fromkeys(job.model.name for job in jobs))
+    takes_earlier = first.stats.method is Method.sequential  # the baseline's run then joins the sweep
+    if len(quants) > 1 and first.stats.baseline not in quants and not takes_earlier:
+        log.warning(
+            "the baseline %s is not among the quants of this sweep (%s): nothing will be compared; "
+            "add it, or set stats.baseline", first.stats.baseline, ", ".join(quants),
+        )  # fmt: skip
+    from quantexp.comparison.preregistration import declared
+    from quantexp.config.fingerprint import config_fingerprint, sweep_fingerprint
+    from quantexp.tracking.store import Store
+    from quantexp.tracking.tags import SWEEP
+
+    store = Store(first.tracking)
+    store.check()
+    if sent := store.send(patient=False).sent:
+        log.info("%d runs that were kept for %s are there now", len(sent), store.shown)
+    tasks = ", ".join(dict.fromkeys(job.task.name for job in jobs))
+    data = ", ".join(dict.fromkeys(job.data.name for job in jobs))
+    program = Path(sys.argv[0]).name
+    command = ["python", "-m", "quantexp"] if program == "__main__.py" else [program]
+    for abandoned in store.close_abandoned():
+        log.info("%s was RUNNING, but its process is gone: marked as KILLED", abandoned)
+    fingerprint = sweep_fingerprint(jobs, first.stats)
+    run = None if first.force else store.resume_sweep(fingerprint)
+    if run is not None:
+        _refuse_twice(run)
+        log.info("continuing the sweep that was started with the same jobs (run %s)", run.id[:8])
+    run = run or store.start(
+        f"sweep of {len(jobs)}: {', '.join(models)}",
+        "sweep",
+        None,
+        {
+            SWEEP: fingerprint,
+            "jobs": str(len(jobs)),
+            "command": shlex.join([*command, *sys.argv[1:]]),
+            "model": ", ".join(models),
+            "data": data,
+        },
+    )
+    declared_at = store.register(run, declared(jobs, first.stats), [config_fingerprint(job) for job in jobs])
+    _open = _OpenSweep(store, run, jobs, Path(config.hydra.sweep.dir).absolute(), launcher)
+    os.environ[environment.PARENT] = run.id
+    os.environ[environment.DECLARED] = str(declared_at)
+    os.environ.pop(environment.SEVERAL_MODELS, None)
+    if len(models) > 1:
+        os.environ[environment.SEVERAL_MODELS] = str(len(models))
+    log.info(
+        "%d jobs: %s%s on %s (%s), tracked in %s",
+        len(jobs), ", ".join(quants), f" of {', '.join(models)}" if len(models) > 1 else "", tasks,
+        ", ".join(titles), store.shown,
+    )  # fmt: skip
+    is_compared = len(quants) > 1 and (first.stats.baseline in quants or takes_earlier)
+    if is_compared and first.stats.method is not Method.bootstrap:
+        for sentence in prospects:
+            log.warning("%s", sentence)
+    launchers.set_up(config, jobs)
+    if launcher != "basic":
+        job_process.stop()  # each of the launcher's processes has one of its own
+
+
+def _refuse_twice(run: "Run") -> None:
+    """Refuse to go on with a sweep of which Slurm has jobs yet: they would run beside their own repetition.
+
+    Raises:
+        UserError: there are some.
+    """
+    queue = slurm.queue()
+    if queue is None or not (left := queue.of_sweep(run.id)):
+        return
+    run.close("KILLED")
+    raise UserError(
+        f"Slurm still has jobs of this sweep, whose launching process has ended ({', '.join(left)}): wait for them, or "
+        f"end them with scancel --name={slurm.JOB_NAME.format(sweep=run.id)}, and then repeat this command."
+    )
+
+
+def _checked(job: Config) -> Config:
+    """Return the job; nothing in it is sure to fail once it runs.
+
+    Raises:
+        UserError: its task has no such grader, or it asks for what only answers can have.
+    """
+    task = _task_of(job)
+    task.grader(job.task.grader)
+    if task.reads:
+        _check_reading(job)
+    return job
+
+
+def _task_of(job: Config) -> "Task":
+    from quantexp.tasks import get_task  # only now: a wrong key or type is told at once, without this import
+
+    return get_task(job.task.name, job.task.module)
+
+
+def _check_reading(config: Config) -> None:
+    """Refuse what can be asked of answers only.
+
+    Raises:
+        UserError: it is asked of plain text.
+    """
+    asked = {
+        "stats.method=sequential": config.stats.method is Method.sequential,
+        "engine.floor=true": config.engine.floor,
+        "engine.verify=true": config.engine.verify,
+        "task.sampling.samples above 1": config.task.sampling.samples > 1,
+    }
+    if wrong := [key for key, is_asked in asked.items() if is_asked]:
+        raise UserError(f"task={config.task.name} is read, not answered, so it cannot have {wrong[0]}: leave that out.")
+
+
+def have_ready(jobs: Sequence[Config]) -> tuple[list[str], list[str]]:
+    """Load the data of each job and have the models here, all of them before the first job runs.
+
+    What a download cannot get is told now, not hours later, and jobs on machines without a network find everything.
+
+    Returns:
+        What the data are called in a sentence, and what their numbers of items cannot show.
+
+    Raises:
+        UserError: data or a model are not there and cannot be had.
+    """
+    from quantexp import models
+    from quantexp.comparison.prospects import describe_prospects
+    from quantexp.tasks.data import load
+    from quantexp.tasks.items import check_gradable, drawn
+
+    check_own_data(jobs)
+    ready: list[Dataset] = []
+    known: dict[tuple[str, str], Dataset] = {}  # the same rows are held once
+    for job in jobs:
+        task = _task_of(job)
+        rows = load(job.data, task)
+        ready.append(known.setdefault((job.task.name, rows.fingerprint), rows))
+        check_gradable({item.id: item.fields for item in rows.items}, task.grader(job.task.grader))
+        if not task.reads:
+            drawn(ready[-1].items, job.seed, job.task.limit)
+    models.prepare((job.model, job.quant) for job in jobs)
+    answered = [job for job in zip(jobs, ready, strict=True) if not _task_of(job[0]).reads]
+    return list(dict.fromkeys(rows.title for rows in ready)), list(describe_prospects(answered))
+
+
+class Conclusion:
+    """Around the whole command: when the jobs of a sweep have ended, however they ended, compare them.
+
+    Leaves with exit status 1 when a job failed or a pair could not be compared.
+    """
+
+    def __enter__(self) -> None:
+        signal.signal(signal.SIGTERM, _exit)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+            signal.signal(signal.SIGHUP, _exit)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if _open is None:
+            return
+        if error is not None:
+            launchers.end_others(_open.launcher)
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            _close_killed(_open)
+            if _open.launcher == "slurm":
+                log.info("Slurm's jobs go on; scancel --name=%s ends them", slurm.JOB_NAME.format(sweep=_open.run.id))
+            log.info(
+                "the same command goes on from here; compare what has finished with: %s",
+                _AGAIN.format(sweep=_open.run.id),
+            )
+            return
+        if error is not None and (sentence := sentence_of_launcher(error)) is not None:
+            log.error("%s", sentence)
+        ended = True
+        if _open.launcher == "slurm" and error is not None:
+            log.info("waiting for the jobs that Slurm still has")  # submitit waits for none after one that was killed
+            ended = slurm.wait_for(_open.run.id)
+        complete = False
+        try:
+            if not _all_there(_open):
+                raise SystemExit(1)
+            for name in _open.store.close_jobs(_open.run.id, ended=ended):
+                log.warning("%s: its process was killed", name)
+            if error is not None and not _open.store.has_jobs(_open.run.id):
+                _open.run.log(tags={"error": hide_secrets(str(error))[:5000]})
+                return
+            complete = _compare(_open)
+            if not complete:
+                log.info("once that is mended, compare with: %s", _AGAIN.format(sweep=_open.run.id))
+        finally:
+            _open.run.close("FINISHED" if complete else "FAILED")
+        if not complete:
+            raise SystemExit(1)
+
+
+_AGAIN = "python -m quantexp.aggregate sweep={sweep}"
+
+
+def _close_killed(sweep: _OpenSweep) -> None:
+    """Mark what was interrupted; nobody who has pressed Ctrl-C waits for a server, and the next command does it too."""
+    from quantexp.tracking.errors import ServerAwayError
+    from quantexp.tracking.outbox import few_attempts
+
+    try:
+        with few_attempts():
+            sweep.store.close_jobs(sweep.run.id, ended=False)
+    except ServerAwayError as error:
+        log.warning("%s", error)
+    sweep.run.close("KILLED")
+
+
+def _all_there(sweep: _OpenSweep) -> bool:
+    """Whether the tracking server has all that the jobs have written down for it; it is given some minutes."""
+    kept = sweep.store.send(patient=True)
+    if kept.waiting:
+        log.error(
+            "the tracking server %s %s, so %d runs are kept here (%s); once it is there: python -m quantexp.sync, and "
+            "then: %s", sweep.store.shown, kept.reason, len(kept.waiting), ", ".join(kept.waiting),
+            _AGAIN.format(sweep=sweep.run.id),
+        )  # fmt: skip
+    return not kept.waiting and sweep.run.send(patient=True)
+
+
+def _compare(sweep: _OpenSweep) -> bool:
+    from quantexp.aggregate import aggregate
+    from quantexp.config.fingerprint import config_fingerprint
+    from quantexp.tracking.tags import job_name
+
+    asked = sweep.store.asked(sweep.run.id)
+    missing = [job for job in sweep.jobs if config_fingerprint(job) not in asked]
+    if missing:
+        several = len({job.model.name for job in sweep.jobs}) > 1
+        names = ", ".join(
+            job_name(job.quant.name, job.task.name, job.seed, job.model.name if several else "") for job in missing
+        )
+        log.error("%d of %d jobs have not begun: %s", len(missing), len(sweep.jobs), names)
+    try:
+        complete, compared = aggregate(sweep.jobs[0].stats, sweep.store, sweep.run.id, [], sweep.folder / "report")
+    except UserError as error:
+        log.error("%s", error)
+        return False
+    # Who runs one quant alone has asked for its scores.
+    wanted = len({job.quant.name for job in sweep.jobs}) > 1
+    return complete and not missing and (compared or not wanted)
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    """SIGTERM, or the end of the terminal, as an exception, so that open runs are closed on the way out."""
+    raise SystemExit(128 + number)

@@ -1,0 +1,82 @@
+"""Where items come from: those that ship with quantexp, the Hugging Face Hub, the user's own files."""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from quantexp.config import DataConfig
+from quantexp.tasks import Task
+from quantexp.tasks.data.columns import named
+from quantexp.tasks.data.files import read_rows
+from quantexp.tasks.data.hub import hub_rows
+from quantexp.tasks.items import Dataset, fingerprint, items_of
+from quantexp.util.errors import UserError
+
+__all__ = ["load"]
+
+_loaded: dict[str, Dataset] = {}
+"""Jobs of a sweep share their data; what cannot change while a process runs is read once."""
+
+
+def load(data: DataConfig, task: Task) -> Dataset:
+    """The items of a task; public data are downloaded the first time.
+
+    Raises:
+        UserError: the data are not there, or an item cannot be asked or graded.
+    """
+    key = f"{task.name} {data}"
+    if data.source == "files" or key not in _loaded:
+        _loaded[key] = _load(data, task)
+    return _loaded[key]
+
+
+def _load(data: DataConfig, task: Task) -> Dataset:
+    where = f"{data.name}/{task.name}"
+    match data.source:
+        case "bundled":
+            if not task.is_bundled:
+                raise UserError(f"No items of {task.name} ship with quantexp; bring yours: data=files data.path=FILE.")
+            rows = _bundled(f"{task.name}.jsonl")
+        case "files":
+            where = _needed(data, "path")
+            rows = _renamed(read_rows(where, "data.path", data.hint), data, task, where)
+        case "hub":
+            where = _needed(data, "repository")
+            rows = _renamed(hub_rows(data, where, task.required_fields), data, task, where)
+        case other:
+            raise UserError(f"data.source={other} is unknown; choose bundled, hub or files.")
+    examples_from = data.examples or f"bundled/{task.name}"
+    if data.examples is not None:
+        examples = _renamed(read_rows(data.examples, "data.examples"), data, task, examples_from)
+    else:
+        examples = _bundled(f"{task.name}_examples.jsonl") if task.is_bundled else []
+    return Dataset(
+        name=data.name,
+        items=items_of(rows, task, where),
+        examples=items_of(examples, task, examples_from),
+        fingerprint=fingerprint(rows),
+        file=Path(where).name if data.source == "files" else None,
+    )
+
+
+def _renamed(rows: list[dict[str, Any]], data: DataConfig, task: Task, where: str) -> list[dict[str, Any]]:
+    # Where rows differ in their columns, an error has to say in which one something is missing.
+    alike = len({frozenset(row) for row in rows}) == 1
+    return [
+        named(row, task.required_fields, data.columns, where if alike else f"{where}, row {number},")
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def _bundled(name: str) -> list[dict[str, Any]]:
+    text = resources.files("quantexp.tasks").joinpath("bundled", name).read_text(encoding="utf-8")
+    # Not splitlines(): JSON strings may hold U+2028 and its like.
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+def _needed(data: DataConfig, key: str) -> str:
+    value = getattr(data, key)
+    if not value:
+        raise UserError(f"data={data.name} needs data.{key}; add data.{key}=VALUE to the command.")
+    return str(value)

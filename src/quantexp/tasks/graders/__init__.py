@@ -1,0 +1,1 @@
+"""Graders: an output and an item in, a grade out."""

@@ -1,0 +1,95 @@
+"""What tags, metrics and tables are called in the store."""
+
+ITEMS = "items"
+"""Name of the per-item table: items.parquet is exact and what programs read, items.json is what MLflow's pages show."""
+
+FLIPS = "flips"
+"""Name of a comparison's table of changed answers, kept likewise."""
+
+FLOOR = "floor"
+"""Name of the table of the baseline's second answers, and of the metrics that count what changed."""
+
+FLOOR_BY = "floor.by"
+"""Tag of a baseline's job with how it was answered a second time, in words."""
+
+DIVERGENCE = "divergence"
+"""Name of a quant's table of tokens, how far its distributions are from the baseline's, and of the metric, their
+mean."""
+
+DIVERGENCE_ITEMS = "divergence_items"
+"""Name of the table of their means over each item."""
+
+PARTED = "parted"
+"""Name of the table that says where a quant's answers leave the baseline's, and of the metric, how many do."""
+
+ANSWERS = "answers"
+"""Name of the table of the tokens that the baseline wrote, over which divergence is measured."""
+
+GOLD = "gold"
+"""Name of the table of the tokens of the gold answers, where divergence is measured over these."""
+
+REFERENCE = "divergence.reference"
+"""Tag of a baseline's job with the file that holds its distributions."""
+
+KIND = "quantexp.kind"
+"""Tag that tells a job from the sweep it belongs to."""
+
+CONFIG = "config.sha256"
+"""Tag with the fingerprint of what a job asks for; an attempt that failed does not count once another has finished."""
+
+PAIR = "pair.sha256"
+"""Tag with the fingerprint of what a job and the baseline's that it is compared with have in common."""
+
+STOPPED = "stopped"
+"""Tag of a job that ended once its verdict was known: after how many of its items."""
+
+SOURCE_TYPE, SOURCE_BITS = "source.file_type", "source.bits_per_weight"
+"""Parameters of a job whose quant was made here: what the file that it was made from holds."""
+
+WARNINGS = "file.warnings"
+"""Parameter of a job: what llama.cpp finds odd about its file."""
+
+JOB = "job.sha256"
+"""Tag with the fingerprint of all that decides a job's results: a job is finished when a run with it is."""
+
+OF_SWEEP = "sweep"
+"""Tag of a job with the ids of the sweeps that it counts in, separated by spaces: what people filter by."""
+
+TRACED = "traces"
+"""Tag of a job with the number of its traces."""
+
+SWEEP = "sweep.sha256"
+"""Tag with the fingerprint of the jobs that a sweep asks for and their analysis."""
+
+REGISTERED = "registration."
+"""Prefix of a sweep's tags that say when its declaration was made: before its jobs had begun, or how many had ended."""
+
+DECLARATION = "registration.yaml"
+"""What a sweep declares before its first answer."""
+
+INCLUDES = "includes."
+"""Prefix of a sweep's tags that name runs of earlier sweeps which it takes over instead of running the job again.
+
+Their value is what such a job asks for (`CONFIG`).
+"""
+
+DATA_FILE = "data.file"
+"""Tag of a job with the name of the file that its items come from, without the folders; absent for other data."""
+
+DATA_ROWS = "data.rows"
+"""Tag of a job with the number of items in that file."""
+
+IDENTITY = "identity."
+"""Prefix of the tags that say what a job's scores depend on besides the quant; runs are paired by them."""
+
+
+def job_name(quant: str, task: str, seed: int | str, model: str = "") -> str:
+    """Name a job on the terminal; by its model too, if that is given. MLflow's pages sort it by task and bits."""
+    return f"{model} {quant} {task} seed {seed}".strip()
+
+
+FIELD = "score_"
+"""Prefix of the columns of the per-item table that hold the score of one field of an item."""
+
+RULE = "rule."
+"""Prefix of the metrics that count the answers which each rule of the grader has read."""

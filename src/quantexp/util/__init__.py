@@ -1,0 +1,1 @@
+"""Basics that every room uses."""

@@ -1,0 +1,356 @@
+"""Every command that README.md, docs/ and conf/ tell a reader to type is typed here, and works.
+
+Jobs are made small by overrides at the end of the command. The Hub is a stand-in on this machine that has the
+documented repositories at the documented revisions, with the embedded model's ladder in them; OpenAI is one too.
+"""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow.entities import Run
+from tests.support.forking import Ended, Forker
+from tests.support.hub import Hub, publish_gsm8k, publish_triviaqa
+from tests.support.openai_server import OpenAIServer, chat, continuation, good
+from tests.support.openai_server import models as listed
+from tests.support.tracking_servers import TrackingServer
+
+from quantexp import models
+from quantexp.config import ModelConfig, QuantConfig
+from quantexp.tracking.tags import PAIR
+
+ROOT = Path(__file__).parents[2]
+LADDER = ("F16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q3_K_M")
+COMMANDS = (
+    *("aggregate", "regrade", "plan", "models", "store", "sync", "doctor"),
+    *("generate_extraction", "review_extraction"),
+)
+MODULES = ["quantexp", *(f"quantexp.{name}" for name in COMMANDS)]
+
+SMALL = (
+    *("data.limit=1", "task.limit=1", "task.shots=0", "task.max_tokens=6"),
+    *("engine.threads=1", "engine.floor=false", "stats.resamples=100"),
+)
+"""What a command that runs jobs gets in addition, unless it says something about it itself; its `task.limit` goes."""
+
+PLACES = {"RUN_ID", "NAME", "ME"}
+
+DOCS = ROOT / "docs"
+
+IN_ONE_FOLDER = (
+    (
+        ROOT / "README.md",
+        DOCS / "index.md",
+        DOCS / "reference" / "commands.md",
+        DOCS / "how-to" / "read-report.md",
+        DOCS / "how-to" / "regrade.md",
+        DOCS / "how-to" / "trouble.md",
+        DOCS / "reference" / "tasks.md",
+    ),
+    (
+        DOCS / "how-to" / "gpu.md",
+        DOCS / "how-to" / "plan.md",
+        DOCS / "explanation" / "divergence.md",
+        DOCS / "explanation" / "exactness.md",
+        DOCS / "explanation" / "statistics.md",
+        DOCS / "reference" / "configuration.md",
+    ),
+)
+"""Pages that one reader reads, one after the other: what an earlier command has left is there for a later one."""
+
+BY_ITSELF = {
+    DOCS / "how-to" / "own-ggufs.md",
+    DOCS / "how-to" / "hub-models.md",
+    DOCS / "how-to" / "own-data.md",
+    DOCS / "how-to" / "own-task.md",
+    DOCS / "how-to" / "cluster.md",
+    DOCS / "how-to" / "several-machines.md",
+    DOCS / "how-to" / "servers.md",
+    DOCS / "how-to" / "tracking-server.md",
+    DOCS / "explanation" / "protocol.md",
+}
+"""Pages that need something to be there first, or another place; each has a test of its own."""
+
+THE_EXPERIMENT = ("python -m quantexp experiment=quant-cliff", "python -m quantexp experiment=quant-cliff-smoke")
+"""Run by the test of docs/explanation/protocol.md and by tests/sweep/test_smoke.py."""
+
+COMPILING = "python -m quantexp.build_llama"
+"""Run by tests/test_build_llama.py, with a stand-in for pip."""
+
+
+def commands(path: Path) -> list[str]:
+    """What a page says to type, in its order: its lines, and its words, that call quantexp."""
+    text = path.read_text(encoding="utf-8")
+    line, word = r"^(?:    |#.*? )(python -m quantexp.*?)(?:[ \t]+#.*)?$", r"`(python -m quantexp[^`]*)`"
+    found = re.finditer(f"{line}|{word}", text, flags=re.MULTILINE)
+    return [match[1] or match[2] for match in found]
+
+
+def code(page: Path, language: str) -> dict[str, str]:
+    """The code blocks of a language whose first line, a comment, names their file."""
+    blocks = re.findall(rf"^```{language}\n# (\S+)\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return dict(blocks)
+
+
+@pytest.fixture(scope="module")
+def ladder(demo: ModelConfig) -> dict[str, Path]:
+    return {quant: Path(models.resolve(demo, QuantConfig(quant, f"MOSTLY_{quant}"))[0].path) for quant in LADDER}
+
+
+class Reader:
+    """Somebody who types what a page says, in a folder of their own."""
+
+    def __init__(self, folder: Path, forker: Forker, openai: OpenAIServer, cache: Path) -> None:
+        self.folder, self._forker, self.openai, self._cache = folder, forker, openai, cache
+        self.tracking_server = ""
+
+    def type(self, command: str) -> Ended:
+        """Run a command, made small, with what stands for the reader's own names replaced."""
+        module, *arguments = shlex.split(command.removeprefix("python -m "))
+        given = [self._meant(argument) for argument in arguments]
+        match module:
+            case "quantexp":
+                asked = {each.partition("=")[0] for each in given} - {"task.limit"}
+                small = [each for each in SMALL if each.partition("=")[0] not in asked]
+                given += [] if "--cfg" in given else [*small, f"model.cache={self._cache}"]
+                if "engine=openai" in given:
+                    given.remove("engine.threads=1")  # a server has its own
+            case "quantexp.models":
+                given += [] if "list" in given or "verify" in given else [f"model.cache={self._cache}"]
+            case "quantexp.doctor":
+                given += ["--quick"]
+            case "quantexp.aggregate":
+                given += [] if "stats.resamples=50000" in given else ["stats.resamples=100"]
+            case "quantexp.generate_extraction":
+                given += [f"base_url={self.openai.address}", "items=3", "yes=true"]
+            case "quantexp.review_extraction":
+                (self.folder / "in.txt").write_text("a\na\na\n\n")
+        return self._forker.run(self.folder, module, *given)
+
+    def types_all(self, page: Path, *covered: str) -> list[str]:
+        """Run all commands of a page but those that another test runs; what they are."""
+        typed = [command for command in commands(page) if command not in covered]
+        self.files_of(page)
+        for command in typed:
+            ended = self.type(command)
+            assert ended.status == 0, f"{command}\n{ended.err}\n{ended.out}"
+            assert "Traceback" not in ended.err, command
+        return typed
+
+    def files_of(self, page: Path) -> None:
+        """Write the files that a page shows."""
+        for name, content in {**code(page, "yaml"), **code(page, "python")}.items():
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_text(content)
+
+    def has_ggufs(self, ladder: dict[str, Path]) -> None:
+        """Have a file for each quant."""
+        for quant, path in ladder.items():
+            (self.folder / f"my-{quant}.gguf").symlink_to(path)
+
+    def _meant(self, argument: str) -> str:
+        key, _, value = argument.partition("=")
+        if key in {"model.path", "model.checkpoint"}:
+            return f"{key}={self.folder}/{Path(value).name}"
+        if key in {"engine.url", "engine.urls"}:
+            return re.sub(r"http://127\.0\.0\.1:\d+/v1", self.openai.address, argument)
+        if key == "tracking.uri":
+            return f"{key}={self.tracking_server}"
+        if key == "store.folder":
+            return f"store.folder={self.folder.parent}{value}"
+        if value == "[RUN_ID,RUN_ID]":
+            return f"runs=[{','.join(self._pair())}]"
+        if value == "RUN_ID":
+            return f"sweep={self._finished('sweep')[0].info.run_id}"
+        return argument.replace("NAME", "somebody") if value in PLACES else argument
+
+    def _pair(self) -> tuple[str, str]:
+        """Ids of the baseline's latest run and of another quant's that can be compared with it."""
+        jobs = [run for run in self._finished("job") if PAIR in run.data.tags]
+        baselines = {run.data.tags[PAIR]: run for run in reversed(jobs) if run.data.tags["quant"] == "Q8_0"}
+        other = next(run for run in jobs if run.data.tags["quant"] != "Q8_0" and run.data.tags[PAIR] in baselines)
+        return baselines[other.data.tags[PAIR]].info.run_id, other.info.run_id
+
+    def _finished(self, kind: str) -> list[Run]:
+        """Finished runs of a kind, the latest first."""
+        client = mlflow.MlflowClient(f"sqlite:///{self.folder / 'mlruns' / 'mlflow.db'}")
+        experiment = client.get_experiment_by_name("quantexp")
+        assert experiment is not None
+        found = client.search_runs([experiment.experiment_id], f"tags.`quantexp.kind` = '{kind}'")
+        return [run for run in found if run.info.status == "FINISHED"]
+
+
+@pytest.fixture(scope="module")
+def world(
+    cache: Path, ladder: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Forker, OpenAIServer]]:
+    """What stands for the rest of the world, and what starts commands in it."""
+    with Hub() as hub, OpenAIServer() as openai:
+        publish_gsm8k(hub)
+        publish_triviaqa(hub)
+        for config in (ROOT / "conf" / "model").glob("*.yaml"):
+            text = config.read_text()
+            repository = re.search(r"^repository: (\S+/\S+)$", text, flags=re.MULTILINE)
+            revision = re.search(r"^revision: (\w{40})$", text, flags=re.MULTILINE)
+            if repository and revision:
+                stem = repository[1].partition("/")[2].removesuffix("-GGUF")
+                files = {f"{stem}-{quant}.gguf": path for quant, path in ladder.items()}
+                hub.publish("model", repository[1], files, commit=revision[1])
+        home = tmp_path_factory.mktemp("hf")
+        environment = hub.environment(home) | {
+            "XDG_CACHE_HOME": str(cache),
+            "COLUMNS": "100",
+            "OPENAI_API_KEY": "sk-test",
+        }
+        with closing(Forker(environment, *MODULES)) as forker:
+            yield forker, openai
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def reader(tmp_path: Path, cache: Path, world: tuple[Forker, OpenAIServer]) -> Iterator[Reader]:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    world[1].answer, world[1].pages = good, {}  # whatever another page's test has had it say
+    yield Reader(folder, *world, cache)
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.mark.parametrize("pages", IN_ONE_FOLDER, ids=["front", "planning"])
+def test_pages_that_are_read_in_one_place(reader: Reader, ladder: dict[str, Path], pages: tuple[Path, ...]) -> None:
+    reader.has_ggufs(ladder)
+    (reader.folder / "wiki.test.raw").write_text("The harbour wakes before the town does. " * 100)
+    for page in pages:
+        assert reader.types_all(page, *THE_EXPERIMENT, COMPILING), f"{page.name} has nothing to type; leave it out"
+
+
+def test_every_page_with_commands_is_read() -> None:
+    pages = {page for page in (ROOT / "README.md", *DOCS.rglob("*.md")) if commands(page)}
+    assert pages == BY_ITSELF.union(*IN_ONE_FOLDER)
+
+
+def test_your_own_ggufs(reader: Reader, ladder: dict[str, Path]) -> None:
+    reader.has_ggufs(ladder)
+    assert len(reader.types_all(DOCS / "how-to" / "own-ggufs.md")) == 3
+
+
+def test_models_of_the_hub(reader: Reader) -> None:
+    assert len(reader.types_all(DOCS / "how-to" / "hub-models.md")) >= 6
+
+
+def test_your_own_data(reader: Reader) -> None:
+    (reader.folder / "quiz.csv").write_text("prompt,answer,also_right\nWho?,Me,I\nWhat?,It,That\n")
+    assert len(reader.types_all(DOCS / "how-to" / "own-data.md")) == 3
+
+
+def test_a_task_of_your_own(reader: Reader) -> None:
+    page = DOCS / "how-to" / "own-task.md"
+    [items] = re.findall(r"^```json\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    (reader.folder / "capitals.jsonl").write_text(items)
+    assert len(reader.types_all(page)) == 2
+
+
+def test_a_tracking_server(reader: Reader) -> None:
+    (reader.folder / "server").mkdir()
+    with TrackingServer(reader.folder / "server") as server:
+        reader.tracking_server = server.url
+        assert len(reader.types_all(DOCS / "how-to" / "tracking-server.md")) == 4
+        assert len(server.runs("job")) == 2
+
+
+def test_several_machines(reader: Reader) -> None:
+    page = DOCS / "how-to" / "several-machines.md"
+    *alone, together = commands(page)
+    here = reader.folder
+    for machine, command in enumerate((*alone, together)):
+        reader.folder = here.with_name(f"machine-{machine}")  # its own runs; of all that it shares only the answers
+        reader.folder.mkdir()
+        ended = reader.type(command)
+        assert ended.status == 0, f"{command}\n{ended.err}"
+    jobs = [run.data.metrics for run in reader._finished("job")[:10]]
+    assert [metrics["run.completions_generated"] for metrics in jobs] == [0, 0]
+
+    # The scheduler's script, in the shell that it is for; what it would start is started here.
+    [script] = re.findall(r"^```bash\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    environment = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_CPUS_PER_TASK": "1", "TMPDIR": str(reader.folder)}
+    says = 'python() { printf "python"; printf " %q" "$@"; }\n' + script
+    meant = subprocess.run(["bash", "-eu", "-c", says], env=environment, capture_output=True, text=True, check=True)
+    ended = reader.type(meant.stdout)
+    assert ended.status == 0, f"{meant.stdout}\n{ended.err}"
+    assert "Q4_K_M gsm8k seed 0" in ended.err
+
+
+def test_what_python_is_shown_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    for page in (DOCS / "reference" / "stats.md", DOCS / "explanation" / "statistics.md"):
+        [shown] = re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        exec(compile(shown, str(page), "exec"), {})
+    assert capsys.readouterr().out.startswith("0.0 (")
+
+
+def test_servers(reader: Reader) -> None:
+    bf16: dict[str, Any] = {"l.weight": {"dtype": "BF16", "shape": [32, 8], "data_offsets": [0, 512]}}
+    awq: dict[str, Any] = {
+        "l.qweight": {"dtype": "I32", "shape": [32, 1], "data_offsets": [0, 128]},
+        "l.scales": {"dtype": "F16", "shape": [1, 8], "data_offsets": [128, 144]},
+    }
+    for quant, header in (("BF16", bf16), ("awq", awq)):
+        folder = reader.folder / f"my-model-{quant}"
+        folder.mkdir()
+        content = json.dumps(header).encode()
+        size = max(entry["data_offsets"][1] for entry in header.values())
+        (folder / "model.safetensors").write_bytes(len(content).to_bytes(8, "little") + content + bytes(size))
+    reader.openai.answer = lambda asked: chat() if "messages" in asked else continuation()
+    reader.openai.pages = listed("my-model")
+    assert len(reader.types_all(DOCS / "how-to" / "servers.md")) == 4
+
+
+def test_on_a_cluster(reader: Reader) -> None:
+    page = DOCS / "how-to" / "cluster.md"
+    elsewhere = [command for command in commands(page) if "hydra/launcher=joblib" not in command]
+    assert len(reader.types_all(page, *elsewhere)) == 1
+    # Run on real ones by tests/integration; Ray's plugin is not installed here.
+    for command in elsewhere:
+        if "hydra/launcher=slurm" in command:
+            launcher = " ".join(word for word in command.split() if word.startswith("hydra"))
+            ended = reader.type(f"python -m quantexp {launcher} --cfg hydra")
+            assert ended.status == 0, f"{command}\n{ended.err}"
+            assert "SlurmLauncher" in ended.out
+    assert len(elsewhere) == 3
+
+
+def test_the_protocol_and_the_experiment_it_describes(reader: Reader) -> None:
+    typed = commands(DOCS / "explanation" / "protocol.md")
+    assert typed[0] == "python -m quantexp experiment=quant-cliff"
+    # What the page says comes before the run.
+    before = [command for command in typed if "extraction" in command or "models" in command]
+    after = [command for command in typed if "aggregate" in command or "regrade" in command]
+    for command in (*before, f"{typed[0]} seed=0", *after):  # its three seeds are run by tests/sweep/test_smoke.py
+        ended = reader.type(command)
+        assert ended.status == 0, f"{command}\n{ended.err}\n{ended.out}"
+    assert {command for command in typed if command not in {*before, *after, typed[0]}} == {
+        "python -m quantexp experiment=quant-cliff-smoke"  # tests/sweep/test_smoke.py
+    }
+    assert len(reader._finished("job")[:100]) == 12
+    assert (reader.folder / "models" / "SHA256SUMS").read_text().count("Qwen2.5-7B-Instruct-Q") == 4
+    assert "n=1 answers" in ended.out
+
+
+def test_what_the_files_of_the_configuration_say(reader: Reader) -> None:
+    named = [command for path in sorted((ROOT / "conf" / "model").glob("*.yaml")) for command in commands(path)]
+    assert len(named) == 6
+    for command in named:
+        ended = reader.type(command)
+        assert ended.status == 0, f"{command}\n{ended.err}"
+    launchers = [ROOT / "conf" / "hydra" / "launcher" / f"{name}.yaml" for name in ("joblib", "slurm", "ray")]
+    for path in launchers:
+        assert f"hydra/launcher={path.stem} " in commands(path)[0]
+    for path in sorted((ROOT / "conf" / "experiment").glob("*.yaml")):
+        assert commands(path)[0] == f"python -m quantexp experiment={path.stem}"

@@ -1,0 +1,241 @@
+"""Answers from the real engine: exact, independent of what surrounds them, ended for the right reason."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from llama_cpp import Llama, llama_cpp
+
+from quantexp.config import EngineConfig, ModelConfig
+from quantexp.engines import Completion, Decoding, Prompt
+from quantexp.engines.llama_cpp.engine import LlamaCpp
+from quantexp.engines.llama_cpp.lanes import BATCH, Lanes
+from quantexp.models import ModelFile
+
+ONE_THREAD = EngineConfig("llama_cpp", context=1024, threads=1, lanes=8)
+SHORT = Decoding(12)
+
+QUESTIONS = (
+    "What is the capital of France?",
+    "List the numbers from 1 to 10.",
+    "Repeat: 🎉🎉🎉 café naïve",
+    "Say yes.",
+)
+BEGINNINGS = ("The capital of France is", "Count: 1, 2, 3,", "Once upon a time", "def add(a, b):")
+
+
+def asked(engine: LlamaCpp, question: str, shared: int = 0) -> Prompt:
+    text = engine.render([{"role": "user", "content": question}])
+    return Prompt(question, text, engine.tokenize(text), shared)
+
+
+def raw(engine: LlamaCpp, text: str) -> Prompt:
+    """A prompt without a chat around it, which the model goes on with."""
+    return Prompt(text, text, engine.tokenize(text), 0)
+
+
+def answers(engine: LlamaCpp, prompts: list[Prompt], decoding: Decoding = SHORT) -> dict[str, Completion]:
+    """By item, without the times."""
+    return {
+        each.item_id: replace(each, prompt_seconds=0.0, generation_seconds=0.0)
+        for each in engine.complete(prompts, decoding)
+    }
+
+
+def answer(engine: LlamaCpp, prompt: Prompt, decoding: Decoding = SHORT) -> Completion:
+    return answers(engine, [prompt], decoding)[prompt.item_id]
+
+
+@pytest.fixture(scope="module")
+def reference(q8_0: ModelFile) -> Iterator[Llama]:
+    """The library's own high-level interface on the same file with the same settings."""
+    llama = Llama(
+        q8_0.path, n_ctx=1024, n_batch=BATCH, n_ubatch=BATCH, n_threads=1, n_threads_batch=1, flash_attn=True,
+        verbose=False,
+    )  # fmt: skip
+    yield llama
+    llama.close()
+
+
+# Exactness
+
+
+@pytest.fixture(scope="module")
+def single(q8_0: ModelFile, demo: ModelConfig) -> Iterator[LlamaCpp]:
+    """One lane: the plain reference."""
+    engine = LlamaCpp(q8_0, demo, replace(ONE_THREAD, lanes=1))
+    yield engine
+    engine.close()
+
+
+def test_one_lane_answers_like_the_high_level_interface(single: LlamaCpp, reference: Llama) -> None:
+    engine = single
+    long = raw(engine, "The sun rises. " * (BATCH // 3))
+    long = replace(long, tokens=long.tokens[: BATCH + 8])  # read in two batches
+    prompts = [asked(engine, question) for question in QUESTIONS[1:3]]
+    prompts += [*(raw(engine, beginning) for beginning in BEGINNINGS[:3]), long]
+    for prompt in prompts:
+        ours = answer(engine, prompt)
+        reference.reset()
+        theirs = reference.create_completion(list(prompt.tokens), max_tokens=SHORT.max_tokens, temperature=0.0)
+        assert ours.text == theirs["choices"][0]["text"]
+        assert ours.finish_reason == theirs["choices"][0]["finish_reason"]
+        # All but the last token, which the reference chose but had no need to evaluate.
+        evaluated = reference.input_ids[len(prompt.tokens) : reference.n_tokens]
+        assert tuple(evaluated) == ours.tokens[: len(evaluated)]
+        assert len(ours.tokens) - len(evaluated) in (0, 1)
+
+
+def test_answers_depend_on_nothing_around_them(engine: LlamaCpp) -> None:
+    prompts = [raw(engine, beginning) for beginning in BEGINNINGS]
+    together = answers(engine, prompts)
+    assert set(together) == set(BEGINNINGS)
+    assert answers(engine, prompts[::-1]) == together
+    assert answers(engine, prompts[2:]) == {key: together[key] for key in BEGINNINGS[2:]}
+    assert (
+        answers(engine, [prompts[0], raw(engine, "A"), prompts[3]]).items()
+        >= {key: together[key] for key in (BEGINNINGS[0], BEGINNINGS[3])}.items()
+    )
+    assert answer(engine, prompts[1]) == together[BEGINNINGS[1]]
+
+
+def test_answers_after_a_shared_beginning_depend_on_nothing_around_them(engine: LlamaCpp) -> None:
+    plain = [asked(engine, question) for question in QUESTIONS[:3]]
+    columns = zip(*(each.tokens for each in plain), strict=False)
+    common = next(place for place, column in enumerate(columns) if len(set(column)) > 1)
+    assert common > 10
+    prompts = [replace(each, shared=common) for each in plain]
+    # One that shares less, as an unusual first word does, and one of another task between them.
+    prompts[2:2] = [replace(asked(engine, "Say no."), shared=common - 3), raw(engine, BEGINNINGS[0])]
+    decoding = Decoding(6)
+    together = answers(engine, prompts, decoding)
+    assert answers(engine, prompts[::-1], decoding) == together
+    assert answers(engine, [prompts[0], prompts[4]], decoding).items() <= together.items()
+    assert answer(engine, prompts[1], decoding) == together[prompts[1].item_id]
+
+
+def test_answers_do_not_depend_on_the_number_of_threads(engine: LlamaCpp, q8_0: ModelFile, demo: ModelConfig) -> None:
+    # What identifies an answer leaves the threads out, so that machines with more cores can be compared.
+    prompt = raw(engine, BEGINNINGS[0])
+    two = LlamaCpp(q8_0, demo, replace(ONE_THREAD, threads=2))
+    try:
+        assert answer(two, prompt, Decoding(6)) == answer(engine, prompt, Decoding(6))
+        assert two.key(prompt, SHORT) == engine.key(prompt, SHORT)
+    finally:
+        two.close()
+
+
+# Where an answer ends
+
+
+def test_every_end_of_generation_token_ends_an_answer(engine: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
+    vocabulary = engine._lanes._vocabulary
+    ends = [
+        token
+        for token in range(llama_cpp.llama_vocab_n_tokens(vocabulary))
+        if llama_cpp.llama_vocab_is_eog(vocabulary, token)
+    ]
+    assert len(ends) > 1
+    prompt = raw(engine, BEGINNINGS[0])
+    usual = answer(engine, prompt)
+    chosen = Lanes._chosen
+    for end in ends:
+        # The model seldom ends on any but its usual one; here it does, after three tokens.
+        count = iter(range(100))
+
+        def ending(*arguments: Any, count: Iterator[int] = count, end: int = end) -> tuple[int, float]:
+            return (end, -1.0) if next(count) == 3 else chosen(*arguments)
+
+        monkeypatch.setattr(Lanes, "_chosen", ending)
+        ended = answer(engine, prompt)
+        assert (ended.finish_reason, ended.tokens) == ("stop", (*usual.tokens[:3], end))
+        assert ended.logprobs == (*usual.logprobs[:3], -1.0)
+        assert usual.text.startswith(ended.text)
+
+
+def test_the_model_ends_its_answer(engine: LlamaCpp) -> None:
+    ended = answer(engine, asked(engine, "Say hello."), Decoding(100))
+    assert ended.finish_reason == "stop"
+    assert 0 < len(ended.tokens) < 100
+    ends = [bool(llama_cpp.llama_vocab_is_eog(engine._lanes._vocabulary, token)) for token in ended.tokens]
+    assert ends == [False] * (len(ends) - 1) + [True]
+    assert "<|" not in ended.text
+    # As many tokens as the words have: the end comes one too late to be seen.
+    assert answer(engine, asked(engine, "Say hello."), Decoding(len(ended.tokens) - 1)).finish_reason == "length"
+
+
+def test_max_tokens(engine: LlamaCpp) -> None:
+    prompt = raw(engine, BEGINNINGS[0])
+    longest = answer(engine, prompt, Decoding(12))
+    for limit in (1, 5, 12):
+        cut = answer(engine, prompt, Decoding(limit))
+        assert (cut.finish_reason, cut.tokens) == ("length", longest.tokens[:limit])
+
+
+def test_stop_strings(engine: LlamaCpp) -> None:
+    prompt = raw(engine, "Count: 1, 2, 3,")
+    whole = answer(engine, prompt)
+    assert whole.text.startswith(" 4, 5, 6, 7")
+
+    def stopped(*stop: str) -> Completion:
+        return answer(engine, prompt, replace(SHORT, stop=stop))
+
+    # Each of the digits, commas and spaces is a token of its own, so these span several.
+    assert stopped("never", ", 6, 7").text == " 4, 5"
+    cut = stopped(", 6")
+    assert (cut.text, cut.finish_reason) == (" 4, 5", "stop")
+    assert cut.tokens == whole.tokens[: len(cut.tokens)]  # those of the stop string included
+    assert len(cut.tokens) == len(", 6 4, 5")
+    # The first in the text, whatever the order in the configuration.
+    assert stopped(", 7", ", 5").text == stopped(", 5", ", 7").text == " 4"
+    # Two that end with the same token: the one that begins first.
+    assert stopped("6", "5, 6").text == stopped("5, 6", "6").text == " 4, "
+    assert stopped(" ").text == ""
+    assert stopped("never", ", 6 ") == whole
+
+
+def test_stop_string_within_a_token(engine: LlamaCpp) -> None:
+    prompt = raw(engine, BEGINNINGS[2])
+    whole = answer(engine, prompt)
+    word = next(word for word in whole.text.split() if len(word) > 3)
+    middle = word[1:3]
+    cut = answer(engine, prompt, replace(SHORT, stop=(middle,)))
+    assert cut.finish_reason == "stop"
+    assert cut.text == whole.text.partition(middle)[0]
+
+
+def test_characters_of_several_tokens_are_whole(engine: LlamaCpp) -> None:
+    prompt = asked(engine, QUESTIONS[2])
+    said = answer(engine, prompt, Decoding(14))
+    assert said.text.startswith("🎉🎉🎉 café naïve")
+    assert "\N{REPLACEMENT CHARACTER}" not in said.text
+    assert len(engine.tokenize("🎉")) == 3
+    assert answer(engine, prompt, Decoding(14, ("🎉 ",))).text == "🎉🎉"
+    # One token of three is no character.
+    assert answer(engine, prompt, Decoding(1)).text == "\N{REPLACEMENT CHARACTER}"
+
+
+def test_prompt_that_does_not_fit(engine: LlamaCpp) -> None:
+    fits = asked(engine, QUESTIONS[3])
+    room = ONE_THREAD.context - len(fits.tokens)
+    assert answer(engine, fits, Decoding(room, (" ",))).finish_reason == "stop"
+    refused = answer(engine, fits, Decoding(room + 1))
+    assert (refused.finish_reason, refused.text, refused.tokens) == ("context", "", ())
+    # The others are answered.
+    large = raw(engine, "word " * ONE_THREAD.context)
+    both = answers(engine, [large, fits])
+    assert both[large.item_id].finish_reason == "context"
+    assert both[fits.item_id] == answer(engine, fits)
+
+
+def test_the_last_place_in_the_context_is_used(q8_0: ModelFile, demo: ModelConfig) -> None:
+    engine = LlamaCpp(q8_0, demo, replace(ONE_THREAD, context=256))
+    try:
+        prompt = raw(engine, "one two three " * 100)
+        prompt = replace(prompt, tokens=prompt.tokens[: 256 - 4])
+        filled = answer(engine, prompt, Decoding(4))
+        assert (filled.finish_reason, len(filled.tokens)) == ("length", 4)
+        assert answer(engine, prompt, Decoding(5)).finish_reason == "context"
+    finally:
+        engine.close()

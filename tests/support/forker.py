@@ -1,0 +1,68 @@
+"""Runs quantexp's commands many times in processes of their own without paying for the imports each time.
+
+Reads lines of JSON, {"folder": ..., "module": ..., "arguments": [...], "environment": {...}, "files": ...}; for each,
+forks a child that runs the command in the folder, with these variables changed, or removed where they are null, and
+prints the child's number. The child's output is in out.txt and err.txt in the folder "files", its input comes from
+in.txt there if there is one, and its exit status goes to status.txt. Prints "ready" first. This process itself never
+computes: threads of llama.cpp would not survive a fork.
+"""
+
+import json
+import os
+import signal
+import sys
+import traceback
+from importlib import import_module
+from pathlib import Path
+
+FOLDERS = {"quantexp", "quantexp.models", "quantexp.store"}
+MODULES = {name: import_module(f"{name}.__main__" if name in FOLDERS else name) for name in sys.argv[1:]}
+JOBS = ("mlflow", "pandas", "llama_cpp", "quantexp.evaluation.job", "quantexp.tracking.store", "quantexp.report.chart")
+EMAILS = (
+    "quantexp.util.progress",
+    "quantexp.tasks.data.files",
+    "quantexp.tasks.emails.review_session",
+    "quantexp.tasks.emails.summary",
+)
+for name in MODULES:
+    for heavy in EMAILS if name.endswith("_extraction") else JOBS:
+        import_module(heavy)
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system takes the ended children away
+sys.stdout.write("ready\n")
+sys.stdout.flush()
+for line in sys.stdin:
+    order = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.environ["QUANTEXP_START_METHOD"] = "fork"  # a fresh interpreter would have to import it all
+        os.chdir(order["folder"])
+        sys.path.insert(0, order["folder"])  # as python -m does
+        for variable, value in order["environment"].items():
+            os.environ.pop(variable, None)
+            if value is not None:
+                os.environ[variable] = value
+        files = Path(order["files"])
+        given = files / "in.txt"
+        os.dup2(os.open(given if given.exists() else os.devnull, os.O_RDONLY), 0)
+        sys.stdin = open(0, encoding=sys.stdin.encoding)  # noqa: SIM115 - the old one has read orders
+        for descriptor, name in ((1, "out.txt"), (2, "err.txt")):
+            os.dup2(os.open(files / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), descriptor)
+        module = MODULES[order["module"]]
+        sys.argv = [module.__file__ or "", *order["arguments"]]
+        try:
+            module.main()
+        except SystemExit as exit_:
+            status = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+        except BaseException:  # noqa: BLE001 - what Python does with it at the end of a command
+            traceback.print_exc()
+            status = 1
+        else:
+            status = 0
+        sys.stdout.flush()
+        sys.stderr.flush()
+        (files / "status.txt").write_text(str(status))
+        os._exit(status)
+    sys.stdout.write(f"{child}\n")
+    sys.stdout.flush()

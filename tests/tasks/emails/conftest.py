@@ -1,0 +1,156 @@
+"""A folder to run the two commands in, and servers for them to ask."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.forking import Ended, Forker
+from tests.support.openai_server import Asked, OpenAIServer, Reply, good
+
+KEY = "sk-test-0123456789abcdef"
+
+ENVIRONMENT: dict[str, str | None] = {
+    "OPENAI_API_KEY": KEY,
+    "COLUMNS": "100",
+    **dict.fromkeys(("HYDRA_FULL_ERROR", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")),
+}
+"""Of every command; None: not set, though it may be around the tests."""
+
+
+class Folder:
+    """Runs commands in an empty folder, with a key in the environment."""
+
+    def __init__(self, path: Path, forker: Forker) -> None:
+        self.path, self._forker = path, forker
+        self._files = path.with_name(f"{path.name}-files")
+
+    def start(self, module: str, *arguments: str, terminal: bool = False, **environment: str) -> "Command":
+        """Start `python -m quantexp.MODULE ARGUMENTS...`; its input is a pipe, or a terminal."""
+        return self.start_as([sys.executable, "-m", f"quantexp.{module}", *arguments], terminal, **environment)
+
+    def start_as(self, command: list[str], terminal: bool = False, **environment: str) -> "Command":
+        """Start a command."""
+        changed = ENVIRONMENT | environment
+        inherited = {name: value for name, value in os.environ.items() if name not in changed}
+        given = {name: value for name, value in changed.items() if value is not None}
+        return Command(command, self.path, inherited | given, terminal)
+
+    def run(self, module: str, *arguments: str, keys: str = "", **environment: str) -> Ended:
+        """What `start` and `end` do, in a process that need not import anything; its input is a file."""
+        self._files.mkdir(exist_ok=True)
+        (self._files / "in.txt").write_bytes(keys.encode("utf-8", "surrogateescape"))
+        return self._forker.run(
+            self.path,
+            f"quantexp.{module}",
+            *arguments,
+            environment=ENVIRONMENT | environment,
+            files=self._files,
+        )
+
+    def generate(self, server: OpenAIServer | None, *arguments: str, **environment: str) -> Ended:
+        """Make e-mails without being asked."""
+        address = [f"base_url={server.address}"] if server else []
+        return self.run("generate_extraction", *address, "yes=true", *arguments, **environment)
+
+    def review(self, keys: str, *arguments: str) -> Ended:
+        """Read e-mails, with these keys."""
+        return self.run("review_extraction", *arguments, keys=keys)
+
+    def lines(self, what: str = "") -> list[dict[str, Any]]:
+        """The lines of data/extraction.jsonl, or of the file beside it."""
+        path = self.path / "data" / f"extraction{what}.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def left_behind(self) -> list[str]:
+        """All files and folders."""
+        return sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*"))
+
+
+class Command:
+    """A command that runs."""
+
+    def __init__(self, command: list[str], folder: Path, environment: dict[str, str], terminal: bool) -> None:
+        pipe = subprocess.PIPE
+        self._keyboard: int | None = None
+        tty = None
+        if terminal:
+            self._keyboard, tty = pty.openpty()
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=tty or pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+        )
+        if tty is not None:
+            os.close(tty)
+
+    def type(self, keys: str) -> None:
+        """Type on the terminal."""
+        assert self._keyboard is not None
+        os.write(self._keyboard, keys.encode())
+
+    def end(self, keys: str = "") -> Ended:
+        """Type, and wait for the end; half a surrogate pair is typed as the byte that it stands for."""
+        if self._keyboard is not None:
+            self.type(keys)
+        try:
+            out, err = self.process.communicate(None if self._keyboard is not None else keys, timeout=120)
+        finally:
+            self.kill()
+        return Ended(out, err, self.process.returncode)
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it at once, if it has not ended."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+        if self._keyboard is not None:
+            os.close(self._keyboard)
+            self._keyboard = None
+
+
+@pytest.fixture(scope="session")
+def forker() -> Iterator[Forker]:
+    """One for all tests of a worker."""
+    forker = Forker({}, "quantexp.generate_extraction", "quantexp.review_extraction")
+    yield forker
+    forker.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, forker: Forker) -> Folder:
+    path = tmp_path / "here"
+    path.mkdir()
+    return Folder(path, forker)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., OpenAIServer]]:
+    """Start servers that answer as a function says; they are closed at the end."""
+    servers = []
+
+    def start(answer: Callable[[Asked], Reply] = good, port: int = 0) -> OpenAIServer:
+        servers.append(OpenAIServer(answer, port))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
