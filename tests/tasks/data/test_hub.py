@@ -19,10 +19,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.support import hub_worker
 from tests.support.hub import Hub, publish_gsm8k, publish_triviaqa
 
-WORKER = Path(hub_worker.__file__)
+WORKER = Path(__file__).parents[2] / "support" / "hub_worker.py"
 GSM8K = "openai/gsm8k"
 NOWHERE = "http://127.0.0.1:9"
 MINE = "data.repository=me/mine"
