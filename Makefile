@@ -1,10 +1,12 @@
 # Everything starts from here. `make demo` and `make test` need Python 3.11+ and a C++ compiler, nothing else.
 VENV ?= .venv
+PYTHON ?= python3
+LOCK ?= requirements.lock
 BIN := $(VENV)/bin
-LLAMA_CPP_PYTHON = $(shell sed -n 's/^llama-cpp-python==//p' requirements.lock)
-INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
+LLAMA_CPP_PYTHON = $(shell sed -n 's/^llama-cpp-python==//p' $(LOCK))
+INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
 
-.PHONY: demo test pictures coverage browser smoke integration check docs exactness fuzz bench ui lock wheel clean
+.PHONY: demo test pictures coverage browser smoke integration check docs exactness fuzz bench ui lock lowest highest wheel clean
 
 demo: $(INSTALLED) ## the main job: 4 quants x 3 tasks on the embedded model
 	$(BIN)/python -m quantexp -m quant=Q8_0,Q5_K_M,Q4_K_M,Q3_K_M task=gsm8k,triviaqa,extraction divergence=true
@@ -64,6 +66,13 @@ lock: $(INSTALLED) ## pin what pyproject.toml asks for, with all that it needs
 	$(BIN)/pip-compile --quiet --strip-extras --extra demo --extra dev --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-header --output-file requirements.lock pyproject.toml
 
+lowest highest: $(INSTALLED) ## the tests with the oldest, or the newest, versions that pyproject.toml allows, in an environment of their own
+	$(BIN)/python -c "import uv" 2>/dev/null || $(BIN)/python -m pip install --disable-pip-version-check uv
+	mkdir -p build
+	$(BIN)/uv pip compile --quiet --resolution $(@:lowest=lowest-direct) --extra demo --extra dev --output-file build/$@.lock \
+		--no-emit-index-url --no-emit-find-links --no-header pyproject.toml
+	$(MAKE) test VENV=build/$@ LOCK=build/$@.lock
+
 wheel: $(INSTALLED)
 	$(BIN)/python -m build --wheel
 
@@ -73,9 +82,9 @@ clean:
 # The stamp's name changes with what is asked for, so an old environment is brought up to date. llama.cpp comes first: with
 # the settings of src/quantexp/util/native/settings.cmake, and tried, because pip takes what it has kept, whatever made it.
 $(INSTALLED):
-	test -x $(BIN)/python || python3 -m venv $(VENV)
-	PYTHONPATH=src $(BIN)/python -m quantexp.build_llama --if-needed --version $(LLAMA_CPP_PYTHON) --constraint requirements.lock
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	PYTHONPATH=src $(BIN)/python -m quantexp.build_llama --if-needed --version $(LLAMA_CPP_PYTHON) --constraint $(LOCK)
+	$(BIN)/python -m pip install --disable-pip-version-check -r $(LOCK)
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --editable .
 	rm -f $(VENV)/.installed-*
 	touch $@
