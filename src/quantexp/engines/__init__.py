@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from quantexp.config import EngineConfig, ModelConfig
-from quantexp.engines.base import Completion, Decoding, Engine, FinishReason, Prompt
+from quantexp.engines.base import Decoding, Engine, Prompt
+from quantexp.store.completion import Completion
 from quantexp.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ __all__ = [
     "Completion",
     "Decoding",
     "Engine",
-    "FinishReason",
     "Prompt",
     "close_engine",
     "open_engine",

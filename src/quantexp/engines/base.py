@@ -2,11 +2,9 @@
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-FinishReason = Literal["stop", "length", "context"]
-"""`stop`: the model ended its answer, or wrote a stop string. `length`: it was still writing at
-max_tokens. `context`: the prompt and max_tokens do not fit the context, so nothing was generated."""
+from quantexp.store.completion import Completion
 
 Message = Mapping[str, str]
 """One turn of a chat: its `role` and its `content`."""
@@ -64,47 +62,15 @@ def decisive(prompt: Prompt, decoding: Decoding) -> dict[str, Any]:
     return drawn
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """One answer.
-
-    Attributes:
-        item_id: the prompt's.
-        text: the answer without end-of-generation tokens and stop strings; bytes that are not
-            UTF-8 become U+FFFD.
-        tokens: the token ids generated, those of a stop string and the end-of-generation token included; none where
-            only a server knows them.
-        logprobs: natural logarithm of the probability that the model gave to each of these tokens (before temperature,
-            top_p and min_p), as float32; none where a server does not give them.
-        finish_reason: why it ended.
-        prompt_seconds: time spent on reading the prompt.
-        generation_seconds: this answer's share of the time in which it was written beside others, so that the sum over
-            answers is the time that passed.
-        sample: the prompt's.
-        counted: how many tokens a server says it read and wrote; None where the tokens themselves are known.
-    """
-
-    item_id: str
-    text: str
-    tokens: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    finish_reason: FinishReason
-    prompt_seconds: float
-    generation_seconds: float
-    sample: int = 0
-    counted: tuple[int, int] | None = None
-
-    @property
-    def length(self) -> int:
-        """Tokens written."""
-        return len(self.tokens) if self.counted is None else self.counted[1]
+Answered = tuple[Prompt, Completion]
+"""A prompt, as it was given to an engine, and its completion."""
 
 
 class Answering(Protocol):
     """Anything that completes prompts."""
 
-    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Completion, None, None]:
-        """Completions, each as it is finished, in any order; close it to have no more."""
+    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Answered, None, None]:
+        """Prompts with their completions, each as it is finished, in any order; close it to have no more."""
 
 
 class Variant(Answering, Protocol):
@@ -154,8 +120,8 @@ class Engine(Protocol):
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids of any text, in which names of special tokens are these; none where only a server knows them."""
 
-    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Completion, None, None]:
-        """Completions, each as it is finished, in any order; close it to have no more."""
+    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Answered, None, None]:
+        """Prompts with their completions, each as it is finished, in any order; close it to have no more."""
 
     def key(self, prompt: Prompt, decoding: Decoding) -> bytes:
         """sha256 of all that the prompt's completion depends on; equal keys, equal tokens and log-probabilities.

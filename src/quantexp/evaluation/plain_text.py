@@ -113,11 +113,10 @@ def read(config: Config, baseline: JobRecord | None, run: Run, engine: Engine, g
     seconds = (time.perf_counter() - started) / len(logprobs)
     ends = list(itertools.accumulate(sequence.scored for sequence in given.sequences))
     completions = []
-    for item, sequence, end in zip(given.items, given.sequences, ends, strict=True):
+    for sequence, end in zip(given.sequences, ends, strict=True):
         place = slice(end - sequence.scored, end)
         completions.append(
             Completion(
-                item_id=item.id,
                 text=json.dumps(_pieces(model.model, held[place].tolist()), ensure_ascii=False),
                 tokens=sequence.tokens[sequence.first :],
                 logprobs=tuple(logprobs[place].tolist()),

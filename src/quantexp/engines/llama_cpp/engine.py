@@ -11,11 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from quantexp.config import EngineConfig, ModelConfig
-from quantexp.engines.base import Completion, Decoding, Message, Prompt, decisive
+from quantexp.engines.base import Answered, Decoding, Message, Prompt, decisive
 from quantexp.engines.llama_cpp.lanes import BATCH, Lanes, rows_for, split
 from quantexp.engines.llama_cpp.memory import fewer_than, lanes_that_fit, log_lowered
 from quantexp.engines.llama_cpp.tokenizer import Wording
 from quantexp.models import ModelFile
+from quantexp.store.completion import Completion
 from quantexp.util.errors import UserError
 from quantexp.util.llama_library import (
     check_library,
@@ -144,12 +145,12 @@ class LlamaCpp:
         """Token ids, the names of special tokens parsed; BOS added unless the text begins with it."""
         return self._wording.tokenize(text)
 
-    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Completion, None, None]:
-        """Completions, each as it is finished; a prompt's is the same whatever is generated beside it."""
+    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Answered, None, None]:
+        """Prompts with their completions, each as it is finished, and the same whatever is generated beside it."""
         fitting = []
         for prompt in prompts:
             if len(prompt.tokens) + decoding.max_tokens > self._config.context:
-                yield Completion(prompt.item_id, "", (), (), "context", 0.0, 0.0, prompt.sample)
+                yield prompt, Completion((), (), "", "context", 0.0, 0.0)
             else:
                 fitting.append(prompt)
         yield from self._lanes.run(fitting, decoding)
