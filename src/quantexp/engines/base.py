@@ -1,10 +1,18 @@
 """What every engine takes and gives."""
 
+import hashlib
+import json
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, cast
 
+from quantexp.engines.sequences import Distributions, TokenScores, TokenSequence, Vocabulary
 from quantexp.store.completion import Completion
+from quantexp.util.errors import UserError
+
+Capability = Literal["generate", "score", "distributions"]
+"""A kind of request that an engine can serve: `generate` completes prompts (`Engine.complete`), `score` gives the
+log-probabilities of given tokens and `distributions` whole distributions (`ReadingEngine`)."""
 
 Message = Mapping[str, str]
 """One turn of a chat: its `role` and its `content`."""
@@ -62,6 +70,11 @@ def decisive(prompt: Prompt, decoding: Decoding) -> dict[str, Any]:
     return drawn
 
 
+def hash_key(parts: Mapping[str, Any]) -> bytes:
+    """sha256 of all that a result depends on: the key under which it is kept, whichever kind of request it answers."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+
+
 Answered = tuple[Prompt, Completion]
 """A prompt, as it was given to an engine, and its completion."""
 
@@ -88,6 +101,10 @@ class Variant(Answering, Protocol):
 
 class Engine(Protocol):
     """A loaded model, in this process or in a server."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """The kinds of request that it can serve."""
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -138,3 +155,60 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release the model; nothing else may be called afterwards."""
+
+
+class Predictor(Protocol):
+    """A model whose distributions can be seen."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The model's vocabulary."""
+
+    def distributions(self, sequences: Iterable[TokenSequence]) -> Generator[Distributions, None, None]:
+        """The distributions over all scored tokens of the sequences, in order, some at a time; close it to end early.
+
+        Those of a sequence do not depend on what is read before or after it.
+
+        Raises:
+            ValueError: a sequence is longer than the context, or holds a token that the vocabulary lacks.
+            UserError: they cannot be computed.
+        """
+
+
+class ReadingEngine(Engine, Predictor, Protocol):
+    """An engine that reads given tokens: one with the capabilities `score` and `distributions`."""
+
+    @property
+    def bos(self) -> tuple[int, ...]:
+        """The token with which a plain text begins, if the vocabulary adds one."""
+
+    def tokenize_plain(self, text: str) -> tuple[int, ...]:
+        """Token ids of plain text, `bos` before it; names of special tokens are text."""
+
+    def text_of(self, tokens: Iterable[int]) -> str:
+        """The tokens' text; bytes that are not UTF-8 become U+FFFD."""
+
+    def score(self, sequences: Iterable[TokenSequence]) -> Generator[TokenScores, None, None]:
+        """The scores of each sequence's tokens, one sequence after the other; close it to have no more.
+
+        Raises:
+            ValueError, UserError: as `distributions`.
+        """
+
+    def reading_facts(self, sequences: Iterable[TokenSequence]) -> Mapping[str, str]:
+        """All that the distributions over these sequences depend on, for their key (`hash_key`)."""
+
+
+def as_reading(engine: Engine, what: str) -> ReadingEngine:
+    """The engine, if it can read.
+
+    Args:
+        engine: any.
+        what: what it is to read for, to begin a sentence.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if not {"score", "distributions"} <= engine.capabilities:
+        raise UserError(f"{what} needs a model in this process: set engine=llama_cpp.")
+    return cast(ReadingEngine, engine)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from quantexp.config import EngineConfig, ModelConfig, PromptForm
-from quantexp.engines.base import Answered, Decoding, Message, Prompt, decisive
+from quantexp.engines.base import Answered, Capability, Decoding, Message, Prompt, decisive, hash_key
 from quantexp.engines.openai.responses import THINKING_OFF, OneAnswer, UngradableError, read_answer
 from quantexp.engines.openai.server_identity import ServerIdentity, identify_server
 from quantexp.models import ModelFile
@@ -42,6 +42,8 @@ class OpenAIServer:
     Raises:
         UserError: nothing is there, it has not this model or another one than the file, or its key is wrong.
     """
+
+    capabilities: frozenset[Capability] = frozenset({"generate"})
 
     def __init__(self, file: ModelFile, model: ModelConfig, engine: EngineConfig) -> None:
         assert engine.url is not None, "checked with the configuration"
@@ -172,7 +174,7 @@ class OpenAIServer:
             "asked": self._asked(prompt),
             "decoding": decisive(prompt, decoding),
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+        return hash_key(parts)
 
     def open_variant(self) -> None:
         """None: a server computes as it does."""
