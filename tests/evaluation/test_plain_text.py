@@ -12,6 +12,7 @@ from tests.support.stores import client_of, runs_of
 
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.evaluation.kl_divergence import windows
+from quantexp.tasks.requests import Read
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -39,7 +40,7 @@ def test_windows_of_a_text_are_read_scored_and_compared(
     assert len(baseline) == 5
 
     # The same, read by hand.
-    cut = {f"1-{number}": each for number, each in enumerate(windows(engine, TEXT, length=64), start=1)}
+    cut = {f"1-{number}": each for number, each in enumerate(windows(engine, Read(TEXT, 64)), start=1)}
     assert jobs["Q8_0"].data.metrics["items_in_data"] == len(cut) > 5
     sequences = [cut[str(name)] for name in baseline.index]
     read = [(part.tokens, part.logits.copy()) for part in engine.distributions(sequences)]

@@ -18,6 +18,7 @@ from quantexp.evaluation.divergence import held_against, keep_reference
 from quantexp.evaluation.generation import Generated
 from quantexp.evaluation.kl_divergence import TokenSequence, said, windows
 from quantexp.tasks.items import Dataset, Item, drawn
+from quantexp.tasks.requests import Read
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.run import Run
 from quantexp.util.errors import UserError
@@ -63,7 +64,7 @@ def windows_of(engine: Engine, data: Dataset, config: Config) -> Windows:
     reading = as_reading(engine, f"task={config.task.name}")
     found: dict[str, tuple[Item, TokenSequence]] = {}
     for document in data.items:
-        for number, sequence in enumerate(windows(reading, document.fields["text"], length=length), start=1):
+        for number, sequence in enumerate(windows(reading, Read(document.fields["text"], length)), start=1):
             name = f"{document.id}-{number}"
             cluster = name if len(data.items) == 1 else document.cluster
             found[name] = Item(name, {}, document.difficulty, cluster), sequence

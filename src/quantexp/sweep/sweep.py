@@ -178,9 +178,11 @@ def _checked(job: Config) -> Config:
     Raises:
         UserError: its task has no such grader, or it asks for what only answers can have.
     """
+    from quantexp.tasks.requests import Read
+
     task = _task_of(job)
     task.grader(job.task.grader)
-    if task.reads:
+    if task.request is Read:
         _check_reading(job)
     return job
 
@@ -222,6 +224,7 @@ def have_ready(jobs: Sequence[Config]) -> tuple[list[str], list[str]]:
     from quantexp.comparison.prospects import describe_prospects
     from quantexp.tasks.data import load
     from quantexp.tasks.items import check_gradable, drawn
+    from quantexp.tasks.requests import Read
 
     check_own_data(jobs)
     ready: list[Dataset] = []
@@ -231,10 +234,10 @@ def have_ready(jobs: Sequence[Config]) -> tuple[list[str], list[str]]:
         rows = load(job.data, task)
         ready.append(known.setdefault((job.task.name, rows.fingerprint), rows))
         check_gradable({item.id: item.fields for item in rows.items}, task.grader(job.task.grader))
-        if not task.reads:
+        if task.request is not Read:
             drawn(ready[-1].items, job.seed, job.task.limit)
     models.prepare((job.model, job.quant) for job in jobs)
-    answered = [job for job in zip(jobs, ready, strict=True) if not _task_of(job[0]).reads]
+    answered = [job for job in zip(jobs, ready, strict=True) if _task_of(job[0]).request is not Read]
     return list(dict.fromkeys(rows.title for rows in ready)), list(describe_prospects(answered))
 
 

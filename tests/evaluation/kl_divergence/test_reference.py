@@ -26,6 +26,7 @@ from quantexp.evaluation.kl_divergence import (
     write_reference,
 )
 from quantexp.evaluation.kl_divergence import reference as reference_module
+from quantexp.tasks.requests import Read
 from quantexp.util.errors import UserError
 
 TEXTS = (
@@ -163,14 +164,14 @@ def test_sequences_that_do_not_fit_are_refused(baseline: Forcing) -> None:
 def test_windows_are_those_of_llama_perplexity(engine: LlamaCpp) -> None:
     text = " ".join(TEXTS)
     tokens = engine.tokenize_plain(text)
-    found = windows(engine, text, length=16)
+    found = windows(engine, Read(text, 16))
     assert [each.tokens for each in found] == [tokens[i : i + 16] for i in range(0, len(tokens) - 15, 16)]
     assert {each.first for each in found} == {9}
-    assert len(windows(engine, text, length=16, most=2)) == 2
+    assert len(windows(engine, Read(text, 16), most=2)) == 2
     with patch("quantexp.util.llama_library.llama_cpp.llama_vocab_get_add_bos", lambda _: True):
-        [begun] = windows(engine, text, length=16, most=1)
+        [begun] = windows(engine, Read(text, 16), most=1)
     assert begun.tokens == (1, *tokens[1:16])  # <|im_start|> is this vocabulary's BOS
-    assert windows(engine, text) == []  # shorter than one of 512
+    assert windows(engine, Read(text, 512)) == []  # shorter than one of 512
 
 
 @pytest.mark.parametrize("damage", ["cut", "byte", "rubbish"])

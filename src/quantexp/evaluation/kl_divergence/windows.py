@@ -4,9 +4,10 @@ import itertools
 
 from quantexp.engines.base import ReadingEngine
 from quantexp.engines.sequences import TokenSequence
+from quantexp.tasks.requests import Read
 
 
-def windows(engine: ReadingEngine, text: str, *, length: int = 512, most: int | None = None) -> list[TokenSequence]:
+def windows(engine: ReadingEngine, request: Read, *, most: int | None = None) -> list[TokenSequence]:
     """Windows of a text, one after the other, in each of which the second half is scored.
 
     The first token of a window is replaced by BOS if the vocabulary adds one. Of a window of 512 tokens the last 255
@@ -14,12 +15,12 @@ def windows(engine: ReadingEngine, text: str, *, length: int = 512, most: int | 
 
     Args:
         engine: a loaded model, for its vocabulary.
-        text: the text.
-        length: tokens in a window, at least 4.
+        request: the text, and the tokens in a window, at least 4.
         most: how many windows at most; None for all.
     """
+    length = request.window
     if length < 4:
-        raise ValueError(f"length must be at least 4, but is {length}.")
-    tokens, begin = engine.tokenize_plain(text), engine.bos
+        raise ValueError(f"window must be at least 4, but is {length}.")
+    tokens, begin = engine.tokenize_plain(request.text), engine.bos
     starts = itertools.islice(range(0, len(tokens) - length + 1, length), most)
     return [TokenSequence(begin + tokens[start + len(begin) : start + length], length // 2 + 1) for start in starts]
