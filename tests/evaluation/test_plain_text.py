@@ -77,6 +77,10 @@ def test_windows_of_a_text_are_read_scored_and_compared(
         (("stats=sequential",), "task=text is read, not answered, so it cannot have stats.method=sequential"),
         (("engine.floor=true",), "task=text is read, not answered, so it cannot have engine.floor=true"),
         (("data=bundled",), "No items of text ship with quantexp; bring yours: data=files data.path=FILE."),
+        (
+            ("engine=openai", "engine.url=http://127.0.0.1:9/v1", "engine.threads=null", "model.examples=turns"),
+            "task=text needs a model in this process: set engine=llama_cpp.",
+        ),
         (("quant=Q3_K_M",), "has no finished run that left them: run it first"),
     ],
 )

@@ -14,6 +14,12 @@ Capability = Literal["generate", "score", "distributions"]
 """A kind of request that an engine can serve: `generate` completes prompts (`Engine.complete`), `score` gives the
 log-probabilities of given tokens and `distributions` whole distributions (`ReadingEngine`)."""
 
+GENERATES: frozenset[Capability] = frozenset({"generate"})
+"""What every engine can."""
+
+READS: frozenset[Capability] = frozenset({"generate", "score", "distributions"})
+"""What a `ReadingEngine` can."""
+
 Message = Mapping[str, str]
 """One turn of a chat: its `role` and its `content`."""
 
@@ -199,6 +205,11 @@ class ReadingEngine(Engine, Predictor, Protocol):
         """All that the distributions over these sequences depend on, for their key (`hash_key`)."""
 
 
+def reading_problem(what: str) -> str:
+    """Say that an engine cannot read what something asks of it."""
+    return f"{what} needs a model in this process: set engine=llama_cpp."
+
+
 def as_reading(engine: Engine, what: str) -> ReadingEngine:
     """The engine, if it can read.
 
@@ -209,6 +220,6 @@ def as_reading(engine: Engine, what: str) -> ReadingEngine:
     Raises:
         UserError: it cannot.
     """
-    if not {"score", "distributions"} <= engine.capabilities:
-        raise UserError(f"{what} needs a model in this process: set engine=llama_cpp.")
+    if not engine.capabilities >= READS:
+        raise UserError(reading_problem(what))
     return cast(ReadingEngine, engine)

@@ -176,11 +176,13 @@ def _checked(job: Config) -> Config:
     """Return the job; nothing in it is sure to fail once it runs.
 
     Raises:
-        UserError: its task has no such grader, or it asks for what only answers can have.
+        UserError: its engine cannot run it, its task has no such grader, or it asks for what only answers can have.
     """
+    from quantexp.engines.registry import check_engine
     from quantexp.tasks.requests import Read
 
     task = _task_of(job)
+    check_engine(job, task.request.needs)
     task.grader(job.task.grader)
     if task.request is Read:
         _check_reading(job)

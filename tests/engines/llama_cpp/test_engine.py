@@ -17,6 +17,7 @@ from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines import Decoding, Prompt, close_engine, open_engine
 from quantexp.engines.llama_cpp import engine as module
 from quantexp.engines.llama_cpp.engine import LlamaCpp
+from quantexp.engines.registry import get_engine
 from quantexp.evaluation.kl_divergence import TokenSequence, write_reference
 from quantexp.models import ModelFile
 from quantexp.models.gguf import identify
@@ -150,6 +151,7 @@ def test_one_engine_is_open_at_a_time(q8_0: ModelFile, demo: ModelConfig, copies
         path.hardlink_to(q8_0.path)
     first, second = (replace(q8_0, path=str(path)) for path in paths)
     opened = open_engine(first, demo, ONE_THREAD)
+    assert opened.capabilities == get_engine("llama_cpp").capabilities
     assert open_engine(first, demo, replace(ONE_THREAD)) is opened
     assert mapped(first.path)
     other = open_engine(second, demo, ONE_THREAD)

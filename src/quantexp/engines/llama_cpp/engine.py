@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from quantexp.config import EngineConfig, ModelConfig
-from quantexp.engines.base import Answered, Capability, Decoding, Message, Prompt, decisive, hash_key
+from quantexp.engines.base import READS, Answered, Decoding, Message, Prompt, decisive, hash_key
 from quantexp.engines.llama_cpp.lanes import BATCH, Lanes, rows_for, split
 from quantexp.engines.llama_cpp.memory import fewer_than, lanes_that_fit, log_lowered
 from quantexp.engines.llama_cpp.teacher_forcing import Forcing, vocabulary_of
@@ -50,7 +50,7 @@ class LlamaCpp:
         threads: how many compute.
     """
 
-    capabilities: frozenset[Capability] = frozenset({"generate", "score", "distributions"})
+    capabilities = READS
 
     words = "by other kernels of llama.cpp (weights not repacked, no flash attention)"
     """How a variant computes."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from quantexp.config import EngineConfig, ModelConfig, PromptForm
-from quantexp.engines.base import Answered, Capability, Decoding, Message, Prompt, decisive, hash_key
+from quantexp.engines.base import GENERATES, Answered, Decoding, Message, Prompt, decisive, hash_key
 from quantexp.engines.openai.responses import THINKING_OFF, OneAnswer, UngradableError, read_answer
 from quantexp.engines.openai.server_identity import ServerIdentity, identify_server
 from quantexp.models import ModelFile
@@ -43,7 +43,7 @@ class OpenAIServer:
         UserError: nothing is there, it has not this model or another one than the file, or its key is wrong.
     """
 
-    capabilities: frozenset[Capability] = frozenset({"generate"})
+    capabilities = GENERATES
 
     def __init__(self, file: ModelFile, model: ModelConfig, engine: EngineConfig) -> None:
         assert engine.url is not None, "checked with the configuration"
