@@ -278,6 +278,7 @@ def test_what_follows_can_be_overridden() -> None:
             "model.source=server: there is no file of some to load here; add engine=openai and engine.url, or choose "
             "a model with a file.",
         ),
+        (["engine.name=vllm"], "engine.name=vllm is unknown; choose llama_cpp or openai."),
         (["quant=awq"], "quant=awq is no GGUF; serve it, and add engine=openai model=server."),
         ([*NEEDED["openai"], "engine=openai", "quant=awq"], "quant=awq is no GGUF; add model=server."),
     ],

@@ -81,14 +81,14 @@ def hash_key(parts: Mapping[str, Any]) -> bytes:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
 
-Answered = tuple[Prompt, Completion]
+PromptCompletion = tuple[Prompt, Completion]
 """A prompt, as it was given to an engine, and its completion."""
 
 
 class Answering(Protocol):
     """Anything that completes prompts."""
 
-    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Answered, None, None]:
+    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[PromptCompletion, None, None]:
         """Prompts with their completions, each as it is finished, in any order; close it to have no more."""
 
 
@@ -143,7 +143,7 @@ class Engine(Protocol):
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids of any text, in which names of special tokens are these; none where only a server knows them."""
 
-    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Answered, None, None]:
+    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[PromptCompletion, None, None]:
         """Prompts with their completions, each as it is finished, in any order; close it to have no more."""
 
     def key(self, prompt: Prompt, decoding: Decoding) -> bytes:

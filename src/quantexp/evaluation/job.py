@@ -83,7 +83,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         rule = stopping_rule(config, pair, store, sweep)
         baseline = None
         if config.divergence or task.request is Read:
-            # Only here: it loads llama.cpp's libraries.
+            # Only here: most jobs do without what it imports.
             from quantexp.evaluation import divergence
 
             baseline = divergence.baseline_job(config, pair, store, sweep)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from quantexp.config import EngineConfig, ModelConfig
-from quantexp.engines.base import READS, Answered, Decoding, Message, Prompt, decisive, hash_key
+from quantexp.engines.base import READS, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
 from quantexp.engines.llama_cpp.lanes import BATCH, Lanes, rows_for, split
 from quantexp.engines.llama_cpp.memory import fewer_than, lanes_that_fit, log_lowered
 from quantexp.engines.llama_cpp.teacher_forcing import Forcing, vocabulary_of
@@ -152,7 +152,7 @@ class LlamaCpp:
         """Token ids, the names of special tokens parsed; BOS added unless the text begins with it."""
         return self._wording.tokenize(text)
 
-    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Answered, None, None]:
+    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[PromptCompletion, None, None]:
         """Prompts with their completions, each as it is finished, and the same whatever is generated beside it."""
         fitting = []
         for prompt in prompts:
@@ -203,7 +203,7 @@ class LlamaCpp:
         """
         with closing(self.distributions(sequences)) as parts:
             for _, of_sequence in groupby(parts, key=lambda part: part.sequence):
-                yield _joined([_scored(part) for part in of_sequence])
+                yield _concatenate([_score_tokens(part) for part in of_sequence])
 
     def distributions(self, sequences: Iterable[TokenSequence]) -> Generator[Distributions, None, None]:
         """The distributions over all scored tokens of the sequences, in a context beside the engine's own.
@@ -227,8 +227,8 @@ class LlamaCpp:
         self._held.close()
 
 
-def _scored(part: Distributions) -> TokenScores:
-    """The scores of some tokens, in float32 (error about 1e-6).
+def _score_tokens(part: Distributions) -> TokenScores:
+    """Score some tokens, in float32 (error about 1e-6).
 
     Raises:
         UserError: the logits are not numbers.
@@ -242,7 +242,7 @@ def _scored(part: Distributions) -> TokenScores:
     return TokenScores(top.astype(np.int32), of_tokens - np.log(totals))
 
 
-def _joined(parts: Sequence[TokenScores]) -> TokenScores:
+def _concatenate(parts: Sequence[TokenScores]) -> TokenScores:
     return TokenScores(np.concatenate([part.top for part in parts]), np.concatenate([part.logprobs for part in parts]))
 
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantexp.engines.base import Answered, Decoding, Prompt
+from quantexp.engines.base import Decoding, Prompt, PromptCompletion
 from quantexp.store.completion import Completion, FinishReason
 from quantexp.util.errors import BROKEN_MODEL, NOT_NUMBERS, UserError
 from quantexp.util.llama_library import last_error, llama_cpp, piece_of
@@ -167,7 +167,7 @@ class Lanes:
         self._scratch = np.empty(self._words, np.float32)
         self._pieces: dict[int, bytes] = {}
 
-    def run(self, prompts: Iterable[Prompt], decoding: Decoding) -> Iterator[Answered]:
+    def run(self, prompts: Iterable[Prompt], decoding: Decoding) -> Iterator[PromptCompletion]:
         """Prompts with their completions, each as it is finished."""
         llama_cpp.llama_memory_clear(self._memory, True)
         self._lanes = [_Lane(lane.index) for lane in self._lanes]
@@ -302,7 +302,7 @@ class Lanes:
         pointer = llama_cpp.llama_get_logits_ith(self._context, row)
         return np.ctypeslib.as_array(pointer, (self._words,))
 
-    def _ended(self, lane: _Lane, reason: FinishReason) -> Answered:
+    def _ended(self, lane: _Lane, reason: FinishReason) -> PromptCompletion:
         answer, lane.answer = lane.answer, None
         assert answer is not None
         return answer.prompt, Completion(

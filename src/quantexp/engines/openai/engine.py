@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from quantexp.config import EngineConfig, ModelConfig, PromptForm
-from quantexp.engines.base import GENERATES, Answered, Decoding, Message, Prompt, decisive, hash_key
+from quantexp.engines.base import GENERATES, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
 from quantexp.engines.openai.responses import THINKING_OFF, OneAnswer, UngradableError, read_answer
 from quantexp.engines.openai.server_identity import ServerIdentity, identify_server
 from quantexp.models import ModelFile
@@ -137,7 +137,7 @@ class OpenAIServer:
         """Token ids; none where the server makes the prompt."""
         return self._wording.tokenize(text) if self._wording else ()
 
-    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Answered, None, None]:
+    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[PromptCompletion, None, None]:
         """Prompts with their completions, each as it comes; close it to have no more.
 
         Raises:
