@@ -20,7 +20,9 @@ from common import config, model_file
 from numpy.typing import NDArray
 
 from quantexp.engines.llama_cpp.engine import LlamaCpp
-from quantexp.evaluation.kl_divergence import Compared, Forcing, compare, windows, write_reference
+from quantexp.engines.llama_cpp.teacher_forcing import Forcing
+from quantexp.evaluation.kl_divergence import Compared, compare, windows, write_reference
+from quantexp.tasks.requests import Read
 from quantexp.util.native.threads import usable_cores
 
 BASELINE = "Q8_0"
@@ -100,7 +102,7 @@ def _ours(quant: str, text: str, most: int, folder: Path) -> tuple[float, Compar
     engine = LlamaCpp(model_file(job), job.model, job.engine)
     try:
         started = time.perf_counter()
-        sequences = windows(engine.model, text, length=LENGTH, most=most)
+        sequences = windows(engine, Read(text, LENGTH), most=most)
         compared = None
         with Forcing(engine.model, context=LENGTH, threads=engine.threads) as forcing:
             if quant == BASELINE:

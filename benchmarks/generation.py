@@ -78,7 +78,7 @@ def _ours(job: Config, prompts: int, length: int) -> dict[str, float]:
     ]
     try:
         with patch.object(llama_cpp, "llama_vocab_is_eog", lambda *_: False):  # the tool does not stop either
-            done = list(engine.complete(asked, Decoding(TOKENS)))
+            done = [completion for _, completion in engine.complete(asked, Decoding(TOKENS))]
     finally:
         engine.close()
     # The first token of each answer comes out of its prefill.
@@ -135,7 +135,7 @@ def against_the_loop(job: Config) -> None:
 
 def _timed(engine: Engine, prompts: Sequence[Prompt], decoding: Decoding) -> tuple[list[Completion], float]:
     started = time.perf_counter()
-    done = list(engine.complete(prompts, decoding))
+    done = [completion for _, completion in engine.complete(prompts, decoding)]
     return done, time.perf_counter() - started
 
 

@@ -38,7 +38,7 @@ def main() -> None:
         prompter = Prompter(task, job.task, model, data.examples, engine)
         prompts = [prompter.prompt(item) for item in drawn(data.items, 0, job.task.limit)]
         started = time.perf_counter()
-        ours = list(engine.complete(prompts, Decoding(LONGEST)))
+        ours = [completion for _, completion in engine.complete(prompts, Decoding(LONGEST))]
         seconds = time.perf_counter() - started
         written = sum(len(completion.tokens) for completion in ours)
         close_engine()

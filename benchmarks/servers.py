@@ -76,7 +76,7 @@ def _server(name: str, file: ModelFile, context: int) -> Iterator[str]:
 def answers(engine: Engine, prompts: Sequence[Prompt], decoding: Decoding) -> Answers:
     """By item, without the times."""
     found = engine.complete(prompts, decoding)
-    return {each.item_id: replace(each, prompt_seconds=0.0, generation_seconds=0.0) for each in found}
+    return {prompt.item_id: replace(each, prompt_seconds=0.0, generation_seconds=0.0) for prompt, each in found}
 
 
 def row(job: Config, here: Answers, there: Answers, again: Answers) -> str:
@@ -85,12 +85,12 @@ def row(job: Config, here: Answers, there: Answers, again: Answers) -> str:
     grader = task.grader(job.task.grader)
     fields = {item.id: item.fields for item in load(job.data, task).items}
 
-    def score(answer: Completion) -> float:
-        return float(verdict(grader, answer.text, fields[answer.item_id], answer.finish_reason)["score"])
+    def score(item: str, answer: Completion) -> float:
+        return float(verdict(grader, answer.text, fields[item], answer.finish_reason)["score"])
 
     same = sum(here[item].text == there[item].text for item in here)
-    alike = sum(score(here[item]) == score(there[item]) for item in here)
-    means = [sum(map(score, side.values())) / len(side) for side in (here, there)]
+    alike = sum(score(item, here[item]) == score(item, there[item]) for item in here)
+    means = [sum(score(*each) for each in side.items()) / len(side) for side in (here, there)]
     twice = sum(there[item].text == again[item].text for item in there)
     total = len(here)
     return f"{same} of {total} | {alike} of {total} | {means[0]:.3f}, {means[1]:.3f} | {twice} of {total} the same"

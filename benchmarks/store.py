@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quantexp.store import CompletionStore, Record, report
+from quantexp.store import Completion, CompletionStore, report
 
 RECORDS = 1_000_000
 SEGMENTS = 8
@@ -53,7 +53,7 @@ def _fill(folder: Path) -> None:
     for segment in range(SEGMENTS):
         with CompletionStore(folder) as store:
             for number in range(segment, RECORDS, SEGMENTS):
-                record = Record(tokens, logprobs, f"{number}: {words}", "stop", 0.25, 1.5)
+                record = Completion(tokens, logprobs, f"{number}: {words}", "stop", 0.25, 1.5)
                 store.add(_key(number), record, {"model": "m", "quant": "Q8_0", "task": "gsm8k", "item": str(number)})
 
 

@@ -160,12 +160,13 @@ class Grading:
         from quantexp.evaluation.regrade_diff import changes_diff, count_changes
         from quantexp.evaluation.scoring import regraded, score_metrics
         from quantexp.tasks.items import check_gradable
+        from quantexp.tasks.requests import Read
         from quantexp.tracking.artifacts import read_table
         from quantexp.tracking.tags import ITEMS, RULE
 
         task = _task_of(record)
         old = _grader_id(record)
-        if task.reads:
+        if task.request is Read:
             raise UserError("plain text has no answers to be graded")
         grader = task.grader(old.rpartition("-v")[0] if name is None else name)
         if grader.id == old:

@@ -16,6 +16,7 @@ from quantexp.config.composition import jobs_of
 from quantexp.config.fingerprint import config_fingerprint, pair_fingerprint
 from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.validation import validated
+from quantexp.engines.registry import check_engine
 from quantexp.tasks import TASKS, get_task
 from quantexp.util.errors import UserError
 
@@ -277,6 +278,7 @@ def test_what_follows_can_be_overridden() -> None:
             "model.source=server: there is no file of some to load here; add engine=openai and engine.url, or choose "
             "a model with a file.",
         ),
+        (["engine.name=vllm"], "engine.name=vllm is unknown; choose llama_cpp or openai."),
         (["quant=awq"], "quant=awq is no GGUF; serve it, and add engine=openai model=server."),
         ([*NEEDED["openai"], "engine=openai", "quant=awq"], "quant=awq is no GGUF; add model=server."),
     ],
@@ -284,7 +286,7 @@ def test_what_follows_can_be_overridden() -> None:
 )
 def test_what_an_engine_cannot_do_is_refused_before_anything_runs(overrides: list[str], problem: str) -> None:
     with pytest.raises(UserError) as caught:
-        composed(*overrides)
+        check_engine(composed(*overrides))
     assert str(caught.value) == problem
 
 
@@ -293,10 +295,12 @@ def test_each_quant_may_have_a_server_of_its_own() -> None:
     served = ["engine=openai", "model=server", "model.name=m", "quant.bits_per_weight=4", urls]
     jobs = expected(*served, "quant=awq,gptq")
     assert [job.engine.url for job in jobs] == ["http://127.0.0.1:8001/v1", "http://127.0.0.1:8002/v1"]
+    [has_server, has_none] = expected(*served, "quant=awq,fp8")
+    check_engine(has_server)
     with pytest.raises(UserError, match=r"engine.url has no value"):
-        expected(*served, "quant=awq,fp8")
+        check_engine(has_none)
     with pytest.raises(UserError, match=r"engine.urls.fp8=nowhere must begin with http"):
-        composed(*served, "quant=awq", "engine.urls.fp8=nowhere")
+        check_engine(composed(*served, "quant=awq", "engine.urls.fp8=nowhere"))
 
 
 def fingerprints(*overrides: str) -> tuple[str, str]:

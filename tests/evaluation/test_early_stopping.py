@@ -136,7 +136,7 @@ def test_items_that_ask_the_same_count_once_and_only_when_all_are_answered() -> 
     scores = iter([1.0, 1.0, 1.0, 0.0] + [1.0] * 12)
     grader = Grader("next", 1, "", lambda *_: Grade(next(scores), "read"))
     stopping = Stopping(rule, asked, items, grader)
-    seen = [stopping(prompt, Completion(prompt.item_id, "", (), (), "stop", 0, 0)) for prompt in asked]
+    seen = [stopping(prompt, Completion((), (), "", "stop", 0, 0)) for prompt in asked]
     expected = sequential_decision([0.25, 0.0, 0.0, 0.0, 0.0], margin=0.5, alpha=0.5, baseline=[1.0] * 5)
     ends = {3: 1, 7: 2, 11: 3, 13: 4, 15: 5}  # of clusters; d does not count
     assert expected.verdict == "within"
@@ -158,4 +158,4 @@ def test_an_item_that_was_not_asked_is_no_evidence() -> None:
     items = [Item(name, {}, None, name) for name in ("a", "b")]
     grader = Grader("right", 1, "", lambda *_: Grade(1.0, "read"))
     stopping = Stopping(rule, asked, items, grader)
-    assert not any(stopping(prompt, Completion(prompt.item_id, "", (), (), "context", 0, 0)) for prompt in asked)
+    assert not any(stopping(prompt, Completion((), (), "", "context", 0, 0)) for prompt in asked)

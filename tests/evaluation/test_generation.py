@@ -1,6 +1,7 @@
 """Answers on their way into the store of completions."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,9 @@ class Server:
     def key(self, prompt: Prompt, _: Decoding) -> bytes:
         return prompt.item_id.encode().ljust(32, b".")
 
-    def complete(self, prompts: Any, _: Decoding) -> Iterator[Completion]:
+    def complete(self, prompts: Any, _: Decoding) -> Iterator[tuple[Prompt, Completion]]:
         for prompt in prompts:
-            yield Completion(
-                **{
-                    **dict(zip(Completion.__slots__, (prompt.item_id, "yes", (), (), "stop", 0, 0), strict=False)),
-                    **self._says,
-                }
-            )
+            yield prompt, replace(Completion((), (), "yes", "stop", 0, 0), **self._says)
 
 
 @pytest.mark.parametrize(

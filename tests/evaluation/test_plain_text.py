@@ -11,7 +11,8 @@ import pytest
 from tests.support.stores import client_of, runs_of
 
 from quantexp.engines.llama_cpp.engine import LlamaCpp
-from quantexp.evaluation.kl_divergence import Forcing, windows
+from quantexp.evaluation.kl_divergence import windows
+from quantexp.tasks.requests import Read
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -39,21 +40,22 @@ def test_windows_of_a_text_are_read_scored_and_compared(
     assert len(baseline) == 5
 
     # The same, read by hand.
-    cut = {f"1-{number}": each for number, each in enumerate(windows(engine.model, TEXT, length=64), start=1)}
+    cut = {f"1-{number}": each for number, each in enumerate(windows(engine, Read(TEXT, 64)), start=1)}
     assert jobs["Q8_0"].data.metrics["items_in_data"] == len(cut) > 5
-    with Forcing(engine.model, context=64, threads=1) as forcing:
-        for name, row in baseline.iterrows():
-            sequence = cut[str(name)]
-            [(actual, logits)] = [(tokens, rows.copy()) for tokens, rows in forcing.rows(sequence)]
-            right = logits.argmax(axis=1) == actual
-            assert row["score"] == right.mean()
-            shares = logits - np.log(np.exp(logits - logits.max()).sum(axis=1, keepdims=True)) - logits.max()
-            logprobs = np.take_along_axis(shares, actual[:, None].astype(np.intp), 1)
-            assert row["mean_logprob"] == pytest.approx(logprobs.mean(), abs=1e-4)
-            assert "".join(json.loads(row["reference"])) in TEXT
-            assert row["prompt"] in TEXT
-            held = json.loads(row["output"])
-            assert [one == other for one, other in zip(held, json.loads(row["reference"]), strict=True)] == [*right]
+    sequences = [cut[str(name)] for name in baseline.index]
+    read = [(part.tokens, part.logits.copy()) for part in engine.distributions(sequences)]
+    for (_, row), (actual, logits), scores in zip(baseline.iterrows(), read, engine.score(sequences), strict=True):
+        right = logits.argmax(axis=1) == actual
+        assert row["score"] == right.mean()
+        shares = logits - np.log(np.exp(logits - logits.max()).sum(axis=1, keepdims=True)) - logits.max()
+        logprobs = np.take_along_axis(shares, actual[:, None].astype(np.intp), 1)[:, 0]
+        assert row["mean_logprob"] == pytest.approx(logprobs.mean(), abs=1e-4)
+        assert "".join(json.loads(row["reference"])) in TEXT
+        assert row["prompt"] in TEXT
+        held = json.loads(row["output"])
+        assert [one == other for one, other in zip(held, json.loads(row["reference"]), strict=True)] == [*right]
+        np.testing.assert_array_equal(scores.top, logits.argmax(axis=1))
+        np.testing.assert_allclose(scores.logprobs, logprobs, atol=1e-4)
 
     [report] = tmp_path.glob("multirun/*/*/report")
     [found] = csv.DictReader((report / "divergence.csv").read_text().splitlines())
@@ -75,6 +77,10 @@ def test_windows_of_a_text_are_read_scored_and_compared(
         (("stats=sequential",), "task=text is read, not answered, so it cannot have stats.method=sequential"),
         (("engine.floor=true",), "task=text is read, not answered, so it cannot have engine.floor=true"),
         (("data=bundled",), "No items of text ship with quantexp; bring yours: data=files data.path=FILE."),
+        (
+            ("engine=openai", "engine.url=http://127.0.0.1:9/v1", "engine.threads=null", "model.examples=turns"),
+            "task=text needs a model in this process: set engine=llama_cpp.",
+        ),
         (("quant=Q3_K_M",), "has no finished run that left them: run it first"),
     ],
 )

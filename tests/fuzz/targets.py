@@ -17,8 +17,7 @@ import atheris
 
 with atheris.instrument_imports(include=["quantexp"]):
     from quantexp.models import gguf, safetensors, trial_process
-    from quantexp.store import CompletionStore, segments
-    from quantexp.store.segments import Record
+    from quantexp.store import Completion, CompletionStore, segments
     from quantexp.tasks import TASKS
     from quantexp.util.errors import UserError
 
@@ -41,7 +40,7 @@ def graders(data: bytes) -> None:
 
 KEYS = [bytes([number]) * 32 for number in range(3)]
 RECORDS = {
-    key: Record((number, 2), (-0.5, -1.0), f"{number}é\u2028", "stop", 0.5, 0.25, (3, 4) if number else None)
+    key: Completion((number, 2), (-0.5, -1.0), f"{number}é\u2028", "stop", 0.5, 0.25, (3, 4) if number else None)
     for number, key in enumerate(KEYS)
 }
 LINES = [segments.encode(key, record, {"item": "1"}) for key, record in RECORDS.items()]

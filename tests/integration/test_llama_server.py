@@ -61,7 +61,7 @@ def test_a_prompt_that_does_not_fit_is_not_asked(
     text = there.render(chat)
     [prompt] = prompts_of(there, replace(demo, examples=ExamplePlace.turns), 1)[1]
     long = replace(prompt, item_id="long", text=text, tokens=there.tokenize(text), messages=chat)
-    found = {each.item_id: each for each in there.complete([long, prompt], Decoding(4))}
+    found = {asked.item_id: each for asked, each in there.complete([long, prompt], Decoding(4))}
     assert (found["long"].finish_reason, found["long"].text) == ("context", "")
     assert found[prompt.item_id].text
     there.close()
@@ -72,7 +72,7 @@ def test_the_same_seed_draws_the_same_answer(address: str, q8_0: ModelFile, demo
     [prompt] = prompts_of(there, replace(demo, examples=ExamplePlace.turns), 1)[1]
     drawn = Decoding(12, temperature=1.5, seed=1)
     samples = [replace(prompt, sample=sample) for sample in range(4)]
-    first, again = ([each.text for each in there.complete(samples, drawn)] for _ in range(2))
+    first, again = ([each.text for _, each in there.complete(samples, drawn)] for _ in range(2))
     assert first == again
     assert len(set(first)) > 1
     there.close()

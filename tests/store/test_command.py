@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from quantexp.store import CompletionStore, Record
+from quantexp.store import Completion, CompletionStore
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -16,7 +16,7 @@ def filled(folder: Path) -> Path:
     for keys in ((b"a", b"b"), (b"b", b"c")):
         with CompletionStore(folder) as store:
             for key in keys:
-                record = Record((1, 2), (-0.5, -0.25), f"answer {key.decode()}", "stop", 0.1, 0.2)
+                record = Completion((1, 2), (-0.5, -0.25), f"answer {key.decode()}", "stop", 0.1, 0.2)
                 store.add(key * 32, record, ABOUT)
     newest = max(folder.glob("*.jsonl"))
     newest.write_bytes(newest.read_bytes()[:-5])

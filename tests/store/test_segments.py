@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.store_worker import expected, key, record
 
-from quantexp.store import CompletionStore, Record, segments
+from quantexp.store import Completion, CompletionStore, segments
 from quantexp.store.segments import decode, encode, new_name, opened, scan, time_in
 
 SECONDS = st.floats(0, 1e6)
 COUNTS = st.integers(0, segments.MOST_TOKENS)
 RECORDS = st.builds(
-    Record,
+    Completion,
     tokens=st.lists(st.integers(-(2**31), 2**31 - 1), max_size=20).map(tuple),
     logprobs=st.lists(st.floats(max_value=0, width=32, allow_nan=False), max_size=20).map(tuple),
     text=st.text(),
@@ -43,14 +43,14 @@ def segment(tmp_path: Path) -> Path:
     return tmp_path / "segment.jsonl"
 
 
-def found_in(content: bytes) -> dict[bytes, Record]:
+def found_in(content: bytes) -> dict[bytes, Completion]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "segment.jsonl").write_bytes(content)
         return CompletionStore(Path(folder)).lookup(map(key, range(5)))
 
 
 @given(KEYS, RECORDS, st.dictionaries(st.text(), st.text(), max_size=3))
-def test_a_record_comes_back_bit_by_bit(name: bytes, one: Record, about: dict[str, str]) -> None:
+def test_a_record_comes_back_bit_by_bit(name: bytes, one: Completion, about: dict[str, str]) -> None:
     line = encode(name, one, about)
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
@@ -61,7 +61,7 @@ def test_a_record_comes_back_bit_by_bit(name: bytes, one: Record, about: dict[st
 
 def test_special_logprobs_come_back() -> None:
     logprobs = (float("-inf"), -0.0, 2.0**-149, -(2.0**-126))
-    back = decode(encode(key(0), Record((), logprobs, "", "stop", 0, 0), {}))[1].logprobs
+    back = decode(encode(key(0), Completion((), logprobs, "", "stop", 0, 0), {}))[1].logprobs
     assert [struct.pack("<f", value) for value in back] == [struct.pack("<f", value) for value in logprobs]
 
 
@@ -79,16 +79,16 @@ def test_a_line_can_be_read_without_this_program() -> None:
     ("name", "one"),
     [
         (b"short", record(0)),
-        *((key(0), Record((), (value,), "", "stop", 0, 0)) for value in (float("nan"), 0.5, float("inf"))),
-        *((key(0), Record((), (), "", "stop", 0, 0, counted)) for counted in ((10**40, 1), (1, -1), (True, 1))),
-        (key(0), Record((), (0.1,), "", "stop", 0, 0)),
-        (key(0), Record((), (1e300,), "", "stop", 0, 0)),
-        (key(0), Record((2**31,), (), "", "stop", 0, 0)),
-        (key(0), Record((), (), "\ud800", "stop", 0, 0)),
-        (key(0), Record((), (), "x" * segments.CHUNK_BYTES, "stop", 0, 0)),
+        *((key(0), Completion((), (value,), "", "stop", 0, 0)) for value in (float("nan"), 0.5, float("inf"))),
+        *((key(0), Completion((), (), "", "stop", 0, 0, counted)) for counted in ((10**40, 1), (1, -1), (True, 1))),
+        (key(0), Completion((), (0.1,), "", "stop", 0, 0)),
+        (key(0), Completion((), (1e300,), "", "stop", 0, 0)),
+        (key(0), Completion((2**31,), (), "", "stop", 0, 0)),
+        (key(0), Completion((), (), "\ud800", "stop", 0, 0)),
+        (key(0), Completion((), (), "x" * segments.CHUNK_BYTES, "stop", 0, 0)),
     ],
 )
-def test_what_would_not_come_back_is_refused(name: bytes, one: Record) -> None:
+def test_what_would_not_come_back_is_refused(name: bytes, one: Completion) -> None:
     with pytest.raises((ValueError, OverflowError)):
         encode(name, one, {})
 

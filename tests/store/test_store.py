@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.support.store_worker import add, expected, key, record
 
-from quantexp.store import CompletionStore, Record, compact, index, segments
+from quantexp.store import Completion, CompletionStore, compact, index, segments
 
 ALL = range(20)
 KEYS = [key(number) for number in ALL]
@@ -69,8 +69,8 @@ def test_close_may_be_called_twice_and_adding_begins_again(tmp_path: Path) -> No
 @pytest.mark.usefixtures("_index_size")
 @pytest.mark.parametrize("order", ["ab", "ba"])
 def test_of_records_with_one_key_the_first_by_name_counts(tmp_path: Path, order: str) -> None:
-    def one(text: str) -> Record:
-        return Record((), (), text, "stop", 0, 0)
+    def one(text: str) -> Completion:
+        return Completion((), (), text, "stop", 0, 0)
 
     first = segments.encode(key(0), one("first"), {})
     reader = CompletionStore(tmp_path)

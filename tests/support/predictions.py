@@ -39,8 +39,8 @@ def both(
     try:
         prompter, asked = prompts_of(here, model, items)
         _, sent = prompts_of(there, model, items)
-        ours = {each.item_id: each for each in here.complete(asked, prompter.decoding)}
-        theirs = {each.item_id: each for each in there.complete(sent, prompter.decoding)}
+        ours = {prompt.item_id: each for prompt, each in here.complete(asked, prompter.decoding)}
+        theirs = {prompt.item_id: each for prompt, each in there.complete(sent, prompter.decoding)}
     finally:
         there.close()
     return [(prompt, ours[prompt.item_id], theirs[prompt.item_id]) for prompt in asked]

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from quantexp.store import CompletionStore, Record, compact, report
+from quantexp.store import Completion, CompletionStore, compact, report
 from quantexp.util.errors import UserError
 
 
@@ -19,8 +19,8 @@ def key(number: int) -> bytes:
     return hashlib.sha256(str(number).encode()).digest()
 
 
-def record(number: int) -> Record:
-    return Record((number, -number), (-0.5, float("-inf")), f"answer {number}\n\x00 ü", "stop", 0.25, number / 3)
+def record(number: int) -> Completion:
+    return Completion((number, -number), (-0.5, float("-inf")), f"answer {number}\n\x00 ü", "stop", 0.25, number / 3)
 
 
 def add(store: CompletionStore, numbers: range) -> None:
@@ -28,7 +28,7 @@ def add(store: CompletionStore, numbers: range) -> None:
         store.add(key(number), record(number), {"model": "m", "quant": f"Q{number % 2}", "item": str(number)})
 
 
-def expected(numbers: range) -> dict[bytes, Record]:
+def expected(numbers: range) -> dict[bytes, Completion]:
     return {key(number): record(number) for number in numbers}
 
 

@@ -17,7 +17,8 @@ from quantexp.engines.base import Decoding, Prompt
 from quantexp.engines.openai.engine import OpenAIServer as Engine
 from quantexp.engines.openai.responses import OneAnswer, read_answer
 from quantexp.models import ModelFile
-from quantexp.store.segments import Record, decode, encode
+from quantexp.store import Completion
+from quantexp.store.segments import decode, encode
 from quantexp.tasks.emails.client import Client
 from quantexp.tasks.emails.plan import email_plan
 from quantexp.util.errors import UserError
@@ -188,7 +189,7 @@ def test_any_json_is_an_answer_that_can_be_stored_or_is_named(body: Any, logprob
     except (NonsenseError, UserError):
         return
     exact = tuple(np.array(found.logprobs, np.float32).tolist())
-    record = Record((), exact, found.text, found.finish_reason, 0.0, 0.0, found.counted)
+    record = Completion((), exact, found.text, found.finish_reason, 0.0, 0.0, found.counted)
     assert decode(encode(bytes(32), record, {}))[1] == record
     assert found.finish_reason in ("stop", "length")
 
@@ -220,7 +221,7 @@ def test_any_body_ends_in_an_answer_or_in_one_sentence() -> None:
             # No status 204 with a body: the bytes would belong to the next answer.
             replies.append(Reply(status, b"" if status == 204 else body))
             try:
-                [found] = engine.complete([prompt], Decoding(8))
+                [(_, found)] = engine.complete([prompt], Decoding(8))
                 assert found.finish_reason in ("stop", "length", "context")
             except UserError as problem:
                 sentence = str(problem)

@@ -9,9 +9,9 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
-from quantexp.config.engine_validation import variable_problem
 from quantexp.config.validation import typed
 from quantexp.util.errors import UserError
+from quantexp.util.redaction import variable_problem
 from quantexp.util.urls import address_problem
 
 

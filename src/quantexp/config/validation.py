@@ -10,7 +10,6 @@ from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from quantexp.config.engine_validation import local_problems, server_problems
 from quantexp.config.own_data import apply_own_data
 from quantexp.config.schema import (
     AggregateConfig,
@@ -103,7 +102,6 @@ def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig 
     ]
     if isinstance(config, Config):
         problems += _sampling_problems(config)
-        problems += server_problems(config) if config.engine.name == "openai" else local_problems(config)
         problems += _claim_problems(config)
         if config.stats.method is Method.sequential and config.hypothesis.claims:
             problems.append(

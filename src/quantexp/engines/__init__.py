@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING
 
 from quantexp.config import EngineConfig, ModelConfig
-from quantexp.engines.base import Completion, Decoding, Engine, FinishReason, Prompt
-from quantexp.util.errors import UserError
+from quantexp.engines.base import Decoding, Engine, Prompt
+from quantexp.engines.registry import get_engine
+from quantexp.store.completion import Completion
 
 if TYPE_CHECKING:
     from quantexp.models import ModelFile  # which loads llama.cpp
@@ -13,7 +14,6 @@ __all__ = [
     "Completion",
     "Decoding",
     "Engine",
-    "FinishReason",
     "Prompt",
     "close_engine",
     "open_engine",
@@ -35,18 +35,7 @@ def open_engine(file: "ModelFile", model: ModelConfig, engine: EngineConfig) -> 
     if _open is not None and _open[0] == key:
         return _open[1]
     close_engine()
-    opened: Engine
-    # Loading either's libraries takes a while; commands that generate nothing do without.
-    if engine.name == "llama_cpp":
-        from quantexp.engines.llama_cpp.engine import LlamaCpp
-
-        opened = LlamaCpp(file, model, engine)
-    elif engine.name == "openai":
-        from quantexp.engines.openai.engine import OpenAIServer
-
-        opened = OpenAIServer(file, model, engine)
-    else:
-        raise UserError(f"engine.name={engine.name} is unknown; choose llama_cpp or openai.")
+    opened = get_engine(engine.name).open(file, model, engine)
     _open = (key, opened)
     return opened
 

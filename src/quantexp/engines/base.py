@@ -1,12 +1,24 @@
 """What every engine takes and gives."""
 
+import hashlib
+import json
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
-FinishReason = Literal["stop", "length", "context"]
-"""`stop`: the model ended its answer, or wrote a stop string. `length`: it was still writing at
-max_tokens. `context`: the prompt and max_tokens do not fit the context, so nothing was generated."""
+from quantexp.engines.sequences import Distributions, TokenScores, TokenSequence, Vocabulary
+from quantexp.store.completion import Completion
+from quantexp.util.errors import UserError
+
+Capability = Literal["generate", "score", "distributions"]
+"""A kind of request that an engine can serve: `generate` completes prompts (`Engine.complete`), `score` gives the
+log-probabilities of given tokens and `distributions` whole distributions (`ReadingEngine`)."""
+
+GENERATES: frozenset[Capability] = frozenset({"generate"})
+"""What every engine can."""
+
+READS: frozenset[Capability] = frozenset({"generate", "score", "distributions"})
+"""What a `ReadingEngine` can."""
 
 Message = Mapping[str, str]
 """One turn of a chat: its `role` and its `content`."""
@@ -64,47 +76,20 @@ def decisive(prompt: Prompt, decoding: Decoding) -> dict[str, Any]:
     return drawn
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """One answer.
+def hash_key(parts: Mapping[str, Any]) -> bytes:
+    """sha256 of all that a result depends on: the key under which it is kept, whichever kind of request it answers."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
-    Attributes:
-        item_id: the prompt's.
-        text: the answer without end-of-generation tokens and stop strings; bytes that are not
-            UTF-8 become U+FFFD.
-        tokens: the token ids generated, those of a stop string and the end-of-generation token included; none where
-            only a server knows them.
-        logprobs: natural logarithm of the probability that the model gave to each of these tokens (before temperature,
-            top_p and min_p), as float32; none where a server does not give them.
-        finish_reason: why it ended.
-        prompt_seconds: time spent on reading the prompt.
-        generation_seconds: this answer's share of the time in which it was written beside others, so that the sum over
-            answers is the time that passed.
-        sample: the prompt's.
-        counted: how many tokens a server says it read and wrote; None where the tokens themselves are known.
-    """
 
-    item_id: str
-    text: str
-    tokens: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    finish_reason: FinishReason
-    prompt_seconds: float
-    generation_seconds: float
-    sample: int = 0
-    counted: tuple[int, int] | None = None
-
-    @property
-    def length(self) -> int:
-        """Tokens written."""
-        return len(self.tokens) if self.counted is None else self.counted[1]
+PromptCompletion = tuple[Prompt, Completion]
+"""A prompt, as it was given to an engine, and its completion."""
 
 
 class Answering(Protocol):
     """Anything that completes prompts."""
 
-    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Completion, None, None]:
-        """Completions, each as it is finished, in any order; close it to have no more."""
+    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[PromptCompletion, None, None]:
+        """Prompts with their completions, each as it is finished, in any order; close it to have no more."""
 
 
 class Variant(Answering, Protocol):
@@ -122,6 +107,10 @@ class Variant(Answering, Protocol):
 
 class Engine(Protocol):
     """A loaded model, in this process or in a server."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """The kinds of request that it can serve."""
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -154,8 +143,8 @@ class Engine(Protocol):
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids of any text, in which names of special tokens are these; none where only a server knows them."""
 
-    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Completion, None, None]:
-        """Completions, each as it is finished, in any order; close it to have no more."""
+    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[PromptCompletion, None, None]:
+        """Prompts with their completions, each as it is finished, in any order; close it to have no more."""
 
     def key(self, prompt: Prompt, decoding: Decoding) -> bytes:
         """sha256 of all that the prompt's completion depends on; equal keys, equal tokens and log-probabilities.
@@ -172,3 +161,65 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release the model; nothing else may be called afterwards."""
+
+
+class Predictor(Protocol):
+    """A model whose distributions can be seen."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The model's vocabulary."""
+
+    def distributions(self, sequences: Iterable[TokenSequence]) -> Generator[Distributions, None, None]:
+        """The distributions over all scored tokens of the sequences, in order, some at a time; close it to end early.
+
+        Those of a sequence do not depend on what is read before or after it.
+
+        Raises:
+            ValueError: a sequence is longer than the context, or holds a token that the vocabulary lacks.
+            UserError: they cannot be computed.
+        """
+
+
+class ReadingEngine(Engine, Predictor, Protocol):
+    """An engine that reads given tokens: one with the capabilities `score` and `distributions`."""
+
+    @property
+    def bos(self) -> tuple[int, ...]:
+        """The token with which a plain text begins, if the vocabulary adds one."""
+
+    def tokenize_plain(self, text: str) -> tuple[int, ...]:
+        """Token ids of plain text, `bos` before it; names of special tokens are text."""
+
+    def text_of(self, tokens: Iterable[int]) -> str:
+        """The tokens' text; bytes that are not UTF-8 become U+FFFD."""
+
+    def score(self, sequences: Iterable[TokenSequence]) -> Generator[TokenScores, None, None]:
+        """The scores of each sequence's tokens, one sequence after the other; close it to have no more.
+
+        Raises:
+            ValueError, UserError: as `distributions`.
+        """
+
+    def reading_facts(self, sequences: Iterable[TokenSequence]) -> Mapping[str, str]:
+        """All that the distributions over these sequences depend on, for their key (`hash_key`)."""
+
+
+def reading_problem(what: str) -> str:
+    """Say that an engine cannot read what something asks of it."""
+    return f"{what} needs a model in this process: set engine=llama_cpp."
+
+
+def as_reading(engine: Engine, what: str) -> ReadingEngine:
+    """The engine, if it can read.
+
+    Args:
+        engine: any.
+        what: what it is to read for, to begin a sentence.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if not engine.capabilities >= READS:
+        raise UserError(reading_problem(what))
+    return cast(ReadingEngine, engine)

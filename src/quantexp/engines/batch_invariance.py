@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from quantexp.engines.base import Answering, Completion, Decoding, Engine, Prompt
+from quantexp.engines.base import Answering, Decoding, Engine, Prompt
+from quantexp.store.completion import Completion
 
 PROMPTS = 24
 """Prompts that are tried: more than the default number of lanes on a CPU, so that lanes are refilled."""
@@ -61,6 +62,6 @@ def second_answers(
 def _answers(engine: Answering, prompts: Sequence[Prompt], decoding: Decoding) -> dict[tuple[str, int], Completion]:
     """By item and sample, without the times."""
     return {
-        (each.item_id, each.sample): replace(each, prompt_seconds=0.0, generation_seconds=0.0)
-        for each in engine.complete(prompts, decoding)
+        (prompt.item_id, prompt.sample): replace(completion, prompt_seconds=0.0, generation_seconds=0.0)
+        for prompt, completion in engine.complete(prompts, decoding)
     }

@@ -5,6 +5,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The tokens of a model.
+
+    Attributes:
+        size: how many there are.
+        sha256: of their texts in order: two models with as many tokens may still mean others by them.
+    """
+
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +45,35 @@ class TokenSequence:
     def scored(self) -> int:
         """How many tokens are scored."""
         return len(self.tokens) - self.first
+
+
+@dataclass(frozen=True, slots=True)
+class Distributions:
+    """A model's predictions at n scored tokens that follow each other in one sequence.
+
+    Attributes:
+        sequence: which sequence, counted from 0.
+        tokens: the scored tokens, shape (n,).
+        logits: of the places that predict them, shape (n, vocabulary size). They may be the engine's own memory: use
+            them before the next step, and copy what is to stay.
+    """
+
+    sequence: int
+    tokens: NDArray[np.int32]
+    logits: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScores:
+    """A model's judgement of n scored tokens.
+
+    Attributes:
+        top: the token that it holds likeliest at each place, shape (n,).
+        logprobs: log-probabilities of the tokens that stand there, in nats, shape (n,).
+    """
+
+    top: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
 
 
 def digest_of(sequences: Iterable[TokenSequence]) -> str:

@@ -1,7 +1,5 @@
 """A job's part in measuring divergence (`divergence=true`): the baseline's pass, and each quant's against it."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,13 +10,11 @@ import pandas as pd
 
 from quantexp.config import Config, Forced
 from quantexp.engines import Completion, Engine, Prompt
-from quantexp.engines.llama_cpp.engine import LlamaCpp
+from quantexp.engines.base import ReadingEngine, as_reading, hash_key
 from quantexp.evaluation.kl_divergence import (
-    Forcing,
     TokenMeasures,
     TokenSequence,
     compare,
-    digest_of,
     first_divergence,
     predicted_bytes,
     write_reference,
@@ -66,12 +62,12 @@ def measure_divergence(
     Raises:
         UserError: the baseline's distributions are not there, or would need more room than is allowed.
     """
-    model = in_process(engine)
+    reading = as_reading(engine, "Divergence")
     own = _answers(prompts, completions)
     gold = config.divergence_over is Forced.gold
     if baseline is None:
-        read = _gold(model, task, items, prompts, config.engine.context) if gold else own
-        keep_reference(config, run, model, _sequences(read))
+        read = _gold(engine, task, items, prompts, config.engine.context) if gold else own
+        keep_reference(config, run, reading, _sequences(read))
         run.log_table(own, ANSWERS)
         if gold:
             run.log_table(read, GOLD)
@@ -79,21 +75,10 @@ def measure_divergence(
     answers = _table(store, baseline, ANSWERS)
     read = _table(store, baseline, GOLD) if gold else answers
     log.info("%s: reading the %s answers, for divergence", run.name, "gold" if gold else "baseline's")
-    held_against(config, baseline, run, model, _sequences(read), read)
+    held_against(config, baseline, run, reading, _sequences(read), read)
     table = parted(answers, own)
     run.log_items(table, PARTED)
     run.log(metrics={PARTED: int(table["token"].notna().sum())})
-
-
-def in_process(engine: Engine) -> LlamaCpp:
-    """The engine, if it is one whose distributions can be seen.
-
-    Raises:
-        UserError: it is not.
-    """
-    if not isinstance(engine, LlamaCpp):
-        raise UserError("Divergence needs a model in this process: set engine=llama_cpp.")
-    return engine
 
 
 def baseline_job(config: Config, pair: str, store: Store, sweep: str | None) -> JobRecord | None:
@@ -120,28 +105,20 @@ def baseline_job(config: Config, pair: str, store: Store, sweep: str | None) -> 
     return found
 
 
-def keep_reference(config: Config, run: Run, engine: LlamaCpp, sequences: Sequence[TokenSequence]) -> Path:
+def keep_reference(config: Config, run: Run, engine: ReadingEngine, sequences: Sequence[TokenSequence]) -> Path:
     """The baseline's pass: its distributions over the sequences, in a file; one that is there already serves.
 
     Raises:
         UserError: there would be more of such files than `store.references_gb` allows.
     """
-    facts = {
-        "file": engine.file.sha256,
-        **engine.settings,
-        **engine.machine,
-        "tau": str(TAU),
-        "drawn": str(DRAWN),
-        "sequences": digest_of(sequences),
-    }
-    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    facts = {**engine.reading_facts(sequences), "tau": str(TAU), "drawn": str(DRAWN)}
+    name = hash_key(facts).hex()[:32]
     path = _reference_folder(config) / f"{name}.parquet"
     if not path.is_file():
         log.info("%s: keeping its distributions, for the quants to be held against", run.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_room(path.parent, predicted_bytes(sum(each.scored for each in sequences)), config.store.references_gb)
-        with _forcing(engine, config) as forcing:
-            write_reference(path, forcing, sequences, facts)
+        write_reference(path, engine, sequences, facts)
     run.log(tags={REFERENCE: str(path)})
     return path
 
@@ -154,7 +131,7 @@ def held_against(
     config: Config,
     baseline: JobRecord,
     run: Run,
-    engine: LlamaCpp,
+    engine: ReadingEngine,
     sequences: Sequence[TokenSequence],
     names: pd.DataFrame,
 ) -> TokenMeasures:
@@ -177,8 +154,7 @@ def held_against(
         raise UserError(
             f"The baseline's distributions are not in {path} any more: run the baseline again with force=true."
         )
-    with _forcing(engine, config) as forcing:
-        found = compare(path, forcing, sequences)
+    found = compare(path, engine, sequences)
     measures = found.measures
     tokens = pd.DataFrame(
         {
@@ -195,10 +171,6 @@ def held_against(
     run.log_items(of_item.mean().assign(tokens=of_item.size()).reset_index(), DIVERGENCE_ITEMS)
     run.log(metrics={DIVERGENCE: float(measures.divergence.mean()), "same_top": float(measures.same_top.mean())})
     return measures
-
-
-def _forcing(engine: LlamaCpp, config: Config) -> Forcing:
-    return Forcing(engine.model, context=config.engine.context, threads=engine.threads)
 
 
 def _answers(prompts: Sequence[Prompt], completions: Iterable[Completion]) -> pd.DataFrame:
@@ -220,7 +192,7 @@ def _sequences(answers: pd.DataFrame) -> list[TokenSequence]:
 
 
 def _gold(
-    engine: LlamaCpp, task: Task, items: Mapping[str, Item], prompts: Iterable[Prompt], context: int
+    engine: Engine, task: Task, items: Mapping[str, Item], prompts: Iterable[Prompt], context: int
 ) -> pd.DataFrame:
     """One row for each item that fits into the context with its gold answer: as `_answers`, without the output."""
     rows = []

@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import cast
 
-from quantexp.engines import Completion, Decoding, Engine, FinishReason, Prompt
-from quantexp.store import CompletionStore, Record
+from quantexp.engines import Completion, Decoding, Engine, Prompt
+from quantexp.store import CompletionStore
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
 
@@ -62,10 +61,9 @@ def generate(
     found: dict[bytes, Completion] = {}
     earlier: set[bytes] = set()
     if reuse:
-        records = store.lookup(keys)
-        found = {key: _completion(record) for key, record in records.items()}
+        found = store.lookup(keys)
         if before is not None:
-            earlier = {key for key, each in records.items() if each.created is None or each.created < before}
+            earlier = {key for key, each in found.items() if each.created is None or each.created < before}
     missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in found}
     prompts_of = Counter(keys)
     advance(sum(count for key, count in prompts_of.items() if key in found))
@@ -80,17 +78,17 @@ def generate(
             prompt, key = prompts[len(answers)], keys[len(answers)]
             if key not in found:
                 return False
-            answers.append(replace(found[key], item_id=prompt.item_id, sample=prompt.sample))
+            answers.append(found[key])
             if enough is not None and enough(prompt, answers[-1]):
                 return True
         return True
 
     if not settled():
         with closing(engine.complete(missing.values(), decoding)) as completions:
-            for completion in completions:
-                key = asked[completion.item_id, completion.sample]
+            for prompt, completion in completions:
+                key = asked[prompt.item_id, prompt.sample]
                 if completion.finish_reason != "context":
-                    _keep(store, key, completion, about)
+                    _keep(store, key, prompt, completion, about)
                 found[key] = completion
                 generated.add(key)
                 advance(prompts_of[key])
@@ -102,37 +100,11 @@ def generate(
     return Generated(tuple(answers), new, len(answers) - new, sum(key in earlier for key in keys[: len(answers)]))
 
 
-def _keep(store: CompletionStore, key: bytes, completion: Completion, about: Mapping[str, str]) -> None:
+def _keep(store: CompletionStore, key: bytes, prompt: Prompt, completion: Completion, about: Mapping[str, str]) -> None:
     try:
-        store.add(key, _record(completion), {**about, "item": completion.item_id})
+        store.add(key, replace(completion, created=time.time()), {**about, "item": prompt.item_id})
     except (ValueError, OverflowError) as error:
         raise UserError(
-            f"The answer to item {one_line(completion.item_id)} cannot be used and is not kept: {error}; the model's "
+            f"The answer to item {one_line(prompt.item_id)} cannot be used and is not kept: {error}; the model's "
             "file or the server that gave it is broken, so mend that and run the same command again."
         ) from error
-
-
-def _record(completion: Completion) -> Record:
-    return Record(
-        tokens=completion.tokens,
-        logprobs=completion.logprobs,
-        text=completion.text,
-        finish_reason=completion.finish_reason,
-        prompt_seconds=completion.prompt_seconds,
-        generation_seconds=completion.generation_seconds,
-        counted=completion.counted,
-        created=time.time(),
-    )
-
-
-def _completion(record: Record) -> Completion:
-    return Completion(
-        item_id="",
-        text=record.text,
-        tokens=record.tokens,
-        logprobs=record.logprobs,
-        finish_reason=cast(FinishReason, record.finish_reason),
-        prompt_seconds=record.prompt_seconds,
-        generation_seconds=record.generation_seconds,
-        counted=record.counted,
-    )

@@ -29,6 +29,7 @@ from quantexp.store import CompletionStore
 from quantexp.tasks import Grader, Task, get_task
 from quantexp.tasks.data import load
 from quantexp.tasks.items import Dataset, Item, drawn
+from quantexp.tasks.requests import Read
 from quantexp.tracking.run import Run
 from quantexp.tracking.store import Store
 from quantexp.tracking.tags import (
@@ -75,14 +76,14 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         grader = task.grader(config.task.grader)
         data = load(config.data, task)
         # Windows of plain text can only be drawn once there is a tokenizer to cut it.
-        items = data.items if task.reads else drawn(data.items, config.seed, config.task.limit)
+        items = data.items if task.request is Read else drawn(data.items, config.seed, config.task.limit)
         source = models.source_of(config.model, config.quant)
         facts = {"data": data.fingerprint, "grader": grader.id}
         pair = pair_fingerprint(config, **facts)
         rule = stopping_rule(config, pair, store, sweep)
         baseline = None
-        if config.divergence or task.reads:
-            # Only here: it loads llama.cpp's libraries.
+        if config.divergence or task.request is Read:
+            # Only here: most jobs do without what it imports.
             from quantexp.evaluation import divergence
 
             baseline = divergence.baseline_job(config, pair, store, sweep)
@@ -113,7 +114,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         file, source = models.resolve(config.model, config.quant)
         engine = open_engine(file, config.model, config.engine)
         record = partial(_record_identity, run, config, data, grader, file, source, engine)
-        if task.reads:
+        if task.request is Read:
             from quantexp.evaluation import plain_text
 
             given = plain_text.windows_of(engine, data, config)
@@ -165,7 +166,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             run.log_items(floor, FLOOR)
             run.log(metrics=floor_metrics(table, floor))
         metrics = metrics_of(config, table, file, in_data)
-        if config.divergence and not task.reads:
+        if config.divergence and task.request is not Read:
             divergence.measure_divergence(
                 config, task, baseline, store, run, engine, of_item, prompts, generated.completions
             )

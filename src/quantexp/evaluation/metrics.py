@@ -12,6 +12,7 @@ import psutil
 from quantexp.comparison.flips import flips
 from quantexp.comparison.summary import FLOOR_COUNTS
 from quantexp.config import Config
+from quantexp.engines.registry import get_engine
 from quantexp.evaluation.generation import Generated
 from quantexp.evaluation.scoring import score_metrics
 from quantexp.models import ModelFile
@@ -23,7 +24,7 @@ from quantexp.util.errors import UserError
 def metrics_of(config: Config, table: pd.DataFrame, file: ModelFile, unique_items: int) -> dict[str, float]:
     """What follows from the answers and the file alone: the same whenever and wherever they were made."""
     if table["score"].isna().all():
-        room = "the server's context" if config.engine.name == "openai" else f"engine.context={config.engine.context}"
+        room = get_engine(config.engine.name).room.format(context=config.engine.context)
         raise UserError(
             f"None of the {len(table)} prompts of {config.task.name} fits {room} "
             f"together with task.max_tokens={config.task.max_tokens}; raise the one or lower the other."

@@ -12,14 +12,16 @@ import pandas as pd
 
 from quantexp.config import Config
 from quantexp.engines import Completion, Engine, Prompt
-from quantexp.evaluation.divergence import held_against, in_process, keep_reference
+from quantexp.engines.base import ReadingEngine, as_reading
+from quantexp.engines.sequences import TokenScores
+from quantexp.evaluation.divergence import held_against, keep_reference
 from quantexp.evaluation.generation import Generated
 from quantexp.evaluation.kl_divergence import TokenSequence, said, windows
 from quantexp.tasks.items import Dataset, Item, drawn
+from quantexp.tasks.requests import Read
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.run import Run
 from quantexp.util.errors import UserError
-from quantexp.util.llama_library import llama_cpp, piece_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,10 @@ def windows_of(engine: Engine, data: Dataset, config: Config) -> Windows:
             f"task.window={'null' if length is None else length} must be at least 4 tokens and at most "
             f"engine.context={config.engine.context}."
         )
-    model = in_process(engine).model
+    reading = as_reading(engine, f"task={config.task.name}")
     found: dict[str, tuple[Item, TokenSequence]] = {}
     for document in data.items:
-        for number, sequence in enumerate(windows(model, document.fields["text"], length=length), start=1):
+        for number, sequence in enumerate(windows(reading, Read(document.fields["text"], length)), start=1):
             name = f"{document.id}-{number}"
             cluster = name if len(data.items) == 1 else document.cluster
             found[name] = Item(name, {}, document.difficulty, cluster), sequence
@@ -74,11 +76,11 @@ def windows_of(engine: Engine, data: Dataset, config: Config) -> Windows:
     sequences = tuple(found[item.id][1] for item in items)
     halves = [sequence.tokens[sequence.first :] for sequence in sequences]
     items = tuple(
-        replace(item, fields={"text": _text(model, half), "tokens": _pieces(model, half)})
+        replace(item, fields={"text": reading.text_of(half), "tokens": _pieces(reading, half)})
         for item, half in zip(items, halves, strict=True)
     )
     prompts = tuple(
-        Prompt(item.id, _text(model, sequence.tokens[: sequence.first]), sequence.tokens[: sequence.first], shared=0)
+        Prompt(item.id, reading.text_of(sequence.tokens[: sequence.first]), sequence.tokens[: sequence.first], shared=0)
         for item, sequence in zip(items, sequences, strict=True)
     )
     how = f"windows of {length} tokens, the last {sequences[0].scored} scored"
@@ -102,25 +104,24 @@ def read(config: Config, baseline: JobRecord | None, run: Run, engine: Engine, g
     Raises:
         UserError: the baseline's distributions are not there, or would need more room than is allowed.
     """
-    model = in_process(engine)
+    reading = as_reading(engine, f"task={config.task.name}")
     started = time.perf_counter()
     if baseline is None:
-        held, logprobs = said(keep_reference(config, run, model, given.sequences))
+        scores = said(keep_reference(config, run, reading, given.sequences))
     else:
         names = pd.DataFrame({"item_id": [item.id for item in given.items], "sample": 0})
-        measures = held_against(config, baseline, run, model, given.sequences, names)
-        held, logprobs = measures.quant_top, measures.quant_logprob.astype(np.float32)
-    seconds = (time.perf_counter() - started) / len(logprobs)
+        measures = held_against(config, baseline, run, reading, given.sequences, names)
+        scores = TokenScores(measures.quant_top, measures.quant_logprob.astype(np.float32))
+    seconds = (time.perf_counter() - started) / len(scores.top)
     ends = list(itertools.accumulate(sequence.scored for sequence in given.sequences))
     completions = []
-    for item, sequence, end in zip(given.items, given.sequences, ends, strict=True):
+    for sequence, end in zip(given.sequences, ends, strict=True):
         place = slice(end - sequence.scored, end)
         completions.append(
             Completion(
-                item_id=item.id,
-                text=json.dumps(_pieces(model.model, held[place].tolist()), ensure_ascii=False),
+                text=json.dumps(_pieces(reading, scores.top[place].tolist()), ensure_ascii=False),
                 tokens=sequence.tokens[sequence.first :],
-                logprobs=tuple(logprobs[place].tolist()),
+                logprobs=tuple(scores.logprobs[place].tolist()),
                 finish_reason="stop",
                 prompt_seconds=0.0,
                 generation_seconds=seconds * sequence.scored,
@@ -129,11 +130,6 @@ def read(config: Config, baseline: JobRecord | None, run: Run, engine: Engine, g
     return Generated(tuple(completions), len(completions), 0)
 
 
-def _pieces(model: llama_cpp.llama_model_p, tokens: Iterable[int]) -> list[str]:
+def _pieces(engine: ReadingEngine, tokens: Iterable[int]) -> list[str]:
     """Each token's text; bytes that are not UTF-8 on their own become U+FFFD."""
-    return [_text(model, [token]) for token in tokens]
-
-
-def _text(model: llama_cpp.llama_model_p, tokens: Iterable[int]) -> str:
-    vocabulary = llama_cpp.llama_model_get_vocab(model)
-    return b"".join(piece_of(vocabulary, token) for token in tokens).decode("utf-8", "replace")
+    return [engine.text_of([token]) for token in tokens]

@@ -10,6 +10,7 @@ from quantexp.config import ExamplePlace, ModelConfig, TaskConfig
 from quantexp.engines.base import Decoding, Engine, Message, Prompt
 from quantexp.tasks.base import Task
 from quantexp.tasks.items import Item
+from quantexp.tasks.requests import Generate
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
 
@@ -57,30 +58,32 @@ class Prompter:
         Raises:
             UserError: the words name a field that the item has not, or the template refuses them.
         """
-        messages, begun = self._chat(self._filled(item.fields))
+        request = self._request(self._filled(item.fields))
         try:
-            text, tokens = self._engine.worded(messages, begun)
+            text, tokens = self._engine.worded(request.messages, request.begun)
         except UserError as error:
             raise UserError(f"The item {one_line(item.id)} cannot be asked. {error}") from error
         shared = len(_common(self._shared, tokens[:-1]))
-        return Prompt(item.id, text, tokens, shared, messages=tuple(messages))
+        return Prompt(item.id, text, tokens, shared, messages=request.messages)
 
     def _worded(self, item: str) -> tuple[str, tuple[int, ...]]:
-        return self._engine.worded(*self._chat(item))
+        request = self._request(item)
+        return self._engine.worded(request.messages, request.begun)
 
-    def _chat(self, item: str) -> tuple[list[Message], str]:
-        """The chat, and how the model's answer to it begins."""
+    def _request(self, item: str) -> Generate:
+        """The chat that asks an item, and the beginning of the answer to it, if examples stand there."""
+        max_tokens, stop = self.decoding.max_tokens, self.decoding.stop
         if self._in_answer:
             worked = [f"{asked}\n{self._words.answer} {gold}" for asked, gold in self._pairs()]
             begun = SEPARATOR.join([*worked, f"{item}\n{self._words.answer}"])
-            return [_user(self._words.instructions)], begun
+            return Generate((_user(self._words.instructions),), max_tokens, stop, begun)
         messages: list[Message] = []
         for asked, gold in self._pairs():
             messages += [_user(asked), {"role": "assistant", "content": gold}]
         first, *others = [*messages, _user(item)]
         # In the first user turn, not in a system turn: some templates refuse the latter.
         opening = _user(self._words.instructions + SEPARATOR + first["content"])
-        return [opening, *others], ""
+        return Generate((opening, *others), max_tokens, stop)
 
     def _pairs(self) -> list[tuple[str, str]]:
         """The examples as they are asked and answered."""

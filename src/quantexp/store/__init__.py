@@ -10,11 +10,14 @@ from types import TracebackType
 import numpy as np
 
 from quantexp.store import segments
+from quantexp.store.completion import Completion, FinishReason
 from quantexp.store.index import Index, Place
 from quantexp.store.maintenance import CompactReport, Share, StoreReport, compact, report
-from quantexp.store.segments import Record, SegmentWriter
+from quantexp.store.segments import SegmentWriter
 
-__all__ = ["CompactReport", "CompletionStore", "Record", "Share", "StoreReport", "compact", "report"]
+__all__ = [
+    "CompactReport", "Completion", "CompletionStore", "FinishReason", "Share", "StoreReport", "compact", "report",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +54,8 @@ class CompletionStore:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.close()
 
-    def lookup(self, keys: Iterable[bytes]) -> dict[bytes, Record]:
-        """The records that are there, those included that other processes have added up to now.
+    def lookup(self, keys: Iterable[bytes]) -> dict[bytes, Completion]:
+        """The completions that are there, those included that other processes have added up to now.
 
         Args:
             keys: of 32 bytes each.
@@ -64,7 +67,7 @@ class CompletionStore:
         wanted = list(dict.fromkeys(keys))
         if any(len(key) != segments.KEY_BYTES for key in wanted):
             raise ValueError(f"a key has {segments.KEY_BYTES} bytes")
-        found: dict[bytes, Record] = {}
+        found: dict[bytes, Completion] = {}
         attempts, before = 0, len(self._unreadable)
         while attempts < ATTEMPTS:
             attempts += 1
@@ -87,19 +90,19 @@ class CompletionStore:
         self._warn(len(self._unreadable) - before)
         return found
 
-    def add(self, key: bytes, record: Record, about: Mapping[str, str]) -> None:
-        """Append a record; it is safe from a crash of this process as soon as this returns.
+    def add(self, key: bytes, completion: Completion, about: Mapping[str, str]) -> None:
+        """Append a completion; it is safe from a crash of this process as soon as this returns.
 
         Args:
             key: sha256 of all that the answer depends on.
-            record: the answer.
+            completion: the answer.
             about: what it belongs to, for people and for the size report, such as its model, quant, task and item.
 
         Raises:
             OSError: it could not be written or synced, e.g. because the disk is full; adding it again later is fine.
-            ValueError, OverflowError: the record cannot be written down exactly.
+            ValueError, OverflowError: the completion cannot be written down exactly.
         """
-        line = segments.encode(key, record, about)
+        line = segments.encode(key, completion, about)
         writer = self._own_writer()
         if writer is None or not writer.usable():
             if writer is not None:
@@ -181,18 +184,18 @@ class CompletionStore:
         kept = ~np.isin(batch.places["offset"], known)
         return replace(batch, keys=batch.keys[kept], places=batch.places[kept])
 
-    def _fetch(self, name: str, places: list[tuple[Place, bytes]], found: dict[bytes, Record]) -> None:
+    def _fetch(self, name: str, places: list[tuple[Place, bytes]], found: dict[bytes, Completion]) -> None:
         """Read records of one segment."""
         unreadable = set()
         with segments.opened(self._folder / name) as descriptor:
             for place, key in sorted(places):
                 try:
-                    stored, record, _ = segments.decode(segments.read(descriptor, place.offset, place.length))
+                    stored, completion, _ = segments.decode(segments.read(descriptor, place.offset, place.length))
                 except ValueError:
                     unreadable.add(place)
                     continue
                 if stored == key:
-                    found[key] = record
+                    found[key] = completion
                 else:
                     unreadable.add(place)
         self._unreadable |= unreadable

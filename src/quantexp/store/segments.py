@@ -20,11 +20,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 from zlib import crc32
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+
+from quantexp.store.completion import Completion, FinishReason
 
 SUFFIX = ".jsonl"
 """Of a segment; files with any other are not looked at."""
@@ -64,31 +67,6 @@ _NIBBLE[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """One finished answer.
-
-    Attributes:
-        tokens: the token ids generated; each fits 32 bits.
-        logprobs: natural logarithms of their probabilities; each is a float32 in value.
-        text: the answer.
-        finish_reason: why it ended.
-        prompt_seconds: time spent on reading the prompt.
-        generation_seconds: time spent on writing the answer.
-        counted: how many tokens a server says it read and wrote; None where the tokens themselves are known.
-        created: when the answer was finished, in seconds since 1970; None where an earlier version has kept it.
-    """
-
-    tokens: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    text: str
-    finish_reason: str
-    prompt_seconds: float
-    generation_seconds: float
-    counted: tuple[int, int] | None = None
-    created: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Batch:
     """What a stretch of a segment holds.
 
@@ -105,32 +83,32 @@ class Batch:
     end: int
 
 
-def encode(key: bytes, record: Record, about: Mapping[str, str]) -> bytes:
-    """The line of a record.
+def encode(key: bytes, completion: Completion, about: Mapping[str, str]) -> bytes:
+    """The line of a completion.
 
     Raises:
-        ValueError: the key is not 32 bytes, the record is none that can be used (`check`), a log-probability is not a
-            float32, the text cannot be UTF-8, or the line is longer than 16 MiB.
+        ValueError: the key is not 32 bytes, the completion is none that can be used (`check`), a log-probability is not
+            a float32, the text cannot be UTF-8, or the line is longer than 16 MiB.
         OverflowError: a token does not fit 32 bits.
     """
     if len(key) != KEY_BYTES:
         raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
-    check(record)
-    exact = np.array(record.logprobs, np.float64)
+    check(completion)
+    exact = np.array(completion.logprobs, np.float64)
     with np.errstate(over="ignore"):
         logprobs = exact.astype("<f4")
     if not np.array_equal(logprobs, exact):
         raise ValueError("a log-probability is not a float32: it would not come back as it was")
     fields = {
-        "tokens": base64.b64encode(np.array(record.tokens, "<i4").tobytes()).decode("ascii"),
+        "tokens": base64.b64encode(np.array(completion.tokens, "<i4").tobytes()).decode("ascii"),
         "logprobs": base64.b64encode(logprobs.tobytes()).decode("ascii"),
-        "text": record.text,
-        "finish_reason": record.finish_reason,
-        "prompt_seconds": record.prompt_seconds,
-        "generation_seconds": record.generation_seconds,
+        "text": completion.text,
+        "finish_reason": completion.finish_reason,
+        "prompt_seconds": completion.prompt_seconds,
+        "generation_seconds": completion.generation_seconds,
         "about": dict(about),
-        **({} if record.counted is None else {"counted": record.counted}),
-        **({} if record.created is None else {"created": record.created}),
+        **({} if completion.counted is None else {"counted": completion.counted}),
+        **({} if completion.created is None else {"created": completion.created}),
     }
     content = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
     head = b"%s " % key.hex().encode("ascii")
@@ -140,8 +118,8 @@ def encode(key: bytes, record: Record, about: Mapping[str, str]) -> bytes:
     return line
 
 
-def decode(line: bytes) -> tuple[bytes, Record, dict[str, str]]:
-    """Key, record and `about` of a line.
+def decode(line: bytes) -> tuple[bytes, Completion, dict[str, str]]:
+    """Key, completion and `about` of a line.
 
     Raises:
         ValueError: the line is damaged.
@@ -151,32 +129,32 @@ def decode(line: bytes) -> tuple[bytes, Record, dict[str, str]]:
         raise ValueError("a damaged line")
     try:
         fields = json.loads(line[_JSON_START:])
-        record = Record(
+        completion = Completion(
             tokens=tuple(np.frombuffer(base64.b64decode(fields["tokens"]), "<i4").tolist()),
             logprobs=tuple(np.frombuffer(base64.b64decode(fields["logprobs"]), "<f4").tolist()),
             text=_text(fields["text"]),
-            finish_reason=_text(fields["finish_reason"]),
+            finish_reason=cast(FinishReason, _text(fields["finish_reason"])),
             prompt_seconds=_seconds(fields["prompt_seconds"]),
             generation_seconds=_seconds(fields["generation_seconds"]),
             counted=_counted(fields.get("counted")),
             created=None if fields.get("created") is None else _seconds(fields["created"]),
         )
-        check(record)
-        return bytes.fromhex(line[:_KEY_END].decode("ascii")), record, _about(fields["about"])
+        check(completion)
+        return bytes.fromhex(line[:_KEY_END].decode("ascii")), completion, _about(fields["about"])
     except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError("a line that is no record") from error
 
 
-def check(record: Record) -> None:
-    """Refuse a record that no item table could hold, or that no model can have given.
+def check(completion: Completion) -> None:
+    """Refuse a completion that no item table could hold, or that no model can have given.
 
     Raises:
         ValueError: a count is none, or a log-probability is not a number or is above 0.
     """
-    for count in record.counted or ():
+    for count in completion.counted or ():
         if type(count) is not int or not 0 <= count <= MOST_TOKENS:
             raise ValueError("a number of tokens is none that can be")
-    for logprob in record.logprobs:
+    for logprob in completion.logprobs:
         if not logprob <= ROUNDING:
             raise ValueError(f"a log-probability is {logprob}")
 

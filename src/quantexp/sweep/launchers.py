@@ -48,6 +48,7 @@ def check_order(launcher: str, jobs: Sequence[Config]) -> None:
     from quantexp.config.fingerprint import pair_fingerprint
     from quantexp.tasks import get_task
     from quantexp.tasks.data import load
+    from quantexp.tasks.requests import Read
     from quantexp.tracking.store import Store
 
     stats = jobs[0].stats  # the same for all
@@ -56,7 +57,7 @@ def check_order(launcher: str, jobs: Sequence[Config]) -> None:
     waited_for = set()
     for job in jobs:
         task = get_task(job.task.name, job.task.module)
-        waits = sequential or job.divergence or task.reads
+        waits = sequential or job.divergence or task.request is Read
         if waits and job.quant.name != stats.baseline and stats.baseline in quants:
             facts = {"data": load(job.data, task).fingerprint, "grader": task.grader(job.task.grader).id}
             waited_for.add(pair_fingerprint(job, **facts))

@@ -176,11 +176,15 @@ def _checked(job: Config) -> Config:
     """Return the job; nothing in it is sure to fail once it runs.
 
     Raises:
-        UserError: its task has no such grader, or it asks for what only answers can have.
+        UserError: its engine cannot run it, its task has no such grader, or it asks for what only answers can have.
     """
+    from quantexp.engines.registry import check_engine
+    from quantexp.tasks.requests import Read
+
     task = _task_of(job)
+    check_engine(job, task.request.needs)
     task.grader(job.task.grader)
-    if task.reads:
+    if task.request is Read:
         _check_reading(job)
     return job
 
@@ -222,6 +226,7 @@ def have_ready(jobs: Sequence[Config]) -> tuple[list[str], list[str]]:
     from quantexp.comparison.prospects import describe_prospects
     from quantexp.tasks.data import load
     from quantexp.tasks.items import check_gradable, drawn
+    from quantexp.tasks.requests import Read
 
     check_own_data(jobs)
     ready: list[Dataset] = []
@@ -231,10 +236,10 @@ def have_ready(jobs: Sequence[Config]) -> tuple[list[str], list[str]]:
         rows = load(job.data, task)
         ready.append(known.setdefault((job.task.name, rows.fingerprint), rows))
         check_gradable({item.id: item.fields for item in rows.items}, task.grader(job.task.grader))
-        if not task.reads:
+        if task.request is not Read:
             drawn(ready[-1].items, job.seed, job.task.limit)
     models.prepare((job.model, job.quant) for job in jobs)
-    answered = [job for job in zip(jobs, ready, strict=True) if not _task_of(job[0]).reads]
+    answered = [job for job in zip(jobs, ready, strict=True) if _task_of(job[0]).request is not Read]
     return list(dict.fromkeys(rows.title for rows in ready)), list(describe_prospects(answered))
 
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from quantexp.tasks.graders.base import Grader
+from quantexp.tasks.requests import Generate, Request
 from quantexp.util.errors import UserError
 
 
@@ -22,7 +23,7 @@ class Task:
         check: raises ValueError, in one sentence, when the value of a required field is unusable.
         graders: the graders by name.
         default_grader: the name of the grader used when the user names none.
-        reads: whether its items are plain text, which the model reads, window by window, instead of answering.
+        request: the kind of request that its items make: an answer to be generated, or a text to be read.
         is_bundled: whether items of it ship with quantexp.
         is_named_by_user: whether it takes any name that the user gives it.
     """
@@ -34,7 +35,7 @@ class Task:
     check: Callable[[Mapping[str, Any]], None]
     graders: Mapping[str, Grader]
     default_grader: str
-    reads: bool = False
+    request: type[Request] = Generate
     is_bundled: bool = False
     is_named_by_user: bool = False
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from quantexp.tasks.base import Task, by_name, require_text
 from quantexp.tasks.graders.base import Grade, Grader
+from quantexp.tasks.requests import Read
 
 
 def _grade(output: str, fields: Mapping[str, Any]) -> Grade:
@@ -45,6 +46,6 @@ TASK = Task(
     check=_check,
     graders=by_name(NEXT_TOKEN),
     default_grader=NEXT_TOKEN.name,
-    reads=True,
+    request=Read,
 )
 """A corpus of the user's own: an item of the data is a document, an item that is scored is a window of one."""

@@ -43,6 +43,17 @@ def is_variable_name(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None and not is_secret_value(text)
 
 
+def variable_problem(key: str, name: str | None) -> str | None:
+    """What makes it unusable as an environment variable that holds a key, in a sentence; None for nothing."""
+    if name is None or is_variable_name(name):
+        return None
+    # Without the value: it may be the key.
+    return (
+        f"{key} is to be the name of an environment variable that holds the key, not the key itself: set the variable, "
+        f"and write {key}=NAME."
+    )
+
+
 def is_secret_value(text: str) -> bool:
     """Whether a text is a key, or holds one that the environment has."""
     return bool(_VALUE.match(text) or _USER.search(text)) or any(secret in text for secret in _secrets())

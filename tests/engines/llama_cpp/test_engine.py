@@ -17,7 +17,8 @@ from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines import Decoding, Prompt, close_engine, open_engine
 from quantexp.engines.llama_cpp import engine as module
 from quantexp.engines.llama_cpp.engine import LlamaCpp
-from quantexp.evaluation.kl_divergence import Forcing, TokenSequence, write_reference
+from quantexp.engines.registry import get_engine
+from quantexp.evaluation.kl_divergence import TokenSequence, write_reference
 from quantexp.models import ModelFile
 from quantexp.models.gguf import identify
 from quantexp.util.errors import UserError
@@ -65,11 +66,10 @@ def test_a_model_that_computes_no_numbers_has_no_answers(q8_0: ModelFile, demo: 
             with pytest.raises(UserError, match=r"^The model computes logits that are not numbers; the model's file"):
                 list(model.complete([Prompt("a", "", model.tokenize("The capital of France is"), 0)], decoding))
         sequence = TokenSequence(model.tokenize("The capital of France is Paris."), 3)
-        with (
-            Forcing(model.model, context=64, threads=1) as forcing,
-            pytest.raises(UserError, match="logits that are not numbers"),
-        ):
-            write_reference(copies / "reference.parquet", forcing, [sequence])
+        with pytest.raises(UserError, match="logits that are not numbers"):
+            write_reference(copies / "reference.parquet", model, [sequence])
+        with pytest.raises(UserError, match="logits that are not numbers"):
+            list(model.score([sequence]))
         assert not (copies / "reference.parquet").exists()
     finally:
         model.close()
@@ -151,6 +151,7 @@ def test_one_engine_is_open_at_a_time(q8_0: ModelFile, demo: ModelConfig, copies
         path.hardlink_to(q8_0.path)
     first, second = (replace(q8_0, path=str(path)) for path in paths)
     opened = open_engine(first, demo, ONE_THREAD)
+    assert opened.capabilities == get_engine("llama_cpp").capabilities
     assert open_engine(first, demo, replace(ONE_THREAD)) is opened
     assert mapped(first.path)
     other = open_engine(second, demo, ONE_THREAD)

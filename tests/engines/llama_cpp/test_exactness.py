@@ -68,7 +68,7 @@ class Ladder:
 
     def answers(self, lanes: int, prompts: list[Prompt], tokens: int) -> dict[str, Answer]:
         completions = self.engine(lanes).complete(prompts, Decoding(tokens))
-        return {each.item_id: (each.tokens, each.logprobs) for each in completions}
+        return {prompt.item_id: (each.tokens, each.logprobs) for prompt, each in completions}
 
     def close(self) -> None:
         for engine in self._engines.values():
@@ -155,7 +155,7 @@ DRAWN = Decoding(8, temperature=1.5, top_p=0.95, min_p=0.01, seed=3)
 
 
 def drawn(engine: LlamaCpp, prompts: list[Prompt], decoding: Decoding = DRAWN) -> dict[tuple[str, int], Answer]:
-    return {(e.item_id, e.sample): (e.tokens, e.logprobs) for e in engine.complete(prompts, decoding)}
+    return {(p.item_id, p.sample): (e.tokens, e.logprobs) for p, e in engine.complete(prompts, decoding)}
 
 
 def test_drawn_answers_depend_on_nothing_around_them(engine: LlamaCpp) -> None:

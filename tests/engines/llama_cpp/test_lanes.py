@@ -38,8 +38,8 @@ def raw(engine: LlamaCpp, text: str) -> Prompt:
 def answers(engine: LlamaCpp, prompts: list[Prompt], decoding: Decoding = SHORT) -> dict[str, Completion]:
     """By item, without the times."""
     return {
-        each.item_id: replace(each, prompt_seconds=0.0, generation_seconds=0.0)
-        for each in engine.complete(prompts, decoding)
+        prompt.item_id: replace(completion, prompt_seconds=0.0, generation_seconds=0.0)
+        for prompt, completion in engine.complete(prompts, decoding)
     }
 
 

@@ -24,7 +24,7 @@ def lanes(file: ModelFile, model: ModelConfig, config: EngineConfig) -> int:
     engine = LlamaCpp(file, model, config)
     try:
         prompt = Prompt("x", "", engine.tokenize("The capital of France is"), 0)
-        [answer] = engine.complete([prompt], Decoding(2))
+        [(_, answer)] = engine.complete([prompt], Decoding(2))
         assert len(answer.tokens) == 2
         assert llama_cpp.llama_n_seq_max(engine._context) >= engine.lanes
         return engine.lanes

@@ -13,7 +13,7 @@ import pytest
 from tests.support.openai_server import Asked, OpenAIServer, Reply, chat, continuation, error, models, of_item, probing
 
 from quantexp.config import EngineConfig, ModelConfig, PromptForm
-from quantexp.engines.base import Completion, Decoding, Prompt
+from quantexp.engines import Completion, Decoding, Prompt
 from quantexp.engines.openai.engine import OpenAIServer as Engine
 from quantexp.engines.openai.engine import seed_of
 from quantexp.models import ModelFile
@@ -54,7 +54,7 @@ GREEDY = Decoding(8)
 
 
 def answers(engine: Engine, *prompts: Prompt, decoding: Decoding = GREEDY) -> dict[str, Completion]:
-    return {each.item_id: each for each in engine.complete(prompts, decoding)}
+    return {prompt.item_id: completion for prompt, completion in engine.complete(prompts, decoding)}
 
 
 # What is asked
@@ -111,8 +111,8 @@ def test_no_more_requests_run_at_once_than_are_allowed_and_each_answer_comes_whe
     assert server.most_at_once == 3
     names = ["0", *"abcdefgh"]
     came = []
-    for each in engine.complete([prompt(name) for name in names], Decoding(8)):
-        came.append(each.item_id)
+    for asked, _ in engine.complete([prompt(name) for name in names], Decoding(8)):
+        came.append(asked.item_id)
         if len(came) == 8:
             slow.set()
     assert came[-1] == "0"
@@ -257,7 +257,7 @@ def test_a_fault_that_does_not_pass_is_one_sentence_and_what_was_answered_is_kep
 
     engine, server = opened(answer, retries=1, timeout=0.4 if fault.seconds else 5.0, concurrency=1)
     completions = engine.complete([prompt("a"), prompt("b"), prompt("bad"), prompt("c")], GREEDY)
-    assert [next(completions).item_id for _ in range(2)] == ["a", "b"]
+    assert [next(completions)[0].item_id for _ in range(2)] == ["a", "b"]
     with pytest.raises(UserError) as caught:
         next(completions)
     assert str(caught.value) == (
@@ -544,7 +544,7 @@ def test_prompts_made_here_are_those_of_the_engine_in_this_process(
             assert remote.worded(chat_, "It is") == (text, engine.tokenize(text))
             assert remote.chat_template == engine.chat_template
             asked = Prompt("a", text, remote.tokenize(text), 0)
-            [answer] = remote.complete([asked], Decoding(8))
+            [(_, answer)] = remote.complete([asked], Decoding(8))
             assert (answer.text, answer.finish_reason, answer.counted) == (" 4", "length", (5, 8))
             assert server.paths[-1] == "/v1/completions"
             assert server.asked[-1]["prompt"] == (text if form is PromptForm.text else list(asked.tokens))

@@ -13,20 +13,20 @@ from quantexp import models
 from quantexp.config import EngineConfig, ModelConfig, QuantConfig
 from quantexp.engines.llama_cpp import teacher_forcing as forcing_module
 from quantexp.engines.llama_cpp.engine import LlamaCpp
+from quantexp.engines.llama_cpp.teacher_forcing import Forcing
 from quantexp.evaluation.kl_divergence import (
     Compared,
-    Forcing,
     TokenSequence,
     compare,
     encode,
     facts_of,
     measure,
     predicted_bytes,
-    tokenized,
     windows,
     write_reference,
 )
 from quantexp.evaluation.kl_divergence import reference as reference_module
+from quantexp.tasks.requests import Read
 from quantexp.util.errors import UserError
 
 TEXTS = (
@@ -45,7 +45,7 @@ def baseline(engine: LlamaCpp) -> Iterator[Forcing]:
 
 @pytest.fixture(scope="module")
 def sequences(engine: LlamaCpp) -> list[TokenSequence]:
-    return [TokenSequence(tokenized(engine.model, text), 2) for text in TEXTS]
+    return [TokenSequence(engine.tokenize_plain(text), 2) for text in TEXTS]
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_measures_do_not_depend_on_neighbours(
 
 
 def test_large_vocabularies_take_more_calls_with_the_same_outcome(engine: LlamaCpp, baseline: Forcing) -> None:
-    sequence = TokenSequence(tokenized(engine.model, " ".join(TEXTS)), 3)
+    sequence = TokenSequence(engine.tokenize_plain(" ".join(TEXTS)), 3)
     with (
         patch.object(forcing_module, "LOGITS_BYTES", 4 * 16 * baseline.vocabulary.size),
         Forcing(engine.model, context=256, threads=1) as forcing,
@@ -163,15 +163,15 @@ def test_sequences_that_do_not_fit_are_refused(baseline: Forcing) -> None:
 
 def test_windows_are_those_of_llama_perplexity(engine: LlamaCpp) -> None:
     text = " ".join(TEXTS)
-    tokens = tokenized(engine.model, text)
-    found = windows(engine.model, text, length=16)
+    tokens = engine.tokenize_plain(text)
+    found = windows(engine, Read(text, 16))
     assert [each.tokens for each in found] == [tokens[i : i + 16] for i in range(0, len(tokens) - 15, 16)]
     assert {each.first for each in found} == {9}
-    assert len(windows(engine.model, text, length=16, most=2)) == 2
+    assert len(windows(engine, Read(text, 16), most=2)) == 2
     with patch("quantexp.util.llama_library.llama_cpp.llama_vocab_get_add_bos", lambda _: True):
-        [begun] = windows(engine.model, text, length=16, most=1)
+        [begun] = windows(engine, Read(text, 16), most=1)
     assert begun.tokens == (1, *tokens[1:16])  # <|im_start|> is this vocabulary's BOS
-    assert windows(engine.model, text) == []  # shorter than one of 512
+    assert windows(engine, Read(text, 512)) == []  # shorter than one of 512
 
 
 @pytest.mark.parametrize("damage", ["cut", "byte", "rubbish"])

@@ -1,29 +1,35 @@
 """llama.cpp in this process, several answers at a time, through llama-cpp-python's low-level API."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 
+import numpy as np
+
 from quantexp.config import EngineConfig, ModelConfig
-from quantexp.engines.base import Completion, Decoding, Message, Prompt, decisive
+from quantexp.engines.base import READS, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
 from quantexp.engines.llama_cpp.lanes import BATCH, Lanes, rows_for, split
 from quantexp.engines.llama_cpp.memory import fewer_than, lanes_that_fit, log_lowered
+from quantexp.engines.llama_cpp.teacher_forcing import Forcing, vocabulary_of
 from quantexp.engines.llama_cpp.tokenizer import Wording
+from quantexp.engines.sequences import Distributions, TokenScores, TokenSequence, Vocabulary, digest_of
 from quantexp.models import ModelFile
-from quantexp.util.errors import UserError
+from quantexp.store.completion import Completion
+from quantexp.util.errors import NOT_NUMBERS, UserError
 from quantexp.util.llama_library import (
     check_library,
     has_refused_amx,
     interrupts_later,
     last_error,
     llama_cpp,
+    piece_of,
     quiet_llama,
+    tokens_of,
 )
 from quantexp.util.native.library import library_build
 from quantexp.util.native.threads import usable_cores
@@ -43,6 +49,8 @@ class LlamaCpp:
         model: llama.cpp's pointer to the loaded model, for contexts beside this one; not after `close`.
         threads: how many compute.
     """
+
+    capabilities = READS
 
     words = "by other kernels of llama.cpp (weights not repacked, no flash attention)"
     """How a variant computes."""
@@ -144,12 +152,12 @@ class LlamaCpp:
         """Token ids, the names of special tokens parsed; BOS added unless the text begins with it."""
         return self._wording.tokenize(text)
 
-    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Completion, None, None]:
-        """Completions, each as it is finished; a prompt's is the same whatever is generated beside it."""
+    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[PromptCompletion, None, None]:
+        """Prompts with their completions, each as it is finished, and the same whatever is generated beside it."""
         fitting = []
         for prompt in prompts:
             if len(prompt.tokens) + decoding.max_tokens > self._config.context:
-                yield Completion(prompt.item_id, "", (), (), "context", 0.0, 0.0, prompt.sample)
+                yield prompt, Completion((), (), "", "context", 0.0, 0.0)
             else:
                 fitting.append(prompt)
         yield from self._lanes.run(fitting, decoding)
@@ -164,7 +172,51 @@ class LlamaCpp:
             "split": split(prompt),
             "decoding": decisive(prompt, decoding),
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+        return hash_key(parts)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The model's vocabulary."""
+        return vocabulary_of(self.model)
+
+    @property
+    def bos(self) -> tuple[int, ...]:
+        """BOS, if the vocabulary adds it to a text."""
+        vocabulary = llama_cpp.llama_model_get_vocab(self.model)
+        adds = llama_cpp.llama_vocab_get_add_bos(vocabulary)
+        return (llama_cpp.llama_vocab_bos(vocabulary),) if adds else ()
+
+    def tokenize_plain(self, text: str) -> tuple[int, ...]:
+        """Token ids of plain text, BOS before it if the vocabulary adds one; names of special tokens are text."""
+        return tokens_of(llama_cpp.llama_model_get_vocab(self.model), text, begin=True, special=False)
+
+    def text_of(self, tokens: Iterable[int]) -> str:
+        """The tokens' text; bytes that are not UTF-8 become U+FFFD."""
+        vocabulary = llama_cpp.llama_model_get_vocab(self.model)
+        return b"".join(piece_of(vocabulary, token) for token in tokens).decode("utf-8", "replace")
+
+    def score(self, sequences: Iterable[TokenSequence]) -> Generator[TokenScores, None, None]:
+        """The scores of each sequence's tokens, which do not depend on the sequences around it.
+
+        Raises:
+            ValueError, UserError: as `distributions`; or the logits are not numbers.
+        """
+        with closing(self.distributions(sequences)) as parts:
+            for _, of_sequence in groupby(parts, key=lambda part: part.sequence):
+                yield _concatenate([_score_tokens(part) for part in of_sequence])
+
+    def distributions(self, sequences: Iterable[TokenSequence]) -> Generator[Distributions, None, None]:
+        """The distributions over all scored tokens of the sequences, in a context beside the engine's own.
+
+        Raises:
+            ValueError, UserError: see `Forcing.rows`; or there is no memory for the context.
+        """
+        with Forcing(self.model, context=self._config.context, threads=self.threads) as forcing:
+            yield from forcing.distributions(sequences)
+
+    def reading_facts(self, sequences: Iterable[TokenSequence]) -> Mapping[str, str]:
+        """All that the distributions over these sequences depend on."""
+        return {"file": self.file.sha256, **self.settings, **self.machine, "sequences": digest_of(sequences)}
 
     def open_variant(self) -> "LlamaCpp":
         """The same file and settings, computed by other kernels that are as right as these."""
@@ -173,6 +225,25 @@ class LlamaCpp:
     def close(self) -> None:
         """Free everything that llama.cpp holds."""
         self._held.close()
+
+
+def _score_tokens(part: Distributions) -> TokenScores:
+    """Score some tokens, in float32 (error about 1e-6).
+
+    Raises:
+        UserError: the logits are not numbers.
+    """
+    top = part.logits.argmax(axis=1)
+    below = part.logits - np.take_along_axis(part.logits, top[:, None], 1)
+    of_tokens = np.take_along_axis(below, part.tokens[:, None].astype(np.intp), 1)[:, 0]
+    totals = np.exp(below, out=below).sum(axis=1)
+    if not np.isfinite(totals).all():
+        raise UserError(NOT_NUMBERS)
+    return TokenScores(top.astype(np.int32), of_tokens - np.log(totals))
+
+
+def _concatenate(parts: Sequence[TokenScores]) -> TokenScores:
+    return TokenScores(np.concatenate([part.top for part in parts]), np.concatenate([part.logprobs for part in parts]))
 
 
 def _gpu_layers(engine: EngineConfig) -> int:

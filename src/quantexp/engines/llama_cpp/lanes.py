@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantexp.engines.base import Completion, Decoding, FinishReason, Prompt
+from quantexp.engines.base import Decoding, Prompt, PromptCompletion
+from quantexp.store.completion import Completion, FinishReason
 from quantexp.util.errors import BROKEN_MODEL, NOT_NUMBERS, UserError
 from quantexp.util.llama_library import last_error, llama_cpp, piece_of
 
@@ -166,8 +167,8 @@ class Lanes:
         self._scratch = np.empty(self._words, np.float32)
         self._pieces: dict[int, bytes] = {}
 
-    def run(self, prompts: Iterable[Prompt], decoding: Decoding) -> Iterator[Completion]:
-        """Completions, each as it is finished."""
+    def run(self, prompts: Iterable[Prompt], decoding: Decoding) -> Iterator[PromptCompletion]:
+        """Prompts with their completions, each as it is finished."""
         llama_cpp.llama_memory_clear(self._memory, True)
         self._lanes = [_Lane(lane.index) for lane in self._lanes]
         stops = [stop.encode() for stop in decoding.stop]
@@ -301,18 +302,16 @@ class Lanes:
         pointer = llama_cpp.llama_get_logits_ith(self._context, row)
         return np.ctypeslib.as_array(pointer, (self._words,))
 
-    def _ended(self, lane: _Lane, reason: FinishReason) -> Completion:
+    def _ended(self, lane: _Lane, reason: FinishReason) -> PromptCompletion:
         answer, lane.answer = lane.answer, None
         assert answer is not None
-        return Completion(
-            item_id=answer.prompt.item_id,
-            text=answer.written.decode("utf-8", "replace"),
+        return answer.prompt, Completion(
             tokens=tuple(answer.tokens),
             logprobs=tuple(answer.logprobs),
+            text=answer.written.decode("utf-8", "replace"),
             finish_reason=reason,
             prompt_seconds=answer.prompt_seconds,
             generation_seconds=answer.generation_seconds,
-            sample=answer.prompt.sample,
         )
 
     def _piece(self, token: int) -> bytes:

@@ -6,8 +6,8 @@ context has been emptied. So the logits are bit for bit the same whatever is rea
 """
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator
+from functools import cached_property
 from types import TracebackType
 from typing import Self
 
@@ -15,26 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantexp.engines.llama_cpp.lanes import BATCH, Batch
-from quantexp.engines.sequences import TokenSequence
+from quantexp.engines.sequences import Distributions, TokenSequence, Vocabulary
 from quantexp.util.errors import UserError
 from quantexp.util.llama_library import interrupts_later, last_error, llama_cpp
 
 LOGITS_BYTES = 256 << 20
 """What the logits of one call may take: as much as all 512 rows have with 131,072 tokens in the vocabulary. Larger ones
 get more calls instead of more memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
-    """The tokens of a model.
-
-    Attributes:
-        size: how many there are.
-        sha256: of their texts in order: two models with as many tokens may still mean others by them.
-    """
-
-    size: int
-    sha256: str
 
 
 def vocabulary_of(model: llama_cpp.llama_model_p) -> Vocabulary:
@@ -76,7 +63,6 @@ class Forcing:
     Free it with `close`, or use it in a `with` block; before the model is freed.
 
     Attributes:
-        vocabulary: of the model.
         context: the most tokens that a sequence may have.
     """
 
@@ -86,9 +72,9 @@ class Forcing:
         Raises:
             UserError: llama.cpp finds no memory for it.
         """
-        self.vocabulary = vocabulary_of(model)
-        self.context = context
-        self._most_outputs = min(BATCH, max(3, LOGITS_BYTES // (4 * self.vocabulary.size)))
+        self.context, self._model = context, model
+        self._words = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
+        self._most_outputs = min(BATCH, max(3, LOGITS_BYTES // (4 * self._words)))
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = context
         parameters.n_batch = parameters.n_ubatch = BATCH
@@ -106,6 +92,21 @@ class Forcing:
         self._batch = Batch(BATCH, one_sequence=True)
         self._batch.sequences[0] = 0
 
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The model's vocabulary."""
+        return vocabulary_of(self._model)
+
+    def distributions(self, sequences: Iterable[TokenSequence]) -> Generator[Distributions, None, None]:
+        """The distributions over all scored tokens of the sequences, in order, some at a time.
+
+        Raises:
+            ValueError, UserError: see `rows`.
+        """
+        for number, sequence in enumerate(sequences):
+            for tokens, logits in self.rows(sequence):
+                yield Distributions(number, tokens, logits)
+
     def rows(self, sequence: TokenSequence) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
         """The scored tokens in order, some at a time, with the logits of the places that predict them.
 
@@ -120,8 +121,8 @@ class Forcing:
         tokens = np.array(sequence.tokens, np.int32)
         if tokens.size > self.context:
             raise ValueError(f"a sequence of {tokens.size} tokens does not fit into a context of {self.context}.")
-        if tokens.min() < 0 or tokens.max() >= self.vocabulary.size:
-            raise ValueError(f"a sequence holds tokens outside 0 ... {self.vocabulary.size - 1}.")
+        if tokens.min() < 0 or tokens.max() >= self._words:
+            raise ValueError(f"a sequence holds tokens outside 0 ... {self._words - 1}.")
         llama_cpp.llama_memory_clear(self._memory, True)
         batch, first_row = self._batch, sequence.first - 1
         for start, end in calls(tokens.size, first_row, self._most_outputs):
@@ -135,7 +136,7 @@ class Forcing:
             batch.decode(self._context, count)
             if wanted.stop > wanted.start:
                 pointer = llama_cpp.llama_get_logits(self._context)
-                shape = (wanted.stop - wanted.start, self.vocabulary.size)
+                shape = (wanted.stop - wanted.start, self._words)
                 yield tokens[wanted.start + 1 : wanted.stop + 1], np.ctypeslib.as_array(pointer, shape)
 
     def close(self) -> None:

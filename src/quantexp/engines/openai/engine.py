@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from quantexp.config import EngineConfig, ModelConfig, PromptForm
-from quantexp.engines.base import Completion, Decoding, Message, Prompt, decisive
+from quantexp.engines.base import GENERATES, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
 from quantexp.engines.openai.responses import THINKING_OFF, OneAnswer, UngradableError, read_answer
 from quantexp.engines.openai.server_identity import ServerIdentity, identify_server
 from quantexp.models import ModelFile
+from quantexp.store.completion import Completion
 from quantexp.util.errors import UserError
 from quantexp.util.openai_client import Access, NoAnswerError, Server, TooLongError
 
@@ -41,6 +42,8 @@ class OpenAIServer:
     Raises:
         UserError: nothing is there, it has not this model or another one than the file, or its key is wrong.
     """
+
+    capabilities = GENERATES
 
     def __init__(self, file: ModelFile, model: ModelConfig, engine: EngineConfig) -> None:
         assert engine.url is not None, "checked with the configuration"
@@ -134,8 +137,8 @@ class OpenAIServer:
         """Token ids; none where the server makes the prompt."""
         return self._wording.tokenize(text) if self._wording else ()
 
-    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[Completion, None, None]:
-        """Completions, each as it comes; close it to have no more.
+    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[PromptCompletion, None, None]:
+        """Prompts with their completions, each as it comes; close it to have no more.
 
         Raises:
             UserError: the server cannot answer one, retries included.
@@ -155,7 +158,7 @@ class OpenAIServer:
                     prompt, answer = running.pop(task), task.result()
                     if answer.cut_in_thoughts:
                         self._warn_of_thoughts(prompt)
-                    yield _completion(prompt, answer, seconds)
+                    yield prompt, _completion(answer, seconds)
         finally:
             self._runner.run(_cancelled(running))
 
@@ -171,7 +174,7 @@ class OpenAIServer:
             "asked": self._asked(prompt),
             "decoding": decisive(prompt, decoding),
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+        return hash_key(parts)
 
     def open_variant(self) -> None:
         """None: a server computes as it does."""
@@ -297,16 +300,14 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join([*names[:MOST_FINGERPRINTS], *([f"{more} more"] if more > 0 else [])])
 
 
-def _completion(prompt: Prompt, answer: OneAnswer, seconds: float) -> Completion:
+def _completion(answer: OneAnswer, seconds: float) -> Completion:
     return Completion(
-        item_id=prompt.item_id,
-        text=answer.text,
         tokens=(),
         logprobs=tuple(np.array(answer.logprobs, np.float32).tolist()),
+        text=answer.text,
         finish_reason=answer.finish_reason,
         prompt_seconds=0.0,
         generation_seconds=seconds,
-        sample=prompt.sample,
         counted=answer.counted,
     )
 

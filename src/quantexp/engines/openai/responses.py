@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from quantexp.engines.base import FinishReason
+from quantexp.store.completion import FinishReason
 from quantexp.util.errors import UserError
 from quantexp.util.openai_client import NonsenseError
 from quantexp.util.openai_responses import Choice, CompletionBody, Logprobs, Usage, checked

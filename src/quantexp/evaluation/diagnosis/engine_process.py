@@ -75,7 +75,7 @@ def _speeds(engine: Engine, file: ModelFile, demo: bool) -> dict[str, object]:
     prompts = _prompts(engine, f"{{0}}. {'The harbour wakes before the town does. ' * (LONG // 7 if demo else 1)}")
     list(engine.complete(prompts[:1], Decoding(max_tokens=1)))  # loads the weights
     before = _matrix_operations()
-    answers = list(engine.complete(prompts, Decoding(max_tokens=TOKENS)))
+    answers = [answer for _, answer in engine.complete(prompts, Decoding(max_tokens=TOKENS))]
     operations = max(before, _matrix_operations())
     read = sum(len(prompt.tokens) for prompt in prompts) / sum(each.prompt_seconds for each in answers)
     tokens = sum(each.length for each in answers)

@@ -5,7 +5,9 @@ Only one model needs to be in memory at a time. The file is Parquet, one row for
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from quantexp.engines.llama_cpp.teacher_forcing import Forcing
-from quantexp.engines.sequences import TokenSequence, digest_of
+from quantexp.engines.base import Predictor
+from quantexp.engines.sequences import TokenScores, TokenSequence, digest_of
 from quantexp.evaluation.kl_divergence.encoding import STEP, ReferenceRows, encode, joined
 from quantexp.evaluation.kl_divergence.measures import TokenMeasures, measure, together
 from quantexp.util.errors import UserError
@@ -61,24 +63,24 @@ def predicted_bytes(tokens: int, bytes_per_token: float = BYTES_PER_TOKEN) -> in
 
 
 def write_reference(
-    path: Path, forcing: Forcing, sequences: Sequence[TokenSequence], facts: Mapping[str, str] | None = None
+    path: Path, model: Predictor, sequences: Sequence[TokenSequence], facts: Mapping[str, str] | None = None
 ) -> None:
     """The baseline's pass: read the sequences and write what the model would have said.
 
     Args:
         path: the file; it appears whole or not at all.
-        forcing: the baseline.
+        model: the baseline.
         sequences: at least one.
         facts: kept in the file, for `facts_of`; such as the model's sha256.
 
     Raises:
         OSError: the file cannot be written.
-        UserError, ValueError: see `Forcing.rows`.
+        UserError, ValueError: see `Predictor.distributions`.
     """
     meaning = {
         "format": FORMAT,
         "step": STEP,
-        "vocabulary": forcing.vocabulary.sha256,
+        "vocabulary": model.vocabulary.sha256,
         "sequences": digest_of(sequences),
         "facts": dict(facts or {}),
     }
@@ -94,10 +96,11 @@ def write_reference(
             write_statistics=False,
             write_page_checksum=True,
         ) as writer,
+        closing(model.distributions(sequences)) as parts,
     ):
         waiting: list[ReferenceRows] = []
-        for sequence in sequences:
-            waiting += [encode(logits, actual) for actual, logits in forcing.rows(sequence)]
+        for _, of_sequence in groupby(parts, key=lambda part: part.sequence):
+            waiting += [encode(part.logits, part.tokens) for part in of_sequence]
             if sum(map(len, waiting)) >= GROUP:
                 writer.write_table(_table(joined(waiting), schema))
                 waiting = []
@@ -105,26 +108,20 @@ def write_reference(
             writer.write_table(_table(joined(waiting), schema))
 
 
-def compare(path: Path, forcing: Forcing, sequences: Sequence[TokenSequence]) -> Compared:
+def compare(path: Path, model: Predictor, sequences: Sequence[TokenSequence]) -> Compared:
     """A quant's pass: read the same sequences and measure how far it is from the baseline.
 
     Args:
         path: what `write_reference` wrote.
-        forcing: the quant.
+        model: the quant.
         sequences: the same as there, in the same order.
 
     Raises:
         UserError: the file is missing or damaged, or it is of another vocabulary or other sequences.
-        ValueError: see `Forcing.rows`.
+        ValueError: see `Predictor.distributions`.
     """
-    counts = [sequence.scored for sequence in sequences]
-    return Compared(together(list(compared(path, forcing, sequences))), np.repeat(np.arange(len(counts)), counts))
-
-
-def compared(path: Path, forcing: Forcing, sequences: Sequence[TokenSequence]) -> Iterator[TokenMeasures]:
-    """As `compare`, one sequence after the other, each when it has been read."""
     meaning = _meaning(path)
-    if meaning["vocabulary"] != forcing.vocabulary.sha256:
+    if meaning["vocabulary"] != model.vocabulary.sha256:
         raise UserError(
             f"{path} holds distributions over another vocabulary than this model's; "
             "compare quants with a baseline of the same model."
@@ -132,8 +129,10 @@ def compared(path: Path, forcing: Forcing, sequences: Sequence[TokenSequence]) -
     if meaning["sequences"] != digest_of(sequences):
         raise UserError(f"{path} was made from other texts than these; delete it to have it made again.")
     places = _Places(path)
-    for sequence in sequences:
-        yield together([measure(places.take(actual), logits) for actual, logits in forcing.rows(sequence)])
+    with closing(model.distributions(sequences)) as parts:
+        measures = together([measure(places.take(part.tokens), part.logits) for part in parts])
+    counts = [sequence.scored for sequence in sequences]
+    return Compared(measures, np.repeat(np.arange(len(counts)), counts))
 
 
 def facts_of(path: Path) -> dict[str, str]:
@@ -145,15 +144,15 @@ def facts_of(path: Path) -> dict[str, str]:
     return dict(_meaning(path)["facts"])
 
 
-def said(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """What the baseline made of each scored token: the likeliest one there, and the log-probability of the text's.
+def said(path: Path) -> TokenScores:
+    """The baseline's scores of all scored tokens.
 
     Raises:
         UserError: the file is missing or damaged.
     """
     _meaning(path)
     groups = list(_groups(path))
-    return np.concatenate([rows.top for rows in groups]), np.concatenate([rows.logprob for rows in groups])
+    return TokenScores(np.concatenate([rows.top for rows in groups]), np.concatenate([rows.logprob for rows in groups]))
 
 
 class _Places:

@@ -1,11 +1,11 @@
-"""What makes a configuration unusable for its engine; part of `validation`."""
+"""Problems of a configuration with the engine that it chooses, for engines in this process and for servers."""
 
 import math
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from quantexp.config.schema import Config, EngineConfig, ExamplePlace, PromptForm
-from quantexp.util.redaction import find_secret, is_variable_name
+from quantexp.util.redaction import find_secret, variable_problem
 from quantexp.util.urls import address_problem
 
 LOCAL = ("threads", "gpu_layers", "lanes", "kv_memory_gb")
@@ -41,8 +41,6 @@ def server_problems(config: Config) -> Iterator[str]:
         yield f"engine.{key} is of a model in this process, and engine=openai asks a server: leave it out."
     if not (engine.timeout > 0 and math.isfinite(engine.timeout)):
         yield f"engine.timeout={engine.timeout} must be a number of seconds above 0."
-    if config.divergence:
-        yield "divergence=true needs a model in this process: set engine=llama_cpp."
     if engine.prompt is not PromptForm.messages and config.model.source == "server":
         yield (
             f"engine.prompt={engine.prompt.value} makes the prompt here, by the template in a GGUF, and model=server "
@@ -78,17 +76,6 @@ def server_problems(config: Config) -> Iterator[str]:
         yield "quant.bits_per_weight is for a model of which no file is here: this one's is measured; leave it out."
     if config.quant.method is not None and config.model.source != "server":
         yield f"quant={config.quant.name} is no GGUF; add model=server."
-
-
-def variable_problem(key: str, name: str | None) -> str | None:
-    """What makes it unusable as an environment variable that holds a key, in a sentence; None for nothing."""
-    if name is None or is_variable_name(name):
-        return None
-    # Without the value: it may be the key.
-    return (
-        f"{key} is to be the name of an environment variable that holds the key, not the key itself: set the variable, "
-        f"and write {key}=NAME."
-    )
 
 
 def _address_problems(engine: EngineConfig) -> Iterator[str]:

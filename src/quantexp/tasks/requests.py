@@ -1,0 +1,44 @@
+"""Kinds of request: what a task asks of a model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """An answer to be written.
+
+    Attributes:
+        messages: the chat that asks for it; of each turn the `role` and the `content`.
+        max_tokens: the answer has at most so many tokens.
+        stop: it ends before the first of these strings.
+        begun: the beginning of the answer, if that is given.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"generate"})
+    """Capabilities of an engine that can serve it; so of every kind."""
+
+    messages: tuple[Mapping[str, str], ...]
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+    begun: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A plain text to be read, window by window, in each of which the second half is scored.
+
+    Attributes:
+        text: the text.
+        window: tokens in a window.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"score", "distributions"})
+
+    text: str
+    window: int
+
+
+Request = Generate | Read
+"""Any of them."""
