@@ -81,7 +81,7 @@ class ModelConfig:
     """Import name of the package that carries the file; it is located, not imported."""
     file: str | None = None
     """The file's name inside the package or the repository; null with a repository: the one that is named after the
-    quant, such as *-Q4_K_M.gguf, in one part or several."""
+    quant, such as `*-Q4_K_M.gguf`, in one part or several."""
     repository: str | None = None
     """The Hub's repository, owner/name."""
     revision: str = "main"
@@ -121,7 +121,7 @@ class QuantConfig:
     name: str = MISSING
     """What reports call it; must be the type that the file says it holds, unless `file_type` is null."""
     file_type: str | None = None
-    """llama.cpp's name of the type, without LLAMA_FTYPE_; null: whatever the file is."""
+    """llama.cpp's name of the type, without `LLAMA_FTYPE_`; null: whatever the file is."""
     method: str | None = None
     """What a checkpoint's config.json calls it (quantization_config.quant_method)."""
     bits_per_weight: float | None = None
