@@ -233,12 +233,12 @@ def test_the_outcome_names_each_quant_once_by_what_is_known_of_it() -> None:
     ]
     known = [condition("m", quant, task) for quant in ("Q8_0", "Q6", "Q5", "Q4", "Q3") for task in ("a", "b")]
     assert outcome(summary(known, compared)) == (
-        "Q6 and Q5: within the margin on every task; Q3: worse on at least one task; Q4: these items cannot tell."
+        "Q6 and Q5: within the margin on all tasks; Q3: worse on at least one task; Q4: inconclusive (too few items)."
     )
     assert outcome(summary(known, [])) == ""
     first, second = verdict(summary(known, compared))
     assert first == outcome(summary(known, compared))
-    assert second == "The margin is 2.0 points; the smallest file within it on every task is Q6 (8.50 bits a weight)."
+    assert second == "The margin is 2.0 points; the smallest file within it on all tasks is Q6 (8.50 bits per weight)."
 
 
 def test_a_choice_is_advised_only_where_every_task_was_compared() -> None:
@@ -246,7 +246,7 @@ def test_a_choice_is_advised_only_where_every_task_was_compared() -> None:
     known = [condition("m", quant, task) for quant in ("Q8_0", "Q4") for task in ("a", "b")]
     first, second = verdict(summary(known, [Comparison("m", "a", "Q8_0", "Q4", found, decision)]))
     assert first == "Q4: within the margin on the tasks compared, which are not all."
-    assert second == "The margin is 2.0 points; no quant is shown to be within it on every task."
+    assert second == "The margin is 2.0 points; no quant has been shown to stay within it on all tasks."
 
 
 def test_the_verdict_where_nothing_was_decided() -> None:

@@ -47,6 +47,7 @@ DOCS = ROOT / "docs"
 
 IN_ONE_FOLDER = (
     (
+        DOCS / "tutorial.md",
         ROOT / "README.md",
         DOCS / "index.md",
         DOCS / "reference" / "commands.md",
@@ -227,6 +228,7 @@ def reader(tmp_path: Path, cache: Path, world: tuple[Forker, OpenAIServer]) -> I
 @pytest.mark.parametrize("pages", IN_ONE_FOLDER, ids=["front", "planning"])
 def test_pages_that_are_read_in_one_place(reader: Reader, ladder: dict[str, Path], pages: tuple[Path, ...]) -> None:
     reader.has_ggufs(ladder)
+    (reader.folder / "quiz.csv").write_text("prompt,answer\nWho?,Me\nWhat?,It\n")
     (reader.folder / "wiki.test.raw").write_text("The harbour wakes before the town does. " * 100)
     for page in pages:
         assert reader.types_all(page, *THE_EXPERIMENT, COMPILING), f"{page.name} has nothing to type; leave it out"

@@ -1,5 +1,6 @@
 """What the documentation's pages are made from: every key with its meaning, figures that show what is computed."""
 
+import ast
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -126,6 +127,39 @@ def test_pages_name_tables_that_are_made_and_all_are_used() -> None:
     for name, task in TASKS.items():
         for grader in task.graders.values():
             assert f"| `{name}` | `{grader.name}`" in TABLES["graders"]()
+
+
+def sentences_of_the_program() -> list[str]:
+    """Every text in the program, with … for what is filled in."""
+    found = []
+    for path in sorted((DOCS.parent / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Constant(value=str(text)):
+                    found.append(text)
+                case ast.JoinedStr(values=parts):
+                    found.append("".join(str(each.value) if isinstance(each, ast.Constant) else "…" for each in parts))
+    return [re.sub(r"%[sd]|\{\w+\}", "…", text) for text in found]
+
+
+def test_errors_are_listed_by_the_sentences_that_are_printed() -> None:
+    page = (DOCS / "how-to" / "trouble.md").read_text(encoding="utf-8")
+    listed = [cells[0] for cells in rows(page.partition("## Errors by their sentence")[2]).values()]
+    assert len(listed) > 40
+    printed = sentences_of_the_program()
+    for message in listed:
+        pattern = re.compile(".*".join(re.escape(part) for part in message.split("…")), flags=re.DOTALL)
+        assert any(pattern.search(text) for text in printed), message
+
+
+def test_the_glossary_is_in_order_and_has_every_verdict() -> None:
+    page = (DOCS / "reference" / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^- \*\*(.+?)\*\*: ", page, flags=re.MULTILINE)
+    assert terms == sorted(set(terms), key=str.casefold)
+    assert len(terms) > 40
+    [verdicts] = re.findall(r"^- \*\*verdict\*\*: (.*(?:\n  .*)*)", page, flags=re.MULTILINE)
+    for verdict in Verdict:
+        assert f"*{verdict.value}*" in " ".join(verdicts.split())
 
 
 def test_figures_are_drawn_alike_each_time(tmp_path: Path) -> None:

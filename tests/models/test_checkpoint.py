@@ -297,11 +297,11 @@ def test_weights_that_are_not_quantized_are_refused_under_a_quants_name(tmp_path
 def test_without_a_checkpoint_bits_per_weight_must_be_given() -> None:
     model = ModelConfig("m", "server")
     sentence = (
-        "How many bits a weight of awq has is not known: let them be measured with model.checkpoint=FOLDER, the "
+        "The bits per weight of awq are not known: let them be measured with model.checkpoint=FOLDER, the "
         "folder of the safetensors that the server loads, or give them with quant.bits_per_weight=NUMBER."
     )
     assert refused(model, QuantConfig("awq", method="awq")) == sentence
-    with pytest.raises(UserError, match="How many bits a weight"):  # before the first job runs
+    with pytest.raises(UserError, match="The bits per weight"):  # before the first job runs
         prepare([(model, QuantConfig("awq", method="awq"))])
     file, _ = resolve(model, QuantConfig("awq", method="awq", bits_per_weight=4.25))
     assert (file.bits_per_weight, file.bytes, file.parameters) == (4.25, 0, 0)

@@ -8,7 +8,7 @@ from omegaconf import MISSING
 
 
 class Forced(Enum):
-    """What the models read where divergence is measured."""
+    """Text over which divergence is measured."""
 
     answer = "answer"
     """The baseline's own answers."""
@@ -17,7 +17,7 @@ class Forced(Enum):
 
 
 class ExamplePlace(Enum):
-    """Where worked examples stand."""
+    """Place of the worked examples."""
 
     turns = "turns"
     """As earlier exchanges between user and assistant."""
@@ -27,7 +27,7 @@ class ExamplePlace(Enum):
 
 
 class Unit(Enum):
-    """What counts once, and is resampled as independent of all others."""
+    """Unit that counts once, independent of all others."""
 
     item = "item"
     """An item, with the mean score of its answers under all seeds."""
@@ -37,7 +37,7 @@ class Unit(Enum):
 
 
 class Method(Enum):
-    """Which statistics."""
+    """Statistical method."""
 
     default = "default"
     """Tango's interval and McNemar's mid-p for what is right or wrong, Gaffke's bounds for graded scores; verdicts at a
@@ -49,7 +49,7 @@ class Method(Enum):
 
 
 class Target(Enum):
-    """What a result is about."""
+    """Population that a result is about."""
 
     population = "population"
     """All items of the kind that the data sample."""
@@ -58,7 +58,7 @@ class Target(Enum):
 
 
 class PromptForm(Enum):
-    """What a server is sent."""
+    """Form of the prompt that a server is sent."""
 
     messages = "messages"
     """The chat; the server's own template makes the prompt of it (/v1/chat/completions)."""
@@ -70,7 +70,7 @@ class PromptForm(Enum):
 
 @dataclass
 class ModelConfig:
-    """Which weights, and what is special about them."""
+    """The weights, and what is special about them."""
 
     name: str = MISSING
     """What reports call it."""
@@ -81,12 +81,12 @@ class ModelConfig:
     """Import name of the package that carries the file; it is located, not imported."""
     file: str | None = None
     """The file's name inside the package or the repository; null with a repository: the one that is named after the
-    quant, such as *-Q4_K_M.gguf, in one part or several."""
+    quant, such as `*-Q4_K_M.gguf`, in one part or several."""
     repository: str | None = None
     """The Hub's repository, owner/name."""
     revision: str = "main"
-    """Of the repository: a commit, so that everybody gets the same bytes; a branch means its commit at the first
-    download."""
+    """Revision of the repository: a commit, so that everybody gets the same bytes; a branch means its commit at the
+    first download."""
     folder: str = "models"
     """Where downloads go, with their checksums in SHA256SUMS; relative to the folder the command runs in."""
     path: str | None = None
@@ -107,25 +107,25 @@ class ModelConfig:
     examples: ExamplePlace = ExamplePlace.turns
     """Where worked examples stand in the chat."""
     licence: str = ""
-    """Of the weights; recorded with each run."""
+    """Licence of the weights; recorded with each run."""
     note: str = ""
-    """What a reader of the results must know about this model; shown in every report."""
+    """A caveat about this model; shown in every report."""
     cache: str | None = None
     """Folder for quantized files and what is known of them; null: this system's cache folder."""
 
 
 @dataclass
 class QuantConfig:
-    """Which quant of the model."""
+    """The quant of the model."""
 
     name: str = MISSING
     """What reports call it; must be the type that the file says it holds, unless `file_type` is null."""
     file_type: str | None = None
-    """llama.cpp's name of the type, without LLAMA_FTYPE_; null: whatever the file is."""
+    """llama.cpp's name of the type, without `LLAMA_FTYPE_`; null: whatever the file is."""
     method: str | None = None
     """What a checkpoint's config.json calls it (quantization_config.quant_method)."""
     bits_per_weight: float | None = None
-    """Of a model that only a server has and of which no checkpoint is here; otherwise it is measured."""
+    """Bits per weight, if only a server has the model and no checkpoint is here; otherwise measured."""
 
 
 @dataclass
@@ -133,7 +133,7 @@ class PromptConfig:
     """The words around an item; the same for all quants."""
 
     version: int = MISSING
-    """Of the words below; raise it with every change of them."""
+    """Version of the words below; raise it with every change of them."""
     instructions: str = MISSING
     """What to do; opens the first user turn."""
     item: str = MISSING
@@ -144,7 +144,7 @@ class PromptConfig:
 
 @dataclass
 class SamplingConfig:
-    """How the next token is chosen."""
+    """Choice of the next token."""
 
     temperature: float = 0.0
     """0: the likeliest token, always (greedy). Above: drawn, from what top_p and min_p leave."""
@@ -155,12 +155,12 @@ class SamplingConfig:
     samples: int = 1
     """Answers to each item, drawn independently; an item's score is their mean."""
     seed: int = 0
-    """Of the draws; each item and sample gets random numbers of its own from it."""
+    """Seed of the draws; each item and sample gets random numbers of its own from it."""
 
 
 @dataclass
 class TaskConfig:
-    """What is asked and how answers are graded."""
+    """The task: questions, prompt, grader and decoding."""
 
     name: str = MISSING
     """One of quantexp's tasks, or that of `module`; of task=qa, any name, and without one that of the data's file."""
@@ -184,7 +184,7 @@ class TaskConfig:
 
 @dataclass
 class DataConfig:
-    """Where items come from."""
+    """Source of the items."""
 
     name: str = MISSING
     """What reports call it."""
@@ -197,7 +197,7 @@ class DataConfig:
     split: str = "test"
     """The repository's split."""
     revision: str = "main"
-    """Of the repository: a commit, so that everybody gets the same rows."""
+    """Revision of the repository: a commit, so that everybody gets the same rows."""
     path: str | None = None
     """A JSON, JSONL, CSV, TSV or Parquet file; all but the last may be packed (.gz)."""
     columns: dict[str, Any] = field(default_factory=dict)
@@ -217,7 +217,7 @@ class DataConfig:
 
 @dataclass
 class EngineConfig:
-    """What generates."""
+    """The inference engine."""
 
     name: str = MISSING
     """Which engine."""
@@ -237,7 +237,7 @@ class EngineConfig:
     """Answer the baseline's items a second time, in the opposite order and, by llama.cpp in this process, with other
     kernels of it: what changes then is noise of the engine."""
     url: str | None = None
-    """Of `openai`, as all that follow: the server's address, up to /v1."""
+    """With engine=openai, like every key below: the server's address, up to /v1."""
     urls: dict[str, Any] = field(default_factory=dict)
     """The addresses by quant, where each has a server of its own; `url` is the one of the job's quant."""
     model: str | None = None
@@ -260,7 +260,7 @@ class EngineConfig:
 
 @dataclass
 class StoreConfig:
-    """Where finished completions are kept, for this sweep and every later one."""
+    """Completion store, for this sweep and every later one."""
 
     folder: str = "mlruns/completions"
     """May be shared by several sweeps, and by several machines; relative to the folder the command runs in."""
@@ -272,14 +272,14 @@ class StoreConfig:
 
 @dataclass
 class StatsConfig:
-    """How scores become intervals."""
+    """Statistics of the comparison."""
 
     baseline: str = "Q8_0"
     """The quant that the others are compared with."""
     resamples: int = 10_000
-    """Of the bootstrap, and draws of a contrast."""
+    """Resamples of the bootstrap, and draws of a contrast."""
     seed: int = 42
-    """Of the resampling; nothing to do with which items are drawn."""
+    """Seed of the resampling; nothing to do with which items are drawn."""
     confidence: float = 0.95
     """Nominal coverage of intervals; verdicts are at the level that it leaves, 0.05."""
     unit: Unit = Unit.item
@@ -309,7 +309,7 @@ class ClaimConfig:
 
 @dataclass
 class HypothesisConfig:
-    """What is expected, declared before the first answer."""
+    """Hypothesis, declared before the first answer."""
 
     text: str = ""
     """What is expected, in words; empty: nothing."""
@@ -319,7 +319,7 @@ class HypothesisConfig:
 
 @dataclass
 class TrackingConfig:
-    """Where runs are recorded."""
+    """Tracking: where runs are recorded."""
 
     folder: str = "mlruns"
     """Holds mlflow.db and artifacts/, or what is on its way to a server; relative to the folder the command runs in."""

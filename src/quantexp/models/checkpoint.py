@@ -59,7 +59,7 @@ def served(model: ModelConfig, quant: QuantConfig) -> ModelFile:
         return _read(path, model, quant)
     if quant.bits_per_weight is None:
         raise UserError(
-            f"How many bits a weight of {quant.name} has is not known: let them be measured with "
+            f"The bits per weight of {quant.name} are not known: let them be measured with "
             "model.checkpoint=FOLDER, the folder of the safetensors that the server loads, or give them with "
             "quant.bits_per_weight=NUMBER."
         )

@@ -61,7 +61,7 @@ def _outcome_of(summary: Summary, model: str) -> str:
             "within the margin on the tasks compared, which are not all": partly,
             f"worse {somewhere}": worse,
             _FLOORED: floored,
-            "these items cannot tell": unclear,
+            "inconclusive (too few items)": unclear,
         },
     )
 
@@ -130,7 +130,7 @@ def _undecided(summary: Summary) -> str:
 def _places(summary: Summary, model: str) -> tuple[str, str]:
     """Words for all of a model's tasks, and for one of them or more."""
     tasks = summary.tasks(model)
-    return (f"on {tasks[0]}",) * 2 if len(tasks) == 1 else ("on every task", "on at least one task")
+    return (f"on {tasks[0]}",) * 2 if len(tasks) == 1 else ("on all tasks", "on at least one task")
 
 
 def _harmless(summary: Summary, model: str) -> list[str]:
@@ -154,7 +154,7 @@ def _smallest(summary: Summary) -> str:
         everywhere = _places(summary, model)[0]
         of = f" of {model}" if several else ""
         if not harmless:
-            told.append(f"no quant{of} is shown to be within it {everywhere}")
+            told.append(f"no quant{of} has been shown to stay within it {everywhere}")
             continue
         baseline = [c for c in summary.conditions if (c.model, c.quant) == (model, summary.baseline)]
         files = [c for c in summary.conditions if c.quant in harmless and c.model == model]
@@ -166,7 +166,7 @@ def _smallest(summary: Summary) -> str:
 def _size(file: Condition, baseline: list[Condition]) -> str:
     share = file.bits_per_weight / baseline[0].bits_per_weight if baseline else 1.0
     smaller = f", {1 - share:.0%} smaller than the baseline" if share < 0.995 else ""
-    return f"{file.quant} ({file.bits_per_weight:.2f} bits a weight{smaller})"
+    return f"{file.quant} ({file.bits_per_weight:.2f} bits per weight{smaller})"
 
 
 def _said(summary: Summary, model: str, names: Mapping[str, list[str]]) -> str:

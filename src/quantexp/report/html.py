@@ -250,7 +250,7 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
         "Baseline": summary.baseline,
         "Quants": ", ".join(quants),
         "Tasks": ", ".join(dict.fromkeys(c.task for c in summary.conditions)),
-        f"{summary.unit.capitalize()}s a task": ""
+        f"{summary.unit.capitalize()}s per task": ""
         if not sizes
         else "–".join(map(str, dict.fromkeys((sizes[0], sizes[-1])))),
         "Seeds": summary.protocol.get("seeds", ""),

@@ -35,7 +35,7 @@ def comparisons_grid(summary: Summary, model: str) -> Grid:
     """Every quant of a model on every task."""
     level = interval_names(summary)
     scores = (f"score, points [{level}]", f"baseline - quant, points [{level}]", p_name(summary))
-    header = ("task", "quant", "bits/weight", *scores, "lost", "gained", "the quant is")
+    header = ("task", "quant", "bits/weight", *scores, "lost", "gained", "verdict")
     conditions = [c for task in summary.tasks(model) for c in summary.ladder(model, task)]
     return Grid(header, "llrrrrrrl", tuple(_comparison(summary, c) for c in conditions))
 

@@ -196,7 +196,7 @@ def _model_table(summary: Summary, model: str, between: str) -> Table:
     table.add_column("score\n(points)", justify="right", no_wrap=True)
     table.add_column("baseline\n- quant", justify="right", no_wrap=True)
     table.add_column("p,\nHolm" if is_corrected(summary) else "p", justify="right", no_wrap=True)
-    table.add_column("the quant is", overflow="fold")
+    table.add_column("verdict", overflow="fold")
     for task in summary.tasks(model):
         ladder = summary.ladder(model, task)
         table.add_row(Text.assemble((task, "bold"), (f"\n{_count(summary, ladder)}", "dim")))
