@@ -1,4 +1,4 @@
-"""The statistics at two sizes: the published experiment beside scipy's bootstrap, and a table of 20 million answers."""
+"""The statistics at two sizes: the published experiment beside scipy's bootstrap, and 20 million answers."""
 
 import resource
 import subprocess
@@ -9,13 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pandas.api.types import union_categoricals
 
-from quantexp.stats import Method, compare, compare_table
+from quantexp.stats import Method, compare
 
 QUANTS, TASKS, ITEMS = 100, 20, 10_000
 RESAMPLES = 10_000
@@ -89,34 +87,23 @@ def _published_answers() -> list[tuple[Scores, Scores]]:
 def _table(folder: Path) -> None:
     """100 quants x 20 tasks x 10,000 items, from item tables on disk to all comparisons."""
     started = time.perf_counter()
-    frame = _read(folder)
-    read = time.perf_counter()
-    results = compare_table(frame, baseline="Q00")
-    ended = time.perf_counter()
+    reading, made = 0.0, 0
+    for task in range(TASKS):
+        begun = time.perf_counter()
+        columns = [
+            pq.read_table(folder / f"task{task:02}-Q{quant:02}.parquet", columns=["score"])["score"].to_numpy()
+            for quant in range(QUANTS)
+        ]
+        reading += time.perf_counter() - begun
+        for after in columns[1:]:
+            compare(columns[0], after)
+            made += 1
+    seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"table of {len(frame):,} answers in {QUANTS * TASKS} files: read in {read - started:.1f} s, "
-        f"{len(results)} comparisons in {ended - read:.1f} s, {ended - started:.1f} s in all; "
+        f"{QUANTS * TASKS * ITEMS:,} answers in {QUANTS * TASKS} files: read in {reading:.1f} s, "
+        f"{made} comparisons in {seconds - reading:.1f} s, {seconds:.1f} s in all; "
         f"peak {peak:.0f} MB, libraries included"
-    )
-
-
-def _read(folder: Path) -> pd.DataFrame:
-    """All item tables as one data frame with categorical columns; the strings of a task's items are kept once."""
-    names = pd.DataFrame([path.stem.split("-") for path in sorted(folder.glob("*.parquet"))], columns=["task", "quant"])
-    items, scores, sizes = [], [], []
-    for task, quants in names.groupby("task")["quant"]:
-        paths = [folder / f"{task}-{quant}.parquet" for quant in quants]
-        tables = [pq.read_table(path, columns=["item_id", "score"], read_dictionary=["item_id"]) for path in paths]
-        sizes += [table.num_rows for table in tables]
-        frame = pa.concat_tables(tables).unify_dictionaries().to_pandas()
-        items.append(frame["item_id"].array)
-        scores.append(frame["score"].to_numpy())
-    columns = {name: pd.Categorical(names[name]) for name in names}
-    return pd.DataFrame(
-        {name: values[np.repeat(np.arange(len(names)), sizes)] for name, values in columns.items()}
-        | {"item": union_categoricals(items), "score": np.concatenate(scores)},
-        copy=False,
     )
 
 

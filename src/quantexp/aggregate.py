@@ -4,15 +4,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 
 from quantexp.comparison.analysis import chosen_sweep, compare, finished_jobs, open_store
 from quantexp.config import AggregateConfig, StatsConfig
-from quantexp.config.command_line import command_line
+from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
-from quantexp.util.error_reports import past_hydra
 
 if TYPE_CHECKING:
     from quantexp.tracking.store import Store
@@ -72,26 +69,15 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
     return Aggregated(not (summary.refusals or summary.failures), bool(summary.comparisons))
 
 
-@hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="aggregate")
-def _app(composed: DictConfig) -> None:
-    with past_hydra():
-        _run(composed)
-
-
-def _run(composed: DictConfig) -> None:
-    config = validated(composed, AggregateConfig)
+@hydra_command("quantexp.aggregate", lambda composed: validated(composed, AggregateConfig))
+def main(config: AggregateConfig) -> None:
+    """Entry point."""
     from quantexp.tracking.backend import Access
 
     store = open_store(config.tracking, Access.record)
     folder = Path(HydraConfig.get().runtime.output_dir) / "report"
     if not all(aggregate(config.stats, store, chosen_sweep(config, store), config.runs, folder)):
         raise SystemExit(1)
-
-
-def main() -> None:
-    """Entry point."""
-    with command_line("quantexp.aggregate"):
-        _app()
 
 
 if __name__ == "__main__":

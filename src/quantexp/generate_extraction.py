@@ -1,16 +1,13 @@
 """`python -m quantexp.generate_extraction`: e-mails with gold fields for the task `extraction`, written by a model."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
-from omegaconf import DictConfig
-
-from quantexp.config.command_line import command_line
+from quantexp.config.command_line import hydra_command
 from quantexp.config.emails import GenerateConfig, generate_config, refuse_multirun, register_schemas
-from quantexp.util.error_reports import past_hydra
 from quantexp.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,13 +17,22 @@ if TYPE_CHECKING:
     from quantexp.tasks.emails.records import Journal
 
 
-@hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="generate_extraction")
-def _app(composed: DictConfig) -> None:
-    with past_hydra():
-        _run(generate_config(composed))
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Say what to write instead of model=NAME, which Hydra takes for a choice of conf/model and refuses in riddles.
+
+    Raises:
+        UserError: an argument is that, or asks for several runs.
+    """
+    for argument in arguments:
+        key, equals, name = argument.partition("=")
+        if equals and key.lstrip("+") == "model":
+            raise UserError(f"{argument}: this command's model is called model.name; write model.name={name}.")
+    refuse_multirun(arguments)
 
 
-def _run(config: GenerateConfig) -> None:
+@hydra_command("quantexp.generate_extraction", generate_config, register_schemas, _check_arguments)
+def main(config: GenerateConfig) -> None:
+    """Entry point."""
     # Only now: composing, --help and shell completion do without these heavy imports.
     from rich.console import Console
 
@@ -113,26 +119,6 @@ def _write(making: "Making", out: Path) -> None:
     from quantexp.tasks.emails.records import write_items
 
     write_items(out, making.items)
-
-
-def _refuse_group(arguments: list[str]) -> None:
-    """Say what to write instead of model=NAME, which Hydra takes for a choice of conf/model and refuses in riddles.
-
-    Raises:
-        UserError: an argument is that.
-    """
-    for argument in arguments:
-        key, equals, name = argument.partition("=")
-        if equals and key.lstrip("+") == "model":
-            raise UserError(f"{argument}: this command's model is called model.name; write model.name={name}.")
-
-
-def main() -> None:
-    """Entry point."""
-    with command_line("quantexp.generate_extraction", register_schemas):
-        _refuse_group(sys.argv[1:])
-        refuse_multirun(sys.argv[1:])
-        _app()
 
 
 if __name__ == "__main__":

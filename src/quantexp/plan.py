@@ -5,16 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
-from omegaconf import DictConfig
-
 from quantexp.comparison.analysis import finished_jobs
 from quantexp.comparison.costs import Cost, cost_of, generated
 from quantexp.comparison.summary import given_points
 from quantexp.config import PlanConfig, Unit
-from quantexp.config.command_line import command_line
+from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
-from quantexp.util.error_reports import past_hydra
 from quantexp.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -304,17 +300,7 @@ def _notes(config: PlanConfig, plans: Sequence[Planned], pilot: Pilot | None) ->
         yield f"Left out: {sentence}"
 
 
-@hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="plan")
-def _app(composed: DictConfig) -> None:
-    with past_hydra():
-        plan(validated(composed, PlanConfig))
-
-
-def main() -> None:
-    """Entry point."""
-    with command_line("quantexp.plan"):
-        _app()
-
+main = hydra_command("quantexp.plan", lambda composed: validated(composed, PlanConfig))(plan)
 
 if __name__ == "__main__":
     main()

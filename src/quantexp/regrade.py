@@ -8,16 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from quantexp.comparison.analysis import chosen_sweep, finished_jobs, open_store, title_of
 from quantexp.config import DataConfig, RegradeConfig, StatsConfig
-from quantexp.config.command_line import command_line
+from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
-from quantexp.util.error_reports import past_hydra, sentence_for
+from quantexp.util.error_reports import sentence_for
 from quantexp.util.errors import UserError
 from quantexp.util.files import write_atomically
 
@@ -250,14 +248,9 @@ def _print_changes(diff: str, path: Path) -> None:
     console.print()
 
 
-@hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="regrade")
-def _app(composed: DictConfig) -> None:
-    with past_hydra():
-        _run(composed)
-
-
-def _run(composed: DictConfig) -> None:
-    config = validated(composed, RegradeConfig)
+@hydra_command("quantexp.regrade", lambda composed: validated(composed, RegradeConfig))
+def main(config: RegradeConfig) -> None:
+    """Entry point."""
     # Only now: composing, --help and shell completion do without these heavy imports.
     from quantexp.tracking.backend import Access
 
@@ -265,12 +258,6 @@ def _run(composed: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir) / "report"
     if not regrade(config.stats, store, chosen_sweep(config, store), config.runs, config.grader, folder):
         raise SystemExit(1)
-
-
-def main() -> None:
-    """Entry point."""
-    with command_line("quantexp.regrade"):
-        _app()
 
 
 if __name__ == "__main__":

@@ -1,24 +1,15 @@
 """`python -m quantexp.review_extraction`: read the e-mails of `generate_extraction`, and say which may stay."""
 
-import sys
 from pathlib import Path
 
-import hydra
-from omegaconf import DictConfig
-
-from quantexp.config.command_line import command_line
+from quantexp.config.command_line import hydra_command
 from quantexp.config.emails import ReviewConfig, refuse_multirun, register_schemas, review_config
-from quantexp.util.error_reports import past_hydra
 from quantexp.util.errors import UserError
 
 
-@hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="review_extraction")
-def _app(composed: DictConfig) -> None:
-    with past_hydra():
-        _run(review_config(composed))
-
-
-def _run(config: ReviewConfig) -> None:
+@hydra_command("quantexp.review_extraction", review_config, register_schemas, refuse_multirun)
+def main(config: ReviewConfig) -> None:
+    """Entry point."""
     # Only now: composing, --help and shell completion do without these imports.
     from rich.console import Console
 
@@ -42,13 +33,6 @@ def _run(config: ReviewConfig) -> None:
     reading = Reading(console, config.reviewer, rows[: config.first], reviews, path)
     reading.walk()
     reading.conclude(len(rows), config.path)
-
-
-def main() -> None:
-    """Entry point."""
-    with command_line("quantexp.review_extraction", register_schemas):
-        refuse_multirun(sys.argv[1:])
-        _app()
 
 
 if __name__ == "__main__":

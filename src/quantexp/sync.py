@@ -1,22 +1,14 @@
 """`python -m quantexp.sync`: send to the tracking server what was kept while it did not answer."""
 
-import hydra
-from omegaconf import DictConfig
-
 from quantexp.config import SyncConfig
-from quantexp.config.command_line import command_line
+from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
-from quantexp.util.error_reports import past_hydra
 from quantexp.util.errors import UserError
 
 
-@hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="sync")
-def _app(composed: DictConfig) -> None:
-    with past_hydra():
-        _run(validated(composed, SyncConfig))
-
-
-def _run(config: SyncConfig) -> None:
+@hydra_command("quantexp.sync", lambda composed: validated(composed, SyncConfig))
+def main(config: SyncConfig) -> None:
+    """Entry point."""
     if config.tracking.uri is None:
         raise UserError("tracking=local has no server to send runs to: set tracking=server.")
     from rich.console import Console
@@ -39,12 +31,6 @@ def _run(config: SyncConfig) -> None:
         problems.append(f"{', '.join(done.waiting)}: the tracking server {store.shown} {done.reason}; try again later.")
     if problems:
         raise UserError(" ".join(problems))
-
-
-def main() -> None:
-    """Entry point."""
-    with command_line("quantexp.sync"):
-        _app()
 
 
 if __name__ == "__main__":

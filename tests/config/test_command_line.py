@@ -148,7 +148,7 @@ WITHOUT_KEYS = {"quantexp.models", "quantexp.doctor", "quantexp.build_llama"}
 def test_help_says_what_a_command_does_and_takes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["", "--help"])
     monkeypatch.setenv("COLUMNS", "300")
-    is_package = name in {"quantexp", "quantexp.models", "quantexp.store", "quantexp.doctor"}
+    is_package = name in {"quantexp", "quantexp.models", "quantexp.store"}
     module = import_module(f"{name}.__main__" if is_package else name)
     with redirect_stdout(StringIO()) as page, pytest.raises(SystemExit) as left:
         module.main()
@@ -187,7 +187,7 @@ def test_examples_of_help_can_be_typed(name: str) -> None:
 
 def test_every_command_tells_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["", "--version"])
-    for module in ("quantexp.__main__", "quantexp.plan", "quantexp.doctor.__main__", "quantexp.models.__main__"):
+    for module in ("quantexp.__main__", "quantexp.plan", "quantexp.doctor", "quantexp.models.__main__"):
         with redirect_stdout(StringIO()) as page, pytest.raises(SystemExit) as left:
             import_module(module).main()
         assert left.value.code == 0

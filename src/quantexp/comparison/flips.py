@@ -88,8 +88,7 @@ def flips(baseline: pd.DataFrame, quant: pd.DataFrame) -> Flips:
     rows for one answer the last counts. Items are the baseline's clusters; a row without a cluster is an item of its
     item_id.
 
-    Items agree with `stats.compare` on the scores of these pairs, with the clusters. They can differ from
-    `stats.compare_table`, which also takes answers that only one side gave.
+    Items agree with `stats.compare` on the scores of these pairs, with the clusters.
 
     Args:
         baseline: The baseline's answers; may be empty.

@@ -6,19 +6,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from platform import python_version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from quantexp.config.hydra_schemas import register_schemas
-from quantexp.util.error_reports import reported
+from quantexp.util.error_reports import past_hydra, reported
 from quantexp.util.errors import UserError
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
     from rich.console import Console
 
     from quantexp.config.reference import Key
+
+Own = TypeVar("Own")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,41 @@ def command_line(name: str, register: Callable[[], None] = register_schemas) -> 
             raise SystemExit(0)
         _refuse_flags(arguments)
         yield
+
+
+def hydra_command(
+    name: str,
+    read: Callable[["DictConfig"], Own],
+    register: Callable[[], None] = register_schemas,
+    check: Callable[[Sequence[str]], None] | None = None,
+) -> Callable[[Callable[[Own], None]], Callable[[], None]]:
+    """Make the entry point of a command of the function that does its work.
+
+    Args:
+        name: the module behind `python -m`; the last part of it names the file in conf/.
+        read: makes the function's argument of what Hydra has composed.
+        register: makes the types of the command's configuration known to Hydra.
+        check: refuses arguments before Hydra sees them.
+    """
+
+    def decorate(function: Callable[[Own], None]) -> Callable[[], None]:
+        @wraps(function)  # Hydra names the command's log after the function's module
+        def run(composed: "DictConfig") -> None:
+            with past_hydra():
+                function(read(composed))
+
+        def main() -> None:
+            import hydra
+
+            with command_line(name, register):
+                if check is not None:
+                    check(sys.argv[1:])
+                stem = name.removeprefix("quantexp.")
+                hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name=stem)(run)()
+
+        return main
+
+    return decorate
 
 
 def versions() -> str:

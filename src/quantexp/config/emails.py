@@ -9,6 +9,7 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
+from quantexp.config import hydra_schemas
 from quantexp.config.validation import typed
 from quantexp.util.errors import UserError
 from quantexp.util.redaction import variable_problem
@@ -94,6 +95,7 @@ class ReviewConfig:
 
 def register_schemas() -> None:
     """Make the types known to Hydra, before it composes anything."""
+    hydra_schemas.register_schemas()  # a key that is not of these commands may be one of a job's
     store = ConfigStore.instance()
     store.store(name="generate_extraction_schema", node=GenerateConfig)
     store.store(name="review_extraction_schema", node=ReviewConfig)

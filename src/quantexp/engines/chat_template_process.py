@@ -13,7 +13,6 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import date
 from functools import lru_cache
 from typing import Any
@@ -34,7 +33,7 @@ SECONDS = 5
 """Of computing on one prompt; templates in use take less than a thousandth of it. A busy machine does not count."""
 
 MEMORY = 1 << 30
-"""Bytes that the process may have."""
+"""Bytes that the process may have, as it was started with."""
 
 LONGEST = 4_000_000
 """Characters of a prompt: a million tokens or so, which is the longest context of any model in use."""
@@ -132,8 +131,6 @@ def _have_imported() -> None:
 
 def main() -> None:
     """Answer until there is nothing more to read."""
-    with suppress(ValueError, OSError):  # some systems know no such limit
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     _have_imported()
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
     for line in sys.stdin:

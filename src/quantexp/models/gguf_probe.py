@@ -3,14 +3,12 @@
 import json
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from quantexp.models.gguf_probe_process import MEMORY, OUT_OF_MEMORY
+from quantexp.models.gguf_probe_process import MEMORY, OUT_OF_MEMORY, SECONDS
 from quantexp.util.errors import UserError
-from quantexp.util.native.library import ASSERTION
+from quantexp.util.sandbox import describe_end, run_program
 from quantexp.util.terminal import one_line
 
 _PROGRAM = Path(__file__).with_name("gguf_probe_process.py")
@@ -49,10 +47,7 @@ def try_reading(parts: Sequence[Path]) -> tuple[str, ...]:
     """
     path = parts[0]
     computes = sum(part.stat().st_size for part in parts) <= SMALL
-    # -P: the folder of the program, in which modules may be named like Python's own, is not to be searched.
-    command = [sys.executable, "-P", str(_PROGRAM), str(path), *(["compute"] if computes else [])]
-    # A session of its own: Ctrl-C is for the command, and would look like the file's fault.
-    tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True)
+    tried = run_program(_PROGRAM, str(path), *(["compute"] if computes else []), seconds=SECONDS)
     if tried.returncode == 0:
         found = json.loads(tried.stdout.splitlines()[-1])  # a driver may have its own to say before
         if (wrong := found["wrong"]) is not None:
@@ -62,11 +57,8 @@ def try_reading(parts: Sequence[Path]) -> tuple[str, ...]:
         reason = f"it wants more than {MEMORY >> 30} GB of memory for the header alone"
     elif tried.returncode > 0 or tried.returncode == -signal.SIGILL:
         return ()  # not the file's fault: the library is built for another processor, or cannot be imported
-    elif tried.returncode == -signal.SIGXCPU:
-        reason = "it was not through with it after two minutes"
     else:
-        said = re.search(ASSERTION, tried.stderr.decode("utf-8", "replace"))
-        reason = one_line(said[0]) if said else signal.Signals(-tried.returncode).name
+        reason = describe_end(tried.returncode, tried.stderr)
     raise UserError(
         f"{path} makes llama.cpp break down ({reason}): it is damaged, or made to do that; fetch or make it again."
     )

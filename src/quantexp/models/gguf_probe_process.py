@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 SECONDS = 120
-"""Of computing; the largest vocabularies take two."""
+"""Of computing, as it is started with; the largest vocabularies take two."""
 
 MEMORY = 4 << 30
 """Bytes beyond what the imports take. Large vocabularies take some hundred MB; a header of 1 kB can ask for 21 GB."""
@@ -45,14 +45,12 @@ _RANGES = (
 
 def main() -> None:
     """Read the vocabulary, then what the tensors are said to be, then compute."""
-    os.environ["GGML_NO_BACKTRACE"] = "1"  # it would call a debugger, and fill the terminal
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _limit(resource.RLIMIT_CPU, SECONDS)
-    from llama_cpp import llama_cpp  # only now: it reads the variable
+    from llama_cpp import llama_cpp  # only now: this module is imported by the process that starts the program, too
 
     # Of data: addresses that are only reserved, as drivers of GPUs do, do not count.
     own = getattr(psutil.Process().memory_info(), "data", 0)
-    _limit(resource.RLIMIT_DATA, own + MEMORY)
+    with contextlib.suppress(ValueError):  # a lower limit holds already
+        resource.setrlimit(resource.RLIMIT_DATA, (own + MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     path, computes = os.fsencode(sys.argv[1]), sys.argv[2:] == ["compute"]
     said: list[tuple[int, bytes]] = []
     listening = llama_cpp.llama_log_callback(lambda level, text, __: said.append((level, text)))
@@ -124,12 +122,6 @@ def _compute(llama_cpp: Any, model: Any) -> str | None:
     if logits and not any(math.isfinite(logits[number]) for number in range(vocabulary)):
         return "none of its logits is a number (NaN), whatever it is asked"
     return None
-
-
-def _limit(what: int, most: int) -> None:
-    _, hard = resource.getrlimit(what)
-    with contextlib.suppress(ValueError):  # a lower limit holds already
-        resource.setrlimit(what, (most, hard))
 
 
 if __name__ == "__main__":

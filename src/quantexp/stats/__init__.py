@@ -41,7 +41,6 @@ from quantexp.stats.sequential import (
     sequential_decision,
     sequential_items,
 )
-from quantexp.stats.table import TableComparison, compare_table
 from quantexp.stats.verdict import Decision, Verdict, decide, holm
 
 __all__ = [
@@ -63,12 +62,10 @@ __all__ = [
     "RunningEValues",
     "SequentialDecision",
     "SequentialTest",
-    "TableComparison",
     "Verdict",
     "anytime_bounds",
     "average",
     "compare",
-    "compare_table",
     "compare_units",
     "contrast",
     "decide",

@@ -3,26 +3,18 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
-from omegaconf import DictConfig
-
 from quantexp.config import MaintenanceConfig
-from quantexp.config.command_line import command_line
+from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
-from quantexp.util.error_reports import past_hydra
 from quantexp.util.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-@hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="store")
-def _app(composed: DictConfig) -> None:
-    with past_hydra():
-        _run(validated(composed, MaintenanceConfig))
-
-
-def _run(config: MaintenanceConfig) -> None:
+@hydra_command("quantexp.store", lambda composed: validated(composed, MaintenanceConfig))
+def main(config: MaintenanceConfig) -> None:
+    """Entry point."""
     from rich.console import Console
     from rich.table import Table
 
@@ -66,12 +58,6 @@ def _say(console: "Console", text: str) -> None:
 def _size(size: int) -> str:
     """Bytes as people read them."""
     return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
-
-
-def main() -> None:
-    """Entry point."""
-    with command_line("quantexp.store"):
-        _app()
 
 
 if __name__ == "__main__":

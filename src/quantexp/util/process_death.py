@@ -4,7 +4,8 @@ import re
 import signal
 
 from quantexp.util.errors import BROKEN_MODEL, EXIT_FAILED, UserError
-from quantexp.util.native.library import ASSERTION, MEND
+from quantexp.util.native.library import MEND
+from quantexp.util.sandbox import ASSERTION, name_signal
 from quantexp.util.terminal import one_line
 
 
@@ -60,8 +61,7 @@ def describe_death(status: int | None, written: str) -> str:
             f"The job's process ended before the job did (exit status {known}{words}); run the same command again, and "
             "python -m quantexp.doctor if it ends like that again."
         )
-    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-    return f"The job's process was ended from outside ({name}{words}); the same command goes on."
+    return f"The job's process was ended from outside ({name_signal(number)}{words}); the same command goes on."
 
 
 def _last_words(written: str) -> str:

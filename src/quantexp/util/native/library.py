@@ -5,9 +5,6 @@ import json
 import logging
 import os
 import re
-import signal
-import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
@@ -18,12 +15,9 @@ from typing import Any, cast
 from quantexp.util.files import write_atomically
 from quantexp.util.native.processor import missing_extensions, processor_flags, processor_name
 from quantexp.util.native.tiny_model import write_tiny_model
-from quantexp.util.terminal import one_line
+from quantexp.util.sandbox import KILLED, describe_end, run_program
 
 log = logging.getLogger(__name__)
-
-ASSERTION = r"[\w.-]+\.\w+:\d+: .+"
-"""The line in which llama.cpp says what has failed, with file and line, before it ends its process."""
 
 MEND = "python -m quantexp.build_llama"
 """Command that compiles llama.cpp for this machine."""
@@ -31,15 +25,10 @@ MEND = "python -m quantexp.build_llama"
 REVISION = 1
 """Of the trial; raise it with a change that can change its outcome."""
 
-_KILLED = "SIGKILL, by hand or for want of memory"
-
-_DEATHS: dict[int, str] = {
-    signal.SIGILL: "SIGILL, an instruction that the processor does not know",
-    signal.SIGKILL: _KILLED,
-}
-"""What a signal says of a process that it has ended."""
-
 _PROGRAM = Path(__file__).with_name("trial_process.py")
+
+_SECONDS = 120
+"""Of computing for the trial, which takes a fraction of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +51,7 @@ class Library:
     @property
     def was_killed(self) -> bool:
         """Whether the trial was ended from outside, which says nothing of the library."""
-        return self.death == _KILLED
+        return self.death == KILLED
 
     @property
     def problem(self) -> str:
@@ -70,7 +59,7 @@ class Library:
         if not self.death:
             return ""
         if self.was_killed:
-            return f"The trial of llama.cpp was killed ({_KILLED}); free some, and run the same command again"
+            return f"The trial of llama.cpp was killed ({KILLED}); free some, and run the same command again"
         if not self.system:
             what = "llama-cpp-python's library cannot be loaded on this machine"
         elif self.kernels:
@@ -143,12 +132,7 @@ def try_library() -> Library:
 
 
 def _try(model: Path, kernels: str) -> Library:
-    # -P: the folder of the program, in which modules may be named like Python's own, is not to be searched.
-    command = [sys.executable, "-P", str(_PROGRAM), str(model), kernels]
-    # A session of its own: Ctrl-C is for the command, and would look like the library's failure.
-    tried = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", start_new_session=True
-    )
+    tried = run_program(_PROGRAM, str(model), kernels, seconds=_SECONDS)
     facts: dict[str, Any] = {}
     for line in tried.stdout.splitlines():
         facts |= json.loads(line)
@@ -157,21 +141,8 @@ def _try(model: Path, kernels: str) -> Library:
         system=facts.get("system", ""),
         gpu=facts.get("gpu", False),
         kernels=kernels if computed else "",
-        death="" if computed else _death(tried.returncode, tried.stderr),
+        death="" if computed else describe_end(tried.returncode, tried.stderr),
     )
-
-
-def _death(status: int, said: str) -> str:
-    """How a process ended, in few words."""
-    if status == -signal.SIGXCPU:
-        return "it did not come to an end"
-    asserted = re.search(ASSERTION, said)
-    if asserted and status < 0:
-        return one_line(asserted[0])
-    if status < 0:
-        return _DEATHS.get(-status) or signal.strsignal(-status) or f"signal {-status}"
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return one_line(lines[-1]) if lines else f"exit status {status}"
 
 
 def _identity() -> str:

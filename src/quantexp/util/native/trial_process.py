@@ -4,16 +4,11 @@ Takes the path of a model and whether to use the kernels for repacked weights (`
 JSON once the library is loaded, another once it has computed. It imports nothing of quantexp.
 """
 
-import contextlib
 import ctypes
 import json
 import math
 import os
-import resource
 import sys
-
-SECONDS = 120
-"""Of computing; it takes a fraction of one."""
 
 PROMPT = 40
 """Tokens read at once: more than the rows of any kernel's block, and some left over."""
@@ -24,14 +19,10 @@ WRITTEN = 4
 
 def main() -> None:
     """Load, read a prompt, write some tokens."""
-    os.environ["GGML_NO_BACKTRACE"] = "1"  # it would call a debugger
-    for limit, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_CPU, SECONDS)):
-        with contextlib.suppress(ValueError):  # a lower limit holds already
-            resource.setrlimit(limit, (most, resource.getrlimit(limit)[1]))
     path, kernels = sys.argv[1:]
     answers = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints is no answer
-    from llama_cpp import llama_cpp  # only now: it reads the variable
+    from llama_cpp import llama_cpp  # only now, with what it prints put aside
 
     errors: list[str] = []
 
