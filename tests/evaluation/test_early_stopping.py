@@ -160,4 +160,5 @@ def test_an_item_that_was_not_asked_is_no_evidence() -> None:
     items = [Item(name, {}, None, name) for name in ("a", "b")]
     grading = AnswerGrading(NONE, lambda *_: Grade(1.0, "read"), items)
     stopping = Stopping(rule, asked, items, grading)
-    assert not any(stopping(prompt, Completion(prompt.item_id, "", (), (), "context", 0, 0, prompt.sample)) for prompt in asked)
+    ended = [stopping(each, Completion(each.item_id, "", (), (), "context", 0, 0, each.sample)) for each in asked]
+    assert not any(ended)

@@ -124,6 +124,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             record(given.sha256)
             items, prompts, in_data = given.items, given.prompts, given.cut
             grading = AnswerGrading(NONE, grade, items)
+            chats = {}
             generated = plain_text.read(config, baseline, run, engine, given)
         else:
             in_data = len({item.cluster for item in data.items})
@@ -135,6 +136,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
             )
             identity = record(prompter.sha256)
             grading = AnswerGrading(NONE, grade, items)
+            chats = {item.id: _chat(prompter, item) for item in items}
             if config.engine.verify:
                 run.log(metrics=verify(engine, prompts, prompter.decoding).metrics())
             enough = None
@@ -157,7 +159,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
 
         def graded(completions: Iterable[Completion], grading: AnswerGrading) -> pd.DataFrame:
             return pd.DataFrame(
-                _row(task, grading, of_item[prompt.item_id], prompt, completion)
+                _row(task, grading, of_item[prompt.item_id], prompt, completion, chats.get(prompt.item_id, {}))
                 for prompt, completion in zip(prompts, completions, strict=True)
             )
 
@@ -200,13 +202,22 @@ def _names(config: Config) -> tuple[str, str]:
     return job_name(config.quant.name, config.task.name, config.seed, model), shown
 
 
-def _row(task: Task, grading: AnswerGrading, item: Item, prompt: Prompt, completion: Completion) -> dict[str, Any]:
+def _chat(prompter: Prompter, item: Item) -> dict[str, str]:
+    """The columns of the per-item table that say what was asked, without the template's words around it."""
+    messages = json.dumps(prompter.chat(item), ensure_ascii=False)
+    return {"question": prompter.question(item), "messages": messages}
+
+
+def _row(
+    task: Task, grading: AnswerGrading, item: Item, prompt: Prompt, completion: Completion, chat: Mapping[str, str]
+) -> dict[str, Any]:
     """One line of the per-item table."""
     return {
         "item_id": item.id,
         "cluster": item.cluster,
         "sample": prompt.sample,
         "difficulty": item.difficulty,
+        **chat,
         "prompt": prompt.text,
         "output": completion.text,
         "reference": task.target(item.fields),

@@ -65,6 +65,15 @@ class Prompter:
         shared = len(_common(self._shared, tokens[:-1]))
         return Prompt(item.id, text, tokens, shared, messages=tuple(messages))
 
+    def question(self, item: Item) -> str:
+        """The words that ask the item, as they stand in its chat."""
+        return self._filled(item.fields)
+
+    def chat(self, item: Item) -> tuple[Message, ...]:
+        """The turns of the item's chat; the last is the assistant's if its answer is begun in the prompt."""
+        messages, begun = self._chat(self._filled(item.fields))
+        return (*messages, *([{"role": "assistant", "content": begun}] if begun else ()))
+
     def _worded(self, item: str) -> tuple[str, tuple[int, ...]]:
         return self._engine.worded(*self._chat(item))
 
