@@ -15,6 +15,7 @@ from running import llama_cpp_server, llama_server
 
 from quantexp.config import Config, EngineConfig, PromptForm
 from quantexp.engines import Completion, Decoding, Engine, Prompt, close_engine, open_engine
+from quantexp.evaluation.answers import NONE
 from quantexp.evaluation.prompts import Prompter
 from quantexp.evaluation.scoring import verdict
 from quantexp.models import ModelFile
@@ -85,12 +86,17 @@ def row(job: Config, here: Answers, there: Answers, again: Answers) -> str:
     grader = task.grader(job.task.grader)
     fields = {item.id: item.fields for item in load(job.data, task).items}
 
-    def score(item: str, answer: Completion) -> float:
-        return float(verdict(grader, answer.text, fields[item], answer.finish_reason)["score"])
-
     same = sum(here[item].text == there[item].text for item in here)
-    alike = sum(score(item, here[item]) == score(item, there[item]) for item in here)
-    means = [sum(score(*each) for each in side.items()) / len(side) for side in (here, there)]
+    with grader.open({}) as grade:
+        scores = [
+            {
+                item: float(verdict(NONE, grade, each.text, fields[item], each.finish_reason)["score"])
+                for item, each in side.items()
+            }
+            for side in (here, there)
+        ]
+    alike = sum(scores[0][item] == scores[1][item] for item in here)
+    means = [sum(side.values()) / len(side) for side in scores]
     twice = sum(there[item].text == again[item].text for item in there)
     total = len(here)
     return f"{same} of {total} | {alike} of {total} | {means[0]:.3f}, {means[1]:.3f} | {twice} of {total} the same"

@@ -14,10 +14,11 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run as RunEntity
 from omegaconf import OmegaConf
+from tests.support.verdicts import verdict
 
 from quantexp import tasks
 from quantexp.config import Config, DataConfig, StatsConfig, TaskConfig, TrackingConfig
-from quantexp.evaluation.scoring import score_metrics, verdict
+from quantexp.evaluation.scoring import score_metrics
 from quantexp.regrade import SHOWN, Grading, Regraded, regrade
 from quantexp.stats import estimate
 from quantexp.tasks import Grade, Grader, get_task

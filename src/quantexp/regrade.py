@@ -150,11 +150,12 @@ class Grading:
         self._data: dict[str, Dataset] = {}
 
     def grade(self, record: "JobRecord", name: str | None) -> Regraded | None:
-        """Grade a job's outputs and record the scores; None, and nothing is written, where they are these already.
+        """Read and grade a job's outputs and record the scores; None, and nothing is written, if it has these already.
 
         Raises:
-            UserError: its data, its outputs or its grader are not there any more, or not the same.
+            UserError: its data, its outputs, its reader or its grader are not there any more, or not the same.
         """
+        from quantexp.evaluation.answers import find_reader
         from quantexp.evaluation.regrade_diff import changes_diff, count_changes
         from quantexp.evaluation.scoring import regraded, score_metrics
         from quantexp.tasks.items import check_gradable
@@ -167,15 +168,18 @@ class Grading:
         if task.request is Read:
             raise UserError("plain text has no answers to be graded")
         grader = task.grader(old.rpartition("-v")[0] if name is None else name)
-        if grader.id == old:
+        read_by = str(record.identity["reader"]["id"])
+        reader = find_reader(read_by)
+        if (reader.id, grader.id) == (read_by, old):
             return None
         items = self._items(record, task)
         check_gradable(items, grader)
         with self._store.file(record.run_id, f"{ITEMS}.parquet") as path:
-            before = read_table(path)
-        after = regraded(before, grader, items)
+            table = read_table(path)
+        with grader.open({}) as grade:
+            after = regraded(table, reader, grade, items)
         metrics = score_metrics(after, self._stats)
-        diff = changes_diff(before, after, old, grader.id, f"{record.name} (run {record.run_id[:8]})")
+        diff = changes_diff(table, after, old, grader.id, f"{record.name} (run {record.run_id[:8]})")
 
         line = (
             f"{record.name}: {old} {record.metrics['score']:.3f}, {grader.id} {metrics['score']:.3f}; "
@@ -194,7 +198,11 @@ class Grading:
         return Regraded(
             record=replace(
                 record,
-                identity={**record.identity, "grader": {**record.identity["grader"], "id": grader.id}},
+                identity={
+                    **record.identity,
+                    "reader": {"id": reader.id},
+                    "grader": {**record.identity["grader"], "id": grader.id},
+                },
                 metrics={key: value for key, value in record.metrics.items() if not key.startswith(RULE)} | metrics,
                 scores=after["score"].astype(float).groupby(after["item_id"], sort=False).mean(),
                 answers=None,

@@ -44,8 +44,9 @@ def test_each_change(before: Read, after: Read, change: str | None, churned: boo
 
 
 def test_a_row_says_what_both_sides_did() -> None:
-    baseline = answers(RIGHT, output=["so 18"], seed=[7], sample=[2], prompt=["P"], reference=["R"])
-    quant = answers((0.0, None, "no number"), output=["hm"], seed=[7], sample=[2], prompt=["P"], reference=["R"])
+    asked: dict[str, list[str]] = {"prompt": ["P"], "question": ["Q"], "reference": ["R"]}
+    baseline = answers(RIGHT, output=["so 18"], seed=[7], sample=[2], **asked)
+    quant = answers((0.0, None, "no number"), output=["hm"], seed=[7], sample=[2], **asked)
     (row,) = flip_rows(baseline, quant, task="gsm8k", name="Q4").to_dict("records")
     assert pd.isna(row.pop("quant_extracted"))
     assert row == {
@@ -59,6 +60,7 @@ def test_a_row_says_what_both_sides_did() -> None:
         "quant_score": 0.0,
         "baseline_extracted": "18",
         "reference": "R",
+        "question": "Q",
         "prompt": "P",
         "baseline_output": "so 18",
         "quant_output": "hm",

@@ -123,6 +123,19 @@ def test_every_task_has_an_option_with_a_grader_it_knows(task: str) -> None:
     assert get_task(config.task.name).grader(config.task.grader)
 
 
+@pytest.mark.parametrize("task", sorted({*TASKS, "qa"} - {"text"}))
+def test_every_grader_is_an_option_and_a_value_of_the_task(task: str) -> None:
+    name = ("data=files", "data.path=x.csv", "task.name=qa") if task == "qa" else ()
+    config = composed(f"task={task}", *name)
+    kind = get_task(config.task.name, config.task.module)
+    assert config.task.grader == kind.default_grader
+    for grader in kind.graders:
+        assert composed(f"task={task}", f"task/grader={grader}", *name).task.grader == grader
+        assert composed("task/grader=gsm8k", f"task={task}", f"task.grader={grader}", *name).task.grader == grader
+    with pytest.raises(UserError, match=f"task.grader=nope: {kind.name} has no such grader; choose one of "):
+        kind.grader(composed(f"task={task}", "task.grader=nope", *name).task.grader)
+
+
 def test_every_option_opens_with_what_it_is() -> None:
     for file in CONF.rglob("*.yaml"):
         assert file.read_text().startswith("# "), f"{file.relative_to(CONF)} does not say what it is"

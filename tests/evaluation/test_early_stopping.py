@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 
 from quantexp.engines import Completion, Prompt
+from quantexp.evaluation.answers import NONE
 from quantexp.evaluation.early_stopping import Stopping, StoppingRule, together
+from quantexp.evaluation.scoring import AnswerGrading
 from quantexp.stats import sequential_decision
-from quantexp.tasks import Grade, Grader
+from quantexp.tasks import Grade
 from quantexp.tasks.items import Item, drawn
 from quantexp.tracking.reader import JobRecord
 
@@ -134,8 +136,8 @@ def test_items_that_ask_the_same_count_once_and_only_when_all_are_answered() -> 
     of_baseline = dict.fromkeys([*names, *"fgh"], 1.0) | {"d": float("nan")}
     rule = StoppingRule(record_of(of_baseline), margin=0.5, alpha=0.5, family=1)
     scores = iter([1.0, 1.0, 1.0, 0.0] + [1.0] * 12)
-    grader = Grader("next", 1, "", lambda *_: Grade(next(scores), "read"))
-    stopping = Stopping(rule, asked, items, grader)
+    grading = AnswerGrading(NONE, lambda *_: Grade(next(scores), "read"), items)
+    stopping = Stopping(rule, asked, items, grading)
     seen = [stopping(prompt, Completion((), (), "", "stop", 0, 0)) for prompt in asked]
     expected = sequential_decision([0.25, 0.0, 0.0, 0.0, 0.0], margin=0.5, alpha=0.5, baseline=[1.0] * 5)
     ends = {3: 1, 7: 2, 11: 3, 13: 4, 15: 5}  # of clusters; d does not count
@@ -156,6 +158,7 @@ def test_an_item_that_was_not_asked_is_no_evidence() -> None:
     rule = StoppingRule(record_of({"a": 1.0, "b": 1.0}), margin=0.9, alpha=0.5, family=1)
     asked = [Prompt(name, "", (), 0) for name in ("a", "b")]
     items = [Item(name, {}, None, name) for name in ("a", "b")]
-    grader = Grader("right", 1, "", lambda *_: Grade(1.0, "read"))
-    stopping = Stopping(rule, asked, items, grader)
-    assert not any(stopping(prompt, Completion((), (), "", "context", 0, 0)) for prompt in asked)
+    grading = AnswerGrading(NONE, lambda *_: Grade(1.0, "read"), items)
+    stopping = Stopping(rule, asked, items, grading)
+    ended = [stopping(each, Completion((), (), "", "context", 0, 0)) for each in asked]
+    assert not any(ended)

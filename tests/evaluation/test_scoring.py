@@ -2,9 +2,10 @@
 
 import pandas as pd
 import pytest
+from tests.support.verdicts import regraded, verdict
 
 from quantexp.config import StatsConfig
-from quantexp.evaluation.scoring import regraded, score_metrics, verdict
+from quantexp.evaluation.scoring import score_metrics
 from quantexp.stats import estimate
 from quantexp.tasks import get_task
 from quantexp.util.errors import UserError

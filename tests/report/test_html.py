@@ -303,18 +303,22 @@ CHAT = (
 
 
 def test_what_was_asked_is_the_whole_chat_with_the_systems_words() -> None:
-    [alone] = changed_sections(changed(("x", "y"), prompt=CHAT.format("1 + 1")))
-    assert (alone.beginning, alone.answers[0].asked) == ("", CHAT.format("1 + 1"))
-    [several] = changed_sections(changed(*[("x", "y")] * 3, prompt=[CHAT.format(f"{n} + 1") for n in range(3)]))
-    assert several.beginning.endswith("Solve it.")
-    assert [several.beginning + each.asked for each in several.answers] == [CHAT.format(f"{n} + 1") for n in range(3)]
-    page = Page(report_html(EMPTY, (), changed(*[("x", "y")] * 3, prompt=[CHAT.format(f"{n} + 1") for n in range(3)])))
-    assert page.text.count("You are helpful.") == 1
+    chats = [CHAT.format(f"{n} + 1") for n in range(3)]
+    earlier = changed(*[("x", "y")] * 3, prompt=chats)
+    [section] = changed_sections(earlier)
+    assert (section.beginning, [each.asked for each in section.answers]) == ("", chats), "no question is recorded"
+    rows = earlier.assign(question=[f"Question: {n} + 1" for n in range(3)])
+    [section] = changed_sections(rows)
+    assert section.beginning.endswith("Solve it.\n")
+    assert [section.beginning + each.asked for each in section.answers] == chats
+    assert section.answers[2].asked.startswith("Question: 2 + 1<|im_end|>")
+    assert Page(report_html(EMPTY, (), rows)).text.count("You are helpful.") == 1
 
 
-@given(st.lists(st.text("ab\n", max_size=8), min_size=1, max_size=4))
-def test_beginnings_and_the_rest_are_the_chats(prompts: list[str]) -> None:
-    [section] = changed_sections(changed(*[("x", "y")] * len(prompts), prompt=prompts))
+@given(st.lists(st.tuples(st.text("ab\n", max_size=8), st.text("ab\n", max_size=2)), min_size=1, max_size=4))
+def test_beginnings_and_the_rest_are_the_chats(chats: list[tuple[str, str]]) -> None:
+    prompts, questions = map(list, zip(*chats, strict=True))
+    [section] = changed_sections(changed(*[("x", "y")] * len(chats), prompt=prompts, question=questions))
     assert [section.beginning + each.asked for each in section.answers] == prompts
 
 

@@ -211,7 +211,13 @@ def test_item_tables_hold_prompt_output_and_verdict_of_every_item_drawn(
         items = drawn(load(DataConfig("bundled"), task).items, seed=0, limit=3)
         assert list(table["item_id"]) == [item.id for item in items]
         for item, row in zip(items, table.to_dict("records"), strict=True):
-            assert str(item.fields["question" if task.name == "triviaqa" else "email"]) in row["prompt"]
+            asked = str(item.fields["question" if task.name == "triviaqa" else "email"])
+            assert asked in row["question"]
+            assert row["question"] in row["prompt"]
+            chat = json.loads(row["messages"])
+            assert {turn["role"] for turn in chat} == {"user", "assistant"}
+            assert row["question"] in chat[-1]["content"]
+            assert all(turn["content"] in row["prompt"] for turn in chat)
             assert row["finish_reason"] in {"stop", "length"}
             assert 0 < row["completion_tokens"] <= 64
             assert row["prompt_tokens"] > 10
@@ -227,6 +233,7 @@ def test_mlflow_shows_the_same_table(swept: Path, client: mlflow.MlflowClient, t
     for run_id, exact in tables.items():
         shown = json.loads(Path(client.download_artifacts(run_id, "items.json")).read_text())
         assert shown["columns"][:5] == ["item_id", "score", "extracted", "reference", "output"]
+        exact = exact.drop(columns="messages")  # which say what the prompt says
         assert sorted(shown["columns"]) == sorted(exact.columns)
         again = pd.DataFrame(shown["data"], columns=shown["columns"])[list(exact.columns)]
         pd.testing.assert_frame_equal(again, exact, check_dtype=False, rtol=1e-9)

@@ -174,7 +174,7 @@ def protocol_of(groups: Sequence[Group], stats: StatsConfig) -> dict[str, str]:
         for run in group.runs:
             for aspect, entries in run.identity.items():
                 for key, value in entries.items():
-                    of_task = aspect in {"data", "prompt", "grader"} or key == "max_tokens"
+                    of_task = aspect in {"data", "prompt", "reader", "grader"} or key == "max_tokens"
                     facts[f"{aspect} {key}" + (f" ({group.task})" if of_task else "")][str(value)] = None
             facts[f"file sha256 ({group.model} {group.quant})"][run.params["file.sha256"]] = None
             for tag in (

@@ -25,7 +25,7 @@ CHANGES = (LOST, GAINED, OTHER_WRONG, OTHER_SAME)
 
 COLUMNS = (
     *("task", "quant", "seed", "item_id", "sample", "change", "baseline_score", "quant_score"),
-    *("baseline_extracted", "quant_extracted", "reference", "prompt", "baseline_output", "quant_output"),
+    *("baseline_extracted", "quant_extracted", "reference", "question", "prompt", "baseline_output", "quant_output"),
 )
 """Columns of the table of changed answers."""
 
@@ -133,14 +133,14 @@ def flip_rows(baseline: pd.DataFrame, quant: pd.DataFrame, *, task: str, name: s
         name: The other quant's name, for the column quant.
 
     Returns:
-        Rows in the order of `CHANGES`, and within one kind in the order of the baseline's table; reference and prompt
-        are the baseline's.
+        Rows in the order of `CHANGES`, and within one kind in the order of the baseline's table; reference, question
+        and prompt are the baseline's. Tables of earlier versions have no question.
 
     Raises:
         ValueError: A table that is not empty lacks a column.
     """
     pairs = paired(baseline, quant)
-    found = pairs.rename(columns={"reference_baseline": "reference", "prompt_baseline": "prompt"})
+    found = pairs.rename(columns={f"{name}_baseline": name for name in ("reference", "question", "prompt")})
     for column in ("score", "extracted", "output"):
         found = found.rename(columns={f"{column}_{side}": f"{side}_{column}" for side in SIDES})
     kinds = np.array([*CHANGES, ""], dtype=np.object_)[_changes(pairs)[0]]

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from importlib.metadata import version
@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from quantexp.config.schema import Config, Forced, StatsConfig
+from quantexp.config.schema import Config, StatsConfig
 
 
 def job_fingerprint(config: Config, **facts: str) -> str:
@@ -49,20 +49,18 @@ def pair_fingerprint(config: Config, **facts: str) -> str:
         facts: as for `job_fingerprint`, without the file's.
     """
     tree = _decisive(config)
-    del tree["quant"]
-    for key in ("file", "path", "sha256", "checkpoint"):
-        tree["model"].pop(key, None)
-    for key in ("floor", "url", "model"):
-        tree["engine"].pop(key, None)
+    _drop(
+        tree, {"": ("quant",), "model": ("file", "path", "sha256", "checkpoint"), "engine": ("floor", "url", "model")}
+    )
     return _sha256({"config": tree, "facts": _facts(config, facts)})
 
 
 def sweep_fingerprint(jobs: Iterable[Config], stats: StatsConfig) -> str:
     """sha256 of what a sweep asks for: its jobs, in any order, what is expected of them, and how they are analysed."""
     jobs = list(jobs)
-    expected = sorted({repr(job.hypothesis) for job in jobs})
+    expected = sorted({_sha256(_settings(job.hypothesis)) for job in jobs})
     asked = sorted(config_fingerprint(job) for job in jobs)
-    return _sha256({"jobs": asked, "hypothesis": expected, "stats": asdict(stats)})
+    return _sha256({"jobs": asked, "hypothesis": expected, "stats": _settings(stats)})
 
 
 def measures_floor(config: Config) -> bool:
@@ -70,32 +68,57 @@ def measures_floor(config: Config) -> bool:
     return config.engine.floor and config.quant.name == config.stats.baseline
 
 
+SCHEME = 2
+"""Version of what is hashed. Raise it with any default in the schema that changes: a key at its default is not hashed,
+so that jobs before and after the change would count as the same."""
+
+_INDECISIVE: Mapping[str, Sequence[str]] = {
+    "": ("tracking", "stats", "store", "force", "hypothesis"),
+    "model": ("cache", "folder", "note", "licence"),
+    "data": ("hint", "own"),  # what is its own has taken the others' place by now
+    "engine": (
+        *("threads", "kv_memory_gb", "verify", "urls", "api_key_variable", "concurrency", "timeout", "retries"),
+    ),
+}
+"""Keys that decide no answer and no grade, by their group."""
+
+
 def _decisive(config: Config) -> dict[str, Any]:
-    tree = asdict(config)
-    for key in ("tracking", "stats", "store", "force", "hypothesis"):
-        del tree[key]
-    for key in ("cache", "folder", "note", "licence"):
-        del tree["model"][key]
-    for key in ("hint", "own"):  # what is its own has taken the others' place by now
-        del tree["data"][key]
-    if not config.divergence:  # what was run before it could be measured is still the same job
-        del tree["divergence"]
-    if not config.divergence or config.divergence_over is Forced.answer:
-        del tree["divergence_over"]
-    absent = [("task", "window"), ("model", "checkpoint"), ("quant", "method"), ("quant", "bits_per_weight")]
-    for part, key in absent:
-        if tree[part][key] is None:
-            del tree[part][key]
-    for key in ("threads", "kv_memory_gb", "verify", "urls", "api_key_variable", "concurrency", "timeout", "retries"):
-        del tree["engine"][key]
+    """Collect what decides a job's answers and grades, as far as it differs from the schema's defaults."""
+    tree = _settings(config)
+    _drop(tree, _INDECISIVE)
+    if not config.divergence:
+        _drop(tree, {"": ("divergence_over",)})
     if config.engine.name == "llama_cpp":
-        for key in ("url", "model", "prompt", "extra_body"):
-            del tree["engine"][key]
+        _drop(tree, {"engine": ("url", "model", "prompt", "extra_body")})
     if not measures_floor(config):  # where it is measured, it is part of the job
-        del tree["engine"]["floor"]
-    # Any number of lanes above one gives the same answers.
-    tree["engine"]["lanes"] = "one" if config.engine.lanes == 1 else "several"
-    return tree
+        _drop(tree, {"engine": ("floor",)})
+    if config.engine.lanes != 1:  # any number above one gives the same answers
+        _drop(tree, {"engine": ("lanes",)})
+    return {"scheme": SCHEME, **tree}
+
+
+def _drop(tree: dict[str, Any], keys: Mapping[str, Sequence[str]]) -> None:
+    """Remove keys, by their group, from a tree in which some or all of them may be missing."""
+    for group, names in keys.items():
+        within = tree.get(group, {}) if group else tree
+        for name in names:
+            within.pop(name, None)
+        if group and not within:
+            tree.pop(group, None)
+
+
+def _settings(section: Any) -> dict[str, Any]:
+    """Collect the fields of a dataclass that are not at their defaults; a new field with a default changes nothing."""
+    found = {}
+    for field in fields(section):
+        value = getattr(section, field.name)
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if is_dataclass(value):
+            value, default = _settings(value), {}
+        if value != default:
+            found[field.name] = value
+    return found
 
 
 _CODE = ("quantexp.tasks", "quantexp.tasks.graders")
@@ -120,4 +143,6 @@ def _sha256(tree: Mapping[str, Any]) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, Enum):
         return value.value
+    if is_dataclass(value):
+        return _settings(value)
     raise TypeError(f"{value!r} has no place in a configuration")

@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 Identity = Mapping[str, Mapping[str, object]]
-"""A mapping per aspect: model, data, prompt, grader, settings."""
+"""A mapping per aspect: model, data, prompt, reader, grader, settings."""
+
+NO_READER = "none-v1"
+"""Id of the answer reader of all runs before readers were recorded: the whole output is the answer."""
 
 
 def varying(identity: Identity, others: Sequence[Identity]) -> list[tuple[str, object]]:

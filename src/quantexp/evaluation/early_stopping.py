@@ -9,9 +9,8 @@ from quantexp.config import Config, Method
 from quantexp.config.fingerprint import pair_fingerprint
 from quantexp.config.identity import Identity, differences
 from quantexp.engines import Completion, Prompt
-from quantexp.evaluation.scoring import verdict
+from quantexp.evaluation.scoring import AnswerGrading
 from quantexp.stats import SequentialTest
-from quantexp.tasks import Grader
 from quantexp.tasks.items import Item
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.store import Store
@@ -126,27 +125,28 @@ def together(items: Sequence[Item]) -> tuple[Item, ...]:
 class Stopping:
     """Follows a job's answers in their order, and says when no more are needed."""
 
-    def __init__(self, rule: StoppingRule, prompts: Sequence[Prompt], items: Sequence[Item], grader: Grader) -> None:
+    def __init__(
+        self, rule: StoppingRule, prompts: Sequence[Prompt], items: Sequence[Item], grading: AnswerGrading
+    ) -> None:
         """Items of one cluster must follow each other; see `together`.
 
         Args:
             rule: when to end.
             prompts: all that the job would ask, in order.
             items: those that the prompts ask.
-            grader: of the answers.
+            grading: of the answers.
         """
         self._test = SequentialTest(margin=rule.margin, alpha=rule.alpha, family=rule.family)
         self._baseline = rule.baseline.scores.dropna().to_dict()
-        self._items = {item.id: item for item in items}
-        self._clusters = [self._items[prompt.item_id].cluster for prompt in prompts]
-        self._grader = grader
+        cluster_of = {item.id: item.cluster for item in items}
+        self._clusters = [cluster_of[prompt.item_id] for prompt in prompts]
+        self._grading = grading
         self._answered = 0
         self._scores: dict[str, list[float]] = {}
 
     def __call__(self, prompt: Prompt, completion: Completion) -> bool:
         """Take the next answer; whether the verdict is known now that its item is complete."""
-        fields = self._items[prompt.item_id].fields
-        score = verdict(self._grader, completion.text, fields, completion.finish_reason)["score"]
+        score = self._grading.verdict(prompt, completion)["score"]
         if score is not None:
             self._scores.setdefault(prompt.item_id, []).append(score)
         cluster = self._clusters[self._answered]

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from enum import Enum
 from functools import partial
@@ -19,11 +20,12 @@ from quantexp.config.fingerprint import config_fingerprint, job_fingerprint, mea
 from quantexp.config.identity import Identity
 from quantexp.engines import Completion, Engine, Prompt, open_engine
 from quantexp.engines.batch_invariance import second_answers, verify
+from quantexp.evaluation.answers import NONE
 from quantexp.evaluation.early_stopping import Stopping, stopping_rule, together
 from quantexp.evaluation.generation import generate
 from quantexp.evaluation.metrics import Meter, description, floor_metrics, measured, metrics_of, summary_line
 from quantexp.evaluation.prompts import Prompter
-from quantexp.evaluation.scoring import verdict
+from quantexp.evaluation.scoring import AnswerGrading
 from quantexp.models import ModelFile
 from quantexp.store import CompletionStore
 from quantexp.tasks import Grader, Task, get_task
@@ -106,7 +108,8 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         log.info("%s: finished before (run %s); force=true runs it again", name, done.run_id[:8])
         return done.metrics["score"]
 
-    with store.start(name, "job", sweep, _tags(config) | {JOB: fingerprint, PAIR: pair}, shown) as run:
+    tags = _tags(config) | {JOB: fingerprint, PAIR: pair}
+    with store.start(name, "job", sweep, tags, shown) as run, ExitStack() as held:
         meter = Meter()
         run.log_yaml(OmegaConf.to_yaml(OmegaConf.structured(config)), "config.yaml")
         run.log(params=_flat(asdict(config)))
@@ -114,12 +117,15 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         file, source = models.resolve(config.model, config.quant)
         engine = open_engine(file, config.model, config.engine)
         record = partial(_record_identity, run, config, data, grader, file, source, engine)
+        grade = held.enter_context(grader.open({}))
         if task.request is Read:
             from quantexp.evaluation import plain_text
 
             given = plain_text.windows_of(engine, data, config)
             record(given.sha256)
             items, prompts, in_data = given.items, given.prompts, given.cut
+            grading = AnswerGrading(NONE, grade, items)
+            chats = {}
             generated = plain_text.read(config, baseline, run, engine, given)
         else:
             in_data = len({item.cluster for item in data.items})
@@ -130,12 +136,14 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
                 for sample in range(config.task.sampling.samples)
             )
             identity = record(prompter.sha256)
+            grading = AnswerGrading(NONE, grade, items)
+            chats = {item.id: _chat(prompter, item) for item in items}
             if config.engine.verify:
                 run.log(metrics=verify(engine, prompts, prompter.decoding).metrics())
             enough = None
             if rule is not None:
                 rule.check(identity)
-                enough = Stopping(rule, prompts, items, grader)
+                enough = Stopping(rule, prompts, items, grading)
             about = {"model": config.model.name, "quant": config.quant.name, "task": config.task.name}
             with bar(name, len(prompts)) as advance:
                 reuse = config.store.reuse
@@ -150,19 +158,20 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
 
         of_item = {item.id: item for item in items}
 
-        def graded(completions: Iterable[Completion]) -> pd.DataFrame:
+        def graded(completions: Iterable[Completion], grading: AnswerGrading) -> pd.DataFrame:
             return pd.DataFrame(
-                _row(task, grader, of_item[prompt.item_id], prompt, completion)
+                _row(task, grading, of_item[prompt.item_id], prompt, completion, chats.get(prompt.item_id, {}))
                 for prompt, completion in zip(prompts, completions, strict=True)
             )
 
-        table = graded(generated.completions)
+        table = graded(generated.completions, grading)
         run.log_items(table)
         if measures_floor(config):
             log.info("%s: answering everything again for the noise floor", name)
             again, how = second_answers(engine, prompts, prompter.decoding)
             run.log(tags={FLOOR_BY: how})
-            floor = graded(again[prompt.item_id, prompt.sample] for prompt in prompts)
+            second = AnswerGrading(NONE, grade, items)
+            floor = graded((again[prompt.item_id, prompt.sample] for prompt in prompts), second)
             run.log_items(floor, FLOOR)
             run.log(metrics=floor_metrics(table, floor))
         metrics = metrics_of(config, table, file, in_data)
@@ -194,17 +203,26 @@ def _names(config: Config) -> tuple[str, str]:
     return job_name(config.quant.name, config.task.name, config.seed, model), shown
 
 
-def _row(task: Task, grader: Grader, item: Item, prompt: Prompt, completion: Completion) -> dict[str, Any]:
+def _chat(prompter: Prompter, item: Item) -> dict[str, str]:
+    """The columns of the per-item table that say what was asked, without the template's words around it."""
+    messages = json.dumps(prompter.chat(item), ensure_ascii=False)
+    return {"question": prompter.question(item), "messages": messages}
+
+
+def _row(
+    task: Task, grading: AnswerGrading, item: Item, prompt: Prompt, completion: Completion, chat: Mapping[str, str]
+) -> dict[str, Any]:
     """One line of the per-item table."""
     return {
         "item_id": item.id,
         "cluster": item.cluster,
         "sample": prompt.sample,
         "difficulty": item.difficulty,
+        **chat,
         "prompt": prompt.text,
         "output": completion.text,
         "reference": task.target(item.fields),
-        **verdict(grader, completion.text, item.fields, completion.finish_reason),
+        **grading.verdict(prompt, completion),
         "finish_reason": completion.finish_reason,
         "prompt_tokens": len(prompt.tokens) if completion.counted is None else completion.counted[0],
         "completion_tokens": completion.length,
@@ -231,6 +249,7 @@ def _record_identity(
             "shots": config.task.shots,
             "sha256": prompt_sha256,
         },
+        "reader": {"id": NONE.id},
         "grader": {"id": grader.id},
         "settings": {
             "max_tokens": config.task.max_tokens,

@@ -66,6 +66,16 @@ class Prompter:
         shared = len(_common(self._shared, tokens[:-1]))
         return Prompt(item.id, text, tokens, shared, messages=request.messages)
 
+    def question(self, item: Item) -> str:
+        """The words that ask the item, as they stand in its chat."""
+        return self._filled(item.fields)
+
+    def chat(self, item: Item) -> tuple[Message, ...]:
+        """The turns of the item's chat; the last is the assistant's if its answer is begun in the prompt."""
+        request = self._request(self._filled(item.fields))
+        begun = ({"role": "assistant", "content": request.begun},) if request.begun else ()
+        return (*request.messages, *begun)
+
     def _worded(self, item: str) -> tuple[str, tuple[int, ...]]:
         request = self._request(item)
         return self._engine.worded(request.messages, request.begun)

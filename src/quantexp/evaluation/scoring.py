@@ -1,29 +1,32 @@
 """From outputs to scores: the columns of the per-item table that a grader fills, and the metrics that follow."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from quantexp.evaluation.answers import AnswerReader
 from quantexp.stats import Method, estimate
-from quantexp.tasks import Grader
-from quantexp.tasks.graders.base import UNFINISHED
+from quantexp.tasks.graders.base import UNFINISHED, GradeAnswer
 from quantexp.tracking.tags import FIELD, RULE
 from quantexp.util.errors import UserError
 from quantexp.util.metric_names import fold_name
 
 if TYPE_CHECKING:
-    from quantexp.config import StatsConfig  # it needs Hydra, and reports use this module
+    # It needs Hydra, and `quantexp.regrade` no engine.
+    from quantexp.config import StatsConfig
+    from quantexp.engines import Completion, Prompt
+    from quantexp.tasks.items import Item
 
 _OF_GRADER = frozenset({"extracted", "rule", "score", "grading_error"})
 """The other columns that a grader fills; tables of earlier versions have no rule."""
 
 
-def verdict(grader: Grader, output: str, fields: Mapping[str, Any], finish_reason: str) -> dict[str, Any]:
+def verdict(
+    reader: AnswerReader, grader: GradeAnswer, output: str, fields: Mapping[str, Any], finish_reason: str
+) -> dict[str, Any]:
     """The columns that a grader fills for one output; an item that was never asked gets no score."""
-    asked = finish_reason != "context"
-    read = grader.grade_cut if finish_reason == "length" and grader.grade_cut else grader.grade
-    grade = read(output, fields) if asked else None
+    grade = None if finish_reason == "context" else grader(reader.read(output, finish_reason == "length"), fields)
     return {
         "extracted": grade.extracted if grade else None,
         "rule": grade.rule if grade else None,
@@ -33,12 +36,40 @@ def verdict(grader: Grader, output: str, fields: Mapping[str, Any], finish_reaso
     }
 
 
-def regraded(table: pd.DataFrame, grader: Grader, items: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """The same table with the verdicts of another grader in place of its own.
+class AnswerGrading:
+    """Reads and grades a job's answers: each once, whenever its verdict is wanted first."""
+
+    def __init__(self, reader: AnswerReader, grader: GradeAnswer, items: "Iterable[Item]") -> None:
+        """Take what the answers are to.
+
+        Args:
+            reader: of the outputs.
+            grader: who grades, opened.
+            items: all that are answered.
+        """
+        self._reader = reader
+        self._grader = grader
+        self._fields = {item.id: item.fields for item in items}
+        self._verdicts: dict[tuple[str, int], dict[str, Any]] = {}
+
+    def verdict(self, prompt: "Prompt", completion: "Completion") -> Mapping[str, Any]:
+        """Return the columns that the grader fills for the answer to a prompt (`verdict`)."""
+        key = (prompt.item_id, prompt.sample)
+        if key not in self._verdicts:
+            fields = self._fields[prompt.item_id]
+            self._verdicts[key] = verdict(self._reader, self._grader, completion.text, fields, completion.finish_reason)
+        return self._verdicts[key]
+
+
+def regraded(
+    table: pd.DataFrame, reader: AnswerReader, grader: GradeAnswer, items: Mapping[str, Mapping[str, Any]]
+) -> pd.DataFrame:
+    """The same table with the verdicts of another reader and grader in place of its own.
 
     Args:
         table: a per-item table; it is not changed.
-        grader: who grades.
+        reader: of the outputs.
+        grader: who grades, opened.
         items: the fields of each item by its id.
 
     Raises:
@@ -52,7 +83,7 @@ def regraded(table: pd.DataFrame, grader: Grader, items: Mapping[str, Mapping[st
         )
     answers = zip(table["item_id"], table["output"], table["finish_reason"], strict=True)
     verdicts = pd.DataFrame(
-        [verdict(grader, output, items[item], reason) for item, output, reason in answers], index=table.index
+        [verdict(reader, grader, output, items[item], reason) for item, output, reason in answers], index=table.index
     )
     old = [name for name in table if name in _OF_GRADER or str(name).startswith(FIELD)]
     at = table.columns.get_loc("extracted")

@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,7 +181,8 @@ def _section(
     of_kind = {change: [row for row in rows if row["change"] == change] for change in CHANGES}
     several = any(row["sample"] != 0 for row in rows)
     rows = [row for change in (LOST, GAINED) for row in of_kind[change][:most]]
-    beginning = _beginning([text_of(row["prompt"]) or "" for row in rows])
+    beginnings = {_beginning(row) for row in rows}
+    beginning = beginnings.pop() if len(beginnings) == 1 else ""
     shown = [_answer(row, several, len(beginning)) for row in rows]
     listed = len(of_kind[LOST]) + len(of_kind[GAINED])
     counts = {change: len(found) for change, found in of_kind.items()} if known is None else known
@@ -191,11 +191,13 @@ def _section(
     return Section(anchor(task, quant), task, quant, counts, beginning, tuple(shown), left_out, listed)
 
 
-def _beginning(prompts: Sequence[str]) -> str:
-    """The lines that several prompts begin with: the template's, the instructions, the examples."""
-    lines = zip(*(prompt.split("\n") for prompt in prompts), strict=False)
-    common = takewhile(lambda same: len(set(same)) == 1, lines if len(prompts) > 1 else ())
-    return "\n".join(first for first, *_ in common)
+def _beginning(row: Mapping[Any, Any]) -> str:
+    """The prompt up to the question: the template's words, the instructions, the examples.
+
+    Empty where an earlier version has not recorded the question, or the template has changed its words.
+    """
+    prompt, question = text_of(row["prompt"]) or "", text_of(row["question"])
+    return prompt[: max(prompt.rfind(question), 0)] if question else ""
 
 
 def _clip(text: str, most: int) -> str:

@@ -24,7 +24,7 @@ from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from quantexp.config.identity import Identity
+from quantexp.config.identity import NO_READER, Identity
 from quantexp.tracking.artifacts import read_table
 from quantexp.tracking.backend import Backend
 from quantexp.tracking.downloads import Fetching
@@ -399,7 +399,12 @@ class Identities:
                 if value not in self._known:
                     self._known[value] = json.loads(value)
                 found[key.removeprefix(IDENTITY)] = self._known[value]
+        if "grader" in found:
+            found.setdefault("reader", _WITHOUT_READER)
         return found
+
+
+_WITHOUT_READER: Mapping[str, object] = {"id": NO_READER}
 
 
 @lru_cache(maxsize=8)

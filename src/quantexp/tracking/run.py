@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 FIRST = ("item_id", "score", "extracted", "reference", "output")
 """Columns of an item table that MLflow's pages show first: its left edge is all that a screen has room for."""
 
+HIDDEN = ("messages",)
+"""Columns of an item table that MLflow's pages do not show: the prompt says the same."""
+
 BELOW = "<!-- Written by quantexp at each comparison; what stands below this line is yours. -->"
 """Ends quantexp's part of a description; pages do not show it."""
 
@@ -158,7 +161,7 @@ class Run:
             shown = Path(folder) / f"{name}.json"
             order = [
                 *(column for column in FIRST if column in table),
-                *table.columns.drop(list(FIRST), errors="ignore"),
+                *table.columns.drop([*FIRST, *HIDDEN], errors="ignore"),
             ]
             table[order].to_json(shown, orient="split", index=False, date_format="iso")
             self._recorder.record(File(str(shown), shown=True))
@@ -167,7 +170,7 @@ class Run:
         """Record a table for programs, exactly: NAME.parquet."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{name}.parquet"
-            table.to_parquet(file, index=False)
+            table.to_parquet(file, index=False, compression="zstd")
             self._recorder.record(File(str(file)))
 
     def log_scores(self, table: pd.DataFrame) -> None:

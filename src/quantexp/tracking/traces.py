@@ -60,7 +60,7 @@ def write_traces(
                     request_time=started,
                     execution_duration=round(1000 * took),
                     state=TraceState.OK,
-                    request_preview=str(row["prompt"])[-PREVIEW:],  # its end is the item, its head the same for all
+                    request_preview=_asked(row)[-PREVIEW:],
                     response_preview=str(row["output"])[:PREVIEW],
                     trace_metadata={
                         TraceMetadataKey.SOURCE_RUN: run_id,
@@ -70,6 +70,11 @@ def write_traces(
                     assessments=list(_assessments(name, grader, row)),
                 )
             )
+
+
+def _asked(row: Mapping[str, Any]) -> str:
+    """What sets a prompt apart from the others; in tables of earlier versions the end of the prompt."""
+    return str(row["prompt"] if pd.isna(question := row.get("question")) else question)
 
 
 def _assessments(name: str, grader: str, row: Mapping[str, Any]) -> Iterable[Feedback]:

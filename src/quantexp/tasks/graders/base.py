@@ -1,11 +1,34 @@
-"""What a grade is, and what a grader is: a pure function with a name and a version."""
+"""Grades and graders: an answer and an item in, a grade out."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from quantexp.util.errors import UserError
 
 UNFINISHED = "unfinished: cut off at max_tokens before an answer"
 """Why nothing was read of an output that a grader wants whole."""
+
+Need = Literal["sandbox", "judge", "embedder"]
+"""A resource that a grader may need, and that is opened for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as graders take it.
+
+    Attributes:
+        text: the answer itself.
+        reasoning: what the model wrote before its answer, if the two are told apart; empty otherwise.
+        is_cut: whether the output was cut off at max_tokens.
+        ended_in_reasoning: whether the output ended before an answer began.
+    """
+
+    text: str
+    reasoning: str = ""
+    is_cut: bool = False
+    ended_in_reasoning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +67,10 @@ class Grade:
         return cls.unreadable(UNFINISHED)
 
 
+GradeAnswer = Callable[[Answer, Mapping[str, Any]], Grade]
+"""A grader that is open: an answer and the item's fields in, a grade out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grader:
     """A named, versioned way to score one output.
@@ -59,6 +86,7 @@ class Grader:
             any output whatsoever, given fields that the task's `validate` accepts.
         grade_cut: the same for an output that was cut off at max_tokens, if that is not graded like any other.
         check: raises ValueError, in one sentence, where it cannot grade an item that its task accepts.
+        needs: the resources without which it cannot be opened; none if `grade` is all there is to it.
     """
 
     name: str
@@ -67,8 +95,32 @@ class Grader:
     grade: Callable[[str, Mapping[str, Any]], Grade]
     grade_cut: Callable[[str, Mapping[str, Any]], Grade] | None = None
     check: Callable[[Mapping[str, Any]], None] | None = None
+    needs: frozenset[Need] = frozenset()
 
     @property
     def id(self) -> str:
         """Name and version in one word, e.g. "gsm8k-v1"."""
         return f"{self.name}-v{self.version}"
+
+    @contextmanager
+    def open(self, resources: Mapping[Need, Any]) -> Iterator[GradeAnswer]:
+        """Make it ready to grade; what it holds is released at the end.
+
+        A grader that holds something while it grades overrides this.
+
+        Args:
+            resources: what it may use, by the need that each meets.
+
+        Raises:
+            UserError: one that it needs is missing.
+        """
+        if missing := sorted(self.needs - resources.keys()):
+            raise UserError(
+                f"The grader {self.name} needs what this version of quantexp cannot give it ({', '.join(missing)}); "
+                "choose another one with task.grader."
+            )
+        yield self._grade_answer
+
+    def _grade_answer(self, answer: Answer, fields: Mapping[str, Any]) -> Grade:
+        grade = self.grade_cut if answer.is_cut and self.grade_cut else self.grade
+        return grade(answer.text, fields)

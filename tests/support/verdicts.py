@@ -1,0 +1,22 @@
+"""What a grader says of an output, as `run_job` has it in the item table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from quantexp.evaluation import scoring
+from quantexp.evaluation.answers import NONE
+from quantexp.tasks import Grader
+
+
+def verdict(grader: Grader, output: str, fields: Mapping[str, Any], finish_reason: str) -> dict[str, Any]:
+    """The grader's columns for an output."""
+    with grader.open({}) as grade:
+        return scoring.verdict(NONE, grade, output, fields, finish_reason)
+
+
+def regraded(table: pd.DataFrame, grader: Grader, items: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The table under another grader."""
+    with grader.open({}) as grade:
+        return scoring.regraded(table, NONE, grade, items)
