@@ -76,7 +76,7 @@ def main() -> None:
 
 @contextmanager
 def _filled(folder: Path, given: argparse.Namespace, runs: int) -> Iterator[dict[str, str]]:
-    """A store with a sweep in it: where it is, for a process that measures."""
+    """Yield the place of a store with a sweep in it, for a process that measures."""
     started = time.perf_counter()
     if given.server:
         with Postgres() as database, TrackingServer(folder, database.address, given.workers) as server:

@@ -24,20 +24,20 @@ BUILD = Path(__file__).parents[1] / "build"
 
 
 def config(*overrides: str) -> Config:
-    """The default configuration, with what the command line would change."""
+    """Return the default configuration, with what the command line would change."""
     register_schemas()
     with initialize_config_module("quantexp.conf", version_base="1.3"):
         return validated(compose("config", list(overrides)), Config)
 
 
 def model_file(composed: Config) -> ModelFile:
-    """The file that a job of this configuration loads."""
+    """Return the file that a job of this configuration loads."""
     return models.resolve(composed.model, composed.quant)[0]
 
 
 @cache
 def llama_tool(name: str) -> Path:
-    """A command-line tool of llama.cpp, built from the source that this version of llama-cpp-python carries.
+    """Return a command-line tool of llama.cpp, built from the source that this version of llama-cpp-python carries.
 
     The wheel has the libraries only. Building takes some minutes, once; needs pip, cmake and a compiler.
     """
@@ -66,6 +66,6 @@ def _source(folder: Path) -> Path:
 
 
 def json_lines(command: Sequence[str]) -> list[dict[str, Any]]:
-    """The JSON objects that a command prints, one a line."""
+    """Return the JSON objects that a command prints, one per line."""
     run = subprocess.run(command, check=True, capture_output=True, text=True)
     return [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]

@@ -170,7 +170,7 @@ def _figures(compared: Compared, log: str, perplexity: float) -> list[Figure]:
 
 
 def _between(values: NDArray[np.float64], percent: float) -> float:
-    """A standard error of a percentile: half the way between those one binomial deviation beside it."""
+    """Return a standard error of a percentile: half the way between those one binomial deviation beside it."""
     deviation = 100 * np.sqrt(percent / 100 * (1 - percent / 100) / values.size)
     low, high = np.percentile(values, np.clip([percent - deviation, percent + deviation], 0, 100))
     return float(max((high - low) / 2, 0.01 * np.percentile(values, percent), ROUNDING))

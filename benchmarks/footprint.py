@@ -43,7 +43,7 @@ print(time.perf_counter() - started)
 
 
 def main() -> None:
-    """A line for each quant and number of lanes."""
+    """Print a line for each quant and number of lanes."""
     for quant in ("Q8_0", "Q4_K_M", "F16"):
         for lanes in (8, 16):
             overrides = [f"quant={quant}", f"engine.lanes={lanes}"]

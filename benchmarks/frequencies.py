@@ -62,14 +62,14 @@ def expected(n: int, psi: float, drop: float, event: Callable[[int, int], bool])
 
 
 def compare_counts(b: int, c: int, n: int, *, population: int | None = None) -> PairedComparison:
-    """The default comparison of right-or-wrong scores with these counts."""
+    """Return the default comparison of right-or-wrong scores with these counts."""
     return compare_differences(np.repeat([1.0, -1.0, 0.0], [b, c, n - b - c]), population=population)
 
 
 def compare_differences(
     values: Floats, clusters: Integers | None = None, population: int | None = None
 ) -> PairedComparison:
-    """The default comparison of scores with these differences, the better one of each pair being 1."""
+    """Return the default comparison of scores with these differences, the better one of each pair being 1."""
     return compare(1 - np.maximum(-values, 0), 1 - np.maximum(values, 0), clusters=clusters, population=population)
 
 
@@ -91,12 +91,12 @@ def tango_coverage(n: int, psi: float, drop: float) -> float:
 
 
 def percentile_coverage(n: int, psi: float, drop: float) -> float:
-    """The same of the percentile bootstrap with infinitely many resamples, exact."""
+    """Return the same of the percentile bootstrap with infinitely many resamples, exact."""
     return expected(n, psi, drop, lambda b, c: covers(exact_bootstrap_law(b, c, n).interval(), drop))
 
 
 def wald_coverage(n: int, psi: float, drop: float) -> float:
-    """The same of d ± 1.96 √((ψ - d²) / n), exact."""
+    """Return the same of d ± 1.96 √((ψ - d²) / n), exact."""
     b, c, weight = outcomes(n, psi, drop)
     estimate = (b - c) / n
     half = ndtri(0.975) * np.sqrt(((b + c) / n - estimate**2) / n)
@@ -104,7 +104,7 @@ def wald_coverage(n: int, psi: float, drop: float) -> float:
 
 
 def bca(b: int, c: int, n: int) -> tuple[float, float]:
-    """The bias-corrected and accelerated bootstrap interval with infinitely many resamples, as scipy defines it."""
+    """Return the BCa bootstrap interval with infinitely many resamples, as scipy defines it."""
     law = exact_bootstrap_law(b, c, n)
     if b + c == 0:
         return 0.0, 0.0
@@ -120,7 +120,7 @@ def bca(b: int, c: int, n: int) -> tuple[float, float]:
 
 
 def bca_coverage(n: int, psi: float, drop: float) -> float:
-    """The same of BCa, exact."""
+    """Return the same of BCa, exact."""
     return expected(n, psi, drop, lambda b, c: covers(bca(b, c, n), drop))
 
 
@@ -138,7 +138,7 @@ def wilson_coverage(n: int, share: float) -> float:
 
 
 def bootstrap_share_coverage(n: int, share: float) -> float:
-    """The same of the percentile bootstrap with infinitely many resamples, exact."""
+    """Return the same of the percentile bootstrap with infinitely many resamples, exact."""
     right = np.arange(n + 1)
     low, high = (binom.ppf(tail, n, right / n) / n for tail in (0.025, 0.975))
     inside = (low <= share + 1e-12) & (share <= high + 1e-12)
@@ -176,7 +176,7 @@ def called_different(counts: Integers) -> NDArray[np.bool_]:
 
 
 def graded(rng: np.random.Generator, runs: int, n: int, psi: float, drop: float) -> tuple[Floats, Floats, Floats]:
-    """The defaults on graded scores: the interval's coverage, the test's rate of p <= 5%, the one-sided bound's misses.
+    """Simulate the defaults on graded scores: coverage, rate of p <= 5%, misses of the one-sided bound.
 
     Each is a share and its standard error, shape (2,).
     """
@@ -225,7 +225,7 @@ def family_error(n: int, psi: float, comparisons: int) -> float:
 
 
 def two_looks(rng: np.random.Generator, runs: int, n: int, psi: float, drop: float) -> tuple[Floats, Floats]:
-    """A verdict after n items or, if there is none, after the further items that it asks for: "within" and "worse".
+    """Return a verdict after n items or, if there is none, after the further items that it asks for.
 
     Each is a share and its standard error.
     """

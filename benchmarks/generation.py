@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def against_batched_bench(job: Config, repeats: int) -> None:
-    """Decoding at the job's lanes, and prefill of single prompts of 96 and 512 tokens; the best of some turns each."""
+    """Time decoding at the job's lanes, and prefill of prompts of 96 and 512 tokens; the best of some turns each."""
     file, lanes = model_file(job), job.engine.lanes
     assert lanes
     ours, theirs = [], []

@@ -112,7 +112,7 @@ def _by_items(items: int) -> dict[str, float]:
 
 
 def _timed(parts: Mapping[str, Callable[[], object]], clock: Callable[[], float]) -> dict[str, float]:
-    """The median over the repeats, which take turns."""
+    """Return the median over the repeats, which take turns."""
     seconds: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(REPEATS):
         for name, part in parts.items():

@@ -18,7 +18,7 @@ JOB = ("task=gsm8k", "task.limit=1", "task.max_tokens=1", "task.shots=0")
 
 
 def main() -> None:
-    """A line for each figure."""
+    """Print a line for each figure."""
     unit = min(_seconds("-c", "import mlflow") for _ in range(REPETITIONS))
     print(f"import mlflow: {unit:.2f} CPU seconds, here 1.00")
     print(f"--cfg job: {min(_sweep(['--cfg', 'job']) for _ in range(REPETITIONS)) / unit:.2f}")

@@ -48,7 +48,7 @@ class Cell(NamedTuple):
         return (self.b - self.c) / N
 
     def differences(self) -> list[float]:
-        """The drop of each answer, in some order."""
+        """Return the drop of each answer, in some order."""
         return [1.0] * self.b + [-1.0] * self.c + [0.0] * (N - self.b - self.c)
 
     @property
@@ -72,27 +72,27 @@ EXTRACTION = {"Q5_K_M": 0.051, "Q4_K_M": 0.23, "Q3_K_M": 0.79}
 
 
 def once(p: float, repeats: int = 3) -> float:
-    """The p-value that is left when answers counted `repeats` times count once, by the normal law."""
+    """Return the p-value that is left when answers counted `repeats` times count once, by the normal law."""
     return 2 * NORMAL.cdf(NORMAL.inv_cdf(p / 2) / math.sqrt(repeats))
 
 
 def two_sided(estimate: float, variance: float) -> float:
-    """Normal p-value of an estimate."""
+    """Return the normal p-value of an estimate."""
     return 2 * NORMAL.cdf(-abs(estimate) / math.sqrt(variance))
 
 
 def points(value: float) -> str:
-    """A rate in percentage points, one decimal, without the sign of a zero."""
+    """Return a rate in percentage points, one decimal, without the sign of a zero."""
     return f"{100 * value:.1f}".replace("-0.0", "0.0").replace("-", "−")
 
 
 def interval(low: float, high: float) -> str:
-    """An interval in points."""
+    """Return an interval in points."""
     return f"[{points(low)}, {points(high)}]"
 
 
 def cells_table() -> str:
-    """What the defaults say about each published comparison."""
+    """Return what the defaults say about each published comparison."""
     found = [compare_counts(cell.b, cell.c, N) for cell in CELLS]
     # Extraction takes its place in the family of nine by its p-values, which is all that is known of it.
     extraction = [replace(found[0], p_value=once(p)) for p in EXTRACTION.values()]
@@ -186,7 +186,7 @@ def claims_table() -> str:
 
 
 def planner_tables() -> str:
-    """The planner: detectable drops by n, and items needed by margin and drop."""
+    """Tabulate the planner: detectable drops by n, and items needed by margin and drop."""
     shares = (0.02, 0.05, 0.10)
     heads = " | ".join(f"ψ={psi:.0%}" for psi in shares)
     lines = [f"| n | {heads} |", "|---:|---:|---:|---:|"]

@@ -35,7 +35,7 @@ def llama_server(model: str, context: int, threads: int, slots: int = 4) -> Iter
 
 @contextmanager
 def _running(command: Sequence[str]) -> Iterator[str]:
-    """A server on a free port, from its first sign of life to the end of the block."""
+    """Yield a server on a free port, from its first sign of life to the end of the block."""
     port = free_port()
     with tempfile.TemporaryFile("w+") as log:
         whole = [*command, "--host", "127.0.0.1", "--port", str(port)]

@@ -26,7 +26,7 @@ LONGEST = 64
 
 
 def main() -> None:
-    """The same prompts through both, text in and text out."""
+    """Send the same prompts through both, text in and text out."""
     missing = [name for name in ("sse_starlette", "starlette_context", "pydantic_settings") if find_spec(name) is None]
     if missing:
         sys.exit(f"{', '.join(missing)} missing: pip install 'llama-cpp-python[server]'")

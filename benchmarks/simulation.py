@@ -135,7 +135,7 @@ def rare_rows(rng: np.random.Generator, runs: int, *, quick: bool) -> Iterator[R
 
 
 def price_rows(rng: np.random.Generator, runs: int, *, quick: bool) -> Iterator[Row]:
-    """What the bound costs where nothing is lost."""
+    """Yield the price of the bound where nothing is lost."""
     law = {1: 0.02, -1: 0.02}
     for n in (100, 150, 200, 300, 400)[:: 2 if quick else 1]:
         counts = drawn(rng, law, n, runs)
@@ -160,7 +160,7 @@ def null_rows(rng: np.random.Generator, runs: int, *, quick: bool) -> Iterator[R
 
 
 def repeated_rows(rng: np.random.Generator, runs: int) -> Iterator[Row]:
-    """The unit."""
+    """Yield rows about the unit."""
     for psi in (0.05, 0.1):
         setting = f"200 items, right or wrong, ψ={psi:.0%}"
         yield Row("counted as 600", setting, mcnemar_error(200, psi, copies=3))
@@ -171,7 +171,7 @@ def repeated_rows(rng: np.random.Generator, runs: int) -> Iterator[Row]:
 
 
 def fixed_set_rows() -> Iterator[Row]:
-    """The finite population correction."""
+    """Yield rows about the finite population correction."""
     for declared in (False, True):
         covered, rejected = fixed_set(600, 1319, 0.05, declared=declared)
         setting = f"ψ=5%, population {'declared' if declared else 'not declared'}"
@@ -180,7 +180,7 @@ def fixed_set_rows() -> Iterator[Row]:
 
 
 def within_rows(*, quick: bool) -> Iterator[Row]:
-    """False claims at the margin, and power at the planner's number of items."""
+    """Yield false claims at the margin, and power at the planner's number of items."""
     for psi in (0.02, 0.05, 0.1)[:: 2 if quick else 1]:
         closed, exact = (required_items_within(MARGIN, psi, exact=each) for each in (False, True))
         for name, n in (("the first n that can", 133), ("closed form", closed), ("planner", exact)):
@@ -190,7 +190,7 @@ def within_rows(*, quick: bool) -> Iterator[Row]:
 
 
 def further_rows(rng: np.random.Generator, runs: int) -> Iterator[Row]:
-    """What "further items" are good for, and what the second look costs."""
+    """Yield the use of "further items", and the price of the second look."""
     for psi in (0.05, 0.1):
         for drop in (0.0, MARGIN, 2 * MARGIN):
             within, worse = two_looks(rng, runs, 200, psi, drop)
@@ -208,7 +208,7 @@ def family_rows(*, quick: bool) -> Iterator[Row]:
 
 
 def sequential_rows(rng: np.random.Generator, *, quick: bool) -> Iterator[Row]:
-    """E-values after every item, beside p-values after every 50."""
+    """Yield e-values after every item, beside p-values after every 50."""
     n = 400 if quick else 1319
     false_worse, false_within = "e-value: false “worse” (≤ 0.05)", "e-value: “within 2pp” at 2pp (≤ 0.05)"
     for psi in (0.05,) if quick else (0.05, 0.092):
@@ -244,7 +244,7 @@ def calibration_rows(rng: np.random.Generator, *, quick: bool) -> Iterator[Row]:
 
 
 def markdown(title: str, rows: Iterable[Row]) -> str:
-    """A titled Markdown table, a line for each setting; a simulated value has its standard error after it."""
+    """Return a titled Markdown table, a line for each setting; a simulated value has its standard error after it."""
     lines: dict[str, dict[str, str]] = {}
     columns: dict[str, None] = {}
     for row in rows:

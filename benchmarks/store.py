@@ -123,7 +123,7 @@ def _report(folder: Path) -> None:
 
 
 def _peak() -> float:
-    """The most memory this process has used, in MB."""
+    """Return the most memory this process has used, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

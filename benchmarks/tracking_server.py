@@ -52,7 +52,7 @@ class _Process:
             self._process = None
 
     def command(self) -> list[str]:
-        """What to start."""
+        """Return the command to start."""
         raise NotImplementedError
 
     def answers(self) -> bool:
@@ -108,7 +108,7 @@ class Postgres(_Process):
                 time.sleep(0.5)
 
     def command(self) -> list[str]:
-        """What to start."""
+        """Return the command to start."""
         options = {"port": self._port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
         words = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
         return [_program("postgres"), "-D", str(self._data), *words]
@@ -144,7 +144,7 @@ class TrackingServer(_Process):
         self.start()
 
     def command(self) -> list[str]:
-        """What to start."""
+        """Return the command to start."""
         options = {
             "host": "127.0.0.1",
             "port": self._port,

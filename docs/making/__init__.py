@@ -27,7 +27,7 @@ MARK = re.compile(r"^<!-- made: (\w+) -->$", flags=re.MULTILINE)
 
 
 def filled(text: str) -> str:
-    """A page's text with its tables in place.
+    """Return a page's text with its tables in place.
 
     Raises:
         KeyError: it names a table that is not made.
@@ -46,7 +46,7 @@ def _draw(app: "Sphinx") -> None:
 
 
 def setup(app: "Sphinx") -> dict[str, bool]:
-    """Called by Sphinx."""
+    """Connect to Sphinx, which calls this."""
     app.connect("builder-inited", _draw)
     app.connect("source-read", _fill)
     return {"parallel_read_safe": True}

@@ -70,7 +70,7 @@ def independent_interval(right: Sequence[int], n: int) -> tuple[float, float]:
 
 
 def pairing() -> Figure:
-    """What a paired difference is, and why pairing narrows its interval."""
+    """Draw a paired difference, and why pairing narrows its interval."""
     n, both, lost, gained = (EXAMPLE[key] for key in ("n", "both", "lost", "gained"))
     wrong = n - both - lost - gained
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
@@ -119,7 +119,7 @@ def verdict_cases() -> tuple[tuple[PairedComparison, ...], tuple[Decision, ...]]
 
 
 def verdicts() -> Figure:
-    """The four verdicts as a forest plot."""
+    """Draw the four verdicts as a forest plot."""
     cases, decisions = verdict_cases()
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     axes = figure.subplots()
@@ -197,7 +197,7 @@ def coverage() -> Figure:
 
 
 def churn() -> Figure:
-    """What a net difference hides: items lost and gained in the published experiment."""
+    """Draw what a net difference hides: items lost and gained in the published experiment."""
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     axes = figure.subplots()
     names = []

@@ -105,7 +105,7 @@ def _open(page: Page, address: str) -> None:
 
 @contextmanager
 def _mlflow_ui() -> Iterator[str]:
-    """The address of MLflow's pages on the store."""
+    """Yield the address of MLflow's pages on the store."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

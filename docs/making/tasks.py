@@ -19,7 +19,7 @@ def graders() -> str:
 
 
 def cards() -> str:
-    """The data cards of the bundled items, each a section."""
+    """Return the data cards of the bundled items, each a section."""
     bundled = files("quantexp.tasks") / "bundled"
     texts = [(bundled / f"{name}.md").read_text(encoding="utf-8") for name, task in TASKS.items() if task.is_bundled]
     return "\n\n".join(re.sub(r"^(#+) (?:Data card: )?", r"#\1 ", text, flags=re.MULTILINE) for text in texts)

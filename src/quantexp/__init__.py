@@ -14,7 +14,7 @@ _HOMES = {"Result": "quantexp.notebook", "UserError": "quantexp.util.errors", "l
 
 
 def __getattr__(name: str) -> Any:
-    """What a notebook uses, imported when it is asked for: MLflow and pandas take seconds."""
+    """Import a name when it is asked for: MLflow and pandas take seconds."""
     if name == "__version__":
         from importlib.metadata import version
 

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Aggregated(NamedTuple):
-    """What became of a comparison.
+    """Outcome of a comparison.
 
     Attributes:
         complete: Whether every job had finished, and every pair that there is could be compared.

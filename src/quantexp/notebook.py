@@ -27,7 +27,7 @@ from quantexp.util.errors import UserError
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """What came out of a sweep.
+    """Outcome of a sweep.
 
     Scores and differences are fractions; positive differences mean that the baseline is better. In a notebook it shows
     the verdict and the table.
@@ -115,7 +115,7 @@ def load(
 
 
 def _stats_of(records: Sequence[JobRecord], failures: list[str], store: Store) -> StatsConfig:
-    """How the comparison of the newest job was configured; one whose configuration is lost is named in `failures`.
+    """Return the statistics of the newest job's configuration; one that is lost is named in `failures`.
 
     Raises:
         UserError: no job has its configuration any more.

@@ -35,7 +35,7 @@ COUNTED = {"run.completions_generated", "run.completions_from_store", "run.wall_
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a comparison is planned from.
+    """Basis of a planned comparison.
 
     Attributes:
         spread: how much items differ.
@@ -94,7 +94,7 @@ def plan(config: PlanConfig) -> None:
 
 
 def _pilot(config: PlanConfig) -> Pilot | None:
-    """The sweep that the plan is to be made from; None where there is none and none is needed."""
+    """Return the sweep that the plan is to be made from; None where there is none and none is needed."""
     if config.sweep is None and config.changed is None:
         raise UserError("sweep=null leaves changed to be guessed; add changed=0.05, or name a sweep.")
     if config.sweep is None:
@@ -123,7 +123,7 @@ def _pilot(config: PlanConfig) -> Pilot | None:
 
 
 def _measured(config: PlanConfig, store: "Store", sweep: str) -> Pilot:
-    """What a sweep says about the tasks and quants in it."""
+    """Measure the tasks and quants in a sweep."""
     from quantexp.comparison.pairing import summarise
     from quantexp.stats.planning import Spread
 
@@ -179,7 +179,7 @@ def _scores(runs: Sequence["JobRecord"]) -> "pd.Series[float]":
 
 
 def _needed(config: PlanConfig, plans: Sequence[Planned]) -> "Table":
-    """The items that each answer takes."""
+    """Return the items that each answer takes."""
     margin = given_points(config.margin)
     table = _table(plans, "changed", "to", "items")
     for first, each in _by_task(table, plans):
@@ -192,7 +192,7 @@ def _needed(config: PlanConfig, plans: Sequence[Planned]) -> "Table":
 
 
 def _shown(config: PlanConfig, rows: Sequence[tuple[int, Planned]]) -> "Table":
-    """What given numbers of items can show."""
+    """Return what given numbers of items can show."""
     plans = [each for _, each in rows]
     chance_heading = f"chance to show\nless than {given_points(config.margin)}"
     table = _table(plans, "items", "smallest drop\nfound, points", chance_heading)
@@ -206,7 +206,7 @@ def _shown(config: PlanConfig, rows: Sequence[tuple[int, Planned]]) -> "Table":
 
 
 def _table(plans: Sequence[Planned], *headings: str) -> "Table":
-    """An empty table: whose plan it is and what it costs, where that is known, around the headings."""
+    """Return an empty table: whose plan it is and what it costs, where that is known, around the headings."""
     from rich import box
     from rich.table import Table
 
@@ -219,7 +219,7 @@ def _table(plans: Sequence[Planned], *headings: str) -> "Table":
 
 
 def _by_task(table: "Table", plans: Sequence[Planned]) -> Iterator[tuple[list["Text"], Planned]]:
-    """The plans with the first cell of their rows; a task's name gets a row of its own."""
+    """Yield the plans with the first cell of their rows; a task's name gets a row of its own."""
     from rich.text import Text
 
     task = ""
@@ -259,7 +259,7 @@ def _hours(hours: float) -> str:
 
 
 def _notes(config: PlanConfig, plans: Sequence[Planned], pilot: Pilot | None) -> Iterator[str]:
-    """What a reader must know to read the tables."""
+    """Yield the notes below the tables."""
     margin = given_points(config.margin)
     of_family = f" / {config.family}" if config.family > 1 else ""
     yield (

@@ -117,7 +117,7 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
 
 
 def _with_grader(records: Sequence["JobRecord"], name: str) -> list["JobRecord"]:
-    """The jobs of the tasks that have the grader; a line for each task that has not."""
+    """Return the jobs of the tasks that have the grader; a line for each task that has not."""
     kept, lines = [], []
     tasks = {record.tags["task"]: _task_of(record) for record in records}
     for task in tasks.values():
@@ -213,7 +213,7 @@ class Grading:
         )
 
     def _items(self, record: "JobRecord", task: "Task") -> Mapping[str, Mapping[str, Any]]:
-        """The fields of the items that the job was run on, by their ids."""
+        """Return the fields of the items that the job was run on, by their ids."""
         from quantexp.tasks.data import load
         from quantexp.tracking.artifacts import read_section
 
@@ -240,7 +240,7 @@ def _grader_id(record: "JobRecord") -> str:
 
 
 def _print_changes(diff: str, path: Path) -> None:
-    """The changes, as far as they fit."""
+    """Print the changes, as far as they fit."""
     from rich.console import Console
     from rich.text import Text
 

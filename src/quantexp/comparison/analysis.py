@@ -77,7 +77,7 @@ def compare(
 
 
 def open_store(config: TrackingConfig, access: "Access") -> "Store":
-    """The store of earlier runs; nothing is made where none is.
+    """Return the store of earlier runs; nothing is made where none is.
 
     Raises:
         UserError: there is none, or it cannot be opened, or a server is away.
@@ -96,12 +96,12 @@ def open_store(config: TrackingConfig, access: "Access") -> "Store":
 
 
 def chosen_sweep(config: AggregateConfig, store: "Store") -> str:
-    """The id of the sweep that a command names; "latest" where it names single runs instead."""
+    """Return the id of the sweep that a command names; "latest" where it names single runs instead."""
     return store.latest_sweep() if config.sweep == "latest" and not config.runs else config.sweep
 
 
 def finished_jobs(store: "Store", sweep: str, runs: list[str], purpose: str) -> tuple[list["JobRecord"], list[str]]:
-    """The finished jobs of a sweep or of a list of runs, and a sentence for each of the others.
+    """Return the finished jobs of a sweep or of a list of runs, and a sentence for each of the others.
 
     Raises:
         UserError: there is no finished one.
@@ -114,7 +114,7 @@ def finished_jobs(store: "Store", sweep: str, runs: list[str], purpose: str) -> 
 
 
 def title_of(records: Sequence["JobRecord"]) -> str:
-    """What a report on these jobs is called."""
+    """Return the title of a report on these jobs."""
     models = ", ".join(dict.fromkeys(record.tags["model"] for record in records))
     data = ", ".join(dict.fromkeys(_data_of(record) for record in records))
     return f"{models}, {data}"

@@ -1,4 +1,4 @@
-"""What a reader must know beside the numbers: where they come from, what limits them, and how they were made."""
+"""Caveats beside the numbers: where they come from, what limits them, and how they were made."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ FULL_PRECISION = 16.0
 
 
 def notes_on(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
-    """What a reader must know beside the numbers, the most important first.
+    """Yield the caveats beside the numbers, the most important first.
 
     First what may make a difference between quants that is none of the weights, then what limits what it says, then
     where the numbers come from. What a line break parts from the first line is for the report alone.
@@ -58,7 +58,7 @@ def notes_on(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
 
 
 def notes_on_files(records: Sequence[JobRecord]) -> Iterable[str]:
-    """What a reader must know of the files behind the names, also of those that no table shows."""
+    """Yield caveats about the files behind the names, also of those that no table shows."""
     files: dict[tuple[str, str], set[str]] = defaultdict(set)
     odd: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for run in records:
@@ -91,7 +91,7 @@ def quantized_sources(records: Iterable[JobRecord]) -> dict[str, str]:
 
 
 def _noise(named: Sequence[tuple[str, Group]]) -> Iterable[str]:
-    """What was measured of the engine's own noise."""
+    """Yield the measured noise floor of the engine."""
     for name, group in named:
         if (floor := group.floor) is not None:
             how = " or ".join(dict.fromkeys(run.tags.get(FLOOR_BY, "in the opposite order") for run in group.runs))
@@ -116,13 +116,13 @@ def _noise(named: Sequence[tuple[str, Group]]) -> Iterable[str]:
 
 
 def name_groups(groups: Sequence[Group]) -> list[str]:
-    """What each group is called in a sentence; the model only if there are several."""
+    """Name each group for a sentence; with the model only if there are several."""
     several = len({group.model for group in groups}) > 1
     return [f"{group.quant}{f' of {group.model}' if several else ''} on {group.task}" for group in groups]
 
 
 def _about_servers(groups: Sequence[Group]) -> Iterable[str]:
-    """What answers from servers leave open."""
+    """Yield caveats about answers from servers."""
     remote = [group for group in groups if group.identity.get("settings", {}).get("engine") == "openai"]
     systems = {
         f"{group.quant} by {run.tags.get('engine.system', 'an unknown server')}": None
@@ -150,7 +150,7 @@ def _about_servers(groups: Sequence[Group]) -> Iterable[str]:
 
 
 def repeats_in(compared: Sequence[tuple[Group, PairedComparison]], stats: StatsConfig) -> Iterable[str]:
-    """What repeated items cost, where each counts once."""
+    """Yield the design effect of repeated items, where each counts once."""
     by_task: dict[str, list[PairedComparison]] = defaultdict(list)
     for group, found in compared:
         if found.answers > found.n and stats.unit is Unit.item:
@@ -192,7 +192,7 @@ def protocol_of(groups: Sequence[Group], stats: StatsConfig) -> dict[str, str]:
 
 
 def _statistics(stats: StatsConfig) -> str:
-    """The methods, in words."""
+    """Name the methods."""
     unit = stats.unit.value
     if stats.method is Method.bootstrap:
         drawn = f"{stats.resamples:,} resamples, seed {stats.seed}"

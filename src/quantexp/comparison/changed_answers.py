@@ -1,4 +1,4 @@
-"""Which answers changed between the baseline and each quant, and where, from the scores of what was compared.
+"""Changed answers between the baseline and each quant, from the scores of what was compared.
 
 Texts are read only of the answers that are shown, and of each run once: they are a hundred times as much as scores.
 """
@@ -36,7 +36,7 @@ _Rows = tuple[NDArray[np.intp], NDArray[np.intp]]
 def flipped(
     summary: Summary, records: Sequence[JobRecord], store: Store, stats: StatsConfig
 ) -> tuple[Summary, pd.DataFrame]:
-    """The summary with what changed in each comparison and in its parts, and the changed answers, one a row.
+    """Return the summary with what changed in each comparison and in its parts, and the changed answers, one per row.
 
     If more than `MOST_CHANGES` answers changed, each comparison has its share of rows: the first ones of each kind.
     """
@@ -74,7 +74,7 @@ def flipped(
 
 
 def runs_behind(summary: Summary, records: Sequence[JobRecord]) -> dict[tuple[str, str, str], list[JobRecord]]:
-    """The runs of each condition, by model, task and quant; oldest first."""
+    """Return the runs of each condition, by model, task and quant; oldest first."""
     by_id = {record.run_id: record for record in sorted(records, key=lambda record: record.started)}
     order = {run_id: place for place, run_id in enumerate(by_id)}
     return {
@@ -84,7 +84,7 @@ def runs_behind(summary: Summary, records: Sequence[JobRecord]) -> dict[tuple[st
 
 
 def _by_place(summary: Summary) -> dict[tuple[str, str], list[Comparison]]:
-    """The comparisons of each model and task."""
+    """Return the comparisons of each model and task."""
     found: dict[tuple[str, str], list[Comparison]] = {}
     for each in summary.comparisons:
         found.setdefault((each.model, each.task), []).append(each)

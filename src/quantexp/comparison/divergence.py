@@ -1,4 +1,4 @@
-"""How far each quant's distributions are from the baseline's, from the token tables of the runs that were compared."""
+"""Divergence of each quant from the baseline, from the token tables of the runs that were compared."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ COLUMNS = {
 
 
 def diverged(summary: Summary, records: Sequence[JobRecord], store: Store, *, confidence: float, seed: int) -> Summary:
-    """The summary with the divergence of each comparison whose runs have all measured it.
+    """Return the summary with the divergence of each comparison whose runs have all measured it.
 
     Tokens are resampled with their item, or with those items that ask the same.
     """
@@ -61,7 +61,7 @@ def _over(run: JobRecord) -> str:
 
 
 def _tables(runs: Sequence[JobRecord], store: Store, name: str) -> pd.DataFrame:
-    """The table of all runs, an item that several seeds drew once."""
+    """Return the table of all runs, an item that several seeds drew once."""
     tables: list[pd.DataFrame] = []
     seen: set[tuple[str, int]] = set()
     for table in store.tables([run.run_id for run in runs], name, COLUMNS[name]):

@@ -1,4 +1,4 @@
-"""What changed between a baseline and a quant, answer by answer: counts, and a table of the answers themselves.
+"""Flips between a baseline and a quant, answer by answer: counts, and a table of the answers themselves.
 
 A mean score can stay the same while many answers change. Answers that go from right to wrong or from wrong to right are
 called flips (Dutta et al. 2024, "Accuracy is Not All You Need", arXiv 2407.09141); answers that change at all, whatever
@@ -40,7 +40,7 @@ _COUNTED = [*KEYS, "cluster", "extracted", "score", "grading_error"]
 
 @dataclass(frozen=True, slots=True)
 class Flips:
-    """How many answers and items changed from the baseline to a quant.
+    """Numbers of answers and items that changed from the baseline to a quant.
 
     An answer is lost if its score fell and gained if it rose: a flip where answers are right or wrong. Scores that
     differ by rounding only are the same, as they are in a `stats.PairedComparison`.
@@ -101,7 +101,7 @@ def flips(baseline: pd.DataFrame, quant: pd.DataFrame) -> Flips:
 
 
 def count_flips(pairs: pd.DataFrame) -> Flips:
-    """The same, from answers that have been paired (`paired`)."""
+    """Return the same, from answers that have been paired (`paired`)."""
     change, churn = _changes(pairs)
     counts = {each: int(np.count_nonzero(change == number)) for number, each in enumerate(CHANGES)}
     items = pd.factorize(unique_items(pairs["cluster_baseline"], pairs["item_id"]))[0]
@@ -122,7 +122,7 @@ def count_flips(pairs: pd.DataFrame) -> Flips:
 
 
 def flip_rows(baseline: pd.DataFrame, quant: pd.DataFrame, *, task: str, name: str) -> pd.DataFrame:
-    """The answers that changed, one a row, with the columns `COLUMNS`.
+    """Return the answers that changed, one per row, with the columns `COLUMNS`.
 
     Their number is lost + gained + both_wrong_different + both_right_different of `flips`.
 
@@ -149,7 +149,7 @@ def flip_rows(baseline: pd.DataFrame, quant: pd.DataFrame, *, task: str, name: s
 
 
 def places_of_changes(pairs: pd.DataFrame, most: int | None = None) -> NDArray[np.intp]:
-    """Where in paired answers those are that changed: in the order of `CHANGES`, then of the rows.
+    """Return the positions of changed answers among paired ones: in the order of `CHANGES`, then of the rows.
 
     Args:
         pairs: see `paired`.
@@ -164,7 +164,7 @@ def places_of_changes(pairs: pd.DataFrame, most: int | None = None) -> NDArray[n
 
 
 def anchor(task: str, quant: str) -> str:
-    """The id of a task's and quant's heading on the page, for links: letters, digits, `_`, `.` and `-` only.
+    """Return the id of a task's and quant's heading on the page, for links: letters, digits, `_`, `.` and `-` only.
 
     Different pairs have different ids, also where their names differ in other characters alone.
     """
@@ -173,7 +173,7 @@ def anchor(task: str, quant: str) -> str:
 
 
 def paired(baseline: pd.DataFrame, quant: pd.DataFrame) -> pd.DataFrame:
-    """The answers that both sides scored, in the order of the baseline's table; every column once a side.
+    """Return the answers that both sides scored, in the order of the baseline's table; every column once per side.
 
     Args:
         baseline: The baseline's answers, as for `flips`; what was read and the reading error may be numbers that stand
@@ -202,7 +202,7 @@ def _same(left: "pd.Series[Any]", right: "pd.Series[Any]") -> bool:
 
 
 def _changes(pairs: pd.DataFrame) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
-    """How each paired answer changed, as a place in `CHANGES`, -1 where it did not; and whether another was read."""
+    """Classify each paired answer by its place in `CHANGES`, -1 if unchanged; and tell if another was read."""
     before, after = _scores(pairs, "baseline"), _scores(pairs, "quant")
     fell, rose = _moved(before, after)
     churn = _differ(pairs["extracted_baseline"], pairs["extracted_quant"])
@@ -235,14 +235,14 @@ def _scores(table: pd.DataFrame, side: str) -> NDArray[np.float64]:
 
 
 def _moved(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Where scores fell and where they rose, with the ties of `stats.compare`."""
+    """Return masks of scores that fell and of scores that rose, with the ties of `stats.compare`."""
     differences = before - after
     tie = TIE_TOLERANCE * float(max(np.abs(before).max(initial=0.0), np.abs(after).max(initial=0.0)))
     return differences > tie, differences < -tie
 
 
 def _differ(before: "pd.Series[Any]", after: "pd.Series[Any]") -> NDArray[np.bool_]:
-    """Where two columns of text, or of numbers that stand for texts, differ; a gap is a value of its own."""
+    """Return a mask of rows in which two columns of texts, or of their codes, differ; a gap is a value of its own."""
     if before.dtype == after.dtype == np.uint64:
         return np.asarray(before.to_numpy() != after.to_numpy())
     pairs = zip(before, after, strict=True)
@@ -250,7 +250,7 @@ def _differ(before: "pd.Series[Any]", after: "pd.Series[Any]") -> NDArray[np.boo
 
 
 def unique_items(clusters: "pd.Series[Any]", items: "pd.Series[Any]") -> NDArray[Any]:
-    """What the answers of one unique item share, shape (m,): their cluster's id, or their item's where that is none.
+    """Return what the answers of one unique item share, shape (m,): their cluster's id, else their item's.
 
     Names, or where items and clusters are categories, numbers in the order of these names.
     """
@@ -267,5 +267,5 @@ def unique_items(clusters: "pd.Series[Any]", items: "pd.Series[Any]") -> NDArray
 
 
 def text_of(value: Any) -> str | None:
-    """The value as text; None for a gap, whichever of pandas' gaps it is."""
+    """Return the value as text; None for a gap, whichever of pandas' gaps it is."""
     return None if pd.isna(value) else str(value)

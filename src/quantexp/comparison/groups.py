@@ -34,7 +34,7 @@ class Group:
     clusters: Mapping[str, str]
 
     def as_drawn(self, answers: "pd.Series[float]") -> "pd.Series[float]":
-        """These answers in the order in which the items were asked."""
+        """Return these answers in the order in which the items were asked."""
         place = {item: number for number, item in enumerate(self.runs[0].scores.index)}
         return answers.sort_index(level="item", key=lambda items: items.map(place), sort_remaining=False)
 
@@ -44,7 +44,7 @@ class Group:
         return self.answers.index.unique("item")
 
     def units(self, answers: "pd.Series[float]") -> NDArray[np.intp]:
-        """What each answer counts with where an item counts once, as a number: those of names in their order."""
+        """Return the unit of each answer where an item counts once, as a number: those of names in their order."""
         names, items = self._unit_names(answers)
         return np.asarray(np.unique(names, return_inverse=True)[1][items], dtype=np.intp)
 
@@ -55,21 +55,21 @@ class Group:
         return self.answers.groupby(names[items]).mean()
 
     def _unit_names(self, answers: "pd.Series[float]") -> tuple[NDArray[Any], NDArray[np.intp]]:
-        """What the answers to each item count with, the item or those that ask the same; and each answer's item."""
+        """Return the unit of each item's answers, the item or those that ask the same; and each answer's item."""
         index = cast(pd.MultiIndex, answers.index)
         names = [self.clusters.get(item, item) for item in index.levels[0]]
         return np.array(names, dtype=str), np.asarray(index.codes[0], dtype=np.intp)
 
     @property
     def floor(self) -> dict[str, int] | None:
-        """What changed when the same items were answered twice, over all runs; None unless all of them measured it."""
+        """Changes when the same items were answered twice, over all runs; None unless all of them measured it."""
         if not all(f"{FLOOR}.answers" in run.metrics for run in self.runs):
             return None
         return {key: int(sum(run.metrics[f"{FLOOR}.{key}"] for run in self.runs)) for key in FLOOR_COUNTS}
 
     @property
     def rules(self) -> dict[str, int]:
-        """How many answers each rule of the grader has read, over all runs."""
+        """Number of answers that each rule of the grader has read, over all runs."""
         counts: Counter[str] = Counter()
         for run in self.runs:
             counts.update({key.removeprefix(RULE): int(n) for key, n in run.metrics.items() if key.startswith(RULE)})
@@ -103,7 +103,7 @@ def grouped(records: Iterable[JobRecord]) -> list[Group]:
 
 
 def _merged(by_seed: Mapping[str, "pd.Series[float]"]) -> "pd.Series[float]":
-    """The scores that are there, by item and seed, in the order of the items' names.
+    """Return the scores that are there, by item and seed, in the order of the items' names.
 
     Items first: where none repeats, the same order whatever counts once, so the same resamples. As pandas would
     concatenate and sort them, but a name is looked at once for all runs that share an index.
@@ -128,7 +128,7 @@ def _merged(by_seed: Mapping[str, "pd.Series[float]"]) -> "pd.Series[float]":
 
 
 def labelled(groups: Sequence[Group]) -> list[Group]:
-    """Where a quant was run on a task in several ways, each way becomes a task of its own name."""
+    """Give each way in which a quant was run on a task a task name of its own."""
     ways: dict[tuple[str, str, str], list[Group]] = defaultdict(list)
     for group in groups:
         ways[group.model, group.task, group.quant].append(group)
@@ -143,7 +143,7 @@ def labelled(groups: Sequence[Group]) -> list[Group]:
 
 
 def _label(identity: Identity, all_ways: Sequence[Identity]) -> str:
-    """What sets this way of running a task apart from the others; numbered where that, shortened, reads the same."""
+    """Return what sets this way of running a task apart; numbered if that, shortened, reads the same."""
 
     def words(way: Identity) -> str:
         return ", ".join(f"{key}={short(value)}" for key, value in varying(way, all_ways))

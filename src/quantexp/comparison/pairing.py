@@ -1,4 +1,4 @@
-"""Which runs may be compared, and the comparison itself: job records in, a summary out."""
+"""Pairing of runs that may be compared, and their comparison: job records in, a summary out."""
 
 from collections.abc import Mapping, Sequence
 from math import nan
@@ -166,7 +166,7 @@ def _registered(
     compared: Sequence[tuple[Group, PairedComparison]],
     stats: StatsConfig,
 ) -> Registered:
-    """What was declared, beside what came of it."""
+    """Return the declaration beside its outcome."""
     scores: dict[str, dict[tuple[str, str], pd.Series[float]]] = {}
     for group in groups:
         scores.setdefault(group.model, {})[group.task, group.quant] = group.by_unit
@@ -188,7 +188,7 @@ def _count_answers(run: JobRecord, sweep: str) -> tuple[int, int]:
 
 
 def _compared(partner: Group, group: Group, both: pd.Index, stats: StatsConfig) -> PairedComparison:
-    """The comparison on the items, or items and seeds, that both have."""
+    """Return the comparison on the items, or items and seeds, that both have."""
     before, after = (_of(side, both, stats) for side in (partner, group))
     if stats.method is Method.sequential:
         before, after = group.as_drawn(before), group.as_drawn(after)
@@ -204,7 +204,7 @@ def _compared(partner: Group, group: Group, both: pd.Index, stats: StatsConfig) 
 
 
 def _of(side: Group, both: pd.Index, stats: StatsConfig) -> "pd.Series[float]":
-    """The answers of one side that count, in order."""
+    """Return the answers of one side that count, in order."""
     level = None if stats.unit is Unit.answer else "item"
     own = side.answers.index if stats.unit is Unit.answer else side.items
     return (
@@ -213,7 +213,7 @@ def _of(side: Group, both: pd.Index, stats: StatsConfig) -> "pd.Series[float]":
 
 
 def _options(group: Group, stats: StatsConfig) -> dict[str, Any]:
-    """What every estimate of a group is made with."""
+    """Return the options of every estimate of a group."""
     population = None
     if stats.target is Target.items:
         found = {run.metrics.get("items_in_data") for run in group.runs}
@@ -233,7 +233,7 @@ def _options(group: Group, stats: StatsConfig) -> dict[str, Any]:
 
 
 def _why_not(group: Group, baselines: Sequence[Group], baseline: str) -> str:
-    """The sentence that refuses a pair and names the difference."""
+    """Return the sentence that refuses a pair and names the difference."""
     what = f"{group.quant} of {group.model} on {group.task}"
     runs = ", ".join(run.run_id[:8] for run in group.runs)
     near = [b for b in baselines if (b.model, b.runs[0].tags["task"]) == (group.model, group.runs[0].tags["task"])]
@@ -280,7 +280,7 @@ def _condition(group: Group, stats: StatsConfig) -> Condition:
 
 
 def _speed_range(runs: Sequence[JobRecord]) -> tuple[float, float] | None:
-    """The lowest 10th and the highest 90th percentile of tokens a second; None if a run has none."""
+    """Return the lowest 10th and the highest 90th percentile of tokens per second; None if a run has none."""
     names = [f"run.tokens_per_second_{end}" for end in ("low", "high")]
     known = [[run.metrics.get(name) for name in names] for run in runs if run.metrics["run.tokens_per_second"]]
     lows, highs = ([each[side] for each in known] for side in (0, 1))

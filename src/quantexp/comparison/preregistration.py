@@ -1,4 +1,4 @@
-"""What a sweep declares before its first answer, and what the results say of it."""
+"""Preregistration: what a sweep declares before its first answer, and what the results say of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -27,7 +27,7 @@ DECISIVE = ("baseline", "margin", "margins", "confidence", "unit", "method", "ta
 
 
 def declared(jobs: Sequence[Config], stats: StatsConfig) -> str:
-    """What a sweep declares, as YAML: hypothesis and claims, the family of comparisons, and the rule of decision."""
+    """Write a sweep's declaration as YAML: hypothesis and claims, the family of comparisons, the rule of decision."""
     family = _family(jobs, stats)
     # A task that is run in several ways, such as with several numbers of examples, is compared in each of them.
     comparisons = {
@@ -136,7 +136,7 @@ def _answers(
 
 
 def _losses(task: str, weights: Mapping[str, float], baseline: str, scores: Scores) -> "NDArray[np.float64]":
-    """The weighted sum of the quants' losses on each item that all of them answered; empty if one was not run."""
+    """Sum the weighted losses of the quants on each item that all of them answered; empty if one was not run."""
     import pandas as pd
 
     if any((task, quant) not in scores for quant in (baseline, *weights)):

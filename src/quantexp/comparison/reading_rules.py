@@ -1,4 +1,4 @@
-"""Which of a grader's rules read the answers, where a quant's were read by other ones than the baseline's."""
+"""Reading rules: the rules of a grader that read a quant's answers, if they are other ones than the baseline's."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,14 +42,14 @@ _TEXTS = ("prompt", "output")
 
 
 class _Tables:
-    """What each condition's answers were read by; a baseline's is looked up once."""
+    """Reading rules of each condition's answers; a baseline's is looked up once."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[tuple[str, ...], pd.DataFrame] = {}
 
     def of(self, runs: Sequence[JobRecord]) -> pd.DataFrame:
-        """The answers of the runs, without their texts."""
+        """Return the answers of the runs, without their texts."""
         key = tuple(run.run_id for run in runs)
         if key not in self._known:
             needed = ("item_id", "cluster", "sample", "score", "extracted", *_TEXTS)

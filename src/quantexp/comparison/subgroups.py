@@ -1,4 +1,4 @@
-"""Where a quant loses: its comparison with the baseline on parts of the items, by difficulty and by field.
+"""Subgroup comparisons with the baseline: parts of the items, by difficulty and by field.
 
 Parts are looked at because one wonders, not because anything was declared about them: their intervals are not corrected
 for how many there are, and they decide nothing.

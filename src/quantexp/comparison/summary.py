@@ -1,4 +1,4 @@
-"""What a report says: the facts of a finished comparison, and how a difference is put into words.
+"""Summary of a finished comparison: the facts that reports show, and how a difference is put into words.
 
 Everything a table, a chart or a page shows comes from one `Summary`. Scores are fractions (0 to 1)
 in the data and points (percentage points, the fraction times 100) wherever people read them.
@@ -83,7 +83,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Divergence:
-    """How far a quant's distributions are from the baseline's.
+    """Divergence of a quant's distributions from the baseline's.
 
     Attributes:
         summary: Over the tokens that both have read.
@@ -142,7 +142,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Declaration:
-    """What was declared before the first answer, and when.
+    """Declaration before the first answer, and its time.
 
     Attributes:
         hypothesis: In words; empty if only the family and the rule of decision were declared.
@@ -165,7 +165,7 @@ class Declaration:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the results say of one claim.
+    """Verdict on one claim.
 
     Attributes:
         claim: In words.
@@ -262,14 +262,14 @@ class Summary:
         return tuple(sorted(found, key=lambda c: (c.quant != self.baseline, -c.bits_per_weight)))
 
     def comparison(self, condition: Condition) -> Comparison | None:
-        """The comparison of a condition with the baseline, None when there is none."""
+        """Return the comparison of a condition with the baseline, None when there is none."""
         for c in self.comparisons:
             if (c.model, c.task, c.quant) == (condition.model, condition.task, condition.quant):
                 return c
         return None
 
     def compared(self, model: str | None = None, task: str | None = None) -> list[Comparison]:
-        """The comparisons, or those of a model or a task, task by task and from most to fewest bits."""
+        """Return the comparisons, or those of a model or a task, task by task and from most to fewest bits."""
         found = []
         for each in self.models() if model is None else (model,):
             for name in self.tasks(each) if task is None else (task,):
@@ -277,11 +277,11 @@ class Summary:
         return found
 
     def section(self, comparison: Comparison) -> str:
-        """What its task is called where all models share a page."""
+        """Return the name of its task on a page that all models share."""
         return self.titled(comparison.model, comparison.task)
 
     def titled(self, model: str, task: str) -> str:
-        """What a model's task is called where all models share a page."""
+        """Return the name of a model's task on a page that all models share."""
         return task if len(self.models()) == 1 else f"{model}, {task}"
 
     def chart_stems(self, kind: str = "score_vs_bits") -> dict[str, str]:
@@ -324,7 +324,7 @@ def reading(comparison: Comparison) -> str:
 
 
 def _missing(difference: PairedComparison, decision: Decision) -> str:
-    """What an inconclusive comparison lacks, with no number where too little was seen for one."""
+    """Return what an inconclusive comparison lacks, with no number if too little was seen for one."""
     further = decision.further
     if has_too_few_items(difference, decision):
         return (
@@ -347,7 +347,7 @@ def has_too_few_items(difference: PairedComparison, decision: Decision) -> bool:
 
 
 def rounded(count: int) -> str:
-    """A number of items as far as a plan knows it: to two digits."""
+    """Return a number of items as far as a plan knows it: to two digits."""
     digits = max(0, len(str(count)) - 2)
     return f"{round(count, -digits):,}"
 
@@ -369,7 +369,7 @@ def _interval_reading(difference: PairedComparison) -> str:
 
 
 def points(fraction: float) -> str:
-    """A size in points to one decimal; what would round to nothing reads `<0.1`."""
+    """Return a size in points to one decimal; what would round to nothing reads `<0.1`."""
     size = 100.0 * fraction
     return "<0.1" if 0 < size < 0.05 else f"{size:.1f}"
 
@@ -381,27 +381,27 @@ def given_points(fraction: float) -> str:
 
 
 def signed_points(fraction: float) -> str:
-    """A difference in points to one decimal, always with its sign; exactly or nearly 0 is `0.0`."""
+    """Return a difference in points to one decimal, always with its sign; exactly or nearly 0 is `0.0`."""
     text = f"{100.0 * fraction:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text
 
 
 def score_text(estimate: Estimate) -> tuple[str, str]:
-    """A score and its interval in points, such as `("48.7", "[44.7, 52.7]")`."""
+    """Return a score and its interval in points, such as `("48.7", "[44.7, 52.7]")`."""
     mark = "*" if estimate.zero_width else ""
     low, high = 100.0 * estimate.low, 100.0 * estimate.high
     return f"{100.0 * estimate.mean:.1f}", f"[{low:.1f}, {high:.1f}]{mark}"
 
 
 def difference_text(difference: PairedComparison) -> tuple[str, str]:
-    """A difference and its interval in points, such as `("+3.2", "[+0.8, +5.7]")`."""
+    """Return a difference and its interval in points, such as `("+3.2", "[+0.8, +5.7]")`."""
     mark = "*" if difference.zero_width else ""
     low, high = signed_points(difference.low), signed_points(difference.high)
     return signed_points(difference.difference), f"[{low}, {high}]{mark}"
 
 
 def p_text(comparison: Comparison) -> str:
-    """The p-value, after Holm's correction where there is a verdict; `-` when the interval has no width.
+    """Return the p-value, after Holm's correction where there is a verdict; `-` when the interval has no width.
 
     A bootstrap of B resamples cannot tell less than 2 / B from 0.
     """
@@ -415,7 +415,7 @@ def p_text(comparison: Comparison) -> str:
 
 
 def declaration_text(registered: Registered) -> str:
-    """When the declaration was made, in a sentence."""
+    """Write the time of the declaration, in a sentence."""
     made = registered.declaration
     commit = f", commit {made.commit[:12]}" if re.fullmatch("[0-9a-f]{12,}", made.commit) else ""  # not of a wheel
     when = f"{made.time[:19].replace('T', ' ')} UTC (sha256 {made.sha256[:12]}{commit})"
@@ -427,7 +427,7 @@ def declaration_text(registered: Registered) -> str:
 
 
 def answer_text(answer: Answer) -> str:
-    """The answer to a claim with its numbers, such as `undecided: +1.2 [-2.2, +4.5], p 0.530`."""
+    """Return the answer to a claim with its numbers, such as `undecided: +1.2 [-2.2, +4.5], p 0.530`."""
     if answer.contrast is None:
         return f"{answer.answer}: {answer.reason}"
     low, high = signed_points(answer.contrast.low), signed_points(answer.contrast.high)
@@ -441,17 +441,17 @@ def comparisons_text(summary: Summary) -> str:
 
 
 def is_corrected(summary: Summary) -> bool:
-    """Whether p-values are corrected for the number of comparisons."""
+    """Return whether p-values are corrected for the number of comparisons."""
     return has_verdicts(summary) and len(summary.comparisons) > 1
 
 
 def has_verdicts(summary: Summary) -> bool:
-    """Whether the comparisons were decided."""
+    """Return whether the comparisons were decided."""
     return any(c.decision is not None for c in summary.comparisons)
 
 
 def margin_text(summary: Summary) -> str:
-    """The margins of the summary's verdicts, such as `2.0 points`."""
+    """Return the margins of the summary's verdicts, such as `2.0 points`."""
     margins = {c.task: c.decision.margin for c in summary.comparisons if c.decision is not None}
     if len(set(margins.values())) == 1:
         return f"{given_points(next(iter(margins.values())))} points"
@@ -459,14 +459,14 @@ def margin_text(summary: Summary) -> str:
 
 
 def interval_names(summary: Summary) -> str:
-    """The nominal coverage the summary's intervals have, such as `95%`."""
+    """Return the nominal coverage the summary's intervals have, such as `95%`."""
     levels = {c.estimate.confidence for c in summary.conditions}
     levels |= {c.difference.confidence for c in summary.comparisons}
     return " and ".join(f"{100 * level:.4g}%" for level in sorted(levels)) or "95%"
 
 
 def has_zero_width(summary: Summary) -> bool:
-    """Whether any interval in the summary is a single point."""
+    """Return whether any interval in the summary is a single point."""
     return any(c.estimate.zero_width for c in summary.conditions) or any(
         c.difference.zero_width for c in summary.comparisons
     )

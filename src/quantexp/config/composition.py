@@ -71,7 +71,7 @@ class SweepLoader(ConfigLoaderImpl):
         return composed
 
     def _is_value(self, override: Override) -> bool:
-        """Whether it only sets a key that is there."""
+        """Return whether it only sets a key that is there."""
         changes_keys = override.is_add() or override.is_force_add() or override.is_delete()
         is_group = override.package is not None or self.repository.group_exists(override.key_or_group)
         return not (changes_keys or is_group or override.is_hydra_override())
@@ -121,5 +121,5 @@ def job_of(composed: DictConfig) -> Config:
 
 
 def _overrides(config: DictConfig) -> list[str]:
-    """The overrides as they were typed: ${quant.name} means the quant of each job, not the one of this config."""
+    """Return the overrides as typed: ${quant.name} means the quant of each job, not the one of this config."""
     return cast(list[str], OmegaConf.to_container(config.hydra.overrides.task, resolve=False))

@@ -17,7 +17,7 @@ from quantexp.util.urls import address_problem
 
 
 class Structured(Enum):
-    """How the server is told the schema that the answer must fit."""
+    """Form in which the server is told the schema that the answer must fit."""
 
     json_schema = "json_schema"
     """OpenAI's structured outputs, which vLLM, llama-server and others have too."""
@@ -27,7 +27,7 @@ class Structured(Enum):
 
 @dataclass
 class WriterConfig:
-    """Who writes. A section of its own because Hydra would take a bare model=NAME for a choice of conf/model."""
+    """Model that writes; its own section because Hydra would take a bare model=NAME for a choice of conf/model."""
 
     name: str = "gpt-4o-mini"
     """As the server calls it."""
@@ -119,7 +119,7 @@ def refuse_multirun(arguments: Sequence[str]) -> None:
 
 
 def generate_config(composed: DictConfig) -> GenerateConfig:
-    """The composed config of `quantexp.generate_extraction`.
+    """Return the composed config of `quantexp.generate_extraction`.
 
     Raises:
         UserError: a value lies outside its range.
@@ -160,7 +160,7 @@ def generate_config(composed: DictConfig) -> GenerateConfig:
 
 
 def review_config(composed: DictConfig) -> ReviewConfig:
-    """The composed config of `quantexp.review_extraction`.
+    """Return the composed config of `quantexp.review_extraction`.
 
     Raises:
         UserError: a value lies outside its range.

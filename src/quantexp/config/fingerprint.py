@@ -1,4 +1,4 @@
-"""What makes two jobs, or two sweeps, the same: hashes over all that decides their results."""
+"""Fingerprints of jobs and sweeps: hashes over all that decides their results."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def job_fingerprint(config: Config, **facts: str) -> str:
 
 
 def _facts(config: Config, facts: dict[str, str]) -> dict[str, str]:
-    """The facts, and those that hold for every job of this installation."""
+    """Return the facts, and those that hold for every job of this installation."""
     template = config.model.chat_template
     facts = facts | {"library": version("llama-cpp-python"), "code": _code()}
     if (module := config.task.module) is not None and (spec := find_spec(module)) and spec.origin:
@@ -64,7 +64,7 @@ def sweep_fingerprint(jobs: Iterable[Config], stats: StatsConfig) -> str:
 
 
 def measures_floor(config: Config) -> bool:
-    """Whether the job answers its items twice: only the baseline's do."""
+    """Return whether the job answers its items twice: only the baseline's do."""
     return config.engine.floor and config.quant.name == config.stats.baseline
 
 

@@ -1,4 +1,4 @@
-"""What a job's scores depend on besides the quant and the seed, and how two jobs differ in it."""
+"""Identity of a job's scores besides the quant and the seed, and the differences of two jobs in it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ NO_READER = "none-v1"
 
 
 def varying(identity: Identity, others: Sequence[Identity]) -> list[tuple[str, object]]:
-    """The entries of an identity that are not the same in all the others; None for one that it lacks."""
+    """Return the entries of an identity that are not the same in all the others; None for one that it lacks."""
     entries = dict.fromkeys((aspect, key) for each in (identity, *others) for aspect in each for key in each[aspect])
     return [
         (f"{aspect}.{key}", entry(identity, aspect, key))
@@ -25,13 +25,13 @@ def entry(identity: Identity, aspect: str, key: str) -> object:
 
 
 def short(value: object) -> str:
-    """A value in few letters."""
+    """Return a value in few letters."""
     text = "not recorded" if value is None else str(value)
     return f"{text[:8]}…" if len(text) > 40 else text
 
 
 def differences(identity: Identity, other: Identity) -> str:
-    """What is not the same, in words; empty if nothing."""
+    """List the differences, in words; empty if there are none."""
     return "; ".join(
         f"{key} is {short(value)} here and {short(entry(other, aspect, name))} there"
         for key, value in varying(identity, [other])

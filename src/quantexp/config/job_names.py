@@ -36,7 +36,7 @@ def check_names(jobs: Sequence[Config]) -> None:
 
 
 def _without_file(job: Config) -> Config:
-    """The job, whatever weights it has; a ladder keeps its source, by which a comparison tells it from others."""
+    """Identify the job, whatever weights it has; a ladder keeps its source, which tells it from other ladders."""
     parts: dict[str, Any] = {}
     for part, keys in _FILE.items():
         if part != "model" or not job.model.quantize:

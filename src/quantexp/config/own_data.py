@@ -61,12 +61,12 @@ def check_own_data(jobs: Iterable[Config]) -> None:
 
 
 def _kind(module: str | None) -> str:
-    """The name of a task that has none yet: its module's."""
+    """Return the name of a task that has none yet: its module's."""
     return (module or "").rpartition(".")[2]
 
 
 def _keys(name: str, given: object) -> Mapping[str, object]:
-    """What `data.own` has for a task, as keys of `data`."""
+    """Return the entry of `data.own` for a task, as keys of `data`."""
     if isinstance(given, str):
         return {"path": given}
     known = [field.name for field in fields(DataConfig) if field.name != "own"]
@@ -81,7 +81,7 @@ def _keys(name: str, given: object) -> Mapping[str, object]:
 
 
 def _name_of_data(composed: DictConfig) -> str:
-    """The name of the file, or of the repository, without folder and ending."""
+    """Return the name of the file, or of the repository, without folder and ending."""
     key = {"files": "data.path", "hub": "data.repository"}.get(composed.data.source)
     try:
         place = None if key is None else OmegaConf.select(composed, key)

@@ -385,7 +385,7 @@ class SyncConfig:
 
 @dataclass
 class MaintenanceConfig:
-    """What to do with the completion store."""
+    """Maintenance of the completion store."""
 
     store: StoreConfig = field(default_factory=StoreConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -395,7 +395,7 @@ class MaintenanceConfig:
 
 @dataclass
 class PlanConfig:
-    """How large an experiment is to be."""
+    """Size of an experiment."""
 
     stats: StatsConfig = field(default_factory=StatsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)

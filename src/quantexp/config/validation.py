@@ -1,4 +1,4 @@
-"""What makes a value of the configuration unusable.
+"""Validation of the configuration's values.
 
 Hydra checks names and types while it composes; `validated` closes the hole it leaves (a key added with `+`) and checks
 what a type cannot say.
@@ -32,7 +32,7 @@ AnyType = TypeVar("AnyType")
 
 
 def typed(composed: DictConfig, schema: type[AnyType]) -> AnyType:
-    """The composed config as the dataclass `schema`, interpolations resolved; values are not checked.
+    """Return the composed config as the dataclass `schema`, interpolations resolved; values are not checked.
 
     Raises:
         omegaconf.errors.OmegaConfBaseException: an unknown key, a missing value or a wrong type.
@@ -50,7 +50,7 @@ def _structure(schema: Hashable) -> DictConfig:
 
 
 def validated(composed: DictConfig, schema: type[AnyConfig]) -> AnyConfig:
-    """The composed config as the dataclass `schema`, interpolations resolved.
+    """Return the composed config as the dataclass `schema`, interpolations resolved.
 
     Raises:
         UserError: a value lies outside its range.
@@ -63,7 +63,7 @@ def validated(composed: DictConfig, schema: type[AnyConfig]) -> AnyConfig:
 
 
 def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig | SyncConfig) -> list[str]:
-    """A sentence for each value outside its range."""
+    """Return a sentence for each value outside its range."""
     if isinstance(config, MaintenanceConfig):
         return []
     if isinstance(config, SyncConfig):

@@ -1,4 +1,4 @@
-"""What generates: the interface, and the one loaded engine that consecutive jobs share."""
+"""Inference engines: the interface, and the one loaded engine that consecutive jobs share."""
 
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ _open: tuple[object, Engine] | None = None
 
 
 def open_engine(file: "ModelFile", model: ModelConfig, engine: EngineConfig) -> Engine:
-    """The engine for this file: the one already open, if nothing differs, else a new one.
+    """Return the engine for this file: the one already open, if nothing differs, else a new one.
 
     Only one is open at a time: the previous model leaves the memory before the next one is loaded.
 

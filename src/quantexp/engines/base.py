@@ -1,4 +1,4 @@
-"""What every engine takes and gives."""
+"""Interface of every engine."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How the next token is chosen, and when an answer ends.
+    """Decoding settings: how the next token is chosen, and when an answer ends.
 
     Attributes:
         max_tokens: at most so many tokens.
@@ -68,7 +68,7 @@ class Decoding:
 
 
 def decisive(prompt: Prompt, decoding: Decoding) -> dict[str, Any]:
-    """What decides an answer besides the prompt's words, for its key; less where nothing is drawn."""
+    """Return what decides an answer besides the prompt's words, for its key; less where nothing is drawn."""
     drawn = {"sample": prompt.sample, **asdict(decoding)}
     if decoding.temperature == 0:
         for unused in ("sample", "top_p", "min_p", "seed"):
@@ -114,25 +114,25 @@ class Engine(Protocol):
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """What runs must have in common to be compared, e.g. the library's version."""
+        """Settings that runs must have in common to be compared, e.g. the library's version."""
 
     @property
     def machine(self) -> Mapping[str, str]:
-        """What an answer depends on besides the file, the prompt and the settings, e.g. the processor's features."""
+        """Facts that an answer depends on besides file, prompt and settings, e.g. the processor's features."""
 
     @property
     def chat_template(self) -> str:
         """The template that `render` uses; empty where a server applies one of its own."""
 
     def render(self, messages: Sequence[Message], begun: str = "") -> str:
-        """The prompt's text: the chat, up to where the model's answer begins, and how that is to begin.
+        """Return the prompt's text: the chat, up to where the model's answer begins, and how that is to begin.
 
         Raises:
             UserError: the template refuses the chat, or answers cannot be begun.
         """
 
     def worded(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
-        """The same text, and its token ids; none where only a server knows them.
+        """Return the same text, and its token ids; none where only a server knows them.
 
         The name of a special token in a message is text, so that an item cannot end its turn and begin another's.
 
@@ -153,7 +153,7 @@ class Engine(Protocol):
         """
 
     def open_variant(self) -> "Variant | None":
-        """The same model under another valid arithmetic, to be closed by the caller; None if there is none to choose.
+        """Open the same model under another valid arithmetic, to be closed by the caller; None if there is none.
 
         Raises:
             UserError: there is no memory for it.
@@ -171,7 +171,7 @@ class Predictor(Protocol):
         """The model's vocabulary."""
 
     def distributions(self, sequences: Iterable[TokenSequence]) -> Generator[Distributions, None, None]:
-        """The distributions over all scored tokens of the sequences, in order, some at a time; close it to end early.
+        """Return the distributions over all scored tokens of the sequences, some at a time; close it to end early.
 
         Those of a sequence do not depend on what is read before or after it.
 
@@ -192,10 +192,10 @@ class ReadingEngine(Engine, Predictor, Protocol):
         """Token ids of plain text, `bos` before it; names of special tokens are text."""
 
     def text_of(self, tokens: Iterable[int]) -> str:
-        """The tokens' text; bytes that are not UTF-8 become U+FFFD."""
+        """Return the tokens' text; bytes that are not UTF-8 become U+FFFD."""
 
     def score(self, sequences: Iterable[TokenSequence]) -> Generator[TokenScores, None, None]:
-        """The scores of each sequence's tokens, one sequence after the other; close it to have no more.
+        """Return the scores of each sequence's tokens, one sequence after the other; close it to have no more.
 
         Raises:
             ValueError, UserError: as `distributions`.
@@ -211,7 +211,7 @@ def reading_problem(what: str) -> str:
 
 
 def as_reading(engine: Engine, what: str) -> ReadingEngine:
-    """The engine, if it can read.
+    """Return the engine, if it can read.
 
     Args:
         engine: any.

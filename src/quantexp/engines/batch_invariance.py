@@ -15,7 +15,7 @@ TOKENS = 48
 
 @dataclass(frozen=True, slots=True)
 class Exactness:
-    """How many answers were the same, token by token and in every bit of their log-probabilities.
+    """Numbers of answers that were the same, token by token and in every bit of their log-probabilities.
 
     Attributes:
         compared: answers that were generated again beside others, in another order.
@@ -60,7 +60,7 @@ def second_answers(
 
 
 def _answers(engine: Answering, prompts: Sequence[Prompt], decoding: Decoding) -> dict[tuple[str, int], Completion]:
-    """By item and sample, without the times."""
+    """Return the answers by item and sample, without the times."""
     return {
         (prompt.item_id, prompt.sample): replace(completion, prompt_seconds=0.0, generation_seconds=0.0)
         for prompt, completion in engine.complete(prompts, decoding)

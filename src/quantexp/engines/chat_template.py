@@ -33,7 +33,7 @@ class ChatTemplate:
             raise UserError(f"The model's chat template is not valid Jinja ({_shown(reason)}); {_CURE}.")
 
     def render(self, messages: Sequence[Message]) -> str:
-        """The text of a chat.
+        """Return the text of a chat.
 
         Raises:
             UserError: the template refuses it, or takes too long, too much memory or too many words over it.
@@ -44,7 +44,7 @@ class ChatTemplate:
         return answer["text"]
 
     def find_lost(self, roles: Sequence[str]) -> list[str]:
-        """The roles whose words do not come into the text, in a chat of turns by these roles.
+        """Return the roles whose words do not come into the text, in a chat of turns by these roles.
 
         Raises:
             UserError: as `render`.
@@ -55,7 +55,7 @@ class ChatTemplate:
         return list(dict.fromkeys(role for role, word in turns if word not in text))
 
     def _ask(self, messages: Sequence[object] | None) -> Mapping[str, str]:
-        """The process's answer; `refused` too if it ended without one."""
+        """Return the process's answer; `refused` too if it ended without one."""
         try:
             answer: Mapping[str, str] = json.loads(_renderer.ask(json.dumps({**self._asked, "messages": messages})))
         except ProgramEndError as end:

@@ -45,7 +45,7 @@ class _Generation(jinja2.ext.Extension):
     tags = {"generation"}  # noqa: RUF012 - as in its base class
 
     def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-        """The nodes between the tags."""
+        """Return the nodes between the tags."""
         parser.stream.skip(1)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
@@ -66,7 +66,7 @@ def _raise(message: str) -> None:
 
 @lru_cache(maxsize=4)
 def compiled(source: str) -> jinja2.Template:
-    """The template, in the environment that Transformers and llama-cpp-python give it, so that it says the same here.
+    """Compile the template in the environment that Transformers and llama-cpp-python give it.
 
     Raises:
         jinja2.TemplateError: it is not Jinja.
@@ -79,7 +79,7 @@ def compiled(source: str) -> jinja2.Template:
 
 
 def rendered(source: str, messages: Sequence[object], bos: str, eos: str) -> str:
-    """The prompt's text.
+    """Return the prompt's text.
 
     Raises:
         jinja2.TemplateError, ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError: the

@@ -1,4 +1,4 @@
-"""What a model is made to read: token sequences, of which a part is scored."""
+"""Token sequences that a model is made to read, of which a part is scored."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -43,7 +43,7 @@ class TokenSequence:
 
     @property
     def scored(self) -> int:
-        """How many tokens are scored."""
+        """Number of scored tokens."""
         return len(self.tokens) - self.first
 
 

@@ -19,7 +19,7 @@ OURS = frozenset({"model", "messages", "prompt", "max_tokens", "temperature", "t
 
 
 def local_problems(config: Config) -> Iterator[str]:
-    """A sentence for each, where the model is to run in this process."""
+    """Yield a sentence for each, where the model is to run in this process."""
     for key in _set(config.engine, REMOTE):
         yield f"engine.{key} is of a server, and engine={config.engine.name} runs the model itself: add engine=openai."
     if config.model.source == "server":
@@ -32,7 +32,7 @@ def local_problems(config: Config) -> Iterator[str]:
 
 
 def server_problems(config: Config) -> Iterator[str]:
-    """A sentence for each, where a server has the model."""
+    """Yield a sentence for each, where a server has the model."""
     engine, sampling = config.engine, config.task.sampling
     yield from _address_problems(engine)
     if (problem := variable_problem("engine.api_key_variable", engine.api_key_variable)) is not None:

@@ -82,7 +82,7 @@ def measure_divergence(
 
 
 def baseline_job(config: Config, pair: str, store: Store, sweep: str | None) -> JobRecord | None:
-    """The finished job that a quant's divergence is measured from; None if the job is the baseline's own.
+    """Return the finished job that a quant's divergence is measured from; None if the job is the baseline's own.
 
     Args:
         config: the job.
@@ -106,7 +106,7 @@ def baseline_job(config: Config, pair: str, store: Store, sweep: str | None) -> 
 
 
 def keep_reference(config: Config, run: Run, engine: ReadingEngine, sequences: Sequence[TokenSequence]) -> Path:
-    """The baseline's pass: its distributions over the sequences, in a file; one that is there already serves.
+    """Write the baseline's distributions over the sequences to a file; one that is there already serves.
 
     Raises:
         UserError: there would be more of such files than `store.references_gb` allows.
@@ -135,7 +135,7 @@ def held_against(
     sequences: Sequence[TokenSequence],
     names: pd.DataFrame,
 ) -> TokenMeasures:
-    """A quant's pass over the baseline's sequences, recorded token by token.
+    """Measure a quant over the baseline's sequences, recorded token by token.
 
     Args:
         config: the job.
@@ -226,7 +226,7 @@ def _check_room(folder: Path, needed: int, most_gb: float) -> None:
 
 
 def parted(baseline: pd.DataFrame, quant: pd.DataFrame) -> pd.DataFrame:
-    """Where each answer of a quant leaves the baseline's, and how both go on.
+    """Find where each answer of a quant leaves the baseline's, and how both continue.
 
     Args:
         baseline: the columns item_id, sample, tokens and output, one row an answer.

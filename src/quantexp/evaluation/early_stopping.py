@@ -20,7 +20,7 @@ from quantexp.util.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class StoppingRule:
-    """When a job may end, fixed before it begins.
+    """Rule of early stopping, fixed before a job begins.
 
     Attributes:
         baseline: the finished job that it is compared with, answer by answer.
@@ -58,7 +58,7 @@ class StoppingRule:
 
 
 def stopping_rule(config: Config, pair: str, store: Store, sweep: str | None) -> StoppingRule | None:
-    """When the job may end; None if it answers all of its items.
+    """Return the rule of early stopping; None if the job answers all of its items.
 
     Args:
         config: the job.
@@ -110,7 +110,7 @@ def check_sequential(jobs: Sequence[Config]) -> None:
 
 
 def together(items: Sequence[Item]) -> tuple[Item, ...]:
-    """The items in their order, but those that ask the same next to each other: they count once.
+    """Group duplicates: items in their order, but those that ask the same next to each other count once.
 
     They stand where the one with the first id stands. The place of whichever was drawn first would bring questions with
     many copies forward, and early evidence would not be that of a random question.

@@ -14,7 +14,7 @@ from quantexp.util.terminal import one_line
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """What `generate` gives.
+    """Result of `generate`.
 
     Attributes:
         completions: one a prompt, in the prompts' order, up to the last that was needed.
@@ -42,7 +42,7 @@ def generate(
     enough: Callable[[Prompt, Completion], bool] | None = None,
     before: float | None = None,
 ) -> Generated:
-    """A completion for each prompt.
+    """Generate a completion for each prompt.
 
     Args:
         engine: what generates those that are missing.
@@ -73,7 +73,7 @@ def generate(
     generated: set[bytes] = set()
 
     def settled() -> bool:
-        """Whether all answers are there that are needed."""
+        """Return whether all answers are there that are needed."""
         while len(answers) < len(prompts):
             prompt, key = prompts[len(answers)], keys[len(answers)]
             if key not in found:

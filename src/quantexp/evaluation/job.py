@@ -191,20 +191,20 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
 
 
 def failing(config: Config, store: Store, sweep: str | None) -> Run:
-    """A run for a job that fails before its own has begun."""
+    """Open a run for a job that fails before its own has begun."""
     name, shown = _names(config)
     return store.start(name, "job", sweep, _tags(config), shown)
 
 
 def _names(config: Config) -> tuple[str, str]:
-    """What the terminal and MLflow's pages call the job's run."""
+    """Name the job's run for the terminal and for MLflow's pages."""
     shown = f"{config.task.name} {config.quant.name} seed {config.seed}"
     model = config.model.name if SEVERAL_MODELS in os.environ else ""
     return job_name(config.quant.name, config.task.name, config.seed, model), shown
 
 
 def _chat(prompter: Prompter, item: Item) -> dict[str, str]:
-    """The columns of the per-item table that say what was asked, without the template's words around it."""
+    """Return the columns of the per-item table that say what was asked, without the template's words around it."""
     messages = json.dumps(prompter.chat(item), ensure_ascii=False)
     return {"question": prompter.question(item), "messages": messages}
 
@@ -269,7 +269,7 @@ def _record_identity(
 
 
 def _model(config: Config, file: ModelFile, source: ModelFile) -> dict[str, object]:
-    """What the quants of one model have in common."""
+    """Return what the quants of one model have in common."""
     if config.model.source == "server":
         return {"name": config.model.name}  # formats count weights differently, and of some files nothing is here
     return {
@@ -282,7 +282,7 @@ def _model(config: Config, file: ModelFile, source: ModelFile) -> dict[str, obje
 
 
 def _of_file(config: Config, file: ModelFile, source: ModelFile) -> dict[str, object]:
-    """What reports say of the file: of what it was made here, and what llama.cpp finds odd about it."""
+    """Describe the file for reports: what it was made from here, and what llama.cpp finds odd about it."""
     facts: dict[str, object] = {}
     if config.model.source != "server" and config.model.quantize:
         facts |= {SOURCE_TYPE: source.file_type, SOURCE_BITS: source.bits_per_weight}
@@ -296,7 +296,7 @@ def _machine(engine: Engine) -> dict[str, str]:
 
 
 def _decoding(task: TaskConfig) -> str:
-    """How answers were chosen and ended, in words."""
+    """Describe how answers were chosen and ended."""
     sampling = task.sampling
     words = "greedy"
     if sampling.temperature > 0:
@@ -308,7 +308,7 @@ def _decoding(task: TaskConfig) -> str:
 
 
 def _tags(config: Config) -> dict[str, str]:
-    """What runs are filtered by in the UI."""
+    """Return the tags that runs are filtered by in the UI."""
     return {
         "model": config.model.name,
         "quant": config.quant.name,

@@ -1,4 +1,4 @@
-"""What a job measures: the metrics of its answers, those of this run of it, and the line that sums them up."""
+"""Metrics of a job: those of its answers, those of this run of it, and the line that sums them up."""
 
 import os
 import resource
@@ -22,7 +22,7 @@ from quantexp.util.errors import UserError
 
 
 def metrics_of(config: Config, table: pd.DataFrame, file: ModelFile, unique_items: int) -> dict[str, float]:
-    """What follows from the answers and the file alone: the same whenever and wherever they were made."""
+    """Compute what follows from the answers and the file alone: the same whenever and wherever they were made."""
     if table["score"].isna().all():
         room = get_engine(config.engine.name).room.format(context=config.engine.context)
         raise UserError(
@@ -44,7 +44,7 @@ def metrics_of(config: Config, table: pd.DataFrame, file: ModelFile, unique_item
 
 
 def floor_metrics(table: pd.DataFrame, again: pd.DataFrame) -> dict[str, float]:
-    """What changed between two runs of the same job."""
+    """Count what changed between two runs of the same job."""
     found = flips(table.assign(seed=0), again.assign(seed=0))
     return {f"{FLOOR}.{key}": getattr(found, key) for key in FLOOR_COUNTS}
 
@@ -79,7 +79,7 @@ def _own_seconds() -> float:
 
 
 def measured(generated: Generated, meter: Meter) -> dict[str, float]:
-    """What was measured of this run: different each time, so apart from the metrics of the answers.
+    """Return the measures of this run: different each time, so apart from the metrics of the answers.
 
     Speeds are of the time when a completion was generated, whichever run that was: of all answers together, and the
     10th and 90th percentile of single ones.
@@ -101,7 +101,7 @@ def measured(generated: Generated, meter: Meter) -> dict[str, float]:
 
 
 def description(data: Dataset, metrics: Mapping[str, float]) -> str:
-    """What MLflow's page says of a job until it is compared with another."""
+    """Describe a job for MLflow's page until it is compared with another."""
     score, low, high = (100 * metrics[key] for key in ("score", "score_low", "score_high"))
     items = data.count_items(f"{metrics['items']:.0f}")
     return (
@@ -118,7 +118,7 @@ def summary_line(
     generated: Generated,
     speeds: Mapping[str, float],
 ) -> str:
-    """The one line that a finished job leaves on the terminal."""
+    """Return the one line that a finished job leaves on the terminal."""
     extras = {
         "items_not_asked": "did not fit the context",
         "items_cut_at_max_tokens": "cut at max_tokens",

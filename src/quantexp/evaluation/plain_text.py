@@ -1,4 +1,4 @@
-"""A job on plain text (`task=text`): nothing is asked, the model reads windows of it; each is an item."""
+"""Plain text (`task=text`): windows scored by next-token accuracy and perplexity; each is an item."""
 
 import hashlib
 import itertools
@@ -26,7 +26,7 @@ from quantexp.util.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """What a job reads.
+    """Windows of plain text that a job reads.
 
     Attributes:
         items: one a window, in the order in which they are read; the field `text` is the scored half, `tokens` that

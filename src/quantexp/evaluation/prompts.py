@@ -53,7 +53,7 @@ class Prompter:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def prompt(self, item: Item) -> Prompt:
-        """The item's prompt.
+        """Return the item's prompt.
 
         Raises:
             UserError: the words name a field that the item has not, or the template refuses them.
@@ -67,11 +67,11 @@ class Prompter:
         return Prompt(item.id, text, tokens, shared, messages=request.messages)
 
     def question(self, item: Item) -> str:
-        """The words that ask the item, as they stand in its chat."""
+        """Return the words that ask the item, as they stand in its chat."""
         return self._filled(item.fields)
 
     def chat(self, item: Item) -> tuple[Message, ...]:
-        """The turns of the item's chat; the last is the assistant's if its answer is begun in the prompt."""
+        """Return the turns of the item's chat; the last is the assistant's if its answer is begun in the prompt."""
         request = self._request(self._filled(item.fields))
         begun = ({"role": "assistant", "content": request.begun},) if request.begun else ()
         return (*request.messages, *begun)
@@ -81,7 +81,7 @@ class Prompter:
         return self._engine.worded(request.messages, request.begun)
 
     def _request(self, item: str) -> Generate:
-        """The chat that asks an item, and the beginning of the answer to it, if examples stand there."""
+        """Return the chat that asks an item, and the beginning of the answer to it, if examples stand there."""
         max_tokens, stop = self.decoding.max_tokens, self.decoding.stop
         if self._in_answer:
             worked = [f"{asked}\n{self._words.answer} {gold}" for asked, gold in self._pairs()]
@@ -96,7 +96,7 @@ class Prompter:
         return Generate((opening, *others), max_tokens, stop)
 
     def _pairs(self) -> list[tuple[str, str]]:
-        """The examples as they are asked and answered."""
+        """Return the examples as they are asked and answered."""
         return [(self._filled(each.fields), self._task.target(each.fields)) for each in self._examples]
 
     def _filled(self, fields: Mapping[str, Any]) -> str:
@@ -114,6 +114,6 @@ def _user(content: str) -> Message:
 
 
 def _common(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
-    """The tokens with which both begin."""
+    """Return the tokens with which both begin."""
     pairs = takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False))
     return tuple(token for token, _ in pairs)

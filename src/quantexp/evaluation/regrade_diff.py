@@ -1,4 +1,4 @@
-"""Which verdicts two graders do not share, in the form of a `git diff`."""
+"""Diff of the grades that two graders do not share, in the form of a `git diff`."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ TAIL = 80
 
 
 def changes_diff(before: pd.DataFrame, after: pd.DataFrame, old: str, new: str, job: str) -> str:
-    """The outputs of a job whose verdict changed: score, or score of a field.
+    """Return the outputs of a job whose verdict changed: score, or score of a field.
 
     An output that is read in another way but scores the same has not changed; an item that was never asked has no
     verdict.
@@ -41,12 +41,12 @@ def changes_diff(before: pd.DataFrame, after: pd.DataFrame, old: str, new: str, 
 
 
 def count_changes(diff: str) -> int:
-    """How many outputs a diff lists."""
+    """Count the outputs that a diff lists."""
     return sum(line.startswith("@@ ") for line in diff.splitlines())
 
 
 def _changed(was: Mapping[Any, Any], now: Mapping[Any, Any]) -> list[str]:
-    """The columns with another score; a field that only one grader has does not make a change by itself."""
+    """Return the columns with another score; a field that only one grader has does not make a change by itself."""
     fields = [name for name in dict.fromkeys([*was, *now]) if str(name).startswith(FIELD)]
     scores = {name: (_score(was, name), _score(now, name)) for name in ("score", *fields)}
     shared = any(None not in pair and pair[0] != pair[1] for pair in scores.values())
@@ -72,5 +72,5 @@ def _score(row: Mapping[Any, Any], name: str) -> float | None:
 
 
 def _escaped(text: str) -> str:
-    """The text on one line, with nothing in it that a terminal would obey."""
+    """Return the text on one line, with nothing in it that a terminal would obey."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)

@@ -25,7 +25,7 @@ _OF_GRADER = frozenset({"extracted", "rule", "score", "grading_error"})
 def verdict(
     reader: AnswerReader, grader: GradeAnswer, output: str, fields: Mapping[str, Any], finish_reason: str
 ) -> dict[str, Any]:
-    """The columns that a grader fills for one output; an item that was never asked gets no score."""
+    """Return the columns that a grader fills for one output; an item that was never asked gets no score."""
     grade = None if finish_reason == "context" else grader(reader.read(output, finish_reason == "length"), fields)
     return {
         "extracted": grade.extracted if grade else None,
@@ -64,7 +64,7 @@ class AnswerGrading:
 def regraded(
     table: pd.DataFrame, reader: AnswerReader, grader: GradeAnswer, items: Mapping[str, Mapping[str, Any]]
 ) -> pd.DataFrame:
-    """The same table with the verdicts of another reader and grader in place of its own.
+    """Return the same table with the verdicts of another reader and grader in place of its own.
 
     Args:
         table: a per-item table; it is not changed.
@@ -92,7 +92,7 @@ def regraded(
 
 
 def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]:
-    """The metrics that depend on the grader: mean score with its interval, how much was not read, and not finished.
+    """Compute the metrics that depend on the grader: mean score with interval, answers not read, and not finished.
 
     Args:
         table: a per-item table in which at least one row has a score, in the order in which it was asked.
@@ -133,6 +133,6 @@ def rule_counts(table: pd.DataFrame) -> dict[str, float]:
 
 
 def _ordered(verdicts: pd.DataFrame) -> list[str]:
-    """The columns in the order of `verdict`, whichever row came first: one that was not asked has no fields."""
+    """Return the columns in the order of `verdict`, whichever row came first: one that was not asked has no fields."""
     fields = [str(name) for name in verdicts if str(name).startswith(FIELD)]
     return ["extracted", "rule", "score", *fields, "grading_error"]

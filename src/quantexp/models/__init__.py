@@ -53,7 +53,7 @@ def prepare(wanted: Iterable[tuple[ModelConfig, QuantConfig]]) -> None:
 
 
 def source_of(model: ModelConfig, quant: QuantConfig) -> ModelFile:
-    """The file that the quant is, or is made from; of a model that only a server has, what is known of it.
+    """Return the quant's GGUF, or the source it is quantized from; for a server's model, what is known of it.
 
     Raises:
         UserError: there is no such file, it is not a whole GGUF, or its bytes are not the expected ones.
@@ -82,7 +82,7 @@ def _log_warnings(file: ModelFile) -> None:
 
 
 def resolve(model: ModelConfig, quant: QuantConfig) -> tuple[ModelFile, ModelFile]:
-    """The file to load and the source it was made from (the same one when nothing was made).
+    """Return the file to load and the source it was made from (the same one when nothing was made).
 
     Raises:
         UserError: the source cannot be used (see `source_of`), or it holds another type than the quant says.

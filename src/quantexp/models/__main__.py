@@ -76,7 +76,7 @@ def _verify(jobs: Sequence[Config], full: bool) -> bool:
 
 
 def _list(jobs: Sequence[Config], _: bool) -> bool:
-    """What is in the folder of downloads, and which models there are to choose from."""
+    """List what is in the folder of downloads, and the models there are to choose from."""
     from rich.markup import escape
 
     from quantexp.models.checksums import downloads
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _composed(overrides: Sequence[str]) -> DictConfig:
-    """The configuration as a sweep composes it, with Hydra's own part."""
+    """Return the configuration as a sweep composes it, with Hydra's own part."""
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
     return hydra.compose_config("config", list(overrides), run_mode=RunMode.MULTIRUN, from_shell=False)
@@ -146,7 +146,7 @@ def _console() -> "Console":
 
 
 def _table(*columns: str, title: str) -> "Table":
-    """A table whose cells are folded where they are too wide: half a name is of no use on a command line."""
+    """Return a table whose cells are folded where they are too wide: half a name is of no use on a command line."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -161,7 +161,7 @@ def _say(console: "Console", text: str) -> None:
 
 
 def _printable(text: str) -> str:
-    """The text without what a terminal would obey or could not show: SHA256SUMS may hold any bytes."""
+    """Return the text without what a terminal would obey or could not show: SHA256SUMS may hold any bytes."""
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 

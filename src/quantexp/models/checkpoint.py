@@ -44,7 +44,7 @@ CONTAINER = "compressed-tensors"
 
 
 def served(model: ModelConfig, quant: QuantConfig) -> ModelFile:
-    """What is known of a model whose weights only its server loads.
+    """Identify a model whose weights only its server loads.
 
     Raises:
         UserError: neither a checkpoint nor bits per weight are given, or the checkpoint cannot be read, or it holds
@@ -114,7 +114,7 @@ def _read(folder: Path, model: ModelConfig, quant: QuantConfig) -> ModelFile:
 
 
 def _gguf(path: Path) -> Path | None:
-    """The GGUF that the path is, or the only one in the folder that it is, of several parts the first; else None."""
+    """Find the GGUF that the path is, or the only one in that folder, of several parts the first; else None."""
     if path.is_file() and path.suffix == ".gguf":
         return path
     if any(path.glob("*.safetensors")):
@@ -124,7 +124,7 @@ def _gguf(path: Path) -> Path | None:
 
 
 def _files(folder: Path, model: ModelConfig) -> list[Path]:
-    """The safetensors files of a checkpoint: those that its index names, else all that there are."""
+    """Return the safetensors files of a checkpoint: those that its index names, else all that there are."""
     if not folder.is_dir():
         raise UserError(
             f"model.checkpoint={model.checkpoint} is not a folder; give the one with the safetensors, or the GGUF, "
@@ -147,7 +147,7 @@ def _files(folder: Path, model: ModelConfig) -> list[Path]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty if there is no such file."""
+    """Return a JSON object from a file; empty if there is no such file."""
     if not path.is_file():
         return {}
     try:
@@ -160,7 +160,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _quantization(folder: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """How the checkpoint describes its quantization; empty if it does not."""
+    """Return the checkpoint's description of its quantization; empty if it has none."""
     for description in (config.get("quantization_config"), _json(folder / "quantize_config.json")):
         if isinstance(description, dict) and description:
             return description
@@ -168,7 +168,7 @@ def _quantization(folder: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _check_label(folder: Path, described: Mapping[str, Any], tensors: Mapping[str, Tensor], quant: QuantConfig) -> None:
-    """A checkpoint served as one quant and swept as another would put a wrong name on every result."""
+    """Refuse a checkpoint of another quant: swept as this one, it would put a wrong name on every result."""
     method = described.get("quant_method")
     if quant.method is not None:
         if method is None and any(_last(name) in PACKED for name in tensors):
@@ -186,7 +186,7 @@ def _check_label(folder: Path, described: Mapping[str, Any], tensors: Mapping[st
 
 
 def count_weights(tensors: Mapping[str, Tensor], described: Mapping[str, Any], folder: Path) -> int:
-    """How many weights the tensors stand for.
+    """Count the weights that the tensors stand for.
 
     Raises:
         UserError: a tensor is of a kind that is not known here.
@@ -249,7 +249,7 @@ def _bits(described: Mapping[str, Any]) -> int | None:
 
 
 def _most(tensors: Mapping[str, Tensor]) -> str:
-    """The type of most elements."""
+    """Return the type of most elements."""
     count: Counter[str] = Counter()
     for tensor in tensors.values():
         count[tensor.dtype] += tensor.elements

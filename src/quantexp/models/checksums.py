@@ -44,7 +44,7 @@ class Download:
 
 
 def downloads(folder: Path) -> list[Download]:
-    """What SHA256SUMS lists; lines that somebody else has added are passed over."""
+    """Return the entries of SHA256SUMS; lines that somebody else has added are passed over."""
     found, origin = [], None
     for line in _lines(folder / NAME):
         if about := _ORIGIN.fullmatch(line):
@@ -72,7 +72,7 @@ def record(folder: Path, new: Iterable[Download]) -> None:
 
 
 def _foreign(path: Path, known: dict[str, Download]) -> list[str]:
-    """The lines of the file that are none of ours."""
+    """Return the lines of the file that are none of ours."""
     return [
         line
         for line in _lines(path)
@@ -81,7 +81,7 @@ def _foreign(path: Path, known: dict[str, Download]) -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of the file, if there is one; bytes that are not UTF-8 are kept, as Python keeps those of file names.
+    """Read the file's lines, if there is one; bytes that are not UTF-8 are kept, as in Python's file names.
 
     Not `splitlines`, which takes characters for line ends that `sha256sum` does not.
     """

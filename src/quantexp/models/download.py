@@ -99,13 +99,13 @@ def download(folder: Path, missing: Missing, file: Listed, cache: Path) -> None:
 
 
 def headers_for(place: str, asked: str, headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of the Hub's address, without the token if the bytes lie elsewhere or would travel in the open."""
+    """Return the Hub's headers, without the token if the bytes lie elsewhere or would travel in the open."""
     is_same = urlsplit(place)[:2] == urlsplit(asked)[:2]
     return {name: value for name, value in headers.items() if is_same or name.lower() != "authorization"}
 
 
 def readable(size: int) -> str:
-    """A number of bytes, as people read it."""
+    """Return a number of bytes, as people read it."""
     for unit, bytes_in_it in (("GB", 1e9), ("MB", 1e6)):
         if size >= bytes_in_it / 10:
             return f"{size / bytes_in_it:.1f} {unit}"
@@ -128,7 +128,7 @@ def _alone(path: Path, name: str) -> Iterator[None]:
 
 
 def _is_here(folder: Path, missing: Missing, file: Listed, cache: Path) -> bool:
-    """Whether the file is in its place; False also for one that was downloaded of another commit.
+    """Return whether the file is in its place; False also for one that was downloaded of another commit.
 
     Raises:
         UserError: what is in its place was not downloaded, or has changed since.
@@ -160,7 +160,7 @@ def _begun(folder: Path, missing: Missing, file: Listed) -> Path:
 
 
 def _size_of(begun: Path, most: int) -> int:
-    """How much of a download is here; one that is too large will begin anew."""
+    """Return the bytes of a download that are here; one that is too large will begin anew."""
     size = begun.stat().st_size if begun.is_file() else 0
     return size if size <= most else 0
 
@@ -213,7 +213,7 @@ def _fill(begun: Path, missing: Missing, file: Listed) -> None:
 
 
 def _in_the_cache(missing: Missing, file: Listed) -> Path | None:
-    """The file in the cache that all programs share, if its bytes are those that the Hub announces."""
+    """Return the file in the cache that all programs share, if its bytes are those that the Hub announces."""
     from huggingface_hub import try_to_load_from_cache
 
     cached = try_to_load_from_cache(missing.repository, file.name, revision=missing.commit)

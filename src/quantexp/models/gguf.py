@@ -1,4 +1,4 @@
-"""What a GGUF file says of itself, read by llama.cpp: sizes from its tensors, never from its name."""
+"""GGUF metadata, read by llama.cpp: sizes from the tensors, never from the file's name."""
 
 import hashlib
 import json
@@ -86,7 +86,7 @@ def identify(path: Path, cache: Path) -> ModelFile:
 
 
 def check_label(file: ModelFile, quant: QuantConfig) -> ModelFile:
-    """The file, if it is what the quant says.
+    """Return the file, if it is what the quant says.
 
     A file sold as one quant and swept as another would put a wrong name on every result.
 
@@ -152,7 +152,7 @@ def _stamp(path: Path) -> dict[str, int]:
 
 
 def _recalled(remembered: Path, stamp: Sequence[dict[str, int]]) -> ModelFile | None:
-    """What the note says; None when there is none, it is of other bytes, or it is not such a note."""
+    """Return the content of the note; None if there is none, it is of other bytes, or it is not such a note."""
     if not remembered.is_file():
         return None
     try:
@@ -209,7 +209,7 @@ _NO_MODEL = {
 
 
 def _explain_refusal(path: Path, reason: str) -> str:
-    """The sentence for a file that llama.cpp refuses to read."""
+    """Return the sentence for a file that llama.cpp refuses to read."""
     for sign, kind in _NO_MODEL.items():
         if sign in reason:
             return f"{path} {kind} and is no language model; give the model's GGUF."
@@ -228,7 +228,7 @@ def _library() -> str:
 
 
 def identity_of(digests: Sequence[str]) -> str:
-    """The digest of the only part, or the sha256 over those of several."""
+    """Return the digest of the only part, or the sha256 over those of several."""
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 

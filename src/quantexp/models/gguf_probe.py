@@ -65,7 +65,7 @@ def try_reading(parts: Sequence[Path]) -> tuple[str, ...]:
 
 
 def distinct_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
-    """The warnings without the names of llama.cpp's functions; of those that differ in a name or number, the first."""
+    """Return the warnings without llama.cpp's function names; of those that differ in a name or number, the first."""
     kinds: dict[str, list[str]] = {}
     for warning in warnings:
         text = re.sub(r"^\w+:(?: |$)", "", warning).strip()

@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def find_wrong(llama_cpp: Any, model: Any) -> str | None:
-    """The first number of the header that is outside its range, in words."""
+    """Return the first number of the header that is outside its range, in words."""
     header = dict(_header(llama_cpp, model))
     architecture = header.get("general.architecture", "")
     for key, value in header.items():
@@ -104,7 +104,7 @@ def _header(llama_cpp: Any, model: Any) -> Iterator[tuple[str, str]]:
 
 
 def _compute(llama_cpp: Any, model: Any) -> str | None:
-    """What is wrong with the logits after the first tokens of the vocabulary, in words."""
+    """Find what is wrong with the logits after the first tokens of the vocabulary, in words."""
     if llama_cpp.llama_model_has_encoder(model):
         return None  # it wants its encoder to be asked first
     parameters = llama_cpp.llama_context_default_params()

@@ -24,7 +24,7 @@ COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def here(model: ModelConfig, quant: QuantConfig) -> Path | None:
-    """The quant's file (the first of several parts) if all of it was downloaded before; None otherwise.
+    """Return the quant's file (the first of several parts) if all of it was downloaded before; None otherwise.
 
     Raises:
         UserError: several downloaded files fit the quant's name.
@@ -79,7 +79,7 @@ def fetch(wanted: Iterable[tuple[ModelConfig, QuantConfig]], cache: Path) -> Non
 
 
 def _missing(model: ModelConfig, quant: QuantConfig) -> Missing:
-    """What is to be fetched for a quant, as the Hub describes it."""
+    """Return the files to be fetched for a quant, as the Hub describes them."""
     repository = _repository(model)
     commit, listed = _listing(model)
     names = files_of(model, quant, [file.name for file in listed])
@@ -96,7 +96,7 @@ _listings: dict[tuple[str, str], tuple[str, list[Listed]]] = {}
 
 
 def _listing(model: ModelConfig) -> tuple[str, list[Listed]]:
-    """The commit that the revision stands for, and its files."""
+    """Return the commit that the revision stands for, and its files."""
     repository, revision = _repository(model), model.revision
     key = (repository, revision)
     if key not in _listings:
@@ -118,7 +118,7 @@ def _listing(model: ModelConfig) -> tuple[str, list[Listed]]:
 
 
 def _state(model: ModelConfig) -> "ModelInfo":
-    """What the Hub has at the revision; of a branch, at the commit that earlier downloads were of."""
+    """Return the Hub's files at the revision; of a branch, at the commit that earlier downloads were of."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RevisionNotFoundError
 
@@ -144,13 +144,13 @@ def _state(model: ModelConfig) -> "ModelInfo":
 
 
 def _is_a_path_below(name: str) -> bool:
-    """Whether a name that a Hub has sent stays inside the folder that it is put in, and can be shown and listed."""
+    """Return whether a name that a Hub has sent stays inside its folder, and can be shown and listed."""
     is_anchored = bool(PureWindowsPath(name).drive)
     return name.isprintable() and "\\" not in name and not is_anchored and not {"", ".", ".."} & set(name.split("/"))
 
 
 def _commit_here(model: ModelConfig) -> str | None:
-    """The commit that earlier downloads under the same branch were of."""
+    """Return the commit that earlier downloads under the same branch were of."""
     if COMMIT.fullmatch(model.revision):
         return None
     asked = (_repository(model), model.revision)

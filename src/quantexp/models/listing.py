@@ -72,7 +72,7 @@ def files_of(model: ModelConfig, quant: QuantConfig, names: Sequence[str]) -> li
 
 
 def describe_others(quant: QuantConfig, names: Iterable[str]) -> str:
-    """What the repository has instead of the quant, and which of its files only look like it, without a full stop."""
+    """Describe the repository's files besides the quant, and those that only look like it, without a full stop."""
     names = sorted(names)
     labels = {found[1].upper() for name in names if not _BESIDE.search(name) and (found := _QUANT.search(name))}
     have = sorted({_OPTIONS.get(label, label) for label in labels})
@@ -97,7 +97,7 @@ def describe_others(quant: QuantConfig, names: Iterable[str]) -> str:
 
 
 def _label(quant: QuantConfig) -> str:
-    """A pattern for the names of a quant."""
+    """Return a pattern for the names of a quant."""
     alias = _ALIASES.get(quant.name.upper())
     return f"(?:{'|'.join(re.escape(name) for name in (quant.name, alias) if name)})"
 
@@ -108,6 +108,6 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def _is_whole(parts: Sequence[str]) -> bool:
-    """Whether these are all the parts, and one file is one file."""
+    """Return whether these are all the parts, and one file is one file."""
     first = PART.fullmatch(parts[0])
     return len(parts) == (int(first["count"]) if first else 1)

@@ -22,7 +22,7 @@ HALF = "MOSTLY_F16"
 
 
 def quantized(source: ModelFile, quant: QuantConfig, cache: Path) -> Path:
-    """The file of this quant, made from the source if the cache has none yet.
+    """Return the file of this quant, made from the source if the cache has none yet.
 
     A source that is itself quantized is widened to 16 bits first. The library's version is part of
     the place, because quantizing is not byte-reproducible between versions.

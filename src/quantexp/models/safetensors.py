@@ -1,4 +1,4 @@
-"""What a safetensors file's header says: names, types and shapes of its tensors, which themselves stay unread.
+"""Header of a safetensors file: names, types and shapes of its tensors, which themselves stay unread.
 
 The format: eight bytes, the header's length as a little-endian number; the header, a JSON object; the tensors' bytes
 (https://github.com/huggingface/safetensors, "Format").
@@ -40,7 +40,7 @@ class Tensor:
 
     @property
     def elements(self) -> int:
-        """Of all dimensions together."""
+        """Number of elements, all dimensions together."""
         return math.prod(self.shape)
 
     @property
@@ -50,7 +50,7 @@ class Tensor:
 
 
 def read_header(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by their names.
+    """Return the tensors of a file by their names.
 
     Raises:
         ValueError: it is not a complete safetensors file; the message says why, without a full stop.
@@ -97,7 +97,7 @@ def _tensor(name: str, entry: Any) -> Tensor:
 
 
 def _place(name: str, entry: Any) -> tuple[int, int]:
-    """Where the tensor's bytes begin and end, counted from the end of the header."""
+    """Return the begin and end of the tensor's bytes, counted from the end of the header."""
     offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
     if not _sizes(offsets) or len(offsets) != 2:
         raise ValueError(f"its tensor {name} has no place")
@@ -105,5 +105,5 @@ def _place(name: str, entry: Any) -> tuple[int, int]:
 
 
 def _sizes(value: object) -> TypeGuard[list[int]]:
-    """Whether it is a list of whole numbers from 0 that a file can have."""
+    """Return whether it is a list of whole numbers from 0 that a file can have."""
     return isinstance(value, list) and all(type(each) is int and 0 <= each < 2**63 for each in value)

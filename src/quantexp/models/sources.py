@@ -1,4 +1,4 @@
-"""Where a model's bytes lie on this machine."""
+"""Sources of models: the place of a model's bytes on this machine."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +11,7 @@ from quantexp.util.errors import UserError
 
 
 def cache_folder(model: ModelConfig) -> Path:
-    """The folder for files that can be made again: `model.cache`, else this system's cache folder.
+    """Return the folder for files that can be made again: `model.cache`, else this system's cache folder.
 
     Raises:
         OSError: it cannot be created.
@@ -22,7 +22,7 @@ def cache_folder(model: ModelConfig) -> Path:
 
 
 def source_path(model: ModelConfig, quant: QuantConfig) -> Path:
-    """The source file of the model; one on the Hub is downloaded unless it was before.
+    """Return the source file of the model; one on the Hub is downloaded unless it was before.
 
     Raises:
         UserError: the package or the file is not there, or the configuration names none.

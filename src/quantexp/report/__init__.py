@@ -22,7 +22,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """Where a report was written.
+    """Files of a report.
 
     Attributes:
         html: The report, report.html: one file that needs no other.

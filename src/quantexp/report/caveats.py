@@ -12,7 +12,7 @@ LONGEST = 200
 
 
 def select_caveats(summary: Summary) -> tuple[list[str], int]:
-    """The most important caveats, one sentence each, and the number of those that only the report has.
+    """Return the most important caveats, one sentence each, and the number of those that only the report has.
 
     What is missing comes first, then what has changed since it was declared, then the notes in their order.
     """
@@ -31,7 +31,7 @@ def more_text(count: int) -> str:
 
 
 def shorten_note(note: str) -> str:
-    """A note's first line, at most `LONGEST` characters of it."""
+    """Return a note's first line, at most `LONGEST` characters of it."""
     return textwrap.shorten(note.partition("\n")[0], LONGEST, placeholder=" ...")
 
 

@@ -254,7 +254,7 @@ def _lines(axes: Axes, ladders: Sequence[_Ladder]) -> None:
 
 
 def _verdicts(axes: Axes, ladders: Sequence[_Ladder], summary: Summary) -> None:
-    """A sign in each mark that was decided, so that no verdict depends on colour."""
+    """Draw a sign in each mark that was decided, so that no verdict depends on colour."""
     for order, line in enumerate(ladders):
         for condition in line.points:
             decision = _decision(summary, condition)

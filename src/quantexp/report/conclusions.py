@@ -1,4 +1,4 @@
-"""What came out, in sentences: of the whole sweep in two, of each task in one."""
+"""Conclusions in sentences: of the whole sweep in two, of each task in one."""
 
 from collections.abc import Iterable, Mapping
 
@@ -26,7 +26,7 @@ def verdict(summary: Summary) -> tuple[str, str]:
 
 
 def sentences(summary: Summary) -> list[str]:
-    """The same, then the order by divergence, if it was measured, and what is missing, if anything is."""
+    """Return the same, then the order by divergence, if it was measured, and what is missing, if anything is."""
     counts = {("job", "failed"): len(summary.failures), ("run", "not paired"): len(summary.refusals)}
     missing = [f"{count} {what}{'s' * (count > 1)} {which}" for (what, which), count in counts.items() if count]
     order = order_text(summary)
@@ -38,7 +38,7 @@ def sentences(summary: Summary) -> list[str]:
 
 
 def outcome(summary: Summary) -> str:
-    """The verdicts, a sentence a model, each quant once, by what is known of it on all tasks; empty without any."""
+    """Write the verdicts, one sentence per model, each quant once, over all tasks; empty without any."""
     return " ".join(filter(None, (_outcome_of(summary, model) for model in summary.models())))
 
 
@@ -67,7 +67,7 @@ def _outcome_of(summary: Summary, model: str) -> str:
 
 
 def task_outcome(summary: Summary, model: str, task: str) -> str:
-    """What is known of each quant on one task, in a sentence that begins with a small letter."""
+    """Conclude on each quant on one task, in a sentence that begins with a small letter."""
     ladder = summary.ladder(model, task)
     scored = [c for c in ladder if c.quant == summary.baseline]
     compared = summary.compared(model, task)
@@ -82,7 +82,7 @@ def task_outcome(summary: Summary, model: str, task: str) -> str:
 
 
 def _clause(words: str) -> str:
-    """A reading as it continues a sentence that began with the quant's name."""
+    """Return a reading as it continues a sentence that began with the quant's name."""
     if words.startswith("undecided: "):
         return words.replace("undecided: ", "is undecided, ", 1)
     if words.startswith(("worse", "better", "within", "inconclusive")):
@@ -93,7 +93,7 @@ def _clause(words: str) -> str:
 
 
 def _needs(summary: Summary) -> str:
-    """What a comparison lacks."""
+    """Write what a comparison lacks."""
     there = list(dict.fromkeys(c.quant for c in summary.conditions))
     if not there:
         return f"A comparison needs scores of the baseline {summary.baseline} and of a quant; there are none."
@@ -110,7 +110,7 @@ def _needs(summary: Summary) -> str:
 
 
 def _undecided(summary: Summary) -> str:
-    """The intervals, a sentence a model, where nothing was decided."""
+    """Return the intervals, one sentence per model, where nothing was decided."""
     told = []
     for model in summary.models():
         by_quant: dict[str, list[Comparison]] = {}
@@ -134,7 +134,7 @@ def _places(summary: Summary, model: str) -> tuple[str, str]:
 
 
 def _harmless(summary: Summary, model: str) -> list[str]:
-    """The quants of a model that are within the margin on every task of it."""
+    """Return the quants of a model that are within the margin on every task of it."""
     found = []
     of_model = [c for c in summary.comparisons if c.model == model]
     for quant in dict.fromkeys(c.quant for c in of_model):
@@ -146,7 +146,7 @@ def _harmless(summary: Summary, model: str) -> list[str]:
 
 
 def _smallest(summary: Summary) -> str:
-    """The smallest file of each model that is within the margin everywhere."""
+    """Return the smallest file of each model that is within the margin everywhere."""
     several = len(summary.models()) > 1
     told = []
     for model in summary.models():

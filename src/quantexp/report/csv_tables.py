@@ -25,7 +25,7 @@ class Grid:
 
 
 def csv_of(columns: Mapping[str, Callable[[Row], object]], rows: Iterable[Row]) -> str:
-    """The rows under a header; floats have full precision, None is an empty cell."""
+    """Return the rows under a header; floats have full precision, None is an empty cell."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)

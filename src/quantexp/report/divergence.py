@@ -29,24 +29,24 @@ _FEWEST_RANKED = 5
 
 
 def _measured(summary: Summary) -> Iterator[_Row]:
-    """The comparisons that have one, task by task, from most to fewest bits."""
+    """Yield the comparisons with a divergence, task by task, from most to fewest bits."""
     for each in summary.compared():
         if each.divergence is not None:
             yield each, each.divergence
 
 
 def has_divergence(summary: Summary, model: str | None = None) -> bool:
-    """Whether it was measured anywhere, or for a model."""
+    """Return whether it was measured anywhere, or for a model."""
     return any(each.divergence is not None for each in summary.comparisons if model in (None, each.model))
 
 
 def has_parted(summary: Summary, model: str) -> bool:
-    """Whether a model's answers were looked at for where they leave the baseline's."""
+    """Return whether a model's answers were examined for where they leave the baseline's."""
     return any(each.divergence and each.divergence.answers for each in summary.comparisons if each.model == model)
 
 
 def divergence_rows(summary: Summary) -> Iterator[list[str]]:
-    """The cells of each comparison that has one, under `HEADER`."""
+    """Yield the cells of each comparison that has one, under `HEADER`."""
     for each, divergence in _measured(summary):
         found = divergence.summary
         yield [
@@ -82,7 +82,7 @@ def divergence_table(summary: Summary) -> Table:
 
 
 def ranking(summary: Summary) -> str:
-    """What divergence is for, and how far its order is that of the losses on each task with five quants or more.
+    """Explain the use of divergence, and compare its order with the losses on each task with five quants or more.
 
     Fewer have too few orders for a correlation to mean anything: of three quants, one order in three is perfect, or
     perfectly wrong.
@@ -120,7 +120,7 @@ def _correlation_text(divergences: Sequence[float], losses: Sequence[float]) -> 
 
 
 def order_text(summary: Summary) -> str:
-    """The quants from the nearest to the baseline to the furthest, a sentence a model; empty if nothing was measured.
+    """Order the quants from the nearest to the baseline on, one sentence per model; empty if nothing was measured.
 
     A quant comes "then" only if the interval of its mean divergence lies above those of all that are nearer.
     """

@@ -33,7 +33,7 @@ def divergences(summary: Summary) -> Chart | None:
 
 
 def partings(summary: Summary) -> Chart | None:
-    """The token at which answers first differ; None where no answers were compared."""
+    """Return the token at which answers first differ; None where no answers were compared."""
     panels: list[Panel] = []
     rows: list[tuple[str, ...]] = []
     for model in summary.models():

@@ -58,13 +58,13 @@ def forest(summary: Summary) -> Chart:
 
 
 def signs(summary: Summary) -> str:
-    """The signs of the verdicts that there are, and what each means."""
+    """Return the signs of the verdicts that there are, and what each means."""
     shown = {c.decision.verdict for c in summary.comparisons if c.decision is not None}
     return ", ".join(f"{sign} {verdict.value}" for verdict, sign in SIGNS.items() if verdict in shown)
 
 
 def margins(summary: Summary) -> list[float]:
-    """The margins that verdicts were reached at."""
+    """Return the margins that verdicts were reached at."""
     return [c.decision.margin for c in summary.comparisons if c.decision is not None]
 
 
@@ -141,7 +141,7 @@ def _interval(axes: Axes, place: int, difference: PairedComparison, decision: De
 
 
 def changes(summary: Summary) -> Chart:
-    """How many items were lost and gained, a panel for each task."""
+    """Draw the numbers of items lost and gained, a panel for each task."""
     most = max([1, *(max(c.difference.lost, c.difference.gained) for c in summary.comparisons)])
     panels: list[Panel] = []
     for model in summary.models():

@@ -145,7 +145,7 @@ def report_html(summary: Summary, charts: Sequence[Chart], changed: "pd.DataFram
 
 
 def _change_counts(summary: Summary) -> dict[tuple[str, str], dict[str, int]]:
-    """How many answers changed in each way, by task and quant; the table of changed answers may not have all."""
+    """Count the changed answers of each kind, by task and quant; the table of changed answers may not have all."""
     return {
         (summary.section(each), each.quant): {
             LOST: each.flips.lost,
@@ -161,7 +161,7 @@ def _change_counts(summary: Summary) -> dict[tuple[str, str], dict[str, int]]:
 def changed_sections(
     changed: "pd.DataFrame", counts: Mapping[tuple[str, str], Mapping[str, int]] | None = None
 ) -> list[Section]:
-    """The changed answers by task and quant, in the order of the rows.
+    """Return the changed answers by task and quant, in the order of the rows.
 
     Args:
         changed: See `report_html`.
@@ -192,7 +192,7 @@ def _section(
 
 
 def _beginning(row: Mapping[Any, Any]) -> str:
-    """The prompt up to the question: the template's words, the instructions, the examples.
+    """Return the prompt up to the question: the template's words, the instructions, the examples.
 
     Empty where an earlier version has not recorded the question, or the template has changed its words.
     """
@@ -201,7 +201,7 @@ def _beginning(row: Mapping[Any, Any]) -> str:
 
 
 def _clip(text: str, most: int) -> str:
-    """The text, or of a long one its beginning and its end, and how much is left out."""
+    """Return the text, or of a long one its beginning and its end, and how much is left out."""
     left_out = len(text) - most
     if left_out <= 0:
         return text
@@ -222,7 +222,7 @@ def _answer(row: Mapping[Any, Any], several: bool, begun: int) -> Answer:
 
 
 def _line(value: object) -> str:
-    """The text on one line, shortened; words for a gap and for no text."""
+    """Return the text on one line, shortened; words for a gap and for no text."""
     text = text_of(value)
     if text is None:
         return "(nothing)"
@@ -231,7 +231,7 @@ def _line(value: object) -> str:
 
 
 def protocol_groups(protocol: Mapping[str, str]) -> list[tuple[str, Grid]]:
-    """The facts that identify a measurement, by what they are about; every fact once."""
+    """Return the facts that identify a measurement, by what they are about; every fact once."""
     groups: dict[str, list[tuple[str, str]]] = {name: [] for name in ("Protocol", "Environment", "Fingerprints")}
     for fact, value in protocol.items():
         if fact.startswith(("quantexp.", "host.", "engine.")):
@@ -245,7 +245,7 @@ def protocol_groups(protocol: Mapping[str, str]) -> list[tuple[str, Grid]]:
 
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:
-    """What was compared, in a few words each."""
+    """List what was compared, in a few words each."""
     quants = dict.fromkeys(c.quant for c in summary.conditions if c.quant != summary.baseline)
     sizes = sorted({c.estimate.n for c in summary.conditions})
     facts = {
@@ -263,7 +263,7 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
 
 
 def _groups(summary: Summary, model: str, keys: Collection[str]) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    """The rows of a model's table: for each task its name, what is said beside it, and its rows.
+    """Return the rows of a model's table: for each task its name, what is said beside it, and its rows.
 
     Args:
         summary: What to report.
@@ -311,7 +311,7 @@ def _row(summary: Summary, condition: Condition, keys: Collection[str]) -> dict[
 
 
 def _style(charts: Sequence[Chart]) -> str:
-    """The style sheet, with the classes of the charts."""
+    """Return the style sheet, with the classes of the charts."""
     rules = {name: declared for chart in charts for panel in chart.panels for name, declared in panel.rules.items()}
     own = (Path(__file__).parent / "page" / "report.css").read_text(encoding="utf-8")
     style = own + "".join(f".{name} {{ {declared} }}\n" for name, declared in sorted(rules.items()))

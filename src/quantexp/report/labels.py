@@ -31,7 +31,7 @@ class Pen:
         return float(pixels) / self._figure.dpi
 
     def wrap(self, text: str, width: float, size: float, weight: str = "normal") -> list[str]:
-        """The text on one line, or on as many as it takes to be no wider than that many inches."""
+        """Return the text on one line, or on as many as it takes to be no wider than that many inches."""
         line = " ".join(text.split())
         measured = self.width(line, size, weight)
         if measured <= width:

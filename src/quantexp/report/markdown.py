@@ -52,7 +52,7 @@ def report_markdown(summary: Summary) -> str:
 
 
 def description(summary: Summary) -> str:
-    """The verdict and the table, in short: what describes a sweep where only markdown can be shown, and no file."""
+    """Write the verdict and the table in short, to describe a sweep where only markdown can be shown."""
     parts = [
         " ".join(f"**{escape(said)}**" if not place else escape(said) for place, said in enumerate(sentences(summary))),
         *_tables(summary),
@@ -120,7 +120,7 @@ def _settling(summary: Summary) -> list[str]:
 
 
 def _list_caveats(summary: Summary) -> str:
-    """The few that are read first."""
+    """Return the caveats that are read first."""
     found, more = select_caveats(summary)
     return "\n".join(f"- {escape(each)}" for each in [*found, *([more_text(more)] if more else [])])
 
@@ -201,6 +201,6 @@ def _divergence_charts(summary: Summary) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """A cell's text, escaped; numbers stay readable in the source, where nothing but the mark `*` could be misread."""
+    """Escape a cell's text; numbers stay readable, where nothing but the mark `*` could be misread."""
     number = re.fullmatch(r"-|[-+<]?[\d.,]+( \[[-+\d., ]+\]\*?)?", text)
     return text.replace("*", r"\*") if number else escape(text)

@@ -46,7 +46,7 @@ class Offer:
 
 
 def offers(summary: Summary, model: str) -> tuple[list[Offer], list[str]]:
-    """The quants that have a score on every task of the model, the most bits first, and the names of the others."""
+    """Return the quants with a score on every task of the model, the most bits first, and the names of the others."""
     tasks = summary.tasks(model)
     of_model = [c for c in summary.conditions if c.model == model]
     found, partial = [], []
@@ -69,7 +69,7 @@ def offers(summary: Summary, model: str) -> tuple[list[Offer], list[str]]:
 
 
 def front(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:
-    """Which of several choices are on the Pareto front: no other costs as little and scores as much, and better in one.
+    """Mark the choices on the Pareto front: no other costs as little and scores as much, and better in one.
 
     Args:
         costs: What each costs; less is better.
@@ -225,7 +225,7 @@ def _panel(
 
 
 def _names(axes: Axes, pen: Any, names: Sequence[str], xs: Sequence[float], ys: Sequence[float]) -> None:
-    """A name beside each mark: the first place of several where it hides neither a mark nor another name."""
+    """Place a name beside each mark: the first place of several where it hides neither a mark nor another name."""
     inches = axes.get_figure(root=True).get_size_inches()  # type: ignore[union-attr]
     place = axes.get_position()
     wide, high = inches[0] * place.width, inches[1] * place.height

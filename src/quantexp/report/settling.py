@@ -1,4 +1,4 @@
-"""What would settle a comparison that is inconclusive, and what that costs."""
+"""Proposals that would settle an inconclusive comparison, and their cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ class Proposal:
 
     @property
     def fits(self) -> bool:
-        """Whether the data have as many."""
+        """True if the data have as many."""
         return self.in_data is None or self.items is None or self.comparison.difference.n + self.items <= self.in_data
 
 
 def find_proposals(summary: Summary) -> list[Proposal]:
-    """What each inconclusive comparison takes, the cheapest first and those without a number last."""
+    """List what each inconclusive comparison takes, the cheapest first and those without a number last."""
     found = []
     for each in summary.compared():
         if each.decision is None or each.decision.verdict is not Verdict.inconclusive:
@@ -59,7 +59,7 @@ def find_proposals(summary: Summary) -> list[Proposal]:
 
 
 def settling_line(summary: Summary) -> str:
-    """The cheapest way to settle something, in a line; empty if nothing is inconclusive."""
+    """Return the cheapest way to settle something, in a line; empty if nothing is inconclusive."""
     found = find_proposals(summary)
     if not found:
         return ""
@@ -77,7 +77,7 @@ def settling_line(summary: Summary) -> str:
 
 
 def settling_notes(summary: Summary) -> list[str]:
-    """What must be known to act on the table of proposals."""
+    """Return the notes for acting on the table of proposals."""
     found = find_proposals(summary)
     if not any(each.items is not None for each in found):
         return []
@@ -99,7 +99,7 @@ def settling_notes(summary: Summary) -> list[str]:
 
 
 def settling_grid(summary: Summary) -> Grid:
-    """The proposals that have a number, as a table."""
+    """Return the proposals that have a number, as a table."""
     rows = [
         (
             *(summary.section(each.comparison), each.comparison.quant, f"{each.comparison.difference.n:,}"),
@@ -136,7 +136,7 @@ def _left(proposal: Proposal) -> int:
 
 
 def _twice(summary: Summary) -> str:
-    """The price of as many items again under every quant, if it was measured."""
+    """Return the price of as many items again under every quant, if it was measured."""
     costs = [(condition.cost, condition.items) for condition in summary.conditions]
     tokens = [cost.tokens * items for cost, items in costs if cost is not None]
     seconds = [cost.seconds * items for cost, items in costs if cost is not None and cost.seconds is not None]
@@ -157,7 +157,7 @@ def _minutes(seconds: float) -> str:
 
 
 def _ranking(summary: Summary) -> str:
-    """What divergence would add without new items; nothing where a server, which has none, answered."""
+    """Say what divergence would add without new items; nothing where a server, which has none, answered."""
     if any(condition.file_bytes is None for condition in summary.conditions):
         return ""
     several = len({each.quant for each in summary.comparisons}) > 1

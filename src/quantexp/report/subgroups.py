@@ -10,7 +10,7 @@ _CALLED = {FIELDS: "{}", DIFFICULTY: "difficulty {}"}
 
 
 def categories(summary: Summary) -> Chart | None:
-    """A panel for each task and way of taking it apart; None where the answers were not looked at."""
+    """Return a panel for each task and way of taking it apart; None where the answers were not looked at."""
     if not any(c.parts for c in summary.comparisons):
         return None
     limits = span([part.difference for c in summary.comparisons for part in c.parts])

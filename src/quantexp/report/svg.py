@@ -1,4 +1,4 @@
-"""What the charts of the HTML page share: small panels, and their SVG as part of the page.
+"""SVG shared by the charts of the HTML page: small panels, as part of the page.
 
 A chart is several panels of one fixed size, which the page lays out in as many columns as fit; so words keep their size
 on a phone. Text stays text. Colours are those of the page's style sheet, which has others for dark screens.
@@ -107,7 +107,7 @@ def panel_style() -> Iterator[None]:
 
 
 def blank(width: float, height: float, edges: tuple[float, float, float, float]) -> tuple[Figure, Axes, Pen]:
-    """An empty panel, in inches.
+    """Return an empty panel, in inches.
 
     Args:
         width: Of the panel.
@@ -130,14 +130,14 @@ def words(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
 
 
 def shortened(text: str, longest: int = 26) -> str:
-    """The text, cut in its middle when it is longer than so many characters."""
+    """Return the text, cut in its middle when it is longer than so many characters."""
     line = printable(" ".join(text.split()))
     half = (longest - 1) // 2
     return line if len(line) <= longest else f"{line[:half]}…{line[-half:]}"
 
 
 def finished(figure: Figure, title: str, key: str, alternative: str) -> Panel:
-    """The panel of a figure: the same figure gives the same text.
+    """Return the panel of a figure: the same figure gives the same text.
 
     Args:
         figure: With its width and height in inches at the size that the words are meant to have.
@@ -160,7 +160,7 @@ def finished(figure: Figure, title: str, key: str, alternative: str) -> Panel:
 
 
 def _used(drawn: ElementTree.Element) -> dict[str, int]:
-    """The ids that something refers to, numbered."""
+    """Return the ids that something refers to, numbered."""
     named = [value for each in drawn.iter() for name, value in each.attrib.items() if name != "id"]
     found = [match for value in named for match in re.findall(r"url\(#([^)]+)\)|^#(.+)", value)]
     return {id_: number for number, id_ in enumerate(dict.fromkeys(one or other for one, other in found))}
@@ -169,7 +169,7 @@ def _used(drawn: ElementTree.Element) -> dict[str, int]:
 def _kept(
     element: ElementTree.Element, key: str, used: Mapping[str, int], rules: dict[str, str]
 ) -> Sequence[ElementTree.Element]:
-    """The element as the page has it: no metadata, no style of its own, no empty groups, ids of this panel only."""
+    """Clean the element for the page: no metadata, no style of its own, no empty groups, ids of this panel only."""
     tag = element.tag.removeprefix(_SVG)
     if tag in {"metadata", "style"}:
         return []
@@ -196,7 +196,7 @@ def _kept(
 
 
 def _declared(style: str, tag: str) -> str:
-    """The declarations of an element, with the colours by their names and the page's font."""
+    """Return the declarations of an element, with the colours by their names and the page's font."""
     parts = [part.strip() for part in style.split(";") if part.strip()]
     kept = [part for part in parts if not part.startswith("font-family")]
     if tag == "text" and not any(part.startswith("fill:") for part in kept):
@@ -208,5 +208,5 @@ def _declared(style: str, tag: str) -> str:
 
 
 def _rounded(path: str) -> str:
-    """A path with two decimals, a hundredth of a point."""
+    """Return a path with two decimals, a hundredth of a point."""
     return re.sub(r"-?\d+\.\d+", lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), path)

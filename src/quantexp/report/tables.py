@@ -1,4 +1,4 @@
-"""What the pages of a report say in tables and lists, as plain text: the markdown page and the HTML page show the same.
+"""Tables and lists of the report's pages, as plain text: the markdown page and the HTML page show the same.
 
 Nothing here is escaped; each page does that in its own way.
 """
@@ -54,12 +54,12 @@ def _comparison(summary: Summary, condition: Condition) -> tuple[str, ...]:
 
 
 def p_name(summary: Summary) -> str:
-    """What p-values are called, by what they are corrected for."""
+    """Name the p-values, by what they are corrected for."""
     return "p, Holm" if is_corrected(summary) else "p"
 
 
 def posteriors(summary: Summary, model: str) -> list[tuple[str, str]]:
-    """Where the posterior was asked for, which comparison it is of and the probability, in words."""
+    """Return each comparison with its posterior probability, in words, if posteriors were asked for."""
     return [
         (f"{each.task}, {each.quant}", f"{each.posterior.within:.3f}")
         for each in summary.comparisons
@@ -68,7 +68,7 @@ def posteriors(summary: Summary, model: str) -> list[tuple[str, str]]:
 
 
 def flips_grid(summary: Summary) -> Grid:
-    """How many answers changed; no rows where the answers were not looked at."""
+    """Count the changed answers; no rows where the answers were not looked at."""
     rows = []
     for one in summary.conditions:
         if one.floor is not None:
@@ -84,7 +84,7 @@ def flips_grid(summary: Summary) -> Grid:
 
 
 def rules_grid(summary: Summary) -> Grid:
-    """Which rule of its grader read how many answers; no rows where graders have but one way to read."""
+    """Count the answers that each rule of the grader read; no rows where graders have but one way to read."""
     rules = list(dict.fromkeys(rule for c in summary.conditions for rule in c.rules))
     rows = [
         (summary.titled(c.model, c.task), c.quant, *(str(c.rules.get(rule, 0)) for rule in rules))
@@ -95,7 +95,7 @@ def rules_grid(summary: Summary) -> Grid:
 
 
 def conditions_grid(summary: Summary) -> Grid:
-    """How each score was made."""
+    """Tabulate how each score was made."""
     counts = ("answers", f"n ({summary.unit}s)", "design effect")
     header = ("model", "quant", "task", "bits/weight", "file, MB", *counts, "grader", "tokens/s")
     return Grid(
@@ -113,7 +113,7 @@ def conditions_grid(summary: Summary) -> Grid:
 
 
 def pairing_text(summary: Summary) -> str:
-    """What there is to say where no run was refused."""
+    """Write the sentence for reports in which no run was refused."""
     count = len(summary.comparisons)
     if not count:
         return "Nothing was compared, and nothing refused."
@@ -128,12 +128,12 @@ def speed_text(speed: float | None, spread: tuple[float, float] | None) -> str:
 
 
 def megabytes(size: int | None) -> str:
-    """A file's size in units of 10^6 bytes, to one decimal; a dash where only a server has the file."""
+    """Return a file's size in units of 10^6 bytes, to one decimal; a dash where only a server has the file."""
     return "-" if size is None else f"{size / 1e6:,.1f}"
 
 
 def how_to_read(summary: Summary) -> list[tuple[str, str]]:
-    """What a reader must know to read the tables: a term, or none, and what is to say."""
+    """Explain the tables: a term, or none, and its meaning."""
     level = interval_names(summary)
     count = len(summary.comparisons)
     lines = [
@@ -192,7 +192,7 @@ def how_to_read(summary: Summary) -> list[tuple[str, str]]:
 
 
 def divergence_note(summary: Summary) -> str:
-    """What the columns of the divergence table are."""
+    """Explain the columns of the divergence table."""
     read = " and of ".join(dict.fromkeys(each.divergence.over for each in summary.comparisons if each.divergence))
     return (
         f"Over the tokens of {read}: KL({summary.baseline} || quant); how often both hold the same token likeliest; "
@@ -202,7 +202,7 @@ def divergence_note(summary: Summary) -> str:
 
 
 def _more_items(summary: Summary) -> str:
-    """What may be done with the number of further items."""
+    """Explain the use of the number of further items."""
     if all(comparison.difference.test_method == E_VALUE for comparison in summary.comparisons):
         return "Raise task.limit and go on: e-values allow a look after every item."
     return (

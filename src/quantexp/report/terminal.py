@@ -249,7 +249,7 @@ def _joined(value_and_interval: tuple[str, str], between: str) -> Text:
 
 
 def _legend(summary: Summary) -> Text:
-    """What must be known to read the table, in short; the report has the rest."""
+    """Explain the table in short; the report has the rest."""
     words = [
         f"In points; positive: the baseline ({summary.baseline}) is better." if summary.comparisons else "In points."
     ]
@@ -269,7 +269,7 @@ def _legend(summary: Summary) -> Text:
 
 
 def _beside(summary: Summary) -> Text:
-    """The answers to what was declared, and the few caveats that are read first."""
+    """Return the answers to what was declared, and the few caveats that are read first."""
     lines = []
     if summary.registered is not None:
         lines += [f"Claim: {each.claim} - {answer_text(each)}" for each in summary.registered.answers]

@@ -47,7 +47,7 @@ def side_by_side(before: str, after: str) -> tuple[Shown, Shown]:
 
 
 def _clipped(text: str) -> tuple[str, int, str]:
-    """The beginning, how much is left out, and the end."""
+    """Return the beginning, how much is left out, and the end."""
     cut = len(text) - HEAD - TAIL
     return (text, 0, "") if cut <= 0 else (text[:HEAD], cut, text[-TAIL:])
 
@@ -59,7 +59,7 @@ def _pieces(before: str, after: str) -> tuple[tuple[Piece, ...], tuple[Piece, ..
 
 
 def _unmatched(left: Sequence[str], right: Sequence[str]) -> tuple[list[bool], list[bool]]:
-    """Which words are not in a longest common subsequence of both.
+    """Mark the words that are not in a longest common subsequence of both.
 
     The usual dynamic program, a row at a time: n rows of m words, whatever they are. `difflib` takes a minute where a
     model has repeated one word for a page, which small models do.

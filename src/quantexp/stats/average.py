@@ -8,7 +8,7 @@ from quantexp.stats.divergence import Interval
 
 
 def average(estimates: Sequence[Estimate]) -> Interval:
-    """The unweighted mean of independent mean scores, such as those of several tasks, with its interval.
+    """Return the unweighted mean of independent mean scores, such as those of several tasks, with its interval.
 
     The interval is recovered from those of the parts, which may be of different kinds and need not be symmetric: with
     means m, lower ends l and upper ends u, its ends are the mean less √(Σ (m - l)²) / k and plus √(Σ (u - m)²) / k

@@ -1,4 +1,4 @@
-"""How probable it is that a quant loses less than a margin, given right or wrong scores on the same items.
+"""Posterior probability that a quant loses less than a margin, given right or wrong scores on the same items.
 
 The model: each item is, independently, right under the baseline alone, under the quant alone, or the same under both.
 The prior Dirichlet(1, 1, 2) is the uniform one over the four cells both, baseline alone, quant alone, neither, with the
@@ -32,7 +32,7 @@ _TAIL = 1e-15
 
 @dataclass(frozen=True, slots=True)
 class DropPosterior:
-    """What is believed about the true drop after the data.
+    """Posterior of the true drop.
 
     Attributes:
         mean: Expected drop.
@@ -54,7 +54,7 @@ class DropPosterior:
 
 
 def drop_posterior(b: int, c: int, n: int, *, margin: float, confidence: float = 0.95) -> DropPosterior:
-    """The posterior of the drop, and the probability that it is below a margin.
+    """Return the posterior of the drop, and the probability that it is below a margin.
 
     Args:
         b: Items right under the baseline alone.
@@ -85,7 +85,7 @@ def drop_posterior(b: int, c: int, n: int, *, margin: float, confidence: float =
 
 
 def _below(drop: float, b: int, c: int, n: int) -> float:
-    """The posterior probability of a smaller drop."""
+    """Return the posterior probability of a smaller drop."""
     changed, same = b + c + 2, n - b - c + 2
     # Where psi < |drop| the drop cannot be reached: below it for sure if it is positive, never if it is negative.
     sure = float(betainc(changed, same, drop)) if drop > 0 else 0.0

@@ -42,7 +42,7 @@ def resampled_means(values: NDArray[np.float64], resamples: int, seed: int | tup
 
 
 def percentile_interval(means: NDArray[np.float64], confidence: float) -> tuple[float, float]:
-    """Ends of the central share of resampled means."""
+    """Return the ends of the central share of resampled means."""
     # In percent first: (1 - 0.95) / 2 is not 0.025 in floating point, (100 - 95) / 2 is 2.5.
     tail = (100.0 - 100.0 * confidence) / 2.0
     low, high = np.percentile(means, [tail, 100.0 - tail])

@@ -1,4 +1,4 @@
-"""What every entry point asks of its input, and one way to say what is wrong with it."""
+"""Checks of the input of every entry point, and one way to say what is wrong with it."""
 
 import sys
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ scores is far larger.
 
 
 def check_scores(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    """The values as a one-dimensional, non-empty array of finite numbers, or a ValueError that names them."""
+    """Return the values as a one-dimensional, non-empty array of finite numbers; ValueError names them otherwise."""
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -33,7 +33,7 @@ _TIES = "percentile bootstrap, ties on both sides"
 
 
 class Method(Enum):
-    """Which statistics."""
+    """Statistical method."""
 
     default = "default"
     """Chosen by the scores, each for its coverage with few changed items; never a single point as an interval."""
@@ -46,7 +46,7 @@ class Method(Enum):
 
 
 class Kind(Enum):
-    """What the units' scores are."""
+    """Kind of the units' scores."""
 
     binary = "binary"
     """0 or 1 each."""
@@ -114,12 +114,12 @@ class PairedComparison:
 
     @property
     def method(self) -> Method:
-        """Which statistics made it."""
+        """Method that made it."""
         return {E_VALUE: Method.sequential, _TIES: Method.bootstrap}.get(self.test_method, Method.default)
 
     @property
     def zero_width(self) -> bool:
-        """Whether the interval is a single point although not all of a fixed set was answered: it bounds nothing."""
+        """True if the interval is a single point although not all of a fixed set was answered: it bounds nothing."""
         return self.population != self.n and self.low == self.high
 
 
@@ -157,7 +157,7 @@ class Estimate:
 
     @property
     def zero_width(self) -> bool:
-        """Whether the interval is a single point although not all of a fixed set was answered: it bounds nothing."""
+        """True if the interval is a single point although not all of a fixed set was answered: it bounds nothing."""
         return self.population != self.n and self.low == self.high
 
 

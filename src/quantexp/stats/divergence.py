@@ -1,4 +1,4 @@
-"""How far a quant's distributions are from the baseline's: what the tokens say, with intervals over items.
+"""Divergence of a quant's distributions from the baseline's, over tokens, with intervals over items.
 
 Tokens of one item are not independent: they share its subject, and each is read after those before it. So intervals
 are over whole items with all their tokens (Miller 2024, arXiv 2411.00640, on clustered questions). The estimates count
@@ -242,7 +242,7 @@ def _checked(name: str, values: ArrayLike, n: int) -> NDArray[np.float64]:
 
 
 def _times_drawn(rng: np.random.Generator, n: int, rows: int) -> NDArray[np.int32]:
-    """How often each of n items is drawn in each resample, shape (rows, n)."""
+    """Count how often each of n items is drawn in each resample, shape (rows, n)."""
     drawn = rng.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
     return np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.int32)
 

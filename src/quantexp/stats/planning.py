@@ -27,7 +27,7 @@ _CHANGED = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How much items differ between two quants.
+    """Spread of the items' differences between two quants.
 
     Attributes:
         variance: Mean squared difference of an item's score when nothing is lost on average; where scores are right or
@@ -83,7 +83,7 @@ class Spread:
         return required_items_within(margin, self.variance, power=power, alpha=alpha)
 
     def smallest_drop(self, n: int, *, power: float, alpha: float) -> float | None:
-        """The smallest drop that n items find; None where they find none, even if every change is a loss."""
+        """Return the smallest drop that n items find; None where they find none, even if every change is a loss."""
         if not self.graded and n <= _EXACT:
             return minimal_detectable_difference(n, self.variance, power=power, alpha=alpha)
         if self.graded:
@@ -93,7 +93,7 @@ class Spread:
         return drop if drop <= self.variance else None
 
     def chance_to_show(self, n: int, margin: float, *, alpha: float) -> float:
-        """The probability that n items show that the drop is below the margin, if there is none."""
+        """Return the probability that n items show that the drop is below the margin, if there is none."""
         if not self.graded and n <= _EXACT:
             return power_within(n, self.variance, margin, alpha=alpha)
         if self.graded:

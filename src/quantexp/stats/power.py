@@ -1,4 +1,4 @@
-"""How many items a comparison of two quants needs, and what a given number of items can show.
+"""Power: the items that a comparison of two quants needs, and what a given number of items can show.
 
 Both conditions answer the same n items, scored right or wrong. b items are right under the baseline alone, c under the
 quant alone, the difference is (b - c) / n: the quant's drop. Of all items the share `psi` changes between the two, and
@@ -33,7 +33,7 @@ _NEGLIGIBLE = 1e-13
 
 
 def mcnemar_power(n: int, psi: float, difference: float, *, alpha: float = 0.05) -> float:
-    """The probability that the two-sided mid-p McNemar test of n items has p <= alpha.
+    """Return the probability that the two-sided mid-p McNemar test of n items has p <= alpha.
 
     Args:
         n: Number of items.
@@ -53,7 +53,7 @@ def mcnemar_power(n: int, psi: float, difference: float, *, alpha: float = 0.05)
 
 
 def minimal_detectable_difference(n: int, psi: float, *, power: float = 0.8, alpha: float = 0.05) -> float | None:
-    """The smallest true drop that the mid-p McNemar test of n items finds with the wanted power.
+    """Return the smallest true drop that the mid-p McNemar test of n items finds with the wanted power.
 
     Args:
         n: Number of items.
@@ -81,7 +81,7 @@ def minimal_detectable_difference(n: int, psi: float, *, power: float = 0.8, alp
 def required_items(
     difference: float, psi: float, *, power: float = 0.8, alpha: float = 0.05, exact: bool = True
 ) -> int:
-    """The number of items with which the mid-p McNemar test finds a drop with the wanted power.
+    """Return the number of items with which the mid-p McNemar test finds a drop with the wanted power.
 
     The closed form is n = (z(1 - alpha / 2) * sqrt(psi) + z(power) * sqrt(psi - difference²))² / difference² (Connor
     1987, "Sample Size for Testing Differences in Proportions for the Paired-Sample Design", Biometrics 43). The exact
@@ -114,7 +114,7 @@ def required_items(
 
 
 def power_within(n: int, psi: float, margin: float, difference: float = 0.0, *, alpha: float = 0.05) -> float:
-    """The probability that n items show a drop to be below the margin.
+    """Return the probability that n items show a drop to be below the margin.
 
     That is, that the upper end of the Tango interval of confidence 1 - 2 * alpha lies below it.
 
@@ -150,7 +150,7 @@ def power_within(n: int, psi: float, margin: float, difference: float = 0.0, *, 
 def required_items_within(
     margin: float, psi: float, difference: float = 0.0, *, power: float = 0.8, alpha: float = 0.05, exact: bool = True
 ) -> int:
-    """The number of items that show with the wanted power that the drop is below the margin.
+    """Return the number of items that show with the wanted power that the drop is below the margin.
 
     The closed form is n = (z(1 - alpha) + z(power))² * (psi - difference²) / (margin - difference)². It is a little
     too small, and much too small where psi is not well above the margin: 310 instead of 398 items at 2% for both. The
@@ -185,7 +185,7 @@ def required_items_within(
 
 
 def _two_sided(n: int, psi: float, alpha: float) -> Callable[[float], float]:
-    """The power of the mid-p test as a function of the true drop; what does not depend on it is computed once."""
+    """Return the mid-p test's power as a function of the true drop; what does not depend on it is computed once."""
     from scipy.stats import binom
 
     changed, weight = _changed_items(n, psi)
@@ -203,7 +203,7 @@ def _two_sided(n: int, psi: float, alpha: float) -> Callable[[float], float]:
 
 
 def _changed_items(n: int, psi: float) -> tuple[_Integers, NDArray[np.float64]]:
-    """The numbers of changed items that are not negligible, and the probability of each."""
+    """Return the numbers of changed items that are not negligible, and the probability of each."""
     from scipy.stats import binom
 
     low = max(0, int(binom.ppf(_NEGLIGIBLE, n, psi)))
@@ -212,7 +212,7 @@ def _changed_items(n: int, psi: float) -> tuple[_Integers, NDArray[np.float64]]:
 
 
 def _smallest(enough: Callable[[int], bool], start: int) -> int:
-    """An n that is enough while n - 1 is not, the nearest to be found from a good guess."""
+    """Return an n that is enough while n - 1 is not, the nearest to be found from a good guess."""
     step = max(1, start // 50)
     high = start
     while not enough(high):
@@ -231,7 +231,7 @@ def _smallest(enough: Callable[[int], bool], start: int) -> int:
 
 
 def _tango_z(b: _Integers, c: _Integers, n: int, margin: float) -> NDArray[np.float64]:
-    """The statistic that `tango_upper` inverts, for many counts at once."""
+    """Return the statistic that `tango_upper` inverts, for many counts at once."""
     a = 2 * n
     minus_b = b + c - (2 * n - b + c) * margin
     root = np.sqrt(minus_b**2 + 4 * a * c * margin * (1 - margin))

@@ -70,7 +70,7 @@ class RunningEValues:
 
 @dataclass(frozen=True, slots=True)
 class SequentialDecision:
-    """Where a comparison may stop.
+    """Item at which a comparison may stop.
 
     Attributes:
         verdict: "worse" if a loss was shown first, "within" if the drop was first shown to be below the margin,
@@ -91,7 +91,7 @@ class SequentialDecision:
 
 
 def running_e_values(differences: ArrayLike, *, margin: float) -> RunningEValues:
-    """E-values after each item; those of the first k items do not depend on what follows.
+    """Return the e-values after each item; those of the first k items do not depend on what follows.
 
     Against "no difference" the stakes have the density of 2 * Beta(5, 5) - 1. If all differences are -1, 0 or 1 the
     mixture is then 2^(b + c) B(b + 5, c + 5) / B(5, 5) with b and c the numbers of 1 and -1, and B the beta function.
@@ -127,7 +127,7 @@ def sequential_decision(
     baseline: ArrayLike | None = None,
     chance: float = 0.0,
 ) -> SequentialDecision:
-    """The verdict at the first item after which an e-value reaches 1 / alpha, or family / alpha for "worse".
+    """Return the verdict at the first item after which an e-value reaches 1 / alpha, or family / alpha for "worse".
 
     A quant that is not worse is called worse with probability at most alpha / family, and one that loses the margin or
     more is said to be within it with probability at most alpha: over all items together, however often and for whatever
@@ -220,7 +220,7 @@ class SequentialTest:
 
 @dataclass(frozen=True, slots=True)
 class AnytimeBounds:
-    """What may be said of a mean difference after every item at once.
+    """Bounds of a mean difference that hold after every item at once.
 
     Attributes:
         low, high: Of a confidence sequence: the probability that it ever misses the mean is at most 1 - confidence.
@@ -235,7 +235,7 @@ class AnytimeBounds:
 
 
 def anytime_bounds(differences: ArrayLike, *, confidence: float = 0.95) -> AnytimeBounds:
-    """The bounds that belong to `running_e_values`: the means against which no item so far has won 1 / alpha.
+    """Return the bounds that belong to `running_e_values`: the means against which no item so far has won 1 / alpha.
 
     The drop is within a margin by `sequential_decision` where `upper` is below the margin. `upper` and `high` take the
     stakes of "within", `low` those of "worse" (Waudby-Smith and Ramdas 2024, section 4: the confidence sequence is what
@@ -373,7 +373,7 @@ def _items(mean: float, variance: float, stakes: _Floats, weights: _Floats, need
 
 
 def _crossing(evidence: Callable[[float], float], needed: float) -> float:
-    """The smallest of the means in (-1, 1) for which the evidence, which grows with them, is as large as needed."""
+    """Find the smallest mean in (-1, 1) for which the evidence, which grows with it, is as large as needed."""
     low, high = -1.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -430,7 +430,7 @@ def _scores(values: ArrayLike) -> _Floats:
 
 
 def _floor_outcomes(scores: _Floats, floor: float) -> _Floats:
-    """What is won for each unit staked against "the mean score is at most the floor"; -1 at worst."""
+    """Return what is won per unit staked against "the mean score is at most the floor"; -1 at worst."""
     return (scores - floor) / floor
 
 

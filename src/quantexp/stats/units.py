@@ -1,4 +1,4 @@
-"""What counts once: answers merged into independent units, and fixed item sets.
+"""Independent units: answers merged into what counts once, and fixed item sets.
 
 Several answers to one item (under several seeds, or to the same question twice) are not independent. Counted as if they
 were, they make intervals too narrow and differences too significant (Miller 2024, "Adding Error Bars to Evals", arXiv
@@ -17,7 +17,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """Which answers belong together.
+    """Grouping of answers into units.
 
     Attributes:
         answers: Number of answers, m.
@@ -38,13 +38,13 @@ class Units:
         return np.asarray(np.bincount(self.members, weights=values, minlength=self.n) / sizes)
 
     def drawn(self) -> NDArray[np.intp]:
-        """The units in the order of their first answers, shape (n,)."""
+        """Return the units in the order of their first answers, shape (n,)."""
         if self.members is None:
             return np.arange(self.n)
         return np.argsort(np.unique(self.members, return_index=True)[1])
 
     def design_effect(self, values: NDArray[np.float64]) -> float:
-        """How many times larger the variance of the mean is than if the answers were independent.
+        """Return the variance of the mean over what it would be if the answers were independent.
 
         The variance over units, s²(units) / n, divided by the naive one, s²(answers) / m, both s² being mean squared
         deviations: exactly 3 for three identical copies of everything, 1 without repeats. It is 1 when all answers are
@@ -84,7 +84,7 @@ def group(answers: int, clusters: ArrayLike | None = None) -> Units:
 
 
 def finite_factor(n: int, population: int | None) -> float:
-    """By how much an interval shrinks when the n units come from a fixed set of unique items, all of interest.
+    """Return the factor by which an interval shrinks when the n units are from a fixed set of items, all of interest.
 
     √((N - n) / (N - 1)), the finite population correction for sampling without replacement (Cochran 1977, "Sampling
     Techniques", section 2.6). 1 when the target is the population that the items sample (None), 0 when n = N: then the
@@ -101,7 +101,7 @@ def finite_factor(n: int, population: int | None) -> float:
 
 
 def finite_p(p_value: float, factor: float, difference: float) -> float:
-    """A two-sided p-value for a fixed item set: its normal deviate z grows to z / factor.
+    """Return a two-sided p-value for a fixed item set: its normal deviate z grows to z / factor.
 
     With the whole set answered (factor 0) any difference is certain: p is 0, or 1 if there is none.
     """

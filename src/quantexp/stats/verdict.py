@@ -19,7 +19,7 @@ from quantexp.stats.further import FurtherItems, fewest_items, find_further_item
 
 
 class Verdict(Enum):
-    """What a comparison shows."""
+    """Verdict of a comparison."""
 
     within_margin = "within margin"
     worse = "worse"

@@ -55,7 +55,7 @@ class CompletionStore:
         self.close()
 
     def lookup(self, keys: Iterable[bytes]) -> dict[bytes, Completion]:
-        """The completions that are there, those included that other processes have added up to now.
+        """Return the completions that are there, those included that other processes have added up to now.
 
         Args:
             keys: of 32 bytes each.

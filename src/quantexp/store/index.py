@@ -1,4 +1,4 @@
-"""Which key is where, for millions of keys."""
+"""Index of the place of each key, for millions of keys."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ a million keys anew takes about half a second: some microseconds for each key ad
 
 
 class Place(NamedTuple):
-    """Where a record is: its segment's name, the byte where its line begins, the bytes of it."""
+    """Place of a record: its segment's name, the byte where its line begins, the bytes of it."""
 
     segment: str
     offset: int
@@ -48,7 +48,7 @@ class Index:
             self._merge([])
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, Place]:
-        """The places of those keys that are there."""
+        """Return the places of those keys that are there."""
         found = {key: self._recent[key] for key in keys if key in self._recent}
         if keys and len(self._keys):
             wanted = np.frombuffer(b"".join(keys), f"S{KEY_BYTES}")

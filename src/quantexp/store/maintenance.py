@@ -1,4 +1,4 @@
-"""What a store holds, and how to make it smaller."""
+"""Maintenance: the contents of a store, and how to make it smaller."""
 
 import errno
 import fcntl
@@ -37,7 +37,7 @@ SPARE_FILES = 64
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How much of a store belongs to one quant of one model, each key counted once.
+    """Share of a store that belongs to one quant of one model, each key counted once.
 
     Attributes:
         model: as `about` has it; empty where it says nothing.
@@ -54,7 +54,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class StoreReport:
-    """What a store holds.
+    """Contents of a store.
 
     Attributes:
         segments: files.
@@ -81,7 +81,7 @@ class StoreReport:
 
 @dataclass(frozen=True, slots=True)
 class CompactReport:
-    """What a compaction did.
+    """Result of a compaction.
 
     Attributes:
         segments: files that became one; 0 if there was nothing to gain.
@@ -109,7 +109,7 @@ class _Contents:
     damaged: int
 
     def first(self, within: NDArray[np.bool_] | None = None) -> NDArray[np.void]:
-        """The first place of each key, in the order of the segments; only among those that are marked, if given."""
+        """Find the first place of each key, in the order of the segments, among those that are marked, if given."""
         keys, places = (self.keys, self.places) if within is None else (self.keys[within], self.places[within])
         _, first = np.unique(keys, return_index=True)
         return places[np.sort(first)]
@@ -205,7 +205,7 @@ def _gather(descriptors: Iterable[int], *, ended: bool) -> _Contents:
 
 
 def _without_unusable(contents: _Contents, descriptors: Sequence[int]) -> _Contents:
-    """The same without those of several records with one key that cannot be used though their checksums are right."""
+    """Leave out, of several records with one key, those that cannot be used though their checksums are right."""
     _, number, times = np.unique(contents.keys, return_inverse=True, return_counts=True)
     unusable = []
     for row in np.flatnonzero(times[number] > 1):

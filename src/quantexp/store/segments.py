@@ -68,7 +68,7 @@ _NIBBLE[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a stretch of a segment holds.
+    """Contents of a stretch of a segment.
 
     Attributes:
         keys: of the sound records, in the order of the file (S32).
@@ -84,7 +84,7 @@ class Batch:
 
 
 def encode(key: bytes, completion: Completion, about: Mapping[str, str]) -> bytes:
-    """The line of a completion.
+    """Return the line of a completion.
 
     Raises:
         ValueError: the key is not 32 bytes, the completion is none that can be used (`check`), a log-probability is not
@@ -190,7 +190,7 @@ def _about(value: object) -> dict[str, str]:
 
 
 def about(line: bytes) -> dict[str, str]:
-    """What a line whose checksum has been verified says it belongs to.
+    """Return what a line whose checksum has been verified says it belongs to.
 
     Raises:
         ValueError: the line is no record all the same.
@@ -202,13 +202,13 @@ def about(line: bytes) -> dict[str, str]:
 
 
 def new_name(when: datetime | None = None) -> str:
-    """A name that nobody else has, for a segment made now or at `when`; names sort by time."""
+    """Return a name that nobody else has, for a segment made now or at `when`; names sort by time."""
     host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname())[:64]
     return f"{when or datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{host}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
 
 
 def time_in(name: str) -> datetime | None:
-    """When a segment was made; None for a name that `new_name` did not give."""
+    """Return the time at which a segment was made; None for a name that `new_name` did not give."""
     with contextlib.suppress(ValueError):
         return datetime.strptime(name.partition("-")[0], "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
     return None
@@ -236,7 +236,7 @@ def sizes(folder: Path) -> dict[str, int]:
 
 @contextmanager
 def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
-    """A descriptor of the file.
+    """Yield a descriptor of the file.
 
     Raises:
         FileNotFoundError: the file is gone, also in the words of NFS.
@@ -268,7 +268,7 @@ def claim(descriptor: int, kind: int) -> bool | None:
 
 
 def has_ended(descriptor: int) -> bool:
-    """Whether nobody writes to the segment any more."""
+    """Return whether nobody writes to the segment any more."""
     free = claim(descriptor, fcntl.LOCK_SH)
     if free is None:
         return time.time() - os.fstat(descriptor).st_mtime > QUIET_SECONDS
@@ -309,7 +309,7 @@ def scan(descriptor: int, start: int = 0, *, ended: bool = False) -> Iterator[Ba
 
 
 def _parse(chunk: bytes, size: int, base: int) -> Batch:
-    """The lines in the first `size` bytes of a chunk that begins at offset `base`."""
+    """Return the lines in the first `size` bytes of a chunk that begins at offset `base`."""
     raw = np.frombuffer(chunk, np.uint8, size)
     ends = np.flatnonzero(raw == ord("\n"))
     starts = np.concatenate([[0], ends[:-1] + 1])
@@ -385,7 +385,7 @@ class SegmentWriter:
         self._synced = time.monotonic()
 
     def usable(self) -> bool:
-        """Whether what is appended will be found: not after somebody deleted the file, or left a torn line in it."""
+        """Return whether appended lines will be found: not after the file was deleted, or a torn line left in it."""
         return not self._torn and os.fstat(self._file.fileno()).st_nlink > 0
 
     def append(self, line: bytes) -> int:

@@ -31,7 +31,7 @@ ON_A_CPU = 2
 
 
 def launcher_of(config: DictConfig) -> str:
-    """The launcher's name: basic, joblib, slurm, ray, or whatever class another plugin brings."""
+    """Return the launcher's name: basic, joblib, slurm, ray, or whatever class another plugin brings."""
     target = str(config.hydra.launcher._target_)
     known = {"BasicLauncher": "basic", "JoblibLauncher": "joblib", "SlurmLauncher": "slurm", "RayLauncher": "ray"}
     return known.get(target.rpartition(".")[2], target)

@@ -1,4 +1,4 @@
-"""What holds the jobs of one command together: a parent run before the first, the comparison after the last."""
+"""Sweep: a parent run before the first job of a command, the comparison after the last."""
 
 import logging
 import os
@@ -309,7 +309,7 @@ def _close_killed(sweep: _OpenSweep) -> None:
 
 
 def _all_there(sweep: _OpenSweep) -> bool:
-    """Whether the tracking server has all that the jobs have written down for it; it is given some minutes."""
+    """Return whether the tracking server has all that the jobs have written down for it; it is given some minutes."""
     kept = sweep.store.send(patient=True)
     if kept.waiting:
         log.error(

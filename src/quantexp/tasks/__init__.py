@@ -23,7 +23,7 @@ _NAME = re.compile(r"\w[\w.-]{0,59}")
 
 
 def get_task(name: str, module: str | None = None) -> Task:
-    """The task called `name`.
+    """Return the task called `name`.
 
     Args:
         name: of one of the tasks here, or of the task that `module` brings.

@@ -1,4 +1,4 @@
-"""What a task is: which fields an item has, its gold text, and how outputs are graded."""
+"""Task: the fields of an item, its gold text, and its graders."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Task:
         self.check(fields)
 
     def grader(self, name: str | None = None) -> Grader:
-        """The grader called `name`, or the default one.
+        """Return the grader called `name`, or the default one.
 
         Raises:
             UserError: the task has no such grader; the message lists those it has.
@@ -64,12 +64,12 @@ class Task:
 
 
 def by_name(*graders: Grader) -> Mapping[str, Grader]:
-    """A read-only mapping from each grader's name to the grader."""
+    """Return a read-only mapping from each grader's name to the grader."""
     return MappingProxyType({grader.name: grader for grader in graders})
 
 
 def require_text(fields: Mapping[str, Any], name: str) -> str:
-    """The field `name`, which must be a non-blank string.
+    """Return the field `name`, which must be a non-blank string.
 
     Raises:
         ValueError: it is something else.

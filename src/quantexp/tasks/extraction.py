@@ -98,7 +98,7 @@ def strip_fence(text: str) -> str:
 
 
 def _canonical(answer: Mapping[str, object]) -> str:
-    """The four fields on one line, those whose value is text or null.
+    """Return the four fields on one line, those whose value is text or null.
 
     A lone surrogate, which no file can hold, stays the escape it was in the output.
     """
@@ -108,7 +108,7 @@ def _canonical(answer: Mapping[str, object]) -> str:
 
 
 def _last_object(text: str) -> dict[str, object] | None:
-    """The last JSON object in a text with one of the graded fields in it; None where there is none.
+    """Return the last JSON object in a text with one of the graded fields in it; None where there is none.
 
     After `_ATTEMPTS` braces that open none the search ends: each may cost as much as the text is long.
     """

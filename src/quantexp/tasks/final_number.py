@@ -62,7 +62,7 @@ _LONGEST_CIRCUMSTANCE = 20
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read of an answer.
+    """Number that was read from an answer, and the rule that found it.
 
     Attributes:
         value: the number, canonical; None where there is something else where it should be.
@@ -120,14 +120,14 @@ def read_finished_number(output: str, *, boxes: bool = True) -> Reading | None:
 
 
 def _end(text: str) -> int:
-    """Where the next question begins, after the first place that has an answer."""
+    """Return where the next question begins, after the first place that has an answer."""
     first = min(_first_ends(text), default=None)
     following = None if first is None else _NEXT_QUESTION.search(text, first)
     return len(text) if following is None else following.start()
 
 
 def _first_ends(text: str) -> Iterator[int]:
-    """Where the first marked number, the first box and the first answer line are."""
+    """Yield the ends of the first marked number, the first box and the first answer line."""
     if marked := next((slot for slot in _slots(text) if not slot.is_heading), None):
         yield marked.end
     if (box := text.find(_BOX)) >= 0:
@@ -137,7 +137,7 @@ def _first_ends(text: str) -> Iterator[int]:
 
 
 def _slots(text: str) -> Iterator[_Slot]:
-    """The numbers after markers."""
+    """Yield the numbers after markers."""
     for marker in _MARKER.finditer(text):
         slot = _slot(text[marker.end() : marker.end() + _WINDOW], marker.end())
         if slot is not None:
@@ -145,7 +145,7 @@ def _slots(text: str) -> Iterator[_Slot]:
 
 
 def _slot(text: str, offset: int = 0) -> _Slot | None:
-    """The number with which a text begins, decoration aside; the result if a calculation begins there."""
+    """Return the number with which a text begins, decoration aside; the result if a calculation begins there."""
     found, value = _opening_number(text)
     if found is None:
         return None
@@ -163,7 +163,7 @@ def _slot(text: str, offset: int = 0) -> _Slot | None:
 
 
 def _opening_number(text: str) -> tuple[Number | None, str | None]:
-    """The number with which a text begins, decoration aside, and its value; "- 18" on the same line is negative."""
+    """Read the number with which a text begins, decoration aside, and its value; "- 18" on one line is negative."""
     slot = _SLOT.match(text)
     start = slot.end() if slot else 0
     dash = _DASH.match(text, start)
@@ -184,7 +184,7 @@ def _read_marker(text: str, *, cut: bool = False) -> Reading | None:
 
 
 def _read_box(text: str, *, closed: bool = False) -> Reading | None:
-    r"""The number in the last `\boxed{...}`; after its last "=" if it has one."""
+    r"""Return the number in the last `\boxed{...}`; after its last "=" if it has one."""
     _, box, rest = text.rpartition(_BOX)
     if not box:
         return None
@@ -228,7 +228,7 @@ def _is_circumstance(statement: str, number: Number) -> bool:
 
 
 def _read_last(text: str) -> Reading | None:
-    """The last number; a time of the day that is none is passed over."""
+    """Return the last number; a time of the day that is none is passed over."""
     last = None
     for number in find_numbers(text):
         if number.value is not None or not number.is_time:

@@ -22,7 +22,7 @@ _NO_NUMBER, _NO_MARKER = "no number", "no number after ####"
 
 
 def _gold(fields: Mapping[str, Any]) -> str:
-    """The gold number, canonical.
+    """Return the gold number, canonical.
 
     Raises:
         ValueError: there is none, or one that could mean another.
@@ -87,7 +87,7 @@ def _lm_eval_normalize(text: str) -> str:
 
 
 def _lm_eval_generated(output: str) -> str:
-    """The part of `output` that lm-eval's stop sequences would have let the model write."""
+    """Return the part of `output` that lm-eval's stop sequences would have let the model write."""
     for stop in _LM_EVAL_STOPS:
         output = output.partition(stop)[0]
     return output

@@ -45,7 +45,7 @@ def _plain(text: str) -> str:
 
 
 def _canonical(match: re.Match[str]) -> str:
-    """The number in the one form all its spellings share: "-1,080.50" becomes "-1080.5".
+    """Return the number in the one form all its spellings share: "-1,080.50" becomes "-1080.5".
 
     Two decimals are equal exactly when their canonical forms are, at any length. A fraction is
     kept as written: it equals only itself.
@@ -58,7 +58,7 @@ def _canonical(match: re.Match[str]) -> str:
 
 
 def _number_at(text: str) -> str | None:
-    """The number `text` starts with, decoration aside; the result if a calculation starts there."""
+    """Return the number `text` starts with, decoration aside; the result if a calculation starts there."""
     line = text.lstrip().partition("\n")[0]
     slot = _SLOT.match(line)
     found = _NUMBER.match(line, slot.end() if slot else 0)
@@ -72,7 +72,7 @@ def _number_at(text: str) -> str | None:
 
 
 def _number_after_marker(text: str) -> str | None:
-    """The number after the first "####" that has one.
+    """Return the number after the first "####" that has one.
 
     The first, so that a model running on ("#### 18", then "Question 2: ... #### 7") is held to
     its own answer; and one that has a number, so that a heading ("#### Solution") is passed over.
@@ -85,7 +85,7 @@ def _number_after_marker(text: str) -> str | None:
 
 
 def _number_in_box(text: str) -> str | None:
-    r"""The number in the last `\boxed{...}`; after its last "=" if it has one."""
+    r"""Return the number in the last `\boxed{...}`; after its last "=" if it has one."""
     _, box, rest = text.rpartition(r"\boxed{")
     if not box:
         return None
@@ -101,7 +101,7 @@ def _number_in_box(text: str) -> str | None:
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """The last match, without keeping the others."""
+    """Return the last match, without keeping the others."""
     return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
 
 
@@ -111,12 +111,12 @@ def _last_number(text: str) -> str | None:
 
 
 def final_number(output: str) -> tuple[str, str] | None:
-    """The number read, and the rule that found it."""
+    """Return the number read, and the rule that found it."""
     text = _plain(output)
     rules = (("marker", _number_after_marker), ("box", _number_in_box), ("last number", _last_number))
     return next(((number, rule) for rule, read in rules if (number := read(text)) is not None), None)
 
 
 def marked_number(output: str) -> str | None:
-    """The number after the first "####" that has one."""
+    """Return the number after the first "####" that has one."""
     return _number_after_marker(_plain(output))

@@ -93,7 +93,7 @@ def fingerprint(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def items_of(rows: Sequence[Mapping[str, Any]], task: Task, where: str) -> tuple[Item, ...]:
-    """The rows as items, in their order; a row without an id, or with an empty one, gets its number, beginning with 1.
+    """Make items of the rows, in their order; a row without an id, or with an empty one, gets its number from 1 on.
 
     Raises:
         UserError: two rows have the same id, or one cannot be asked or graded, or has a difficulty that is none; the

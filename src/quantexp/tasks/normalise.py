@@ -18,12 +18,12 @@ def fold_whitespace(text: str) -> str:
 
 
 def fold_words(text: str) -> str:
-    """The words of `text`: lower case, punctuation (see PUNCTUATION) turned into spaces."""
+    """Return the words of `text`: lower case, punctuation (see PUNCTUATION) turned into spaces."""
     return fold_whitespace(text.lower().translate(_PUNCTUATION_TO_SPACE))
 
 
 def normalize_answer(text: str) -> str:
-    """The normal form in which TriviaQA compares answers.
+    """Return the normal form in which TriviaQA compares answers.
 
     Lower case; punctuation becomes a space; the words a, an and the are dropped; white space is
     folded. Accents and non-ASCII dashes stay, as they do upstream. May be empty ("The A!").
@@ -74,7 +74,7 @@ def normalize_unicode_answer(text: str) -> str:
 
 
 def normalize_name(text: str) -> str:
-    """The normal form in which names are compared: canonical Unicode, no case, folded spaces.
+    """Return the normal form in which names are compared: canonical Unicode, no case, folded spaces.
 
     "José  PÉREZ" and "jose\u0301 pérez" agree; "Jose" and "José" do not.
 

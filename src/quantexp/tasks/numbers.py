@@ -67,7 +67,7 @@ _PLURAL = re.compile(r"\b(dollar|pound|euro|rupee)s\b")
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """What looks like a number in a text.
+    """Number as it is written in a text.
 
     Attributes:
         start: where it begins, its sign and currency included.
@@ -185,7 +185,7 @@ def _number(match: re.Match[str]) -> Number:
 
 
 def _canonical(match: re.Match[str]) -> str | None:
-    """The number in the one form all its spellings share: "-1,080.50" becomes "-1080.5".
+    """Return the number in the one form all its spellings share: "-1,080.50" becomes "-1080.5".
 
     Two decimals are equal exactly when their canonical forms are. A fraction is kept as written.
     """
@@ -215,7 +215,7 @@ def _canonical(match: re.Match[str]) -> str | None:
 
 
 def _as_fraction(value: str) -> Fraction | None:
-    """The exact value of a canonical number; None where it has none that is worth computing."""
+    """Return the exact value of a canonical number; None where it has none that is worth computing."""
     sign, (*wholes, part) = -1 if value.startswith("-") else 1, value.removeprefix("-").split(" ")
     if len(value) > 100 or re.search("/0+$", part):
         return None

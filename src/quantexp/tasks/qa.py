@@ -35,7 +35,7 @@ _BULLET = re.compile(r"^\s*[-\u2013\u2022+] (?=\S)")
 
 
 def _answers(fields: Mapping[str, Any]) -> list[str]:
-    """The accepted answers as texts.
+    """Return the accepted answers as texts.
 
     Raises:
         ValueError: there is none, or one is neither a text of one line nor a number.
@@ -67,7 +67,7 @@ def _read_quantity(text: str) -> Quantity | None:
 
 
 def _matched_rule(line: str, accepted: str) -> str | None:
-    """The rule by which a line is an accepted answer; None where it is not.
+    """Return the rule by which a line is an accepted answer; None where it is not.
 
     Numbers are right with equal units, or where one side has none. Without punctuation 1-5 is 1.5 and -18 is 18, so
     that a bare number never equals what is no number, and other texts with one only where it is the same in both.

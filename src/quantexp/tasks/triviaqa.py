@@ -27,7 +27,7 @@ _WORD_CHARACTER = re.compile(rf"[^\s{re.escape(PUNCTUATION)}]")
 
 
 def _comparable(text: str) -> str:
-    """The normal form of an answer; for one of articles or punctuation only, the gentlest one left.
+    """Return the normal form of an answer; for one of articles or punctuation only, the gentlest one left.
 
     Without this, any output that normalises to nothing would equal the alias "A" (a vitamin).
     """
@@ -35,7 +35,7 @@ def _comparable(text: str) -> str:
 
 
 def _answer_line(output: str) -> str:
-    """The first line with more than punctuation on it; all of `output` when there is none."""
+    """Return the first line with more than punctuation on it; all of `output` when there is none."""
     word = _WORD_CHARACTER.search(output)
     return output[word.start() :].partition("\n")[0] if word else output
 

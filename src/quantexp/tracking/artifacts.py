@@ -18,7 +18,7 @@ LARGEST = 1 << 18
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """A table of a run, or some of its columns.
+    """Return a table of a run, or some of its columns.
 
     Raises:
         UserError: it is not there, or damaged.
@@ -39,7 +39,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
 
 
 def read_yaml(text: bytes | str, where: str) -> dict[str, Any]:
-    """A mapping in a YAML file that quantexp wrote: plain values, of which none refers to anything.
+    """Return a mapping in a YAML file that quantexp wrote: plain values, of which none refers to anything.
 
     OmegaConf would put what `${oc.env:NAME}` stands for in its place, and the file may be somebody else's.
 
@@ -58,7 +58,7 @@ def read_yaml(text: bytes | str, where: str) -> dict[str, Any]:
 
 
 def read_section(path: Path, name: str, schema: type[T]) -> T:
-    """A part of a run's config.yaml.
+    """Return a part of a run's config.yaml.
 
     Raises:
         UserError: it is damaged, or refers to something outside of it.
@@ -75,10 +75,10 @@ def read_section(path: Path, name: str, schema: type[T]) -> T:
 
 
 class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc]
-    """Of values that stand where they are: a few hundred bytes that refer to each other can mean billions of values."""
+    """Loader of plain values: a few hundred bytes that refer to each other can mean billions of values."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """The next node, unless it is another one's alias."""
+        """Return the next node, unless it is another one's alias."""
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it holds an alias, which quantexp never writes")
         return super().compose_node(parent, index)

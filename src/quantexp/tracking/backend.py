@@ -33,7 +33,7 @@ class Access(Enum):
 
 
 class Backend(ABC):
-    """Where runs are kept, and the experiment that they belong to.
+    """Place of the runs, and the experiment that they belong to.
 
     Attributes:
         uri: as MLflow has it.
@@ -95,7 +95,7 @@ class Local(Backend):
     files: RunFiles
 
     def __init__(self, folder: Path, experiment: str, access: Access = Access.write) -> None:
-        """A store that is not there is made, unless it is only to be read.
+        """Open a local store; one that is not there is made, unless it is only to be read.
 
         Raises:
             UserError: it cannot be written though it has to be, or the installed MLflow cannot open it.
@@ -172,7 +172,7 @@ class Server(Backend):
 
 
 def _say_less(record: logging.LogRecord) -> bool:
-    """What is said before each new attempt to reach a server: without a line of objects and their state."""
+    """Log each new attempt to reach a server in one line, without objects and their state."""
     if record.msg.startswith("Retrying (") and isinstance(record.args, tuple):
         left = getattr(record.args[0], "total", 0) + 1
         record.msg, record.args = "the tracking server does not answer; attempts left: %d", (left,)
@@ -180,7 +180,7 @@ def _say_less(record: logging.LogRecord) -> bool:
 
 
 def database_of(folder: Path) -> Path:
-    """The SQLite file of a local store."""
+    """Return the SQLite file of a local store."""
     return folder / "mlflow.db"
 
 

@@ -51,7 +51,7 @@ def merge_now_and_then(backend: Backend, sweep: str, run_id: str) -> None:
 
 
 def merges(run_id: str) -> bool:
-    """Whether the job with this id is one that merges."""
+    """Return whether the job with this id is one that merges."""
     return zlib.crc32(run_id.encode()) % EVERY == 0
 
 
@@ -78,7 +78,7 @@ def write_with_index(files: Mapping[str, bytes], folder: Path, name: str) -> tup
 
 
 def _batches(reader: Reader, sweep: str, names: Sequence[str]) -> Iterator[Mapping[str, bytes]]:
-    """The files that can be read, as many together as one merged file takes."""
+    """Yield the files that can be read, as many together as one merged file takes."""
     files: dict[str, bytes] = {}
     size = 0
     for name, content in reader.contents(sweep, names):
@@ -93,7 +93,7 @@ def _batches(reader: Reader, sweep: str, names: Sequence[str]) -> Iterator[Mappi
 
 
 def _names_in(index: bytes | None) -> set[str]:
-    """What an index tells of; of a lost or damaged one nothing, and its files are merged once more."""
+    """Return the names in an index; of a lost or damaged one nothing, and its files are merged once more."""
     try:
         return {str(name) for name in json.loads(index or b"[]")}
     except (ValueError, TypeError):

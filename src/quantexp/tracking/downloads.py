@@ -33,7 +33,7 @@ class Fetching:
         )
 
     def content(self, address: str) -> bytes | None:
-        """What is at an address; None if nothing is.
+        """Fetch what is at an address; None if nothing is.
 
         Raises:
             requests.HTTPError: the server refused.
@@ -56,7 +56,7 @@ class Fetching:
 
     @cached_property
     def _options(self) -> dict[str, Any] | None:
-        """How each request is made; None where MLflow has to make it."""
+        """Options of each request; None where MLflow has to make it."""
         of = self._credentials
         if of.auth or of.aws_sigv4 or of.client_secret or of.client_cert_path or of.use_databricks_sdk:
             return None
@@ -69,5 +69,5 @@ class Fetching:
 
 
 def _set(variable: Any) -> Any:
-    """What one of MLflow's environment variables says."""
+    """Return the value of one of MLflow's environment variables."""
     return variable.get()

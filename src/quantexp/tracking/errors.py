@@ -1,4 +1,4 @@
-"""What it means when a tracking server, or the storage behind it, fails."""
+"""Errors of a tracking server, or of the storage behind it, and their meaning."""
 
 import re
 import sys
@@ -41,7 +41,7 @@ class ServerAwayError(UserError):
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """The exceptions of MLflow, of the network and of storage libraries that are loaded; `ServerAwayError`, too."""
+    """Return the exceptions of MLflow, the network and loaded storage libraries; `ServerAwayError`, too."""
     loaded = {module: names for module, names in _STORAGE.items() if module in sys.modules}
     storage = [getattr(sys.modules[module], name) for module, names in loaded.items() for name in names]
     return (ServerAwayError, MlflowException, requests.RequestException, *storage)
@@ -65,7 +65,7 @@ def away(error: Exception) -> str | None:
 
 
 def _status(error: MlflowException | requests.RequestException) -> int | None:
-    """The HTTP status that an answer had; None where none came."""
+    """Return the HTTP status that an answer had; None where none came."""
     if isinstance(error, requests.RequestException):
         return None if error.response is None else error.response.status_code
     if found := re.search(r"failed with error code (\d{3})", str(error)):

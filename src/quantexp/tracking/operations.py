@@ -1,4 +1,4 @@
-"""What can be done to a run, as values: done at once, or written down and done once the server is there.
+"""Operations on a run, as values: done at once, or written down and done once the server is there.
 
 Each can be done again without harm, so that after a failure all that may be missing is simply done again.
 """
@@ -97,7 +97,7 @@ def _shown_tables(tag: str) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What comparisons read of a job, in a file that also tells what is recorded of the run by then.
+    """Scores that comparisons read of a job, in a file that also tells what is recorded of the run by then.
 
     A copy goes to the sweep's run, where one request lists the files of all jobs: a server takes longer to tell of a
     run than to hand over such a file.
@@ -128,7 +128,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Which data were used, by the hash of their rows."""
+    """Data of a run, by the hash of their rows."""
 
     name: str
     sha256: str
@@ -152,7 +152,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What MLflow's pages call the run."""
+    """Name of the run on MLflow's pages."""
 
     name: str
 
@@ -216,7 +216,7 @@ def encoded(operation: Operation) -> dict[str, Any]:
 
 
 def decoded(line: Mapping[str, Any]) -> Operation:
-    """The operation of which `encoded` made this.
+    """Return the operation of which `encoded` made this.
 
     Raises:
         ValueError: it is none.

@@ -99,7 +99,7 @@ class Entry:
         status: str = "KILLED",
         reason: str = "its process was killed",
     ) -> "Entry | None":
-        """What another process has left in a folder; None if it is still at it, or if there is nothing for us to do.
+        """Return what another process has left in a folder; None if it is at work, or if there is nothing for us to do.
 
         A run that has not ended there ends with this status, for this reason.
 
@@ -138,7 +138,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """What the run was called at first."""
+        """Name of the run at first."""
         return self._beginning.name
 
     @property
@@ -239,7 +239,7 @@ class Entry:
         return str(created.info.run_id)
 
     def _drop_others(self) -> None:
-        """A creation that was repeated, since no answer came to the first, may have made two runs."""
+        """Delete the second of two runs that a repeated creation may have made, since no answer came to the first."""
         for run_id in self._runs():
             if run_id != self._run_id:
                 self.backend.client.delete_run(run_id)
@@ -255,7 +255,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Sent:
-    """What became of an outbox.
+    """Outcome of sending an outbox.
 
     Attributes:
         sent: names of the runs that are on the server now.
@@ -345,7 +345,7 @@ def fail_entries(
 
 @contextmanager
 def few_attempts() -> Iterator[None]:
-    """Where nobody should wait long, MLflow gives up after seconds instead of minutes."""
+    """Let MLflow give up after seconds instead of minutes, where nobody should wait long."""
     before = {name: os.environ.get(name) for name in ATTEMPTS}
     os.environ.update(ATTEMPTS)
     try:
@@ -407,7 +407,7 @@ def _locked(folder: Path, patience: float) -> FileLock:
 
 
 def _whole_lines(journal: Path) -> list[dict[str, Any]]:
-    """The lines that were written whole; what is left of one in which the process was killed goes."""
+    """Return the lines that were written whole; what is left of one in which the process was killed goes."""
     if not journal.is_file():
         return []
     written = journal.read_bytes()

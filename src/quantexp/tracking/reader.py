@@ -1,4 +1,4 @@
-"""What is read of runs that are in the store."""
+"""Reader of the runs in the store."""
 
 import json
 import tempfile
@@ -108,7 +108,7 @@ class Reader:
         self._artifacts: dict[str, str] = {}  # where the files of each run that was looked up are
 
     def search(self, condition: str) -> Iterator[RunEntity]:
-        """The runs that a condition in MLflow's language holds for; oldest first."""
+        """Yield the runs that a condition in MLflow's language holds for; oldest first."""
         found = pages(self._backend, condition)
         while True:
             with self._backend.told():
@@ -119,7 +119,7 @@ class Reader:
             yield from page
 
     def newest(self, condition: str) -> RunEntity | None:
-        """The one of these runs that was started last, if there is any."""
+        """Return the one of these runs that was started last, if there is any."""
         with self._backend.told():
             found = self._backend.client.search_runs(
                 [self._backend.experiment], condition, order_by=["attributes.start_time DESC"], max_results=1
@@ -127,7 +127,7 @@ class Reader:
         return found[0] if found else None
 
     def entity(self, run_id: str) -> RunEntity:
-        """The run, whose absence is the user's mistake."""
+        """Return the run, whose absence is the user's mistake."""
         try:
             with self._backend.told():
                 return self._backend.client.get_run(run_id)
@@ -147,7 +147,7 @@ class Reader:
             return None
 
     def entities(self, run_ids: Sequence[str]) -> list[RunEntity]:
-        """The runs, in this order; the absence of one is the user's mistake."""
+        """Return the runs, in this order; the absence of one is the user's mistake."""
         found = self.find_all(run_ids)
         return [found.get(run_id) or self.entity(run_id) for run_id in run_ids]
 
@@ -164,7 +164,7 @@ class Reader:
 
     @contextmanager
     def file(self, run_id: str, name: str) -> Iterator[Path]:
-        """A file of a run, fetched for as long as the context lasts; a path where nothing is if the run has none."""
+        """Yield a run's file, fetched for as long as the context lasts; a path where nothing is if it has none."""
         if (here := self._place(run_id, name)) is not None:
             yield here
             return
@@ -176,7 +176,7 @@ class Reader:
             yield path
 
     def content(self, run_id: str, name: str) -> bytes | None:
-        """What is in a file of a run; None if the run has none.
+        """Return the content of a file of a run; None if the run has none.
 
         Raises:
             OSError: it cannot be read, or the server refused.
@@ -195,13 +195,13 @@ class Reader:
                 return (Path(place) / name).read_bytes()
 
     def names(self, run_id: str, folder: str) -> list[str]:
-        """The files in a folder of a run."""
+        """Return the files in a folder of a run."""
         return self._backend.names(run_id, folder)
 
     def contents(
         self, run_id: str, names: Sequence[str], at_once: int = FILES_AT_ONCE
     ) -> Iterator[tuple[str, bytes | None]]:
-        """What is in each of these files of a run, in this order; None for one that is not there or cannot be read."""
+        """Yield the contents of these files of a run, in this order; None for one that is missing or cannot be read."""
         for name, content in self._ahead(names, lambda name: self.content(run_id, name), at_once):
             try:
                 yield name, content.result()
@@ -226,7 +226,7 @@ class Reader:
         return Fetching(self._backend.uri)
 
     def tables(self, run_ids: Sequence[str], name: str, needed: Sequence[str]) -> Iterator[pd.DataFrame]:
-        """A whole table (`Run.log_table`) of each run, in this order; some are fetched ahead of their turn.
+        """Yield a whole table (`Run.log_table`) of each run, in this order; some are fetched ahead of their turn.
 
         Args:
             run_ids: of the runs.
@@ -253,7 +253,7 @@ class Reader:
             yield table.result()
 
     def recorded(self, sweep: str, children: str, tables: ScoreTables) -> tuple[list[JobRecord], list[RunEntity]]:
-        """The jobs of a sweep that its own files tell of, oldest first, and the other runs that belong to it.
+        """Return the jobs of a sweep that its own files tell of, oldest first, and the other runs that belong to it.
 
         All are other runs where the jobs are few, or the files are not those of the jobs that have finished.
 
@@ -293,7 +293,7 @@ class Reader:
     def jobs(
         self, runs: Sequence[RunEntity], tables: ScoreTables | None = None
     ) -> tuple[list[JobRecord], list[LeftOut]]:
-        """The finished jobs among the runs, and each of the others with its reason.
+        """Return the finished jobs among the runs, and each of the others with its reason.
 
         A finished one that was deleted, edited or damaged is one of the others.
         """
@@ -335,7 +335,7 @@ class Reader:
             yield LeftOut(None if told is None else told.data.tags.get(CONFIG), sentence)
 
     def job(self, run: RunEntity) -> JobRecord:
-        """A finished job with its scores.
+        """Return a finished job with its scores.
 
         Raises:
             UserError: it was deleted, edited or damaged.
@@ -344,7 +344,7 @@ class Reader:
         return _record(run, _read_answers(run, self._scores(run), ScoreTables()), Identities())
 
     def _of_jobs(self, sweep: str, names: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
-        """These files of a sweep's jobs: first those that were merged, many with one request."""
+        """Yield these files of a sweep's jobs: first those that were merged, many with one request."""
         left = dict.fromkeys(names)
         merged_ones = [name for name in self.names(sweep, MERGED) if name.endswith(".arrow")]
         for _, merged in self.contents(sweep, merged_ones, MERGED_AT_ONCE):
@@ -386,13 +386,13 @@ class Reader:
 
 
 class Identities:
-    """What jobs' scores depend on, read from their tags; runs that share it share the object."""
+    """Identities of jobs, read from their tags; runs that share one share the object."""
 
     def __init__(self) -> None:
         self._known: dict[str, Mapping[str, object]] = {}
 
     def of(self, tags: Mapping[str, str]) -> Identity:
-        """The identity that the tags of a job say."""
+        """Return the identity that the tags of a job say."""
         found = {}
         for key, value in tags.items():
             if key.startswith(IDENTITY):

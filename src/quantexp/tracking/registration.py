@@ -31,7 +31,7 @@ class Registration:
 
     @property
     def comparisons(self) -> int:
-        """How many comparisons were declared together."""
+        """Number of comparisons that were declared together."""
         return max(1, int(read_content(self)["comparisons"]))
 
     @property
@@ -62,7 +62,7 @@ def read_time(text: str) -> float:
 
 
 def read_content(registration: Registration) -> dict[str, Any]:
-    """The declaration's keys.
+    """Return the declaration's keys.
 
     Raises:
         UserError: it is none any more.

@@ -41,7 +41,7 @@ NOTHING = np.uint64(0)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Asked:
-    """What a run asked, in order; runs that asked the same in the same order share one.
+    """Questions of a run, in order; runs that asked the same in the same order share one.
 
     Attributes:
         items: id of each answer's item, shape (m,), among the categories of all tables that were read together.
@@ -64,7 +64,7 @@ class Asked:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Answers:
-    """What became of each answer of a run: arrays of shape (m,).
+    """Outcomes of a run's answers: arrays of shape (m,).
 
     Attributes:
         score: NaN where the item could not be asked.
@@ -97,7 +97,7 @@ class Names:
         self._numbers: dict[str, int] = {}
 
     def numbers(self, names: list[str]) -> NDArray[np.int32]:
-        """The number of each; new ones get the next."""
+        """Return the number of each; new ones get the next."""
         known = self._numbers
         return np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int32)
 
@@ -117,7 +117,7 @@ class ScoreTables:
         self._gaps: dict[int, NDArray[np.uint64]] = {}
 
     def answers(self, table: pa.Table) -> Answers:
-        """The answers in a table that `read_scores` has read."""
+        """Return the answers in a table that `read_scores` has read."""
         asked = self._what(table.select([name for name in _ASKED if name in table.column_names]))
         return Answers(
             asked=asked,
@@ -200,7 +200,7 @@ def _write(content: pa.Table, path: Path) -> None:
 
 
 def read_scores(content: bytes, name: str) -> pa.Table:
-    """The same columns again, from the content of such a file or of a whole per-item table (.parquet).
+    """Return the same columns again, from the content of such a file or of a whole per-item table (.parquet).
 
     Raises:
         OSError, ValueError: the content is damaged, or lacks a column.
@@ -225,7 +225,7 @@ def read_scores(content: bytes, name: str) -> pa.Table:
 
 
 def facts_of(table: pa.Table) -> dict[str, Any]:
-    """What a file that `read_scores` has read says of its run.
+    """Return what a file that `read_scores` has read says of its run.
 
     Raises:
         ValueError: nothing, or nothing readable.
@@ -240,7 +240,7 @@ def facts_of(table: pa.Table) -> dict[str, Any]:
 
 
 def answer_frame(conditions: Mapping[str, Sequence[tuple[int, Answers]]]) -> Iterator[pd.DataFrame]:
-    """The answers of the runs of each condition of a task, one a row, as `report.flips` takes them.
+    """Yield the answers of the runs of each condition of a task, one per row, as `report.flips` takes them.
 
     Items and clusters are categories, the same ones for all conditions; what was read and the reading error are numbers
     that stand for texts; `row` is the place among the answers of the condition.

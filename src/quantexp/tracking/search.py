@@ -25,7 +25,7 @@ ORDER = ["attributes.start_time ASC"]
 
 
 def pages(backend: Backend, condition: str) -> Iterator[list[RunEntity]]:
-    """The runs that a condition in MLflow's language holds for, oldest first."""
+    """Yield the runs that a condition in MLflow's language holds for, oldest first."""
     first, token = _page(backend, condition, None)
     yield first
     # A token says how many runs came before. Where it does not, each page has to wait for the one before it.
@@ -38,7 +38,7 @@ def pages(backend: Backend, condition: str) -> Iterator[list[RunEntity]]:
 
 
 def are(backend: Backend, condition: str, number: int) -> bool:
-    """Whether a condition holds for so many runs; they are not read."""
+    """Return whether a condition holds for so many runs; they are not read."""
     last = backend.client.search_runs(
         [backend.experiment], condition, order_by=ORDER, max_results=2, page_token=_token(number - 1)
     )
@@ -86,7 +86,7 @@ def _page(backend: Backend, condition: str, token: str | None) -> tuple[list[Run
 
 
 def _run(found: dict[str, Any]) -> RunEntity:
-    """A run as the rest of the program needs it."""
+    """Return a run as the rest of the program needs it."""
     info, data = found["info"], found.get("data", {})
     # A server leaves out what is empty.
     told = {"start_time": None, "artifact_uri": None, "run_name": None} | info

@@ -1,4 +1,4 @@
-"""What MLflow knows of a job, in the file of its scores: a sweep of many jobs is read without asking for each run."""
+"""Snapshots of MLflow's knowledge of a job, beside its scores: many jobs are read without asking for each."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ MANY = 1000
 
 
 def facts(run: RunEntity) -> dict[str, Any]:
-    """What MLflow knows of a run, as JSON has it."""
+    """Return what MLflow knows of a run, as JSON has it."""
     return {
         "run_id": run.info.run_id,
         "experiment_id": run.info.experiment_id,
@@ -34,7 +34,7 @@ def facts(run: RunEntity) -> dict[str, Any]:
 
 
 def run_of(told: Mapping[str, Any], status: str = "FINISHED") -> RunEntity:
-    """The run again, which has this status by now; equal names and values of many runs are held once.
+    """Return the run again, which has this status by now; equal names and values of many runs are held once.
 
     Raises:
         KeyError: something is not told.
@@ -75,7 +75,7 @@ def write_merged(files: Mapping[str, bytes], path: Path) -> None:
 
 
 def read_merged(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """The files in such a one: name and content.
+    """Yield the files in such a one: name and content.
 
     Raises:
         OSError, ValueError: it is damaged.

@@ -64,7 +64,7 @@ class Store:
     """
 
     def __init__(self, config: TrackingConfig, access: Access = Access.write) -> None:
-        """A local store and its experiment are made, if they are not there; a server is not asked yet.
+        """Open the store: a local one and its experiment are made if they are not there; a server is not asked yet.
 
         Raises:
             UserError: The experiment was deleted, or the store cannot be written or opened.
@@ -79,7 +79,7 @@ class Store:
 
     @classmethod
     def existing(cls, config: TrackingConfig, access: Access = Access.read) -> Self | None:
-        """The store, if it and its experiment are there already; looking creates nothing."""
+        """Return the store, if it and its experiment are there already; looking creates nothing."""
         if config.uri is None and not has_database(Path(config.folder).absolute()):
             return None
         store = cls(config, Access.record if access is Access.write else access)
@@ -98,12 +98,12 @@ class Store:
 
     @property
     def uri(self) -> str:
-        """Where it is, as MLflow has it."""
+        """Address as MLflow has it."""
         return self._backend.uri
 
     @property
     def shown(self) -> str:
-        """Where it is, as people have it."""
+        """Address as people have it."""
         return self._backend.shown
 
     @property
@@ -113,7 +113,7 @@ class Store:
 
     @property
     def browse(self) -> str:
-        """What to type, or to open, in order to see it."""
+        """Command to type, or address to open, in order to see it."""
         if self._config.uri is None and not self.is_writable:
             return f"{self._folder} cannot be written, which MLflow has to; copy it, and browse the copy"
         if self._config.uri is None and self.uri != f"sqlite:///{self.shown}":
@@ -164,7 +164,7 @@ class Store:
         return Run(self._written_down(self._config.uri, shown or name, everything), name)
 
     def finished_job(self, fingerprint: str) -> FinishedJob | None:
-        """The newest finished run of the same job, if there is one."""
+        """Return the newest finished run of the same job, if there is one."""
         try:
             with few_attempts():
                 found = self._reader.search(f"tags.`{JOB}` = '{fingerprint}' and attributes.status = 'FINISHED'")
@@ -186,7 +186,7 @@ class Store:
         return None
 
     def baseline_of(self, pair: str, quant: str, sweep: str | None) -> JobRecord | None:
-        """The finished run of the baseline, named `quant`, that a job with this `PAIR` is compared with.
+        """Return the finished run of the baseline, named `quant`, that a job with this `PAIR` is compared with.
 
         That is the one that counts in the sweep; if none does, the newest, which then counts in it too.
         """
@@ -272,7 +272,7 @@ class Store:
         return read_time(facts["time"])
 
     def registration(self, sweep: str) -> Registration | None:
-        """What a sweep has declared, if it has.
+        """Return a sweep's declaration, if it has one.
 
         Raises:
             UserError: it was edited or damaged.
@@ -351,7 +351,7 @@ class Store:
         return closed
 
     def asked(self, sweep: str) -> set[str]:
-        """The fingerprints (`CONFIG`) of the sweep's jobs that have begun or were finished before."""
+        """Return the fingerprints (`CONFIG`) of the sweep's jobs that have begun or were finished before."""
         included = self._reader.find_all(_list_included(self._reader.entity(sweep)))
         return {run.data.tags.get(CONFIG, "") for run in (*included.values(), *self._children(sweep))}
 
@@ -370,15 +370,15 @@ class Store:
         return str(found.info.run_id)
 
     def run(self, run_id: str, name: str | None = None) -> Run:
-        """An existing run, to add to; looked up, unless the caller knows its name."""
+        """Return an existing run, to add to; look it up, unless the caller knows its name."""
         return Run(AtOnce(self._backend, run_id), name or self._reader.entity(run_id).info.run_name)
 
     def has_jobs(self, sweep: str) -> bool:
-        """Whether any job of the sweep has begun."""
+        """Return whether any job of the sweep has begun."""
         return self._reader.newest(_child_of(sweep)) is not None
 
     def jobs_of(self, sweep: str) -> tuple[list[JobRecord], list[str]]:
-        """The finished jobs of a sweep, and a sentence for each job that did not finish, or does not count any more.
+        """Return a sweep's finished jobs, and a sentence for each job that did not finish, or does not count any more.
 
         A run that does not count is passed over where another run of the same job does, or was begun later.
         """
@@ -404,20 +404,20 @@ class Store:
         return counting, [each.sentence for each in last.values()]
 
     def jobs(self, run_ids: Sequence[str]) -> tuple[list[JobRecord], list[str]]:
-        """The same for runs named one by one."""
+        """Return the same for runs named one by one."""
         finished, left_out = self._reader.jobs(self._reader.entities(run_ids))
         return finished, [each.sentence for each in left_out]
 
     def file(self, run_id: str, name: str) -> AbstractContextManager[Path]:
-        """A file of a run, fetched for as long as the context lasts; a path where nothing is if the run has none."""
+        """Yield a run's file, fetched for as long as the context lasts; a path where nothing is if it has none."""
         return self._reader.file(run_id, name)
 
     def tables(self, run_ids: Sequence[str], name: str, needed: Sequence[str]) -> Iterator[pd.DataFrame]:
-        """A table of each run, in this order, with at least these columns (`Reader.tables`)."""
+        """Return a table of each run, in this order, with at least these columns (`Reader.tables`)."""
         return self._reader.tables(run_ids, name, needed)
 
     def _written_down(self, uri: str, name: str, tags: Mapping[str, str], run_id: str | None = None) -> Entry:
-        """A run on its way to the server; one that has a `run_id` is there and goes on."""
+        """Open a run on its way to the server; one that has a `run_id` is there and goes on."""
         beginning = Beginning(uri, self._config.experiment, name, tags, now())
         return Entry.begin(self._folder / OUTBOX, self._backend, beginning, run_id)
 
@@ -449,7 +449,7 @@ def _finished(job: JobRecord) -> FinishedJob:
 
 
 def _is_gone(tags: Mapping[str, str]) -> bool:
-    """Whether the process that these tags name ran on this machine and runs no more."""
+    """Return whether the process that these tags name ran on this machine and runs no more."""
     if tags.get("host.name") != platform.node() or "process.started" not in tags:
         return False
     try:
@@ -468,7 +468,7 @@ def _is_gone(tags: Mapping[str, str]) -> bool:
 
 
 def _user() -> str:
-    """Who runs this; a container may run under a number that has no name."""
+    """Return the user who runs this; a container may run under a number that has no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # the latter from Python 3.13 on

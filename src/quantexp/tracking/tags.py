@@ -1,4 +1,4 @@
-"""What tags, metrics and tables are called in the store."""
+"""Names of tags, metrics and tables in the store."""
 
 ITEMS = "items"
 """Name of the per-item table: items.parquet is exact and what programs read, items.json is what MLflow's pages show."""

@@ -73,12 +73,12 @@ def write_traces(
 
 
 def _asked(row: Mapping[str, Any]) -> str:
-    """What sets a prompt apart from the others; in tables of earlier versions the end of the prompt."""
+    """Return what sets a prompt apart from the others; in tables of earlier versions the end of the prompt."""
     return str(row["prompt"] if pd.isna(question := row.get("question")) else question)
 
 
 def _assessments(name: str, grader: str, row: Mapping[str, Any]) -> Iterable[Feedback]:
-    """The score and, where an item has fields, each field's."""
+    """Yield the score and, where an item has fields, each field's."""
     source = AssessmentSource(AssessmentSourceType.CODE, grader)
     read, wrong = row["extracted"], row["grading_error"]
     why = f"read {read!r}, expected {row['reference']!r}" if pd.isna(wrong) else str(wrong)

@@ -27,7 +27,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """Where to write what becomes the file in one move, once the context ends without an error."""
+    """Yield a path to write to, which becomes the file in one move once the context ends without an error."""
     # Not `tempfile`: its files are private to their owner, and a report is for others to read.
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:

@@ -1,4 +1,4 @@
-"""What goes wrong between here and the Hugging Face Hub, in one sentence each."""
+"""Errors between here and the Hugging Face Hub, in one sentence each."""
 
 import logging
 import os
@@ -91,7 +91,7 @@ def check_endpoint() -> None:
 
 
 def _misfit(error: Exception, repository: str, way_out: str) -> str | None:
-    """The sentence for an error that neither the Hub nor the network reports; None if it is none of these."""
+    """Return the sentence for an error that neither the Hub nor the network reports; None if it is none of these."""
     from huggingface_hub.errors import HFValidationError
 
     if isinstance(error, HFValidationError):
@@ -141,7 +141,7 @@ def quiet_unless_terminal() -> None:
 
 
 def _refused(error: "HfHubHTTPError", repository: str, revision: str, way_out: str) -> str:
-    """The sentence for an answer that is not the file."""
+    """Return the sentence for an answer that is not the file."""
     from huggingface_hub import get_token
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -187,7 +187,7 @@ def _refused(error: "HfHubHTTPError", repository: str, revision: str, way_out: s
 
 
 def network_error() -> type[Exception]:
-    """The base of all errors of the HTTP client, whose package has another name in other versions."""
+    """Return the base of all errors of the HTTP client, whose package has another name in other versions."""
     from huggingface_hub.errors import HfHubHTTPError
 
     base: type[Exception] = HfHubHTTPError.__bases__[0]
@@ -195,14 +195,14 @@ def network_error() -> type[Exception]:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it came from: both libraries wrap the one that says what happened, in several layers."""
+    """Yield the error and what it came from: both libraries wrap the one that says what happened, in several layers."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def hub_address() -> str:
-    """The address of the Hub, without what may be secret in it."""
+    """Return the address of the Hub, without what may be secret in it."""
     from huggingface_hub import constants
 
     return without_secrets(constants.ENDPOINT)
@@ -215,5 +215,5 @@ def _said(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, as far as it fits into a sentence; its name where it says nothing."""
+    """Return an error's text, as far as it fits into a sentence; its name if it has none."""
     return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

@@ -120,7 +120,7 @@ _HYDRA_SENTENCES = (
 
 
 def _about_key(error: Any, override: str) -> str:
-    """The sentence for a key or a value that the configuration's types refuse."""
+    """Return the sentence for a key or a value that the configuration's types refuse."""
     key, message = str(error.full_key), str(error.msg or error).splitlines()[0].strip()
     if re.match(r"Key '.*' not in '", message) or "is not in struct" in message:
         return _no_key(key, _keys(error.object_type, key.rpartition(".")[0]))
@@ -206,7 +206,7 @@ _NEEDED = {
 
 
 def _keys(schema: object, parent: str = "") -> list[str]:
-    """The keys of a part of the configuration, as they are written on the command line."""
+    """Return the keys of a part of the configuration, as they are written on the command line."""
     if not (isinstance(schema, type) and is_dataclass(schema)):
         return []
     return [f"{parent}.{field.name}" if parent else field.name for field in fields(schema)]

@@ -124,7 +124,7 @@ class JobProcess:
         self._end = util.Finalize(self, _end, args=(self._process, name), exitpriority=10)
 
     def is_alive(self) -> bool:
-        """Whether the process runs."""
+        """Return whether the process runs."""
         return not connection.wait([self._process.sentinel], 0)
 
     def send(self, function: Callable[..., object], *arguments: object) -> None:
@@ -167,7 +167,7 @@ class JobProcess:
             each.close()
 
     def _next_answer(self) -> tuple[object, BaseException | None, str]:
-        """What the next call gave: a value, or an error and its traceback; log records on the way are handled."""
+        """Return the next call's value, or its error and traceback; log records on the way are handled."""
         while True:
             ready = connection.wait([self._requests, self._process.sentinel])
             if self._requests not in ready:  # what it sent before its death comes first

@@ -52,7 +52,7 @@ class RemoteTracebackError(Exception):
 
 
 def _levels() -> dict[str | None, int]:
-    """The level of the root logger and of each other that has one."""
+    """Return the level of the root logger and of each other that has one."""
     known = {name: each for name, each in logging.root.manager.loggerDict.items() if isinstance(each, logging.Logger)}
     return {None: logging.root.level, **{name: each.level for name, each in known.items() if each.level}}
 
@@ -65,7 +65,7 @@ def _hydra() -> Any:
 
 @dataclass
 class Surroundings:
-    """What a call finds around it: the caller's folder, variables, levels of loggers and Hydra configuration."""
+    """Surroundings of a call: the caller's folder, variables, levels of loggers and Hydra configuration."""
 
     folder: str = field(default_factory=os.getcwd)
     variables: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
@@ -190,7 +190,7 @@ def _pass_over(number: int, _: FrameType | None) -> None:
 
 
 def _portable(error: BaseException) -> BaseException:
-    """The error, or where another process could not read it, one that says the same."""
+    """Return the error, or where another process could not read it, one that says the same."""
     try:
         read = pickle.loads(pickle.dumps(error))
     except Exception:  # noqa: BLE001 - whatever a foreign class does when it is pickled, its words go on

@@ -2,7 +2,7 @@
 
 
 def sentence_of_launcher(error: BaseException) -> str | None:
-    """What it means when a launcher, not a job, reports an error; None for all other errors."""
+    """Return the sentence for an error that a launcher, not a job, reports; None for all other errors."""
     names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
     if "joblib.TerminatedWorkerError" in names:
         return (

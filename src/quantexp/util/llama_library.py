@@ -73,7 +73,7 @@ def quiet_llama() -> None:
 
 @cache
 def check_library() -> Library:
-    """The library that has been loaded, once it is certain that it computes; a warning if it does so slowly.
+    """Return the library that has been loaded, once it is certain that it computes; a warning if it does so slowly.
 
     Raises:
         UserError: it does not compute on this processor.
@@ -158,7 +158,7 @@ _FOLLOWING = re.compile(r"failed to load model(?!:)|: failed to read ")
 
 
 def last_error() -> str:
-    """What llama.cpp gave as the reason of its last failure."""
+    """Return llama.cpp's reason for its last failure."""
     first = [line for line in _errors if not _FOLLOWING.search(line)]
     loading = [line for line in first if "error loading model: " in line]
     header = [line for line in first if line.startswith("gguf_")]
@@ -169,7 +169,7 @@ def last_error() -> str:
 
 
 def piece_of(vocabulary: llama_cpp.llama_vocab_p, token: int) -> bytes:
-    """The bytes that a token stands for; none for one that controls the model."""
+    """Return the bytes that a token stands for; none for one that controls the model."""
     room = 64
     while True:
         buffer = ctypes.create_string_buffer(room)
@@ -199,21 +199,21 @@ def tokens_of(vocabulary: llama_cpp.llama_vocab_p, text: str, *, begin: bool, sp
 
 
 def metadata_of(model: llama_cpp.llama_model_p, key: str) -> str | None:
-    """A short value from the file's metadata, as text; None when the file has no such key."""
+    """Return a short value from the file's metadata, as text; None when the file has no such key."""
     buffer = ctypes.create_string_buffer(256)
     length = llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
     return buffer.value.decode("utf-8", "replace") if length >= 0 else None
 
 
 def number_in(model: llama_cpp.llama_model_p, key: str) -> int | None:
-    """A whole number from 0 in the file's metadata; None when the file has no such key, or something else there."""
+    """Read a whole number from 0 in the file's metadata; None if the file has no such key, or something else."""
     said = metadata_of(model, key) or ""
     return int(said) if re.fullmatch("[0-9]{1,18}", said) else None
 
 
 @contextmanager
 def without_weights(path: str | os.PathLike[str]) -> Iterator[llama_cpp.llama_model_p | None]:
-    """A GGUF's header and vocabulary, freed after; None where llama.cpp cannot read it (`last_error` says why).
+    """Yield a GGUF's header and vocabulary, freed after; None if llama.cpp cannot read it (see `last_error`).
 
     It checks that every tensor lies inside the file.
     """

@@ -69,7 +69,7 @@ class TooLongError(RefusedError):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How a server is reached, and what the configuration calls each part, for the sentences.
+    """Address of a server, and the configuration's names of its parts, for the sentences.
 
     Attributes:
         url: its base URL.
@@ -260,18 +260,18 @@ class Server:
         )
 
     def _safe(self, message: str) -> str:
-        """A server's words on one line; one that repeats the key does not bring it to the terminal."""
+        """Return a server's words on one line; one that repeats the key does not bring it to the terminal."""
         hidden = message.replace(self._key, "***") if self._key else message
         return one_line(hide_secrets(hidden)).rstrip(".")
 
 
 def _with_limit(request: Mapping[str, Any], limit: str) -> dict[str, Any]:
-    """The request with the longest answer under the server's name of it."""
+    """Return the request with the longest answer under the server's name of it."""
     return {limit if name == OLD_LIMIT else name: value for name, value in request.items()}
 
 
 def _phrase(status: int) -> str:
-    """The standard's words for a status."""
+    """Return the standard's words for a status."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:
@@ -279,13 +279,13 @@ def _phrase(status: int) -> str:
 
 
 def _is_final(status: int, content: bytes) -> bool:
-    """Whether the library, which would ask again, should not."""
+    """Return whether the library, which would ask again, should not."""
     refusal = read_refusal(status, content)
     return status == HTTPStatus.NOT_IMPLEMENTED or refusal.is_without_money or refusal.is_too_long
 
 
 def key_in(variable: str | None, option: str) -> str | None:
-    """The key, from the environment and nowhere else; None if the server needs none.
+    """Return the key, from the environment and nowhere else; None if the server needs none.
 
     Args:
         variable: the environment variable.
@@ -308,7 +308,7 @@ def key_in(variable: str | None, option: str) -> str | None:
 
 
 def _http_client() -> Any:
-    """What carries the requests, with the proxies that the environment names.
+    """Return the client that carries the requests, with the proxies that the environment names.
 
     Raises:
         UserError: one of them cannot be used.

@@ -116,7 +116,7 @@ class Message(_Checked):
 
     @property
     def has_reasoning(self) -> bool:
-        """Whether the model's thoughts stand beside the answer."""
+        """True if the model's thoughts stand beside the answer."""
         parts = self.content if isinstance(self.content, list) else []
         beside = any(part.type in ("thinking", "reasoning") for part in parts)
         return bool(beside or self.reasoning_content or self.reasoning)
@@ -146,7 +146,7 @@ Part_ = TypeVar("Part_", bound=BaseModel)
 
 
 def checked(form: type[Part_], body: object, within: str = "") -> Part_:
-    """The body, or a part of it, in its form.
+    """Return the body, or a part of it, in its form.
 
     Raises:
         ValueError: it has not this form; the message names the place.
@@ -190,12 +190,12 @@ class Refusal:
 
     @property
     def is_without_money(self) -> bool:
-        """Whether the account has no credit left."""
+        """True if the account has no credit left."""
         return not self.codes.isdisjoint(NO_MONEY)
 
     @property
     def is_too_long(self) -> bool:
-        """Whether prompt and answer do not fit the context."""
+        """True if prompt and answer do not fit the context."""
         words = self.words.lower()
         return not self.codes.isdisjoint(TOO_LONG) or any(each in words for each in TOO_LONG_WORDS)
 
@@ -213,7 +213,7 @@ def read_refusal(status: int, content: bytes) -> Refusal:
 
 
 def find_refusal(content: bytes) -> Refusal | None:
-    """The error in a body that came as a success; None if it holds none."""
+    """Return the error in a body that came as a success; None if it holds none."""
     try:
         body = parse(content)
     except ValueError:
@@ -228,7 +228,7 @@ def find_refusal(content: bytes) -> Refusal | None:
 
 
 def _layers(body: object) -> list[dict[str, Any]]:
-    """The objects of an error, from the outermost."""
+    """Return the objects of an error, from the outermost."""
     found: list[dict[str, Any]] = []
     while isinstance(body, dict) and len(found) < DEPTH:
         found.append(body)

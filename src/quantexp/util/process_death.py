@@ -65,7 +65,7 @@ def describe_death(status: int | None, written: str) -> str:
 
 
 def _last_words(written: str) -> str:
-    """An assertion with its place, the text of an exception, or the last line."""
+    """Return an assertion with its place, the text of an exception, or the last line."""
     for pattern in (ASSERTION, r"what\(\): +(.+)", r"terminate called .+"):
         if found := re.findall(pattern, written):
             return one_line(found[-1])

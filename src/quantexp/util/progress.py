@@ -1,4 +1,4 @@
-"""What the terminal shows besides the log: a bar for each job and the final table."""
+"""Progress in the terminal besides the log: a bar for each job."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from quantexp.util.native.threads import THREADS
 
 
 class _Rate(ProgressColumn):
-    """What is counted, per second."""
+    """Rate of what is counted, per second."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def bar(label: str, total: int, unit: str = "items") -> Iterator[Callable[[int], None]]:
-    """A bar with rate and time left, on a terminal; nothing elsewhere. Tell the result how many were done.
+    """Yield a bar with rate and time left, on a terminal; nothing elsewhere. Tell the result how many were done.
 
     Jobs side by side would draw over each other's: they have none.
     """

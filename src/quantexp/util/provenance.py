@@ -1,4 +1,4 @@
-"""Which code, libraries and machine a result comes from."""
+"""Provenance: the code, libraries and machine a result comes from."""
 
 import os
 import platform

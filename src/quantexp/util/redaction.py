@@ -33,18 +33,18 @@ _QUERY = re.compile(
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether something of this name is a secret, such as an API key; max_tokens is none."""
+    """Return whether something of this name is a secret, such as an API key; max_tokens is none."""
     folded = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").lower()
     return bool(_NAME.search(folded))
 
 
 def is_variable_name(text: str) -> bool:
-    """Whether a text can name an environment variable, and does not look like a key itself."""
+    """Return whether a text can name an environment variable, and does not look like a key itself."""
     return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None and not is_secret_value(text)
 
 
 def variable_problem(key: str, name: str | None) -> str | None:
-    """What makes it unusable as an environment variable that holds a key, in a sentence; None for nothing."""
+    """Find what makes it unusable as an environment variable that holds a key, in a sentence; None for nothing."""
     if name is None or is_variable_name(name):
         return None
     # Without the value: it may be the key.
@@ -55,12 +55,12 @@ def variable_problem(key: str, name: str | None) -> str | None:
 
 
 def is_secret_value(text: str) -> bool:
-    """Whether a text is a key, or holds one that the environment has."""
+    """Return whether a text is a key, or holds one that the environment has."""
     return bool(_VALUE.match(text) or _USER.search(text)) or any(secret in text for secret in _secrets())
 
 
 def find_secret(tree: object, place: str = "") -> str | None:
-    """The place of the first secret in a tree of mappings and lists, as in headers.Authorization; None if none."""
+    """Find the first secret in a tree of mappings and lists, as in headers.Authorization; None if there is none."""
     if isinstance(tree, str):
         return place if is_secret_value(tree) else None
     pairs: Iterable[tuple[object, object]] = ()
@@ -78,7 +78,7 @@ def find_secret(tree: object, place: str = "") -> str | None:
 
 
 def hide_secrets(text: str) -> str:
-    """The text without passwords in addresses, and without what the environment holds as keys, tokens and passwords."""
+    """Hide passwords in addresses, and what the environment holds as keys, tokens and passwords."""
     for secret in _secrets():
         text = text.replace(secret, SHOWN)
     text = _USER.sub(f"{SHOWN}@", text) if "@" in text else text
@@ -86,7 +86,7 @@ def hide_secrets(text: str) -> str:
 
 
 def _secrets() -> list[str]:
-    """The secrets of the environment, the longest first: one may begin with another."""
+    """Return the secrets of the environment, the longest first: one may begin with another."""
     found = set()
     for name, value in os.environ.items():
         if _VARIABLE.search(name.upper()):

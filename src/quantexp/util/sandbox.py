@@ -177,7 +177,7 @@ class AnsweringProgram:
         return self._process
 
     def _end(self) -> int:
-        """The exit status of the process, which has closed its output."""
+        """Return the exit status of the process, which has closed its output."""
         assert self._process is not None
         try:
             return self._process.wait(timeout=1)

@@ -1,4 +1,4 @@
-"""What Slurm knows of jobs, asked through its commands."""
+"""Slurm's knowledge of jobs, asked through its commands."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ class Queue:
 
 
 def queue() -> Queue | None:
-    """The queue as it is now; None where there is no Slurm, or it does not answer."""
+    """Return the queue as it is now; None where there is no Slurm, or it does not answer."""
     settings = _answer("scontrol", "show", "config")
     jobs = _answer("squeue", "--me", "--noheader", "--array", "--format=%i|%j")
     if settings is None or jobs is None:
@@ -67,7 +67,7 @@ def own_job() -> dict[str, str]:
 
 
 def is_gone(tags: Mapping[str, str], now: Queue | None, user: str) -> bool:
-    """Whether a run belongs to a job of this user that this cluster holds no more. Other clusters' nobody can tell."""
+    """Return whether a run belongs to a job of this user that this cluster no longer holds; unknown for others."""
     if now is None or "slurm.job_id" not in tags:
         return False
     is_ours = (tags.get("slurm.cluster"), tags.get("mlflow.user")) == (now.cluster, user)

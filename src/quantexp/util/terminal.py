@@ -38,7 +38,7 @@ class Harmless(logging.Formatter):
     """Lines of a log without secrets and control characters: they quote what is from elsewhere, and are kept."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, and the traceback below it."""
+        """Return the line, and the traceback below it."""
         return printable(hide_secrets(super().format(record)))
 
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 def usable_address(address: str, schemes: Sequence[str] = ("http", "https")) -> bool:
-    """Whether an address names a host, and a port from 0 to 65535 if any."""
+    """Return whether an address names a host, and a port from 0 to 65535 if any."""
     try:
         parts = urlsplit(address)
         host, _ = parts.hostname or "", parts.port
@@ -20,7 +20,7 @@ def usable_address(address: str, schemes: Sequence[str] = ("http", "https")) -> 
 
 
 def address_problem(key: str, address: str, example: str = "http://127.0.0.1:8000/v1") -> str | None:
-    """What makes it unusable as the value of a key, in a sentence; None for nothing."""
+    """Find what makes it unusable as the value of a key, in a sentence; None for nothing."""
     if not address.startswith(("http://", "https://")):
         return f"{key}={address} must begin with http:// or https://, as in {example}."
     if not usable_address(address):
@@ -29,6 +29,6 @@ def address_problem(key: str, address: str, example: str = "http://127.0.0.1:800
 
 
 def without_secrets(address: str) -> str:
-    """The address without what may be secret in it: user, password and query."""
+    """Return the address without what may be secret in it: user, password and query."""
     parts = urlsplit(address)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))

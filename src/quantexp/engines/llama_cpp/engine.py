@@ -84,7 +84,7 @@ class LlamaCpp:
             self._held = held.pop_all()
 
     def _opened(self, lanes: int) -> tuple[int, llama_cpp.llama_context_p]:
-        """A context with as many lanes as llama.cpp finds memory for, and their number."""
+        """Return a context with as many lanes as llama.cpp finds memory for, and their number."""
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_batch = parameters.n_ubatch = BATCH
         parameters.n_threads = parameters.n_threads_batch = self.threads
@@ -145,7 +145,7 @@ class LlamaCpp:
         return self._wording.render(messages) + begun
 
     def worded(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
-        """The prompt's text and token ids; the name of a special token in a message is text."""
+        """Return the prompt's text and token ids; the name of a special token in a message is text."""
         return self._wording.worded(messages, begun)
 
     def tokenize(self, text: str) -> tuple[int, ...]:
@@ -191,12 +191,12 @@ class LlamaCpp:
         return tokens_of(llama_cpp.llama_model_get_vocab(self.model), text, begin=True, special=False)
 
     def text_of(self, tokens: Iterable[int]) -> str:
-        """The tokens' text; bytes that are not UTF-8 become U+FFFD."""
+        """Return the tokens' text; bytes that are not UTF-8 become U+FFFD."""
         vocabulary = llama_cpp.llama_model_get_vocab(self.model)
         return b"".join(piece_of(vocabulary, token) for token in tokens).decode("utf-8", "replace")
 
     def score(self, sequences: Iterable[TokenSequence]) -> Generator[TokenScores, None, None]:
-        """The scores of each sequence's tokens, which do not depend on the sequences around it.
+        """Yield the scores of each sequence's tokens, which do not depend on the sequences around it.
 
         Raises:
             ValueError, UserError: as `distributions`; or the logits are not numbers.
@@ -206,7 +206,7 @@ class LlamaCpp:
                 yield _concatenate([_score_tokens(part) for part in of_sequence])
 
     def distributions(self, sequences: Iterable[TokenSequence]) -> Generator[Distributions, None, None]:
-        """The distributions over all scored tokens of the sequences, in a context beside the engine's own.
+        """Yield the distributions over all scored tokens of the sequences, in a context beside the engine's own.
 
         Raises:
             ValueError, UserError: see `Forcing.rows`; or there is no memory for the context.
@@ -219,7 +219,7 @@ class LlamaCpp:
         return {"file": self.file.sha256, **self.settings, **self.machine, "sequences": digest_of(sequences)}
 
     def open_variant(self) -> "LlamaCpp":
-        """The same file and settings, computed by other kernels that are as right as these."""
+        """Return the same file and settings, computed by other kernels that are as right as these."""
         return LlamaCpp(self.file, self._model_config, self._config, variant=True)
 
     def close(self) -> None:

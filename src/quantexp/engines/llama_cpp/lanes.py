@@ -49,7 +49,7 @@ def rows_for(lanes: int) -> int:
 
 
 def pieces(length: int, shared: int) -> list[tuple[int, int]]:
-    """Where a prompt is cut into calls: (start, end) of each.
+    """Cut a prompt into calls: (start, end) of each.
 
     The shared beginning and the rest are read apart, each in calls of up to `BATCH` tokens. No call after the first
     holds a single token, for which llama.cpp's attention may take a path that rounds differently with the number of
@@ -72,7 +72,7 @@ def pieces(length: int, shared: int) -> list[tuple[int, int]]:
 
 
 def split(prompt: Prompt) -> int:
-    """How many of its tokens are read as the shared beginning: all but two at most."""
+    """Return how many of its tokens are read as the shared beginning: all but two at most."""
     return max(0, min(prompt.shared, len(prompt.tokens) - 2))
 
 
@@ -152,7 +152,7 @@ class Lanes:
     """The sequences of one context, and the loop that keeps them busy."""
 
     def __init__(self, model: llama_cpp.llama_model_p, context: llama_cpp.llama_context_p, lanes: int) -> None:
-        """The context must have `rows_for(lanes)` sequences in streams of their own."""
+        """Require a context with `rows_for(lanes)` sequences in streams of their own."""
         self._context = context
         self._memory = llama_cpp.llama_get_memory(context)
         self._vocabulary = llama_cpp.llama_model_get_vocab(model)
@@ -237,7 +237,7 @@ class Lanes:
         batch.decode(self._context, rows)
 
     def _active(self, *, more: bool) -> list[_Lane]:
-        """The lanes with answers; when no prompts are left, moved into as few blocks of rows as hold them."""
+        """Return the lanes with answers; if no prompts are left, moved into as few blocks of rows as hold them."""
         active = [lane for lane in self._lanes if lane.answer is not None]
         if more or len(active) == len(self._lanes):
             return active
@@ -287,7 +287,7 @@ class Lanes:
         return "length" if len(answer.tokens) == decoding.max_tokens else None
 
     def _chosen(self, row: int, sampler: Any) -> tuple[int, float]:
-        """The next token and the logarithm of its probability, in float32 (error about 1e-6)."""
+        """Return the next token and the logarithm of its probability, in float32 (error about 1e-6)."""
         logits = self._logits(row)
         best = int(logits.argmax())
         scratch = np.subtract(logits, logits[best], out=self._scratch)
@@ -315,7 +315,7 @@ class Lanes:
         )
 
     def _piece(self, token: int) -> bytes:
-        """The bytes of a token."""
+        """Return the bytes of a token."""
         if token not in self._pieces:
             self._pieces[token] = piece_of(self._vocabulary, token)
         return self._pieces[token]

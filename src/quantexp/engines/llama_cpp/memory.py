@@ -1,4 +1,4 @@
-"""How many sequences fit into memory."""
+"""Memory: the number of sequences that fit into it."""
 
 import logging
 import os
@@ -38,7 +38,7 @@ CGROUPS = (
 
 
 def lanes_that_fit(model: llama_cpp.llama_model_p, config: EngineConfig, file_bytes: int) -> int:
-    """The number of lanes to open: what the configuration asks for, lowered to what memory holds.
+    """Return the number of lanes to open: what the configuration asks for, lowered to what memory holds.
 
     Args:
         model: the loaded model.
@@ -94,7 +94,7 @@ def log_lowered(wanted: int, lanes: int, reason: str) -> None:
 
 
 def fewer_than(lanes: int) -> int | None:
-    """The next smaller number of lanes worth trying; None after one."""
+    """Return the next smaller number of lanes worth trying; None after one."""
     return next((each for each in _fewer(lanes) if each < lanes), None)
 
 
@@ -132,5 +132,5 @@ def free_memory() -> int:
 
 
 def _number(model: llama_cpp.llama_model_p, key: str) -> int:
-    """A number of the metadata, the largest where layers differ; 0 where there is none."""
+    """Return a number of the metadata, the largest where layers differ; 0 where there is none."""
     return max(map(int, re.findall(r"\d+", metadata_of(model, key) or "")), default=0)

@@ -25,7 +25,7 @@ get more calls instead of more memory."""
 
 
 def vocabulary_of(model: llama_cpp.llama_model_p) -> Vocabulary:
-    """The vocabulary of a loaded model."""
+    """Return the vocabulary of a loaded model."""
     vocabulary = llama_cpp.llama_model_get_vocab(model)
     size = llama_cpp.llama_vocab_n_tokens(vocabulary)
     digest = hashlib.sha256()
@@ -36,7 +36,7 @@ def vocabulary_of(model: llama_cpp.llama_model_p) -> Vocabulary:
 
 
 def calls(length: int, first_row: int, most_outputs: int) -> list[tuple[int, int]]:
-    """Where a sequence is cut into calls: (start, end) of each.
+    """Cut a sequence into calls: (start, end) of each.
 
     A call has up to 512 tokens, of which up to `most_outputs` have logits. No call holds a single
     token, for which llama.cpp's attention may take a path that rounds differently with the number of threads.
@@ -98,7 +98,7 @@ class Forcing:
         return vocabulary_of(self._model)
 
     def distributions(self, sequences: Iterable[TokenSequence]) -> Generator[Distributions, None, None]:
-        """The distributions over all scored tokens of the sequences, in order, some at a time.
+        """Yield the distributions over all scored tokens of the sequences, in order, some at a time.
 
         Raises:
             ValueError, UserError: see `rows`.
@@ -108,7 +108,7 @@ class Forcing:
                 yield Distributions(number, tokens, logits)
 
     def rows(self, sequence: TokenSequence) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-        """The scored tokens in order, some at a time, with the logits of the places that predict them.
+        """Yield the scored tokens in order, some at a time, with the logits of the places that predict them.
 
         Yields:
             Scored tokens, shape (n,), and logits, shape (n, vocabulary size). The logits are llama.cpp's own memory:

@@ -82,7 +82,7 @@ class Wording:
         self._probed.add(roles)
 
     def worded(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
-        """The prompt's text, and its tokens, of which only those that the template writes are special.
+        """Return the prompt's text, and its tokens, of which only those that the template writes are special.
 
         A chat that holds the name of a special token, such as <|im_start|>, holds it as text: it is somebody's words,
         which must not begin a turn of their own.
@@ -130,7 +130,7 @@ class Wording:
         return tokens_of(self._vocabulary, text, begin=not self._begins(text), special=True)
 
     def as_sent(self, text: str) -> str:
-        """The text of which a tokenizer that adds BOS as the model asks for makes the same tokens.
+        """Return the text of which a tokenizer that adds BOS as the model asks for makes the same tokens.
 
         A server adds BOS to every text, and would do so to one that begins with it.
         """
@@ -159,7 +159,7 @@ class Wording:
         return tuple(tokens)
 
     def _begins(self, text: str) -> bool:
-        """Whether the text begins with BOS."""
+        """Return whether the text begins with BOS."""
         bos = self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary))
         return bool(bos) and text.startswith(bos)
 
@@ -182,7 +182,7 @@ class Wording:
         return frozenset(name for name in defined if re.fullmatch(r"[<\[].+[>\]]", name) and name in template)
 
     def _written(self, kind: int) -> Iterator[str]:
-        """How the tokens of a kind are written in a text."""
+        """Yield the written forms of the tokens of a kind."""
         for token in range(llama_cpp.llama_vocab_n_tokens(self._vocabulary)):
             if llama_cpp.llama_vocab_get_attr(self._vocabulary, token) & kind and (name := self._token_text(token)):
                 yield name
@@ -192,25 +192,25 @@ class Wording:
 
     @cached_property
     def _ends(self) -> tuple[str, str]:
-        """How BOS and EOS are written."""
+        """Written forms of BOS and EOS."""
         bos, eos = llama_cpp.llama_vocab_bos(self._vocabulary), llama_cpp.llama_vocab_eos(self._vocabulary)
         return self._token_text(bos), self._token_text(eos)
 
     def _token_text(self, token: int) -> str:
-        """How a special token is written in a template; empty for a token that the vocabulary lacks."""
+        """Return a special token as it is written in a template; empty for a token that the vocabulary lacks."""
         if token < 0:
             return ""
         return str(llama_cpp.llama_vocab_get_text(self._vocabulary, token).decode("utf-8", "replace"))
 
 
 def _shown(marked: str, names: Mapping[str, str]) -> str:
-    """The text with the names in place of their marks."""
+    """Return the text with the names in place of their marks."""
     return marked.translate({ord(mark): name for mark, name in names.items()})
 
 
 @contextmanager
 def wording_of(file: ModelFile, config: ModelConfig) -> Iterator[Wording]:
-    """The template and the tokenizer of a file whose weights stay where they are.
+    """Yield the template and the tokenizer of a file whose weights stay where they are.
 
     Raises:
         UserError: the file cannot be read, or has no usable chat template.
@@ -222,7 +222,7 @@ def wording_of(file: ModelFile, config: ModelConfig) -> Iterator[Wording]:
 
 
 def _chat_template(model: llama_cpp.llama_model_p, config: ModelConfig) -> str | None:
-    """The template's Jinja source: the user's file, else the one in the GGUF; None if it has none, or an empty one."""
+    """Return the template's Jinja source: the user's file, else the GGUF's; None if that has none, or an empty one."""
     if config.chat_template is not None:
         return _read_template(config.chat_template)
     template = llama_cpp.llama_model_chat_template(model, None)
@@ -231,7 +231,7 @@ def _chat_template(model: llama_cpp.llama_model_p, config: ModelConfig) -> str |
 
 
 def _read_template(given: str) -> str:
-    """The Jinja source in the user's file, which may be a model's tokenizer_config.json too.
+    """Return the Jinja source in the user's file, which may be a model's tokenizer_config.json too.
 
     Raises:
         UserError: there is none.
@@ -256,7 +256,7 @@ def _read_template(given: str) -> str:
 
 
 def _template_in(content: Mapping[str, object], given: str) -> str:
-    """The template in what a tokenizer_config.json or chat_template.json holds.
+    """Return the template in what a tokenizer_config.json or chat_template.json holds.
 
     Raises:
         UserError: there is none, or several and none of them is the default.

@@ -79,7 +79,7 @@ class OpenAIServer:
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """What is sent. Which server answers is in `machine`: quants that need different ones can be compared."""
+        """Fields that are sent; the server is in `machine`, since quants that need different ones can be compared."""
         extra = {"extra_body": json.dumps(self._config.extra_body, sort_keys=True)} if self._config.extra_body else {}
         return {"engine": "openai", "sent": self._config.prompt.value, **extra}
 
@@ -103,7 +103,7 @@ class OpenAIServer:
         return self._wording.template if self._wording else ""
 
     def render(self, messages: Sequence[Message], begun: str = "") -> str:
-        """The prompt's text, or the chat where the server makes the prompt.
+        """Return the prompt's text, or the chat where the server makes the prompt.
 
         Raises:
             UserError: the template refuses the chat, or the server would have to go on with an answer.
@@ -118,7 +118,7 @@ class OpenAIServer:
         return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)
 
     def worded(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
-        """The prompt's text and token ids, none where the server makes the prompt.
+        """Return the prompt's text and token ids, none where the server makes the prompt.
 
         Raises:
             UserError: as `render`; or a message holds the name of a special token, and only the prompt's text is sent.
@@ -279,7 +279,7 @@ class OpenAIServer:
         return request | self._config.extra_body
 
     def _asked(self, prompt: Prompt) -> dict[str, Any]:
-        """The prompt as it is sent."""
+        """Return the prompt as it is sent."""
         if self._wording is None:
             return {"messages": [dict(message) for message in prompt.messages]}
         if self._config.prompt is PromptForm.tokens:
@@ -288,14 +288,14 @@ class OpenAIServer:
 
 
 def seed_of(prompt: Prompt, decoding: Decoding) -> int:
-    """Of the draws for this prompt and sample alone; positive, in 31 bits, which every server takes."""
+    """Return the seed of the draws for this prompt and sample alone; positive, in 31 bits, which every server takes."""
     asked = prompt.tokens or [dict(message) for message in prompt.messages]
     parts = json.dumps([decoding.seed, prompt.sample, asked], sort_keys=True)
     return int.from_bytes(hashlib.sha256(parts.encode()).digest()[:8]) % 2**31
 
 
 def _listed(names: Sequence[str]) -> str:
-    """The names, as far as a tag has room for them."""
+    """Return the names, as far as a tag has room for them."""
     more = len(names) - MOST_FINGERPRINTS
     return ", ".join([*names[:MOST_FINGERPRINTS], *([f"{more} more"] if more > 0 else [])])
 

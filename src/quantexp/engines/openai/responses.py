@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible server has answered: the text, why it ended, and what was counted."""
+"""Responses of OpenAI-compatible servers: the text, why it ended, and what was counted."""
 
 import re
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ def read_answer(body: object, longest: int, *, logprobs: bool) -> OneAnswer:
 
 
 def _text(choice: Choice, reason: FinishReason, written: int) -> str:
-    """The text, which is empty if the model was cut before it began.
+    """Return the text, which is empty if the model was cut before it began.
 
     Raises:
         UngradableError: the model ended without one, though it wrote something.

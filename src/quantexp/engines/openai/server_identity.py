@@ -1,4 +1,4 @@
-"""Which server answers, and which model it has, as far as it says."""
+"""Identity of the server that answers, and of its model, as far as it says."""
 
 import hashlib
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ MOST_NAMES = 20
 
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
-    """What a server says of itself and its model.
+    """Identity of a server and its model, as it says itself.
 
     Attributes:
         kind: the program, such as vLLM; where it is not known, who it says owns the model.
@@ -87,7 +87,7 @@ async def identify_server(server: Server, engine: EngineConfig, file: ModelFile)
 
 
 def _entry(server: Server, listed: Sequence[dict[str, Any]] | None, engine: EngineConfig) -> dict[str, Any]:
-    """What the server says of the model.
+    """Return the server's entry of the model.
 
     Args:
         server: the server.
@@ -110,7 +110,7 @@ def _entry(server: Server, listed: Sequence[dict[str, Any]] | None, engine: Engi
 
 
 async def _models(server: Server, engine: EngineConfig) -> list[dict[str, Any]] | None:
-    """The server's list of its models; None if it has none, and the model's name is given.
+    """Return the server's list of its models; None if it has none, and the model's name is given.
 
     Raises:
         UserError: it does not list them, and there is no name.
@@ -156,7 +156,7 @@ def _check_size(server: Server, entry: dict[str, Any], file: ModelFile) -> None:
 
 
 async def _beside(server: Server, engine: EngineConfig, place: str) -> dict[str, Any]:
-    """What the server says at an address beside /v1; empty if it does not."""
+    """Fetch an address beside /v1 of the server; empty if there is none."""
     root = str(engine.url).rstrip("/").removesuffix("/v1")
     try:
         said = await server.fetch(root + place, retries=0)

@@ -1,4 +1,4 @@
-"""What a check has found."""
+"""Finding of a check."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -79,7 +79,7 @@ def _gpu(library: Library) -> Finding:
 
 
 def _engine(choice: str) -> Iterator[Finding]:
-    """Findings about the engine itself, with the demo's model or the tiny one."""
+    """Yield findings about the engine itself, with the demo's model or the tiny one."""
     try:
         measured = _measured(usable_cores(), choice)
     except subprocess.TimeoutExpired:
@@ -119,7 +119,7 @@ def _engine(choice: str) -> Iterator[Finding]:
 
 
 def _measured(threads: int, choice: str) -> dict[str, Any] | str:
-    """What the process has measured, or how it has ended.
+    """Return what the process has measured, or how it has ended.
 
     Raises:
         TimeoutExpired: it has not, after `PATIENCE`.

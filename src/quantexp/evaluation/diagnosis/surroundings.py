@@ -42,7 +42,7 @@ SECONDS = 5
 
 
 def thread_findings() -> Iterator[Finding]:
-    """How much of the processor is there for llama.cpp."""
+    """Yield findings about the processor's share that is left for llama.cpp."""
     cores, threads, quota, load = usable_cores(), allowed_cores(), core_quota(), os.getloadavg()[0]
     text = f"{cores} for llama.cpp; {physical_cores()} physical cores, {threads} logical ones allowed"
     text += f", a container's limit of {quota:g}" if quota is not None else ""
@@ -57,7 +57,7 @@ def thread_findings() -> Iterator[Finding]:
 
 
 def compiler_findings() -> Iterator[Finding]:
-    """What would compile llama.cpp."""
+    """Yield findings about the compiler for llama.cpp."""
     for name in filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")):
         if (path := shutil.which(name)) is not None:
             said = subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace")
@@ -107,13 +107,13 @@ def _version(name: str) -> str:
 
 
 def _distribution(module: str) -> str:
-    """What pip is to install again: the version that is there."""
+    """Return the requirement that pip is to install again: the version that is there."""
     name = {"hydra": "hydra-core"}.get(module, module)
     return f"{name}=={_version(name)}"
 
 
 def store_findings(folder: Path) -> Iterator[Finding]:
-    """The runs in this folder, read without MLflow.
+    """Yield findings about the runs in this folder, read without MLflow.
 
     Args:
         folder: the tracking folder.
@@ -173,7 +173,7 @@ def disk_findings(folder: Path) -> Iterator[Finding]:
 
 
 def hub_findings() -> Iterator[Finding]:
-    """The Hub, which only models and data from there need."""
+    """Yield findings about the Hub, which only models and data from there need."""
     try:
         from huggingface_hub import constants, get_token
     except ImportError as error:
@@ -206,7 +206,7 @@ def hub_findings() -> Iterator[Finding]:
 
 
 def browser_findings() -> Iterator[Finding]:
-    """What shows report.html and MLflow's pages."""
+    """Yield findings about a browser for report.html and MLflow's pages."""
     names = ("chromium", "google-chrome", "chromium-browser", "firefox")
     if (found := next((name for name in names if shutil.which(name)), None)) is not None:
         yield Finding("browser", "ok", f"{found} can show report.html")

@@ -1,4 +1,4 @@
-"""What quantization changes in a model's distributions: KL divergence from the baseline's, token by token."""
+"""KL divergence of a quantized model's distributions from the baseline's, token by token."""
 
 from quantexp.engines.sequences import TokenSequence, digest_of, first_divergence
 from quantexp.evaluation.kl_divergence.encoding import ReferenceRows, encode

@@ -75,7 +75,7 @@ class ReferenceRows:
         return self.actual.size
 
     def part(self, start: int, stop: int) -> "ReferenceRows":
-        """Some of the places, as views."""
+        """Return some of the places, as views."""
         first, last = self.offsets[start], self.offsets[stop]
         places, kept = slice(start, stop), slice(first, last)
         return ReferenceRows(
@@ -91,7 +91,7 @@ class ReferenceRows:
         )
 
     def log_probabilities(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Of the kept tokens, shape (m,), of the rest's sum, shape (n,), and of the drawn tokens, shape (n, k).
+        """Return those of the kept tokens, shape (m,), of the rest's sum, (n,), and of the drawn tokens, (n, k).
 
         The exponentials of a place's kept tokens and of its rest sum to 1.
         """
@@ -149,7 +149,7 @@ def blocks(rows: int, columns: int) -> Iterator[slice]:
 
 
 def below_top(logits: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """The likeliest token of each row, shape (n,), and how far each logit is from its (0 or negative), shape (n, v).
+    """Return the likeliest token of each row, shape (n,), and each logit minus its logit, shape (n, v).
 
     Raises:
         UserError: logits are not numbers.

@@ -1,4 +1,4 @@
-"""How far a quant's distributions are from a baseline's, token by token."""
+"""Measures of a quant's divergence from a baseline, token by token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -14,7 +14,7 @@ SMALLEST = np.log(np.finfo(np.float64).tiny)
 
 @dataclass(frozen=True, slots=True)
 class TokenMeasures:
-    """What was measured at each of n scored tokens; every array has the shape (n,).
+    """Measures at each of n scored tokens; every array has the shape (n,).
 
     Attributes:
         divergence: KL(baseline || quant) of the two distributions, in nats.
@@ -35,12 +35,12 @@ class TokenMeasures:
 
     @property
     def baseline_probability(self) -> NDArray[np.float64]:
-        """Of the token in the text, under the baseline."""
+        """Probability of the token in the text, under the baseline."""
         return np.exp(self.baseline_logprob)
 
     @property
     def quant_probability(self) -> NDArray[np.float64]:
-        """Of the token in the text, under the quant."""
+        """Probability of the token in the text, under the quant."""
         return np.exp(self.quant_logprob)
 
 

@@ -46,7 +46,7 @@ _UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError)
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What a quant's pass has measured.
+    """Measures of a quant's pass.
 
     Attributes:
         measures: of every scored token of every sequence, in order, n in all.
@@ -58,14 +58,14 @@ class Compared:
 
 
 def predicted_bytes(tokens: int, bytes_per_token: float = BYTES_PER_TOKEN) -> int:
-    """How large a file for this many scored tokens will be, about."""
+    """Predict the size of a file for this many scored tokens, about."""
     return round(tokens * bytes_per_token)
 
 
 def write_reference(
     path: Path, model: Predictor, sequences: Sequence[TokenSequence], facts: Mapping[str, str] | None = None
 ) -> None:
-    """The baseline's pass: read the sequences and write what the model would have said.
+    """Write the baseline's pass: read the sequences and keep what the model would have said.
 
     Args:
         path: the file; it appears whole or not at all.
@@ -109,7 +109,7 @@ def write_reference(
 
 
 def compare(path: Path, model: Predictor, sequences: Sequence[TokenSequence]) -> Compared:
-    """A quant's pass: read the same sequences and measure how far it is from the baseline.
+    """Measure a quant's pass: read the same sequences and measure how far it is from the baseline.
 
     Args:
         path: what `write_reference` wrote.
@@ -136,7 +136,7 @@ def compare(path: Path, model: Predictor, sequences: Sequence[TokenSequence]) ->
 
 
 def facts_of(path: Path) -> dict[str, str]:
-    """What was given to `write_reference` as facts.
+    """Return the facts that were given to `write_reference`.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -145,7 +145,7 @@ def facts_of(path: Path) -> dict[str, str]:
 
 
 def said(path: Path) -> TokenScores:
-    """The baseline's scores of all scored tokens.
+    """Return the baseline's scores of all scored tokens.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -165,7 +165,7 @@ class _Places:
         self._next = 0
 
     def take(self, actual: NDArray[np.int32]) -> ReferenceRows:
-        """The next places, at which these tokens stand."""
+        """Return the next places, at which these tokens stand."""
         parts, wanted = [], actual.size
         while wanted:
             if self._rows is None or self._next == len(self._rows):

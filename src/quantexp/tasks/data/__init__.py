@@ -1,4 +1,4 @@
-"""Where items come from: those that ship with quantexp, the Hugging Face Hub, the user's own files."""
+"""Sources of items: those that ship with quantexp, the Hugging Face Hub, the user's own files."""
 
 import json
 from importlib import resources
@@ -20,7 +20,7 @@ _loaded: dict[str, Dataset] = {}
 
 
 def load(data: DataConfig, task: Task) -> Dataset:
-    """The items of a task; public data are downloaded the first time.
+    """Return the items of a task; public data are downloaded the first time.
 
     Raises:
         UserError: the data are not there, or an item cannot be asked or graded.

@@ -8,7 +8,7 @@ from quantexp.util.terminal import one_line
 
 
 def sources(fields: Iterable[str], columns: Mapping[str, Any], there: Collection[str] = ()) -> list[str]:
-    """The top-level columns that the fields are made from.
+    """Return the top-level columns that the fields are made from.
 
     Args:
         fields: the fields that the task needs.
@@ -21,7 +21,7 @@ def sources(fields: Iterable[str], columns: Mapping[str, Any], there: Collection
 
 
 def named(row: Mapping[str, Any], fields: Iterable[str], columns: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The row under the task's names.
+    """Return the row under the task's names.
 
     Values that JSON does not have, such as dates and bytes, become text, except in the fields that the task needs: what
     these may hold is the task's to say.
@@ -90,7 +90,7 @@ def _joined(row: Mapping[str, Any], paths: Iterable[object], where: str) -> list
 
 
 def _as_json_has_it(value: Any) -> Any:
-    """The value, with text for what JSON has no form of."""
+    """Return the value, with text for what JSON has no form of."""
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, Mapping):

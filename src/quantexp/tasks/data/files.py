@@ -18,7 +18,7 @@ _ARCHIVES = (".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz")
 
 
 def read_rows(name: str, key: str, hint: str = "") -> list[dict[str, Any]]:
-    """The rows of a JSON, JSONL, CSV, TSV or Parquet file; a .txt or .raw file is one row, whose only column is "text".
+    """Read the rows of a JSON, JSONL, CSV, TSV or Parquet file; a .txt or .raw file is one row with a column "text".
 
     Text files may end in .gz too. In a CSV file an empty cell is null, and a cell that is a JSON list is that list;
     every other cell is text.
@@ -85,7 +85,7 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _is_deep(row: dict[str, Any]) -> bool:
-    """Whether it is nested too deeply to be worked with."""
+    """Return whether it is nested too deeply to be worked with."""
     inside: list[Any] = [row]
     for _ in range(DEEPEST):
         inside = [

@@ -101,7 +101,7 @@ def _read_json_lines(text: str, path: Path) -> Rows:
 
 
 def _read_json(text: str, path: Path) -> Rows:
-    """A list of objects; an object with one such list among its values, as {"data": [...]}; or JSON lines."""
+    """Yield a list of objects; an object with one such list among its values, as {"data": [...]}; or JSON lines."""
     try:
         content = _parse(text)
     except json.JSONDecodeError as error:
@@ -147,7 +147,7 @@ def _read_tsv(text: str, path: Path) -> Rows:
 
 
 def _find_separator(text: str) -> str:
-    """What separates the cells: that by which the rows have equally many, else that by which the first row has most.
+    """Find the separator of cells: that by which the rows have equally many, else that by which the first row has most.
 
     csv.Sniffer counts letters where it finds no pattern, and takes a letter or a space for the separator of prose.
     """

@@ -25,7 +25,7 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def hub_rows(data: DataConfig, repository: str, fields: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of one split, with the columns that a task's fields are made from, and id and difficulty if there are.
+    """Load the rows of one split, with the columns that a task's fields are made from, and id and difficulty if any.
 
     What the library's cache holds of a commit is read without a request. A branch is asked for its commit first; under
     HF_HUB_OFFLINE=1 it is the commit that it was when it was last read.
@@ -83,7 +83,7 @@ def hub_rows(data: DataConfig, repository: str, fields: Sequence[str]) -> list[d
 
 
 def _rows(data: DataConfig, repository: str) -> "Dataset":
-    """The split, from the library's cache if that holds the commit."""
+    """Return the split, from the library's cache if that holds the commit."""
     from datasets import config, load_dataset_builder
 
     pinned = _COMMIT.fullmatch(data.revision) is not None
@@ -108,7 +108,7 @@ def _rows(data: DataConfig, repository: str) -> "Dataset":
 
 
 def _prepared(repository: str, subset: str | None, commit: str) -> "DatasetBuilder | None":
-    """What the library has made of this commit before, under the name of the commit."""
+    """Return what the library has made of this commit before, under the name of the commit."""
     from datasets import config
     from datasets.naming import camelcase_to_snakecase
     from datasets.packaged_modules.cache.cache import Cache
@@ -126,7 +126,7 @@ def _prepared(repository: str, subset: str | None, commit: str) -> "DatasetBuild
 
 
 def _default_subset(repository: str, commit: str) -> str | None:
-    """What the library takes where nobody names a subset, by the card in its cache; None if there is no telling."""
+    """Return the subset that the library takes if nobody names one, by the card in its cache; None if unknown."""
     from datasets import config
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCard, try_to_load_from_cache
@@ -143,7 +143,7 @@ def _default_subset(repository: str, commit: str) -> str | None:
 
 
 def _last_read(repository: str, revision: str) -> str | None:
-    """The commit that a branch was when it was last read; None if it never was."""
+    """Return the commit that a branch was when it was last read; None if it never was."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 

@@ -1,4 +1,4 @@
-"""Which answers are accepted, and why the others are not."""
+"""Checks of the answers: those that are accepted, and why the others are not."""
 
 import re
 import unicodedata
@@ -88,7 +88,7 @@ def similarity(one: str, other: str) -> float:
 
 
 def problem_of_answer(text: str, finish_reason: str | None, refusal: str | None) -> Problem | None:
-    """What keeps an answer from being an e-mail at all; None if `Email` can read it."""
+    """Find what keeps an answer from being an e-mail at all; None if `Email` can read it."""
     if refusal is not None or finish_reason == "content_filter":
         return Problem("refused", refusal or "the server's content filter")
     if finish_reason == "length":
@@ -103,7 +103,7 @@ def problem_of_answer(text: str, finish_reason: str | None, refusal: str | None)
 
 
 def problem_of_email(email: Email, plan: EmailPlan, accepted: Accepted) -> Problem | None:
-    """What keeps an e-mail from being accepted for its slot; None if nothing does."""
+    """Find what keeps an e-mail from being accepted for its slot; None if nothing does."""
     for name, planned in (("issue_category", plan.category), ("urgency", plan.urgency)):
         written = getattr(email, name)
         if written != planned:
@@ -151,5 +151,5 @@ def _problem_of_name(email: Email, plan: EmailPlan) -> Problem | None:
 
 
 def _occurs(name: str, text: str) -> bool:
-    """Whether the name stands in the text as whole words, as names are compared in grading."""
+    """Return whether the name stands in the text as whole words, as names are compared in grading."""
     return re.search(rf"(?<!\w){re.escape(normalize_name(name))}(?!\w)", normalize_name(text)) is not None

@@ -18,7 +18,7 @@ OPENAI = "https://api.openai.com/v1"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back.
+    """Answer of the server.
 
     Attributes:
         text: the answer; empty if there is none, as with a refusal.
@@ -109,12 +109,12 @@ class Client:
 
 
 def server_of(config: GenerateConfig) -> str:
-    """The server's address without what may be secret in it: user, password and query."""
+    """Return the server's address without what may be secret in it: user, password and query."""
     return without_secrets(config.base_url or OPENAI)
 
 
 def key_of(config: GenerateConfig) -> str | None:
-    """The key, from the environment and nowhere else; None if the server needs none.
+    """Return the key, from the environment and nowhere else; None if the server needs none.
 
     Raises:
         UserError: the variable is empty, or holds what cannot be a key.

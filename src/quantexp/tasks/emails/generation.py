@@ -38,7 +38,7 @@ OPENAI_PRICES = {"gpt-4o-mini": Price(0.15, 0.60), "gpt-4o-mini-2024-07-18": Pri
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What the missing e-mails will take, roughly.
+    """Rough estimate of the missing e-mails' cost.
 
     Attributes:
         requests: if every answer is accepted.
@@ -96,11 +96,11 @@ class Making:
 
     @property
     def reopened(self) -> int:
-        """How many open slots had an e-mail until a reviewer rejected it."""
+        """Number of open slots that had an e-mail until a reviewer rejected it."""
         return len({record.slot for record in self.records if record.accepted}.intersection(self.open_slots))
 
     def estimate(self) -> Estimate:
-        """What the open slots will take."""
+        """Estimate the cost of the open slots."""
         expected = [expected_tokens(self.plans[slot]) for slot in self.open_slots]
         read, written = sum(tokens for tokens, _ in expected), sum(tokens for _, tokens in expected)
         attempts = self._config.attempts
@@ -240,7 +240,7 @@ def refuse_other_settings(records: Iterable[Record], config: GenerateConfig, pat
 
 
 def price_of(config: GenerateConfig) -> Price | None:
-    """What the model costs; None if that is not known."""
+    """Return the model's price; None if that is not known."""
     if config.price.input is not None and config.price.output is not None:
         return Price(config.price.input, config.price.output)
     return OPENAI_PRICES.get(config.model.name) if config.base_url is None else None

@@ -1,4 +1,4 @@
-"""What each e-mail is to be: its labels, and what keeps e-mails with the same labels apart.
+"""Plan of each e-mail: its labels, and what keeps e-mails with the same labels apart.
 
 Everything follows from the seed by sha256, which, unlike a pseudo-random generator, never changes with a library's
 version. The e-mail of a slot does not depend on how many there are: asking for more only adds slots.
@@ -108,7 +108,7 @@ Option = TypeVar("Option")
 
 @dataclass(frozen=True, slots=True)
 class EmailPlan:
-    """What the e-mail of one slot is to be.
+    """Plan of the e-mail of one slot.
 
     Attributes:
         slot: counted from 0.
@@ -136,7 +136,7 @@ class EmailPlan:
 
 
 def email_plan(slot: int, seed: int, nameless: float) -> EmailPlan:
-    """The plan of one slot, counted from 0.
+    """Return the plan of one slot, counted from 0.
 
     In any first n slots, the counts of the 15 pairs of category and urgency differ by at most one, and so do those of
     the categories and those of the urgencies.
@@ -166,12 +166,12 @@ def email_plan(slot: int, seed: int, nameless: float) -> EmailPlan:
 
 
 def request_seed(seed: int, slot: int, attempt: int) -> int:
-    """The seed sent with an attempt (from 1) at a slot: 31 bits, which every server takes."""
+    """Return the seed sent with an attempt (from 1) at a slot: 31 bits, which every server takes."""
     return int.from_bytes(_hash(seed, f"request {slot} {attempt}")[:4]) >> 1
 
 
 def _is_nameless(category: str, urgency: str, block: int, seed: int, share: float) -> bool:
-    """Whether the e-mail of this pair in this block has no name.
+    """Return whether the e-mail of this pair in this block has no name.
 
     Each pair counts up by the share, each from an offset of its own, and has no name when the count passes a whole
     number. As the offsets divide 1 evenly, the pairs together come as near to the share as whole numbers can.
@@ -184,7 +184,7 @@ def _is_nameless(category: str, urgency: str, block: int, seed: int, share: floa
 
 
 def _dealt(options: Sequence[Option], slot: int, seed: int, what: str) -> Option:
-    """The slot's option: all are dealt before one comes again, in an order that is new each time."""
+    """Return the slot's option: all are dealt before one comes again, in an order that is new each time."""
     deal, place = divmod(slot, len(options))
     return _shuffled(options, seed, f"{what} {deal}")[place]
 

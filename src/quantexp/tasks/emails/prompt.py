@@ -49,7 +49,7 @@ _NAMELESS = "the customer's name stands nowhere, neither in a signature nor in a
 
 
 class Email(BaseModel):
-    """What a model answers: an e-mail and its gold fields, in the order in which they are written."""
+    """Answer of a model: an e-mail and its gold fields, in the order in which they are written."""
 
     model_config = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=True)
 
@@ -62,7 +62,7 @@ class Email(BaseModel):
 
 @cache
 def schema() -> dict[str, Any]:
-    """The JSON schema of `Email`; it keeps to the subset that strict structured outputs allow."""
+    """Return the JSON schema of `Email`; it keeps to the subset that strict structured outputs allow."""
     return Email.model_json_schema()
 
 
@@ -74,12 +74,12 @@ def _task_prompt() -> tuple[int, str]:
 
 
 def prompt_version() -> str:
-    """The version of the words here and of the task's, as in "1 (task 1)"."""
+    """Return the version of the words here and of the task's, as in "1 (task 1)"."""
     return f"{VERSION} (task {_task_prompt()[0]})"
 
 
 def messages(plan: EmailPlan) -> list[dict[str, str]]:
-    """The chat that asks for the e-mail."""
+    """Return the chat that asks for the e-mail."""
     name = _NAMED.format(initial=plan.initial) if plan.named else _NAMELESS
     user = _USER.format(
         category=plan.category,

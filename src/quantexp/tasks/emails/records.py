@@ -98,12 +98,12 @@ class Record(BaseModel):
 
 
 def item_id(slot: int) -> str:
-    """The id of a slot's e-mail: slot 0 makes mail-0001."""
+    """Return the id of a slot's e-mail: slot 0 makes mail-0001."""
     return f"mail-{slot + 1:04}"
 
 
 def item_line(item: Mapping[str, Any]) -> str:
-    """A row as it stands in the file of e-mails."""
+    """Return a row as it stands in the file of e-mails."""
     return json.dumps(item, ensure_ascii=False)
 
 
@@ -113,12 +113,12 @@ def item_sha256(item: Mapping[str, Any]) -> str:
 
 
 def beside(out: Path, what: str) -> Path:
-    """The file of records or reviews that belongs to a file of e-mails."""
+    """Return the file of records or reviews that belongs to a file of e-mails."""
     return out.with_name(f"{out.stem}.{what}.jsonl")
 
 
 def read_lines(path: Path, kind: type[Line]) -> tuple[list[Line], int]:
-    """The lines that can be read, in order, and the number of those that cannot; none where there is no file."""
+    """Return the lines that can be read, in order, and the number of those that cannot; none where there is no file."""
     if not path.exists():
         return [], 0
     lines, damaged = [], 0

@@ -1,4 +1,4 @@
-"""What people thought of the e-mails: one verdict a line, bound to the e-mail's content."""
+"""Reviews of the e-mails by people: one verdict per line, bound to the e-mail's content."""
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Verdict(Enum):
-    """What a reviewer says of an e-mail."""
+    """Verdict of a reviewer on an e-mail."""
 
     accept = "accept"
     reject = "reject"
@@ -43,7 +43,7 @@ def standing(reviews: Iterable[Review]) -> dict[tuple[str, str], Review]:
 
 
 def rejected(reviews: Iterable[Review]) -> frozenset[str]:
-    """The sha256 of every content that at least one reviewer rejects."""
+    """Return the sha256 of every content that at least one reviewer rejects."""
     return frozenset(review.sha256 for review in standing(reviews).values() if review.verdict is Verdict.reject)
 
 

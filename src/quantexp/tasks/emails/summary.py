@@ -1,4 +1,4 @@
-"""What `quantexp.generate_extraction` says before and after."""
+"""Summaries that `quantexp.generate_extraction` prints before and after."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ SHOWN = 20
 
 
 def say_stock(console: Console, config: GenerateConfig, making: Making) -> None:
-    """What is missing, and what it will cost."""
+    """Print what is missing, and what it will cost."""
     price, estimate = price_of(config), making.estimate()
     there = config.items - estimate.requests
     emails = "1 e-mail" if estimate.requests == 1 else f"{estimate.requests} e-mails"
@@ -40,7 +40,7 @@ def say_stock(console: Console, config: GenerateConfig, making: Making) -> None:
 
 
 def say_summary(console: Console, config: GenerateConfig, making: Making, earlier: int, out: Path) -> None:
-    """What there is now.
+    """Print what there is now.
 
     Args:
         console: where to.
@@ -74,7 +74,7 @@ def say_summary(console: Console, config: GenerateConfig, making: Making, earlie
 
 
 def _table(making: Making) -> Table:
-    """How many e-mails there are of each pair of labels."""
+    """Count the e-mails of each pair of labels."""
     counts = Counter((item["issue_category"], item["urgency"]) for item in making.items)
     table = Table("category", *URGENCIES, "all")
     for column in table.columns[1:]:
@@ -89,7 +89,7 @@ def _table(making: Making) -> Table:
 
 
 def _verdicts(config: GenerateConfig, making: Making) -> str:
-    """Accepted and rejected answers, with reasons, the commonest first."""
+    """Count accepted and rejected answers, with reasons, the commonest first."""
     reasons = Counter(record.reason for record in making.records if not record.accepted)
     accepted = len(making.records) - reasons.total()
     why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())

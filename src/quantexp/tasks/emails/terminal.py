@@ -1,4 +1,4 @@
-"""What the two commands print and read. Everything that a model or a server has written is made harmless first."""
+"""Terminal of the two commands. Everything that a model or a server has written is made harmless first."""
 
 import io
 import sys
@@ -22,7 +22,7 @@ def say_damaged(console: Console, damaged: int, path: Path) -> None:
 
 
 def asked(question: str) -> str:
-    """What a person answers, without white space around it, as text that a file can hold.
+    """Ask a person, and return the answer without white space around it, as text that a file can hold.
 
     Bytes that are no text in the terminal's encoding come as escapes: what was typed with them is not lost.
 

@@ -53,17 +53,17 @@ class Grade:
 
     @classmethod
     def right_or_wrong(cls, right: bool, extracted: str, rule: str | None = None) -> "Grade":
-        """A grade for an item that is either right (1) or wrong (0)."""
+        """Return a grade for an item that is either right (1) or wrong (0)."""
         return cls(score=1.0 if right else 0.0, extracted=extracted, rule=rule)
 
     @classmethod
     def unreadable(cls, error: str, field_names: Iterable[str] = ()) -> "Grade":
-        """The grade of an output from which nothing could be read: 0 in all fields, and why."""
+        """Return the grade of an output from which nothing could be read: 0 in all fields, and why."""
         return cls(score=0.0, extracted=None, fields=dict.fromkeys(field_names, 0.0), error=error)
 
     @classmethod
     def unfinished(cls) -> "Grade":
-        """The grade of an output that was cut off before its answer; counted apart from what is unreadable."""
+        """Return the grade of an output that was cut off before its answer; counted apart from what is unreadable."""
         return cls.unreadable(UNFINISHED)
 
 

@@ -50,7 +50,7 @@ class Library:
 
     @property
     def was_killed(self) -> bool:
-        """Whether the trial was ended from outside, which says nothing of the library."""
+        """True if the trial was ended from outside, which says nothing of the library."""
         return self.death == KILLED
 
     @property
@@ -86,7 +86,7 @@ def library_folder() -> Path | None:
 
 
 def library_files() -> list[Path]:
-    """The shared libraries that compute, in order of their names."""
+    """Return the shared libraries that compute, in order of their names."""
     folder = library_folder()
     found = folder.glob("lib*") if folder is not None else []
     return sorted(path for path in found if re.fullmatch(r"lib(llama|ggml).*\.(so|dylib)", path.name))
@@ -103,7 +103,7 @@ def library_build() -> str:
 
 @cache
 def tried_library() -> Library:
-    """The library, tried in another process unless this build is known to work on this processor."""
+    """Return the library, tried in another process unless this build is known to work on this processor."""
     from platformdirs import user_cache_path  # only here: `build_llama` runs before it is installed
 
     note = user_cache_path("quantexp") / "library" / f"{_identity()}.json"
@@ -156,7 +156,7 @@ def _identity() -> str:
 
 
 def _recalled(note: Path) -> Library | None:
-    """What the note says; None if there is none, or none that reads as one."""
+    """Return the content of the note; None if there is none, or none that reads as one."""
     try:
         known = Library(**json.loads(note.read_bytes()))
     except (OSError, ValueError, TypeError):

@@ -27,7 +27,7 @@ def processor_name() -> str:
 
 
 def processor_flags() -> frozenset[str]:
-    """Flags of the processor, as Linux names them; none where it does not list them."""
+    """Return the flags of the processor, as Linux names them; none where it does not list them."""
     found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", _information(), flags=re.MULTILINE)
     return frozenset(found[1].split()) if found else frozenset()
 

@@ -94,7 +94,7 @@ def _metadata() -> dict[str, _Value]:
 
 
 def _matrix(kind: str, rows: int, generator: random.Random) -> tuple[int, bytes]:
-    """Number of the type, and random weights of it."""
+    """Return the number of the type, and random weights of it."""
     elements = WIDTH * rows
     if kind == "F16":
         return 1, struct.pack(f"<{elements}e", *(generator.gauss(0, 0.05) for _ in range(elements)))
