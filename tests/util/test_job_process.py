@@ -32,9 +32,8 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A process that imports nothing at its start."""
-    monkeypatch.setattr(job_process, "HEAVY", ())
+def watched() -> Iterator[None]:
+    """No process is left after the test."""
     yield
     job_process.stop()
 
@@ -355,7 +354,7 @@ time.sleep(600)
 def test_a_second_interrupt_does_not_wait_for_the_call(tmp_path: Path) -> None:
     code = (
         "from quantexp.util import job_process; from quantexp.util.error_reports import reported\n"
-        f"job_process.HEAVY = ()\nwith reported():\n    job_process.call(exec, {STUBBORN!r})"
+        f"with reported():\n    job_process.call(exec, {STUBBORN!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
