@@ -6,15 +6,18 @@ BIN := $(VENV)/bin
 LLAMA_CPP_PYTHON = $(shell sed -n 's/^llama-cpp-python==//p' $(LOCK))
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
 
-.PHONY: demo test pictures coverage browser smoke integration check docs exactness fuzz bench ui lock lowest highest wheel clean
+.PHONY: demo test test-slow pictures coverage browser smoke integration check docs exactness fuzz bench ui lock lowest highest wheel clean
 
 demo: $(INSTALLED) ## the main job: 4 quants x 3 tasks on the embedded model
 	$(BIN)/python -m quantexp -m quant=Q8_0,Q5_K_M,Q4_K_M,Q3_K_M task=gsm8k,triviaqa,extraction divergence=true
 
-test: $(INSTALLED) ## all tests
+test: $(INSTALLED) ## each behaviour, in some minutes
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST)
 
-coverage: $(INSTALLED) ## the same, and which lines no test runs; a tenth slower
+test-slow: $(INSTALLED) ## the rest: kills by the dozen, all documented commands, simulations; properties on more examples
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow or hypothesis" --hypothesis-profile thorough $(PYTEST)
+
+coverage: $(INSTALLED) ## as `make test`, and which lines no test runs; a tenth slower
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term $(PYTEST)
 
 browser: ## what the tests of the HTML report open it in; without it they are skipped
@@ -46,7 +49,7 @@ pictures: $(INSTALLED) browser ## take the pictures of README and docs anew, fro
 	$(BIN)/python docs/making/pictures.py
 
 exactness: $(INSTALLED) ## the engine's contract, on many more random cases than the tests try
-	QUANTEXP_EXACTNESS_EXAMPLES=40 $(BIN)/python -m pytest -n 2 tests/engines/llama_cpp/test_exactness.py
+	QUANTEXP_EXACTNESS_EXAMPLES=40 $(BIN)/python -m pytest -n 2 -m "" tests/engines/llama_cpp/test_exactness.py
 
 bench: $(INSTALLED) ## speed, as ratios within one run
 	$(BIN)/python benchmarks/generation.py

@@ -1,10 +1,12 @@
 """Shared by all tests: real things, made small, in folders that go away."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 from running import llama_cpp_server as running_server
+from tests.support.empty_tables import VARIABLE, copy_tables
 from tests.support.forking import Forker
 
 from quantexp.util.native.library import tried_library
@@ -28,10 +31,12 @@ from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.models import ModelFile
 
 # Examples are limited by number, not by time: the machine that runs them may be busy with other things.
-settings.register_profile("quantexp", deadline=None)
-settings.load_profile("quantexp")
+# `make test-slow` tries more of them.
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.register_profile("thorough", deadline=None, max_examples=100)
+settings.load_profile("quick")
 
-COMMANDS = ("quantexp", "quantexp.aggregate", "quantexp.regrade", "quantexp.plan", "quantexp.sync")
+COMMANDS = ("quantexp", *(f"quantexp.{name}" for name in ("aggregate", "models", "regrade", "plan", "store", "sync")))
 
 # A shell without job control starts what runs in its background with Ctrl-C ignored, and every process that the tests
 # start would inherit that.
@@ -48,6 +53,18 @@ DEMO = ModelConfig(
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have temporary files of libraries, and of processes that are killed, in the test run's folder."""
+    folder = tmp_path_factory.getbasetemp() / "t"  # short: names of sockets are at most 107 bytes long
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", None)
+        yield
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache for all workers of a test run: a ladder is quantized once, under the product's own lock."""
@@ -57,6 +74,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = folder / "quantexp-cache"
     shared.mkdir(exist_ok=True)
     return shared
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _empty_tables(cache: Path) -> Iterator[None]:
+    """Make new stores quickly, here and in processes of `forker`."""
+    copy_tables(cache)
+    with patch.dict(os.environ, {VARIABLE: str(cache)}):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -100,21 +125,31 @@ def start(cache: Path) -> Callable[..., subprocess.Popen[str]]:
 
 
 @pytest.fixture(scope="session")
-def command(cache: Path) -> Iterator[Callable[..., tuple[int, str, str]]]:
+def forker(cache: Path) -> Iterator[Forker]:
+    """Starts `python -m MODULE ARGUMENTS...` in a folder, quickly; see tests/support/forking.py."""
+    with closing(Forker({"XDG_CACHE_HOME": str(cache), "COLUMNS": "100"}, *COMMANDS)) as forker:
+        yield forker
+
+
+@pytest.fixture(scope="session")
+def command(forker: Forker) -> Callable[..., tuple[int, str, str]]:
     """Run `python -m MODULE ARGUMENTS...` in a folder, quickly: exit status, standard output and standard error.
 
-    Its `environment` is the test's with these changes, not what a test has patched.
+    Its `environment` is the test's with these changes, not what a test has patched. `files` is a folder for what it
+    reads and says, if nothing else may be in its own.
     """
-    environment = {"XDG_CACHE_HOME": str(cache), "COLUMNS": "100"}
-    with closing(Forker(environment, *COMMANDS)) as forker:
 
-        def run(
-            folder: Path, module: str, *arguments: str, environment: Mapping[str, str] | None = None
-        ) -> tuple[int, str, str]:
-            ended = forker.run(folder, module, *arguments, environment=environment)
-            return ended.status, ended.out, ended.err
+    def run(
+        folder: Path,
+        module: str,
+        *arguments: str,
+        environment: Mapping[str, str | None] | None = None,
+        files: Path | None = None,
+    ) -> tuple[int, str, str]:
+        ended = forker.run(folder, module, *arguments, environment=environment, files=files)
+        return ended.status, ended.out, ended.err
 
-        yield run
+    return run
 
 
 def runs_in(folder: Path) -> int:

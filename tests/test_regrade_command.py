@@ -53,22 +53,20 @@ def test_the_command_grades_a_real_sweep_again_without_llama_cpp(
 
 
 def test_a_mistake_ends_with_status_2_and_a_job_that_cannot_be_graded_with_1(
-    swept: Path, tmp_path: Path, start: Start
+    swept: Path, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
 ) -> None:
     copied(swept, tmp_path)
     with closing(sqlite3.connect(tmp_path / "mlruns" / "mlflow.db")) as database:
         database.execute("""UPDATE tags SET value = '{"fingerprint": "0123456789"}' WHERE key = 'identity.data'""")
         database.commit()
-    mistaken = start(tmp_path, "quantexp.regrade", "grader=nope")
-    impossible = start(tmp_path, "quantexp.regrade", "grader=extraction-nofence")
-    out, err = mistaken.communicate(timeout=120)
-    assert (mistaken.returncode, out) == (2, "")
+    status, out, err = command(tmp_path, "quantexp.regrade", "grader=nope")
+    assert (status, out) == (2, "")
     assert err == (
         "quantexp: grader=nope: no task of these jobs has such a grader; choose one that it has: "
         "triviaqa has lm-eval, triviaqa, triviaqa-contains, triviaqa-unicode; "
         "extraction has extraction, extraction-contains, extraction-nofence.\n"
     )
-    out, err = impossible.communicate(timeout=120)
-    assert (impossible.returncode, out) == (1, "")
+    status, out, err = command(tmp_path, "quantexp.regrade", "grader=extraction-nofence")
+    assert (status, out) == (1, "")
     assert err.count(") is not graded again: the bundled data of extraction have changed since it ran (") == 2
     assert "Traceback" not in err

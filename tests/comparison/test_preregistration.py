@@ -1,6 +1,5 @@
 """What a sweep declares before its first answer, and what its report says of it."""
 
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -160,18 +159,17 @@ def test_a_declaration_after_results_is_called_what_it_is() -> None:
 
 
 def test_a_sweep_declares_before_it_runs_and_another_margin_afterwards_is_late(
-    tmp_path: Path, start: Callable[..., subprocess.Popen[str]], cache: Path
+    tmp_path: Path, command: Callable[..., tuple[int, str, str]], cache: Path
 ) -> None:
-    command = (
+    sweep = (
         "quantexp", "-m", "quant=Q8_0,Q3_K_M", "task=triviaqa", "task.limit=2", "task.shots=0", "task.max_tokens=4",
         "engine.threads=1", f"model.cache={cache}",
         "hypothesis.claims={loss: {text: Q3_K_M loses on triviaqa, contrast: {triviaqa: {Q3_K_M: 1}}}}",
     )  # fmt: skip
 
-    def run(*more: str, module: tuple[str, ...] = command) -> str:
-        process = start(tmp_path, *module, *more)
-        out, err = process.communicate(timeout=240)
-        assert process.returncode == 0, err
+    def run(*more: str, module: tuple[str, ...] = sweep) -> str:
+        status, out, err = command(tmp_path, *module, *more)
+        assert status == 0, err
         return " ".join(out.split())
 
     first = run()

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.metadata import entry_points, version
@@ -27,9 +28,9 @@ from quantexp.config.reference import SCHEMAS
 class Shell:
     """Runs commands in an empty folder."""
 
-    def __init__(self, folder: Path, cache: Path) -> None:
+    def __init__(self, folder: Path, cache: Path, command: Callable[..., tuple[int, str, str]]) -> None:
         self.folder = folder
-        self._cache = cache
+        self._cache, self._command = cache, command
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         inherited = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
@@ -43,18 +44,22 @@ class Shell:
             check=False,
         )
 
-    def quantexp(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", "quantexp", *arguments, **environment)
+    def type(self, module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """As `run`, for a module of quantexp, in a process that need not import anything."""
+        changed = {"HYDRA_FULL_ERROR": None} | environment
+        files = self.folder.parent
+        ended = self._command(self.folder, module, *arguments, environment=changed, files=files)
+        return subprocess.CompletedProcess([module, *arguments], *ended)
 
     def left_behind(self) -> list[str]:
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
 
 
 @pytest.fixture
-def shell(tmp_path: Path, cache: Path) -> Shell:
+def shell(tmp_path: Path, cache: Path, command: Callable[..., tuple[int, str, str]]) -> Shell:
     folder = tmp_path / "here"
     folder.mkdir()
-    return Shell(folder, cache)
+    return Shell(folder, cache, command)
 
 
 QUANT_KEYS = "quant.name, quant.file_type, quant.method, quant.bits_per_weight"
@@ -62,7 +67,7 @@ QUANTS = "BF16, F16, Q2_K, Q3_K_M, Q4_K_M, Q5_K_M, Q6_K, Q8_0, as-is, awq, exl2,
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("words", "said"),
     [
         ("quant=nope", f"quant=nope: there is no such option; choose one of {QUANTS}."),
         ("-m quant=Q8_0,nope", f"quant=nope: there is no such option; choose one of {QUANTS}."),
@@ -110,17 +115,17 @@ QUANTS = "BF16, F16, Q2_K, Q3_K_M, Q4_K_M, Q5_K_M, Q6_K, Q8_0, as-is, awq, exl2,
         ),
     ],
 )
-def test_a_wrong_command_gets_one_sentence_and_runs_nothing(shell: Shell, command: str, said: str) -> None:
-    ended = shell.quantexp(*command.split())
+def test_a_wrong_command_gets_one_sentence_and_runs_nothing(shell: Shell, words: str, said: str) -> None:
+    ended = shell.type("quantexp", *words.split())
     assert ended.stderr == f"quantexp: {said.replace('{folder}', str(shell.folder))}\n"
     assert ended.stdout == ""
     assert ended.returncode == 2
     assert shell.left_behind() == []
 
 
-@pytest.mark.parametrize("command", ["quant=nope", "seed=-1", "-m seed=0,-1"])
-def test_a_traceback_on_request(shell: Shell, command: str) -> None:
-    ended = shell.quantexp(*command.split(), HYDRA_FULL_ERROR="1")
+@pytest.mark.parametrize("words", ["quant=nope", "seed=-1", "-m seed=0,-1"])
+def test_a_traceback_on_request(shell: Shell, words: str) -> None:
+    ended = shell.type("quantexp", *words.split(), HYDRA_FULL_ERROR="1")
     assert ended.stderr.startswith("Traceback (most recent call last)")
     assert ended.returncode == 1
     assert shell.left_behind() == []
@@ -204,7 +209,7 @@ def test_the_installed_command_is_the_module(shell: Shell) -> None:
 
 
 def test_a_wrong_aggregation_gets_one_sentence(shell: Shell) -> None:
-    ended = shell.run(sys.executable, "-m", "quantexp.aggregate", "stats.confidence=1.5")
+    ended = shell.type("quantexp.aggregate", "stats.confidence=1.5")
     assert ended.stderr == "quantexp: stats.confidence=1.5 must be at least 0.5 and at most 0.9999, such as 0.95.\n"
     assert ended.returncode == 2
 

@@ -1,5 +1,7 @@
 """Every command that README.md, docs/ and conf/ tell a reader to type is typed here, and works.
 
+All of them take long, so most of the tests are slow; the others compose them all, and type one of each kind of page.
+
 Jobs are made small by overrides at the end of the command. The Hub is a stand-in on this machine that has the
 documented repositories at the documented revisions, with the embedded model's ladder in them; OpenAI is one too.
 """
@@ -16,7 +18,11 @@ from typing import Any
 
 import mlflow
 import pytest
+from hydra import initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from mlflow.entities import Run
+from tests.support.copies import copied
 from tests.support.forking import Ended, Forker
 from tests.support.hub import Hub, publish_gsm8k, publish_triviaqa
 from tests.support.openai_server import OpenAIServer, chat, continuation, good
@@ -25,6 +31,9 @@ from tests.support.tracking_servers import TrackingServer
 
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
+from quantexp.config.emails import register_schemas as register_emails
+from quantexp.config.hydra_schemas import register_schemas
+from quantexp.config.reference import CONF, SCHEMAS
 from quantexp.tracking.tags import PAIR
 
 ROOT = Path(__file__).parents[2]
@@ -225,6 +234,49 @@ def reader(tmp_path: Path, cache: Path, world: tuple[Forker, OpenAIServer]) -> I
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
+@pytest.fixture
+def beginner(tmp_path: Path, cache: Path, forker: Forker) -> Iterator[Reader]:
+    """A reader with nothing of the rest of the world."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    with OpenAIServer() as openai:
+        yield Reader(folder, forker, openai, cache)
+
+
+def test_a_command_of_each_kind_of_page(beginner: Reader, swept: Path) -> None:
+    copied(swept, beginner.folder)
+    for page, module in {
+        ROOT / "README.md": "quantexp.aggregate",
+        DOCS / "how-to" / "regrade.md": "quantexp.regrade",
+        DOCS / "explanation" / "statistics.md": "quantexp.plan",
+        DOCS / "reference" / "commands.md": "quantexp",
+    }.items():
+        command = next(each for each in commands(page) if each.split()[2] == module)
+        ended = beginner.type(command)
+        assert ended.status == 0, f"{command}\n{ended.err}"
+
+
+def test_every_command_can_be_composed() -> None:
+    register_schemas()
+    register_emails()
+    pages = (ROOT / "README.md", *DOCS.rglob("*.md"), *CONF.rglob("*.yaml"))
+    typed = {command for page in pages for command in commands(page)}
+    composed = 0
+    with initialize_config_module("quantexp.conf", version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        for command in sorted(typed):
+            module, *arguments = shlex.split(command.removeprefix("python -m "))
+            name = module.partition(".")[2] or "config"
+            # A group of the reader's own; a plugin that is not installed here.
+            if name in SCHEMAS and not {"--config-dir", "hydra/launcher=ray"} & set(arguments):
+                overrides = [each for each in arguments if "=" in each]
+                hydra.compose_config(name, overrides, run_mode=RunMode.MULTIRUN, from_shell=False)
+                composed += 1
+    assert composed > 50
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("pages", IN_ONE_FOLDER, ids=["front", "planning"])
 def test_pages_that_are_read_in_one_place(reader: Reader, ladder: dict[str, Path], pages: tuple[Path, ...]) -> None:
     reader.has_ggufs(ladder)
@@ -239,27 +291,31 @@ def test_every_page_with_commands_is_read() -> None:
     assert pages == BY_ITSELF.union(*IN_ONE_FOLDER)
 
 
+@pytest.mark.slow
 def test_your_own_ggufs(reader: Reader, ladder: dict[str, Path]) -> None:
     reader.has_ggufs(ladder)
     assert len(reader.types_all(DOCS / "how-to" / "own-ggufs.md")) == 3
 
 
+@pytest.mark.slow
 def test_models_of_the_hub(reader: Reader) -> None:
     assert len(reader.types_all(DOCS / "how-to" / "hub-models.md")) >= 6
 
 
+@pytest.mark.slow
 def test_your_own_data(reader: Reader) -> None:
     (reader.folder / "quiz.csv").write_text("prompt,answer,also_right\nWho?,Me,I\nWhat?,It,That\n")
     assert len(reader.types_all(DOCS / "how-to" / "own-data.md")) == 3
 
 
-def test_a_task_of_your_own(reader: Reader) -> None:
+def test_a_task_of_your_own(beginner: Reader) -> None:
     page = DOCS / "how-to" / "own-task.md"
     [items] = re.findall(r"^```json\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-    (reader.folder / "capitals.jsonl").write_text(items)
-    assert len(reader.types_all(page)) == 2
+    (beginner.folder / "capitals.jsonl").write_text(items)
+    assert len(beginner.types_all(page)) == 2
 
 
+@pytest.mark.slow
 def test_a_tracking_server(reader: Reader) -> None:
     (reader.folder / "server").mkdir()
     with TrackingServer(reader.folder / "server") as server:
@@ -268,6 +324,7 @@ def test_a_tracking_server(reader: Reader) -> None:
         assert len(server.runs("job")) == 2
 
 
+@pytest.mark.slow
 def test_several_machines(reader: Reader) -> None:
     page = DOCS / "how-to" / "several-machines.md"
     *alone, together = commands(page)
@@ -297,6 +354,7 @@ def test_what_python_is_shown_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("0.0 (")
 
 
+@pytest.mark.slow
 def test_servers(reader: Reader) -> None:
     bf16: dict[str, Any] = {"l.weight": {"dtype": "BF16", "shape": [32, 8], "data_offsets": [0, 512]}}
     awq: dict[str, Any] = {
@@ -314,6 +372,7 @@ def test_servers(reader: Reader) -> None:
     assert len(reader.types_all(DOCS / "how-to" / "servers.md")) == 4
 
 
+@pytest.mark.slow
 def test_on_a_cluster(reader: Reader) -> None:
     page = DOCS / "how-to" / "cluster.md"
     elsewhere = [command for command in commands(page) if "hydra/launcher=joblib" not in command]
@@ -328,6 +387,7 @@ def test_on_a_cluster(reader: Reader) -> None:
     assert len(elsewhere) == 3
 
 
+@pytest.mark.slow
 def test_the_protocol_and_the_experiment_it_describes(reader: Reader) -> None:
     typed = commands(DOCS / "explanation" / "protocol.md")
     assert typed[0] == "python -m quantexp experiment=quant-cliff"
@@ -345,6 +405,7 @@ def test_the_protocol_and_the_experiment_it_describes(reader: Reader) -> None:
     assert "n=1 answers" in ended.out
 
 
+@pytest.mark.slow
 def test_what_the_files_of_the_configuration_say(reader: Reader) -> None:
     named = [command for path in sorted((ROOT / "conf" / "model").glob("*.yaml")) for command in commands(path)]
     assert len(named) == 6

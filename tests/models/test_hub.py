@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.forking import Forker
 from tests.support.gguf_files import write_gguf
 from tests.support.hub import Hub
 
@@ -35,19 +36,14 @@ class User:
     hub: Hub
     folder: Path
     home: Path
+    forker: Forker
     token: str | None = None
 
     def start(self, *arguments: str, module: str = "quantexp.models", **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             cwd=self.folder,
-            env={
-                **os.environ,
-                **self.hub.environment(self.home / "hf", self.token),
-                "XDG_CACHE_HOME": str(self.home / "cache"),
-                "COLUMNS": "200",
-                **environment,
-            },
+            env=os.environ | self._environment() | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -55,9 +51,18 @@ class User:
 
     def models(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
         """Exit status, standard output, standard error."""
-        process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=120)
-        return process.returncode, out, err
+        if "PYTHONPATH" in environment:
+            process = self.start(*arguments, **environment)
+            out, err = process.communicate(timeout=240)
+            return process.returncode, out, err
+        self.home.mkdir(exist_ok=True)
+        given = self._environment() | environment
+        ended = self.forker.run(self.folder, "quantexp.models", *arguments, environment=given, files=self.home)
+        return ended.status, ended.out, ended.err
+
+    def _environment(self) -> dict[str, str]:
+        here = {"XDG_CACHE_HOME": str(self.home / "cache"), "COLUMNS": "200"}
+        return self.hub.environment(self.home / "hf", self.token) | here
 
     def fetch(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
         chosen = ("model=hub", f"model.repository={REPOSITORY}", *arguments)
@@ -100,11 +105,11 @@ class User:
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> Iterator[User]:
+def user(tmp_path: Path, forker: Forker) -> Iterator[User]:
     folder = tmp_path / "here"
     folder.mkdir()
     with Hub() as hub:
-        yield User(hub, folder, tmp_path)
+        yield User(hub, folder, tmp_path, forker)
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
@@ -167,7 +172,7 @@ def test_a_folder_that_was_copied_is_used_without_a_network(user: User, publishe
     user.fetch("quant=Q4_K_M")
     elsewhere = user.folder.parent / "elsewhere"
     shutil.copytree(user.folder / "models", elsewhere / "models")
-    offline = User(user.hub, elsewhere, user.home / "other")
+    offline = User(user.hub, elsewhere, user.home / "other", user.forker)
     user.hub.requests.clear()
     status, out, _ = offline.fetch("quant=Q4_K_M", HF_HUB_OFFLINE="1")
     assert status == 0
@@ -274,7 +279,7 @@ def test_a_cut_connection_is_resumed(user: User, published: Published) -> None:
 def test_a_killed_download_goes_on_where_it_was(user: User, published: Published) -> None:
     user.hub.slow("Tiny-Q8_0.gguf", 0.01)  # 540 pieces of 64 kB
     process = user.start("fetch", "model=hub", f"model.repository={REPOSITORY}", "quant=Q8_0")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not any(path.stat().st_size > MEGABYTE for path in user.folder.rglob("*.incomplete")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -522,12 +527,12 @@ def test_a_second_process_says_that_it_waits(user: User, published: Published) -
     user.hub.slow("Tiny-Q8_0.gguf", 0.02)
     chosen = ("fetch", "model=hub", f"model.repository={REPOSITORY}", "quant=Q8_0")
     first = user.start(*chosen)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not list(user.folder.rglob("*.incomplete")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     status, _, err = user.models(*chosen)
-    first.communicate(timeout=120)
+    first.communicate(timeout=240)
     assert (status, first.returncode) == (0, 0)
     assert "waiting for another process, which is downloading Tiny-Q8_0.gguf" in err
     assert user.downloads() == ["Tiny-Q8_0.gguf all"]

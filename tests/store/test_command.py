@@ -1,12 +1,13 @@
 """`python -m quantexp.store`: what it says of a store, and what it refuses."""
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from quantexp.store import Completion, CompletionStore
 
-Start = Callable[..., subprocess.Popen[str]]
+Command = Callable[..., tuple[int, str, str]]
 
 ABOUT = {"model": "some-model", "quant": "Q4_K_M", "task": "gsm8k", "item": "1"}
 
@@ -23,24 +24,27 @@ def filled(folder: Path) -> Path:
     return folder
 
 
-def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """The folder in which the command is typed, and nothing of the test's own in it."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    return folder
 
 
-def test_the_size_report_and_compaction(tmp_path: Path, start: Start) -> None:
-    folder = filled(tmp_path / "mlruns" / "completions")
+def test_the_size_report_and_compaction(here: Path, tmp_path: Path, command: Command) -> None:
+    folder = filled(here / "mlruns" / "completions")
     before = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
-    status, out, err = finished(start(tmp_path, "quantexp.store"))
+    status, out, err = command(here, "quantexp.store", files=tmp_path)
     assert (status, err) == (0, "")
     assert "2 completions in 2 segments" in out
     assert "1 duplicates, 1 damaged" in out
     assert "compact=true would free" in out
     assert [line.split("│")[1:5] for line in out.splitlines() if "some-model" in line]
     assert {path.name: path.read_bytes() for path in folder.glob("*.jsonl")} == before
-    assert [path.name for path in tmp_path.iterdir()] == ["mlruns"]  # nothing else is written
+    assert [path.name for path in here.iterdir()] == ["mlruns"]  # nothing else is written
 
-    status, out, err = finished(start(tmp_path, "quantexp.store", "compact=true"))
+    status, out, err = command(here, "quantexp.store", "compact=true", files=tmp_path)
     assert (status, err) == (0, "")
     assert "Compacted 2 segments: 1 duplicates and 1 damaged records removed" in out
     assert "2 completions in 1 segments" in out
@@ -48,9 +52,9 @@ def test_the_size_report_and_compaction(tmp_path: Path, start: Start) -> None:
         assert set(store.lookup([b"a" * 32, b"b" * 32, b"c" * 32])) == {b"a" * 32, b"b" * 32}
 
 
-def test_a_store_that_is_not_there(tmp_path: Path, start: Start) -> None:
-    status, out, err = finished(start(tmp_path, "quantexp.store", "store.folder=nowhere"))
+def test_a_store_that_is_not_there(here: Path, tmp_path: Path, command: Command) -> None:
+    status, out, err = command(here, "quantexp.store", "store.folder=nowhere", files=tmp_path)
     assert (status, out) == (2, "")
     assert err.startswith("quantexp: There is no completion store in ")
     assert len(err.splitlines()) == 1
-    assert list(tmp_path.iterdir()) == []
+    assert list(here.iterdir()) == []

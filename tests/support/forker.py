@@ -13,11 +13,15 @@ import signal
 import sys
 import traceback
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 FOLDERS = {"quantexp", "quantexp.models", "quantexp.store"}
 MODULES = {name: import_module(f"{name}.__main__" if name in FOLDERS else name) for name in sys.argv[1:]}
 JOBS = ("mlflow", "pandas", "llama_cpp", "quantexp.evaluation.job", "quantexp.tracking.store", "quantexp.report.chart")
+# What the Hub's libraries import; not these themselves, which read the environment when they are imported.
+CLIENTS = ("httpx", "httpx2")
+DATA = ("pandas", "pyarrow.parquet", "pyarrow.dataset", "fsspec", "aiohttp", "requests", "dill", "multiprocess")
 EMAILS = (
     "quantexp.util.progress",
     "quantexp.tasks.data.files",
@@ -25,8 +29,16 @@ EMAILS = (
     "quantexp.tasks.emails.summary",
 )
 for name in MODULES:
-    for heavy in EMAILS if name.endswith("_extraction") else JOBS:
+    for heavy in EMAILS if name.endswith("_extraction") else DATA if name == "hub_worker" else JOBS:
         import_module(heavy)
+for client in CLIENTS:
+    if find_spec(client):
+        import_module(client)
+
+if "mlflow" in sys.modules:
+    import empty_tables
+
+    empty_tables.copy_tables(Path(os.environ[empty_tables.VARIABLE]))
 
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system takes the ended children away
 sys.stdout.write("ready\n")

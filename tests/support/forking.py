@@ -2,12 +2,16 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,47 @@ class Ended:
     out: str
     err: str
     status: int
+
+
+class Running:
+    """A command that was started, with the methods that one of `subprocess` has."""
+
+    def __init__(self, pid: int, files: Path) -> None:
+        self.pid, self._files = pid, files
+
+    @property
+    def out(self) -> str:
+        """Its standard output so far."""
+        return self._read("out")
+
+    @property
+    def err(self) -> str:
+        """Its standard error so far."""
+        return self._read("err")
+
+    def poll(self) -> int | None:
+        """Its exit status, or that of SIGKILL if it had no time to leave one; None while it runs."""
+        there = psutil.pid_exists(self.pid)  # before the status is looked for
+        if code := self._read("status"):
+            return int(code)
+        return None if there else -signal.SIGKILL
+
+    def communicate(self, timeout: float) -> tuple[int, str, str]:
+        """Wait for its end; exit status, standard output and standard error."""
+        deadline = time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            assert time.monotonic() < deadline, self.err
+            time.sleep(0.02)
+        return status, self.out, self.err
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, if it runs."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def _read(self, name: str) -> str:
+        file = self._files / f"{name}.txt"
+        return file.read_text() if file.is_file() else ""
 
 
 class Forker:
@@ -40,24 +85,27 @@ class Forker:
         *arguments: str,
         environment: Mapping[str, str | None] | None = None,
         files: Path | None = None,
-    ) -> int:
-        """Begin `python -m MODULE ARGUMENTS...` in a folder; the number of its process.
+    ) -> Running:
+        """Begin `python -m MODULE ARGUMENTS...` in a folder.
 
         `environment` changes variables, or removes those that are None. What the command reads and says is in `files`,
         or in the folder itself; see forker.py.
         """
         assert self._process.stdin
         assert self._process.stdout
+        place = files or folder
+        for name in ("out", "err", "status"):
+            (place / f"{name}.txt").unlink(missing_ok=True)
         order = {
             "folder": str(folder),
             "module": module,
             "arguments": arguments,
             "environment": dict(environment or {}),
-            "files": str(files or folder),
+            "files": str(place),
         }
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        return Running(int(self._process.stdout.readline()), place)
 
     def run(
         self,
@@ -69,15 +117,9 @@ class Forker:
         seconds: float = 240,
     ) -> Ended:
         """The same, to its end."""
-        out, err, status = ((files or folder) / f"{name}.txt" for name in ("out", "err", "status"))
-        for file in (out, err, status):
-            file.unlink(missing_ok=True)
-        self.start(folder, module, *arguments, environment=environment, files=files)
-        deadline = time.monotonic() + seconds
-        while not (status.is_file() and status.read_text()):
-            assert time.monotonic() < deadline, err.read_text()
-            time.sleep(0.02)
-        return Ended(out.read_text(), err.read_text(), int(status.read_text()))
+        running = self.start(folder, module, *arguments, environment=environment, files=files)
+        status, out, err = running.communicate(seconds)
+        return Ended(out, err, status)
 
     def close(self) -> None:
         """End the process; children that run go on."""

@@ -10,17 +10,16 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from tests.support.copies import copied
-from tests.support.forking import Forker
 from tests.support.stores import runs_of
 
 import quantexp
@@ -31,18 +30,7 @@ from quantexp.util.terminal import Harmless, LogFile
 
 Command = Callable[..., tuple[int, str, str]]
 
-
-@pytest.fixture(scope="module")
-def command(cache: Path) -> Iterator[Command]:
-    """As the one that all tests share, and it knows how to grade again."""
-    environment = {"XDG_CACHE_HOME": str(cache), "COLUMNS": "100"}
-    with closing(Forker(environment, "quantexp", "quantexp.aggregate", "quantexp.regrade")) as forker:
-
-        def run(folder: Path, module: str, *arguments: str) -> tuple[int, str, str]:
-            ended = forker.run(folder, module, *arguments)
-            return ended.status, ended.out, ended.err
-
-        yield run
+slow = pytest.mark.slow
 
 
 SWEEP = (
@@ -54,8 +42,9 @@ SWEEP = (
 
 @pytest.fixture
 def folder(swept: Path, tmp_path: Path) -> Path:
-    """A copy of a finished sweep, without its completions."""
+    """A copy of a finished sweep, with its completions."""
     copied(swept, tmp_path)
+    shutil.copytree(swept / "mlruns" / "completions", tmp_path / "mlruns" / "completions")
     return tmp_path
 
 
@@ -79,7 +68,14 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize(("damage", "reason"), [(cut, "is damaged"), (flip, "is damaged"), (Path.unlink, "is gone")])
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (cut, "is damaged"),
+        pytest.param(flip, "is damaged", marks=slow),
+        pytest.param(Path.unlink, "is gone", marks=slow),
+    ],
+)
 def test_a_damaged_table(
     folder: Path, command: Command, cache: Path, damage: Callable[[Path], None], reason: str
 ) -> None:
@@ -116,9 +112,13 @@ CONFIGS = {
     "a wrong key": ("data:\n  nonsense: 1", "nonsense"),
     "deep": ("[" * 10_000, "is damaged"),
 }
+QUICK = {"no mapping", "a program", "a secret"}
 
 
-@pytest.mark.parametrize(("content", "reason"), CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [pytest.param(*case, id=name, marks=() if name in QUICK else slow) for name, case in CONFIGS.items()],
+)
 def test_a_config_that_quantexp_has_not_written(
     folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch, content: str | bytes, reason: str
 ) -> None:
@@ -141,7 +141,9 @@ def test_a_config_with_a_secret_is_not_filled_in(tmp_path: Path, monkeypatch: py
     assert read_section(path, "data", DataConfig) == DataConfig("files", source="files", path="rows.jsonl")
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"[1", b"comparisons: 3", b""])
+@pytest.mark.parametrize(
+    "content", [b"[1", *(pytest.param(each, marks=slow) for each in (b"\xff\xfe\x00", b"comparisons: 3", b""))]
+)
 def test_a_damaged_declaration(folder: Path, command: Command, content: bytes) -> None:
     artifacts(folder, "registration.yaml")[0].write_bytes(content)
     status, out, err = command(folder, "quantexp.aggregate")
@@ -151,7 +153,7 @@ def test_a_damaged_declaration(folder: Path, command: Command, content: bytes) -
     assert "Declared before" not in out
 
 
-@pytest.mark.parametrize("place", [0, 20 * 4096])
+@pytest.mark.parametrize("place", [pytest.param(0, marks=slow), 20 * 4096])
 def test_a_damaged_database(folder: Path, command: Command, cache: Path, place: int) -> None:
     database = folder / "mlruns" / "mlflow.db"
     content = bytearray(database.read_bytes())
@@ -256,7 +258,7 @@ def test_a_log_line_is_harmless() -> None:
 # Who may write
 
 
-@pytest.mark.parametrize(("umask", "nobody_may"), [("000", 0o002), ("077", 0o077)])
+@pytest.mark.parametrize(("umask", "nobody_may"), [("000", 0o002), pytest.param("077", 0o077, marks=slow)])
 def test_no_file_is_for_everybody_to_write(tmp_path: Path, cache: Path, umask: str, nobody_may: int) -> None:
     child = [sys.executable, "-m", "quantexp", "-m", "quant=Q8_0", "task=triviaqa", "task.limit=1", "task.shots=0"]
     child += ["task.max_tokens=2", "engine.threads=1", "divergence=true", f"model.cache={cache}"]

@@ -7,7 +7,6 @@ Q8_0 alone, c under the quant alone; the pairs (b, c) are the ones whose bootstr
 import csv
 import io
 import json
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -252,7 +251,7 @@ def test_a_reader_is_told_what_n_is_and_what_is_wrong_with_it(summary: Summary, 
 
 
 def test_the_command_gives_the_same_numbers_from_a_real_store(
-    records: list[JobRecord], summary: Summary, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+    records: list[JobRecord], summary: Summary, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
 ) -> None:
     store = Store(TrackingConfig(str(tmp_path / "mlruns")))
     with store.start("a sweep", "sweep", None, {}) as sweep:
@@ -266,9 +265,8 @@ def test_the_command_gives_the_same_numbers_from_a_real_store(
                 told = dict.fromkeys(("prompt", "output", "reference", "extracted", "grading_error"), "x")
                 answers = {"item_id": ids, "cluster": ids, "sample": 0, "score": each.scores.to_numpy()} | told
                 run.log_items(pd.DataFrame(answers))
-    process = start(tmp_path, "quantexp.aggregate", "stats=published")
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+    status, out, err = command(tmp_path, "quantexp.aggregate", "stats=published")
+    assert status == 0, err
     assert "n=600 answers" in out
     [written] = (tmp_path / "multirun").glob("*/*-aggregate/report/comparisons.csv")
     flips = ("answers_lost", "answers_gained", "both_wrong_different", "churn")  # of answers, which a summary has not

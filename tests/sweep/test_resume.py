@@ -1,15 +1,13 @@
 """Pulling the plug: a sweep that is killed and started again ends as if nothing had happened."""
 
-import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mlflow.entities import Run as RunEntity
-from tests.support.forking import Forker
+from tests.support.forking import Forker, Running
 from tests.support.stores import runs_of
 
 from quantexp import models
@@ -19,8 +17,8 @@ from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.evaluation.generation import generate
 from quantexp.store import CompletionStore
 
-KILLS = 10
-"""In a row in one folder; there are five folders, so fifty in all."""
+CHANCES = [(5, 2), *(pytest.param(chance, 10, marks=pytest.mark.slow) for chance in range(5))]
+"""The seed of the moments, and the kills in a row in one folder: fifty-two in all."""
 
 QUANTS, ITEMS, LANES = ("Q8_0", "Q3_K_M"), 6, 2
 
@@ -28,17 +26,16 @@ QUANTS, ITEMS, LANES = ("Q8_0", "Q3_K_M"), 6, 2
 class Sweeps:
     """Starts one sweep, in any folder."""
 
-    def __init__(self, cache: Path) -> None:
-        self._forker = Forker({"XDG_CACHE_HOME": str(cache), "COLUMNS": "100"}, "quantexp")
+    def __init__(self, cache: Path, forker: Forker) -> None:
+        self._forker = forker
         self._command = (
             "quantexp", "-m", f"quant={','.join(QUANTS)}", "task=triviaqa", f"task.limit={ITEMS}", "task.shots=0",
             "task.max_tokens=5", "engine.threads=1", f"engine.lanes={LANES}", "engine.context=256",
             f"model.cache={cache}", "stats.resamples=50",
         )  # fmt: skip
-        self.close = self._forker.close
 
-    def start(self, folder: Path) -> int:
-        """Begin the sweep in a folder; the number of its process."""
+    def start(self, folder: Path) -> Running:
+        """Begin the sweep in a folder."""
         return self._forker.start(folder, *self._command)
 
     def run(self, folder: Path) -> str:
@@ -49,12 +46,10 @@ class Sweeps:
 
 
 @pytest.fixture(scope="module")
-def sweeps(cache: Path, demo: ModelConfig) -> Iterator[Sweeps]:
+def sweeps(cache: Path, demo: ModelConfig, forker: Forker) -> Sweeps:
     for quant in QUANTS:  # before the clock runs
         models.resolve(demo, QuantConfig(quant, f"MOSTLY_{quant}"))
-    opened = Sweeps(cache)
-    yield opened
-    opened.close()
+    return Sweeps(cache, forker)
 
 
 Results = dict[str, tuple[bytes, bytes, dict[str, float]]]
@@ -95,19 +90,17 @@ def uninterrupted(sweeps: Sweeps, tmp_path_factory: pytest.TempPathFactory) -> t
     return folder, time.monotonic() - started
 
 
-@pytest.mark.parametrize("chance", range(5))
-def test_killed_again_and_again(sweeps: Sweeps, uninterrupted: tuple[Path, float], tmp_path: Path, chance: int) -> None:
+@pytest.mark.parametrize(("chance", "kills"), CHANCES)
+def test_killed_again_and_again(
+    sweeps: Sweeps, uninterrupted: tuple[Path, float], tmp_path: Path, chance: int, kills: int
+) -> None:
     whole, seconds = uninterrupted
     moments = random.Random(chance)
-    for _ in range(KILLS):
-        child = sweeps.start(tmp_path)
+    for _ in range(kills):
+        process = sweeps.start(tmp_path)
         time.sleep(moments.uniform(0, 0.35 * seconds))
-        try:
-            os.kill(child, signal.SIGKILL)
-        except ProcessLookupError:
-            continue  # it had ended: the next one finds everything done
-        while Path(f"/proc/{child}").exists():
-            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)  # if it has ended, the next one finds everything done
+        process.communicate(60)
     before = len(stored_keys(tmp_path))
     said = sweeps.run(tmp_path)
     assert results(tmp_path) == results(whole)
@@ -145,7 +138,10 @@ def test_a_finished_sweep_is_not_run_again(sweeps: Sweeps, uninterrupted: tuple[
 # The power fails: the last record is cut off anywhere
 
 
-def test_a_record_cut_off_at_every_byte(engine: LlamaCpp, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_record_cut_off_at_every_byte(
+    engine: LlamaCpp, tmp_path: Path, caplog: pytest.LogCaptureFixture, step: int
+) -> None:
     prompts = [Prompt(word, word, engine.tokenize(word), 0) for word in ("One", "Two", "Three")]
     once = Decoding(1)
     with CompletionStore(tmp_path / "whole") as store:
@@ -155,7 +151,7 @@ def test_a_record_cut_off_at_every_byte(engine: LlamaCpp, tmp_path: Path, caplog
     start = content.rindex(b"\n", 0, -1) + 1
     expected = [(each.text, each.tokens, each.logprobs) for each in whole.completions]
     (tmp_path / "cut").mkdir()
-    for end in range(start, len(content)):
+    for end in sorted({*range(start, len(content), step), start + 1, len(content) - 1}):
         for old in (tmp_path / "cut").iterdir():
             old.unlink()
         (tmp_path / "cut" / segment.name).write_bytes(content[:end])

@@ -3,14 +3,14 @@
 import csv
 import re
 import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from running import until
 from tests.support.copies import copied
+from tests.support.forking import Forker
 from tests.support.stores import client_of, runs_of
 
 from quantexp import models
@@ -18,15 +18,9 @@ from quantexp.config import ModelConfig, QuantConfig
 from quantexp.models import ModelFile
 from quantexp.stats import compare
 
-Start = Callable[..., subprocess.Popen[str]]
+Command = Callable[..., tuple[int, str, str]]
 
 QUICK = ("task=triviaqa", "task.limit=2", "task.shots=0", "task.max_tokens=8", "engine.threads=1")
-
-
-def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error."""
-    out, err = process.communicate(timeout=240)
-    return process.returncode, out, err
 
 
 def comparisons(text: str) -> list[dict[str, str]]:
@@ -160,24 +154,19 @@ def test_the_report_and_the_runs_give_the_same_intervals(swept: Path) -> None:
             assert run.data.metrics[metric] == pytest.approx(float(row[column]), abs=1e-12)
 
 
-def test_any_sweep_can_be_compared_again(swept: Path, tmp_path: Path, start: Start) -> None:
+def test_any_sweep_can_be_compared_again(swept: Path, tmp_path: Path, command: Command) -> None:
     copied(swept, tmp_path)
     [parent] = runs_of(swept, "sweep")
-    processes = [
-        start(tmp_path, "quantexp.aggregate"),
-        start(tmp_path, "quantexp.aggregate", f"sweep={parent.info.run_id}"),
-    ]
-    for status, out, err in map(finished, processes):
+    for which in ((), (f"sweep={parent.info.run_id}",)):
+        status, out, err = command(tmp_path, "quantexp.aggregate", *which)
         assert (status, err) == (0, "")
         assert table_of(out) == table_of((swept / "out.txt").read_text())
 
 
-def test_single_runs_can_be_compared_and_the_report_is_recorded(swept: Path, tmp_path: Path, start: Start) -> None:
+def test_single_runs_can_be_compared_and_the_report_is_recorded(swept: Path, tmp_path: Path, command: Command) -> None:
     copied(swept, tmp_path)
     ids = [run.info.run_id for run in runs_of(swept, "job") if run.data.tags["task"] == "extraction"]
-    status, out, err = finished(
-        start(tmp_path, "quantexp.aggregate", f"runs=[{','.join(ids)}]", "stats.baseline=Q3_K_M")
-    )
+    status, out, err = command(tmp_path, "quantexp.aggregate", f"runs=[{','.join(ids)}]", "stats.baseline=Q3_K_M")
     assert (status, err) == (0, "")
     [turned] = comparisons((Path(printed_paths(out)["report"]).parent / "comparisons.csv").read_text())
     folder = Path(printed_paths((swept / "out.txt").read_text())["report"]).parent
@@ -201,13 +190,13 @@ def test_single_runs_can_be_compared_and_the_report_is_recorded(swept: Path, tmp
     ],
 )
 def test_what_cannot_be_aggregated_is_told_in_a_sentence(
-    swept: Path, tmp_path: Path, start: Start, folder: str, argument: str, sentence: str
+    swept: Path, tmp_path: Path, command: Command, folder: str, argument: str, sentence: str
 ) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "garbage").mkdir()
     (tmp_path / "garbage" / "mlflow.db").write_text("not a database\n" * 100)
     store = swept / "mlruns" if folder == "swept" else tmp_path / folder
-    status, out, err = finished(start(tmp_path, "quantexp.aggregate", f"tracking.folder={store}", argument))
+    status, out, err = command(tmp_path, "quantexp.aggregate", f"tracking.folder={store}", argument)
     assert (status, out) == (2, "")
     assert err.startswith(f"quantexp: {sentence}")
     assert err.count("\n") == 1
@@ -228,9 +217,9 @@ def gguf(demo: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_job_that_fails_stops_no_other(tmp_path: Path, start: Start, cache: Path, gguf: Path) -> None:
+def test_a_job_that_fails_stops_no_other(tmp_path: Path, command: Command, cache: Path, gguf: Path) -> None:
     local = ("model=local", f"model.path={gguf}/${{quant.name}}.gguf", "model.context=1024", f"model.cache={cache}")
-    status, out, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M,Q3_K_M", *local, *QUICK))
+    status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M,Q3_K_M", *local, *QUICK)
     assert status == 1
     assert "Traceback" not in err
     by_quant = {run.data.tags["quant"]: run for run in runs_of(tmp_path, "job")}
@@ -249,37 +238,26 @@ def test_a_job_that_fails_stops_no_other(tmp_path: Path, start: Start, cache: Pa
     assert Path(printed_paths(out)["report"]).is_file()
 
 
-def test_when_all_jobs_fail_it_says_so(tmp_path: Path, start: Start, cache: Path, gguf: Path) -> None:
+def test_when_all_jobs_fail_it_says_so(tmp_path: Path, command: Command, cache: Path, gguf: Path) -> None:
     local = ("model=local", f"model.path={gguf}/Q5_K_M.gguf", f"model.cache={cache}")
-    status, out, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *local, *QUICK))
+    status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *local, *QUICK)
     assert (status, out) == (1, "")
     assert "Traceback" not in err
     assert "No finished job to compare in sweep" in err
     assert [run.info.status for run in runs_of(tmp_path, "sweep")] == ["FAILED"]
 
 
-def interrupted(process: subprocess.Popen[str], after: str, number: signal.Signals) -> tuple[int, str]:
-    """Send a signal when a line with `after` has been logged; exit status and standard error."""
-    assert process.stderr is not None
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if after in line:
-            process.send_signal(number)
-            break
-    _, rest = process.communicate(timeout=120)
-    return process.returncode, "".join(lines) + rest
-
-
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_an_interrupted_sweep_leaves_no_run_open(
-    tmp_path: Path, start: Start, cache: Path, number: signal.Signals, status: int
+    tmp_path: Path, forker: Forker, cache: Path, number: signal.Signals, status: int
 ) -> None:
-    process = start(
+    process = forker.start(
         tmp_path, "quantexp", "-m", "quant=Q8_0,Q3_K_M", f"model.cache={cache}", *QUICK,
         "task.limit=50",
     )  # fmt: skip
-    returned, err = interrupted(process, "2 jobs: ", number)
+    until("its first line", lambda: "2 jobs: " in process.err)
+    process.send_signal(number)
+    returned, _, err = process.communicate(240)
     assert returned == status
     assert "Traceback" not in err
     assert "ignored" not in err
@@ -289,25 +267,27 @@ def test_an_interrupted_sweep_leaves_no_run_open(
     assert f"python -m quantexp.aggregate sweep={parent.info.run_id}" in err
 
 
-def test_an_interrupt_while_llama_cpp_writes_a_quant_is_not_lost(tmp_path: Path, start: Start) -> None:
+def test_an_interrupt_while_llama_cpp_writes_a_quant_is_not_lost(tmp_path: Path, forker: Forker) -> None:
     own_cache = tmp_path / "cache"
-    process = start(tmp_path, "quantexp", "-m", "quant=Q8_0", f"model.cache={own_cache}", *QUICK)
-    deadline = time.monotonic() + 120
-    while not list(own_cache.rglob("*.unfinished")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
+    process = forker.start(tmp_path, "quantexp", "-m", "quant=Q8_0", f"model.cache={own_cache}", *QUICK)
+    until("a quant", lambda: bool(list(own_cache.rglob("*.unfinished"))) or process.poll() is not None)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130
+    status, _, err = process.communicate(240)
+    assert status == 130
     assert "Traceback" not in err
     assert "making MOSTLY_Q8_0" not in err
     assert [run.info.status for kind in ("sweep", "job") for run in runs_of(tmp_path, kind)] == ["KILLED"] * 2
     assert not list(own_cache.rglob("*.unfinished"))
 
 
-def test_two_sweeps_may_begin_in_one_fresh_folder_at_once(tmp_path: Path, start: Start, cache: Path) -> None:
+def test_two_sweeps_may_begin_in_one_fresh_folder_at_once(tmp_path: Path, forker: Forker, cache: Path) -> None:
     command = ("quantexp", "-m", "quant=Q8_0", f"model.cache={cache}", *QUICK)
-    both = [start(tmp_path, *command) for _ in range(2)]
-    for status, _, err in map(finished, both):
+    both = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        both.append(forker.start(tmp_path, *command, files=tmp_path / name))
+    for process in both:
+        status, _, err = process.communicate(240)
         assert status == 0, err
     parents = [run.info.run_id for run in runs_of(tmp_path, "sweep")]
     assert len(parents) == 2
@@ -318,9 +298,9 @@ def test_two_sweeps_may_begin_in_one_fresh_folder_at_once(tmp_path: Path, start:
 
 
 def test_a_sweep_without_the_baseline_warns_first_and_then_says_that_nothing_is_compared(
-    tmp_path: Path, start: Start, cache: Path
+    tmp_path: Path, command: Command, cache: Path
 ) -> None:
-    status, out, err = finished(start(tmp_path, "quantexp", "-m", "quant=Q3_K_M,F16", f"model.cache={cache}", *QUICK))
+    status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q3_K_M,F16", f"model.cache={cache}", *QUICK)
     assert "the baseline Q8_0 is not among the quants of this sweep (Q3_K_M, F16)" in err.splitlines()[0]
     assert "Traceback" not in err
     assert status == 1
@@ -329,7 +309,7 @@ def test_a_sweep_without_the_baseline_warns_first_and_then_says_that_nothing_is_
 
 
 def test_lines_and_verdicts_name_the_model_where_there_are_several_in_the_order_asked_for(
-    tmp_path: Path, command: Callable[..., tuple[int, str, str]], cache: Path
+    tmp_path: Path, command: Command, cache: Path
 ) -> None:
     status, out, err = command(
         tmp_path, "quantexp", "-m", "model.name=zeta,alpha", "quant=Q8_0,Q3_K_M", f"model.cache={cache}", *QUICK
@@ -348,7 +328,7 @@ def test_lines_and_verdicts_name_the_model_where_there_are_several_in_the_order_
 
 
 def test_one_quant_alone_is_no_failure_in_a_sweep_and_is_one_in_a_comparison(
-    tmp_path: Path, command: Callable[..., tuple[int, str, str]], cache: Path
+    tmp_path: Path, command: Command, cache: Path
 ) -> None:
     status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q3_K_M", f"model.cache={cache}", *QUICK)
     assert status == 0, err
@@ -360,11 +340,11 @@ def test_one_quant_alone_is_no_failure_in_a_sweep_and_is_one_in_a_comparison(
 
 @pytest.mark.parametrize("mode", [(), ("-m",)], ids=["job", "sweep"])
 def test_a_store_that_cannot_be_written_is_told_in_a_sentence(
-    tmp_path: Path, start: Start, cache: Path, mode: tuple[str, ...]
+    tmp_path: Path, command: Command, cache: Path, mode: tuple[str, ...]
 ) -> None:
     (tmp_path / "file").touch()
     place = f"tracking.folder={tmp_path / 'file' / 'mlruns'}"
-    status, out, err = finished(start(tmp_path, "quantexp", *mode, place, f"model.cache={cache}", *QUICK))
+    status, out, err = command(tmp_path, "quantexp", *mode, place, f"model.cache={cache}", *QUICK)
     assert (status, out) == (2, "")
     assert err.startswith(f"quantexp: The system refused: Not a directory ({tmp_path / 'file' / 'mlruns'}); ")
     assert err.count("\n") == 1
@@ -373,8 +353,8 @@ def test_a_store_that_cannot_be_written_is_told_in_a_sentence(
 # One job
 
 
-def test_one_job_is_recorded_and_says_its_score(tmp_path: Path, start: Start, cache: Path) -> None:
-    status, out, err = finished(start(tmp_path, "quantexp", f"model.cache={cache}", *QUICK))
+def test_one_job_is_recorded_and_says_its_score(tmp_path: Path, command: Command, cache: Path) -> None:
+    status, out, err = command(tmp_path, "quantexp", f"model.cache={cache}", *QUICK)
     assert (status, out) == (0, "")
     assert "Q8_0 triviaqa seed 0: score " in err
     [job] = runs_of(tmp_path, "job")

@@ -1,6 +1,7 @@
 """Runs on a real MLflow server, which is killed, started again, and refuses; nothing of a job is lost."""
 
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from running import until
 from tests.support.dying import order_deaths
+from tests.support.forking import Forker
 from tests.support.stores import client_of, runs_of
 from tests.support.tracking_servers import Proxy, TrackingServer
 
@@ -149,7 +151,7 @@ def test_a_job_goes_to_the_server_step_by_step(server: TrackingServer, store: St
 
 
 @pytest.mark.usefixtures("quickly")
-@pytest.mark.parametrize("there", ["never", "at the beginning"])
+@pytest.mark.parametrize("there", ["never", pytest.param("at the beginning", marks=pytest.mark.slow)])
 def test_a_job_that_ends_without_its_server_is_sent_later(
     there: str, server: TrackingServer, store: Store, config: TrackingConfig, tmp_path: Path, command: Command
 ) -> None:
@@ -189,14 +191,16 @@ def test_a_lost_answer_makes_no_second_run(server: TrackingServer, config: Track
 
 
 def test_a_killed_jobs_run_is_closed_by_the_next_command(
-    server: TrackingServer, tmp_path: Path, start: Start, command: Command, cache: Path
+    server: TrackingServer, tmp_path: Path, forker: Forker, command: Command, cache: Path
 ) -> None:
     where = on_server(server.url, tmp_path)
-    job = start(tmp_path, "quantexp", "task=gsm8k", "task.limit=24", "engine.lanes=2", f"model.cache={cache}", *where)
+    job = forker.start(
+        tmp_path, "quantexp", "task=gsm8k", "task.limit=24", "engine.lanes=2", f"model.cache={cache}", *where
+    )
     experiment = f"quantexp {tmp_path.name}"
     until("an answer", lambda: any(b"\n" in path.read_bytes() for path in tmp_path.rglob("completions/*.jsonl")))
-    job.kill()
-    job.communicate()
+    job.send_signal(signal.SIGKILL)
+    job.communicate(60)
     [run] = server.runs("job", experiment)
     assert run.info.status == "RUNNING"
     status, _, err = command(tmp_path, "quantexp.sync", *where)
@@ -227,6 +231,7 @@ def test_a_living_jobs_run_is_left_to_it(server: TrackingServer, store: Store, c
     assert found.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_while_its_server_is_killed_and_started(
     tmp_path: Path, start: Start, cache: Path, swept: Path
 ) -> None:
@@ -251,17 +256,18 @@ def test_a_sweep_goes_on_while_its_server_is_killed_and_started(
 
 
 def test_a_sweep_whose_server_is_gone_at_the_end_says_how_to_go_on(
-    tmp_path: Path, start: Start, command: Command, cache: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, forker: Forker, command: Command, cache: Path
 ) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    once = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
     (tmp_path / "server").mkdir()
     with TrackingServer(tmp_path / "server") as server:
         where = on_server(server.url, tmp_path)
-        sweep = start(tmp_path, "quantexp", "-m", "quant=Q8_0,Q3_K_M", "task=triviaqa", *quick(cache), *where)
+        arguments = ("-m", "quant=Q8_0,Q3_K_M", "task=triviaqa", *quick(cache), *where)
+        sweep = forker.start(tmp_path, "quantexp", *arguments, environment=once)
         until("the first job", lambda: bool(server.runs("job", f"quantexp {tmp_path.name}")))
         server.kill()
-        out, err = sweep.communicate(timeout=300)
-        assert (sweep.returncode, out) == (1, ""), err
+        status, out, err = sweep.communicate(300)
+        assert (status, out) == (1, ""), err
         assert "Traceback" not in err
         assert "2 runs are kept here" in err
         assert "python -m quantexp.sync, and then: python -m quantexp.aggregate sweep=" in err
@@ -274,20 +280,17 @@ def test_a_sweep_whose_server_is_gone_at_the_end_says_how_to_go_on(
 
 
 def test_credentials_come_from_the_environment_and_are_written_nowhere(
-    server: TrackingServer, tmp_path: Path, start: Start, cache: Path, monkeypatch: pytest.MonkeyPatch
+    server: TrackingServer, tmp_path: Path, command: Command, cache: Path
 ) -> None:
     with Proxy(server.url, "ada", "hunter2-secret") as proxy:
         where = on_server(proxy.url, tmp_path)
         arguments = ("-m", "quant=Q8_0", "task=triviaqa", *quick(cache), *where)
-        refused = start(tmp_path, "quantexp", *arguments)
-        out, err = refused.communicate(timeout=120)
-        assert (refused.returncode, out) == (2, "")
+        status, out, err = command(tmp_path, "quantexp", *arguments)
+        assert (status, out) == (2, "")
         assert f"The tracking server {proxy.url} refuses the credentials (401); set MLFLOW_TRACKING_USERNAME and" in err
-        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ada")
-        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2-secret")
-        allowed = start(tmp_path, "quantexp", *arguments)
-        out, err = allowed.communicate(timeout=300)
-        assert allowed.returncode == 0, err
+        credentials = {"MLFLOW_TRACKING_USERNAME": "ada", "MLFLOW_TRACKING_PASSWORD": "hunter2-secret"}
+        status, out, err = command(tmp_path, "quantexp", *arguments, environment=credentials)
+        assert status == 0, err
     [job] = server.runs("job", f"quantexp {tmp_path.name}")
     assert job.info.status == "FINISHED"
     server.client.download_artifacts(job.info.run_id, "", str(tmp_path))
@@ -297,26 +300,31 @@ def test_credentials_come_from_the_environment_and_are_written_nowhere(
     assert "hunter2" not in str(job.data) + server.log
 
 
+ADDRESSES = {
+    "": "tracking=server needs the server's address: set MLFLOW_TRACKING_URI in the environment, or tracking.",
+    "sqlite:///x.db": "tracking.uri=sqlite:///x.db must begin with http:// or https://, as in http://127.0.0.1:5",
+    "http://": "tracking.uri=http:// is not an address with a host",
+    "http://ada:hunter2@host:5000": "tracking.uri holds more than an address, and it is recorded: write http://HOST",
+    "http://127.0.0.1:9": "The tracking server http://127.0.0.1:9 does not answer (Connection refused); start it",
+}
+MODULES = ["quantexp", *(f"quantexp.{name}" for name in ("aggregate", "regrade", "plan", "sync"))]
+
+
 @pytest.mark.parametrize(
-    ("uri", "said"),
+    ("uri", "module"),
     [
-        ("", "tracking=server needs the server's address: set MLFLOW_TRACKING_URI in the environment, or tracking."),
-        ("sqlite:///x.db", "tracking.uri=sqlite:///x.db must begin with http:// or https://, as in http://127.0.0.1:5"),
-        ("http://", "tracking.uri=http:// is not an address with a host"),
-        ("http://ada:hunter2@host:5000", "tracking.uri holds more than an address, and it is recorded: write http://HOST"),
-        ("http://127.0.0.1:9", "The tracking server http://127.0.0.1:9 does not answer (Connection refused); start it"),
+        pytest.param(uri, module, marks=() if uri == "" or module == "quantexp" else pytest.mark.slow)
+        for uri in ADDRESSES
+        for module in MODULES
     ],
-)  # fmt: skip
-@pytest.mark.parametrize(
-    "module", ["quantexp", "quantexp.aggregate", "quantexp.regrade", "quantexp.plan", "quantexp.sync"]
 )
 def test_an_address_that_cannot_be_used_is_one_sentence(
-    uri: str, said: str, module: str, tmp_path: Path, command: Command
+    uri: str, module: str, tmp_path: Path, command: Command
 ) -> None:
     multirun = ("-m",) if module == "quantexp" else ()
     status, out, err = command(tmp_path, module, *multirun, "tracking=server", f"tracking.uri='{uri}'")
     assert (status, out) == (2, "")
-    assert err.splitlines()[-1].startswith(f"quantexp: {said}"), err
+    assert err.splitlines()[-1].startswith(f"quantexp: {ADDRESSES[uri]}"), err
     assert "Traceback" not in err
     assert "hunter2" not in err
     assert not list(tmp_path.rglob("outbox/*"))

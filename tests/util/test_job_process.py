@@ -17,6 +17,7 @@ import psutil
 import pytest
 from mlflow.entities import Run
 from tests.support.dying import QUICK, order_deaths
+from tests.support.forking import Forker
 from tests.support.stores import runs_of, runs_so_far
 
 from quantexp.tracking.backend import Backend
@@ -31,9 +32,8 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A process that imports nothing at its start."""
-    monkeypatch.setattr(job_process, "HEAVY", ())
+def watched() -> Iterator[None]:
+    """No process is left after the test."""
     yield
     job_process.stop()
 
@@ -162,7 +162,7 @@ def test_runs_that_had_ended_before_a_death_are_no_part_of_it(tmp_path: Path) ->
 def test_a_process_that_dies_between_two_calls_harms_none(watched: None) -> None:
     first = job_process.call(os.getpid)
     os.kill(first, signal.SIGKILL)
-    psutil.Process(first).wait(10)
+    psutil.Process(first).wait(60)
     assert job_process.call(os.getpid) != first
 
 
@@ -237,10 +237,9 @@ def test_a_sweep_outlives_its_jobs_and_the_same_command_goes_on(tmp_path: Path, 
     assert "Failed" not in out
 
 
-def test_a_single_job_that_dies_is_recorded_and_says_why(tmp_path: Path, start: Start, cache: Path) -> None:
-    process = start(tmp_path, "quantexp", *order_deaths(tmp_path, "SIGILL"), f"model.cache={cache}")
-    out, err = process.communicate(timeout=240)
-    assert (process.returncode, out) == (1, ""), err
+def test_a_single_job_that_dies_is_recorded_and_says_why(tmp_path: Path, command: Command, cache: Path) -> None:
+    status, out, err = command(tmp_path, "quantexp", *order_deaths(tmp_path, "SIGILL"), f"model.cache={cache}")
+    assert (status, out) == (1, ""), err
     [run] = runs_of(tmp_path, "job")
     reason = run.data.tags["error"]
     assert run.info.status == "FAILED"
@@ -249,6 +248,7 @@ def test_a_single_job_that_dies_is_recorded_and_says_why(tmp_path: Path, start: 
     assert not [word for word in FOREIGN if word in err]
 
 
+@pytest.mark.slow
 def test_under_joblib_one_job_dies_and_the_others_go_on(tmp_path: Path, start: Start, cache: Path) -> None:
     dying = order_deaths(tmp_path, "abort")
     sweep = ("-m", "hydra/launcher=joblib", "quant=Q8_0,Q3_K_M", *dying, f"model.cache={cache}")
@@ -277,12 +277,11 @@ def test_the_command_itself_never_loads_llama_cpp(tmp_path: Path, cache: Path) -
     assert not [number for number in jobs if psutil.pid_exists(number)]
 
 
-def test_in_the_commands_own_process_for_a_debugger(tmp_path: Path, start: Start, cache: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(job_process.METHOD, "none")
-        process = start(tmp_path, "quantexp", *QUICK, f"model.cache={cache}")
-    _, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
+def test_in_the_commands_own_process_for_a_debugger(tmp_path: Path, forker: Forker, cache: Path) -> None:
+    environment = {job_process.METHOD: "none"}
+    process = forker.start(tmp_path, "quantexp", *QUICK, f"model.cache={cache}", environment=environment)
+    status, _, err = process.communicate(240)
+    assert status == 0, err
     [run] = runs_of(tmp_path, "job")
     assert int(run.data.tags["process.id"]) == process.pid
 
@@ -307,7 +306,7 @@ def test_nothing_is_left_of_a_command_that_is_killed(tmp_path: Path, start: Star
     job = psutil.Process(int(running_job(tmp_path, process).data.tags["process.id"]))
     assert job.ppid() == process.pid
     process.kill()
-    job.wait(10)
+    job.wait(60)
     process.communicate(timeout=60)  # nobody holds its output open
 
 
@@ -355,7 +354,7 @@ time.sleep(600)
 def test_a_second_interrupt_does_not_wait_for_the_call(tmp_path: Path) -> None:
     code = (
         "from quantexp.util import job_process; from quantexp.util.error_reports import reported\n"
-        f"job_process.HEAVY = ()\nwith reported():\n    job_process.call(exec, {STUBBORN!r})"
+        f"with reported():\n    job_process.call(exec, {STUBBORN!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60

@@ -76,7 +76,10 @@ class Ladder:
         self._engines.clear()
 
 
-@pytest.fixture(scope="module", params=["Q8_0", "Q5_K_M", "Q4_K_M", "Q3_K_M", "F16"])
+QUANTS = ["Q8_0", "Q3_K_M", *(pytest.param(quant, marks=pytest.mark.slow) for quant in ("Q5_K_M", "Q4_K_M", "F16"))]
+
+
+@pytest.fixture(scope="module", params=QUANTS)
 def ladder(request: pytest.FixtureRequest, demo: ModelConfig) -> Iterator[Ladder]:
     opened = Ladder(demo, request.param)
     yield opened

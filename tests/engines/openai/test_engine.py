@@ -4,6 +4,7 @@ import gzip
 import itertools
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -129,8 +130,10 @@ def test_who_has_seen_enough_asks_no_more(opened: Any) -> None:
 
 def test_the_times_of_all_answers_sum_to_the_time_that_passed(opened: Any) -> None:
     engine, _ = opened(lambda asked: replace(chat(), seconds=0.0 if probing(asked) else 0.2), concurrency=4)
+    started = time.monotonic()
     found = answers(engine, *[prompt(f"q{number}") for number in range(8)])
-    assert 0.4 <= sum(each.generation_seconds for each in found.values()) < 5
+    passed = time.monotonic() - started
+    assert 0.4 <= sum(each.generation_seconds for each in found.values()) <= passed + 1e-6
 
 
 # Log-probabilities
@@ -212,7 +215,7 @@ def test_a_fault_that_passes_is_got_over(opened: Any, fault: Reply, monkeypatch:
     ("fault", "why"),
     [
         (error(503, "oh"), "(503: oh)"),
-        (Reply(body=chat().body, seconds=30), "(no answer within 0.4 seconds)"),
+        (Reply(body=chat().body, seconds=30), "(no answer within 1.5 seconds)"),
         (Reply(body='{"cho'), "(something that is not JSON, so that engine.url=http://127.0.0.1:PORT/v1 may be wrong)"),
         (
             Reply(body="[" * 100_000),
@@ -230,7 +233,7 @@ def test_a_fault_that_passes_is_got_over(opened: Any, fault: Reply, monkeypatch:
         (error(500, "oh", code=["a", "list"]), "(500: oh)"),
         (Reply(500, "<html>"), "(500: Internal Server Error)"),
         (Reply(500, "no luck"), "(500: no luck)"),
-        (Reply(endless=b'{"a": ', pause=0.1, seconds=0.01), "(no answer within 0.4 seconds)"),
+        (Reply(endless=b'{"a": ', pause=0.1, seconds=0.01), "(no answer within 1.5 seconds)"),
         (Reply(endless=b" " * 2**20), "(an answer of more than 16 MiB)"),
         (Reply(body=BOMB, headers={"Content-Encoding": "gzip"}), "(an answer of more than 16 MiB)"),
         (
@@ -255,7 +258,7 @@ def test_a_fault_that_does_not_pass_is_one_sentence_and_what_was_answered_is_kep
     def answer(asked: Asked) -> Reply:
         return fault if of_item(asked) == "bad" else chat()
 
-    engine, server = opened(answer, retries=1, timeout=0.4 if fault.seconds else 5.0, concurrency=1)
+    engine, server = opened(answer, retries=1, timeout=1.5 if fault.seconds else 5.0, concurrency=1)
     completions = engine.complete([prompt("a"), prompt("b"), prompt("bad"), prompt("c")], GREEDY)
     assert [next(completions)[0].item_id for _ in range(2)] == ["a", "b"]
     with pytest.raises(UserError) as caught:

@@ -1,17 +1,14 @@
 """Data from the Hub, through `datasets`, against a server that speaks its protocol: rows, the cache, and each fault."""
 
 import json
-import os
 import re
 import resource
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.support.forking import Forker
 from tests.support.hub import Hub, publish_gsm8k, publish_triviaqa
 
-WORKER = Path(__file__).parents[2] / "support" / "hub_worker.py"
 GSM8K = "openai/gsm8k"
 NOWHERE = "http://127.0.0.1:9"
 MINE = "data.repository=me/mine"
@@ -42,25 +39,18 @@ class Reader:
 
     hub: Hub
     home: Path
+    worker: Forker
     room: int = resource.RLIM_INFINITY
 
     def read(self, task: str, *overrides: str, token: str | None = None, **environment: str) -> dict[str, Any]:
         """What was loaded, or the error; see hub_worker.py."""
-        limits = (self.room, self.room)
-        ended = subprocess.run(
-            [sys.executable, str(WORKER), task, *overrides],
-            cwd=self.home,
-            env={**os.environ, **self.hub.environment(self.home / "hf", token), **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-            preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, limits),
-        )
-        assert ended.returncode == 0, ended.stderr
-        assert "Traceback" not in ended.stderr
-        said = [line for line in ended.stderr.splitlines() if "error" in line.lower() or "fail" in line.lower()]
+        given = self.hub.environment(self.home / "hf", token) | environment
+        ended = self.worker.run(self.home, "hub_worker", str(self.room), task, *overrides, environment=given)
+        assert ended.status == 0, ended.err
+        assert "Traceback" not in ended.err
+        said = [line for line in ended.err.splitlines() if "error" in line.lower() or "fail" in line.lower()]
         assert not said  # by the libraries, beside our sentence
-        answer: dict[str, Any] = json.loads(ended.stdout)
+        answer: dict[str, Any] = json.loads(ended.out)
         return answer
 
     def refused(self, task: str, *overrides: str, token: str | None = None, **environment: str) -> str:
@@ -68,12 +58,18 @@ class Reader:
         return str(self.read(task, *overrides, token=token, **environment)["error"])
 
 
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Forker]:
+    with closing(Forker({}, "hub_worker")) as forker:
+        yield forker
+
+
 @pytest.fixture
-def reader(tmp_path: Path) -> Iterator[Reader]:
+def reader(tmp_path: Path, worker: Forker) -> Iterator[Reader]:
     with Hub() as hub:
         publish_gsm8k(hub)
         publish_triviaqa(hub)
-        yield Reader(hub, tmp_path)
+        yield Reader(hub, tmp_path, worker)
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
@@ -107,7 +103,7 @@ def test_triviaqa_lists_the_answer_first_and_knows_repeated_questions(reader: Re
 def test_only_the_tasks_columns_are_part_of_the_fingerprint(reader: Reader) -> None:
     read = reader.read("triviaqa", "data=hub")
     publish_triviaqa(reader.hub, question_source="elsewhere")
-    again = Reader(reader.hub, reader.home / "again")
+    again = Reader(reader.hub, reader.home / "again", reader.worker)
     again.home.mkdir()
     assert again.read("triviaqa", "data=hub") == read
 
@@ -115,7 +111,7 @@ def test_only_the_tasks_columns_are_part_of_the_fingerprint(reader: Reader) -> N
 def test_the_pinned_revision_is_read_though_the_branch_has_moved(reader: Reader) -> None:
     read = reader.read("gsm8k", "data=hub")
     publish_gsm8k(reader.hub, commit="f" * 40, rows=5)
-    other = Reader(reader.hub, reader.home / "other")
+    other = Reader(reader.hub, reader.home / "other", reader.worker)
     other.home.mkdir()
     assert other.read("gsm8k", "data=hub") == read
     assert len(other.read("gsm8k", "data=hub", "data.revision=main")["items"]) == 5

@@ -306,7 +306,9 @@ def test_a_lasting_fault_ends_the_run(folder: Folder, serve: Serve, reply: Reply
     ended = folder.generate(server, "items=20", "concurrency=1", *arguments.split())
     why = why.replace("{server}", server.address)
     assert ended.err.startswith(f"quantexp: The last 5 requests got no answer, retries included ({why}")
-    assert len(server.asked) == (10 if "retries=1" in arguments else 5)
+    least = 10 if "retries=1" in arguments else 5
+    # Of five at once, the first ones that end make room for others.
+    assert least <= len(server.asked) < least + (5 if "concurrency=5" in arguments else 1)
     assert ended.err.endswith(f"); mend that or wait, and {GOES_ON}\n")
     assert ended.err.count("\n") == 1
     assert ended.status == 2

@@ -1,10 +1,12 @@
 """`python -m quantexp.generate_extraction` against a real server: llama_cpp.server with the embedded model."""
 
+import pytest
 from tests.tasks.emails.conftest import Folder
 
 from quantexp.tasks.emails.prompt import Email
 
 
+@pytest.mark.slow
 def test_constrained_answers_are_in_the_schema_and_checked_all_the_same(folder: Folder, llama_cpp_server: str) -> None:
     """So small a model writes no usable e-mail, or hardly ever; what it writes has the form, and is kept and judged."""
     command = ("structured=json_object", "api_key_variable=null", "model.name=demo", f"base_url={llama_cpp_server}")
