@@ -1,13 +1,14 @@
-"""One job, from top to bottom: a model at one quant answers one task's items, and is graded."""
+"""One job: a model at one quant answers one task's items, and is graded.
+
+`prepare` settles what the job is before any model is loaded, `run` answers and grades, `record` writes down the result.
+"""
 
 import json
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,15 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from quantexp import models
-from quantexp.config import Config, TaskConfig
+from quantexp.config import Config
 from quantexp.config.fingerprint import config_fingerprint, job_fingerprint, measures_floor, pair_fingerprint
 from quantexp.config.identity import Identity
-from quantexp.engines import Completion, Engine, Prompt, open_engine
+from quantexp.engines import Completion, Decoding, Engine, Prompt, open_engine
 from quantexp.engines.batch_invariance import second_answers, verify
 from quantexp.evaluation.answers import NONE
-from quantexp.evaluation.early_stopping import Stopping, stopping_rule, together
-from quantexp.evaluation.generation import generate
+from quantexp.evaluation.early_stopping import Stopping, StoppingRule, stopping_rule, together
+from quantexp.evaluation.generation import Generated, generate
+from quantexp.evaluation.job_identity import describe_file, describe_machine, identify, pairing_facts
 from quantexp.evaluation.metrics import Meter, description, floor_metrics, measured, metrics_of, summary_line
 from quantexp.evaluation.prompts import Prompter
 from quantexp.evaluation.scoring import AnswerGrading
@@ -30,31 +32,97 @@ from quantexp.models import ModelFile
 from quantexp.store import CompletionStore
 from quantexp.tasks import Grader, Task, get_task
 from quantexp.tasks.data import load
+from quantexp.tasks.graders.base import GradeAnswer
 from quantexp.tasks.items import Dataset, Item, drawn
 from quantexp.tasks.requests import Read
-from quantexp.tracking.run import Run
+from quantexp.tracking.reader import JobRecord
+from quantexp.tracking.run import FinishedJob, Run
 from quantexp.tracking.store import Store
-from quantexp.tracking.tags import (
-    CONFIG,
-    DATA_FILE,
-    DATA_ROWS,
-    FLOOR,
-    FLOOR_BY,
-    IDENTITY,
-    JOB,
-    PAIR,
-    SOURCE_BITS,
-    SOURCE_TYPE,
-    STOPPED,
-    WARNINGS,
-    job_name,
-)
+from quantexp.tracking.tags import CONFIG, DATA_FILE, DATA_ROWS, FLOOR, FLOOR_BY, IDENTITY, JOB, PAIR, STOPPED, job_name
 from quantexp.util.environment import DECLARED, SEVERAL_MODELS
 from quantexp.util.errors import UserError
 from quantexp.util.metric_names import fold_name
 from quantexp.util.progress import bar
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """A job, settled before any model is loaded.
+
+    Attributes:
+        config: what was asked for.
+        task: what is asked.
+        grader: who grades.
+        data: where the items come from.
+        items: those that are asked, in this order; of plain text its documents, which are cut into windows later.
+        pair: what it has in common with the baseline's job (`pair_fingerprint`).
+        fingerprint: what makes it this job (`job_fingerprint`).
+        rule: when it may end early; None if it answers all items.
+        baseline: the baseline's finished job, for divergence; None if this is it, or none is measured.
+    """
+
+    config: Config
+    task: Task
+    grader: Grader
+    data: Dataset
+    items: tuple[Item, ...]
+    pair: str
+    fingerprint: str
+    rule: StoppingRule | None
+    baseline: JobRecord | None
+
+    @property
+    def name(self) -> str:
+        """The job's name on the terminal."""
+        return _names(self.config)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Responses:
+    """The prompts of a job, and how the model responded.
+
+    Attributes:
+        items: all that the job would ask.
+        prompts: those that were asked, in order.
+        generated: the completions of the prompts, in the same order.
+        grading: reads and grades them.
+        columns: further columns of the per-item table, by the item's id.
+        unique_items: how many different items the data have.
+        decoding: how they were generated; None of plain text, which is only read.
+    """
+
+    items: tuple[Item, ...]
+    prompts: tuple[Prompt, ...]
+    generated: Generated
+    grading: AnswerGrading
+    columns: Mapping[str, Mapping[str, str]]
+    unique_items: int
+    decoding: Decoding | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """The result of a job: graded answers, and what was measured.
+
+    Attributes:
+        plan: the job.
+        responses: of the model.
+        table: one row an answer, graded.
+        floor: the same of a second pass over the prompts, and how that was made; None if there was none.
+        metrics: what follows from the answers and the file alone.
+        speeds: what was measured of this run of it.
+        machine: the engine's tags.
+    """
+
+    plan: JobPlan
+    responses: Responses
+    table: pd.DataFrame
+    floor: tuple[pd.DataFrame, str] | None
+    metrics: Mapping[str, float]
+    speeds: Mapping[str, float]
+    machine: Mapping[str, str]
 
 
 def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | None) -> float:
@@ -72,122 +140,117 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
     Raises:
         UserError: the configuration cannot be run; the run is recorded as FAILED.
     """
-    declared = os.environ.get(DECLARED)
     try:
-        task = get_task(config.task.name, config.task.module)
-        grader = task.grader(config.task.grader)
-        data = load(config.data, task)
-        # Windows of plain text can only be drawn once there is a tokenizer to cut it.
-        items = data.items if task.request is Read else drawn(data.items, config.seed, config.task.limit)
-        source = models.source_of(config.model, config.quant)
-        facts = {"data": data.fingerprint, "grader": grader.id}
-        pair = pair_fingerprint(config, **facts)
-        rule = stopping_rule(config, pair, store, sweep)
-        baseline = None
-        if config.divergence or task.request is Read:
-            # Only here: most jobs do without what it imports.
-            from quantexp.evaluation import divergence
-
-            baseline = divergence.baseline_job(config, pair, store, sweep)
+        plan = prepare(config, store, sweep)
     except (UserError, OSError):
         with failing(config, store, sweep):
             raise
+    if not config.force and (done := store.finished_job(plan.fingerprint)):
+        return _adopt(plan, done, store, sweep)
     name, shown = _names(config)
+    tags = _tags(config) | {JOB: plan.fingerprint, PAIR: plan.pair}
+    with store.start(name, "job", sweep, tags, shown) as tracked:
+        return record(run(plan, store, known, tracked), tracked)
+
+
+def prepare(config: Config, store: Store, sweep: str | None) -> JobPlan:
+    """Settle what a job is: its items, its grader, what it is compared with while it runs, its fingerprint.
+
+    Args:
+        config: what to run.
+        store: where the baseline's job is looked up.
+        sweep: id of the run that it belongs to, if any.
+
+    Raises:
+        UserError: the configuration cannot be run.
+    """
+    task = get_task(config.task.name, config.task.module)
+    grader = task.grader(config.task.grader)
+    data = load(config.data, task)
+    # Windows of plain text can only be drawn once there is a tokenizer to cut it.
+    items = data.items if task.request is Read else drawn(data.items, config.seed, config.task.limit)
+    source = models.source_of(config.model, config.quant)
+    facts = pairing_facts(data, grader)
+    pair = pair_fingerprint(config, **facts)
+    rule = stopping_rule(config, pair, store, sweep)
+    baseline = None
+    if config.divergence or task.request is Read:
+        # Only here: most jobs do without what it imports.
+        from quantexp.evaluation import divergence
+
+        baseline = divergence.baseline_job(config, pair, store, sweep)
     facts["source"] = source.sha256
     if rule is not None:
         facts["stopping"] = rule.fingerprint
         items = together(items)
-    fingerprint = job_fingerprint(config, **facts)
-    if not config.force and (done := store.finished_job(fingerprint)):
-        # Runs of earlier versions lack the one, and people may have deleted the other.
-        store.run(done.run_id).log(tags={PAIR: pair, CONFIG: config_fingerprint(config)})
-        if sweep is not None:
-            store.include(sweep, done)
-        if config.tracking.traces:
-            store.run(done.run_id).trace()
-        log.info("%s: finished before (run %s); force=true runs it again", name, done.run_id[:8])
-        return done.metrics["score"]
+    return JobPlan(config, task, grader, data, items, pair, job_fingerprint(config, **facts), rule, baseline)
 
-    tags = _tags(config) | {JOB: fingerprint, PAIR: pair}
-    with store.start(name, "job", sweep, tags, shown) as run, ExitStack() as held:
-        meter = Meter()
-        run.log_yaml(OmegaConf.to_yaml(OmegaConf.structured(config)), "config.yaml")
-        run.log(params=_flat(asdict(config)))
 
-        file, source = models.resolve(config.model, config.quant)
-        engine = open_engine(file, config.model, config.engine)
-        record = partial(_record_identity, run, config, data, grader, file, source, engine)
-        grade = held.enter_context(grader.open({}))
-        if task.request is Read:
-            from quantexp.evaluation import plain_text
+def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> JobResult:
+    """Load the model, ask, grade the answers, and measure what else the job asks for.
 
-            given = plain_text.windows_of(engine, data, config)
-            record(given.sha256)
-            items, prompts, in_data = given.items, given.prompts, given.cut
-            grading = AnswerGrading(NONE, grade, items)
-            chats = {}
-            generated = plain_text.read(config, baseline, run, engine, given)
-        else:
-            in_data = len({item.cluster for item in data.items})
-            prompter = Prompter(task, config.task, config.model, data.examples, engine)
-            prompts = tuple(
-                replace(prompter.prompt(item), sample=sample)
-                for item in items
-                for sample in range(config.task.sampling.samples)
-            )
-            identity = record(prompter.sha256)
-            grading = AnswerGrading(NONE, grade, items)
-            chats = {item.id: _chat(prompter, item) for item in items}
-            if config.engine.verify:
-                run.log(metrics=verify(engine, prompts, prompter.decoding).metrics())
-            enough = None
-            if rule is not None:
-                rule.check(identity)
-                enough = Stopping(rule, prompts, items, grading)
-            about = {"model": config.model.name, "quant": config.quant.name, "task": config.task.name}
-            with bar(name, len(prompts)) as advance:
-                reuse = config.store.reuse
-                generated = generate(
-                    engine, prompts, prompter.decoding, known, about, reuse=reuse, advance=advance, enough=enough,
-                    before=None if declared is None else float(declared),
-                )  # fmt: skip
-            if rule is not None and len(generated.completions) < len(prompts):
-                prompts = prompts[: len(generated.completions)]
-                asked = len({prompt.item_id for prompt in prompts})
-                run.log(tags={STOPPED: f"{asked} of {len(items)} items ({rule.words})"})
+    Args:
+        plan: the job.
+        store: where the baseline's distributions are looked up.
+        known: the completions that exist already; new ones are added one by one.
+        tracked: the job's run, which learns at once what the job is: one that is killed says so too.
 
-        of_item = {item.id: item for item in items}
+    Raises:
+        UserError: the model cannot be loaded, an item cannot be asked, or no prompt fits the context.
+    """
+    config, meter = plan.config, Meter()
+    tracked.log_yaml(OmegaConf.to_yaml(OmegaConf.structured(config)), "config.yaml")
+    tracked.log(params=_flat(asdict(config)))
+    file, source = models.resolve(config.model, config.quant)
+    engine = open_engine(file, config.model, config.engine)
+    with plan.grader.open({}) as grade:
+        ask = _read_windows if plan.task.request is Read else _ask_items
+        responses = ask(plan, _Loaded(engine, file, source, grade), known, tracked)
+        table = _table(plan.task, responses, responses.generated.completions, responses.grading)
+        floor = None
+        if measures_floor(config) and responses.decoding is not None:
+            log.info("%s: answering everything again for the noise floor", plan.name)
+            again, how = second_answers(engine, responses.prompts, responses.decoding)
+            second = [again[prompt.item_id, prompt.sample] for prompt in responses.prompts]
+            floor = _table(plan.task, responses, second, AnswerGrading(NONE, grade, responses.items)), how
+    metrics = metrics_of(config, table, file, responses.unique_items)
+    if config.divergence and plan.task.request is not Read:
+        from quantexp.evaluation.divergence import measure_divergence  # only here, as in `prepare`
 
-        def graded(completions: Iterable[Completion], grading: AnswerGrading) -> pd.DataFrame:
-            return pd.DataFrame(
-                _row(task, grading, of_item[prompt.item_id], prompt, completion, chats.get(prompt.item_id, {}))
-                for prompt, completion in zip(prompts, completions, strict=True)
-            )
+        of_item = {item.id: item for item in responses.items}
+        measure_divergence(
+            config, plan.task, plan.baseline, store, tracked, engine, of_item, responses.prompts,
+            responses.generated.completions,
+        )  # fmt: skip
+    speeds = measured(responses.generated, meter)
+    # The machine only now: a server may have become another one.
+    return JobResult(plan, responses, table, floor, metrics, speeds, describe_machine(engine))
 
-        table = graded(generated.completions, grading)
-        run.log_items(table)
-        if measures_floor(config):
-            log.info("%s: answering everything again for the noise floor", name)
-            again, how = second_answers(engine, prompts, prompter.decoding)
-            run.log(tags={FLOOR_BY: how})
-            second = AnswerGrading(NONE, grade, items)
-            floor = graded((again[prompt.item_id, prompt.sample] for prompt in prompts), second)
-            run.log_items(floor, FLOOR)
-            run.log(metrics=floor_metrics(table, floor))
-        metrics = metrics_of(config, table, file, in_data)
-        if config.divergence and task.request is not Read:
-            divergence.measure_divergence(
-                config, task, baseline, store, run, engine, of_item, prompts, generated.completions
-            )
-        run.log(tags=_machine(engine))  # a server may have become another one
-        speeds = measured(generated, meter)
-        run.log(metrics=metrics | speeds)
-        run.describe(description(data, metrics), {})
-        if config.tracking.traces:
-            run.trace([each.generation_seconds for each in generated.completions])
-        run.log_scores(table)
-        log.info("%s", summary_line(name, data, len(items), metrics, generated, speeds))
-        return metrics["score"]
+
+def record(result: JobResult, tracked: Run) -> float:
+    """Write down what a job found.
+
+    Args:
+        result: of the job.
+        tracked: the job's run.
+
+    Returns:
+        The mean score, between 0 and 1.
+    """
+    data, generated = result.plan.data, result.responses.generated
+    tracked.log_items(result.table)
+    if result.floor is not None:
+        floor, how = result.floor
+        tracked.log_items(floor, FLOOR)
+        tracked.log(tags={FLOOR_BY: how}, metrics=floor_metrics(result.table, floor))
+    tracked.log(tags=result.machine, metrics={**result.metrics, **result.speeds})
+    tracked.describe(description(data, result.metrics), {})
+    if result.plan.config.tracking.traces:
+        tracked.trace([each.generation_seconds for each in generated.completions])
+    tracked.log_scores(result.table)
+    items = len(result.responses.items)
+    log.info("%s", summary_line(result.plan.name, data, items, result.metrics, generated, result.speeds))
+    return result.metrics["score"]
 
 
 def failing(config: Config, store: Store, sweep: str | None) -> Run:
@@ -196,115 +259,115 @@ def failing(config: Config, store: Store, sweep: str | None) -> Run:
     return store.start(name, "job", sweep, _tags(config), shown)
 
 
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A loaded model, its files, and an open grader."""
+
+    engine: Engine
+    file: ModelFile
+    source: ModelFile
+    grade: GradeAnswer
+
+
+def _ask_items(plan: JobPlan, loaded: _Loaded, known: CompletionStore, tracked: Run) -> Responses:
+    """Ask each item, or as many as the verdict needs."""
+    config, engine, items = plan.config, loaded.engine, plan.items
+    prompter = Prompter(plan.task, config.task, config.model, plan.data.examples, engine)
+    prompts = tuple(
+        replace(prompter.prompt(item), sample=sample)
+        for item in items
+        for sample in range(config.task.sampling.samples)
+    )
+    identity = _record_identity(plan, loaded, prompter.sha256, tracked)
+    if config.engine.verify:
+        tracked.log(metrics=verify(engine, prompts, prompter.decoding).metrics())
+    grading = AnswerGrading(NONE, loaded.grade, items)
+    enough = None
+    if plan.rule is not None:
+        plan.rule.check(identity)
+        enough = Stopping(plan.rule, prompts, items, grading)
+    about = {"model": config.model.name, "quant": config.quant.name, "task": config.task.name}
+    declared = os.environ.get(DECLARED)
+    with bar(plan.name, len(prompts)) as advance:
+        generated = generate(
+            engine, prompts, prompter.decoding, known, about, reuse=config.store.reuse, advance=advance, enough=enough,
+            before=None if declared is None else float(declared),
+        )  # fmt: skip
+    if plan.rule is not None and len(generated.completions) < len(prompts):
+        prompts = prompts[: len(generated.completions)]
+        asked = len({prompt.item_id for prompt in prompts})
+        tracked.log(tags={STOPPED: f"{asked} of {len(items)} items ({plan.rule.words})"})
+    columns = {item.id: prompter.columns(item) for item in items}
+    unique_items = len({item.cluster for item in plan.data.items})
+    return Responses(items, prompts, generated, grading, columns, unique_items, prompter.decoding)
+
+
+def _read_windows(plan: JobPlan, loaded: _Loaded, _: CompletionStore, tracked: Run) -> Responses:
+    """Read windows of plain text; nothing is asked."""
+    from quantexp.evaluation import plain_text  # only here, as in `prepare`
+
+    given = plain_text.windows_of(loaded.engine, plan.data, plan.config)
+    _record_identity(plan, loaded, given.sha256, tracked)
+    generated = plain_text.read(plan.config, plan.baseline, tracked, loaded.engine, given)
+    grading = AnswerGrading(NONE, loaded.grade, given.items)
+    return Responses(given.items, given.prompts, generated, grading, {}, given.cut)
+
+
+def _adopt(plan: JobPlan, done: FinishedJob, store: Store, sweep: str | None) -> float:
+    """Let a job that has finished before stand for this one."""
+    # Runs of earlier versions lack the one, and people may have deleted the other.
+    store.run(done.run_id).log(tags={PAIR: plan.pair, CONFIG: config_fingerprint(plan.config)})
+    if sweep is not None:
+        store.include(sweep, done)
+    if plan.config.tracking.traces:
+        store.run(done.run_id).trace()
+    log.info("%s: finished before (run %s); force=true runs it again", plan.name, done.run_id[:8])
+    return done.metrics["score"]
+
+
+def _record_identity(plan: JobPlan, loaded: _Loaded, prompt_sha256: str, tracked: Run) -> Identity:
+    """Record what the job is, before its first answer."""
+    config, data, file = plan.config, plan.data, loaded.file
+    identity = identify(config, data, plan.grader, file, loaded.source, loaded.engine, prompt_sha256)
+    tracked.log(
+        params={"file.sha256": file.sha256, "file.path": file.path} | describe_file(config, file, loaded.source),
+        tags={IDENTITY + key: json.dumps(value) for key, value in identity.items()} | describe_machine(loaded.engine),
+    )
+    # In MLflow's list, sorted by name, the quants of a task follow each other from few bits to many.
+    tracked.rename(f"{config.task.name} {file.bits_per_weight:05.2f} {config.quant.name} seed {config.seed}")
+    tracked.log(tags={} if data.file is None else {DATA_FILE: data.file, DATA_ROWS: str(len(data.items))})
+    tracked.log_dataset(f"{data.name}-{config.task.name}", data.fingerprint, len(data.items), data.name)
+    return identity
+
+
+def _table(task: Task, responses: Responses, completions: Iterable[Completion], grading: AnswerGrading) -> pd.DataFrame:
+    """Make the per-item table: a row per prompt, in order."""
+    of_item = {item.id: item for item in responses.items}
+    return pd.DataFrame(
+        {
+            "item_id": prompt.item_id,
+            "cluster": of_item[prompt.item_id].cluster,
+            "sample": prompt.sample,
+            "difficulty": of_item[prompt.item_id].difficulty,
+            **responses.columns.get(prompt.item_id, {}),
+            "prompt": prompt.text,
+            "output": completion.text,
+            "reference": task.target(of_item[prompt.item_id].fields),
+            **grading.verdict(prompt, completion),
+            "finish_reason": completion.finish_reason,
+            "prompt_tokens": len(prompt.tokens) if completion.counted is None else completion.counted[0],
+            "completion_tokens": completion.length,
+            "mean_logprob": float(np.mean(completion.logprobs)) if completion.logprobs else None,
+        }
+        for prompt, completion in zip(responses.prompts, completions, strict=True)
+    )
+
+
 def _names(config: Config) -> tuple[str, str]:
     """Name the job's run for the terminal and for MLflow's pages."""
     shown = f"{config.task.name} {config.quant.name} seed {config.seed}"
     model = config.model.name if SEVERAL_MODELS in os.environ else ""
     return job_name(config.quant.name, config.task.name, config.seed, model), shown
-
-
-def _chat(prompter: Prompter, item: Item) -> dict[str, str]:
-    """Return the columns of the per-item table that say what was asked, without the template's words around it."""
-    messages = json.dumps(prompter.chat(item), ensure_ascii=False)
-    return {"question": prompter.question(item), "messages": messages}
-
-
-def _row(
-    task: Task, grading: AnswerGrading, item: Item, prompt: Prompt, completion: Completion, chat: Mapping[str, str]
-) -> dict[str, Any]:
-    """One line of the per-item table."""
-    return {
-        "item_id": item.id,
-        "cluster": item.cluster,
-        "sample": prompt.sample,
-        "difficulty": item.difficulty,
-        **chat,
-        "prompt": prompt.text,
-        "output": completion.text,
-        "reference": task.target(item.fields),
-        **grading.verdict(prompt, completion),
-        "finish_reason": completion.finish_reason,
-        "prompt_tokens": len(prompt.tokens) if completion.counted is None else completion.counted[0],
-        "completion_tokens": completion.length,
-        "mean_logprob": float(np.mean(completion.logprobs)) if completion.logprobs else None,
-    }
-
-
-def _record_identity(
-    run: Run,
-    config: Config,
-    data: Dataset,
-    grader: Grader,
-    file: ModelFile,
-    source: ModelFile,
-    engine: Engine,
-    prompt_sha256: str,
-) -> Identity:
-    """Record what the scores depend on besides the quant: what may be compared is decided by this."""
-    identity: Identity = {
-        "model": _model(config, file, source),
-        "data": {"name": data.name, "fingerprint": data.fingerprint},
-        "prompt": {
-            "version": config.task.prompt.version,
-            "shots": config.task.shots,
-            "sha256": prompt_sha256,
-        },
-        "reader": {"id": NONE.id},
-        "grader": {"id": grader.id},
-        "settings": {
-            "max_tokens": config.task.max_tokens,
-            "decoding": _decoding(config.task),
-            **engine.settings,
-        },
-    }
-    run.log(
-        params={"file.sha256": file.sha256, "file.path": file.path} | _of_file(config, file, source),
-        tags={IDENTITY + key: json.dumps(value) for key, value in identity.items()} | _machine(engine),
-    )
-    # In MLflow's list, sorted by name, the quants of a task follow each other from few bits to many.
-    run.rename(f"{config.task.name} {file.bits_per_weight:05.2f} {config.quant.name} seed {config.seed}")
-    run.log(tags={} if data.file is None else {DATA_FILE: data.file, DATA_ROWS: str(len(data.items))})
-    run.log_dataset(f"{data.name}-{config.task.name}", data.fingerprint, len(data.items), data.name)
-    return identity
-
-
-def _model(config: Config, file: ModelFile, source: ModelFile) -> dict[str, object]:
-    """Return what the quants of one model have in common."""
-    if config.model.source == "server":
-        return {"name": config.model.name}  # formats count weights differently, and of some files nothing is here
-    return {
-        "name": config.model.name,
-        "architecture": file.architecture,
-        "parameters": file.parameters,
-        # Quants that were published as files of their own have no common source here.
-        "source": source.sha256 if config.model.quantize else "the publisher's files",
-    }
-
-
-def _of_file(config: Config, file: ModelFile, source: ModelFile) -> dict[str, object]:
-    """Describe the file for reports: what it was made from here, and what llama.cpp finds odd about it."""
-    facts: dict[str, object] = {}
-    if config.model.source != "server" and config.model.quantize:
-        facts |= {SOURCE_TYPE: source.file_type, SOURCE_BITS: source.bits_per_weight}
-    if file.warnings:
-        facts[WARNINGS] = "; ".join(file.warnings)
-    return facts
-
-
-def _machine(engine: Engine) -> dict[str, str]:
-    return {f"engine.{key}": value for key, value in engine.machine.items()}
-
-
-def _decoding(task: TaskConfig) -> str:
-    """Describe how answers were chosen and ended."""
-    sampling = task.sampling
-    words = "greedy"
-    if sampling.temperature > 0:
-        words = (
-            f"temperature {sampling.temperature}, top_p {sampling.top_p}, min_p {sampling.min_p}, "
-            f"{sampling.samples} samples an item, seed {sampling.seed}"
-        )
-    return words + (f"; ends before {json.dumps(task.stop, ensure_ascii=False)}" if task.stop else "")
 
 
 def _tags(config: Config) -> dict[str, str]:

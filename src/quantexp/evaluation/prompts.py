@@ -66,15 +66,16 @@ class Prompter:
         shared = len(_common(self._shared, tokens[:-1]))
         return Prompt(item.id, text, tokens, shared, messages=request.messages)
 
-    def question(self, item: Item) -> str:
-        """Return the words that ask the item, as they stand in its chat."""
-        return self._filled(item.fields)
+    def columns(self, item: Item) -> dict[str, str]:
+        """Fill the item table's columns for what was asked, without the template's words around it.
 
-    def chat(self, item: Item) -> tuple[Message, ...]:
-        """Return the turns of the item's chat; the last is the assistant's if its answer is begun in the prompt."""
-        request = self._request(self._filled(item.fields))
-        begun = ({"role": "assistant", "content": request.begun},) if request.begun else ()
-        return (*request.messages, *begun)
+        `question` has the words that ask the item, `messages` the turns of the chat as JSON. The last turn is the
+        assistant's if the answer is begun in the prompt.
+        """
+        question = self._filled(item.fields)
+        request = self._request(question)
+        begun = [{"role": "assistant", "content": request.begun}] if request.begun else []
+        return {"question": question, "messages": json.dumps([*request.messages, *begun], ensure_ascii=False)}
 
     def _worded(self, item: str) -> tuple[str, tuple[int, ...]]:
         request = self._request(item)

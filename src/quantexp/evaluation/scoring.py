@@ -25,7 +25,7 @@ _OF_GRADER = frozenset({"extracted", "rule", "score", "grading_error"})
 def verdict(
     reader: AnswerReader, grader: GradeAnswer, output: str, fields: Mapping[str, Any], finish_reason: str
 ) -> dict[str, Any]:
-    """Return the columns that a grader fills for one output; an item that was never asked gets no score."""
+    """Fill a grader's columns for one output; an item that was never asked gets no score."""
     grade = None if finish_reason == "context" else grader(reader.read(output, finish_reason == "length"), fields)
     return {
         "extracted": grade.extracted if grade else None,
@@ -53,7 +53,7 @@ class AnswerGrading:
         self._verdicts: dict[tuple[str, int], dict[str, Any]] = {}
 
     def verdict(self, prompt: "Prompt", completion: "Completion") -> Mapping[str, Any]:
-        """Return the columns that the grader fills for the answer to a prompt (`verdict`)."""
+        """Fill the grader's columns for the answer to a prompt (`verdict`)."""
         key = (prompt.item_id, prompt.sample)
         if key not in self._verdicts:
             fields = self._fields[prompt.item_id]
@@ -64,7 +64,7 @@ class AnswerGrading:
 def regraded(
     table: pd.DataFrame, reader: AnswerReader, grader: GradeAnswer, items: Mapping[str, Mapping[str, Any]]
 ) -> pd.DataFrame:
-    """Return the same table with the verdicts of another reader and grader in place of its own.
+    """Put the verdicts of another reader and grader in place of a table's own.
 
     Args:
         table: a per-item table; it is not changed.

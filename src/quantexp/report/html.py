@@ -192,7 +192,7 @@ def _section(
 
 
 def _beginning(row: Mapping[Any, Any]) -> str:
-    """Return the prompt up to the question: the template's words, the instructions, the examples.
+    """Cut a prompt off before its question: the template's words, the instructions, the examples.
 
     Empty where an earlier version has not recorded the question, or the template has changed its words.
     """

@@ -46,6 +46,7 @@ def check_order(launcher: str, jobs: Sequence[Config]) -> None:
     if launcher == "basic":
         return
     from quantexp.config.fingerprint import pair_fingerprint
+    from quantexp.evaluation.job_identity import pairing_facts
     from quantexp.tasks import get_task
     from quantexp.tasks.data import load
     from quantexp.tasks.requests import Read
@@ -59,7 +60,7 @@ def check_order(launcher: str, jobs: Sequence[Config]) -> None:
         task = get_task(job.task.name, job.task.module)
         waits = sequential or job.divergence or task.request is Read
         if waits and job.quant.name != stats.baseline and stats.baseline in quants:
-            facts = {"data": load(job.data, task).fingerprint, "grader": task.grader(job.task.grader).id}
+            facts = pairing_facts(load(job.data, task), task.grader(job.task.grader))
             waited_for.add(pair_fingerprint(job, **facts))
     store = Store.existing(jobs[0].tracking) if waited_for else None
     if any(store is None or store.baseline_of(pair, stats.baseline, None) is None for pair in waited_for):

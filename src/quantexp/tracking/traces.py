@@ -60,7 +60,7 @@ def write_traces(
                     request_time=started,
                     execution_duration=round(1000 * took),
                     state=TraceState.OK,
-                    request_preview=_asked(row)[-PREVIEW:],
+                    request_preview=_question(row)[-PREVIEW:],
                     response_preview=str(row["output"])[:PREVIEW],
                     trace_metadata={
                         TraceMetadataKey.SOURCE_RUN: run_id,
@@ -72,8 +72,8 @@ def write_traces(
             )
 
 
-def _asked(row: Mapping[str, Any]) -> str:
-    """Return what sets a prompt apart from the others; in tables of earlier versions the end of the prompt."""
+def _question(row: Mapping[str, Any]) -> str:
+    """Choose what sets a prompt apart from the others; tables of earlier versions have no question."""
     return str(row["prompt"] if pd.isna(question := row.get("question")) else question)
 
 

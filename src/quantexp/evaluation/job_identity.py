@@ -1,0 +1,91 @@
+"""The identity of a job: all that its scores depend on besides the quant. Runs are paired by it, or refused."""
+
+import json
+
+from quantexp.config import Config, TaskConfig
+from quantexp.config.identity import Identity
+from quantexp.engines import Engine
+from quantexp.evaluation.answers import NONE
+from quantexp.models import ModelFile
+from quantexp.tasks import Grader
+from quantexp.tasks.items import Dataset
+from quantexp.tracking.tags import SOURCE_BITS, SOURCE_TYPE, WARNINGS
+
+
+def pairing_facts(data: Dataset, grader: Grader) -> dict[str, str]:
+    """Collect what a job's fingerprints hold besides its configuration, and what its baseline's must hold as well."""
+    return {"data": data.fingerprint, "reader": NONE.id, "grader": grader.id}
+
+
+def identify(
+    config: Config,
+    data: Dataset,
+    grader: Grader,
+    file: ModelFile,
+    source: ModelFile,
+    engine: Engine,
+    prompt_sha256: str,
+) -> Identity:
+    """Name all that a job's scores depend on besides the quant.
+
+    Args:
+        config: the job.
+        data: where its items come from.
+        grader: who grades.
+        file: the model's file.
+        source: what that was made of.
+        engine: the loaded model.
+        prompt_sha256: of all that surrounds an item in its prompt.
+    """
+    return {
+        "model": _describe_model(config, file, source),
+        "data": {"name": data.name, "fingerprint": data.fingerprint},
+        "prompt": {"version": config.task.prompt.version, "shots": config.task.shots, "sha256": prompt_sha256},
+        "reader": {"id": NONE.id},
+        "grader": {"id": grader.id},
+        "settings": {
+            "max_tokens": config.task.max_tokens,
+            "decoding": _describe_decoding(config.task),
+            **engine.settings,
+        },
+    }
+
+
+def describe_file(config: Config, file: ModelFile, source: ModelFile) -> dict[str, object]:
+    """Collect what reports say of the file: of what it was made here, and what llama.cpp finds odd about it."""
+    facts: dict[str, object] = {}
+    if config.model.source != "server" and config.model.quantize:
+        facts |= {SOURCE_TYPE: source.file_type, SOURCE_BITS: source.bits_per_weight}
+    if file.warnings:
+        facts[WARNINGS] = "; ".join(file.warnings)
+    return facts
+
+
+def describe_machine(engine: Engine) -> dict[str, str]:
+    """Collect the tags that say what answered."""
+    return {f"engine.{key}": value for key, value in engine.machine.items()}
+
+
+def _describe_model(config: Config, file: ModelFile, source: ModelFile) -> dict[str, object]:
+    """Collect what the quants of one model have in common."""
+    if config.model.source == "server":
+        return {"name": config.model.name}  # formats count weights differently, and of some files nothing is here
+    return {
+        "name": config.model.name,
+        "architecture": file.architecture,
+        "parameters": file.parameters,
+        # Quants that were published as files of their own have no common source here.
+        "source": source.sha256 if config.model.quantize else "the publisher's files",
+    }
+
+
+def _describe_decoding(task: TaskConfig) -> str:
+    """Say how answers are chosen and ended."""
+    sampling = task.sampling
+    words = "greedy"
+    if sampling.temperature > 0:
+        words = (
+            f"temperature {sampling.temperature}, top_p {sampling.top_p}, min_p {sampling.min_p}, "
+            f"{sampling.samples} samples an item, seed {sampling.seed}"
+        )
+    return words + (f"; ends before {json.dumps(task.stop, ensure_ascii=False)}" if task.stop else "")
