@@ -108,7 +108,8 @@ def _texts(runs: Sequence[JobRecord], rows: NDArray[np.intp], store: Store) -> p
     for (run, first, own), table in zip(needed, tables, strict=True):
         if len(table) != len(_answers(run)[1].score):
             raise DamagedRunError(run.run_id, f"{ITEMS}.parquet of run {run.run_id} is not the one that was scored.")
-        found.append(table.iloc[own - first].assign(seed=_seed(run)).set_axis(own))
+        shown = table.drop(columns="messages", errors="ignore")  # as much as all the rest, and not shown
+        found.append(shown.iloc[own - first].assign(seed=_seed(run)).set_axis(own))
     return pd.concat(found) if found else pd.DataFrame()
 
 
