@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -26,12 +27,12 @@ from quantexp.tracking.outbox import Beginning, Entry, Sent, fail_entries, few_a
 from quantexp.tracking.reader import JobRecord, LeftOut, Reader, name_of
 from quantexp.tracking.registration import Registration, check_declaration, digest, read_time
 from quantexp.tracking.run import AtOnce, FinishedJob, Run
-from quantexp.tracking.scores import ScoreTables
 from quantexp.tracking.tags import (
     CONFIG,
     DECLARATION,
     INCLUDES,
     JOB,
+    JOBS,
     KIND,
     OF_SWEEP,
     PAIR,
@@ -385,19 +386,18 @@ class Store:
         run = self._reader.entity(sweep)
         if run.info.lifecycle_stage == LifecycleStage.DELETED:
             raise UserError(f"Sweep {sweep} was deleted in MLflow; restore it there, or name another.")
-        included, tables = _list_included(run), ScoreTables()
-        recorded, others = self._reader.recorded(sweep, _child_of(sweep), tables)
+        included, files = _list_included(run), self._reader.names(sweep, JOBS)
         taken = self._reader.find_all(included)
-        finished, left_out = self._reader.jobs([*taken.values(), *others], tables)
+        counting, left_out, known = self._reader.jobs(
+            chain(taken.values(), self._children(sweep)), len(taken) + len(files)
+        )
         for run_id in included:
             if run_id not in taken:
                 what = (
                     f"Run {run_id}, which counted in this sweep, is gone; run its job again, or delete the sweep's tag "
                 )
                 left_out.append(LeftOut(run.data.tags[INCLUDES + run_id], f"{what}{INCLUDES}{run_id}."))
-        known = {*taken, *(run.info.run_id for run in others), *(record.run_id for record in recorded)}
-        left_out += self._reader.find_lost(sweep, known)
-        counting = [*finished, *recorded]
+        left_out += self._reader.find_lost(sweep, files, known)
         done = {record.tags.get(CONFIG) for record in counting} - {None}
         # Of several attempts at a job the last one tells.
         last = {each.config or each.sentence: each for each in left_out if each.config not in done}
@@ -405,7 +405,7 @@ class Store:
 
     def jobs(self, run_ids: Sequence[str]) -> tuple[list[JobRecord], list[str]]:
         """Return the same for runs named one by one."""
-        finished, left_out = self._reader.jobs(self._reader.entities(run_ids))
+        finished, left_out, _ = self._reader.jobs(self._reader.entities(run_ids), len(run_ids))
         return finished, [each.sentence for each in left_out]
 
     def file(self, run_id: str, name: str) -> AbstractContextManager[Path]:
