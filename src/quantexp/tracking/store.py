@@ -164,18 +164,23 @@ class Store:
             return Run(AtOnce(self._backend, run.info.run_id), name)
         return Run(self._written_down(self._config.uri, shown or name, everything), name)
 
-    def finished_job(self, fingerprint: str) -> FinishedJob | None:
-        """Return the newest finished run of the same job, if there is one."""
+    def finished_job(self, fingerprint: str, *, quiet: bool = False) -> FinishedJob | None:
+        """Return the newest finished run of the same job, if any; `quiet` for one who looks before another does."""
+        level = logging.DEBUG if quiet else logging.WARNING
         try:
             with few_attempts():
                 found = self._reader.search(f"tags.`{JOB}` = '{fingerprint}' and attributes.status = 'FINISHED'")
-                usable = self._find_newest_usable(list(found))
+                usable = self._find_newest_usable(list(found), level)
         except ServerAwayError as error:
-            log.warning("whether this job was finished before is not known, so it runs again: %s", error)
+            log.log(
+                level,
+                "whether this job was finished before is not known, so it runs again: %s",
+                error,
+            )
             return None
         return None if usable is None else _finished(usable)
 
-    def _find_newest_usable(self, runs: Sequence[RunEntity]) -> JobRecord | None:
+    def _find_newest_usable(self, runs: Sequence[RunEntity], level: int = logging.WARNING) -> JobRecord | None:
         """Find the last of these finished jobs that is neither edited nor damaged."""
         for run in reversed(runs):
             try:
@@ -183,7 +188,7 @@ class Store:
             except ServerAwayError:
                 raise
             except UserError as error:
-                log.warning("%s", error)
+                log.log(level, "%s", error)
         return None
 
     def baseline_of(self, pair: str, quant: str, sweep: str | None) -> JobRecord | None:
@@ -211,6 +216,22 @@ class Store:
         if usable is not None:
             self.include(sweep, _finished(usable))
         return usable
+
+    def reuse(self, job: FinishedJob, sweep: str | None, tags: Mapping[str, str], *, traces: bool) -> None:
+        """Let a job that has finished before stand for one of a sweep.
+
+        Args:
+            job: it.
+            sweep: id of the sweep's run, if there is one.
+            tags: what it is known by; runs of earlier versions lack some, and people may have deleted others.
+            traces: whether its answers are to be there as traces too.
+        """
+        run = self.run(job.run_id)
+        run.log(tags=tags)
+        if sweep is not None:
+            self.include(sweep, job)
+        if traces:
+            run.trace()
 
     def include(self, sweep: str, job: FinishedJob) -> None:
         """Let a job that finished in another sweep count in this one too."""
