@@ -34,9 +34,8 @@ from tracking_server import Postgres, TrackingServer
 
 from quantexp.config import StatsConfig, TrackingConfig
 from quantexp.tracking.reader import FILES_AT_ONCE
-from quantexp.tracking.snapshots import JOBS, MERGED
 from quantexp.tracking.store import Store
-from quantexp.tracking.tags import ITEMS
+from quantexp.tracking.tags import ITEMS, JOBS
 
 SAMPLE = 200
 """Runs on which the reference is measured."""
@@ -150,22 +149,18 @@ def _timed(function: Callable[..., Any], part: str, parts: dict[str, float]) -> 
 
 
 def _floor(where: dict[str, str]) -> None:
-    """List the files of the sweep's jobs, and fetch the merged ones and each that these do not hold; no more."""
+    """List the files of the sweep's jobs, and fetch each; no more."""
     started = time.perf_counter()
     pool = urllib3.PoolManager(maxsize=FILES_AT_ONCE)
     place = f"{where['experiment']}/{where['sweep']}/artifacts"
     base = f"{where['uri']}/api/2.0/mlflow-artifacts/artifacts"
 
-    def listed(folder: str) -> set[str]:
-        found = pool.request("GET", base, fields={"path": f"{place}/{folder}"}).json().get("files", [])
-        return {f"{folder}/{each['path']}" for each in found}
+    found = pool.request("GET", base, fields={"path": f"{place}/{JOBS}"}).json().get("files", [])
+    names = [f"{JOBS}/{each['path']}" for each in found]
 
     def fetched(name: str) -> bytes:
         return pool.request("GET", f"{base}/{place}/{name}").data
 
-    merged = listed(MERGED)
-    held = {name for each in merged if each.endswith(".json") for name in json.loads(fetched(each))}
-    names = [each for each in merged if each.endswith(".arrow")] + sorted(listed(JOBS) - held)
     with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
         _told(started, read=sum(threads.map(lambda name: len(fetched(name)), names)))
 

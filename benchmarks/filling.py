@@ -18,10 +18,8 @@ import pandas as pd
 import sqlalchemy
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
 
-from quantexp.tracking.compaction import FEWEST, merges, write_with_index
 from quantexp.tracking.scores import SCORES, add_facts, read_scores, write_scores
-from quantexp.tracking.snapshots import JOBS, MERGED
-from quantexp.tracking.tags import IDENTITY, ITEMS, KIND, OF_SWEEP
+from quantexp.tracking.tags import IDENTITY, ITEMS, JOBS, KIND, OF_SWEEP
 
 QUANTS, TASKS = 10, 10
 VARIANTS = 10
@@ -57,10 +55,8 @@ def fill(client: mlflow.MlflowClient, database: str, experiment: str, files: Pat
         client.set_terminated(sweep)
     location = client.get_experiment(experiment).artifact_location
     tables = Tables(files / f"tables of {sweep}", items)
-    of_jobs, of_merged = (files / sweep / "artifacts" / each for each in (JOBS, MERGED))
+    of_jobs = files / sweep / "artifacts" / JOBS
     of_jobs.mkdir(parents=True)
-    of_merged.mkdir()
-    alone: dict[str, bytes] = {}
     engine = sqlalchemy.create_engine(database)
     rows: dict[Any, list[dict[str, Any]]] = {table: [] for table in (SqlRun, SqlTag, SqlParam, SqlMetric)}
     for number in range(runs):
@@ -77,12 +73,8 @@ def fill(client: mlflow.MlflowClient, database: str, experiment: str, files: Pat
         named |= {"metrics": _metrics(quant, items, score)}
         file = files / run / "artifacts" / SCORES
         write_scores(scores, file)
-        add_facts(file, file, told | named)
+        add_facts(file, file, {"run_name": told["run_name"], "tags": named["tags"]})
         os.link(file, of_jobs / f"{run}.arrow")
-        alone[f"{JOBS}/{run}.arrow"] = file.read_bytes()
-        if merges(run) and len(alone) >= FEWEST:  # as `merging` does
-            write_with_index(alone, of_merged, f"{run}-0")
-            alone = {}
         rows[SqlRun].append(
             {"run_uuid": run, "name": told["run_name"], "experiment_id": int(experiment), "status": "FINISHED"}
             | {"start_time": told["start_time"], "end_time": told["start_time"] + 1, "lifecycle_stage": "active"}

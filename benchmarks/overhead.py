@@ -1,4 +1,4 @@
-"""Time of a sweep that is neither inference nor imports, as ratios to `import mlflow` within one run.
+"""Time of commands that is neither inference nor imports of MLflow, as ratios to `import mlflow` within one run.
 
 CPU seconds of a process and its children, the least of some repetitions. The jobs have one item and one token each, so
 what a further job takes is nearly all overhead.
@@ -12,31 +12,37 @@ import tempfile
 
 REPETITIONS = 3
 
-FEW, MANY = 1, 25
+FEW, MANY = 12, 24
 
-JOB = ("task=gsm8k", "task.limit=1", "task.max_tokens=1", "task.shots=0")
+JOB = ("task=gsm8k", "task.limit=1", "task.max_tokens=1", "task.shots=0", "quant=Q8_0,Q4_K_M")
+
+MOST = {"--cfg job": 0.3, "aggregation of a small sweep": 2.5, f"a finished sweep of {FEW} jobs, repeated": 3.0}
+MOST["each further finished job"] = 0.1
+"""Ratios that are not to be passed."""
 
 
 def main() -> None:
     """Print a line for each figure."""
     unit = min(_seconds("-c", "import mlflow") for _ in range(REPETITIONS))
     print(f"import mlflow: {unit:.2f} CPU seconds, here 1.00")
-    print(f"--cfg job: {min(_sweep(['--cfg', 'job']) for _ in range(REPETITIONS)) / unit:.2f}")
-    for reuse, name in (((), "job"), (("seconds",), "finished job")):
-        few: list[float] = []
-        many: list[float] = []
-        for _ in range(REPETITIONS):
-            with tempfile.TemporaryDirectory() as folder:
-                for count, found in ((FEW, few), (MANY, many)):
-                    command = ["-m", f"seed=range({count})", f"tracking.folder={folder}/{count}", *JOB]
-                    seconds = _sweep(command, folder)
-                    found.append(_sweep(command, folder) if reuse else seconds)
-        print(f"a sweep of one {name}: {min(few) / unit:.2f}")
-        print(f"each further {name}: {(min(many) - min(few)) / (MANY - FEW) / unit:.3f}")
-
-
-def _sweep(arguments: list[str], folder: str = ".") -> float:
-    return _seconds("-m", "quantexp", *arguments, folder=folder)
+    found: dict[str, float] = {"--cfg job": min(_seconds("-m", "quantexp", "--cfg", "job") for _ in range(REPETITIONS))}
+    with tempfile.TemporaryDirectory() as folder:
+        few, many = (
+            ["-m", "quantexp", "-m", f"seed=range({count // 2})", f"tracking.folder={folder}/{count}", *JOB]
+            for count in (FEW, MANY)
+        )
+        first, more = (_seconds(*command, folder=folder) for command in (few, many))
+        again, again_more = (
+            min(_seconds(*command, folder=folder) for _ in range(REPETITIONS)) for command in (few, many)
+        )
+        found[f"a sweep of {FEW} jobs"] = first
+        found["each further job"] = (more - first) / (MANY - FEW)
+        found[f"a finished sweep of {FEW} jobs, repeated"] = again
+        found["each further finished job"] = (again_more - again) / (MANY - FEW)
+        aggregate = ["-m", "quantexp.aggregate", f"tracking.folder={folder}/{FEW}"]
+        found["aggregation of a small sweep"] = min(_seconds(*aggregate, folder=folder) for _ in range(REPETITIONS))
+    for name, seconds in found.items():
+        print(f"{name}: {seconds / unit:.2f}" + (f" (at most {MOST[name]})" if name in MOST else ""))
 
 
 def _seconds(*arguments: str, folder: str = ".") -> float:

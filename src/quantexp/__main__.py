@@ -8,7 +8,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from quantexp.config.command_line import command_line
-from quantexp.sweep import worker
 from quantexp.sweep.sweep import Conclusion
 from quantexp.util.environment import PARENT
 from quantexp.util.error_reports import past_hydra
@@ -16,6 +15,8 @@ from quantexp.util.error_reports import past_hydra
 
 @hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name="config")
 def _app(composed: DictConfig) -> float:
+    from quantexp.sweep import worker
+
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         return worker.run(composed, os.environ[PARENT])
     with past_hydra():

@@ -1,6 +1,5 @@
 """Sweeps of many jobs: what is read of them, from where, and what is said of what cannot be read."""
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.tracking_servers import Proxy, TrackingServer
+from tests.support.tracking_servers import TrackingServer
 
 from quantexp.aggregate import aggregate
 from quantexp.comparison.changed_answers import flipped
@@ -18,14 +17,13 @@ from quantexp.comparison.flips import flip_rows, flips
 from quantexp.comparison.groups import _merged
 from quantexp.comparison.pairing import summarise
 from quantexp.config import StatsConfig, TrackingConfig
-from quantexp.tracking import reader, search, snapshots
+from quantexp.tracking import reader
 from quantexp.tracking.backend import Server
-from quantexp.tracking.compaction import merge_now_and_then, merges
 from quantexp.tracking.reader import JobRecord, Reader
 from quantexp.tracking.run import Run
 from quantexp.tracking.scores import SCORES, ScoreTables, answer_frame, read_scores, write_scores
 from quantexp.tracking.store import Store
-from quantexp.tracking.tags import CONFIG, IDENTITY, ITEMS
+from quantexp.tracking.tags import CONFIG, IDENTITY, ITEMS, JOBS
 
 QUANTS, SEEDS, N = ("Q8_0", "Q4_K_M"), (0, 1), 12
 ASPECTS = ("model", "data", "prompt", "grader", "settings")
@@ -101,12 +99,6 @@ def sweep(store: Store) -> str:
     return run.id
 
 
-@pytest.fixture
-def many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four jobs are many."""
-    monkeypatch.setattr(reader, "MANY", 4)
-
-
 def told(found: tuple[list[JobRecord], list[str]]) -> tuple[list[Any], list[str]]:
     """What a comparison sees of jobs."""
     own = (SCORES, "mlflow.loggedArtifacts")
@@ -120,52 +112,32 @@ def told(found: tuple[list[JobRecord], list[str]]) -> tuple[list[Any], list[str]
     ], found[1]
 
 
-def asked_for(store: Store, sweep: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Any], list[str]]:
-    """What is read where jobs are few."""
-    with monkeypatch.context() as context:
-        context.setattr(reader, "MANY", 1000)
-        return told(store.jobs_of(sweep))
-
-
-def test_many_jobs_are_read_from_the_sweep_s_own_files_and_nothing_is_different(
-    store: Store, sweep: str, many: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = asked_for(store, sweep, monkeypatch)
-    assert len(expected[0]) == 4
-    with monkeypatch.context() as context:
-        # The runs themselves are not asked for: none but the sweep's is looked at.
-        context.setattr(Reader, "_scores", lambda *_: pytest.fail("a run was read"))
-        assert told(store.jobs_of(sweep)) == expected
-
-
-def test_what_the_files_do_not_tell_is_asked_for(
-    store: Store, sweep: str, many: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_of_all_kinds_and_versions_are_read(store: Store, sweep: str) -> None:
     job(store, sweep, "Q4_K_M", 2, earlier=True)
     begin(store, sweep, "Q8_0", 2).close("KILLED")
     begin(store, sweep, "Q8_0", 1).close("FAILED")  # another run of the same job has finished
     records, failures = store.jobs_of(sweep)
-    assert len(records) == 5
+    assert [record.name for record in records] == [
+        f"{quant} t seed {seed}" for quant, seed in (*((q, s) for q in QUANTS for s in SEEDS), ("Q4_K_M", 2))
+    ]
     assert failures == ["Q8_0 t seed 2 is KILLED: no reason was recorded"]
-    assert sorted(told((records, []))[0], key=str) == sorted(asked_for(store, sweep, monkeypatch)[0], key=str)
 
 
-def test_a_deleted_run_does_not_count(store: Store, sweep: str, many: None) -> None:
+def test_a_deleted_run_does_not_count(store: Store, sweep: str) -> None:
     gone = store.jobs_of(sweep)[0][0].run_id
-    job(store, sweep, "Q4_K_M", 2)
     store.client.delete_run(gone)
-    assert gone not in {record.run_id for record in store.jobs_of(sweep)[0]}
-    assert len(store.jobs_of(sweep)[0]) == 4
+    records, [sentence] = store.jobs_of(sweep)
+    assert gone not in {record.run_id for record in records}
+    assert len(records) == 3
+    assert sentence.startswith(f"Q8_0 t seed 0 (run {gone}) was deleted in MLflow")
 
 
-def test_a_damaged_copy_is_read_from_the_run_itself(
-    store: Store, sweep: str, many: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = asked_for(store, sweep, monkeypatch)
-    with store.file(sweep, snapshots.JOBS) as folder:
-        sorted(folder.iterdir())[0].write_bytes(b"ARROW1 and nothing")
-    found = told(store.jobs_of(sweep))
-    assert (sorted(found[0], key=str), found[1]) == (sorted(expected[0], key=str), [])
+@pytest.mark.parametrize("content", [b"ARROW1 and nothing", b""])
+def test_a_damaged_copy_costs_nothing(store: Store, sweep: str, content: bytes) -> None:
+    expected = told(store.jobs_of(sweep))
+    with store.file(sweep, JOBS) as folder:
+        sorted(folder.iterdir())[0].write_bytes(content)
+    assert told(store.jobs_of(sweep)) == expected
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "no table"])
@@ -212,96 +184,6 @@ def test_of_many_changes_the_page_says_how_many_there_are(
     aggregate(stats, store, sweep, [], tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert f"lost: {whole.comparisons[0].flips.lost}" in page
-
-
-@pytest.fixture
-def merging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every job merges, if two files are alone."""
-    monkeypatch.setattr("quantexp.tracking.compaction.FEWEST", 2)
-    monkeypatch.setattr("quantexp.tracking.compaction.EVERY", 1)
-    monkeypatch.setattr(reader, "MANY", 4)
-
-
-@pytest.mark.parametrize("damage", ["none", "cut", "empty", "lost", "one file lost", "one file cut"])
-def test_a_server_s_many_files_are_read_many_at_once_and_nothing_is_different(
-    server: TrackingServer, tmp_path: Path, merging: None, damage: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = Store(TrackingConfig(str(tmp_path), tmp_path.name, uri=server.url))
-    with store.start("a sweep", "sweep", None, {}) as sweep:
-        ids = [job(store, sweep.id, quant, seed) for seed in (0, 1) for quant in QUANTS]
-        ids.append(job(store, sweep.id, "Q8_0", 2))
-    files = server.artifacts / store.experiment / sweep.id / "artifacts"
-    merged = sorted(files.glob("merged/*.arrow"))
-    assert {file.stem for file in merged} == {f"{ids[1]}-0", f"{ids[3]}-0"}  # and one is alone
-    if damage == "none":
-        for run_id in ids[:4]:
-            (files / snapshots.JOBS / f"{run_id}.arrow").write_bytes(b"not read")
-    elif damage == "cut":
-        merged[0].write_bytes(merged[0].read_bytes()[:2000])
-    elif damage == "empty":
-        merged[0].write_bytes(b"")
-    elif damage == "lost":
-        merged[0].unlink()
-    elif damage == "one file lost":
-        snapshots.write_merged(dict([*snapshots.read_merged(merged[0].read_bytes())][1:]), merged[0])
-    else:
-        name, content = next(snapshots.read_merged(merged[0].read_bytes()))
-        snapshots.write_merged({name: content[:100]}, merged[0])
-    expected = asked_for(store, sweep.id, monkeypatch)
-    assert len(expected[0]) == 5
-    if damage != "one file cut":  # else the run itself is asked
-        monkeypatch.setattr(Reader, "_scores", lambda *_: pytest.fail("a run was read"))
-    found, failures = told(store.jobs_of(sweep.id))
-    assert (sorted(found, key=str), failures) == (sorted(expected[0], key=str), [])
-
-
-def test_a_merge_that_fails_is_told_and_the_job_ends_as_ever(
-    server: TrackingServer, tmp_path: Path, merging: None, caplog: pytest.LogCaptureFixture
-) -> None:
-    with Proxy(server.url, largest=lambda path: 0 if "/merged/" in path else None) as proxy:
-        store = Store(TrackingConfig(str(tmp_path), tmp_path.name, uri=proxy.url))
-        with store.start("a sweep", "sweep", None, {}) as sweep:
-            ids = [job(store, sweep.id, quant, 0) for quant in QUANTS]
-        assert [server.client.get_run(each).info.status for each in ids] == ["FINISHED"] * 2
-        assert not list((tmp_path / "outbox").glob("*"))
-        assert "the files of the sweep's jobs were not merged; comparing takes longer: " in caplog.text
-        assert "413" in caplog.text
-        assert len(store.jobs_of(sweep.id)[0]) == 2
-
-
-def test_merged_files_are_of_bounded_size(
-    server: TrackingServer, tmp_path: Path, merging: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("quantexp.tracking.compaction.LARGEST", 1)
-    monkeypatch.setattr("quantexp.tracking.compaction.FEWEST", 3)
-    monkeypatch.setattr(reader, "MANY", 3)
-    store = Store(TrackingConfig(str(tmp_path), tmp_path.name, uri=server.url))
-    with store.start("a sweep", "sweep", None, {}) as sweep:
-        ids = [job(store, sweep.id, "Q8_0", seed) for seed in range(3)]
-    merged = (server.artifacts / store.experiment / sweep.id / "artifacts" / snapshots.MERGED).glob("*.arrow")
-    assert {file.stem for file in merged} == {f"{ids[2]}-{number}" for number in range(3)}
-    monkeypatch.setattr(Reader, "_scores", lambda *_: pytest.fail("a run was read"))
-    assert [record.run_id for record in store.jobs_of(sweep.id)[0]] == ids
-
-
-@pytest.mark.parametrize("damaged", ["[", "5", '[["a"]]'])
-def test_what_is_merged_is_not_merged_again_unless_its_index_is_damaged(
-    server: TrackingServer, tmp_path: Path, merging: None, damaged: str
-) -> None:
-    store = Store(TrackingConfig(str(tmp_path), tmp_path.name, uri=server.url))
-    with store.start("a sweep", "sweep", None, {}) as sweep:
-        ids = [job(store, sweep.id, quant, 0) for quant in QUANTS]
-        folder = server.artifacts / store.experiment / sweep.id / "artifacts" / snapshots.MERGED
-        merge_now_and_then(Server(server.url, tmp_path, tmp_path.name), sweep.id, "f" * 32)
-        assert {file.stem for file in folder.iterdir()} == {f"{ids[1]}-0"}
-        (folder / f"{ids[1]}-0.json").write_text(damaged)
-        merge_now_and_then(Server(server.url, tmp_path, tmp_path.name), sweep.id, "f" * 32)
-        assert {file.stem for file in folder.iterdir()} == {f"{ids[1]}-0", f"{'f' * 32}-0"}
-
-
-def test_one_job_in_five_hundred_merges() -> None:
-    chosen = [merges(uuid.uuid4().hex) for _ in range(100_000)]
-    assert 120 < sum(chosen) < 290
 
 
 SCORE = st.one_of(st.sampled_from([0.0, 1.0, 0.5]), st.floats(0, 1), st.none())
@@ -360,7 +242,7 @@ def test_a_server_s_runs_are_read_like_those_of_a_folder(
     client = server.client
     backend = Server(server.url, tmp_path, tmp_path.name)
     store = Store(TrackingConfig(str(tmp_path), tmp_path.name, uri=server.url))
-    monkeypatch.setattr(search, "RUNS", 2)
+    monkeypatch.setattr(reader, "RUNS", 2)
     with store.start("a sweep", "sweep", None, {"note": "a \u2028 note"}) as sweep:
         ids = [job(store, sweep.id, quant, seed, earlier=seed > 1) for quant in QUANTS for seed in (0, 1, 2)]
     found = list(Reader(backend).search(f"tags.sweep = '{sweep.id}'"))
@@ -371,10 +253,14 @@ def test_a_server_s_runs_are_read_like_those_of_a_folder(
         assert dict(each.data.tags) == dict(asked.data.tags)
         assert dict(each.data.metrics) == dict(asked.data.metrics)
         assert dict(each.data.params) == dict(asked.data.params)
-    expected = asked_for(store, sweep.id, monkeypatch)
+    # What earlier versions left for fewer requests is passed over.
+    for name in ("merged/a.arrow", "merged/a.json"):
+        store.run(sweep.id).log_yaml("not read", name)
+    expected = told(store.jobs_of(sweep.id))
     assert ([each[0] for each in expected[0]], expected[1]) == (ids, [])
-    monkeypatch.setattr(reader, "MANY", 4)
-    assert sorted(told(store.jobs_of(sweep.id))[0], key=str) == sorted(expected[0], key=str)
+    client.set_tag(ids[1], "note", "edited since")
+    assert store.jobs_of(sweep.id)[0][1].tags["note"] == "edited since"
+    client.delete_tag(ids[1], "note")
     assert Reader(backend).content(ids[0], "nothing.arrow") is None
     assert told(store.jobs([ids[3], ids[0]]))[0] == [expected[0][3], expected[0][0]]
     assert all(aggregate(StatsConfig(resamples=20), store, sweep.id, [], tmp_path / "report"))

@@ -315,12 +315,8 @@ def _read_windows(plan: JobPlan, loaded: _Loaded, _: CompletionStore, tracked: R
 
 def _adopt(plan: JobPlan, done: FinishedJob, store: Store, sweep: str | None) -> float:
     """Let a job that has finished before stand for this one."""
-    # Runs of earlier versions lack the one, and people may have deleted the other.
-    store.run(done.run_id).log(tags={PAIR: plan.pair, CONFIG: config_fingerprint(plan.config)})
-    if sweep is not None:
-        store.include(sweep, done)
-    if plan.config.tracking.traces:
-        store.run(done.run_id).trace()
+    tags = {PAIR: plan.pair, CONFIG: config_fingerprint(plan.config)}
+    store.reuse(done, sweep, tags, traces=plan.config.tracking.traces)
     log.info("%s: finished before (run %s); force=true runs it again", plan.name, done.run_id[:8])
     return done.metrics["score"]
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 from rich.text import Text
-from scipy.stats import permutation_test, rankdata
 
 from quantexp.comparison.summary import Comparison, Divergence, Summary
 from quantexp.report.csv_tables import csv_of
@@ -109,6 +108,8 @@ def ranking(summary: Summary) -> str:
 
 def _correlation_text(divergences: Sequence[float], losses: Sequence[float]) -> str:
     """Return Spearman's correlation with its p, which is exact up to seven quants and else of 9,999 drawn orders."""
+    from scipy.stats import permutation_test, rankdata  # takes a second to load
+
     ours, theirs = (rankdata(each) - (len(each) + 1) / 2 for each in (divergences, losses))
     size = math.sqrt((ours @ ours) * (theirs @ theirs))
 

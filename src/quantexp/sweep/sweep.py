@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from quantexp.config import Config, Method
 from quantexp.config.composition import compose_once, job_of, jobs_of
 from quantexp.config.own_data import check_own_data
-from quantexp.sweep import launchers
+from quantexp.sweep import launchers, worker
 from quantexp.util import environment, job_process, slurm
 from quantexp.util.error_reports import past_hydra
 from quantexp.util.errors import UserError
@@ -32,14 +32,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-HEAVY = (
-    "quantexp.evaluation.job",
-    "quantexp.tracking.store",
-    "quantexp.store",
-    "quantexp.models",
-    "quantexp.engines.llama_cpp.engine",
-)
+CHECKING = ("quantexp.models.gguf", "quantexp.tasks.data")
 """Modules that the jobs' process imports at its start, while this one checks what it was given."""
+
+RUNNING = ("quantexp.evaluation.job", "quantexp.tracking.store", "quantexp.store", "quantexp.engines.llama_cpp.engine")
+"""Modules that it imports besides once there is something to run."""
 
 
 class _OpenSweep:
@@ -58,7 +55,7 @@ class SweepCallback(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the one job's configuration."""
         with past_hydra():
-            job_process.start(*HEAVY)
+            job_process.start(*CHECKING, *RUNNING)
             job = _checked(job_of(config))
             job_process.call(have_ready, [job])
             if job.tracking.uri is not None:
@@ -74,7 +71,7 @@ class SweepCallback(Callback):
 
 def _start(config: DictConfig) -> None:
     global _open
-    job_process.start(*HEAVY)
+    job_process.start(*CHECKING)
     compose_once()
     jobs = [_checked(job) for job in jobs_of(config)]
     if not jobs:
@@ -91,7 +88,7 @@ def _start(config: DictConfig) -> None:
         raise UserError("divergence_over must be the same for all jobs of a sweep; make two sweeps of it.")
     check_names(jobs)
     check_sequential(jobs)
-    titles, prospects = job_process.call(have_ready, jobs)
+    titles, prospects, facts = job_process.call(have_ready, jobs)
     launcher = launchers.launcher_of(config)
     launchers.check_order(launcher, jobs)
     first = jobs[0]
@@ -123,6 +120,8 @@ def _start(config: DictConfig) -> None:
     if run is not None:
         _refuse_twice(run)
         log.info("continuing the sweep that was started with the same jobs (run %s)", run.id[:8])
+    else:
+        job_process.start(*RUNNING)  # a new sweep has something to run, most likely
     run = run or store.start(
         f"sweep of {len(jobs)}: {', '.join(models)}",
         "sweep",
@@ -154,6 +153,8 @@ def _start(config: DictConfig) -> None:
     launchers.set_up(config, jobs)
     if launcher != "basic":
         job_process.stop()  # each of the launcher's processes has one of its own
+    else:
+        worker.remember_facts(jobs, facts, store)
 
 
 def _refuse_twice(run: "Run") -> None:
@@ -211,19 +212,21 @@ def _check_reading(config: Config) -> None:
         raise UserError(f"task={config.task.name} is read, not answered, so it cannot have {wrong[0]}: leave that out.")
 
 
-def have_ready(jobs: Sequence[Config]) -> tuple[list[str], list[str]]:
+def have_ready(jobs: Sequence[Config]) -> tuple[list[str], list[str], list[dict[str, str]]]:
     """Load the data of each job and have the models here, all of them before the first job runs.
 
     What a download cannot get is told now, not hours later, and jobs on machines without a network find everything.
 
     Returns:
-        What the data are called in a sentence, and what their numbers of items cannot show.
+        What the data are called in a sentence, what their numbers of items cannot show, and for each job what is needed
+        to know whether it has finished before; empty if only the job itself knows.
 
     Raises:
         UserError: data or a model are not there and cannot be had.
     """
     from quantexp import models
     from quantexp.comparison.prospects import describe_prospects
+    from quantexp.evaluation.job_identity import pairing_facts
     from quantexp.tasks.data import load
     from quantexp.tasks.items import check_gradable, drawn
     from quantexp.tasks.requests import Read
@@ -239,8 +242,17 @@ def have_ready(jobs: Sequence[Config]) -> tuple[list[str], list[str]]:
         if task.request is not Read:
             drawn(ready[-1].items, job.seed, job.task.limit)
     models.prepare((job.model, job.quant) for job in jobs)
+    facts = [
+        {
+            **pairing_facts(rows, _task_of(job).grader(job.task.grader)),
+            "source": models.source_of(job.model, job.quant).sha256,
+        }
+        if worker.needs_only_facts(job) and _task_of(job).request is not Read
+        else {}
+        for job, rows in zip(jobs, ready, strict=True)
+    ]
     answered = [job for job in zip(jobs, ready, strict=True) if _task_of(job[0]).request is not Read]
-    return list(dict.fromkeys(rows.title for rows in ready)), list(describe_prospects(answered))
+    return list(dict.fromkeys(rows.title for rows in ready)), list(describe_prospects(answered)), facts
 
 
 class Conclusion:

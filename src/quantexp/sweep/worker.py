@@ -1,27 +1,36 @@
 """A process that has jobs run, the launching one or one of a launcher: each job in a process that it watches."""
 
+import logging
 import os
 import time
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from quantexp.config import Config
+from quantexp.config import Config, Method
+from quantexp.config.fingerprint import config_fingerprint, job_fingerprint, pair_fingerprint
 from quantexp.config.validation import validated
 from quantexp.util import job_process
-from quantexp.util.environment import DEVICES, FOLDER, PROCESSES
+from quantexp.util.environment import DEVICES, FOLDER, PROCESSES, SEVERAL_MODELS
 from quantexp.util.error_reports import return_to_start
 from quantexp.util.errors import UserError
 from quantexp.util.files import keep_from_others
 from quantexp.util.process_death import ProcessDeathError
 
 if TYPE_CHECKING:
+    from filelock import FileLock
+
     from quantexp.store import CompletionStore
     from quantexp.tracking.store import Store
+
+log = logging.getLogger(__name__)
+
+_facts: dict[str, Mapping[str, str]] = {}
+"""What jobs' fingerprints are made of besides their config, by the fingerprint of that."""
 
 # Opened once a process: a process runs one job after the other.
 _stores: dict[str, "Store"] = {}
@@ -45,6 +54,8 @@ def run(composed: DictConfig, sweep: str | None) -> float:
     keep_from_others()  # a launcher may have started this process with another umask
     config = validated(composed, Config)
     return_to_start()
+    if (score := _reuse(config, sweep)) is not None:
+        return score
     if (started := os.environ.get(FOLDER)) is not None:  # this process has begun in another
         os.chdir(started)
     if (variable := os.environ.get(DEVICES)) is not None:
@@ -55,6 +66,45 @@ def run(composed: DictConfig, sweep: str | None) -> float:
     except ProcessDeathError as death:
         job_process.call(record_death, config, sweep, death)  # in a new one, which has MLflow loaded
         raise
+
+
+def needs_only_facts(config: Config) -> bool:
+    """Tell whether a job is the same as another if its config, its data, its grader and its model's file are."""
+    return config.stats.method is not Method.sequential and not config.divergence
+
+
+def remember_facts(jobs: Sequence[Config], facts: Sequence[Mapping[str, str]], store: "Store") -> None:
+    """Remember what the fingerprint of each job is made of besides its config, and where to look for it.
+
+    Args:
+        jobs: those that this process will have run.
+        facts: of each; empty if only the job itself knows them.
+        store: the open one.
+    """
+    _facts.clear()
+    _stores[repr(jobs[0].tracking)] = store
+    _facts.update({config_fingerprint(job): known for job, known in zip(jobs, facts, strict=True) if known})
+
+
+def _reuse(config: Config, sweep: str | None) -> float | None:
+    """Let a finished run of the job count in the sweep; the score, or None if the job has to run.
+
+    A job that has finished before is found here, so that the process that could run it imports nothing for it.
+    """
+    asked = config_fingerprint(config)
+    if config.force or (known := _facts.get(asked)) is None:
+        return None
+    from quantexp.tracking.tags import CONFIG, PAIR, job_name
+
+    store = _store_of(config)
+    if (done := store.finished_job(job_fingerprint(config, **known), quiet=True)) is None:
+        return None
+    pair = pair_fingerprint(config, **{name: fact for name, fact in known.items() if name != "source"})
+    store.reuse(done, sweep, {PAIR: pair, CONFIG: asked}, traces=config.tracking.traces)
+    model = config.model.name if SEVERAL_MODELS in os.environ else ""
+    name = job_name(config.quant.name, config.task.name, config.seed, model)
+    log.info("%s: finished before (run %s); force=true runs it again", name, done.run_id[:8])
+    return done.metrics["score"]
 
 
 def run_here(config: Config, sweep: str | None) -> float:
@@ -97,7 +147,7 @@ def _store_of(config: Config) -> "Store":
 
 
 @cache
-def claim_device(variable: str, folder: Path, patience: float = 60) -> FileLock:
+def claim_device(variable: str, folder: Path, patience: float = 60) -> "FileLock":
     """Let this process see one of the GPUs, for as long as it lives.
 
     Where there are more processes than GPUs, each GPU is shared by as few as possible.
@@ -110,6 +160,8 @@ def claim_device(variable: str, folder: Path, patience: float = 60) -> FileLock:
     Raises:
         UserError: others have taken everything.
     """
+    from filelock import FileLock, Timeout
+
     devices = os.environ[variable].split(",")
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience

@@ -16,7 +16,6 @@ from pathlib import Path
 import mlflow
 from filelock import FileLock
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from quantexp.tracking.errors import ServerAwayError, away, failures
 from quantexp.tracking.location import RunFiles, database_uri, find_files, no_stray_folders, relocate
@@ -220,6 +219,8 @@ def _copy(database: Path, to: Path) -> None:
 
 def _create(database: Path) -> None:
     """Make the tables in a file of another name first: MLflow cannot mend ones that were cut off half made."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # only now: servers do without it
+
     unfinished = database.with_suffix(".unfinished")
     for left in unfinished.parent.glob(f"{unfinished.name}*"):
         left.unlink()

@@ -18,12 +18,10 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID
 
 from quantexp.tracking.artifacts import read_table
-from quantexp.tracking.backend import Backend, Server
-from quantexp.tracking.compaction import merge_now_and_then
+from quantexp.tracking.backend import Backend
 from quantexp.tracking.reader import Reader
 from quantexp.tracking.scores import SCORES, add_facts
-from quantexp.tracking.snapshots import JOBS, facts
-from quantexp.tracking.tags import IDENTITY, ITEMS, TRACED
+from quantexp.tracking.tags import IDENTITY, ITEMS, JOBS, TRACED
 
 log = logging.getLogger(__name__)
 
@@ -97,10 +95,9 @@ def _shown_tables(tag: str) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Scores that comparisons read of a job, in a file that also tells what is recorded of the run by then.
+    """Scores that comparisons read of a job, in a file that also holds the name and the tags that the run has by then.
 
-    A copy goes to the sweep's run, where one request lists the files of all jobs: a server takes longer to tell of a
-    run than to hand over such a file.
+    A copy goes to the sweep's run, so that a run that is gone is missed there, and can be named.
 
     Attributes:
         path: the scores (`scores.write_scores`).
@@ -111,19 +108,17 @@ class Scores:
     answers: int
 
     def apply(self, backend: Backend, run_id: str) -> None:
-        """Upload both, and merge what many jobs have left, now and then."""
+        """Upload both."""
         run = backend.client.get_run(run_id)
         sweep = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
         with tempfile.TemporaryDirectory() as folder:
             file, copy = Path(folder) / SCORES, Path(folder) / f"{run_id}{Path(SCORES).suffix}"
-            add_facts(Path(self.path), file, facts(run))
+            add_facts(Path(self.path), file, {"run_name": run.info.run_name, "tags": dict(run.data.tags)})
             backend.put(run_id, file)
             if sweep is not None:
                 shutil.copy(file, copy)
                 backend.put(sweep, copy, JOBS)
         backend.client.set_tag(run_id, SCORES, str(self.answers))
-        if sweep is not None and isinstance(backend, Server):
-            merge_now_and_then(backend, sweep, run_id)
 
 
 @dataclass(frozen=True, slots=True)

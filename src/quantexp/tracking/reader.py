@@ -7,10 +7,9 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
 from pathlib import Path
+from sys import intern
 from typing import TypeVar
-from urllib.parse import quote, urlsplit
 
 import mlflow
 import pandas as pd
@@ -18,21 +17,14 @@ import pyarrow as pa
 from mlflow.entities import LifecycleStage
 from mlflow.entities import Run as RunEntity
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
-from mlflow.store.artifact.artifact_repo import ArtifactRepository
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
-from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from quantexp.config.identity import NO_READER, Identity
 from quantexp.tracking.artifacts import read_table
 from quantexp.tracking.backend import Backend
-from quantexp.tracking.downloads import Fetching
 from quantexp.tracking.errors import ServerAwayError
 from quantexp.tracking.problems import find_problem
 from quantexp.tracking.scores import SCORES, Answers, ScoreTables, facts_of, read_scores
-from quantexp.tracking.search import RUNS, are, pages
-from quantexp.tracking.snapshots import JOBS, MANY, MERGED, read_merged, run_of
 from quantexp.tracking.tags import CONFIG, IDENTITY, ITEMS, KIND, job_name
 from quantexp.util.errors import UserError
 from quantexp.util.progress import bar
@@ -41,11 +33,11 @@ from quantexp.util.terminal import one_line
 T = TypeVar("T")
 F = TypeVar("F")
 
-FILES_AT_ONCE = 64
-"""Files that are fetched at once: one after the other takes 50 ms each, 64 at once 3."""
+RUNS = 500
+"""A page. A run has some 140 parameters, metrics and tags; a server holds each as an object while it writes a page."""
 
-MERGED_AT_ONCE = 4
-"""Merged files that are fetched at once: each is some megabytes, and the server hands it over in a moment."""
+FILES_AT_ONCE = 16
+"""Files that are fetched at once, while the next page of runs is on its way."""
 
 TABLES_AT_ONCE = 8
 """Whole tables, with their texts, that are fetched at once: each is some megabytes in memory."""
@@ -109,14 +101,20 @@ class Reader:
 
     def search(self, condition: str) -> Iterator[RunEntity]:
         """Yield the runs that a condition in MLflow's language holds for; oldest first."""
-        found = pages(self._backend, condition)
+        token: str | None = None
         while True:
             with self._backend.told():
-                page = next(found, None)
-            if page is None:
-                return
+                page = self._backend.client.search_runs(
+                    [self._backend.experiment],
+                    condition,
+                    order_by=["attributes.start_time ASC"],
+                    max_results=RUNS,
+                    page_token=token,
+                )
             self._artifacts |= {run.info.run_id: str(run.info.artifact_uri) for run in page}
             yield from page
+            if not (token := page.token):
+                return
 
     def newest(self, condition: str) -> RunEntity | None:
         """Return the one of these runs that was started last, if there is any."""
@@ -165,8 +163,8 @@ class Reader:
     @contextmanager
     def file(self, run_id: str, name: str) -> Iterator[Path]:
         """Yield a run's file, fetched for as long as the context lasts; a path where nothing is if it has none."""
-        if (here := self._place(run_id, name)) is not None:
-            yield here
+        if self._backend.files is not None:
+            yield self._backend.files.path(run_id, name)
             return
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / Path(name).name
@@ -181,49 +179,33 @@ class Reader:
         Raises:
             OSError: it cannot be read, or the server refused.
         """
-        if (here := self._place(run_id, name)) is not None:
+        if self._backend.files is not None:
+            here = self._backend.files.path(run_id, name)
             return here.read_bytes() if here.is_file() else None
-        files = self._files(run_id)
-        with self._backend.told():
-            if isinstance(files, HttpArtifactRepository):
-                return self._fetching.content(f"{urlsplit(files.artifact_uri).path}/{quote(name)}")
-            folder = name.rpartition("/")[0]
-            if name not in {entry.path for entry in files.list_artifacts(folder or None)}:
+        if run_id not in self._artifacts:
+            self._artifacts[run_id] = str(self.entity(run_id).info.artifact_uri)
+        # Asked by the run's id, MLflow would look the run up once more for each file.
+        address = f"{self._artifacts[run_id]}/{name}"
+        with self._backend.told(), tempfile.TemporaryDirectory() as folder:
+            try:
+                path = mlflow.artifacts.download_artifacts(address, dst_path=folder, tracking_uri=self._backend.uri)
+            except mlflow.MlflowException:
+                if name in self.names(run_id, name.rpartition("/")[0]):
+                    raise
                 return None
-            with tempfile.TemporaryDirectory() as place:
-                files.download_artifacts(name, place)  # type: ignore[no-untyped-call]
-                return (Path(place) / name).read_bytes()
+            return Path(path).read_bytes()
 
     def names(self, run_id: str, folder: str) -> list[str]:
         """Return the files in a folder of a run."""
         return self._backend.names(run_id, folder)
 
-    def contents(
-        self, run_id: str, names: Sequence[str], at_once: int = FILES_AT_ONCE
-    ) -> Iterator[tuple[str, bytes | None]]:
+    def contents(self, run_id: str, names: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
         """Yield the contents of these files of a run, in this order; None for one that is missing or cannot be read."""
-        for name, content in self._ahead(names, lambda name: self.content(run_id, name), at_once):
+        for name, content in self._ahead(names, lambda name: self.content(run_id, name)):
             try:
                 yield name, content.result()
             except OSError:
                 yield name, None
-
-    def _place(self, run_id: str, name: str) -> Path | None:
-        """Find the place of a file of a run on this machine; None if only a server hands it out."""
-        if self._backend.files is not None:
-            return self._backend.files.path(run_id, name)
-        files = self._files(run_id)
-        return Path(files.artifact_dir) / name if isinstance(files, LocalArtifactRepository) else None
-
-    def _files(self, run_id: str) -> ArtifactRepository:
-        if run_id not in self._artifacts:
-            self._artifacts[run_id] = str(self.entity(run_id).info.artifact_uri)
-        # Asked by the run's id, MLflow would look the run up several times for each file.
-        return _repository(self._artifacts[run_id], self._backend.uri)
-
-    @cached_property
-    def _fetching(self) -> Fetching:
-        return Fetching(self._backend.uri)
 
     def tables(self, run_ids: Sequence[str], name: str, needed: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Yield a whole table (`Run.log_table`) of each run, in this order; some are fetched ahead of their turn.
@@ -252,87 +234,63 @@ class Reader:
         for _, table in self._ahead(run_ids, read, TABLES_AT_ONCE):
             yield table.result()
 
-    def recorded(self, sweep: str, children: str, tables: ScoreTables) -> tuple[list[JobRecord], list[RunEntity]]:
-        """Return the jobs of a sweep that its own files tell of, oldest first, and the other runs that belong to it.
-
-        All are other runs where the jobs are few, or the files are not those of the jobs that have finished.
+    def jobs(
+        self, runs: Iterable[RunEntity], expected: int | None = None
+    ) -> tuple[list[JobRecord], list[LeftOut], set[str]]:
+        """Read the finished jobs among the runs.
 
         Args:
-            sweep: id of its run.
-            children: the condition that holds for its runs.
-            tables: what the scores that are read share with others.
-        """
-        has_file = f"{children} and tags.`{SCORES}` IS NOT NULL"
-        files = self.names(sweep, JOBS)
-        with self._backend.told():
-            is_all = len(files) >= MANY and are(
-                self._backend, f"{has_file} and attributes.status = 'FINISHED'", len(files)
-            )
-        if not is_all:
-            return [], list(self.search(children))
-        others = [
-            *self.search(f"{children} and tags.`{SCORES}` IS NULL"),
-            *self.search(f"{has_file} and attributes.status != 'FINISHED'"),
-        ]
-        found, identities = [], Identities()
-        with bar("reading the runs", len(files), "runs") as advance:
-            for name, content in self._of_jobs(sweep, files):
-                try:
-                    table = read_scores(content or b"", name)
-                    run = run_of(facts_of(table))
-                    _check(run)
-                    found.append(_record(run, tables.answers(table), identities))
-                    self._artifacts[run.info.run_id] = str(run.info.artifact_uri)
-                except (*_DAMAGE, UserError):
-                    # The job's own file may be whole, and if not, that is told of it.
-                    if (own := self.find(Path(name).stem)) is not None:
-                        others.append(own)
-                advance(1)
-        return sorted(found, key=lambda record: (record.started, record.run_id)), others
+            runs: any; each is held no longer than it takes.
+            expected: how many they are, more or less.
 
-    def jobs(
-        self, runs: Sequence[RunEntity], tables: ScoreTables | None = None
-    ) -> tuple[list[JobRecord], list[LeftOut]]:
-        """Return the finished jobs among the runs, and each of the others with its reason.
-
-        A finished one that was deleted, edited or damaged is one of the others.
+        Returns:
+            The finished jobs; each of the others with its reason, also those that were deleted, edited or damaged; and
+            the ids of all.
         """
-        finished, left_out = [], []
-        tables, identities = tables or ScoreTables(), Identities()
-        several = len({run.data.tags.get("model") for run in runs if run.data.tags.get(KIND) == "job"}) > 1
-        with bar("reading the runs", len(runs), "runs") as advance:
+        finished, left_out, known = [], [], set()
+        tables, identities = ScoreTables(), Identities()
+        models: set[str | None] = set()
+        with bar("reading the runs", expected, "runs") as advance:
             for run, table in self._ahead(runs, lambda run: self._scores(run) if _is_finished_job(run) else None):
+                known.add(run.info.run_id)
+                if run.data.tags.get(KIND) == "job":
+                    models.add(run.data.tags.get("model"))
                 try:
-                    _check(run, with_model=several)
+                    _check(run)
                     finished.append(_record(run, _read_answers(run, table.result(), tables), identities))
                 except ServerAwayError:
                     raise
                 except UserError as error:
-                    left_out.append(LeftOut(run.data.tags.get(CONFIG), str(error)))
+                    left_out.append((run, str(error)))
                 advance(1)
-        return finished, left_out
+        several = len(models) > 1
+        reasons = [(run, _find_reason(run, with_model=several) or reason) for run, reason in left_out]
+        return finished, [LeftOut(run.data.tags.get(CONFIG), reason) for run, reason in reasons], known
 
-    def find_lost(self, sweep: str, known: Container[str]) -> Iterator[LeftOut]:
+    def find_lost(self, sweep: str, files: Sequence[str], known: Container[str]) -> Iterator[LeftOut]:
         """Find jobs that have left their files in a sweep, and are not among its runs any more.
 
         Args:
             sweep: id of its run.
+            files: what jobs have left in it.
             known: ids of its runs.
         """
-        names = [name for name in self.names(sweep, JOBS) if Path(name).stem not in known]
+        names = [name for name in files if Path(name).stem not in known]
         for name, content in self.contents(sweep, names):
             run_id = Path(name).stem
-            told = run = self.find(run_id)
+            run = self.find(run_id)
+            tags, called = ({}, "a job") if run is None else (run.data.tags, name_of(run))
             with suppress(*_DAMAGE):  # what the run was called is not worth more
-                told = run_of(facts_of(read_scores(content or b"", name)))
-            what = f"{'a job' if told is None else name_of(told)} (run {run_id})"
+                facts = facts_of(read_scores(content or b"", name))
+                tags, called = facts["tags"], _name(facts["tags"], str(facts.get("run_name")))
+            what = f"{called} (run {run_id})"
             if run is None:
                 sentence = f"{what} is gone from the store, as after mlflow gc; the same command runs its job again."
             elif _is_deleted(run):
                 sentence = _describe_deleted(what)
             else:
                 sentence = f"{what} does not belong to this sweep any more: its tag {MLFLOW_PARENT_RUN_ID} was changed."
-            yield LeftOut(None if told is None else told.data.tags.get(CONFIG), sentence)
+            yield LeftOut(tags.get(CONFIG), sentence)
 
     def job(self, run: RunEntity) -> JobRecord:
         """Return a finished job with its scores.
@@ -342,18 +300,6 @@ class Reader:
         """
         _check(run)
         return _record(run, _read_answers(run, self._scores(run), ScoreTables()), Identities())
-
-    def _of_jobs(self, sweep: str, names: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
-        """Yield these files of a sweep's jobs: first those that were merged, many with one request."""
-        left = dict.fromkeys(names)
-        merged_ones = [name for name in self.names(sweep, MERGED) if name.endswith(".arrow")]
-        for _, merged in self.contents(sweep, merged_ones, MERGED_AT_ONCE):
-            with suppress(*_DAMAGE):  # its files are there once more
-                for name, content in read_merged(merged or b""):
-                    if name in left:
-                        del left[name]
-                        yield name, content
-        yield from self.contents(sweep, [*left])
 
     def _ahead(
         self, what: Iterable[T], fetch: Callable[[T], F], at_once: int = FILES_AT_ONCE
@@ -385,6 +331,9 @@ class Reader:
             raise UserError(_describe_uncounted(run, f"its table {name} {why}")) from error
 
 
+_WITHOUT_READER: Mapping[str, object] = {"id": NO_READER}
+
+
 class Identities:
     """Identities of jobs, read from their tags; runs that share one share the object."""
 
@@ -402,14 +351,6 @@ class Identities:
         if "grader" in found:
             found.setdefault("reader", _WITHOUT_READER)
         return found
-
-
-_WITHOUT_READER: Mapping[str, object] = {"id": NO_READER}
-
-
-@lru_cache(maxsize=8)
-def _repository(artifacts: str, uri: str) -> ArtifactRepository:
-    return get_artifact_repository(artifacts, tracking_uri=uri)
 
 
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, pa.ArrowException)
@@ -435,22 +376,27 @@ def _describe_uncounted(run: RunEntity, why: str) -> str:
     )
 
 
-def _check(run: RunEntity, *, with_model: bool = False) -> None:
+def _check(run: RunEntity) -> None:
     """Refuse a run that is no finished job, or not one that can be compared.
 
     Raises:
         UserError: it is not.
     """
+    if (reason := _find_reason(run)) is not None:
+        raise UserError(reason)
+
+
+def _find_reason(run: RunEntity, *, with_model: bool = False) -> str | None:
+    """Find a reason why a run is no finished job, or not one that can be compared."""
     if _is_deleted(run):
-        raise UserError(_describe_deleted(f"{name_of(run)} (run {run.info.run_id})"))
+        return _describe_deleted(f"{name_of(run)} (run {run.info.run_id})")
     if (kind := run.data.tags.get(KIND)) != "job":
-        raise UserError(f"{run.info.run_name} (run {run.info.run_id}) is not a job ({KIND}: {kind}).")
+        return f"{run.info.run_name} (run {run.info.run_id}) is not a job ({KIND}: {kind})."
     if run.info.status != "FINISHED":
         status = "" if run.info.status == "FAILED" else f" is {run.info.status}"
         name = name_of(run, with_model=with_model)
-        raise UserError(f"{name}{status}: {run.data.tags.get('error', 'no reason was recorded')}")
-    if (problem := find_problem(run)) is not None:
-        raise UserError(_describe_uncounted(run, problem))
+        return f"{name}{status}: {run.data.tags.get('error', 'no reason was recorded')}"
+    return None if (problem := find_problem(run)) is None else _describe_uncounted(run, problem)
 
 
 def _table_of(run: RunEntity) -> str:
@@ -477,9 +423,10 @@ def _record(run: RunEntity, answers: Answers, identities: Identities) -> JobReco
         run_id=run.info.run_id,
         name=name_of(run),
         started=run.info.start_time,
-        tags=run.data.tags,
-        params=run.data.params,
-        metrics=run.data.metrics,
+        # Equal names and values of many runs are held once.
+        tags={intern(key): intern(value) for key, value in run.data.tags.items()},
+        params={intern(key): intern(value) for key, value in run.data.params.items()},
+        metrics={intern(key): value for key, value in run.data.metrics.items()},
         identity=identities.of(run.data.tags),
         scores=answers.item_scores,
         clusters=answers.asked.of_item,
@@ -489,7 +436,10 @@ def _record(run: RunEntity, answers: Answers, identities: Identities) -> JobReco
 
 def name_of(run: RunEntity, *, with_model: bool = False) -> str:
     """Name a run as the terminal does: a job by its quant, task and seed, whatever its name in MLflow."""
-    tags = run.data.tags
+    return _name(run.data.tags, str(run.info.run_name), with_model=with_model)
+
+
+def _name(tags: Mapping[str, str], run_name: str, *, with_model: bool = False) -> str:
     if tags.get(KIND) == "job" and {"quant", "task", "seed"} <= tags.keys():
         return job_name(tags["quant"], tags["task"], tags["seed"], tags.get("model", "") if with_model else "")
-    return str(run.info.run_name)
+    return run_name

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -26,12 +27,12 @@ from quantexp.tracking.outbox import Beginning, Entry, Sent, fail_entries, few_a
 from quantexp.tracking.reader import JobRecord, LeftOut, Reader, name_of
 from quantexp.tracking.registration import Registration, check_declaration, digest, read_time
 from quantexp.tracking.run import AtOnce, FinishedJob, Run
-from quantexp.tracking.scores import ScoreTables
 from quantexp.tracking.tags import (
     CONFIG,
     DECLARATION,
     INCLUDES,
     JOB,
+    JOBS,
     KIND,
     OF_SWEEP,
     PAIR,
@@ -163,18 +164,23 @@ class Store:
             return Run(AtOnce(self._backend, run.info.run_id), name)
         return Run(self._written_down(self._config.uri, shown or name, everything), name)
 
-    def finished_job(self, fingerprint: str) -> FinishedJob | None:
-        """Return the newest finished run of the same job, if there is one."""
+    def finished_job(self, fingerprint: str, *, quiet: bool = False) -> FinishedJob | None:
+        """Return the newest finished run of the same job, if any; `quiet` for one who looks before another does."""
+        level = logging.DEBUG if quiet else logging.WARNING
         try:
             with few_attempts():
                 found = self._reader.search(f"tags.`{JOB}` = '{fingerprint}' and attributes.status = 'FINISHED'")
-                usable = self._find_newest_usable(list(found))
+                usable = self._find_newest_usable(list(found), level)
         except ServerAwayError as error:
-            log.warning("whether this job was finished before is not known, so it runs again: %s", error)
+            log.log(
+                level,
+                "whether this job was finished before is not known, so it runs again: %s",
+                error,
+            )
             return None
         return None if usable is None else _finished(usable)
 
-    def _find_newest_usable(self, runs: Sequence[RunEntity]) -> JobRecord | None:
+    def _find_newest_usable(self, runs: Sequence[RunEntity], level: int = logging.WARNING) -> JobRecord | None:
         """Find the last of these finished jobs that is neither edited nor damaged."""
         for run in reversed(runs):
             try:
@@ -182,7 +188,7 @@ class Store:
             except ServerAwayError:
                 raise
             except UserError as error:
-                log.warning("%s", error)
+                log.log(level, "%s", error)
         return None
 
     def baseline_of(self, pair: str, quant: str, sweep: str | None) -> JobRecord | None:
@@ -210,6 +216,22 @@ class Store:
         if usable is not None:
             self.include(sweep, _finished(usable))
         return usable
+
+    def reuse(self, job: FinishedJob, sweep: str | None, tags: Mapping[str, str], *, traces: bool) -> None:
+        """Let a job that has finished before stand for one of a sweep.
+
+        Args:
+            job: it.
+            sweep: id of the sweep's run, if there is one.
+            tags: what it is known by; runs of earlier versions lack some, and people may have deleted others.
+            traces: whether its answers are to be there as traces too.
+        """
+        run = self.run(job.run_id)
+        run.log(tags=tags)
+        if sweep is not None:
+            self.include(sweep, job)
+        if traces:
+            run.trace()
 
     def include(self, sweep: str, job: FinishedJob) -> None:
         """Let a job that finished in another sweep count in this one too."""
@@ -385,19 +407,18 @@ class Store:
         run = self._reader.entity(sweep)
         if run.info.lifecycle_stage == LifecycleStage.DELETED:
             raise UserError(f"Sweep {sweep} was deleted in MLflow; restore it there, or name another.")
-        included, tables = _list_included(run), ScoreTables()
-        recorded, others = self._reader.recorded(sweep, _child_of(sweep), tables)
+        included, files = _list_included(run), self._reader.names(sweep, JOBS)
         taken = self._reader.find_all(included)
-        finished, left_out = self._reader.jobs([*taken.values(), *others], tables)
+        counting, left_out, known = self._reader.jobs(
+            chain(taken.values(), self._children(sweep)), len(taken) + len(files)
+        )
         for run_id in included:
             if run_id not in taken:
                 what = (
                     f"Run {run_id}, which counted in this sweep, is gone; run its job again, or delete the sweep's tag "
                 )
                 left_out.append(LeftOut(run.data.tags[INCLUDES + run_id], f"{what}{INCLUDES}{run_id}."))
-        known = {*taken, *(run.info.run_id for run in others), *(record.run_id for record in recorded)}
-        left_out += self._reader.find_lost(sweep, known)
-        counting = [*finished, *recorded]
+        left_out += self._reader.find_lost(sweep, files, known)
         done = {record.tags.get(CONFIG) for record in counting} - {None}
         # Of several attempts at a job the last one tells.
         last = {each.config or each.sentence: each for each in left_out if each.config not in done}
@@ -405,7 +426,7 @@ class Store:
 
     def jobs(self, run_ids: Sequence[str]) -> tuple[list[JobRecord], list[str]]:
         """Return the same for runs named one by one."""
-        finished, left_out = self._reader.jobs(self._reader.entities(run_ids))
+        finished, left_out, _ = self._reader.jobs(self._reader.entities(run_ids), len(run_ids))
         return finished, [each.sentence for each in left_out]
 
     def file(self, run_id: str, name: str) -> AbstractContextManager[Path]:

@@ -1,5 +1,8 @@
 """Names of tags, metrics and tables in the store."""
 
+JOBS = "jobs"
+"""Folder of a sweep's run with a file for each of its jobs that has finished: a run that is gone is missed by it."""
+
 ITEMS = "items"
 """Name of the per-item table: items.parquet is exact and what programs read, items.json is what MLflow's pages show."""
 

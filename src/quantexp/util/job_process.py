@@ -38,7 +38,7 @@ _process: "JobProcess | None" = None
 
 
 def start(*modules: str) -> None:
-    """Have the process begin to import modules, so that the first call need not wait for them."""
+    """Have the process, which is started if there is none, begin to import modules, so that no call waits for them."""
     global _process
     if (method := _method()) == NONE:
         return
@@ -46,6 +46,7 @@ def start(*modules: str) -> None:
         stop()
     if _process is None:
         _process = JobProcess(method)
+    if modules:
         _process.send(_import_all, modules)
 
 

@@ -31,7 +31,7 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def bar(label: str, total: int, unit: str = "items") -> Iterator[Callable[[int], None]]:
+def bar(label: str, total: int | None, unit: str = "items") -> Iterator[Callable[[int], None]]:
     """Yield a bar with rate and time left, on a terminal; nothing elsewhere. Tell the result how many were done.
 
     Jobs side by side would draw over each other's: they have none.

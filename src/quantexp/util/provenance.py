@@ -7,8 +7,6 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-import psutil
-
 from quantexp.util.native.processor import processor_extensions, processor_name
 from quantexp.util.slurm import own_job
 
@@ -16,6 +14,8 @@ from quantexp.util.slurm import own_job
 @cache
 def provenance() -> dict[str, str]:
     """Facts about this process, each under the name of its tag."""
+    import psutil  # only now: what merely composes does without it
+
     commit, dirty = _checkout(Path(__file__).parent)
     return {
         "quantexp.version": version("quantexp"),
