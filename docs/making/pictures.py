@@ -5,6 +5,7 @@ and writes what a person sees to docs/*.png.
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
+from math import ceil
 from pathlib import Path
 from urllib.error import URLError
 
@@ -67,8 +69,15 @@ def _picture_terminal(page: Page, said: str) -> None:
     console.print(Text.from_ansi("\n".join(lines)))
     drawing = FOLDER / "terminal.svg"
     console.save_svg(str(drawing), title="python -m quantexp.aggregate")
+    # The drawing fills whatever it is shown in: a window of its own size leaves no margins.
+    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawing.read_text(encoding="utf-8"))
+    assert size is not None
+    before = page.viewport_size
+    page.set_viewport_size({"width": ceil(float(size[1])), "height": ceil(float(size[2]))})
     page.goto(drawing.as_uri())
-    page.locator("svg").first.screenshot(path=ROOT / "docs" / "terminal.png")
+    page.screenshot(path=ROOT / "docs" / "terminal.png")
+    assert before is not None
+    page.set_viewport_size(before)
 
 
 def _picture_mlflow(page: Page, server: str) -> None:
