@@ -102,6 +102,7 @@ def test_a_copy_changes_nothing_in_the_store_that_it_was_made_of(store: Path, co
     assert addresses_in(copied) == {(copied / "mlruns" / "artifacts").as_uri()}
 
 
+@pytest.mark.slow
 def test_a_link_leads_to_the_same_store(store: Path, command: Command) -> None:
     link = store.with_name("link")
     link.symlink_to(store)
@@ -131,6 +132,7 @@ def mounted(source: Path, target: Path, *options: str) -> Iterator[None]:
 
 
 @pytest.mark.skipif(shutil.which("mount") is None or os.getuid() != 0, reason="only root may mount")
+@pytest.mark.slow
 def test_a_mounted_store_is_read_and_written_where_it_is(store: Path, command: Command, cache: Path) -> None:
     before, place, out_of_it = state_of(store), store.with_name("mounted"), store.with_name("work")
     out_of_it.mkdir()
