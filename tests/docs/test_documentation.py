@@ -308,6 +308,7 @@ def test_your_own_data(reader: Reader) -> None:
     assert len(reader.types_all(DOCS / "how-to" / "own-data.md")) == 3
 
 
+@pytest.mark.slow
 def test_a_task_of_your_own(beginner: Reader) -> None:
     page = DOCS / "how-to" / "own-task.md"
     [items] = re.findall(r"^```json\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)

@@ -95,6 +95,7 @@ def test_a_sweep_measures_reports_and_keeps_divergence(command: Command, cache: 
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_the_gold_answers_are_read_where_they_are_asked_for(command: Command, cache: Path, tmp_path: Path) -> None:
     arguments = ("-m", "quant=Q8_0,Q3_K_M", *QUICK, "divergence_over=gold", f"model.cache={cache}")
     status, _, err = command(tmp_path, "quantexp", *arguments)

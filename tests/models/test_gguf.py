@@ -92,7 +92,7 @@ def same_words(source: Path) -> tuple[bytes, int]:
     return words[first], second
 
 
-@pytest.mark.parametrize("damage", ["two equal tokens", "no layers"])
+@pytest.mark.parametrize("damage", [pytest.param("two equal tokens", marks=pytest.mark.slow), "no layers"])
 def test_a_file_that_ends_the_process_that_reads_it(demo: ModelConfig, tmp_path: Path, damage: str) -> None:
     """llama.cpp ends its process where something is as it must never be; one flipped byte is enough."""
     source, path = source_path(demo, QuantConfig("Q8_0")), tmp_path / "damaged.gguf"

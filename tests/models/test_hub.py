@@ -189,6 +189,7 @@ def test_list_shows_what_is_here(user: User, published: Published) -> None:
     assert "Llama 3.1 Community License" in out
 
 
+@pytest.mark.slow
 def test_list_cuts_no_name_on_a_narrow_terminal(user: User, published: Published) -> None:
     name = f"long-{'name-' * 30}[/b]-Q4_K_M.gguf"
     user.hub.publish("model", REPOSITORY, {name: published["Tiny-Q4_K_M.gguf"]})
@@ -254,6 +255,7 @@ def test_verify_sees_a_changed_and_a_missing_file(user: User, published: Publish
     assert sha256sum(user).returncode == 0
 
 
+@pytest.mark.slow
 def test_lines_of_others_in_the_checksums_stay(user: User, published: Published) -> None:
     (user.folder / "models").mkdir()
     mine = f"# mine\n{'0' * 64}  my-model.gguf\n"
@@ -384,6 +386,7 @@ def test_what_is_not_there(user: User, published: Published, arguments: tuple[st
     assert user.downloads() == []
 
 
+@pytest.mark.slow
 def test_a_pinned_commit_that_is_gone(user: User, published: Published) -> None:
     commit = user.hub.publish("model", REPOSITORY, published)
     user.fetch("quant=Q4_K_M", f"model.revision={commit}")
@@ -393,6 +396,7 @@ def test_a_pinned_commit_that_is_gone(user: User, published: Published) -> None:
     assert user.fetch("quant=Q4_K_M", f"model.revision={commit}")[0] == 0  # what is here stays usable
 
 
+@pytest.mark.slow
 def test_a_branch_that_moved_does_not_mix_two_states(user: User, published: Published, tmp_path: Path) -> None:
     old = user.hub.publish("model", REPOSITORY, published)
     user.fetch("quant=Q4_K_M")
@@ -406,6 +410,7 @@ def test_a_branch_that_moved_does_not_mix_two_states(user: User, published: Publ
     assert sha256(user.file("Tiny-Q8_0.gguf")) == sha256(newer)
 
 
+@pytest.mark.slow
 def test_a_branch_that_moved_and_has_lost_its_old_commit(user: User, published: Published) -> None:
     old = user.hub.publish("model", REPOSITORY, {"Tiny-Q8_0.gguf": published["Tiny-Q8_0.gguf"]})
     user.fetch("quant=Q8_0")
@@ -484,6 +489,7 @@ def test_a_file_of_the_users_own_is_not_overwritten(user: User, published: Publi
     assert sha256sum(user).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_file_of_another_commit_is_replaced_aloud(user: User, published: Published, tmp_path: Path) -> None:
     old = user.hub.publish("model", REPOSITORY, published)
     [newer] = write_gguf(tmp_path / "newer" / "Tiny-Q4_K_M.gguf", "Q4_K_M", seed=9)
@@ -497,6 +503,7 @@ def test_a_file_of_another_commit_is_replaced_aloud(user: User, published: Publi
     assert "is here with other bytes" in user.refused("quant=Q4_K_M", f"model.revision={old}")
 
 
+@pytest.mark.slow
 def test_a_corrupt_copy_in_the_hubs_cache_is_left_aside(user: User, published: Published) -> None:
     commit = user.hub.publish("model", REPOSITORY, published)
     snapshot = user.home / "hf" / "hub" / "models--publisher--Tiny-GGUF" / "snapshots" / commit
@@ -512,6 +519,7 @@ def test_a_corrupt_copy_in_the_hubs_cache_is_left_aside(user: User, published: P
     assert user.downloads() == ["Tiny-Q4_K_M.gguf all"]
 
 
+@pytest.mark.slow
 def test_room_is_needed_only_for_what_is_missing(user: User, published: Published) -> None:
     user.fetch("quant=Q3_K_M")
     size = published["Tiny-Q3_K_M-00002-of-00003.gguf"].stat().st_size
@@ -553,6 +561,7 @@ def test_the_token_goes_to_the_hub_alone(place: str, sent: bool) -> None:
     assert headers["user-agent"] == "y"
 
 
+@pytest.mark.slow
 def test_a_storage_that_sends_another_number_of_bytes(user: User, published: Published) -> None:
     commit = user.hub.publish("model", REPOSITORY, published)
     tree = user.hub._repositories["model", REPOSITORY].commits[commit]
@@ -566,6 +575,7 @@ def test_a_storage_that_sends_another_number_of_bytes(user: User, published: Pub
     assert user.fetch("quant=Q4_K_M")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_file_that_the_library_finds_too_large(user: User, published: Published) -> None:
     limited = user.with_site("import huggingface_hub.constants as c\nc.MAX_HTTP_DOWNLOAD_SIZE = 1000")
     assert user.fetch("quant=Q8_0", **limited)[0] == 0
@@ -601,6 +611,7 @@ def test_names_that_lead_elsewhere_or_cannot_be_shown_are_left_out(user: User, p
     assert sha256sum(user).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_list_of_checksums_with_other_line_ends_and_bytes(user: User, published: Published) -> None:
     user.fetch("quant=Q4_K_M")
     path = user.folder / "models" / "SHA256SUMS"

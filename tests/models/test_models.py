@@ -207,6 +207,7 @@ def test_identity_is_remembered_while_the_file_is_the_same(f16: ModelFile, folde
     assert identify(path, folder) == second
 
 
+@pytest.mark.slow
 def test_a_spoilt_note_is_written_anew(q8_0: ModelFile, tmp_path: Path) -> None:
     path = Path(q8_0.path)
     assert identify(path, tmp_path) == q8_0

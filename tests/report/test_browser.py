@@ -75,8 +75,15 @@ def opened(browser: Browser, report: Path, width: int, scheme: Literal["light", 
     return page, said
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (360, "light"),
+        (1280, "dark"),
+        pytest.param(360, "dark", marks=pytest.mark.slow),
+        pytest.param(1280, "light", marks=pytest.mark.slow),
+    ],
+)
 def test_no_complaint_no_overflow_and_nothing_inaccessible(
     browser: Browser, report: Path, width: int, scheme: Literal["light", "dark"]
 ) -> None:

@@ -36,9 +36,8 @@ for client in CLIENTS:
         import_module(client)
 
 if "mlflow" in sys.modules:
-    import empty_tables
-
-    empty_tables.copy_tables(Path(os.environ[empty_tables.VARIABLE]))
+    tables = import_module("empty_tables")  # which is beside this file
+    tables.copy_tables(Path(os.environ[tables.VARIABLE]))
 
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system takes the ended children away
 sys.stdout.write("ready\n")

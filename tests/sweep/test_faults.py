@@ -68,14 +68,8 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (cut, "is damaged"),
-        pytest.param(flip, "is damaged", marks=slow),
-        pytest.param(Path.unlink, "is gone", marks=slow),
-    ],
-)
+@slow
+@pytest.mark.parametrize(("damage", "reason"), [(cut, "is damaged"), (flip, "is damaged"), (Path.unlink, "is gone")])
 def test_a_damaged_table(
     folder: Path, command: Command, cache: Path, damage: Callable[[Path], None], reason: str
 ) -> None:
@@ -230,7 +224,7 @@ def test_an_error_about_a_row_is_harmless_on_a_terminal(tmp_path: Path, command:
 def test_a_full_disk(tmp_path: Path, cache: Path, command: Command) -> None:
     """No file may become longer than half a megabyte, which a new database does."""
     small = 'ulimit -f 1000; exec "$@"'  # blocks of 512 bytes, as POSIX has it
-    arguments = (*SWEEP, f"model.cache={cache}")
+    arguments = ("-m", "quant=Q8_0", "task=triviaqa", "task.limit=1", "task.max_tokens=2", f"model.cache={cache}")
     child = [sys.executable, "-m", "quantexp", *arguments]
     ended = subprocess.run(["sh", "-c", small, "-", *child], cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert (ended.returncode, "Traceback" in ended.stderr) == (2, False)

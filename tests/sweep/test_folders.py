@@ -14,6 +14,7 @@ OWN = {"out.txt", "err.txt", "status.txt"}
 """What the fixture `command` leaves."""
 
 
+@pytest.mark.slow
 def test_a_job_s_own_folder_changes_no_path(swept: Path, tmp_path: Path, command: Command, cache: Path) -> None:
     copied(swept, tmp_path)
     subprocess.run(["cp", "-a", str(swept / "mlruns" / "completions"), str(tmp_path / "mlruns")], check=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.support.forking import Forker
 from tests.support.stores import runs_so_far
 
 from quantexp import models
@@ -30,7 +31,6 @@ from quantexp.util.environment import PROCESSES
 from quantexp.util.errors import UserError
 from quantexp.util.native.threads import THREADS, usable_cores
 
-Start = Callable[..., subprocess.Popen[str]]
 Command = Callable[..., tuple[int, str, str]]
 
 SWEEP = (
@@ -40,13 +40,13 @@ SWEEP = (
 
 
 def test_a_killed_process_is_seen_and_the_same_command_goes_on(
-    tmp_path: Path, start: Start, command: Command, cache: Path
+    tmp_path: Path, forker: Forker, command: Command, cache: Path
 ) -> None:
     sweep = (*SWEEP, f"model.cache={cache}")
-    process = start(tmp_path, "quantexp", *sweep)
+    process = forker.start(tmp_path, "quantexp", *sweep)
     deadline = time.monotonic() + 200
     while not (begun := [run for run in runs_so_far(tmp_path, "job") if run.info.status == "RUNNING"]):
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, process.err
         assert time.monotonic() < deadline
         time.sleep(0.05)
     job = psutil.Process(int(begun[0].data.tags["process.id"]))
@@ -54,8 +54,8 @@ def test_a_killed_process_is_seen_and_the_same_command_goes_on(
     assert victim != process.pid
     os.kill(victim, signal.SIGKILL)
     job.wait(60)
-    _, err = process.communicate(timeout=200)
-    assert process.returncode == 1
+    status, _, err = process.communicate(240)
+    assert status == 1
     assert "Traceback" not in err
     assert "2 processes side by side, with 1 threads each" in err
     assert "joblib ended the others; the same command goes on" in err, err

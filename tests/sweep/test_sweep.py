@@ -247,7 +247,14 @@ def test_when_all_jobs_fail_it_says_so(tmp_path: Path, command: Command, cache: 
     assert [run.info.status for run in runs_of(tmp_path, "sweep")] == ["FAILED"]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+SIGNALS = [
+    (signal.SIGTERM, 143),
+    (signal.SIGINT, 130),
+    pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
 def test_an_interrupted_sweep_leaves_no_run_open(
     tmp_path: Path, forker: Forker, cache: Path, number: signal.Signals, status: int
 ) -> None:

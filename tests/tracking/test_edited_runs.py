@@ -162,6 +162,7 @@ def test_a_damaged_sweep_is_compared_loaded_planned_regraded_and_mended_by_its_o
     assert command(folder, "quantexp.aggregate", "stats.resamples=100")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_runs_were_removed_for_good_stays_readable(
     folder: Path, client: mlflow.MlflowClient, command: Command
 ) -> None:

@@ -210,6 +210,7 @@ def test_a_killed_jobs_run_is_closed_by_the_next_command(
     assert not kept(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_job_that_dies_is_failed_on_the_server(
     server: TrackingServer, tmp_path: Path, command: Command, cache: Path
 ) -> None:
@@ -255,6 +256,7 @@ def test_a_sweep_goes_on_while_its_server_is_killed_and_started(
         assert not kept(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_server_is_gone_at_the_end_says_how_to_go_on(
     tmp_path: Path, forker: Forker, command: Command, cache: Path
 ) -> None:
@@ -330,6 +332,7 @@ def test_an_address_that_cannot_be_used_is_one_sentence(
     assert not list(tmp_path.rglob("outbox/*"))
 
 
+@pytest.mark.slow
 def test_what_a_server_refuses_is_kept_and_told(
     server: TrackingServer, store: Store, config: TrackingConfig, tmp_path: Path, command: Command
 ) -> None:

@@ -261,6 +261,7 @@ def test_under_joblib_one_job_dies_and_the_others_go_on(tmp_path: Path, start: S
     assert ended[1] == "FINISHED"
 
 
+@pytest.mark.slow
 def test_the_command_itself_never_loads_llama_cpp(tmp_path: Path, cache: Path) -> None:
     code = (
         "import sys; from quantexp.__main__ import main\n"

@@ -76,7 +76,8 @@ class Ladder:
         self._engines.clear()
 
 
-QUANTS = ["Q8_0", "Q3_K_M", *(pytest.param(quant, marks=pytest.mark.slow) for quant in ("Q5_K_M", "Q4_K_M", "F16"))]
+MORE_QUANTS = ("Q5_K_M", "Q4_K_M", "Q3_K_M", "F16")
+QUANTS = ["Q8_0", *(pytest.param(quant, marks=pytest.mark.slow) for quant in MORE_QUANTS)]
 
 
 @pytest.fixture(scope="module", params=QUANTS)

@@ -116,7 +116,12 @@ def test_a_server_that_takes_the_schema_beside_the_type(folder: Folder, serve: S
 
 
 @pytest.mark.parametrize(
-    ("typed", "goes_on"), [("y\n", True), ("YES\n", True), ("\n", False), ("n\n", False), ("\x04", False)]
+    ("typed", "goes_on"),
+    [
+        ("y\n", True),
+        ("\n", False),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("YES\n", True), ("n\n", False), ("\x04", False))),
+    ],
 )
 def test_nothing_is_spent_before_it_is_allowed(folder: Folder, serve: Serve, typed: str, goes_on: bool) -> None:
     server = serve()

@@ -149,7 +149,7 @@ JOB = ("quantexp", "quant=Q8_0", "task=gsm8k")
 @pytest.mark.parametrize(
     ("source", "sentence", "command"),
     [
-        (stubs.DIES_LOADING, "cannot be loaded on this machine", JOB),
+        pytest.param(stubs.DIES_LOADING, "cannot be loaded on this machine", JOB, marks=pytest.mark.slow),
         (
             stubs.DIES_LOADING,
             "cannot be loaded on this machine",
@@ -172,6 +172,7 @@ def test_command_with_a_library_that_breaks_down(
     assert last.endswith(f"{MEND}.")
 
 
+@pytest.mark.slow
 def test_job_without_repacked_weights(tmp_path: Path, demo: object, cache: Path) -> None:
     environment = stubs.stub_llama_cpp(tmp_path / "stub", stubs.DIES_WITH_REPACKED)
     quick = ("task.limit=1", "task.shots=0", "task.max_tokens=4", "engine.threads=1", f"model.cache={cache}")
