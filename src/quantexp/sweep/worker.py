@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 _facts: dict[str, Mapping[str, str]] = {}
 """What jobs' fingerprints are made of besides their config, by the fingerprint of that."""
 
+# The launching process's own: a process that is forked from it must not use its locks and connections.
+_launching_store: "Store | None" = None
+
 # Opened once a process: a process runs one job after the other.
 _stores: dict[str, "Store"] = {}
 _completions: dict[str, "CompletionStore"] = {}
@@ -81,8 +84,9 @@ def remember_facts(jobs: Sequence[Config], facts: Sequence[Mapping[str, str]], s
         facts: of each; empty if only the job itself knows them.
         store: the open one.
     """
+    global _launching_store
+    _launching_store = store
     _facts.clear()
-    _stores[repr(jobs[0].tracking)] = store
     _facts.update({config_fingerprint(job): known for job, known in zip(jobs, facts, strict=True) if known})
 
 
@@ -92,11 +96,11 @@ def _reuse(config: Config, sweep: str | None) -> float | None:
     A job that has finished before is found here, so that the process that could run it imports nothing for it.
     """
     asked = config_fingerprint(config)
-    if config.force or (known := _facts.get(asked)) is None:
+    store, known = _launching_store, _facts.get(asked)
+    if config.force or known is None or store is None:
         return None
     from quantexp.tracking.tags import CONFIG, PAIR, job_name
 
-    store = _store_of(config)
     if (done := store.finished_job(job_fingerprint(config, **known), quiet=True)) is None:
         return None
     pair = pair_fingerprint(config, **{name: fact for name, fact in known.items() if name != "source"})
