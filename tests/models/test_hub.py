@@ -168,6 +168,7 @@ def test_quants_are_found_by_name_fetched_once_and_listed(user: User, published:
     assert user.models("verify", HF_HUB_OFFLINE="1")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_folder_that_was_copied_is_used_without_a_network(user: User, published: Published) -> None:
     user.fetch("quant=Q4_K_M")
     elsewhere = user.folder.parent / "elsewhere"
@@ -531,6 +532,7 @@ def test_room_is_needed_only_for_what_is_missing(user: User, published: Publishe
     assert "make room" in user.refused("quant=Q8_0", **tight)
 
 
+@pytest.mark.slow
 def test_a_second_process_says_that_it_waits(user: User, published: Published) -> None:
     user.hub.slow("Tiny-Q8_0.gguf", 0.02)
     chosen = ("fetch", "model=hub", f"model.repository={REPOSITORY}", "quant=Q8_0")

@@ -39,6 +39,7 @@ SWEEP = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_seen_and_the_same_command_goes_on(
     tmp_path: Path, forker: Forker, command: Command, cache: Path
 ) -> None:

@@ -315,6 +315,7 @@ def test_a_sweep_without_the_baseline_warns_first_and_then_says_that_nothing_is_
     assert [run.info.status for run in runs_of(tmp_path, "job")] == ["FINISHED"] * 2
 
 
+@pytest.mark.slow
 def test_lines_and_verdicts_name_the_model_where_there_are_several_in_the_order_asked_for(
     tmp_path: Path, command: Command, cache: Path
 ) -> None:

@@ -208,7 +208,8 @@ def test_folders_that_differ_after_a_question_mark_have_stores_of_their_own(tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run?1", "run?2"]
 
 
-@pytest.mark.parametrize("name", [pytest.param("plain", marks=pytest.mark.slow), "run?1 100%"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["plain", "run?1 100%"])
 def test_mlflow_shows_the_files_of_a_moved_store(store: Path, name: str) -> None:
     place = store.with_name("shown") / name
     place.parent.mkdir()

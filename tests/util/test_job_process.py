@@ -248,13 +248,11 @@ def test_a_single_job_that_dies_is_recorded_and_says_why(tmp_path: Path, command
     assert not [word for word in FOREIGN if word in err]
 
 
-@pytest.mark.slow
-def test_under_joblib_one_job_dies_and_the_others_go_on(tmp_path: Path, start: Start, cache: Path) -> None:
+def test_under_joblib_one_job_dies_and_the_others_go_on(tmp_path: Path, command: Command, cache: Path) -> None:
     dying = order_deaths(tmp_path, "abort")
     sweep = ("-m", "hydra/launcher=joblib", "quant=Q8_0,Q3_K_M", *dying, f"model.cache={cache}")
-    process = start(tmp_path, "quantexp", *sweep)
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == 1, err
+    status, out, err = command(tmp_path, "quantexp", *sweep)
+    assert status == 1, err
     assert not [word for word in FOREIGN if word in out + err]
     ended = sorted(outcome for [outcome] in outcomes(tmp_path).values())
     assert ended[0].startswith(f"FAILED {ABORTED}")
