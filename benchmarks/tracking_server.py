@@ -75,7 +75,8 @@ class Postgres(_Process):
     def __init__(self) -> None:
         # PostgreSQL does not run as root; where we do, it runs as nobody, in a folder that it may enter.
         owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
-        self._folder = tempfile.TemporaryDirectory(prefix="postgres-")
+        folder = "/tmp" if os.geteuid() == 0 else None  # the tests' own folder is closed to nobody
+        self._folder = tempfile.TemporaryDirectory(prefix="postgres-", dir=folder)
         Path(self._folder.name).chmod(0o711)
         self._data, self._port = Path(self._folder.name) / "data", free_port()
         self._data.mkdir(mode=0o700)
