@@ -78,5 +78,6 @@ def _table(rows: Sequence[Key]) -> str:
     for key in rows:
         default = "—" if key.default is None else f"`{key.default}`"
         choices = [f"`{name}`: {escaped(text)}" for name, text in key.choices.items()]
-        lines.append(f"| `{key.name}` | {key.type} | {default} | {' '.join([escaped(key.text), *choices])} |")
+        takes = f"{key.type}, {key.within}" if key.within else key.type
+        lines.append(f"| `{key.name}` | {takes} | {default} | {' '.join([escaped(key.text), *choices])} |")
     return "\n".join(lines)

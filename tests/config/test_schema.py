@@ -1,11 +1,13 @@
 """Everything under conf/ composes, fits its types, and means what a user expects of it on the command line."""
 
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, make_dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
+from annotated_types import Ge, Gt, Le, Lt
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
@@ -15,6 +17,7 @@ from quantexp.config import AggregateConfig, Config
 from quantexp.config.composition import jobs_of
 from quantexp.config.fingerprint import config_fingerprint, pair_fingerprint
 from quantexp.config.hydra_schemas import register_schemas
+from quantexp.config.ranges import find_range_problems, range_in_words
 from quantexp.config.validation import validated
 from quantexp.engines.registry import check_engine
 from quantexp.tasks import TASKS, get_task
@@ -345,3 +348,24 @@ def test_one_file_a_quant(tmp_path: Path) -> None:
     jobs = expected(*command)
     assert launched(*command) == jobs
     assert [job.model.path for job in jobs] == [f"{tmp_path}/my-Q8_0.gguf", f"{tmp_path}/my-Q4_K_M.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("hint", "inside", "outside", "words"),
+    [
+        (Annotated[int, Ge(1)], 1, 0, "at least 1"),
+        (Annotated[int, Ge(1)] | None, None, 0, "at least 1"),
+        (Annotated[float, Gt(0), Lt(1)], 0.5, float("nan"), "above 0 and below 1"),
+        (dict[str, Annotated[float, Gt(0), Le(1)]], {"a": 1.0}, {"a": 1.5}, "above 0 and at most 1"),
+        (int, -5, None, ""),
+    ],
+)
+def test_a_range_beside_a_key_is_held_and_put_into_words(hint: Any, inside: Any, outside: Any, words: str) -> None:
+    section = make_dataclass("Section", [("key", hint)])
+    whole = make_dataclass("Whole", [("section", section)])
+    assert range_in_words(hint) == words
+    assert list(find_range_problems(whole(section(inside)))) == []
+    if words:
+        [problem] = find_range_problems(whole(section(outside)))
+        assert problem.startswith("section.key")
+        assert words in problem

@@ -256,7 +256,8 @@ def _print_table(console: "Console", listed: Sequence["Key"]) -> None:
     table.add_column(overflow="fold")
     for key in listed:
         default = f" [{key.default}]" if key.default is not None else ""
-        table.add_row(Text(f"{key.name}={_takes(key)}"), Text(f"{key.text}{default}"))
+        within = f" ({key.within})" if key.within else ""
+        table.add_row(Text(f"{key.name}={_takes(key)}"), Text(f"{key.text}{within}{default}"))
     console.print(table)
 
 

@@ -19,6 +19,7 @@ import omegaconf
 from omegaconf import OmegaConf
 
 from quantexp.config.emails import GenerateConfig, ReviewConfig
+from quantexp.config.ranges import range_in_words
 from quantexp.config.schema import AggregateConfig, Config, MaintenanceConfig, PlanConfig, RegradeConfig, SyncConfig
 
 SCHEMAS: Mapping[str, type] = {
@@ -55,6 +56,7 @@ class Key:
         default: as YAML; None where there is none.
         text: what it means.
         choices: of an enumeration, with what each means.
+        within: the range of a number, such as `at least 1`; empty if it has none.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Key:
     default: str | None
     text: str
     choices: Mapping[str, str]
+    within: str
 
 
 def keys(kind: type, prefix: str, option_files: Sequence[Path]) -> list[Key]:
@@ -90,7 +93,8 @@ def _keys(kind: type, prefix: str, settings: Sequence[Mapping[Any, Any]]) -> Ite
             continue
         choices = documented_choices(hints[field.name])
         takes = ", ".join(f"`{choice}`" for choice in choices) or in_words(hints[field.name])
-        yield Key(name, takes, _default(field, settings), documented(kind, field.name), choices)
+        bounds = range_in_words(typing.get_type_hints(kind, include_extras=True)[field.name])
+        yield Key(name, takes, _default(field, settings), documented(kind, field.name), choices, bounds)
         members = [dataclass_of(each) for each in typing.get_args(hints[field.name])]
         for member in members:
             if member is not None:

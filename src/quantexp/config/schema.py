@@ -2,9 +2,16 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge, Gt, Le, Lt
 from omegaconf import MISSING
+
+from quantexp.config.ranges import Example
+
+Positive = Annotated[int, Ge(1)]
+Natural = Annotated[int, Ge(0)]
+Margin = Annotated[float, Gt(0), Lt(1), Example("0.02 for 2 points")]
 
 
 class Forced(Enum):
@@ -100,9 +107,9 @@ class ModelConfig:
     """Make each quant here from the source file; otherwise the file is used as it is."""
     chat_template: str | None = None
     """A file with a Jinja chat template, or a tokenizer_config.json with one, that replaces the one in the GGUF."""
-    context: int = 4096
+    context: Positive = 4096
     """Tokens of context; the engine's default."""
-    shots: int = 0
+    shots: Natural = 0
     """Worked examples in the prompt; every task's default."""
     examples: ExamplePlace = ExamplePlace.turns
     """Where worked examples stand in the chat."""
@@ -124,7 +131,7 @@ class QuantConfig:
     """llama.cpp's name of the type, without `LLAMA_FTYPE_`; null: whatever the file is."""
     method: str | None = None
     """What a checkpoint's config.json calls it (quantization_config.quant_method)."""
-    bits_per_weight: float | None = None
+    bits_per_weight: Annotated[float, Gt(0), Le(64)] | None = None
     """Bits per weight, if only a server has the model and no checkpoint is here; otherwise measured."""
 
 
@@ -146,15 +153,15 @@ class PromptConfig:
 class SamplingConfig:
     """Choice of the next token."""
 
-    temperature: float = 0.0
+    temperature: Annotated[float, Ge(0)] = 0.0
     """0: the likeliest token, always (greedy). Above: drawn, from what top_p and min_p leave."""
-    top_p: float = 1.0
+    top_p: Annotated[float, Gt(0), Le(1)] = 1.0
     """Draw from the likeliest tokens that together have this probability; 1: from all."""
-    min_p: float = 0.0
+    min_p: Annotated[float, Ge(0), Le(1)] = 0.0
     """Draw from the tokens with at least this share of the likeliest one's probability; 0: from all."""
-    samples: int = 1
+    samples: Positive = 1
     """Answers to each item, drawn independently; an item's score is their mean."""
-    seed: int = 0
+    seed: Natural = 0
     """Seed of the draws; each item and sample gets random numbers of its own from it."""
 
 
@@ -169,14 +176,14 @@ class TaskConfig:
     prompt: PromptConfig = field(default_factory=PromptConfig)
     grader: str = MISSING
     """The name of one of the task's graders."""
-    max_tokens: int = MISSING
+    max_tokens: Positive = MISSING
     """An answer that has not ended by itself is cut off after so many tokens."""
     stop: list[str] = field(default_factory=list)
     """An answer ends before the first of these strings."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    shots: int = 0
+    shots: Natural = 0
     """Worked examples before each item."""
-    limit: int | None = None
+    limit: Positive | None = None
     """Items to draw; null: all."""
     window: int | None = None
     """Tokens in a window of plain text (task=text), of which the second half is scored; null for other tasks."""
@@ -208,7 +215,7 @@ class DataConfig:
     """A file like `path` with worked examples; null: the bundled ones."""
     hint: str = ""
     """What to do where the data are not there; ends that error's sentence."""
-    limit: int | None = None
+    limit: Positive | None = None
     """Items a job draws unless the task says otherwise; null: all."""
     own: dict[str, Any] = field(default_factory=dict)
     """Data of single tasks, in place of all that is said here: a file of your own by the task's name, as in
@@ -221,15 +228,15 @@ class EngineConfig:
 
     name: str = MISSING
     """Which engine."""
-    context: int = 4096
+    context: Positive = 4096
     """Tokens of context for a prompt and its answer; with llama_cpp the model's, `model.context`, unless it is set."""
-    threads: int | None = None
+    threads: Positive | None = None
     """null: the physical cores this process may use."""
-    gpu_layers: int = 0
+    gpu_layers: Annotated[int, Ge(-1)] = 0
     """Layers put on the GPU; -1: all, and none, with a warning, where llama.cpp was built for the CPU."""
-    lanes: int | None = None
+    lanes: Positive | None = None
     """Answers written at once; null: 16, or 32 with layers on a GPU. 1 is the plain reference."""
-    kv_memory_gb: float | None = None
+    kv_memory_gb: Annotated[float, Gt(0)] | None = None
     """Gigabytes (1e9 bytes) for the context's KV cache; null: 80% of what the model leaves free."""
     verify: bool = False
     """Measure, at the start of each job, whether answers are independent of what is generated beside them."""
@@ -246,11 +253,11 @@ class EngineConfig:
     """The environment variable that holds the key; null: the server needs none."""
     prompt: PromptForm = PromptForm.messages
     """What the server is sent."""
-    concurrency: int = 8
+    concurrency: Positive = 8
     """Requests at once."""
     timeout: float = 600.0
     """Seconds for a whole answer."""
-    retries: int = 5
+    retries: Natural = 5
     """How often a request is sent again after a time-out, a lost connection, a status 408, 409, 429 or 5xx, or an
     answer that makes no sense."""
     extra_body: dict[str, Any] = field(default_factory=dict)
@@ -276,11 +283,11 @@ class StatsConfig:
 
     baseline: str = "Q8_0"
     """The quant that the others are compared with."""
-    resamples: int = 10_000
+    resamples: Positive = 10_000
     """Resamples of the bootstrap, and draws of a contrast."""
-    seed: int = 42
+    seed: Natural = 42
     """Seed of the resampling; nothing to do with which items are drawn."""
-    confidence: float = 0.95
+    confidence: Annotated[float, Ge(0.5), Le(0.9999), Example("0.95")] = 0.95
     """Nominal coverage of intervals; verdicts are at the level that it leaves, 0.05."""
     unit: Unit = Unit.item
     """What counts once where items were answered under several seeds."""
@@ -288,9 +295,9 @@ class StatsConfig:
     """How intervals and p-values are made."""
     target: Target = Target.population
     """What the result is about; to be decided before the results are seen."""
-    margin: float = 0.02
+    margin: Margin = 0.02
     """The drop of the mean score that would not matter; 0.02 is two points. To be decided before likewise."""
-    margins: dict[str, float] = field(default_factory=dict)
+    margins: dict[str, Margin] = field(default_factory=dict)
     """Other margins for single tasks, as {gsm8k: 0.03}."""
     bayes: bool = False
     """Report the posterior probability that a drop is below the margin, where scores are right or wrong."""
@@ -346,7 +353,7 @@ class Config:
     stats: StatsConfig = field(default_factory=StatsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     hypothesis: HypothesisConfig = field(default_factory=HypothesisConfig)
-    seed: int = 0
+    seed: Natural = 0
     """Chooses which items are drawn from the data, without replacement; sweep it for several draws."""
     divergence: bool = False
     """Measure, at each token of the baseline's answers, how far each quant's distribution is from the baseline's."""
@@ -399,17 +406,17 @@ class PlanConfig:
 
     stats: StatsConfig = field(default_factory=StatsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    margin: float = 0.02
+    margin: Margin = 0.02
     """The largest drop that would not matter, as a share: 0.02 is 2 points."""
     power: float = 0.8
     """Probability of the wanted answer."""
-    alpha: float = 0.05
+    alpha: Annotated[float, Gt(0), Le(0.5), Example("0.05")] = 0.05
     """Level of the tests."""
-    family: int = 1
+    family: Positive = 1
     """Number of comparisons declared together; a drop is found at alpha / family, Holm's first step."""
-    items: int | None = None
+    items: Positive | None = None
     """A planned number of items; null: only the numbers that are needed."""
-    changed: float | None = None
+    changed: Annotated[float, Gt(0), Le(1), Example("0.05 for 5% of the items")] | None = None
     """Share of items whose score changes between baseline and quant; null: estimated from the sweep."""
     sweep: str | None = "latest"
     """Run id of the sweep that says what changes and what it costs, or "latest"; null: none."""

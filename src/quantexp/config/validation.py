@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from omegaconf import DictConfig, OmegaConf
 
 from quantexp.config.own_data import apply_own_data
+from quantexp.config.ranges import find_range_problems
 from quantexp.config.schema import (
     AggregateConfig,
     Config,
@@ -68,38 +69,7 @@ def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig 
         return []
     if isinstance(config, SyncConfig):
         return _tracking_problems(config.tracking)
-    at_least = {
-        "stats.resamples": (config.stats.resamples, 1),
-        "stats.seed": (config.stats.seed, 0),
-    }
-    if isinstance(config, Config):
-        at_least |= {
-            "seed": (config.seed, 0),
-            "model.context": (config.model.context, 1),
-            "engine.context": (config.engine.context, 1),
-            "engine.gpu_layers": (config.engine.gpu_layers, -1),
-            "task.max_tokens": (config.task.max_tokens, 1),
-            "task.shots": (config.task.shots, 0),
-            "task.sampling.samples": (config.task.sampling.samples, 1),
-            "task.sampling.seed": (config.task.sampling.seed, 0),
-            "engine.concurrency": (config.engine.concurrency, 1),
-            "engine.retries": (config.engine.retries, 0),
-        }
-        optional = {
-            "task.limit": config.task.limit,
-            "engine.threads": config.engine.threads,
-            "engine.lanes": config.engine.lanes,
-        }
-        at_least |= {key: (value, 1) for key, value in optional.items() if value is not None}
-    if isinstance(config, PlanConfig):
-        at_least["family"] = (config.family, 1)
-        if config.items is not None:
-            at_least["items"] = (config.items, 1)
-    problems = [
-        f"{key}={value} is too small; it must be at least {least}."
-        for key, (value, least) in at_least.items()
-        if value < least
-    ]
+    problems = list(find_range_problems(config))
     if isinstance(config, Config):
         problems += _sampling_problems(config)
         problems += _claim_problems(config)
@@ -110,19 +80,8 @@ def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig 
             )
     if isinstance(config, PlanConfig):
         problems += _plan_problems(config)
-    if not 0.5 <= config.stats.confidence <= 0.9999:
-        problems.append(
-            f"stats.confidence={config.stats.confidence} must be at least 0.5 and at most 0.9999, such as 0.95."
-        )
     problems += _sequential_problems(config.stats)
     problems += _tracking_problems(config.tracking)
-    margins = {"stats.margin": config.stats.margin}
-    margins |= {f"stats.margins.{task}": margin for task, margin in config.stats.margins.items()}
-    problems += [
-        f"{key}={margin} must be above 0 and below 1; 0.02 means that a drop of two points would not matter."
-        for key, margin in margins.items()
-        if not 0 < margin < 1
-    ]
     return problems
 
 
@@ -169,27 +128,14 @@ def _claim_problems(config: Config) -> list[str]:
 
 
 def _plan_problems(config: PlanConfig) -> list[str]:
-    problems = []
-    if not 0 < config.margin < 1:
-        problems.append(f"margin={config.margin} must be above 0 and below 1, such as 0.02 for 2 points.")
-    if not 0 < config.alpha <= 0.5:
-        problems.append(f"alpha={config.alpha} must be above 0 and at most 0.5, such as 0.05.")
-    if not config.alpha < config.power < 1:
-        problems.append(f"power={config.power} must be above alpha={config.alpha} and below 1, such as 0.8.")
-    if config.changed is not None and not 0 < config.changed <= 1:
-        problems.append(f"changed={config.changed} must be above 0 and at most 1, such as 0.05 for 5% of the items.")
-    return problems
+    if config.alpha < config.power < 1:
+        return []
+    return [f"power={config.power} must be above alpha={config.alpha} and below 1, such as 0.8."]
 
 
 def _sampling_problems(config: Config) -> list[str]:
     sampling = config.task.sampling
     problems = []
-    if sampling.temperature < 0:
-        problems.append(f"task.sampling.temperature={sampling.temperature} must be 0 (greedy) or above.")
-    if not 0 < sampling.top_p <= 1:
-        problems.append(f"task.sampling.top_p={sampling.top_p} must be above 0 and at most 1.")
-    if not 0 <= sampling.min_p <= 1:
-        problems.append(f"task.sampling.min_p={sampling.min_p} must be between 0 and 1.")
     if sampling.samples > 1 and sampling.temperature == 0:
         problems.append(
             f"task.sampling.samples={sampling.samples} would all be the same answer at temperature 0; "
@@ -197,6 +143,4 @@ def _sampling_problems(config: Config) -> list[str]:
         )
     if "" in config.task.stop:
         problems.append("task.stop holds an empty string, which would end every answer at once; leave it out.")
-    if config.engine.kv_memory_gb is not None and config.engine.kv_memory_gb <= 0:
-        problems.append(f"engine.kv_memory_gb={config.engine.kv_memory_gb} must be above 0.")
     return problems

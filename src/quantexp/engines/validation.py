@@ -70,8 +70,6 @@ def server_problems(config: Config) -> Iterator[str]:
             "server."
         )
     bits = config.quant.bits_per_weight
-    if bits is not None and not 0 < bits <= 64:
-        yield f"quant.bits_per_weight={bits} must be above 0 and at most 64."
     if bits is not None and (config.model.source != "server" or config.model.checkpoint is not None):
         yield "quant.bits_per_weight is for a model of which no file is here: this one's is measured; leave it out."
     if config.quant.method is not None and config.model.source != "server":
