@@ -226,7 +226,6 @@ def have_ready(jobs: Sequence[Config]) -> tuple[list[str], list[str], list[dict[
     """
     from quantexp import models
     from quantexp.comparison.prospects import describe_prospects
-    from quantexp.evaluation.job_identity import pairing_facts
     from quantexp.tasks.data import load
     from quantexp.tasks.items import check_gradable, drawn
     from quantexp.tasks.requests import Read
@@ -242,17 +241,28 @@ def have_ready(jobs: Sequence[Config]) -> tuple[list[str], list[str], list[dict[
         if task.request is not Read:
             drawn(ready[-1].items, job.seed, job.task.limit)
     models.prepare((job.model, job.quant) for job in jobs)
-    facts = [
-        {
-            **pairing_facts(rows, _task_of(job).grader(job.task.grader)),
-            "source": models.source_of(job.model, job.quant).sha256,
-        }
-        if worker.needs_only_facts(job) and _task_of(job).request is not Read
-        else {}
-        for job, rows in zip(jobs, ready, strict=True)
-    ]
+    facts = [_facts_of(job, rows) for job, rows in zip(jobs, ready, strict=True)]
     answered = [job for job in zip(jobs, ready, strict=True) if _task_of(job[0]).request is not Read]
     return list(dict.fromkeys(rows.title for rows in ready)), list(describe_prospects(answered)), facts
+
+
+def _facts_of(job: Config, rows: "Dataset") -> dict[str, str]:
+    """Look up what a job's fingerprint is made of besides its config; empty if only the job itself can know.
+
+    A file that cannot be read is that job's own failure, which it tells when its turn comes.
+    """
+    from quantexp import models
+    from quantexp.evaluation.job_identity import pairing_facts
+    from quantexp.tasks.requests import Read
+
+    task = _task_of(job)
+    if not worker.needs_only_facts(job) or task.request is Read:
+        return {}
+    try:
+        source = models.source_of(job.model, job.quant)
+    except (UserError, OSError):
+        return {}
+    return {**pairing_facts(rows, task.grader(job.task.grader)), "source": source.sha256}
 
 
 class Conclusion:
