@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import os
 import resource
 from contextlib import nullcontext
 from pathlib import Path
