@@ -55,6 +55,7 @@ def main() -> None:
     with sync_playwright() as playwright, _mlflow_ui() as server:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(OPTIONS))
         page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(120_000)  # of a busy machine
         _picture_terminal(page, said)
         page.goto(report.as_uri())
         page.screenshot(path=ROOT / "docs" / "report.png")
@@ -87,25 +88,27 @@ def _picture_mlflow(page: Page, server: str) -> None:
     [sweep, *_] = client.search_runs([experiment.experiment_id], "tags.`quantexp.kind` = 'sweep'")
     at = f"{server}/#/experiments/{experiment.experiment_id}"
     view = f"viewStateShareKey={sweep.info.run_id}&workflowType=machine_learning"
-    _open(page, f"{at}/runs?{view}")
+    _open(page, f"{at}/runs?{view}", "Q4_K_M seed 0")
     page.screenshot(path=ROOT / "docs" / "mlflow-runs.png")
-    _open(page, f"{at}/runs/{sweep.info.run_id}/model-metrics")
+    _open(page, f"{at}/runs/{sweep.info.run_id}/model-metrics", "gsm8k")
     page.screenshot(path=ROOT / "docs" / "mlflow-charts.png")
     job = client.search_runs(
         [experiment.experiment_id],
         f"tags.sweep LIKE '%{sweep.info.run_id}%' and tags.task = 'gsm8k' and tags.quant = 'Q4_K_M'",
     )[0]
-    _open(page, f"{at}/runs/{job.info.run_id}/artifacts/items.json")
+    _open(page, f"{at}/runs/{job.info.run_id}/artifacts/items.json", "item_id")
+    # The folder of this machine says nothing to others.
+    page.get_by_text("Path: file:").first.evaluate("node => { node.textContent = 'Path: mlruns/artifacts/…/items.json' }")
     page.screenshot(path=ROOT / "docs" / "mlflow-items.png")
-    _open(page, f"{at}/runs/{job.info.run_id}/traces")
+    _open(page, f"{at}/runs/{job.info.run_id}/traces", "tr-")
     page.get_by_role("link").or_(page.locator("tbody tr td a")).last.wait_for()
     page.screenshot(path=ROOT / "docs" / "mlflow-trace.png")
 
 
-def _open(page: Page, address: str) -> None:
-    """Open a page of MLflow and wait until it stands still, without the pane of its assistant."""
+def _open(page: Page, address: str, shows: str) -> None:
+    """Open a page of MLflow and wait until it shows a text, without the pane of its assistant."""
     page.goto(address)
-    page.wait_for_load_state("networkidle")
+    page.get_by_text(shows).first.wait_for()
     close = page.get_by_role("button", name="Close")
     if close.count():
         close.last.click()
