@@ -98,7 +98,9 @@ def _picture_mlflow(page: Page, server: str) -> None:
     )[0]
     _open(page, f"{at}/runs/{job.info.run_id}/artifacts/items.json", "item_id")
     # The folder of this machine says nothing to others.
-    page.get_by_text("Path: file:").first.evaluate("node => { node.textContent = 'Path: mlruns/artifacts/…/items.json' }")
+    page.get_by_text("Path: file:").first.evaluate(
+        "node => { node.textContent = 'Path: mlruns/artifacts/…/items.json' }"
+    )
     page.screenshot(path=ROOT / "docs" / "mlflow-items.png")
     _open(page, f"{at}/runs/{job.info.run_id}/traces", "tr-")
     page.get_by_role("link").or_(page.locator("tbody tr td a")).last.wait_for()
