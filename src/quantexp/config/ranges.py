@@ -86,7 +86,7 @@ def _annotations(hint: Any) -> tuple[object, ...]:
     """List what is noted at a type, at the types that it is one of, or at the values of a mapping."""
     if typing.get_origin(hint) is typing.Annotated:
         return tuple(hint.__metadata__)
-    if isinstance(hint, UnionType) or typing.get_origin(hint) in (typing.Union, dict):
+    if typing.get_origin(hint) in (typing.Union, UnionType, dict):
         return tuple(note for each in typing.get_args(hint) for note in _annotations(each))
     return ()
 

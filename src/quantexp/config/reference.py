@@ -128,7 +128,7 @@ def in_words(hint: object) -> str:
     if isinstance(hint, type) and is_dataclass(hint):
         return "keys"
     inner = typing.get_args(hint)
-    if isinstance(hint, UnionType):
+    if typing.get_origin(hint) in (typing.Union, UnionType):
         return " or ".join(in_words(each) for each in inner)
     if typing.get_origin(hint) is list:
         return f"list of {in_words(inner[0])}s"

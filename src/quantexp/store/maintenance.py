@@ -299,7 +299,7 @@ def _copy(source: int, places: NDArray[np.void], target: BinaryIO) -> None:
 def _more_open_files(files: int) -> Iterator[None]:
     """Room for so many open files more than the usual ones, as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = files + SPARE_FILES
+    needed = files + sum(1 for _ in Path("/dev/fd").iterdir()) + SPARE_FILES
     if soft != resource.RLIM_INFINITY and soft < needed:
         most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
