@@ -125,7 +125,7 @@ def test_the_launching_process_dies_and_a_job_runs_out_of_time(
     until("some answers of both jobs", lambda: all(answers >= 2 for answers in stored(tmp_path)))
     # What Slurm does some time before a job's time is up.
     cluster.command("scancel", "--signal=USR2", first.data.tags["slurm.job_id"])
-    until("the run's end", lambda: "KILLED" in {run.info.status for run in runs_so_far(tmp_path, "job")}, 20)
+    until("the run's end", lambda: "KILLED" in {run.info.status for run in runs_so_far(tmp_path, "job")})
 
     process = start(tmp_path, "quantexp", *command)
     out, err = process.communicate(timeout=200)
