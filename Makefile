@@ -74,7 +74,7 @@ lowest highest: $(INSTALLED) ## the tests with the oldest, or the newest, versio
 	mkdir -p build
 	$(BIN)/uv pip compile --quiet --resolution $(@:lowest=lowest-direct) --extra demo --extra dev --output-file build/$@.lock \
 		--no-emit-index-url --no-emit-find-links --no-header pyproject.toml
-	$(MAKE) test VENV=build/$@ LOCK=build/$@.lock
+	$(MAKE) test VENV=build/$@ LOCK=build/$@.lock PYTEST="-W ignore::DeprecationWarning" # of old libraries, about new ones
 
 wheel: $(INSTALLED)
 	$(BIN)/python -m build --wheel
