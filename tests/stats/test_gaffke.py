@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import beta
@@ -128,6 +128,7 @@ def test_thirds_that_are_computed_in_two_ways_are_one_value() -> None:
 
 @settings(max_examples=60)
 @given(mixtures, st.floats(-0.9, 0.9))
+@example(np.zeros(284), -0.0078125)
 def test_many_samples_at_once_are_judged_as_each_alone(values: Scores, mean: float) -> None:
     distinct, counts = tally(np.append(values, [-1.0, 1.0]))
     counts[[0, -1]] -= 1

@@ -119,7 +119,10 @@ def bounded_mean_share(values: _Floats, counts: NDArray[np.int64], mean: float) 
         counts: How many units of each sample have each value, shape (samples, k).
         mean: Above the lowest and below the largest value.
     """
-    return _exceedance(values, counts + (np.arange(values.size) == values.size - 1), mean)[0]
+    # No mean of a sample is below one that none of its values is below; the integral is of no use there.
+    is_below = counts[:, values < mean].any(axis=1)
+    shares, _ = _exceedance(values, counts + (np.arange(values.size) == values.size - 1), mean)
+    return np.where(is_below, shares, 1.0)
 
 
 def drawn_means(
