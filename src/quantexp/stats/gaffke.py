@@ -103,9 +103,7 @@ def gaffke_p(values: _Floats, *, lowest: float = -1.0, largest: float = 1.0) -> 
     sides = []
     for sign, worst in ((1.0, largest), (-1.0, -lowest)):
         distinct, counts = tally(np.append(sign * values, worst))
-        # No mean of these is below 0 where none of them is.
-        is_below = distinct[0] < 0.0
-        sides.append(float(_exceedance(distinct, counts[None], 0.0)[0][0]) if is_below else 1.0)
+        sides.append(float(_exceedance(distinct, counts[None], 0.0)[0][0]))
     return min(1.0, 2.0 * max(0.0, min(sides)))
 
 
@@ -119,10 +117,7 @@ def bounded_mean_share(values: _Floats, counts: NDArray[np.int64], mean: float) 
         counts: How many units of each sample have each value, shape (samples, k).
         mean: Above the lowest and below the largest value.
     """
-    # No mean of a sample is below one that none of its values is below; the integral is of no use there.
-    is_below = counts[:, values < mean].any(axis=1)
-    shares, _ = _exceedance(values, counts + (np.arange(values.size) == values.size - 1), mean)
-    return np.where(is_below, shares, 1.0)
+    return _exceedance(values, counts + (np.arange(values.size) == values.size - 1), mean)[0]
 
 
 def drawn_means(
@@ -213,13 +208,18 @@ def _exceedance(values: _Floats, counts: NDArray[np.int64], t: float) -> tuple[_
     that little cancels. As no singularity is nearer to c than w, the trapezoid rule converges geometrically.
 
     Args:
-        values: Ascending, some below and some above t, shape (k,).
+        values: Ascending, some above t, shape (k,).
         counts: Of each sample, shape (samples, k); those above t not all 0.
         t: The place.
     """
+    tails, slopes = np.ones(len(counts)), np.zeros(len(counts))
+    # No mean of a sample is below t if none of its values is, and then the integral is of no use.
+    [integrated] = np.nonzero(counts[:, values < t].any(axis=1))
     rows = max(1, _TERMS_PER_CHUNK // (_BLOCK * values.size))
-    parts = [_exceedance_of_chunk(values - t, counts[start : start + rows]) for start in range(0, len(counts), rows)]
-    return np.concatenate([tail for tail, _ in parts]), np.concatenate([slope for _, slope in parts])
+    for start in range(0, integrated.size, rows):
+        chunk = integrated[start : start + rows]
+        tails[chunk], slopes[chunk] = _exceedance_of_chunk(values - t, counts[chunk])
+    return tails, slopes
 
 
 def _exceedance_of_chunk(differences: _Floats, counts: NDArray[np.int64]) -> tuple[_Floats, _Floats]:
