@@ -23,6 +23,7 @@ from quantexp.engines import Completion, Decoding, Engine, Prompt, open_engine
 from quantexp.engines.batch_invariance import second_answers, verify
 from quantexp.evaluation.answers import NONE
 from quantexp.evaluation.early_stopping import Stopping, StoppingRule, stopping_rule, together
+from quantexp.evaluation.finished_jobs import adopt, name_job
 from quantexp.evaluation.generation import Generated, generate
 from quantexp.evaluation.job_identity import describe_file, describe_machine, identify, pairing_facts
 from quantexp.evaluation.metrics import Meter, description, floor_metrics, measured, metrics_of, summary_line
@@ -36,10 +37,10 @@ from quantexp.tasks.graders.base import GradeAnswer
 from quantexp.tasks.items import Dataset, Item, drawn
 from quantexp.tasks.requests import Read
 from quantexp.tracking.reader import JobRecord
-from quantexp.tracking.run import FinishedJob, Run
+from quantexp.tracking.run import Run
 from quantexp.tracking.store import Store
-from quantexp.tracking.tags import CONFIG, DATA_FILE, DATA_ROWS, FLOOR, FLOOR_BY, IDENTITY, JOB, PAIR, STOPPED, job_name
-from quantexp.util.environment import DECLARED, SEVERAL_MODELS
+from quantexp.tracking.tags import CONFIG, DATA_FILE, DATA_ROWS, FLOOR, FLOOR_BY, IDENTITY, JOB, PAIR, STOPPED
+from quantexp.util.environment import DECLARED
 from quantexp.util.errors import UserError
 from quantexp.util.metric_names import fold_name
 from quantexp.util.progress import bar
@@ -76,7 +77,7 @@ class JobPlan:
     @property
     def name(self) -> str:
         """The job's name on the terminal."""
-        return _names(self.config)[0]
+        return name_job(self.config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         with failing(config, store, sweep):
             raise
     if not config.force and (done := store.finished_job(plan.fingerprint)):
-        return _adopt(plan, done, store, sweep)
+        return adopt(config, plan.pair, done, store, sweep)
     name, shown = _names(config)
     tags = _tags(config) | {JOB: plan.fingerprint, PAIR: plan.pair}
     with store.start(name, "job", sweep, tags, shown) as tracked:
@@ -313,14 +314,6 @@ def _read_windows(plan: JobPlan, loaded: _Loaded, _: CompletionStore, tracked: R
     return Responses(given.items, given.prompts, generated, grading, {}, given.cut)
 
 
-def _adopt(plan: JobPlan, done: FinishedJob, store: Store, sweep: str | None) -> float:
-    """Let a job that has finished before stand for this one."""
-    tags = {PAIR: plan.pair, CONFIG: config_fingerprint(plan.config)}
-    store.reuse(done, sweep, tags, traces=plan.config.tracking.traces)
-    log.info("%s: finished before (run %s); force=true runs it again", plan.name, done.run_id[:8])
-    return done.metrics["score"]
-
-
 def _record_identity(plan: JobPlan, loaded: _Loaded, prompt_sha256: str, tracked: Run) -> Identity:
     """Record what the job is, before its first answer."""
     config, data, file = plan.config, plan.data, loaded.file
@@ -362,8 +355,7 @@ def _table(task: Task, responses: Responses, completions: Iterable[Completion], 
 def _names(config: Config) -> tuple[str, str]:
     """Name the job's run for the terminal and for MLflow's pages."""
     shown = f"{config.task.name} {config.quant.name} seed {config.seed}"
-    model = config.model.name if SEVERAL_MODELS in os.environ else ""
-    return job_name(config.quant.name, config.task.name, config.seed, model), shown
+    return name_job(config), shown
 
 
 def _tags(config: Config) -> dict[str, str]:

@@ -88,8 +88,9 @@ def _start(config: DictConfig) -> None:
         raise UserError("divergence_over must be the same for all jobs of a sweep; make two sweeps of it.")
     check_names(jobs)
     check_sequential(jobs)
-    titles, prospects, facts = job_process.call(have_ready, jobs)
     launcher = launchers.launcher_of(config)
+    # Jobs of other launchers run in processes that look for themselves.
+    titles, prospects, facts = job_process.call(have_ready, jobs, launcher == "basic")
     launchers.check_order(launcher, jobs)
     first = jobs[0]
     quants = list(dict.fromkeys(job.quant.name for job in jobs))
@@ -212,14 +213,18 @@ def _check_reading(config: Config) -> None:
         raise UserError(f"task={config.task.name} is read, not answered, so it cannot have {wrong[0]}: leave that out.")
 
 
-def have_ready(jobs: Sequence[Config]) -> tuple[list[str], list[str], list[dict[str, str]]]:
+def have_ready(jobs: Sequence[Config], looks_here: bool = False) -> tuple[list[str], list[str], list[dict[str, str]]]:
     """Load the data of each job and have the models here, all of them before the first job runs.
 
     What a download cannot get is told now, not hours later, and jobs on machines without a network find everything.
 
+    Args:
+        jobs: all of them.
+        looks_here: whether the launching process is to look which of them have finished before.
+
     Returns:
         What the data are called in a sentence, what their numbers of items cannot show, and for each job what is needed
-        to know whether it has finished before; empty if only the job itself knows.
+        to look whether it has finished before; empty if only the job itself knows, or nobody looks here.
 
     Raises:
         UserError: data or a model are not there and cannot be had.
@@ -241,7 +246,7 @@ def have_ready(jobs: Sequence[Config]) -> tuple[list[str], list[str], list[dict[
         if task.request is not Read:
             drawn(ready[-1].items, job.seed, job.task.limit)
     models.prepare((job.model, job.quant) for job in jobs)
-    facts = [_facts_of(job, rows) for job, rows in zip(jobs, ready, strict=True)]
+    facts = [_facts_of(job, rows) if looks_here else {} for job, rows in zip(jobs, ready, strict=True)]
     answered = [job for job in zip(jobs, ready, strict=True) if _task_of(job[0]).request is not Read]
     return list(dict.fromkeys(rows.title for rows in ready)), list(describe_prospects(answered)), facts
 
@@ -256,7 +261,7 @@ def _facts_of(job: Config, rows: "Dataset") -> dict[str, str]:
     from quantexp.tasks.requests import Read
 
     task = _task_of(job)
-    if not worker.needs_only_facts(job) or task.request is Read:
+    if job.force or not worker.needs_only_facts(job) or task.request is Read:
         return {}
     try:
         source = models.source_of(job.model, job.quant)
@@ -345,15 +350,12 @@ def _all_there(sweep: _OpenSweep) -> bool:
 def _compare(sweep: _OpenSweep) -> bool:
     from quantexp.aggregate import aggregate
     from quantexp.config.fingerprint import config_fingerprint
-    from quantexp.tracking.tags import job_name
+    from quantexp.evaluation.finished_jobs import name_job
 
     asked = sweep.store.asked(sweep.run.id)
     missing = [job for job in sweep.jobs if config_fingerprint(job) not in asked]
     if missing:
-        several = len({job.model.name for job in sweep.jobs}) > 1
-        names = ", ".join(
-            job_name(job.quant.name, job.task.name, job.seed, job.model.name if several else "") for job in missing
-        )
+        names = ", ".join(map(name_job, missing))
         log.error("%d of %d jobs have not begun: %s", len(missing), len(sweep.jobs), names)
     try:
         complete, compared = aggregate(sweep.jobs[0].stats, sweep.store, sweep.run.id, [], sweep.folder / "report")

@@ -1,6 +1,5 @@
 """A process that has jobs run, the launching one or one of a launcher: each job in a process that it watches."""
 
-import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from quantexp.config import Config, Method
 from quantexp.config.fingerprint import config_fingerprint, job_fingerprint, pair_fingerprint
 from quantexp.config.validation import validated
 from quantexp.util import job_process
-from quantexp.util.environment import DEVICES, FOLDER, PROCESSES, SEVERAL_MODELS
+from quantexp.util.environment import DEVICES, FOLDER, PROCESSES
 from quantexp.util.error_reports import return_to_start
 from quantexp.util.errors import UserError
 from quantexp.util.files import keep_from_others
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
     from quantexp.store import CompletionStore
     from quantexp.tracking.store import Store
-
-log = logging.getLogger(__name__)
 
 _facts: dict[str, Mapping[str, str]] = {}
 """What jobs' fingerprints are made of besides their config, by the fingerprint of that."""
@@ -95,20 +92,15 @@ def _reuse(config: Config, sweep: str | None) -> float | None:
 
     A job that has finished before is found here, so that the process that could run it imports nothing for it.
     """
-    asked = config_fingerprint(config)
-    store, known = _launching_store, _facts.get(asked)
+    store, known = _launching_store, _facts.get(config_fingerprint(config))
     if config.force or known is None or store is None:
         return None
-    from quantexp.tracking.tags import CONFIG, PAIR, job_name
+    from quantexp.evaluation.finished_jobs import adopt
 
     if (done := store.finished_job(job_fingerprint(config, **known), quiet=True)) is None:
         return None
     pair = pair_fingerprint(config, **{name: fact for name, fact in known.items() if name != "source"})
-    store.reuse(done, sweep, {PAIR: pair, CONFIG: asked}, traces=config.tracking.traces)
-    model = config.model.name if SEVERAL_MODELS in os.environ else ""
-    name = job_name(config.quant.name, config.task.name, config.seed, model)
-    log.info("%s: finished before (run %s); force=true runs it again", name, done.run_id[:8])
-    return done.metrics["score"]
+    return adopt(config, pair, done, store, sweep)
 
 
 def run_here(config: Config, sweep: str | None) -> float:
