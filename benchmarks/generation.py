@@ -21,11 +21,11 @@ from llama_cpp import Llama
 from quantexp.config import Config, ExamplePlace
 from quantexp.engines import Completion, Decoding, Engine, Prompt, close_engine, open_engine
 from quantexp.engines.llama_cpp.engine import LlamaCpp
-from quantexp.engines.llama_cpp.lanes import BATCH, rows_for
+from quantexp.engines.llama_cpp.lanes import BATCH, count_rows
 from quantexp.evaluation.prompts import Prompter
 from quantexp.tasks import get_task
 from quantexp.tasks.data import load
-from quantexp.tasks.items import drawn
+from quantexp.tasks.items import draw_items
 from quantexp.util.llama_library import llama_cpp
 from quantexp.util.native.threads import usable_cores
 
@@ -90,7 +90,7 @@ def _ours(job: Config, prompts: int, length: int) -> dict[str, float]:
 
 def _theirs(path: str, prompts: int, length: int) -> dict[str, float]:
     shape = ["-npp", str(length), "-ntg", str(TOKENS), "-npl", str(prompts)]
-    size = ["-c", str(1024 * rows_for(prompts)), "-b", str(BATCH), "-ub", str(BATCH), "-no-kvu"]
+    size = ["-c", str(1024 * count_rows(prompts)), "-b", str(BATCH), "-ub", str(BATCH), "-no-kvu"]
     threads = ["-t", str(usable_cores()), "-tb", str(usable_cores())]
     options = ["-m", path, *shape, *size, *threads, "--output-format", "jsonl"]
     [figures] = json_lines([str(llama_tool("llama-batched-bench")), *options])
@@ -104,7 +104,7 @@ def against_the_loop(job: Config) -> None:
     longest = LONGEST[job.task.name]
     engine = open_engine(model_file(job), model, job.engine)
     data = load(job.data, task)
-    items = drawn(data.items, job.seed, job.task.limit)
+    items = draw_items(data.items, job.seed, job.task.limit)
     prompter = Prompter(task, job.task, model, data.examples, engine)
     with patch.object(engine, "render", wraps=engine.render) as rendered:
         prompts = [prompter.prompt(item) for item in items]

@@ -18,7 +18,7 @@ from quantexp.engines import Decoding, close_engine, open_engine
 from quantexp.evaluation.prompts import Prompter
 from quantexp.tasks import get_task
 from quantexp.tasks.data import load
-from quantexp.tasks.items import drawn
+from quantexp.tasks.items import draw_items
 from quantexp.util.native.threads import usable_cores
 
 LONGEST = 64
@@ -36,7 +36,7 @@ def main() -> None:
         engine = open_engine(model_file(job), model, job.engine)
         data = load(job.data, task)
         prompter = Prompter(task, job.task, model, data.examples, engine)
-        prompts = [prompter.prompt(item) for item in drawn(data.items, 0, job.task.limit)]
+        prompts = [prompter.prompt(item) for item in draw_items(data.items, 0, job.task.limit)]
         started = time.perf_counter()
         ours = [completion for _, completion in engine.complete(prompts, Decoding(LONGEST))]
         seconds = time.perf_counter() - started

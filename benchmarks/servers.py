@@ -21,7 +21,7 @@ from quantexp.evaluation.scoring import verdict
 from quantexp.models import ModelFile
 from quantexp.tasks import get_task
 from quantexp.tasks.data import load
-from quantexp.tasks.items import drawn
+from quantexp.tasks.items import draw_items
 from quantexp.util.native.threads import usable_cores
 
 ITEMS = 24
@@ -46,7 +46,7 @@ def main() -> None:
         engine = open_engine(file, job.model, job.engine)
         data = load(job.data, get_task(job.task.name))
         prompter = Prompter(get_task(job.task.name), job.task, job.model, data.examples, engine)
-        asked = [prompter.prompt(item) for item in drawn(data.items, 0, job.task.limit)]
+        asked = [prompter.prompt(item) for item in draw_items(data.items, 0, job.task.limit)]
         prompts[job.task.name] = asked, prompter.decoding
         here[job.task.name] = answers(engine, asked, prompter.decoding)
     close_engine()

@@ -20,10 +20,10 @@ from running import llama_cpp_server as running_server
 from tests.support.empty_tables import VARIABLE, copy_tables
 from tests.support.forking import Forker
 
-from quantexp.util.native.library import tried_library
+from quantexp.util.native.library import open_tried_library
 
 with TemporaryDirectory() as folder, patch.dict(os.environ, {"XDG_CACHE_HOME": folder}):
-    tried_library()  # what the next imports do, without a note in the user's own cache
+    open_tried_library()  # what the next imports do, without a note in the user's own cache
 
 from quantexp import models
 from quantexp.config import EngineConfig, ModelConfig, QuantConfig

@@ -416,5 +416,5 @@ def test_a_sweep_that_says_nothing_gets_one_sentence(store: Store, printed: Prin
 def test_looking_for_an_experiment_does_not_make_one(store: Store, printed: Printed, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="There is no sweep in"):
         printed("tracking.experiment=other")
-    assert Store.existing(TrackingConfig(str(tmp_path / "mlruns"), "other")) is None
-    assert Store.existing(TrackingConfig(str(tmp_path / "mlruns"))) is not None
+    assert Store.open_existing(TrackingConfig(str(tmp_path / "mlruns"), "other")) is None
+    assert Store.open_existing(TrackingConfig(str(tmp_path / "mlruns"))) is not None

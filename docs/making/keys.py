@@ -10,20 +10,20 @@ from quantexp.config.reference import (
     CONF,
     SCHEMAS,
     Key,
-    dataclass_of,
     default_option,
+    find_dataclass,
     first_sentence,
     is_group,
-    keys,
+    list_keys,
     summary,
 )
 
 
 def groups() -> str:
     """Markdown of all keys of a job, a section each group."""
-    sections = ["## Keys without a group", _table(keys(Config, "", [CONF / "config.yaml"]))]
+    sections = ["## Keys without a group", _table(list_keys(Config, "", [CONF / "config.yaml"]))]
     for field in fields(Config):
-        kind = dataclass_of(field.type)
+        kind = find_dataclass(field.type)
         if kind is None:
             continue
         options = sorted((CONF / field.name).glob("*.yaml"), key=lambda file: file.stem.casefold())
@@ -36,7 +36,7 @@ def groups() -> str:
             f"## {field.name}",
             escaped(summary(kind)),
             "\n".join([f"| `{field.name}=` | |", "|---|---|", *listed]),
-            _table(keys(kind, field.name, options)),
+            _table(list_keys(kind, field.name, options)),
         ]
     experiments = sorted((CONF / "experiment").glob("*.yaml"))
     sections += ["## experiment", "A whole sweep under one name; what else stands on the command line wins over it."]
@@ -61,7 +61,7 @@ def commands() -> str:
         sections += [
             f"## quantexp.{name}",
             escaped(COMMANDS[f"quantexp.{name}"].purpose),
-            _table(keys(kind, "", [CONF / f"{name}.yaml"])),
+            _table(list_keys(kind, "", [CONF / f"{name}.yaml"])),
             *and_groups,
         ]
     return "\n\n".join(sections)

@@ -19,7 +19,7 @@ from quantexp.evaluation.diagnosis.surroundings import (
     thread_findings,
     version_findings,
 )
-from quantexp.util.error_reports import reported
+from quantexp.util.error_reports import report_errors
 from quantexp.util.terminal import printable
 
 EXIT_BROKEN = 1
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="do not measure how fast llama.cpp is")
     parser.add_argument("--folder", default="mlruns", help="tracking folder to look at (default: %(default)s)")
     given = parser.parse_args(arguments)
-    with reported():
+    with report_errors():
         found = []
         for finding in findings(Path(given.folder), quick=given.quick):
             found.append(finding)

@@ -36,28 +36,28 @@ def main(config: GenerateConfig) -> None:
     # Only now: composing, --help and shell completion do without these heavy imports.
     from rich.console import Console
 
-    from quantexp.tasks.emails.client import key_of
+    from quantexp.tasks.emails.client import read_own_key
     from quantexp.tasks.emails.generation import Making, refuse_other_settings
-    from quantexp.tasks.emails.records import Journal, Record, beside, read_lines, refuse_changed_by_hand
-    from quantexp.tasks.emails.reviews import Review, rejected
+    from quantexp.tasks.emails.records import Journal, Record, find_companion, read_lines, refuse_changed_by_hand
+    from quantexp.tasks.emails.reviews import Review, select_rejected
     from quantexp.tasks.emails.summary import say_stock, say_summary
     from quantexp.tasks.emails.terminal import say, say_damaged
 
     console = Console()
     out = Path(config.out).expanduser()
-    path = beside(out, "records")
+    path = find_companion(out, "records")
     with ExitStack() as stack:
         # A new file stays only if something has been written.
         journal = stack.enter_context(Journal(path, exclusive=True)) if path.exists() else None
         records, damaged = read_lines(path, Record)
-        reviews, damaged_reviews = read_lines(beside(out, "reviews"), Review)
+        reviews, damaged_reviews = read_lines(find_companion(out, "reviews"), Review)
         say_damaged(console, damaged, path)
-        say_damaged(console, damaged_reviews, beside(out, "reviews"))
+        say_damaged(console, damaged_reviews, find_companion(out, "reviews"))
         refuse_other_settings(records, config, path)
         refuse_changed_by_hand(out, records)
-        making = Making(config, records, rejected(reviews))
+        making = Making(config, records, select_rejected(reviews))
         if making.open_slots:
-            key_of(config)  # no key: refuse before asking anything
+            read_own_key(config)  # no key: refuse before asking anything
             say_stock(console, config, making)
             if not _confirmed(config):
                 say(console, "Nothing was sent.")

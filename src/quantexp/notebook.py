@@ -21,7 +21,7 @@ from quantexp.tracking.errors import ServerAwayError
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.store import Store
 from quantexp.tracking.tags import ITEMS
-from quantexp.util.error_reports import sentence_for
+from quantexp.util.error_reports import explain_error
 from quantexp.util.errors import UserError
 
 
@@ -101,7 +101,7 @@ def load(
         UserError: The folder or the sweep is not there, or has no finished job, or was decided while it ran
             (stats=sequential) and is to be judged in another way.
     """
-    store = Store.existing(TrackingConfig(str(folder), experiment, uri=uri))
+    store = Store.open_existing(TrackingConfig(str(folder), experiment, uri=uri))
     if store is None:
         raise UserError(
             f"There is no experiment {experiment} in {uri or Path(folder).absolute() / 'mlflow.db'}; give the folder "
@@ -129,5 +129,5 @@ def _stats_of(records: Sequence[JobRecord], failures: list[str], store: Store) -
         except ServerAwayError:
             raise
         except (UserError, OmegaConfBaseException) as error:
-            failures.append(f"{record.name} does not say how to compare: {sentence_for(error)}")
+            failures.append(f"{record.name} does not say how to compare: {explain_error(error)}")
     raise UserError(f"{failures[-1]} Say how to compare, as in quantexp.load(stats=...).")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantexp.comparison.analysis import finished_jobs
-from quantexp.comparison.costs import Cost, cost_of, generated
+from quantexp.comparison.costs import Cost, count_generated, estimate_cost
 from quantexp.comparison.summary import given_points
 from quantexp.config import PlanConfig, Unit
 from quantexp.config.command_line import hydra_command
@@ -103,7 +103,7 @@ def _pilot(config: PlanConfig) -> Pilot | None:
     from quantexp.tracking.store import Store
 
     folder = config.tracking.uri or Path(config.tracking.folder).absolute()
-    store = Store.existing(config.tracking)
+    store = Store.open_existing(config.tracking)
     if config.sweep != "latest":
         if store is None:
             raise UserError(f"sweep={config.sweep}: there are no runs in {folder}; set tracking.folder, or sweep=null.")
@@ -156,14 +156,16 @@ def _measured(config: PlanConfig, store: "Store", sweep: str) -> Pilot:
                 both = before.index.intersection(after.index)
                 seen = Spread.seen(before[both], after[both])
                 spread = seen if config.changed is None else Spread(config.changed)
-                cost = cost_of(runs[baseline]) + cost_of(runs[condition.quant])
+                cost = estimate_cost(runs[baseline]) + estimate_cost(runs[condition.quant])
                 plans.append(Planned(spread, name, condition.quant, cost))
                 counted += [*runs[baseline], *runs[condition.quant]]
     return Pilot(
         plans=tuple(plans),
         source=f"sweep {sweep[:8]}, baseline {baseline}",
         processors=", ".join(
-            dict.fromkeys(run.tags.get("host.processor", "an unknown processor") for run in counted if generated(run))
+            dict.fromkeys(
+                run.tags.get("host.processor", "an unknown processor") for run in counted if count_generated(run)
+            )
         ),
         left_out=(*summary.refusals, *summary.failures),
     )

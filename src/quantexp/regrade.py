@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from quantexp.comparison.analysis import chosen_sweep, finished_jobs, open_store, title_of
+from quantexp.comparison.analysis import chosen_sweep, finished_jobs, make_title, open_store
 from quantexp.config import DataConfig, RegradeConfig, StatsConfig
 from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
-from quantexp.util.error_reports import sentence_for
+from quantexp.util.error_reports import explain_error
 from quantexp.util.errors import UserError
 from quantexp.util.files import write_atomically
 
@@ -82,7 +82,7 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
             try:
                 new = grading.grade(record, name)
             except (UserError, OmegaConfBaseException) as error:
-                failures.append(f"{record.name} (run {record.run_id[:8]}) is not graded again: {sentence_for(error)}")
+                failures.append(f"{record.name} (run {record.run_id[:8]}) is not graded again: {explain_error(error)}")
             else:
                 if new is None:
                     already[f"{record.tags['task']}: {_grader_id(record)}"].append(record.run_id[:8])
@@ -101,7 +101,7 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
         return not failures
 
     both = [*records, *(new.record for new in done)]
-    summary = summarise(both, failures, stats, title_of(both))
+    summary = summarise(both, failures, stats, make_title(both))
     files = write_report(summary, folder)
     changes = folder / "changes.diff"
     diff = "".join(new.diff for new in done)
@@ -157,7 +157,7 @@ class Grading:
         """
         from quantexp.evaluation.answers import find_reader
         from quantexp.evaluation.regrade_diff import changes_diff, count_changes
-        from quantexp.evaluation.scoring import regraded, score_metrics
+        from quantexp.evaluation.scoring import regrade_table, score_metrics
         from quantexp.tasks.items import check_gradable
         from quantexp.tasks.requests import Read
         from quantexp.tracking.artifacts import read_table
@@ -177,7 +177,7 @@ class Grading:
         with self._store.file(record.run_id, f"{ITEMS}.parquet") as path:
             table = read_table(path)
         with grader.open({}) as grade:
-            after = regraded(table, reader, grade, items)
+            after = regrade_table(table, reader, grade, items)
         metrics = score_metrics(after, self._stats)
         diff = changes_diff(table, after, old, grader.id, f"{record.name} (run {record.run_id[:8]})")
 

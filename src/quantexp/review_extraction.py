@@ -14,19 +14,19 @@ def main(config: ReviewConfig) -> None:
     from rich.console import Console
 
     from quantexp.tasks.data.files import read_rows
-    from quantexp.tasks.emails.records import beside, read_lines
+    from quantexp.tasks.emails.records import find_companion, read_lines
     from quantexp.tasks.emails.review_session import Reading
     from quantexp.tasks.emails.reviews import Review
     from quantexp.tasks.emails.terminal import say_damaged
     from quantexp.tasks.extraction import TASK
-    from quantexp.tasks.items import items_of
+    from quantexp.tasks.items import make_items
 
     rows = read_rows(config.path, "path", "make it with python -m quantexp.generate_extraction")
-    items_of(rows, TASK, f"path={config.path}")  # refuses what is no e-mail with its fields
+    make_items(rows, TASK, f"path={config.path}")  # refuses what is no e-mail with its fields
     for number, row in enumerate(rows, start=1):
         if not isinstance(row.get("id"), str):
             raise UserError(f"path={config.path}, row {number}, has no id, to which a verdict could be bound; add one.")
-    path = beside(Path(config.path).expanduser(), "reviews")
+    path = find_companion(Path(config.path).expanduser(), "reviews")
     console = Console()
     reviews, damaged = read_lines(path, Review)
     say_damaged(console, damaged, path)

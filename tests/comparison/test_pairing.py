@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantexp.comparison.pairing import summarise
-from quantexp.comparison.preregistration import declared
+from quantexp.comparison.preregistration import write_declaration
 from quantexp.config import Config, Method, ModelConfig, QuantConfig, StatsConfig, Target, TaskConfig
 from quantexp.report import Summary
 from quantexp.report.markdown import report_markdown
@@ -287,7 +287,7 @@ def test_of_two_runs_with_the_same_seed_the_newest_counts() -> None:
 @given(st.permutations(range(8)))
 def test_a_sweep_is_reported_in_the_order_in_which_it_was_asked_for_whatever_began_first(starts: list[int]) -> None:
     jobs = [Config(quant=QuantConfig(q), task=TaskConfig(t)) for q in ("Q8_0", "Q5", "Q4") for t in ("t", "s")]
-    text = declared(jobs, STATS)
+    text = write_declaration(jobs, STATS)
     asked_for = [(job.task.name, job.quant.name) for job in sorted(jobs, key=lambda job: job.task.name == "s")]
     asked_for.append(("s", "Q2"))  # was not
     records = [
@@ -344,7 +344,7 @@ def test_models_are_reported_in_the_order_in_which_they_were_asked_for() -> None
     jobs = [
         Config(model=ModelConfig(m), quant=QuantConfig(q), task=TaskConfig("t")) for m in "nm" for q in ("Q8_0", "Q4")
     ]
-    text = declared(jobs, STATS)
+    text = write_declaration(jobs, STATS)
     made = Registration(text, digest(text), "2026-01-02T03:04:05", "c", 0)
     of_both = [record(q, {"a": 1.0, "b": 0.5}, model=m, started=s) for s, m in enumerate("mn") for q in ("Q4", "Q8_0")]
     assert summarise(of_both, [], STATS, "title", made).models() == ("n", "m")
@@ -352,7 +352,7 @@ def test_models_are_reported_in_the_order_in_which_they_were_asked_for() -> None
 
 def test_a_way_of_running_a_task_was_declared_under_the_name_of_the_task() -> None:
     jobs = [Config(quant=QuantConfig(q), task=TaskConfig("t", shots=s)) for q in ("Q8_0", "Q4") for s in (0, 3)]
-    text = declared(jobs, STATS)
+    text = write_declaration(jobs, STATS)
     ways = [record(q, {"a": 1.0}, change={"prompt.shots": s}) for q in ("Q8_0", "Q4") for s in (0, 3)]
     made = summarise(ways, [], STATS, "title", Registration(text, digest(text), "2026-01-02T03:04:05", "c", 0))
     assert len(made.comparisons) == 2

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from quantexp.comparison.preregistration import declared, report
+from quantexp.comparison.preregistration import report, write_declaration
 from quantexp.comparison.summary import Registered, answer_text, declaration_text
 from quantexp.config import ClaimConfig, Config, HypothesisConfig, QuantConfig, StatsConfig, TaskConfig
 from quantexp.tracking.registration import Registration, digest, read_time
@@ -40,7 +40,7 @@ def scores(wrong: dict[tuple[str, str], int], items: int = 400) -> Scores:
 
 
 def registration(stats: StatsConfig = StatsConfig()) -> Registration:  # noqa: B008 - never changed
-    text = declared(JOBS, stats)
+    text = write_declaration(JOBS, stats)
     return Registration(text, digest(text), "2026-01-02T03:04:05+00:00", "c" * 40, 0)
 
 
@@ -50,7 +50,7 @@ def reported(found: Scores, stats: StatsConfig | None = None, compared: list[str
 
 
 def test_the_declaration_holds_hypothesis_family_margins_and_rule() -> None:
-    content = OmegaConf.to_container(OmegaConf.create(declared(JOBS, StatsConfig(margins={"s": 0.05}))))
+    content = OmegaConf.to_container(OmegaConf.create(write_declaration(JOBS, StatsConfig(margins={"s": 0.05}))))
     assert isinstance(content, dict)
     assert content["hypothesis"]["text"] == "In words."
     assert content["hypothesis"]["claims"]["more"]["contrast"] == {"s": {"Q3": 1}, "t": {"Q3": -1}}
@@ -63,7 +63,7 @@ def test_the_declaration_holds_hypothesis_family_margins_and_rule() -> None:
 
 def test_each_way_of_running_a_task_is_a_comparison_of_its_own() -> None:
     ways = [replace(job, task=replace(job.task, shots=shots)) for job in JOBS for shots in (0, 3)]
-    text = declared(ways, StatsConfig())
+    text = write_declaration(ways, StatsConfig())
     assert Registration(text, digest(text), "", "", 0).comparisons == 8
 
 
@@ -107,7 +107,7 @@ def test_later_changes_are_named() -> None:
         "s/Q6 is compared, but was not declared.",
         "t/Q3 was declared, but is not compared.",
     )
-    forged = replace(registration(), text=declared(JOBS, StatsConfig(margin=0.1)))
+    forged = replace(registration(), text=write_declaration(JOBS, StatsConfig(margin=0.1)))
     [first, second] = report(forged, StatsConfig(), {"m": found}, {"m": FAMILY}).changes
     assert first == "The declaration itself has been changed: its sha256 is another one."
     assert second == "stats.margin was declared as 0.1 and is 0.02."
@@ -115,7 +115,7 @@ def test_later_changes_are_named() -> None:
 
 def test_models_are_declared_and_answered_apart() -> None:
     jobs = [replace(job, model=replace(job.model, name=model)) for model in ("n", "m") for job in JOBS]
-    text = declared(jobs, StatsConfig())
+    text = write_declaration(jobs, StatsConfig())
     made = Registration(text, digest(text), "2026-01-02T03:04:05+00:00", "c" * 40, 0)
     assert list(made.models) == ["n", "m"]
     harmed = scores({("s", "Q3"): 40, ("t", "Q3"): 4, ("s", "Q4"): 4, ("t", "Q4"): 0})

@@ -14,11 +14,11 @@ from quantexp.comparison.summary import (
     Condition,
     Summary,
     difference_text,
+    format_points,
     p_text,
     reading,
-    signed_points,
 )
-from quantexp.report.conclusions import outcome, sentences, verdict
+from quantexp.report.conclusions import sentences, verdict, write_outcome
 from quantexp.stats import Kind, Method, PairedComparison, Verdict, compare, decide, estimate
 
 
@@ -120,7 +120,7 @@ def test_p_of_zero_with_few_resamples() -> None:
 
 
 def test_no_negative_zero() -> None:
-    assert signed_points(-0.0001) == signed_points(0.0001) == "0.0"
+    assert format_points(-0.0001) == format_points(0.0001) == "0.0"
 
 
 def test_the_ladder_starts_with_the_baseline_and_loses_bits() -> None:
@@ -205,7 +205,7 @@ def test_nothing_to_lose_is_said_of_the_items_not_of_every_quant() -> None:
     found = compare([1.0] * 2 + [0.0] * 198, [1.0] * 2 + [0.0] * 198)
     compared = pair(found, 0.02)
     assert reading(compared) == "nothing to lose: the baseline scored 1.0 on these items"
-    words = outcome(summary([condition("m", "Q8_0"), condition("m", "Q4", bits=4.9)], [compared]))
+    words = write_outcome(summary([condition("m", "Q8_0"), condition("m", "Q4", bits=4.9)], [compared]))
     assert words.startswith("Q4: the baseline scored no more than the margin on a task's items")
 
 
@@ -232,12 +232,12 @@ def test_the_outcome_names_each_quant_once_by_what_is_known_of_it() -> None:
         *(on(task, "Q4", counts) for task, counts in (("a", harmless), ("b", unclear))),
     ]
     known = [condition("m", quant, task) for quant in ("Q8_0", "Q6", "Q5", "Q4", "Q3") for task in ("a", "b")]
-    assert outcome(summary(known, compared)) == (
+    assert write_outcome(summary(known, compared)) == (
         "Q6 and Q5: within the margin on all tasks; Q3: worse on at least one task; Q4: inconclusive (too few items)."
     )
-    assert outcome(summary(known, [])) == ""
+    assert write_outcome(summary(known, [])) == ""
     first, second = verdict(summary(known, compared))
-    assert first == outcome(summary(known, compared))
+    assert first == write_outcome(summary(known, compared))
     assert second == "The margin is 2.0 points; the smallest file within it on all tasks is Q6 (8.50 bits per weight)."
 
 

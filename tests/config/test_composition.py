@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from quantexp.config.composition import SweepLoader, compose_once
 from quantexp.config.hydra_schemas import register_schemas
-from quantexp.util.error_reports import sentence_for
+from quantexp.util.error_reports import explain_error
 
 SWEEPS: tuple[tuple[list[str], list[list[str]]], ...] = (
     ([], [["seed=0"], ["seed=1"], ["seed=2", "task.limit=3"]]),
@@ -68,7 +68,7 @@ def test_it_refuses_in_the_same_words(loader: ConfigLoaderImpl, override: str) -
     for each in (loader, SweepLoader(loader)):
         with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever Hydra raises; its sentence is compared
             each.load_sweep_config(master, [override])
-        sentences.append(sentence_for(caught.value))
+        sentences.append(explain_error(caught.value))
     assert sentences[0] is not None, repr(caught.value)
     assert sentences[0] == sentences[1]
 

@@ -8,7 +8,7 @@ from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-from quantexp.config.composition import jobs_of
+from quantexp.config.composition import compose_jobs
 from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.job_names import check_names
 from quantexp.util.errors import UserError
@@ -35,7 +35,7 @@ def check(*overrides: str) -> None:
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
     composed = hydra.compose_config("config", list(overrides), run_mode=RunMode.MULTIRUN, from_shell=False)
-    check_names(list(jobs_of(composed)))
+    check_names(list(compose_jobs(composed)))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from quantexp.config.validation import validated
 from quantexp.notebook import load as load_sweep
 from quantexp.tasks import get_task
 from quantexp.tasks.data import load
-from quantexp.util.error_reports import sentence_for
+from quantexp.util.error_reports import explain_error
 from quantexp.util.errors import UserError
 
 QUIZ = "prompt;answer;also_right\nCapital of Peru?;Lima;\nNine times two?;18;eighteen\nWho?;Me;I\n"
@@ -100,7 +100,7 @@ def test_one_task_has_data_of_its_own_and_the_others_what_they_had() -> None:
 def test_own_data_that_are_none_get_one_sentence(overrides: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(Exception) as caught:  # noqa: PT011 - of many types: the sentence is what is tested
         composed("task=qa", *overrides)
-    assert (sentence_for(caught.value) or "").startswith(sentence)
+    assert (explain_error(caught.value) or "").startswith(sentence)
 
 
 @pytest.mark.usefixtures("_conf")

@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from quantexp.config import AggregateConfig, Config
-from quantexp.config.composition import jobs_of
+from quantexp.config.composition import compose_jobs
 from quantexp.config.fingerprint import config_fingerprint, pair_fingerprint
 from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.ranges import find_range_problems, range_in_words
@@ -71,7 +71,7 @@ def multirun(*overrides: str) -> DictConfig:
 
 def expected(*overrides: str) -> list[Config]:
     """The jobs that the callback expects and checks."""
-    return list(jobs_of(multirun(*overrides)))
+    return list(compose_jobs(multirun(*overrides)))
 
 
 def launched(*overrides: str) -> list[Config]:

@@ -17,7 +17,7 @@ from published import CELLS
 
 from quantexp.config import Config
 from quantexp.config.hydra_schemas import register_schemas
-from quantexp.config.reference import CONF, SCHEMAS, documented, first_sentence, in_words, keys
+from quantexp.config.reference import CONF, SCHEMAS, first_sentence, in_words, list_keys, read_description
 from quantexp.report.chart import SIGNS
 from quantexp.stats import Verdict, required_items, required_items_within, tango_interval
 from quantexp.tasks import TASKS
@@ -71,7 +71,7 @@ def test_every_command_has_its_keys() -> None:
         if name == "config":
             continue
         assert f"## quantexp.{name}\n" in there
-        for key in keys(kind, "", [CONF / f"{name}.yaml"]):
+        for key in list_keys(kind, "", [CONF / f"{name}.yaml"]):
             assert f"| `{key.name}` |" in there
     assert "[`model`]" not in there, "the model of generate_extraction is not the group"
     assert "| `model.name` | text | `gpt-4o-mini` |" in there
@@ -106,7 +106,7 @@ def test_defaults_are_those_that_are_used() -> None:
 
 def test_a_key_that_says_nothing_is_refused() -> None:
     with pytest.raises(LookupError, match=r"Silent\.key has no string below it"):
-        documented(Silent, "key")
+        read_description(Silent, "key")
     with pytest.raises(TypeError, match="has no words yet"):
         in_words(bytes)
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantexp.engines.llama_cpp.teacher_forcing import calls
-from quantexp.evaluation.kl_divergence import TokenSequence, digest_of, first_divergence, predicted_bytes
+from quantexp.evaluation.kl_divergence import TokenSequence, first_divergence, hash_sequences, predicted_bytes
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ def test_a_sequence_scores_something_that_is_predicted(first: int) -> None:
 
 def test_sequences_are_told_apart() -> None:
     one, other = TokenSequence((1, 2, 3), 1), TokenSequence((1, 2, 3), 2)
-    assert digest_of([one]) == digest_of([TokenSequence((1, 2, 3), 1)])
-    assert len({digest_of(each) for each in ([one], [other], [one, other], [other, one])}) == 4
+    assert hash_sequences([one]) == hash_sequences([TokenSequence((1, 2, 3), 1)])
+    assert len({hash_sequences(each) for each in ([one], [other], [one, other], [other, one])}) == 4
 
 
 @given(length=st.integers(2, 3000), first_row=st.integers(0, 2999), most=st.integers(3, 512))

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run as RunEntity
 
-from quantexp.evaluation.divergence import parted
+from quantexp.evaluation.divergence import find_partings
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -142,7 +142,7 @@ def test_where_answers_part() -> None:
 
     baseline = answers(("a", [1, 2, 3], "one two three"), ("b", [4], "four"), ("c", [5, 6], "five six"))
     quant = answers(("b", [4], "four"), ("a", [1, 2, 9], "one two nine"), ("c", [5], "five"), ("d", [7], "seven"))
-    found = parted(baseline, quant)
+    found = find_partings(baseline, quant)
     assert [*found["item_id"]] == ["a", "b", "c"]
     assert [*found["token"].fillna(-1)] == [2, -1, 1]
     assert [*found["agreed"]] == ["one two ", "four", "five"]

@@ -10,11 +10,11 @@ import pytest
 
 from quantexp.engines import Completion, Prompt
 from quantexp.evaluation.answers import NONE
-from quantexp.evaluation.early_stopping import Stopping, StoppingRule, together
+from quantexp.evaluation.early_stopping import Stopping, StoppingRule, group_duplicates
 from quantexp.evaluation.scoring import AnswerGrading
 from quantexp.stats import sequential_decision
 from quantexp.tasks import Grade
-from quantexp.tasks.items import Item, drawn
+from quantexp.tasks.items import Item, draw_items
 from quantexp.tracking.reader import JobRecord
 
 Command = Callable[..., tuple[int, str, str]]
@@ -130,9 +130,9 @@ def record_of(scores: dict[str, float]) -> JobRecord:
 def test_items_that_ask_the_same_count_once_and_only_when_all_are_answered() -> None:
     names = ["a", "b", "c", "d", "e"]
     clusters = {"a": "x", "b": "y", "c": "x", "d": "z", "e": "y"}
-    items = together([Item(name, {}, None, clusters[name]) for name in names])
+    items = group_duplicates([Item(name, {}, None, clusters[name]) for name in names])
     assert [item.id for item in items] == ["a", "c", "b", "e", "d"]
-    backwards = together([Item(name, {}, None, clusters[name]) for name in reversed(names)])
+    backwards = group_duplicates([Item(name, {}, None, clusters[name]) for name in reversed(names)])
     assert [item.id for item in backwards] == ["d", "e", "b", "c", "a"]
 
     items = (*items, *(Item(name, {}, None, name) for name in "fgh"))
@@ -154,7 +154,7 @@ def test_questions_with_many_copies_do_not_come_first() -> None:
     items = [Item(f"{n}-{copy}", {}, None, str(n)) for n in range(40) for copy in range(5 if n < 20 else 1)]
     leading = 0
     for seed in range(200):
-        leading += int(together(drawn(items, seed, None))[0].cluster) < 20
+        leading += int(group_duplicates(draw_items(items, seed, None))[0].cluster) < 20
     assert 70 <= leading <= 130
 
 

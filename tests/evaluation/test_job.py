@@ -13,8 +13,8 @@ from mlflow.entities import Run as RunEntity
 from mlflow.entities import Trace
 
 from quantexp import models
-from quantexp.comparison.caveats import notes_on
-from quantexp.comparison.groups import grouped
+from quantexp.comparison.caveats import list_caveats
+from quantexp.comparison.groups import merge_seeds
 from quantexp.config import (
     Config,
     DataConfig,
@@ -115,7 +115,7 @@ def test_llama_cpps_warnings_about_the_file_are_logged_once_and_recorded(
     config: Config, store: Store, known: CompletionStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "old.gguf"
-    whole = models.source_of(config.model, config.quant)
+    whole = models.find_source(config.model, config.quant)
     path.write_bytes(Path(whole.path).read_bytes().replace(b"tokenizer.ggml.pre", b"tokenizer.ggml.prx", 1))
     model = dataclasses.replace(config.model, name="old", source="path", path=str(path), quantize=False)
     task = dataclasses.replace(config.task, limit=1)
@@ -284,7 +284,9 @@ def test_the_baseline_is_answered_twice_for_the_noise_floor(
     np.testing.assert_allclose(first["mean_logprob"], second["mean_logprob"], atol=0.5)
     asked = ["item_id", "sample", "prompt", "reference"]
     pd.testing.assert_frame_equal(first[asked], second[asked])
-    [note] = [note for note in notes_on(grouped([record(store)]), config.stats) if note.startswith("Noise floor")]
+    [note] = [
+        note for note in list_caveats(merge_seeds([record(store)]), config.stats) if note.startswith("Noise floor")
+    ]
     assert "answered a second time in the opposite order and by other kernels of llama.cpp" in note
     count = len(store.client.search_runs([store.experiment]))
     other = dataclasses.replace(twice, quant=QuantConfig("Q4_K_M", "MOSTLY_Q4_K_M"))

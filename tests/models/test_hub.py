@@ -21,8 +21,8 @@ from tests.support.gguf_files import write_gguf
 from tests.support.hub import Hub
 
 from quantexp.config import ModelConfig, QuantConfig
-from quantexp.models.download import headers_for
-from quantexp.models.listing import describe_others, files_of
+from quantexp.models.download import select_headers
+from quantexp.models.listing import describe_others, select_files
 from quantexp.util.errors import UserError
 
 REPOSITORY = "publisher/Tiny-GGUF"
@@ -558,7 +558,7 @@ def test_a_second_process_says_that_it_waits(user: User, published: Published) -
     ],
 )
 def test_the_token_goes_to_the_hub_alone(place: str, sent: bool) -> None:
-    headers = headers_for(place, "https://hub/a/b", {"authorization": "Bearer x", "user-agent": "y"})
+    headers = select_headers(place, "https://hub/a/b", {"authorization": "Bearer x", "user-agent": "y"})
     assert ("authorization" in headers) is sent
     assert headers["user-agent"] == "y"
 
@@ -681,7 +681,7 @@ MODEL = ModelConfig("m", "hub", repository="a/b")
     ],
 )
 def test_files_of_a_quant(quant: str, names: list[str], found: list[str] | None) -> None:
-    assert files_of(MODEL, QuantConfig(quant), names) == (sorted(names) if found is None else found)
+    assert select_files(MODEL, QuantConfig(quant), names) == (sorted(names) if found is None else found)
 
 
 @pytest.mark.parametrize(
@@ -723,7 +723,7 @@ def test_files_of_a_quant(quant: str, names: list[str], found: list[str] | None)
     ],
 )
 def test_files_that_look_like_a_quant_are_named(quant: str, names: list[str], said: str) -> None:
-    assert files_of(MODEL, QuantConfig(quant), names) == []
+    assert select_files(MODEL, QuantConfig(quant), names) == []
     assert said in describe_others(QuantConfig(quant), names)
 
 
@@ -731,7 +731,7 @@ def test_two_files_of_one_quant_are_refused() -> None:
     with pytest.raises(
         UserError, match=r"named after Q8_0 \(A-Q8_0\.gguf, B-Q8_0\.gguf\); choose one with model\.file"
     ):
-        files_of(MODEL, QuantConfig("Q8_0"), ["A-Q8_0.gguf", "B-Q8_0.gguf"])
+        select_files(MODEL, QuantConfig("Q8_0"), ["A-Q8_0.gguf", "B-Q8_0.gguf"])
 
 
 @pytest.mark.parametrize(
@@ -747,15 +747,15 @@ def test_two_files_of_one_quant_are_refused() -> None:
 def test_the_exact_name_wins(file: str, found: list[str]) -> None:
     names = ["M-Q8_0.gguf", "m-q8_0.gguf", "S-Q8_0.gguf", "S-Q4_0.gguf"]
     names += ["S-Q8_0-00001-of-00002.gguf", "S-Q8_0-00002-of-00002.gguf"]
-    assert files_of(replace(MODEL, file=file), QuantConfig("as-is"), names) == found
+    assert select_files(replace(MODEL, file=file), QuantConfig("as-is"), names) == found
     with pytest.raises(UserError, match=r"Several files .*choose one with model\.file"):
-        files_of(replace(MODEL, file="m-Q8_0.gguf"), QuantConfig("as-is"), names)
+        select_files(replace(MODEL, file="m-Q8_0.gguf"), QuantConfig("as-is"), names)
 
 
 @given(
     st.permutations(["M-Q8_0.gguf", "M-Q4_0.gguf", "x/N-00001-of-00002.gguf", "x/N-00002-of-00002.gguf", "README.md"])
 )
 def test_the_order_of_a_listing_does_not_matter(names: list[str]) -> None:
-    assert files_of(MODEL, QuantConfig("Q8_0"), names) == ["M-Q8_0.gguf"]
+    assert select_files(MODEL, QuantConfig("Q8_0"), names) == ["M-Q8_0.gguf"]
     whole = ModelConfig("m", "hub", repository="a/b", file="x/N.gguf")
-    assert files_of(whole, QuantConfig("as-is"), names) == ["x/N-00001-of-00002.gguf", "x/N-00002-of-00002.gguf"]
+    assert select_files(whole, QuantConfig("as-is"), names) == ["x/N-00001-of-00002.gguf", "x/N-00002-of-00002.gguf"]

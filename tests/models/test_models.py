@@ -20,7 +20,7 @@ import pytest
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.models import ModelFile
-from quantexp.models.gguf import identify, sha256_of
+from quantexp.models.gguf import hash_file, identify
 from quantexp.models.sources import source_path
 from quantexp.util.errors import UserError
 
@@ -134,7 +134,7 @@ def refuse(path: Path, cache: Path) -> None:
 def test_facts_of_a_file_are_its_own(q8_0: ModelFile) -> None:
     path = Path(q8_0.path)
     assert q8_0.bytes == path.stat().st_size
-    assert q8_0.sha256 == sha256_of(path)
+    assert q8_0.sha256 == hash_file(path)
     assert (q8_0.architecture, q8_0.file_type) == ("llama", "MOSTLY_Q8_0")
     assert q8_0.parameters == 134_515_008  # as the publisher states: 135M
     assert q8_0.training_context == 8192
@@ -202,7 +202,7 @@ def test_identity_is_remembered_while_the_file_is_the_same(f16: ModelFile, folde
         stream.write(bytes([last ^ 1]))
     os.utime(path, ns=(0, remembered["stamp"][0]["mtime_ns"] + 1))
     second = identify(path, folder)
-    assert second == replace(first, sha256=sha256_of(path))
+    assert second == replace(first, sha256=hash_file(path))
     assert second.sha256 != first.sha256
     assert identify(path, folder) == second
 

@@ -16,7 +16,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from tests.support.summaries import RIGHT, WRONG, answers, changed, make_summary
 
-from quantexp.comparison.flips import flips, paired
+from quantexp.comparison.flips import flips, pair_answers
 from quantexp.comparison.subgroups import parts
 from quantexp.report import write_report
 
@@ -46,7 +46,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     before = answers(RIGHT, WRONG, RIGHT, difficulty=[1, 1, 2], score_urgency=[1.0, 0.0, 1.0])
     after = answers(WRONG, RIGHT, RIGHT, difficulty=[1, 1, 2], score_urgency=[0.0, 0.0, 1.0])
     counted = [
-        replace(each, flips=flips(before, after), parts=parts(paired(before, after), resamples=50))
+        replace(each, flips=flips(before, after), parts=parts(pair_answers(before, after), resamples=50))
         for each in made.comparisons
     ]
     long = "x" * 300 + " " + "\u05d0\u05d1" * 200 + "<script>document.title='owned'</script>"

@@ -16,7 +16,7 @@ from quantexp.report.charts import charts
 from quantexp.report.forest import forest, span
 from quantexp.report.pareto import Offer, find_overlap, front, offers, tradeoff
 from quantexp.report.subgroups import categories
-from quantexp.report.svg import COLOURS, Panel, panel_style, shortened
+from quantexp.report.svg import COLOURS, Panel, panel_style, shorten
 from quantexp.stats import Interval, average
 
 numbers = st.floats(0, 10).map(lambda each: round(each, 1))
@@ -153,9 +153,9 @@ def test_without_parts_there_is_no_chart_of_them() -> None:
 
 @given(st.text(max_size=60))
 def test_a_name_is_shortened_in_its_middle(text: str) -> None:
-    assert len(shortened(text)) <= 26
+    assert len(shorten(text)) <= 26
 
 
 def test_a_short_name_stays() -> None:
-    assert shortened("Q4_K_M") == "Q4_K_M"
-    assert shortened("a" * 20 + "b" * 20) == "a" * 12 + "…" + "b" * 12
+    assert shorten("Q4_K_M") == "Q4_K_M"
+    assert shorten("a" * 20 + "b" * 20) == "a" * 12 + "…" + "b" * 12

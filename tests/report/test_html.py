@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.support.summaries import RIGHT, WRONG, answers, changed, make_summary
 
-from quantexp.comparison.flips import flips, paired
+from quantexp.comparison.flips import flips, pair_answers
 from quantexp.comparison.subgroups import parts
 from quantexp.comparison.summary import difference_text, score_text
 from quantexp.report import Summary, reading
@@ -90,7 +90,7 @@ def summary() -> Summary:
     one, *others = made.comparisons
     before = answers(RIGHT, WRONG, RIGHT, difficulty=[1, 1, 2])
     after = answers(WRONG, RIGHT, RIGHT, difficulty=[1, 1, 2])
-    counted = replace(one, flips=flips(before, after), parts=parts(paired(before, after), resamples=50))
+    counted = replace(one, flips=flips(before, after), parts=parts(pair_answers(before, after), resamples=50))
     return replace(made, comparisons=(counted, *others))
 
 

@@ -8,7 +8,7 @@ from tests.report.test_html import Page
 from tests.support.summaries import LADDER, make_summary
 
 from quantexp.comparison.costs import Cost
-from quantexp.comparison.summary import rounded
+from quantexp.comparison.summary import round_items
 from quantexp.report import Summary
 from quantexp.report.charts import charts
 from quantexp.report.html import report_html
@@ -54,14 +54,16 @@ def test_the_cheapest_comes_first_with_its_price(open_ones: Summary) -> None:
     assert first.items is not None
     assert first.seconds == pytest.approx(2 * {"dear": 60.0, "cheap": 0.5}[first.comparison.task] * first.items)
     line = settling_line(summary)
-    assert f"{first.comparison.quant} on {first.comparison.task}, with about {rounded(first.items)} more items" in line
+    assert (
+        f"{first.comparison.quant} on {first.comparison.task}, with about {round_items(first.items)} more items" in line
+    )
     assert "tokens" in line
     assert "min here" in line
     assert "divergence=true measures how far the quant is from the baseline on the answers that are there" in line
     assert line in " ".join(printed(summary, 300).split())
     for page in (report_markdown(summary), Page(report_html(summary, charts(summary))).text):
         assert "What would settle it" in page
-        assert rounded(first.items) in page
+        assert round_items(first.items) in page
 
 
 def test_more_than_the_data_have_is_said(open_ones: Summary) -> None:

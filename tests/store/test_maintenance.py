@@ -158,5 +158,5 @@ def test_an_idle_writer_is_alive(tmp_path: Path) -> None:
     with CompletionStore(tmp_path) as writer:
         add(writer, range(3))
         [path] = tmp_path.glob("*.jsonl")
-        with segments.opened(path) as descriptor:
+        with segments.open_descriptor(path) as descriptor:
             assert segments.claim(descriptor, fcntl.LOCK_SH) is False

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support.store_worker import expected, key, record
 
 from quantexp.store import Completion, CompletionStore, segments
-from quantexp.store.segments import decode, encode, new_name, opened, scan, time_in
+from quantexp.store.segments import decode, encode, new_name, open_descriptor, read_time, scan
 
 SECONDS = st.floats(0, 1e6)
 COUNTS = st.integers(0, segments.MOST_TOKENS)
@@ -199,7 +199,7 @@ def test_nuls_as_file_systems_leave_them_are_one_damaged_record(
 def test_records_are_found_across_chunks(segment: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "CHUNK_BYTES", chunk)
     segment.write_bytes(b"".join(LINES) * 3)
-    with opened(segment) as descriptor:
+    with open_descriptor(segment) as descriptor:
         batches = list(scan(descriptor))
     offsets = [offset for batch in batches for offset in batch.places["offset"].tolist()]
     assert len(offsets) == 15
@@ -219,7 +219,7 @@ def test_names_sort_by_time_and_say_who_wrote(monkeypatch: pytest.MonkeyPatch) -
     assert three == sorted(three)
     assert len(set(three)) == 3
     assert f"-a_strange_host-{os.getpid()}-" in three[0]
-    when = time_in(three[0])
+    when = read_time(three[0])
     assert when is not None
-    assert time_in(new_name(when)) == when
-    assert time_in("notes.jsonl") is None
+    assert read_time(new_name(when)) == when
+    assert read_time("notes.jsonl") is None

@@ -19,4 +19,4 @@ def verdict(grader: Grader, output: str, fields: Mapping[str, Any], finish_reaso
 def regraded(table: pd.DataFrame, grader: Grader, items: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """The table under another grader."""
     with grader.open({}) as grade:
-        return scoring.regraded(table, NONE, grade, items)
+        return scoring.regrade_table(table, NONE, grade, items)

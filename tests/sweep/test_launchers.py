@@ -192,7 +192,7 @@ def test_memory_is_asked_for_what_a_job_takes(demo: ModelConfig, q8_0: ModelFile
     small = Config(
         model=demo, quant=QuantConfig("Q8_0", "MOSTLY_Q8_0"), engine=EngineConfig("llama_cpp", 1024, lanes=8)
     )
-    source = models.source_of(demo, small.quant)
+    source = models.find_source(demo, small.quant)
     needed = needed_bytes(source, small)
     cache = 8 * kv_bytes(engine.model, 1024)
     assert q8_0.bytes + cache <= needed <= 1.5 * q8_0.bytes + cache

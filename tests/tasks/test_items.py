@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantexp.tasks import get_task
-from quantexp.tasks.items import Item, drawn, fingerprint, items_of
+from quantexp.tasks.items import Item, draw_items, fingerprint, make_items
 from quantexp.util.errors import UserError
 
 POOL = tuple(Item(f"item-{number:03}", {}, None) for number in range(200))
@@ -25,29 +25,29 @@ def test_draw_is_without_replacement_and_a_larger_one_only_adds(
     names: set[str], seed: int, data: st.DataObject
 ) -> None:
     pool = [Item(name, {}, None) for name in sorted(names)]
-    everything = ids(drawn(pool, seed, None))
+    everything = ids(draw_items(pool, seed, None))
     limit = data.draw(st.integers(1, len(pool)))
     assert sorted(everything) == sorted(names)
-    assert ids(drawn(pool, seed, limit)) == everything[:limit]
-    assert ids(drawn(pool[::-1], seed, limit)) == everything[:limit]
+    assert ids(draw_items(pool, seed, limit)) == everything[:limit]
+    assert ids(draw_items(pool[::-1], seed, limit)) == everything[:limit]
 
 
 def test_draw_of_a_seed_never_changes() -> None:
     # Results are reproduced by seed: a change here silently asks other questions.
-    assert ids(drawn(POOL, 0, 8)) == GOLDEN
+    assert ids(draw_items(POOL, 0, 8)) == GOLDEN
 
 
 def test_seeds_draw_different_items_and_all_items_alike() -> None:
-    first = [drawn(POOL[:4], seed, 1)[0].id for seed in range(400)]
+    first = [draw_items(POOL[:4], seed, 1)[0].id for seed in range(400)]
     assert all(70 < first.count(item.id) < 130 for item in POOL[:4])
-    assert len({tuple(ids(drawn(POOL, seed, 20))) for seed in range(50)}) == 50
+    assert len({tuple(ids(draw_items(POOL, seed, 20))) for seed in range(50)}) == 50
 
 
 def test_limit_above_the_number_of_items_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"task\.limit=201 asks for more items than the 200 there are.*task\.limit=null"
     ):
-        drawn(POOL, 0, 201)
+        draw_items(POOL, 0, 201)
 
 
 ROWS = st.lists(
@@ -81,7 +81,7 @@ def test_fingerprint_ignores_the_order_of_keys_only() -> None:
 
 def clusters(*questions: str) -> list[str]:
     rows = [{"question": question, "aliases": ["Me"]} for question in questions]
-    return [item.cluster for item in items_of(rows, get_task("triviaqa"), "here")]
+    return [item.cluster for item in make_items(rows, get_task("triviaqa"), "here")]
 
 
 def test_items_that_ask_the_same_share_a_cluster() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.tracking_servers import TrackingServer
 
 from quantexp.aggregate import aggregate
-from quantexp.comparison.changed_answers import flipped
+from quantexp.comparison.changed_answers import add_changed_answers
 from quantexp.comparison.flips import flip_rows, flips
 from quantexp.comparison.groups import _merged
 from quantexp.comparison.pairing import summarise
@@ -170,13 +170,13 @@ def test_of_many_changes_the_page_says_how_many_there_are(
     found, _ = store.jobs_of(sweep)
     stats = StatsConfig(resamples=20)
     summary = summarise(found, [], stats, "title")
-    whole, all_rows = flipped(summary, found, store, stats)
+    whole, all_rows = add_changed_answers(summary, found, store, stats)
     before, after = (pd.concat([items_of(quant, seed).assign(seed=seed) for seed in SEEDS]) for quant in QUANTS)
     expected = flip_rows(before, after, task="t", name="Q4_K_M")
     pd.testing.assert_frame_equal(all_rows, expected)
     assert whole.comparisons[0].flips == flips(before, after)
     monkeypatch.setattr("quantexp.comparison.changed_answers.MOST_CHANGES", 5)
-    fewer, rows = flipped(summary, found, store, stats)
+    fewer, rows = add_changed_answers(summary, found, store, stats)
     assert fewer == whole
     assert 5 <= len(rows) <= 8 < len(expected)
     merged = rows.merge(expected, how="left", on=[*rows.columns[:8]], indicator=True)

@@ -188,7 +188,7 @@ def test_a_folder_may_have_any_name(store: Path, name: str) -> None:
     place = store.with_name("names") / name
     place.parent.mkdir()
     store.rename(place)
-    found = Store.existing(TrackingConfig(str(place / "mlruns")), Access.record)
+    found = Store.open_existing(TrackingConfig(str(place / "mlruns")), Access.record)
     assert found is not None
     sweep = found.latest_sweep()
     assert len(found.jobs_of(sweep)[0]) == 4
@@ -214,7 +214,7 @@ def test_mlflow_shows_the_files_of_a_moved_store(store: Path, name: str) -> None
     place = store.with_name("shown") / name
     place.parent.mkdir()
     store.rename(place)
-    found = Store.existing(TrackingConfig(str(place / "mlruns")), Access.record)
+    found = Store.open_existing(TrackingConfig(str(place / "mlruns")), Access.record)
     assert found is not None
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))

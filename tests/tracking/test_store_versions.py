@@ -116,7 +116,7 @@ def test_an_older_store_is_changed_with_a_word_and_a_copy(
 ) -> None:
     make_older(folder, back)
     before = tables_of(folder / "mlflow.db")
-    reading = Store.existing(TrackingConfig(str(folder)), Access.read)
+    reading = Store.open_existing(TrackingConfig(str(folder)), Access.read)
     assert reading is not None
     assert reading.latest_sweep() == "a" * 32
     assert tables_of(folder / "mlflow.db") == before, "who only reads changes nothing"
@@ -152,6 +152,6 @@ def test_a_second_attempt_keeps_the_copy_of_the_first(folder: Path, monkeypatch:
 
 def test_an_empty_file_is_no_store_yet(folder: Path) -> None:
     (folder / "mlflow.db").touch()
-    assert Store.existing(TrackingConfig(str(folder))) is None
+    assert Store.open_existing(TrackingConfig(str(folder))) is None
     Store(TrackingConfig(str(folder))).start("job", "job", None, {}).close("FINISHED")
     assert len(runs_of(folder.parent, "job")) == 1

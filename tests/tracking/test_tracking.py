@@ -22,7 +22,7 @@ from quantexp.config.validation import validated
 from quantexp.stats import estimate
 from quantexp.tasks import get_task
 from quantexp.tasks.data import load
-from quantexp.tasks.items import drawn
+from quantexp.tasks.items import draw_items
 from quantexp.tracking.run import BELOW, Run
 from quantexp.tracking.store import Store
 from quantexp.tracking.tags import CONFIG, JOB, TRACED
@@ -208,7 +208,7 @@ def test_item_tables_hold_prompt_output_and_verdict_of_every_item_drawn(
 ) -> None:
     for run in children:
         table, task = tables[run.info.run_id], get_task(run.data.tags["task"])
-        items = drawn(load(DataConfig("bundled"), task).items, seed=0, limit=3)
+        items = draw_items(load(DataConfig("bundled"), task).items, seed=0, limit=3)
         assert list(table["item_id"]) == [item.id for item in items]
         for item, row in zip(items, table.to_dict("records"), strict=True):
             asked = str(item.fields["question" if task.name == "triviaqa" else "email"])

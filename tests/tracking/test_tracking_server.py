@@ -20,7 +20,7 @@ from tests.support.tracking_servers import Proxy, TrackingServer
 
 import quantexp
 from quantexp.config import TrackingConfig
-from quantexp.tracking.operations import Data, End, File, Name, Operation, Record, Scores, Traces, decoded, encoded
+from quantexp.tracking.operations import Data, End, File, Name, Operation, Record, Scores, Traces, decode, encode
 from quantexp.tracking.outbox import ATTEMPTS, NUMBER, _whole_lines
 from quantexp.tracking.run import Run
 from quantexp.tracking.store import Store
@@ -385,18 +385,18 @@ operations: st.SearchStrategy[Operation] = st.one_of(
 def test_a_journal_cut_off_anywhere_holds_what_was_written_whole(
     tmp_path_factory: pytest.TempPathFactory, done: list[Operation], data: st.DataObject
 ) -> None:
-    lines = [(json.dumps(encoded(each), default=dict) + "\n").encode() for each in done]
+    lines = [(json.dumps(encode(each), default=dict) + "\n").encode() for each in done]
     whole = b"".join(lines)
     cut = data.draw(st.integers(0, len(whole)))
     journal = tmp_path_factory.mktemp("cut") / "journal.jsonl"
     journal.write_bytes(whole[:cut])
-    read: list[Any] = [decoded(line) for line in _whole_lines(journal)]
+    read: list[Any] = [decode(line) for line in _whole_lines(journal)]
     count = next((n for n in range(len(lines) + 1) if sum(map(len, lines[: n + 1])) > cut), len(lines))
     assert read == done[:count]
     # What comes next is not joined to the rest of a line.
     with journal.open("ab") as file:
         file.write(lines[0] if lines else b"")
-    assert [decoded(line) for line in _whole_lines(journal)] == [*done[:count], *done[:1]]
+    assert [decode(line) for line in _whole_lines(journal)] == [*done[:count], *done[:1]]
 
 
 # What is left in the outbox, damaged or somebody else's
@@ -418,14 +418,14 @@ def damages(begins: dict[str, Any], outside: Path) -> dict[str, str]:
         "wrong tags": '{"operation": "Record", "params": {}, "metrics": [], "tags": [1], "time": 1}',
         "wrong metric": '{"operation": "Record", "params": {}, "metrics": [["a", "b", 1]], "tags": {}, "time": 1}',
         "wrong run": '{"run_id": "../x"}',
-        "a whole path": json.dumps(encoded(File(str(outside)))),
-        "a path out of it": json.dumps(encoded(File("files/../../../../outside.txt"))),
-        "a path of another": json.dumps(encoded(File("journal.jsonl"))),
-        "a link": json.dumps(encoded(File("files/link"))),
-        "a file that is gone": json.dumps(encoded(File("files/0/config.yaml"))),
-        "a folder out of the run": json.dumps(encoded(File("files/0/there.txt", "../x"))),
+        "a whole path": json.dumps(encode(File(str(outside)))),
+        "a path out of it": json.dumps(encode(File("files/../../../../outside.txt"))),
+        "a path of another": json.dumps(encode(File("journal.jsonl"))),
+        "a link": json.dumps(encode(File("files/link"))),
+        "a file that is gone": json.dumps(encode(File("files/0/config.yaml"))),
+        "a folder out of the run": json.dumps(encode(File("files/0/there.txt", "../x"))),
     }
-    end = json.dumps(encoded(End("FINISHED", 1)))
+    end = json.dumps(encode(End("FINISHED", 1)))
     first = {"no beginning": "{}", "a wrong beginning": json.dumps(begins | {"tags": [1]}), "rubbish": "\x00"}
     return {name: f"{whole}\n{line}\n{end}\n" for name, line in lines.items()} | {
         name: f"{line}\n{end}\n" for name, line in first.items()

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_module
 from quantexp.config import AggregateConfig, Config
 from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.validation import validated
-from quantexp.util.error_reports import past_hydra, reported, sentence_for
+from quantexp.util.error_reports import explain_error, past_hydra, report_errors
 from quantexp.util.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -46,7 +46,7 @@ def options(group: str) -> str:
 def test_a_wrong_override_of_aggregate(override: str, sentence: str) -> None:
     with pytest.raises(Exception) as caught:  # noqa: PT011 - of many types: the sentence is what is tested
         validated(compose("aggregate", [override]), AggregateConfig)
-    assert sentence_for(caught.value) == sentence
+    assert explain_error(caught.value) == sentence
 
 
 @pytest.fixture
@@ -179,18 +179,18 @@ def conf() -> Iterator[None]:
 def test_a_wrong_override_becomes_this_sentence(override: str, sentence: str) -> None:
     with pytest.raises(Exception) as caught:  # noqa: PT011 - of many types: the sentence is what is tested
         validated(compose("config", [override]), Config)
-    assert sentence_for(caught.value) == sentence
+    assert explain_error(caught.value) == sentence
 
 
 def test_a_users_mistake_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left, reported():
+    with pytest.raises(SystemExit) as left, report_errors():
         raise UserError("The sky is green; look again.")
     assert left.value.code == 2
     assert capsys.readouterr().err == "quantexp: The sky is green; look again.\n"
 
 
 def test_a_place_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as left, reported():
+    with pytest.raises(SystemExit) as left, report_errors():
         (tmp_path / "missing" / "file").write_text("x")
     assert left.value.code == 2
     said = capsys.readouterr().err
@@ -199,12 +199,12 @@ def test_a_place_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[s
 
 
 def test_a_bug_keeps_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError), reported():
+    with pytest.raises(ZeroDivisionError), report_errors():
         raise ZeroDivisionError
 
 
 def test_ctrl_c_leaves_with_the_shells_status(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left, reported():
+    with pytest.raises(SystemExit) as left, report_errors():
         raise KeyboardInterrupt
     assert left.value.code == 130
     assert capsys.readouterr().err == "quantexp: interrupted.\n"
@@ -213,21 +213,21 @@ def test_ctrl_c_leaves_with_the_shells_status(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("error", [UserError("Look again."), ZeroDivisionError("a bug")])
 def test_nothing_between_an_error_and_its_report_can_swallow_it(error: Exception) -> None:
     expected = SystemExit if isinstance(error, UserError) else ZeroDivisionError
-    with pytest.raises(expected), reported(), suppress(Exception), past_hydra():
+    with pytest.raises(expected), report_errors(), suppress(Exception), past_hydra():
         raise error
 
 
 def test_a_users_mistake_keeps_its_traceback_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    with pytest.raises(UserError), reported(), past_hydra():
+    with pytest.raises(UserError), report_errors(), past_hydra():
         raise UserError("Look again.")
     assert os.environ["HYDRA_FULL_ERROR"] == "1"
 
 
 def test_a_report_leaves_the_environment_as_it_was() -> None:
-    with reported():
+    with report_errors():
         pass
-    with pytest.raises(SystemExit), reported():
+    with pytest.raises(SystemExit), report_errors():
         raise UserError("Look again.")
     assert "HYDRA_FULL_ERROR" not in os.environ
 

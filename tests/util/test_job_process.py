@@ -23,7 +23,7 @@ from tests.support.stores import runs_of, runs_so_far
 from quantexp.tracking.backend import Backend
 from quantexp.tracking.outbox import fail_entries
 from quantexp.util import job_process
-from quantexp.util.error_reports import reported
+from quantexp.util.error_reports import report_errors
 from quantexp.util.errors import UserError
 from quantexp.util.process_death import ProcessDeathError, describe_death
 
@@ -101,7 +101,7 @@ def test_a_death_is_told_in_a_sentence_and_the_next_call_has_a_new_process(
     assert died.value.process == first
     assert "\n" not in str(died.value)
     assert job_process.call(os.getpid) != first
-    with pytest.raises(SystemExit) as left, reported():
+    with pytest.raises(SystemExit) as left, report_errors():
         raise died.value
     assert left.value.code == 1
     said = capfd.readouterr()

@@ -23,7 +23,7 @@ class JobComparison:
 
     Attributes:
         records: the jobs that counted.
-        changed: the answers that changed (`flipped`).
+        changed: the answers that changed (`add_changed_answers`).
     """
 
     summary: "Summary"
@@ -46,8 +46,8 @@ def compare(
     Raises:
         UserError: nothing is left to compare, or the jobs were stopped by another method than that of `stats`.
     """
-    from quantexp.comparison.changed_answers import flipped
-    from quantexp.comparison.divergence import diverged
+    from quantexp.comparison.changed_answers import add_changed_answers
+    from quantexp.comparison.divergence import add_divergence
     from quantexp.comparison.pairing import summarise
     from quantexp.comparison.reading_rules import add_rule_shifts
     from quantexp.tracking.errors import ServerAwayError
@@ -63,10 +63,10 @@ def compare(
         failures.append(str(error))
     while left:
         try:
-            summary = summarise(left, failures, stats, title_of(left), registration)
-            summary, changed = flipped(summary, left, store, stats)
+            summary = summarise(left, failures, stats, make_title(left), registration)
+            summary, changed = add_changed_answers(summary, left, store, stats)
             summary = add_rule_shifts(summary, left, store, stats)
-            summary = diverged(summary, left, store, confidence=stats.confidence, seed=stats.seed)
+            summary = add_divergence(summary, left, store, confidence=stats.confidence, seed=stats.seed)
         except DamagedRunError as error:
             name = next(record.name for record in left if record.run_id == error.run_id)
             left = [record for record in left if record.run_id != error.run_id]
@@ -84,7 +84,7 @@ def open_store(config: TrackingConfig, access: "Access") -> "Store":
     """
     from quantexp.tracking.store import Store
 
-    store = Store.existing(config, access)
+    store = Store.open_existing(config, access)
     if store is None:
         where = config.uri or Path(config.folder).absolute() / "mlflow.db"
         raise UserError(
@@ -113,7 +113,7 @@ def finished_jobs(store: "Store", sweep: str, runs: list[str], purpose: str) -> 
     return records, failures
 
 
-def title_of(records: Sequence["JobRecord"]) -> str:
+def make_title(records: Sequence["JobRecord"]) -> str:
     """Return the title of a report on these jobs."""
     models = ", ".join(dict.fromkeys(record.tags["model"] for record in records))
     data = ", ".join(dict.fromkeys(_data_of(record) for record in records))

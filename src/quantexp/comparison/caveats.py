@@ -14,7 +14,7 @@ FULL_PRECISION = 16.0
 """Bits of a weight that is not quantized, at least."""
 
 
-def notes_on(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
+def list_caveats(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
     """Yield the caveats beside the numbers, the most important first.
 
     First what may make a difference between quants that is none of the weights, then what limits what it says, then
@@ -57,7 +57,7 @@ def notes_on(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
         )
 
 
-def notes_on_files(records: Sequence[JobRecord]) -> Iterable[str]:
+def list_file_caveats(records: Sequence[JobRecord]) -> Iterable[str]:
     """Yield caveats about the files behind the names, also of those that no table shows."""
     files: dict[tuple[str, str], set[str]] = defaultdict(set)
     odd: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
@@ -167,7 +167,7 @@ def repeats_in(compared: Sequence[tuple[Group, PairedComparison]], stats: StatsC
         )
 
 
-def protocol_of(groups: Sequence[Group], stats: StatsConfig) -> dict[str, str]:
+def describe_protocol(groups: Sequence[Group], stats: StatsConfig) -> dict[str, str]:
     """Facts that identify the measurement, each with all the values it took."""
     facts: dict[str, dict[str, None]] = defaultdict(dict)
     for group in groups:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from quantexp.comparison.flips import COLUMNS, count_flips, flip_rows, paired, places_of_changes
+from quantexp.comparison.flips import COLUMNS, count_flips, flip_rows, pair_answers, select_changes
 from quantexp.comparison.subgroups import parts
 from quantexp.comparison.summary import Comparison, Summary
 from quantexp.config import StatsConfig, Unit
@@ -33,7 +33,7 @@ _Rows = tuple[NDArray[np.intp], NDArray[np.intp]]
 """Places of answers among those of all runs of the baseline, and of the quant."""
 
 
-def flipped(
+def add_changed_answers(
     summary: Summary, records: Sequence[JobRecord], store: Store, stats: StatsConfig
 ) -> tuple[Summary, pd.DataFrame]:
     """Return the summary with what changed in each comparison and in its parts, and the changed answers, one per row.
@@ -53,7 +53,7 @@ def flipped(
             before = next(frames)
             for each, after in zip(compared, frames, strict=True):
                 key = (*place, each.quant)
-                pairs = paired(before, after)
+                pairs = pair_answers(before, after)
                 found[key] = replace(each, flips=count_flips(pairs), parts=parts(pairs, **options))
                 all_rows[key], some_rows[key] = (_rows(pairs, most) for most in (MOST_CHANGES, share))
                 advance(1)
@@ -92,7 +92,7 @@ def _by_place(summary: Summary) -> dict[tuple[str, str], list[Comparison]]:
 
 
 def _rows(pairs: pd.DataFrame, most: int) -> _Rows:
-    places = places_of_changes(pairs, most)
+    places = select_changes(pairs, most)
     if not len(places):
         return np.empty(0, dtype=np.intp), np.empty(0, dtype=np.intp)
     return pairs["row_baseline"].to_numpy()[places], pairs["row_quant"].to_numpy()[places]

@@ -25,20 +25,20 @@ class Cost:
         return Cost(self.tokens + other.tokens, (self.seconds or 0) + (other.seconds or 0) if known else None)
 
 
-def generated(run: "JobRecord") -> float:
+def count_generated(run: "JobRecord") -> float:
     """Count the completions that a run generated itself."""
     return run.metrics["run.completions_generated"]
 
 
-def cost_of(runs: Sequence["JobRecord"]) -> Cost:
+def estimate_cost(runs: Sequence["JobRecord"]) -> Cost:
     """Estimate the cost of an item under one quant.
 
     The time of a run counts where it generated something: what comes from the store takes none.
     """
     items = sum(run.metrics["items"] for run in runs)
-    new = sum(generated(run) for run in runs)
+    new = sum(count_generated(run) for run in runs)
     answers = new + sum(run.metrics["run.completions_from_store"] for run in runs)
-    seconds = sum(run.metrics["run.wall_seconds"] for run in runs if generated(run))
+    seconds = sum(run.metrics["run.wall_seconds"] for run in runs if count_generated(run))
     return Cost(
         tokens=sum(run.metrics["completion_tokens"] for run in runs) / items,
         seconds=seconds / new * answers / items if new else None,
@@ -54,4 +54,4 @@ def known_cost(runs: Sequence["JobRecord"]) -> Cost | None:
         "run.completions_from_store",
         "run.wall_seconds",
     }
-    return cost_of(runs) if all(needed <= run.metrics.keys() for run in runs) else None
+    return estimate_cost(runs) if all(needed <= run.metrics.keys() for run in runs) else None

@@ -20,7 +20,9 @@ COLUMNS = {
 """Columns of each table that are read here."""
 
 
-def diverged(summary: Summary, records: Sequence[JobRecord], store: Store, *, confidence: float, seed: int) -> Summary:
+def add_divergence(
+    summary: Summary, records: Sequence[JobRecord], store: Store, *, confidence: float, seed: int
+) -> Summary:
     """Return the summary with the divergence of each comparison whose runs have all measured it.
 
     Tokens are resampled with their item, or with those items that ask the same.

@@ -97,11 +97,11 @@ def flips(baseline: pd.DataFrame, quant: pd.DataFrame) -> Flips:
     Raises:
         ValueError: A table that is not empty lacks a column.
     """
-    return count_flips(paired(baseline, quant))
+    return count_flips(pair_answers(baseline, quant))
 
 
 def count_flips(pairs: pd.DataFrame) -> Flips:
-    """Return the same, from answers that have been paired (`paired`)."""
+    """Return the same, from answers that have been paired (`pair_answers`)."""
     change, churn = _changes(pairs)
     counts = {each: int(np.count_nonzero(change == number)) for number, each in enumerate(CHANGES)}
     items = pd.factorize(unique_items(pairs["cluster_baseline"], pairs["item_id"]))[0]
@@ -139,20 +139,20 @@ def flip_rows(baseline: pd.DataFrame, quant: pd.DataFrame, *, task: str, name: s
     Raises:
         ValueError: A table that is not empty lacks a column.
     """
-    pairs = paired(baseline, quant)
+    pairs = pair_answers(baseline, quant)
     found = pairs.rename(columns={f"{name}_baseline": name for name in ("reference", "question", "prompt")})
     for column in ("score", "extracted", "output"):
         found = found.rename(columns={f"{column}_{side}": f"{side}_{column}" for side in SIDES})
     kinds = np.array([*CHANGES, ""], dtype=np.object_)[_changes(pairs)[0]]
     found = found.assign(task=task, quant=name, change=kinds)
-    return found.iloc[places_of_changes(pairs)].reset_index(drop=True).reindex(columns=list(COLUMNS))
+    return found.iloc[select_changes(pairs)].reset_index(drop=True).reindex(columns=list(COLUMNS))
 
 
-def places_of_changes(pairs: pd.DataFrame, most: int | None = None) -> NDArray[np.intp]:
+def select_changes(pairs: pd.DataFrame, most: int | None = None) -> NDArray[np.intp]:
     """Return the positions of changed answers among paired ones: in the order of `CHANGES`, then of the rows.
 
     Args:
-        pairs: see `paired`.
+        pairs: see `pair_answers`.
         most: how many at most; of each kind its share, and the first.
     """
     change = _changes(pairs)[0]
@@ -172,7 +172,7 @@ def anchor(task: str, quant: str) -> str:
     return f"{names}-{hashlib.sha256(json.dumps([task, quant]).encode()).hexdigest()[:8]}"
 
 
-def paired(baseline: pd.DataFrame, quant: pd.DataFrame) -> pd.DataFrame:
+def pair_answers(baseline: pd.DataFrame, quant: pd.DataFrame) -> pd.DataFrame:
     """Return the answers that both sides scored, in the order of the baseline's table; every column once per side.
 
     Args:
@@ -246,7 +246,7 @@ def _differ(before: "pd.Series[Any]", after: "pd.Series[Any]") -> NDArray[np.boo
     if before.dtype == after.dtype == np.uint64:
         return np.asarray(before.to_numpy() != after.to_numpy())
     pairs = zip(before, after, strict=True)
-    return np.array([text_of(left) != text_of(right) for left, right in pairs], dtype=np.bool_)
+    return np.array([as_text(left) != as_text(right) for left, right in pairs], dtype=np.bool_)
 
 
 def unique_items(clusters: "pd.Series[Any]", items: "pd.Series[Any]") -> NDArray[Any]:
@@ -258,14 +258,14 @@ def unique_items(clusters: "pd.Series[Any]", items: "pd.Series[Any]") -> NDArray
         known = clusters.cat.categories.tolist(), items.cat.categories.tolist()
         labels = np.array([f"cluster {each}" for each in known[0]] + [f"item {each}" for each in known[1]], dtype=str)
         rank = np.argsort(np.argsort(labels))
-        named = np.append(np.array([bool(text_of(each)) for each in known[0]], dtype=np.bool_), False)
+        named = np.append(np.array([bool(as_text(each)) for each in known[0]], dtype=np.bool_), False)
         own = clusters.cat.codes.to_numpy()
         return np.where(named[own], rank[own], rank[len(known[0]) + items.cat.codes.to_numpy()])
     both = zip(clusters, items, strict=True)
-    keys = [f"cluster {cluster}" if text_of(cluster) else f"item {item}" for cluster, item in both]
+    keys = [f"cluster {cluster}" if as_text(cluster) else f"item {item}" for cluster, item in both]
     return np.array(keys, dtype=np.object_)
 
 
-def text_of(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
     """Return the value as text; None for a gap, whichever of pandas' gaps it is."""
     return None if pd.isna(value) else str(value)

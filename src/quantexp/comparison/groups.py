@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from quantexp.comparison.summary import FLOOR_COUNTS
-from quantexp.config.identity import Identity, short, varying
+from quantexp.config.identity import Identity, select_varying, short
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.tags import FLOOR, RULE
 
@@ -76,7 +76,7 @@ class Group:
         return dict(counts)
 
 
-def grouped(records: Iterable[JobRecord]) -> list[Group]:
+def merge_seeds(records: Iterable[JobRecord]) -> list[Group]:
     """Merge runs that differ only in the seed; of two runs with the same seed the newer counts."""
     merged: dict[str, dict[str, JobRecord]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: record.started):
@@ -127,7 +127,7 @@ def _merged(by_seed: Mapping[str, "pd.Series[float]"]) -> "pd.Series[float]":
     return pd.Series(score[order], index=index)
 
 
-def labelled(groups: Sequence[Group]) -> list[Group]:
+def label_groups(groups: Sequence[Group]) -> list[Group]:
     """Give each way in which a quant was run on a task a task name of its own."""
     ways: dict[tuple[str, str, str], list[Group]] = defaultdict(list)
     for group in groups:
@@ -146,7 +146,7 @@ def _label(identity: Identity, all_ways: Sequence[Identity]) -> str:
     """Return what sets this way of running a task apart; numbered if that, shortened, reads the same."""
 
     def words(way: Identity) -> str:
-        return ", ".join(f"{key}={short(value)}" for key, value in varying(way, all_ways))
+        return ", ".join(f"{key}={short(value)}" for key, value in select_varying(way, all_ways))
 
     alike: list[Identity] = []
     for way in all_ways:

@@ -8,19 +8,19 @@ import numpy as np
 import pandas as pd
 
 from quantexp.comparison.caveats import (
+    describe_protocol,
+    list_caveats,
+    list_file_caveats,
     name_groups,
-    notes_on,
-    notes_on_files,
-    protocol_of,
     quantized_sources,
     repeats_in,
 )
 from quantexp.comparison.costs import known_cost
-from quantexp.comparison.groups import Group, grouped, labelled
+from quantexp.comparison.groups import Group, label_groups, merge_seeds
 from quantexp.comparison.preregistration import report
 from quantexp.comparison.summary import Comparison, Condition, Registered, Summary
 from quantexp.config import Method, StatsConfig, Target, Unit
-from quantexp.config.identity import differences, varying
+from quantexp.config.identity import differences, select_varying
 from quantexp.stats import (
     Decision,
     DropPosterior,
@@ -57,7 +57,7 @@ def summarise(
     """
     unit = stats.unit.value
     given = "given" if stats.unit is Unit.answer else "answered"
-    groups = labelled(grouped(records))
+    groups = label_groups(merge_seeds(records))
     if registration is not None:
         order = registration.order
         models = registration.models
@@ -111,11 +111,13 @@ def summarise(
             for (group, found), decision in zip(compared, decisions, strict=True)
         ),
         notes=tuple(
-            dict.fromkeys([*notes, *notes_on_files(records), *notes_on(groups, stats), *repeats_in(compared, stats)])
+            dict.fromkeys(
+                [*notes, *list_file_caveats(records), *list_caveats(groups, stats), *repeats_in(compared, stats)]
+            )
         ),
         refusals=tuple(refusals),
         failures=tuple(failures),
-        protocol=protocol_of(groups, stats),
+        protocol=describe_protocol(groups, stats),
         unit=unit,
         quantized_sources=quantized_sources(records),
         registered=None if registration is None else _registered(registration, groups, compared, stats),
@@ -239,7 +241,7 @@ def _why_not(group: Group, baselines: Sequence[Group], baseline: str) -> str:
     near = [b for b in baselines if (b.model, b.runs[0].tags["task"]) == (group.model, group.runs[0].tags["task"])]
     if not near:
         return f"{what} (run {runs}) has no {baseline} run to compare with: run it, or set stats.baseline."
-    partner = min(near, key=lambda b: len(varying(group.identity, [b.identity])))
+    partner = min(near, key=lambda b: len(select_varying(group.identity, [b.identity])))
     theirs = ", ".join(run.run_id[:8] for run in partner.runs)
     other = differences(group.identity, partner.identity)
     return f"{what} (run {runs}) cannot be paired with {baseline} (run {theirs}): {other}."

@@ -26,7 +26,7 @@ DECISIVE = ("baseline", "margin", "margins", "confidence", "unit", "method", "ta
 """The settings of the analysis that a verdict depends on; resamples and their seed only move its last digits."""
 
 
-def declared(jobs: Sequence[Config], stats: StatsConfig) -> str:
+def write_declaration(jobs: Sequence[Config], stats: StatsConfig) -> str:
     """Write a sweep's declaration as YAML: hypothesis and claims, the family of comparisons, the rule of decision."""
     family = _family(jobs, stats)
     # A task that is run in several ways, such as with several numbers of examples, is compared in each of them.

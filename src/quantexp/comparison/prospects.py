@@ -6,7 +6,7 @@ from quantexp.comparison.summary import given_points
 from quantexp.config import Config, Target, Unit
 from quantexp.stats import Kind, Method, fewest_items
 from quantexp.tasks import get_task
-from quantexp.tasks.items import Dataset, drawn
+from quantexp.tasks.items import Dataset, draw_items
 
 
 def describe_prospects(jobs: Iterable[tuple[Config, Dataset]]) -> Iterator[str]:
@@ -26,7 +26,7 @@ def describe_prospects(jobs: Iterable[tuple[Config, Dataset]]) -> Iterator[str]:
         counted = {
             (seed, item.id) if stats.unit is Unit.answer else item.cluster
             for (_, seed, limit), rows in asked.items()
-            for item in drawn(rows.items, seed, limit)
+            for item in draw_items(rows.items, seed, limit)
         }
         is_graded = any(job.task.sampling.samples > 1 or _has_fields(job, rows) for job, rows in of_task)
         in_data = {item.cluster for _, rows in of_task for item in rows.items}

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from quantexp.comparison.changed_answers import runs_behind
-from quantexp.comparison.flips import SIDES, paired, unique_items
+from quantexp.comparison.flips import SIDES, pair_answers, unique_items
 from quantexp.comparison.summary import Comparison, RuleShift, Summary, difference_text
 from quantexp.config import StatsConfig, Unit
 from quantexp.stats import Method, compare
@@ -73,7 +73,7 @@ def _shift(before: pd.DataFrame, after: pd.DataFrame, stats: StatsConfig) -> Rul
     """Compare the rules that read the two sides, over the answers of which both say it; None if these are the same."""
     if not (before["has_rules"].any() and after["has_rules"].any()):
         return None
-    pairs = paired(*(table[table["has_rules"]] for table in (before, after)))
+    pairs = pair_answers(*(table[table["has_rules"]] for table in (before, after)))
     baseline, quant = (pairs[f"rule_{side}"] for side in SIDES)
     counts = [side.value_counts().to_dict() for side in (baseline, quant)]
     if counts[0] == counts[1]:

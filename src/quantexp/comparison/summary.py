@@ -268,7 +268,7 @@ class Summary:
                 return c
         return None
 
-    def compared(self, model: str | None = None, task: str | None = None) -> list[Comparison]:
+    def select_comparisons(self, model: str | None = None, task: str | None = None) -> list[Comparison]:
         """Return the comparisons, or those of a model or a task, task by task and from most to fewest bits."""
         found = []
         for each in self.models() if model is None else (model,):
@@ -278,9 +278,9 @@ class Summary:
 
     def section(self, comparison: Comparison) -> str:
         """Return the name of its task on a page that all models share."""
-        return self.titled(comparison.model, comparison.task)
+        return self.make_title(comparison.model, comparison.task)
 
-    def titled(self, model: str, task: str) -> str:
+    def make_title(self, model: str, task: str) -> str:
         """Return the name of a model's task on a page that all models share."""
         return task if len(self.models()) == 1 else f"{model}, {task}"
 
@@ -335,8 +335,8 @@ def _missing(difference: PairedComparison, decision: Decision) -> str:
         return "no number of items is likely to tell"
     if difference.changed < FEW_CHANGED:
         return f"only {difference.changed} of {difference.n:,} items changed, too few to say how many more would tell"
-    least, expected = (rounded(each) for each in (further.least, further.expected))
-    most = "or far more" if further.most is None else f"to {rounded(further.most)}"
+    least, expected = (round_items(each) for each in (further.least, further.expected))
+    most = "or far more" if further.most is None else f"to {round_items(further.most)}"
     return f"about {expected} more items to tell ({least} {most})"
 
 
@@ -346,7 +346,7 @@ def has_too_few_items(difference: PairedComparison, decision: Decision) -> bool:
     return fewest is not None and fewest > difference.n and difference.difference < decision.margin
 
 
-def rounded(count: int) -> str:
+def round_items(count: int) -> str:
     """Return a number of items as far as a plan knows it: to two digits."""
     digits = max(0, len(str(count)) - 2)
     return f"{round(count, -digits):,}"
@@ -380,7 +380,7 @@ def given_points(fraction: float) -> str:
     return text if abs(float(text) - 100 * fraction) < 1e-9 else f"{100 * fraction:.6g}"
 
 
-def signed_points(fraction: float) -> str:
+def format_points(fraction: float) -> str:
     """Return a difference in points to one decimal, always with its sign; exactly or nearly 0 is `0.0`."""
     text = f"{100.0 * fraction:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text
@@ -396,8 +396,8 @@ def score_text(estimate: Estimate) -> tuple[str, str]:
 def difference_text(difference: PairedComparison) -> tuple[str, str]:
     """Return a difference and its interval in points, such as `("+3.2", "[+0.8, +5.7]")`."""
     mark = "*" if difference.zero_width else ""
-    low, high = signed_points(difference.low), signed_points(difference.high)
-    return signed_points(difference.difference), f"[{low}, {high}]{mark}"
+    low, high = format_points(difference.low), format_points(difference.high)
+    return format_points(difference.difference), f"[{low}, {high}]{mark}"
 
 
 def p_text(comparison: Comparison) -> str:
@@ -430,8 +430,8 @@ def answer_text(answer: Answer) -> str:
     """Return the answer to a claim with its numbers, such as `undecided: +1.2 [-2.2, +4.5], p 0.530`."""
     if answer.contrast is None:
         return f"{answer.answer}: {answer.reason}"
-    low, high = signed_points(answer.contrast.low), signed_points(answer.contrast.high)
-    return f"{answer.answer}: {signed_points(answer.contrast.estimate)} [{low}, {high}], p {answer.p_adjusted:.3f}"
+    low, high = format_points(answer.contrast.low), format_points(answer.contrast.high)
+    return f"{answer.answer}: {format_points(answer.contrast.estimate)} [{low}, {high}], p {answer.p_adjusted:.3f}"
 
 
 def comparisons_text(summary: Summary) -> str:

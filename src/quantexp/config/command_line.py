@@ -13,7 +13,7 @@ from platform import python_version
 from typing import TYPE_CHECKING, TypeVar
 
 from quantexp.config.hydra_schemas import register_schemas
-from quantexp.util.error_reports import past_hydra, reported
+from quantexp.util.error_reports import past_hydra, report_errors
 from quantexp.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def command_line(name: str, register: Callable[[], None] = register_schemas) -> 
     Raises:
         SystemExit: nothing was to be run, or what was run failed.
     """
-    with reported():
+    with report_errors():
         arguments = sys.argv[1:]
         if "--version" in arguments:
             print(versions())  # noqa: T201
@@ -225,21 +225,21 @@ def print_help(command: Command) -> None:
 def _print_keys(console: "Console", command: Command) -> None:
     from rich.text import Text
 
-    from quantexp.config.reference import CONF, SCHEMAS, dataclass_of, default_option, is_group, keys, summary
+    from quantexp.config.reference import CONF, SCHEMAS, default_option, find_dataclass, is_group, list_keys, summary
 
     stem = command.name.removeprefix("quantexp.") if command.name != "quantexp" else "config"
     schema = SCHEMAS[stem]
     console.print("\nkeys:")
-    _print_table(console, keys(schema, "", [CONF / f"{stem}.yaml"]))
+    _print_table(console, list_keys(schema, "", [CONF / f"{stem}.yaml"]))
     for field in fields(schema):
-        kind = dataclass_of(field.type)
+        kind = find_dataclass(field.type)
         if kind is None or not is_group(field.name, kind):
             continue
         options = sorted((CONF / field.name).glob("*.yaml"), key=lambda file: file.stem.casefold())
         chosen = default_option(field.name, f"{stem}.yaml")
         names = [f"{option.stem} (default)" if option.stem == chosen else option.stem for option in options]
         console.print(Text(f"\n{field.name}=OPTION: {summary(kind)} Options: {', '.join(names)}."))
-        _print_table(console, keys(kind, field.name, options))
+        _print_table(console, list_keys(kind, field.name, options))
     if command.name == "quantexp":
         experiments = ", ".join(sorted(file.stem for file in (CONF / "experiment").glob("*.yaml")))
         console.print(Text(f"\nexperiment=OPTION: a whole sweep under one name. Options: {experiments}."))

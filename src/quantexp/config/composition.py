@@ -90,7 +90,7 @@ def compose_once() -> None:
     hydra.config_loader = SweepLoader(hydra.config_loader)
 
 
-def jobs_of(config: DictConfig) -> Iterator[Config]:
+def compose_jobs(config: DictConfig) -> Iterator[Config]:
     """Compose the configuration of every job of a sweep, checked: a wrong value in the last one stops the first.
 
     Raises:

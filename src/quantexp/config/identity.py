@@ -9,7 +9,7 @@ NO_READER = "none-v1"
 """Id of the answer reader of all runs before readers were recorded: the whole output is the answer."""
 
 
-def varying(identity: Identity, others: Sequence[Identity]) -> list[tuple[str, object]]:
+def select_varying(identity: Identity, others: Sequence[Identity]) -> list[tuple[str, object]]:
     """Return the entries of an identity that are not the same in all the others; None for one that it lacks."""
     entries = dict.fromkeys((aspect, key) for each in (identity, *others) for aspect in each for key in each[aspect])
     return [
@@ -34,6 +34,6 @@ def differences(identity: Identity, other: Identity) -> str:
     """List the differences, in words; empty if there are none."""
     return "; ".join(
         f"{key} is {short(value)} here and {short(entry(other, aspect, name))} there"
-        for key, value in varying(identity, [other])
+        for key, value in select_varying(identity, [other])
         for aspect, name in [key.split(".", 1)]
     )

@@ -67,7 +67,7 @@ class Key:
     within: str
 
 
-def keys(kind: type, prefix: str, option_files: Sequence[Path]) -> list[Key]:
+def list_keys(kind: type, prefix: str, option_files: Sequence[Path]) -> list[Key]:
     """List the keys of a dataclass in their order, nested ones included, whole groups left out.
 
     A default is what every one of the files sets alike; otherwise, what the dataclass says.
@@ -85,7 +85,7 @@ def _keys(kind: type, prefix: str, settings: Sequence[Mapping[Any, Any]]) -> Ite
     hints = typing.get_type_hints(kind)
     for field in fields(kind):
         name = f"{prefix}.{field.name}" if prefix else field.name
-        inner = dataclass_of(hints[field.name])
+        inner = find_dataclass(hints[field.name])
         if inner is not None:
             if prefix or not is_group(field.name, inner):
                 within = [each.get(field.name) for each in settings]
@@ -94,14 +94,14 @@ def _keys(kind: type, prefix: str, settings: Sequence[Mapping[Any, Any]]) -> Ite
         choices = documented_choices(hints[field.name])
         takes = ", ".join(f"`{choice}`" for choice in choices) or in_words(hints[field.name])
         bounds = range_in_words(typing.get_type_hints(kind, include_extras=True)[field.name])
-        yield Key(name, takes, _default(field, settings), documented(kind, field.name), choices, bounds)
-        members = [dataclass_of(each) for each in typing.get_args(hints[field.name])]
+        yield Key(name, takes, _default(field, settings), read_description(kind, field.name), choices, bounds)
+        members = [find_dataclass(each) for each in typing.get_args(hints[field.name])]
         for member in members:
             if member is not None:
                 yield from _keys(member, f"{name}.NAME", [])
 
 
-def documented(kind: type, attribute: str) -> str:
+def read_description(kind: type, attribute: str) -> str:
     """Read the string below a dataclass's field; of an inherited field, where it was declared.
 
     Raises:
@@ -117,7 +117,7 @@ def documented(kind: type, attribute: str) -> str:
 def documented_choices(hint: object) -> dict[str, str]:
     """Map the values of an enumeration to their meanings; other types have none."""
     if isinstance(hint, type) and issubclass(hint, Enum):
-        return {member.name: documented(hint, member.name) for member in hint}
+        return {member.name: read_description(hint, member.name) for member in hint}
     return {}
 
 
@@ -179,10 +179,12 @@ def _attribute_docs(module: str) -> Mapping[tuple[str, str], str]:
 
 def is_group(name: str, hint: object) -> bool:
     """Tell if a field is a group of conf/, whose keys have a section of their own."""
-    return dataclass_of(hint) is not None and any(field.name == name and field.type is hint for field in fields(Config))
+    return find_dataclass(hint) is not None and any(
+        field.name == name and field.type is hint for field in fields(Config)
+    )
 
 
-def dataclass_of(hint: object) -> type | None:
+def find_dataclass(hint: object) -> type | None:
     """Return the type if it is a dataclass."""
     return hint if isinstance(hint, type) and is_dataclass(hint) else None
 

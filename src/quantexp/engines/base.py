@@ -131,7 +131,7 @@ class Engine(Protocol):
             UserError: the template refuses the chat, or answers cannot be begun.
         """
 
-    def worded(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
+    def encode_chat(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
         """Return the same text, and its token ids; none where only a server knows them.
 
         The name of a special token in a message is text, so that an item cannot end its turn and begin another's.

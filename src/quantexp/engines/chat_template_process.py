@@ -65,7 +65,7 @@ def _raise(message: str) -> None:
 
 
 @lru_cache(maxsize=4)
-def compiled(source: str) -> jinja2.Template:
+def compile_template(source: str) -> jinja2.Template:
     """Compile the template in the environment that Transformers and llama-cpp-python give it.
 
     Raises:
@@ -85,7 +85,7 @@ def rendered(source: str, messages: Sequence[object], bos: str, eos: str) -> str
         jinja2.TemplateError, ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError: the
             template cannot do this chat, or does too much.
     """
-    text = compiled(source).render(
+    text = compile_template(source).render(
         messages=messages,
         bos_token=bos,
         eos_token=eos,
@@ -105,7 +105,7 @@ def rendered(source: str, messages: Sequence[object], bos: str, eos: str) -> str
 def _answer(asked: dict[str, Any]) -> dict[str, str]:
     try:
         if asked.get("messages") is None:
-            compiled(asked["template"])
+            compile_template(asked["template"])
             return {"text": ""}
         return {"text": rendered(asked["template"], asked["messages"], asked["bos"], asked["eos"])}
     except MemoryError:
@@ -126,7 +126,7 @@ def _have_imported() -> None:
     tests = [f"'a' is {name}" for name in jinja2.tests.TESTS]
     for expression in [*once, *filters, *tests]:
         _answer({"template": f"{{{{ {expression} }}}}", "messages": [], "bos": "", "eos": ""})
-    compiled.cache_clear()
+    compile_template.cache_clear()
 
 
 def main() -> None:

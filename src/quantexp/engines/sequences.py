@@ -76,7 +76,7 @@ class TokenScores:
     logprobs: NDArray[np.float32]
 
 
-def digest_of(sequences: Iterable[TokenSequence]) -> str:
+def hash_sequences(sequences: Iterable[TokenSequence]) -> str:
     """sha256 of all tokens and of which are scored, in order."""
     digest = hashlib.sha256()
     for sequence in sequences:

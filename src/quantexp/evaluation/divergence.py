@@ -75,8 +75,8 @@ def measure_divergence(
     answers = _table(store, baseline, ANSWERS)
     read = _table(store, baseline, GOLD) if gold else answers
     log.info("%s: reading the %s answers, for divergence", run.name, "gold" if gold else "baseline's")
-    held_against(config, baseline, run, reading, _sequences(read), read)
-    table = parted(answers, own)
+    measure_against_baseline(config, baseline, run, reading, _sequences(read), read)
+    table = find_partings(answers, own)
     run.log_items(table, PARTED)
     run.log(metrics={PARTED: int(table["token"].notna().sum())})
 
@@ -95,7 +95,7 @@ def baseline_job(config: Config, pair: str, store: Store, sweep: str | None) -> 
     """
     if config.quant.name == config.stats.baseline:
         return None
-    found = store.baseline_of(pair, config.stats.baseline, sweep)
+    found = store.find_baseline(pair, config.stats.baseline, sweep)
     if found is None:
         raise UserError(
             f"Divergence is measured from the baseline's distributions, and {config.stats.baseline} of "
@@ -127,7 +127,7 @@ def _reference_folder(config: Config) -> Path:
     return Path(config.store.folder).expanduser().absolute() / FOLDER
 
 
-def held_against(
+def measure_against_baseline(
     config: Config,
     baseline: JobRecord,
     run: Run,
@@ -200,7 +200,7 @@ def _gold(
         gold = task.target(items[prompt.item_id].fields)
         # Where the prompt ends in white space, the answer goes on at once; else it is another word.
         begun = prompt.text.removeprefix(engine.render(prompt.messages)) + ("" if prompt.text[-1:].isspace() else " ")
-        _, tokens = engine.worded(prompt.messages, begun + gold)
+        _, tokens = engine.encode_chat(prompt.messages, begun + gold)
         # At the seam a token may hold letters of both: it and what follows it is the answer.
         same = first_divergence(prompt.tokens, tokens)
         if prompt.sample == 0 and same and len(tokens) <= context:
@@ -225,7 +225,7 @@ def _check_room(folder: Path, needed: int, most_gb: float) -> None:
         )
 
 
-def parted(baseline: pd.DataFrame, quant: pd.DataFrame) -> pd.DataFrame:
+def find_partings(baseline: pd.DataFrame, quant: pd.DataFrame) -> pd.DataFrame:
     """Find where each answer of a quant leaves the baseline's, and how both continue.
 
     Args:

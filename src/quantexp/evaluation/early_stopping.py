@@ -57,7 +57,7 @@ class StoppingRule:
             )
 
 
-def stopping_rule(config: Config, pair: str, store: Store, sweep: str | None) -> StoppingRule | None:
+def make_stopping_rule(config: Config, pair: str, store: Store, sweep: str | None) -> StoppingRule | None:
     """Return the rule of early stopping; None if the job answers all of its items.
 
     Args:
@@ -72,7 +72,7 @@ def stopping_rule(config: Config, pair: str, store: Store, sweep: str | None) ->
     stats = config.stats
     if stats.method is not Method.sequential or config.quant.name == stats.baseline:
         return None
-    baseline = store.baseline_of(pair, stats.baseline, sweep)
+    baseline = store.find_baseline(pair, stats.baseline, sweep)
     if baseline is None:
         raise UserError(
             f"stats=sequential compares with the baseline while the job runs, and {stats.baseline} of "
@@ -109,7 +109,7 @@ def check_sequential(jobs: Sequence[Config]) -> None:
             raise UserError(f"stats=sequential compares with {baseline} while the others run: put it first in quant=.")
 
 
-def together(items: Sequence[Item]) -> tuple[Item, ...]:
+def group_duplicates(items: Sequence[Item]) -> tuple[Item, ...]:
     """Group duplicates: items in their order, but those that ask the same next to each other count once.
 
     They stand where the one with the first id stands. The place of whichever was drawn first would bring questions with
@@ -128,7 +128,7 @@ class Stopping:
     def __init__(
         self, rule: StoppingRule, prompts: Sequence[Prompt], items: Sequence[Item], grading: AnswerGrading
     ) -> None:
-        """Items of one cluster must follow each other; see `together`.
+        """Items of one cluster must follow each other; see `group_duplicates`.
 
         Args:
             rule: when to end.

@@ -72,7 +72,7 @@ def generate(
     answers: list[Completion] = []
     generated: set[bytes] = set()
 
-    def settled() -> bool:
+    def is_settled() -> bool:
         """Return whether all answers are there that are needed."""
         while len(answers) < len(prompts):
             prompt, key = prompts[len(answers)], keys[len(answers)]
@@ -83,7 +83,7 @@ def generate(
                 return True
         return True
 
-    if not settled():
+    if not is_settled():
         with closing(engine.complete(missing.values(), decoding)) as completions:
             for prompt, completion in completions:
                 key = asked[prompt.item_id, prompt.sample]
@@ -92,7 +92,7 @@ def generate(
                 found[key] = completion
                 generated.add(key)
                 advance(prompts_of[key])
-                if settled():
+                if is_settled():
                     break
     # A run that is recorded as finished must not miss its completions after a power cut.
     store.sync()

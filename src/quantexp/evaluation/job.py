@@ -20,13 +20,20 @@ from quantexp.config import Config
 from quantexp.config.fingerprint import config_fingerprint, job_fingerprint, measures_floor, pair_fingerprint
 from quantexp.config.identity import Identity
 from quantexp.engines import Completion, Decoding, Engine, Prompt, open_engine
-from quantexp.engines.batch_invariance import second_answers, verify
+from quantexp.engines.batch_invariance import answer_again, verify
 from quantexp.evaluation.answers import NONE
-from quantexp.evaluation.early_stopping import Stopping, StoppingRule, stopping_rule, together
+from quantexp.evaluation.early_stopping import Stopping, StoppingRule, group_duplicates, make_stopping_rule
 from quantexp.evaluation.finished_jobs import adopt, name_job
 from quantexp.evaluation.generation import Generated, generate
 from quantexp.evaluation.job_identity import describe_file, describe_machine, identify, pairing_facts
-from quantexp.evaluation.metrics import Meter, description, floor_metrics, measured, metrics_of, summary_line
+from quantexp.evaluation.metrics import (
+    Meter,
+    collect_measures,
+    compute_metrics,
+    description,
+    floor_metrics,
+    summary_line,
+)
 from quantexp.evaluation.prompts import Prompter
 from quantexp.evaluation.scoring import AnswerGrading
 from quantexp.models import ModelFile
@@ -34,7 +41,7 @@ from quantexp.store import CompletionStore
 from quantexp.tasks import Grader, Task, get_task
 from quantexp.tasks.data import load
 from quantexp.tasks.graders.base import GradeAnswer
-from quantexp.tasks.items import Dataset, Item, drawn
+from quantexp.tasks.items import Dataset, Item, draw_items
 from quantexp.tasks.requests import Read
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.run import Run
@@ -144,7 +151,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
     try:
         plan = prepare(config, store, sweep)
     except (UserError, OSError):
-        with failing(config, store, sweep):
+        with open_failed_run(config, store, sweep):
             raise
     if not config.force and (done := store.finished_job(plan.fingerprint)):
         return adopt(config, plan.pair, done, store, sweep)
@@ -169,11 +176,11 @@ def prepare(config: Config, store: Store, sweep: str | None) -> JobPlan:
     grader = task.grader(config.task.grader)
     data = load(config.data, task)
     # Windows of plain text can only be drawn once there is a tokenizer to cut it.
-    items = data.items if task.request is Read else drawn(data.items, config.seed, config.task.limit)
-    source = models.source_of(config.model, config.quant)
+    items = data.items if task.request is Read else draw_items(data.items, config.seed, config.task.limit)
+    source = models.find_source(config.model, config.quant)
     facts = pairing_facts(data, grader)
     pair = pair_fingerprint(config, **facts)
-    rule = stopping_rule(config, pair, store, sweep)
+    rule = make_stopping_rule(config, pair, store, sweep)
     baseline = None
     if config.divergence or task.request is Read:
         # Only here: most jobs do without what it imports.
@@ -183,7 +190,7 @@ def prepare(config: Config, store: Store, sweep: str | None) -> JobPlan:
     facts["source"] = source.sha256
     if rule is not None:
         facts["stopping"] = rule.fingerprint
-        items = together(items)
+        items = group_duplicates(items)
     return JobPlan(config, task, grader, data, items, pair, job_fingerprint(config, **facts), rule, baseline)
 
 
@@ -211,10 +218,10 @@ def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> Jo
         floor = None
         if measures_floor(config) and responses.decoding is not None:
             log.info("%s: answering everything again for the noise floor", plan.name)
-            again, how = second_answers(engine, responses.prompts, responses.decoding)
+            again, how = answer_again(engine, responses.prompts, responses.decoding)
             second = [again[prompt.item_id, prompt.sample] for prompt in responses.prompts]
             floor = _table(plan.task, responses, second, AnswerGrading(NONE, grade, responses.items)), how
-    metrics = metrics_of(config, table, file, responses.unique_items)
+    metrics = compute_metrics(config, table, file, responses.unique_items)
     if config.divergence and plan.task.request is not Read:
         from quantexp.evaluation.divergence import measure_divergence  # only here, as in `prepare`
 
@@ -223,7 +230,7 @@ def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> Jo
             config, plan.task, plan.baseline, store, tracked, engine, of_item, responses.prompts,
             responses.generated.completions,
         )  # fmt: skip
-    speeds = measured(responses.generated, meter)
+    speeds = collect_measures(responses.generated, meter)
     # The machine only now: a server may have become another one.
     return JobResult(plan, responses, table, floor, metrics, speeds, describe_machine(engine))
 
@@ -254,7 +261,7 @@ def record(result: JobResult, tracked: Run) -> float:
     return result.metrics["score"]
 
 
-def failing(config: Config, store: Store, sweep: str | None) -> Run:
+def open_failed_run(config: Config, store: Store, sweep: str | None) -> Run:
     """Open a run for a job that fails before its own has begun."""
     name, shown = _names(config)
     return store.start(name, "job", sweep, _tags(config), shown)

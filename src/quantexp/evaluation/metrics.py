@@ -21,7 +21,7 @@ from quantexp.tracking.tags import FLOOR
 from quantexp.util.errors import UserError
 
 
-def metrics_of(config: Config, table: pd.DataFrame, file: ModelFile, unique_items: int) -> dict[str, float]:
+def compute_metrics(config: Config, table: pd.DataFrame, file: ModelFile, unique_items: int) -> dict[str, float]:
     """Compute what follows from the answers and the file alone: the same whenever and wherever they were made."""
     if table["score"].isna().all():
         room = get_engine(config.engine.name).room.format(context=config.engine.context)
@@ -78,7 +78,7 @@ def _own_seconds() -> float:
     return float(sum(psutil.Process().cpu_times()[:4]))
 
 
-def measured(generated: Generated, meter: Meter) -> dict[str, float]:
+def collect_measures(generated: Generated, meter: Meter) -> dict[str, float]:
     """Return the measures of this run: different each time, so apart from the metrics of the answers.
 
     Speeds are of the time when a completion was generated, whichever run that was: of all answers together, and the

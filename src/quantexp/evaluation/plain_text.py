@@ -14,10 +14,10 @@ from quantexp.config import Config
 from quantexp.engines import Completion, Engine, Prompt
 from quantexp.engines.base import ReadingEngine, as_reading
 from quantexp.engines.sequences import TokenScores
-from quantexp.evaluation.divergence import held_against, keep_reference
+from quantexp.evaluation.divergence import keep_reference, measure_against_baseline
 from quantexp.evaluation.generation import Generated
-from quantexp.evaluation.kl_divergence import TokenSequence, said, windows
-from quantexp.tasks.items import Dataset, Item, drawn
+from quantexp.evaluation.kl_divergence import TokenSequence, read_baseline_scores, windows
+from quantexp.tasks.items import Dataset, Item, draw_items
 from quantexp.tasks.requests import Read
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.run import Run
@@ -72,7 +72,7 @@ def windows_of(engine: Engine, data: Dataset, config: Config) -> Windows:
         raise UserError(
             f"No text of {data.name} has one window of {length} tokens; give longer ones, or lower task.window."
         )
-    items = drawn([item for item, _ in found.values()], config.seed, config.task.limit)
+    items = draw_items([item for item, _ in found.values()], config.seed, config.task.limit)
     sequences = tuple(found[item.id][1] for item in items)
     halves = [sequence.tokens[sequence.first :] for sequence in sequences]
     items = tuple(
@@ -107,10 +107,10 @@ def read(config: Config, baseline: JobRecord | None, run: Run, engine: Engine, g
     reading = as_reading(engine, f"task={config.task.name}")
     started = time.perf_counter()
     if baseline is None:
-        scores = said(keep_reference(config, run, reading, given.sequences))
+        scores = read_baseline_scores(keep_reference(config, run, reading, given.sequences))
     else:
         names = pd.DataFrame({"item_id": [item.id for item in given.items], "sample": 0})
-        measures = held_against(config, baseline, run, reading, given.sequences, names)
+        measures = measure_against_baseline(config, baseline, run, reading, given.sequences, names)
         scores = TokenScores(measures.quant_top, measures.quant_logprob.astype(np.float32))
     seconds = (time.perf_counter() - started) / len(scores.top)
     ends = list(itertools.accumulate(sequence.scored for sequence in given.sequences))

@@ -43,12 +43,12 @@ class Prompter:
         self.decoding = Decoding(
             config.max_tokens, stop, sampling.temperature, sampling.top_p, sampling.min_p, sampling.seed
         )
-        self._shared = _common(*(self._worded(probe)[1] for probe in ("a", "1")))
+        self._shared = _common(*(self._encode(probe)[1] for probe in ("a", "1")))
 
     @property
     def sha256(self) -> str:
         """Identity of all that surrounds an item: words, examples, chat template, tokenizer."""
-        text, tokens = self._worded("\N{OBJECT REPLACEMENT CHARACTER}")
+        text, tokens = self._encode("\N{OBJECT REPLACEMENT CHARACTER}")
         parts = [self._words.item, self._engine.chat_template, text, tokens]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -60,7 +60,7 @@ class Prompter:
         """
         request = self._request(self._filled(item.fields))
         try:
-            text, tokens = self._engine.worded(request.messages, request.begun)
+            text, tokens = self._engine.encode_chat(request.messages, request.begun)
         except UserError as error:
             raise UserError(f"The item {one_line(item.id)} cannot be asked. {error}") from error
         shared = len(_common(self._shared, tokens[:-1]))
@@ -77,9 +77,9 @@ class Prompter:
         begun = [{"role": "assistant", "content": request.begun}] if request.begun else []
         return {"question": question, "messages": json.dumps([*request.messages, *begun], ensure_ascii=False)}
 
-    def _worded(self, item: str) -> tuple[str, tuple[int, ...]]:
+    def _encode(self, item: str) -> tuple[str, tuple[int, ...]]:
         request = self._request(item)
-        return self._engine.worded(request.messages, request.begun)
+        return self._engine.encode_chat(request.messages, request.begun)
 
     def _request(self, item: str) -> Generate:
         """Return the chat that asks an item, and the beginning of the answer to it, if examples stand there."""

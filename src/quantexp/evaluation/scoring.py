@@ -61,7 +61,7 @@ class AnswerGrading:
         return self._verdicts[key]
 
 
-def regraded(
+def regrade_table(
     table: pd.DataFrame, reader: AnswerReader, grader: GradeAnswer, items: Mapping[str, Mapping[str, Any]]
 ) -> pd.DataFrame:
     """Put the verdicts of another reader and grader in place of a table's own.

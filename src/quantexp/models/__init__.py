@@ -52,18 +52,18 @@ def prepare(wanted: Iterable[tuple[ModelConfig, QuantConfig]]) -> None:
             source_path(model, quant)
 
 
-def source_of(model: ModelConfig, quant: QuantConfig) -> ModelFile:
+def find_source(model: ModelConfig, quant: QuantConfig) -> ModelFile:
     """Return the quant's GGUF, or the source it is quantized from; for a server's model, what is known of it.
 
     Raises:
         UserError: there is no such file, it is not a whole GGUF, or its bytes are not the expected ones.
     """
-    from quantexp.models.checkpoint import served
+    from quantexp.models.checkpoint import identify_served
     from quantexp.models.gguf import identify
     from quantexp.models.sources import cache_folder, source_path
 
     if model.source == "server":
-        return served(model, quant)
+        return identify_served(model, quant)
     source = identify(source_path(model, quant), cache_folder(model))
     if model.sha256 is not None and source.sha256 != model.sha256:
         raise UserError(
@@ -85,13 +85,13 @@ def resolve(model: ModelConfig, quant: QuantConfig) -> tuple[ModelFile, ModelFil
     """Return the file to load and the source it was made from (the same one when nothing was made).
 
     Raises:
-        UserError: the source cannot be used (see `source_of`), or it holds another type than the quant says.
+        UserError: the source cannot be used (see `find_source`), or it holds another type than the quant says.
     """
     from quantexp.models.gguf import check_label, identify
-    from quantexp.models.quantize import quantized
+    from quantexp.models.quantize import make_quant
     from quantexp.models.sources import cache_folder
 
-    source = source_of(model, quant)
+    source = find_source(model, quant)
     if model.source == "server":
         return source, source
     if not model.quantize:
@@ -102,4 +102,4 @@ def resolve(model: ModelConfig, quant: QuantConfig) -> tuple[ModelFile, ModelFil
             "choose a quant such as Q4_K_M, or set model.quantize=false."
         )
     cache = cache_folder(model)
-    return identify(quantized(source, quant, cache), cache), source
+    return identify(make_quant(source, quant, cache), cache), source

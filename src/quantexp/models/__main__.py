@@ -14,9 +14,9 @@ from omegaconf import DictConfig
 
 from quantexp.config import Config
 from quantexp.config.command_line import COMMANDS, versions
-from quantexp.config.composition import jobs_of
+from quantexp.config.composition import compose_jobs
 from quantexp.config.hydra_schemas import register_schemas
-from quantexp.util.error_reports import reported
+from quantexp.util.error_reports import report_errors
 from quantexp.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ The other commands: python -m quantexp --help"""
 def _fetch(jobs: Sequence[Config], _: bool) -> bool:
     """Download, or make, what the jobs need and is not here."""
     from quantexp import models
-    from quantexp.models.download import readable
+    from quantexp.models.download import format_size
     from quantexp.util import job_process
 
     wanted = list({repr((job.model, job.quant)): (job.model, job.quant) for job in jobs}.values())
@@ -45,14 +45,14 @@ def _fetch(jobs: Sequence[Config], _: bool) -> bool:
     console = _console()
     for model, quant in wanted:
         file, _source = job_process.call(models.resolve, model, quant)
-        _say(console, f"{model.name} {quant.name}: {file.path} ({readable(file.bytes)}, sha256 {file.sha256})")
+        _say(console, f"{model.name} {quant.name}: {file.path} ({format_size(file.bytes)}, sha256 {file.sha256})")
     return True
 
 
 def _verify(jobs: Sequence[Config], full: bool) -> bool:
     """Compare every downloaded file with SHA256SUMS."""
     from quantexp.models.checksums import NAME, downloads
-    from quantexp.models.gguf import hashed, remember, sha256_of
+    from quantexp.models.gguf import hash_file, hashed, remember
     from quantexp.models.sources import cache_folder
 
     console = _console()
@@ -67,7 +67,7 @@ def _verify(jobs: Sequence[Config], full: bool) -> bool:
                 verdict = "MISSING"
             else:
                 if full:
-                    remember(path, cache, sha256_of(path))
+                    remember(path, cache, hash_file(path))
                 verdict = "OK" if hashed(path, cache) == each.sha256 else "CHANGED"
             sound = sound and verdict == "OK"
             _say(console, f"{each.path}: {verdict}")
@@ -80,14 +80,14 @@ def _list(jobs: Sequence[Config], _: bool) -> bool:
     from rich.markup import escape
 
     from quantexp.models.checksums import downloads
-    from quantexp.models.download import readable
+    from quantexp.models.download import format_size
 
     console = _console()
     for folder in _folders(jobs):
         table = _table("file", "size", "commit", "sha256", title=str(folder))
         for each in downloads(folder):
             path = folder / each.path
-            size = readable(path.stat().st_size) if path.is_file() else "missing"
+            size = format_size(path.stat().st_size) if path.is_file() else "missing"
             table.add_row(escape(_printable(each.path)), size, each.commit[:12], each.sha256[:12])
         if table.row_count:
             console.print(table)
@@ -123,8 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_intermixed_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     register_schemas()
-    with reported(), initialize_config_module("quantexp.conf", version_base="1.3"):
-        if not ACTIONS[given.command](list(jobs_of(_composed(given.overrides))), given.full):
+    with report_errors(), initialize_config_module("quantexp.conf", version_base="1.3"):
+        if not ACTIONS[given.command](list(compose_jobs(_composed(given.overrides))), given.full):
             sys.exit(1)
 
 

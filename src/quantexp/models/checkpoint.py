@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from quantexp.config import ModelConfig, QuantConfig
-from quantexp.models.gguf import ModelFile, check_label, hashed, identify, identity_of, parts_of
+from quantexp.models.gguf import ModelFile, check_label, combine_digests, hashed, identify, list_parts
 from quantexp.models.safetensors import BITS, Tensor, read_header
 from quantexp.util.errors import UserError
 
@@ -43,7 +43,7 @@ CONTAINER = "compressed-tensors"
 """A quant_method that says how weights are packed and not how they were found: AWQ, GPTQ and FP8 may all come so."""
 
 
-def served(model: ModelConfig, quant: QuantConfig) -> ModelFile:
+def identify_served(model: ModelConfig, quant: QuantConfig) -> ModelFile:
     """Identify a model whose weights only its server loads.
 
     Raises:
@@ -76,9 +76,9 @@ def served(model: ModelConfig, quant: QuantConfig) -> ModelFile:
 
 
 def check_checkpoint(model: ModelConfig, quant: QuantConfig) -> None:
-    """Refuse what `served` would, as far as it can be told without reading whole files."""
+    """Refuse what `identify_served` would, as far as it can be told without reading whole files."""
     if model.checkpoint is None:
-        served(model, quant)
+        identify_served(model, quant)
     elif _gguf(path := Path(model.checkpoint).expanduser()) is None:
         _files(path, model)
 
@@ -103,7 +103,7 @@ def _read(folder: Path, model: ModelConfig, quant: QuantConfig) -> ModelFile:
     measured = sum(tensor.bits for tensor in tensors.values()) / weights
     return ModelFile(
         path=str(folder.resolve()),
-        sha256=identity_of([hashed(file.resolve(), cache) for file in files]),
+        sha256=combine_digests([hashed(file.resolve(), cache) for file in files]),
         bytes=sum(file.stat().st_size for file in files),
         parameters=weights,
         bits_per_weight=measured,
@@ -119,7 +119,7 @@ def _gguf(path: Path) -> Path | None:
         return path
     if any(path.glob("*.safetensors")):
         return None
-    models = {parts_of(file)[0] for file in path.glob("*.gguf")}
+    models = {list_parts(file)[0] for file in path.glob("*.gguf")}
     return models.pop() if len(models) == 1 else None
 
 

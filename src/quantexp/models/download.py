@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from quantexp.models.checksums import NAME, Download, downloads, record
-from quantexp.models.gguf import hashed, remember, sha256_of
+from quantexp.models.gguf import hash_file, hashed, remember
 from quantexp.util.errors import UserError
 from quantexp.util.huggingface import hub_errors, quiet_unless_terminal
 
@@ -59,11 +59,11 @@ def check_targets(folder: Path, missing: Sequence[Missing], cache: Path) -> None
     names = ", ".join(PurePosixPath(file.name).name for _, file in absent)
     if needed > free:
         raise UserError(
-            f"{folder} has {readable(free)} free, and {readable(needed)} are to be downloaded "
+            f"{folder} has {format_size(free)} free, and {format_size(needed)} are to be downloaded "
             f"({names}); make room, or set model.folder to a folder on another disk."
         )
     if absent:
-        log.info("downloading %s to %s: %s", readable(needed), folder, names)
+        log.info("downloading %s to %s: %s", format_size(needed), folder, names)
 
 
 def download(folder: Path, missing: Missing, file: Listed, cache: Path) -> None:
@@ -81,7 +81,7 @@ def download(folder: Path, missing: Missing, file: Listed, cache: Path) -> None:
             with hub_errors(missing.repository, missing.commit, WAY_OUT):
                 _fill(begun, missing, file)
             log.info("checking %s", target.name)
-            found = sha256_of(begun)
+            found = hash_file(begun)
             if file.sha256 is not None and found != file.sha256:
                 begun.unlink()
                 raise UserError(
@@ -98,13 +98,13 @@ def download(folder: Path, missing: Missing, file: Listed, cache: Path) -> None:
     Path(f"{begun}.lock").unlink(missing_ok=True)
 
 
-def headers_for(place: str, asked: str, headers: Mapping[str, str]) -> dict[str, str]:
+def select_headers(place: str, asked: str, headers: Mapping[str, str]) -> dict[str, str]:
     """Return the Hub's headers, without the token if the bytes lie elsewhere or would travel in the open."""
     is_same = urlsplit(place)[:2] == urlsplit(asked)[:2]
     return {name: value for name, value in headers.items() if is_same or name.lower() != "authorization"}
 
 
-def readable(size: int) -> str:
+def format_size(size: int) -> str:
     """Return a number of bytes, as people read it."""
     for unit, bytes_in_it in (("GB", 1e9), ("MB", 1e6)):
         if size >= bytes_in_it / 10:
@@ -182,7 +182,7 @@ def _fill(begun: Path, missing: Missing, file: Listed) -> None:
         shutil.copyfile(elsewhere, begun)
         return
     if not sys.stderr.isatty():  # where there is no progress bar
-        log.info("downloading %s, %s", name, readable(file.bytes))
+        log.info("downloading %s, %s", name, format_size(file.bytes))
     url = hf_hub_url(missing.repository, file.name, revision=missing.commit)
     place = get_hf_file_metadata(url, retry_on_errors=True).location
     if begun.is_file() and begun.stat().st_size > file.bytes:
@@ -195,7 +195,7 @@ def _fill(begun: Path, missing: Missing, file: Listed) -> None:
                     place,
                     stream,
                     resume_size=stream.tell(),
-                    headers=headers_for(place, url, build_hf_headers()),
+                    headers=select_headers(place, url, build_hf_headers()),
                     displayed_filename=name,
                 )
             except HfHubHTTPError as error:
@@ -220,7 +220,7 @@ def _in_the_cache(missing: Missing, file: Listed) -> Path | None:
     if not isinstance(cached, str):
         return None
     path = Path(cached)
-    if path.stat().st_size == file.bytes and (file.sha256 is None or sha256_of(path) == file.sha256):
+    if path.stat().st_size == file.bytes and (file.sha256 is None or hash_file(path) == file.sha256):
         return path
     log.warning(
         "leaving the copy of %s in the Hub's cache on this machine, whose bytes are not those that the Hub announces",

@@ -15,7 +15,7 @@ from quantexp.config import QuantConfig
 from quantexp.models.gguf_probe import try_reading
 from quantexp.util.errors import UserError
 from quantexp.util.files import write_atomically
-from quantexp.util.llama_library import check_library, last_error, llama_cpp, metadata_of, number_in, without_weights
+from quantexp.util.llama_library import check_library, last_error, llama_cpp, number_in, read_metadata, without_weights
 
 FILE_TYPES = {
     value: name.removeprefix("LLAMA_FTYPE_")
@@ -72,7 +72,7 @@ def identify(path: Path, cache: Path) -> ModelFile:
     Raises:
         UserError: it is not a complete GGUF file, or a part of it is missing.
     """
-    parts = parts_of(path)
+    parts = list_parts(path)
     for part in parts:
         if not part.is_file():
             raise UserError(f"{part} is missing: {path.name} is one of {len(parts)} parts; put them all in one folder.")
@@ -109,7 +109,7 @@ def check_label(file: ModelFile, quant: QuantConfig) -> ModelFile:
     raise UserError(f"{file.path} holds {held}, not {quant.name}; set {choice} to use it as it is, or {make}.")
 
 
-def parts_of(path: Path) -> list[Path]:
+def list_parts(path: Path) -> list[Path]:
     """All parts of a split model, of which `path` is one; otherwise the file alone."""
     part = PART.fullmatch(str(path))
     if part is None:
@@ -127,7 +127,7 @@ def hashed(path: Path, cache: Path) -> str:
             return str(known["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # there is no such note, or none that reads as one: it is written anew
-    digest = sha256_of(path)
+    digest = hash_file(path)
     remember(path, cache, digest)
     return digest
 
@@ -174,14 +174,14 @@ def _read(parts: Sequence[Path], cache: Path) -> ModelFile:
     with without_weights(path) as model:
         if model is None:
             raise UserError(_explain_refusal(path, last_error()))
-        architecture = metadata_of(model, "general.architecture") or "unknown"
+        architecture = read_metadata(model, "general.architecture") or "unknown"
         elements = llama_cpp.llama_model_n_params(model)
         if elements == 0:
             raise UserError(f"{path} has no tensors, so it is a vocabulary and no model; give a model's GGUF.")
         file_type = number_in(model, "general.file_type")
         return ModelFile(
             path=str(path),
-            sha256=identity_of([hashed(part, cache) for part in parts]),
+            sha256=combine_digests([hashed(part, cache) for part in parts]),
             bytes=sum(part.stat().st_size for part in parts),
             parameters=elements,
             bits_per_weight=llama_cpp.llama_model_size(model) * 8 / elements,
@@ -227,12 +227,12 @@ def _library() -> str:
     return f"llama-cpp-python ({version('llama-cpp-python')})"
 
 
-def identity_of(digests: Sequence[str]) -> str:
+def combine_digests(digests: Sequence[str]) -> str:
     """Return the digest of the only part, or the sha256 over those of several."""
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def sha256_of(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """Hex digest of the file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

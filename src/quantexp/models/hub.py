@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.models.checksums import NAME, Download, downloads
 from quantexp.models.download import WAY_OUT, Listed, Missing, check_targets, download
-from quantexp.models.gguf import hashed, parts_of
-from quantexp.models.listing import describe_others, files_of
+from quantexp.models.gguf import hashed, list_parts
+from quantexp.models.listing import describe_others, select_files
 from quantexp.util.errors import UserError
 from quantexp.util.huggingface import hub_errors, quiet_unless_terminal
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 COMMIT = re.compile("[0-9a-f]{40}")
 
 
-def here(model: ModelConfig, quant: QuantConfig) -> Path | None:
+def find_downloaded(model: ModelConfig, quant: QuantConfig) -> Path | None:
     """Return the quant's file (the first of several parts) if all of it was downloaded before; None otherwise.
 
     Raises:
@@ -31,7 +31,7 @@ def here(model: ModelConfig, quant: QuantConfig) -> Path | None:
     """
     folder, repository = _folder(model), _repository(model)
     known = [each for each in downloads(folder) if each.repository == repository and _is_asked_for(each, model)]
-    names = files_of(model, quant, [each.name for each in known if (folder / each.path).is_file()])
+    names = select_files(model, quant, [each.name for each in known if (folder / each.path).is_file()])
     return folder / repository / names[0] if names else None
 
 
@@ -42,7 +42,7 @@ def check(path: Path, model: ModelConfig, cache: Path) -> None:
         UserError: its bytes are not those that were downloaded.
     """
     folder = _folder(model)
-    for part in parts_of(path):
+    for part in list_parts(path):
         expected = {folder / each.path: each.sha256 for each in downloads(folder)}.get(part)
         if expected is not None and (found := hashed(part, cache)) != expected:
             raise UserError(
@@ -66,7 +66,10 @@ def fetch(wanted: Iterable[tuple[ModelConfig, QuantConfig]], cache: Path) -> Non
     """
     by_folder: dict[Path, list[Missing]] = defaultdict(list)
     for model, quant in wanted:
-        if here(model, quant) is None and (missing := _missing(model, quant)) not in by_folder[_folder(model)]:
+        if (
+            find_downloaded(model, quant) is None
+            and (missing := _missing(model, quant)) not in by_folder[_folder(model)]
+        ):
             by_folder[_folder(model)].append(missing)
     for folder, missing_here in by_folder.items():
         if missing_here:
@@ -82,7 +85,7 @@ def _missing(model: ModelConfig, quant: QuantConfig) -> Missing:
     """Return the files to be fetched for a quant, as the Hub describes them."""
     repository = _repository(model)
     commit, listed = _listing(model)
-    names = files_of(model, quant, [file.name for file in listed])
+    names = select_files(model, quant, [file.name for file in listed])
     if not names:
         asked = f"model.file={model.file}" if model.file else f"quant={quant.name}"
         instead = describe_others(quant, [file.name for file in listed])

@@ -30,7 +30,7 @@ MOST_SHOWN = 5
 """Names in a sentence."""
 
 
-def files_of(model: ModelConfig, quant: QuantConfig, names: Sequence[str]) -> list[str]:
+def select_files(model: ModelConfig, quant: QuantConfig, names: Sequence[str]) -> list[str]:
     """Those of a repository's files that are the quant: one, or all parts in order; none if it is not whole there.
 
     Args:

@@ -21,7 +21,7 @@ FLOATS = ("ALL_F32", "MOSTLY_F16", "MOSTLY_BF16")
 HALF = "MOSTLY_F16"
 
 
-def quantized(source: ModelFile, quant: QuantConfig, cache: Path) -> Path:
+def make_quant(source: ModelFile, quant: QuantConfig, cache: Path) -> Path:
     """Return the file of this quant, made from the source if the cache has none yet.
 
     A source that is itself quantized is widened to 16 bits first. The library's version is part of

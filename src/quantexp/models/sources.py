@@ -32,9 +32,9 @@ def source_path(model: ModelConfig, quant: QuantConfig) -> Path:
             return _in_package(model)
         case "hub":
             cache = cache_folder(model)
-            if (path := hub.here(model, quant)) is None:
+            if (path := hub.find_downloaded(model, quant)) is None:
                 hub.fetch([(model, quant)], cache)
-                path = hub.here(model, quant)
+                path = hub.find_downloaded(model, quant)
                 assert path is not None, "fetch has recorded it"
             hub.check(path, model, cache)
             return path

@@ -25,7 +25,7 @@ def select_caveats(summary: Summary) -> tuple[list[str], int]:
     return caveats[:MOST], max(0, len(caveats) - MOST)
 
 
-def more_text(count: int) -> str:
+def format_more(count: int) -> str:
     """Words for the caveats that only the report has; empty if there are none."""
     return f"and {count} more in the report" if count else ""
 

@@ -21,7 +21,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from quantexp.comparison.summary import Condition, Summary, interval_names, margin_text
 from quantexp.report.caveats import MOST, shorten_note
-from quantexp.report.labels import GRID, INK, LINE_SPACING, MUTED, NAME_SIZE, Pen, QuantNames, height_of, spread
+from quantexp.report.labels import GRID, INK, LINE_SPACING, MUTED, NAME_SIZE, Pen, QuantNames, measure_height, spread
 from quantexp.stats import Decision, Verdict
 from quantexp.util.files import write_atomically
 
@@ -123,8 +123,8 @@ def _draw(summary: Summary, model: str, ladders: Sequence[_Ladder]) -> Figure:
     title = pen.wrap(model, text_width, _TITLE_SIZE, "bold")
     subtitle = pen.wrap(f"{summary.title}: score against measured bits per weight", text_width, _SUBTITLE_SIZE)
     notes = [line for note in _notes(summary, ladders) for line in pen.wrap(note, text_width, _NOTE_SIZE)]
-    bottom = 1.5 * _GAP + height_of(notes, _NOTE_SIZE) + 0.55
-    head = height_of(title, _TITLE_SIZE) + height_of(subtitle, _SUBTITLE_SIZE)
+    bottom = 1.5 * _GAP + measure_height(notes, _NOTE_SIZE) + 0.55
+    head = measure_height(title, _TITLE_SIZE) + measure_height(subtitle, _SUBTITLE_SIZE)
     height = bottom + _PLOT_HEIGHT + quants.height + 2 * _GAP + head
     figure.set_size_inches(width, height)
 
@@ -135,10 +135,10 @@ def _draw(summary: Summary, model: str, ladders: Sequence[_Ladder]) -> Figure:
     _verdicts(axes, ladders, summary)
     _task_names(axes, ladders)
 
-    left, below = _GAP / width, height - _GAP - height_of(title, _TITLE_SIZE)
+    left, below = _GAP / width, height - _GAP - measure_height(title, _TITLE_SIZE)
     pen.write(title, left, 1 - _GAP / height, _TITLE_SIZE, weight="bold", color=INK)
     pen.write(subtitle, left, below / height, _SUBTITLE_SIZE, color=MUTED)
-    foot = (_GAP + height_of(notes, _NOTE_SIZE)) / height
+    foot = (_GAP + measure_height(notes, _NOTE_SIZE)) / height
     pen.write(notes, left, foot, _NOTE_SIZE, color=MUTED)
     return figure
 

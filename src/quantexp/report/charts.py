@@ -1,7 +1,7 @@
 """The charts of the HTML page, in their order."""
 
 from quantexp.comparison.summary import Summary
-from quantexp.report.divergence_panels import divergences, partings
+from quantexp.report.divergence_panels import divergences, select_partings
 from quantexp.report.forest import changes, forest
 from quantexp.report.pareto import tradeoff
 from quantexp.report.score_curves import ladders
@@ -21,6 +21,6 @@ def charts(summary: Summary) -> list[Chart]:
             tradeoff(summary),
             categories(summary),
             divergences(summary),
-            partings(summary),
+            select_partings(summary),
         ]
     return [chart for chart in drawn if chart is not None]

@@ -22,7 +22,7 @@ def verdict(summary: Summary) -> tuple[str, str]:
         return _undecided(summary), (
             "No verdicts were asked for: these statistics never show a quant to be as good as the baseline."
         )
-    return outcome(summary), f"The margin is {margin_text(summary)}; {_smallest(summary)}."
+    return write_outcome(summary), f"The margin is {margin_text(summary)}; {_smallest(summary)}."
 
 
 def sentences(summary: Summary) -> list[str]:
@@ -37,7 +37,7 @@ def sentences(summary: Summary) -> list[str]:
     ]
 
 
-def outcome(summary: Summary) -> str:
+def write_outcome(summary: Summary) -> str:
     """Write the verdicts, one sentence per model, each quant once, over all tasks; empty without any."""
     return " ".join(filter(None, (_outcome_of(summary, model) for model in summary.models())))
 
@@ -70,7 +70,7 @@ def task_outcome(summary: Summary, model: str, task: str) -> str:
     """Conclude on each quant on one task, in a sentence that begins with a small letter."""
     ladder = summary.ladder(model, task)
     scored = [c for c in ladder if c.quant == summary.baseline]
-    compared = summary.compared(model, task)
+    compared = summary.select_comparisons(model, task)
     against = f"the baseline {summary.baseline}"
     start = f"{against} has no score" if not scored else f"against {against}"
     if scored:

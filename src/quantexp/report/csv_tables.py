@@ -24,7 +24,7 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
 
 
-def csv_of(columns: Mapping[str, Callable[[Row], object]], rows: Iterable[Row]) -> str:
+def format_csv(columns: Mapping[str, Callable[[Row], object]], rows: Iterable[Row]) -> str:
     """Return the rows under a header; floats have full precision, None is an empty cell."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from quantexp.comparison.summary import Comparison, Divergence, Summary
-from quantexp.report.csv_tables import csv_of
+from quantexp.report.csv_tables import format_csv
 from quantexp.stats import Interval
 
 _Row = tuple[Comparison, Divergence]
@@ -29,7 +29,7 @@ _FEWEST_RANKED = 5
 
 def _measured(summary: Summary) -> Iterator[_Row]:
     """Yield the comparisons with a divergence, task by task, from most to fewest bits."""
-    for each in summary.compared():
+    for each in summary.select_comparisons():
         if each.divergence is not None:
             yield each, each.divergence
 
@@ -39,7 +39,7 @@ def has_divergence(summary: Summary, model: str | None = None) -> bool:
     return any(each.divergence is not None for each in summary.comparisons if model in (None, each.model))
 
 
-def has_parted(summary: Summary, model: str) -> bool:
+def has_partings(summary: Summary, model: str) -> bool:
     """Return whether a model's answers were examined for where they leave the baseline's."""
     return any(each.divergence and each.divergence.answers for each in summary.comparisons if each.model == model)
 
@@ -129,7 +129,9 @@ def order_text(summary: Summary) -> str:
     for model in summary.models():
         tasks_of: dict[str, list[str]] = {}
         for task in summary.tasks(model):
-            means = [(c.divergence.summary.mean, c.quant) for c in summary.compared(model, task) if c.divergence]
+            means = [
+                (c.divergence.summary.mean, c.quant) for c in summary.select_comparisons(model, task) if c.divergence
+            ]
             if len(means) > 1:
                 tasks_of.setdefault(_chain(means), []).append(task)
         parts = [f"{order}{_on(tasks, summary, model)}" for order, tasks in tasks_of.items()]
@@ -164,7 +166,7 @@ def divergence_csv(summary: Summary) -> str:
     for figure in _FIGURES:
         for end, place in {"": "value", "_low": "low", "_high": "high"}.items():
             columns[figure + end] = partial(_end, figure=figure, place=place)
-    return csv_of(columns | _LAST_COLUMNS, _measured(summary))
+    return format_csv(columns | _LAST_COLUMNS, _measured(summary))
 
 
 def _end(row: _Row, *, figure: str, place: str) -> object:

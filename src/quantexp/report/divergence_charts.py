@@ -27,7 +27,7 @@ def divergence_chart(summary: Summary, model: str) -> Figure | None:
     lines = [
         (task, [(bits, quant, each.summary.mean) for bits, quant, each in found])
         for task in summary.tasks(model)
-        if (found := measured(summary, model, task))
+        if (found := list_points(summary, model, task))
     ]
     if not lines:
         return None
@@ -74,14 +74,14 @@ def divergence_chart(summary: Summary, model: str) -> Figure | None:
     return figure
 
 
-def parted_chart(summary: Summary, model: str) -> Figure | None:
+def draw_partings(summary: Summary, model: str) -> Figure | None:
     """Histograms of the first token at which a quant's answer leaves the baseline's: a row a task, a column a quant.
 
     The last bar counts the answers that are the same to the end. None where no answers were compared.
     """
     rows: dict[str, dict[str, Divergence]] = {}
     for task in summary.tasks(model):
-        if own := {quant: each for _, quant, each in reversed(measured(summary, model, task)) if each.answers}:
+        if own := {quant: each for _, quant, each in reversed(list_points(summary, model, task)) if each.answers}:
             rows[task] = own
     if not rows:
         return None
@@ -106,11 +106,11 @@ def parted_chart(summary: Summary, model: str) -> Figure | None:
     return figure
 
 
-DIVERGENCE_CHARTS = {"divergence_vs_bits": divergence_chart, "first_divergence": parted_chart}
+DIVERGENCE_CHARTS = {"divergence_vs_bits": divergence_chart, "first_divergence": draw_partings}
 """What is drawn of a model, by the kind of chart; see `Summary.chart_stems`."""
 
 
-def measured(summary: Summary, model: str, task: str) -> list[tuple[float, str, Divergence]]:
+def list_points(summary: Summary, model: str, task: str) -> list[tuple[float, str, Divergence]]:
     """Bits per weight, quant and divergence of each quant that has one, from few bits to many."""
     found = []
     for condition in summary.ladder(model, task):

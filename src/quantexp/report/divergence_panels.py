@@ -10,9 +10,9 @@ from matplotlib.ticker import MaxNLocator
 from quantexp.comparison.summary import Divergence, Summary, interval_names
 from quantexp.report.csv_tables import Grid
 from quantexp.report.divergence import interval_text
-from quantexp.report.divergence_charts import bins, measured, scale
+from quantexp.report.divergence_charts import bins, list_points, scale
 from quantexp.report.labels import GRID, INK, MUTED, QuantNames
-from quantexp.report.svg import LINE, PAPER, SIZE, Chart, Panel, blank, finished, words
+from quantexp.report.svg import LINE, PAPER, SIZE, Chart, Panel, blank, render_panel, words
 
 _WIDTH, _PLOT, _ROW = 3.6, 1.75, 0.72
 _LEFT, _BELOW, _RIGHT = 0.62, 0.45, 0.3
@@ -23,8 +23,8 @@ def divergences(summary: Summary) -> Chart | None:
     panels: list[Panel] = []
     for model in summary.models():
         for task in summary.tasks(model):
-            if found := measured(summary, model, task):
-                panels.append(_ladder(summary, summary.titled(model, task), found, f"divergence-{len(panels)}"))
+            if found := list_points(summary, model, task):
+                panels.append(_ladder(summary, summary.make_title(model, task), found, f"divergence-{len(panels)}"))
     about = (
         f"Mean divergence of each quant's distributions from {summary.baseline}'s, in nats (logarithmic axis). Bars: "
         f"{interval_names(summary)} interval over items. It ranks quants: whether one is worse, the scores say."
@@ -32,15 +32,15 @@ def divergences(summary: Summary) -> Chart | None:
     return Chart("divergences", "Divergence against bits per weight", about, tuple(panels)) if panels else None
 
 
-def partings(summary: Summary) -> Chart | None:
+def select_partings(summary: Summary) -> Chart | None:
     """Return the token at which answers first differ; None where no answers were compared."""
     panels: list[Panel] = []
     rows: list[tuple[str, ...]] = []
     for model in summary.models():
         for task in summary.tasks(model):
-            found = [(quant, each) for _, quant, each in measured(summary, model, task) if each.answers]
+            found = [(quant, each) for _, quant, each in list_points(summary, model, task) if each.answers]
             if found:
-                title = summary.titled(model, task)
+                title = summary.make_title(model, task)
                 panels.append(_histograms(summary, title, found[::-1], f"partings-{len(panels)}"))
                 rows += [_numbers(title, quant, each) for quant, each in found[::-1]]
     about = (
@@ -83,7 +83,7 @@ def _ladder(summary: Summary, title: str, found: Sequence[tuple[float, str, Dive
         f"{quant} at {place:.2f} bits {interval_text(mean, 4)}"
         for (place, quant, _), mean in zip(found, means, strict=True)
     )
-    return finished(figure, title, key, f"Mean divergence in nats against bits per weight, {title}: {told}.")
+    return render_panel(figure, title, key, f"Mean divergence in nats against bits per weight, {title}: {told}.")
 
 
 def _histograms(summary: Summary, title: str, found: Sequence[tuple[str, Divergence]], key: str) -> Panel:
@@ -118,4 +118,6 @@ def _histograms(summary: Summary, title: str, found: Sequence[tuple[str, Diverge
     below = -(_BELOW - 0.02) / (_ROW * len(found))
     words(axes, 0.5, below, "first token that differs", ha="center", **under)
     told = "; ".join(f"{quant} {len(each.parted)} of {each.answers} answers part" for quant, each in found)
-    return finished(figure, title, key, f"First token that differs from {summary.baseline}'s answer, {title}: {told}.")
+    return render_panel(
+        figure, title, key, f"First token that differs from {summary.baseline}'s answer, {title}: {told}."
+    )

@@ -17,7 +17,7 @@ from quantexp.comparison.summary import (
 )
 from quantexp.report.chart import SIGNS
 from quantexp.report.labels import GRID, INK, MUTED
-from quantexp.report.svg import BAD, GOOD, LINE, PAPER, SHADES, SIZE, Chart, Panel, blank, finished, shortened, words
+from quantexp.report.svg import BAD, GOOD, LINE, PAPER, SHADES, SIZE, Chart, Panel, blank, render_panel, shorten, words
 from quantexp.stats import Decision, PairedComparison
 
 _WIDTH, _ROW, _BELOW, _ABOVE, _RIGHT = 3.6, 0.22, 0.5, 0.06, 0.1
@@ -38,7 +38,7 @@ def forest(summary: Summary) -> Chart:
     panels: list[Panel] = []
     for model in summary.models():
         for task in summary.tasks(model):
-            compared = summary.compared(model, task)
+            compared = summary.select_comparisons(model, task)
             if compared:
                 rows = [Row(c.quant, c.difference, c.decision) for c in compared]
                 told = "; ".join(f"{c.quant} {' '.join(difference_text(c.difference))}, {reading(c)}" for c in compared)
@@ -87,7 +87,7 @@ def forest_panel(
     """Rows from the top down; the margin is that of the rows' verdicts unless it is given."""
     found = {row.decision.margin for row in rows if row.decision is not None}
     margin = next(iter(found)) if len(found) == 1 else margin
-    names = [shortened(row.name) for row in rows]
+    names = [shorten(row.name) for row in rows]
     height = _ABOVE + _ROW * len(rows) + _BELOW
     _, _, pen = blank(1, 1, (0.1, 0.1, 0.1, 0.1))
     left = 0.12 + max(
@@ -115,7 +115,7 @@ def forest_panel(
     y = -(_BELOW - 0.04) / (height - _BELOW - _ABOVE)
     words(axes, 0.0, y, "← better", ha="left", **under)
     words(axes, 1.0, y, "worse →", ha="right", **under)
-    return finished(figure, title, key, alternative)
+    return render_panel(figure, title, key, alternative)
 
 
 def _interval(axes: Axes, place: int, difference: PairedComparison, decision: Decision | None) -> None:
@@ -146,7 +146,7 @@ def changes(summary: Summary) -> Chart:
     panels: list[Panel] = []
     for model in summary.models():
         for task in summary.tasks(model):
-            compared = summary.compared(model, task)
+            compared = summary.select_comparisons(model, task)
             if compared:
                 panels.append(_changes(summary, compared, most, f"flips-{len(panels)}"))
     return Chart(
@@ -159,7 +159,7 @@ def changes(summary: Summary) -> Chart:
 
 
 def _changes(summary: Summary, compared: Sequence[Comparison], most: int, key: str) -> Panel:
-    names = [shortened(c.quant) for c in compared]
+    names = [shorten(c.quant) for c in compared]
     height = _ABOVE + _ROW * len(compared) + _BELOW
     _, _, pen = blank(1, 1, (0.1, 0.1, 0.1, 0.1))
     left = 0.12 + max(pen.width(name, SIZE) for name in names)
@@ -186,4 +186,4 @@ def _changes(summary: Summary, compared: Sequence[Comparison], most: int, key: s
     told = "; ".join(f"{c.quant} lost {c.difference.lost}, gained {c.difference.gained}" for c in compared)
     title = summary.section(compared[0])
     n = compared[0].difference.n
-    return finished(figure, title, key, f"{summary.unit.capitalize()}s lost and gained of {n}, {title}: {told}.")
+    return render_panel(figure, title, key, f"{summary.unit.capitalize()}s lost and gained of {n}, {title}: {told}.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from quantexp.comparison.flips import CHANGES, GAINED, LOST, OTHER_SAME, OTHER_WRONG, anchor, text_of
+from quantexp.comparison.flips import CHANGES, GAINED, LOST, OTHER_SAME, OTHER_WRONG, anchor, as_text
 from quantexp.comparison.summary import (
     Condition,
     Summary,
@@ -169,7 +169,7 @@ def changed_sections(
     """
     by_place: dict[tuple[str, str], list[Mapping[Any, Any]]] = {}
     for row in changed.to_dict("records"):
-        by_place.setdefault((text_of(row["task"]) or "", text_of(row["quant"]) or ""), []).append(row)
+        by_place.setdefault((as_text(row["task"]) or "", as_text(row["quant"]) or ""), []).append(row)
     each = max(3, min(20, MOST_ANSWERS // (2 * len(by_place)))) if by_place else 0
     known = counts or {}
     return [_section(*place, rows, each, known.get(place)) for place, rows in by_place.items()]
@@ -196,7 +196,7 @@ def _beginning(row: Mapping[Any, Any]) -> str:
 
     Empty where an earlier version has not recorded the question, or the template has changed its words.
     """
-    prompt, question = text_of(row["prompt"]) or "", text_of(row["question"])
+    prompt, question = as_text(row["prompt"]) or "", as_text(row["question"])
     return prompt[: max(prompt.rfind(question), 0)] if question else ""
 
 
@@ -216,14 +216,14 @@ def _answer(row: Mapping[Any, Any], several: bool, begun: int) -> Answer:
         scores=(f"{row['baseline_score']:.3g}", f"{row['quant_score']:.3g}"),
         reference=_line(row["reference"]),
         read=(_line(row["baseline_extracted"]), _line(row["quant_extracted"])),
-        asked=_clip((text_of(row["prompt"]) or "")[begun:], LONGEST_ASKED),
-        outputs=side_by_side(text_of(row["baseline_output"]) or "", text_of(row["quant_output"]) or ""),
+        asked=_clip((as_text(row["prompt"]) or "")[begun:], LONGEST_ASKED),
+        outputs=side_by_side(as_text(row["baseline_output"]) or "", as_text(row["quant_output"]) or ""),
     )
 
 
 def _line(value: object) -> str:
     """Return the text on one line, shortened; words for a gap and for no text."""
-    text = text_of(value)
+    text = as_text(value)
     if text is None:
         return "(nothing)"
     line = " ".join(text.split())

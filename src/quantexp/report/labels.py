@@ -52,7 +52,7 @@ class Pen:
         )
 
 
-def height_of(lines: Sequence[str], size: float) -> float:
+def measure_height(lines: Sequence[str], size: float) -> float:
     """Inches that lines take."""
     return len(lines) * size * LINE_SPACING * 1.1 / 72
 

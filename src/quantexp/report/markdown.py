@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from quantexp.comparison.summary import Summary, answer_text, declaration_text
-from quantexp.report.caveats import more_text, select_caveats
+from quantexp.report.caveats import format_more, select_caveats
 from quantexp.report.conclusions import sentences, task_outcome, verdict
 from quantexp.report.csv_tables import Grid
-from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, has_parted, order_text, ranking
+from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, has_partings, order_text, ranking
 from quantexp.report.settling import settling_grid, settling_line, settling_notes
 from quantexp.report.tables import (
     FLIPS_NOTE,
@@ -76,7 +76,9 @@ def _outcome(summary: Summary) -> list[str]:
     lines = []
     for model in summary.models():
         for task in summary.tasks(model):
-            lines.append(f"- **{escape(summary.titled(model, task))}**: {escape(task_outcome(summary, model, task))}")
+            lines.append(
+                f"- **{escape(summary.make_title(model, task))}**: {escape(task_outcome(summary, model, task))}"
+            )
     found, meaning = verdict(summary)
     whole = "The whole report, with the answers that changed: [report.html](report.html)"
     told = f"**{escape(found)}** {escape(' '.join(filter(None, [meaning, order_text(summary)])))}"
@@ -122,7 +124,7 @@ def _settling(summary: Summary) -> list[str]:
 def _list_caveats(summary: Summary) -> str:
     """Return the caveats that are read first."""
     found, more = select_caveats(summary)
-    return "\n".join(f"- {escape(each)}" for each in [*found, *([more_text(more)] if more else [])])
+    return "\n".join(f"- {escape(each)}" for each in [*found, *([format_more(more)] if more else [])])
 
 
 def _flips(summary: Summary) -> list[str]:
@@ -190,7 +192,7 @@ def _table(grid: Grid) -> str:
 def _divergence_charts(summary: Summary) -> list[str]:
     drawn = {
         "divergence_vs_bits": ("mean divergence against measured bits per weight", has_divergence),
-        "first_divergence": ("the token at which answers leave the baseline's", has_parted),
+        "first_divergence": ("the token at which answers leave the baseline's", has_partings),
     }
     return [
         f"![{escape(model)}: {words}]({stem}.png)\n\n[The same chart as SVG]({stem}.svg)"

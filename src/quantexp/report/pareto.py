@@ -13,7 +13,7 @@ from quantexp.comparison.summary import Summary, interval_names
 from quantexp.report.chart import score_range
 from quantexp.report.csv_tables import Grid
 from quantexp.report.labels import GRID, MUTED
-from quantexp.report.svg import LINE, PAPER, SIZE, Chart, Panel, blank, finished, shortened, words
+from quantexp.report.svg import LINE, PAPER, SIZE, Chart, Panel, blank, render_panel, shorten, words
 from quantexp.report.tables import megabytes, speed_text
 from quantexp.stats import Interval, average
 
@@ -206,7 +206,7 @@ def _panel(
             zorder=3,
             **face,
         )
-    _names(axes, pen, [shortened(offer.quant, 18) for offer in found], costs, [s.value for s in scores])
+    _names(axes, pen, [shorten(offer.quant, 18) for offer in found], costs, [s.value for s in scores])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g}"))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -221,7 +221,7 @@ def _panel(
         for offer, x, chosen in zip(found, costs, on, strict=True)
     )
     title = f"{of}, {cost}" if of else cost
-    return finished(figure, title, key, f"Mean score in points against {title}: {told}.")
+    return render_panel(figure, title, key, f"Mean score in points against {title}: {told}.")
 
 
 def _names(axes: Axes, pen: Any, names: Sequence[str], xs: Sequence[float], ys: Sequence[float]) -> None:

@@ -8,7 +8,7 @@ from quantexp.comparison.summary import Summary, has_verdicts, interval_names, s
 from quantexp.report.chart import SIGNS, score_range
 from quantexp.report.forest import signs
 from quantexp.report.labels import GRID, MUTED, QuantNames
-from quantexp.report.svg import LINE, PAPER, SHADES, SIZE, Chart, Panel, blank, finished, words
+from quantexp.report.svg import LINE, PAPER, SHADES, SIZE, Chart, Panel, blank, render_panel, words
 
 _WIDTH, _PLOT = 3.6, 1.75
 _LEFT, _BELOW, _RIGHT = 0.5, 0.45, 0.3
@@ -84,5 +84,5 @@ def _panel(summary: Summary, model: str, task: str, key: str) -> Panel:
     under: dict[str, Any] = {"transform": axes.transAxes, "fontsize": SIZE, "color": MUTED, "va": "bottom"}
     words(axes, 0.5, -(_BELOW - 0.02) / _PLOT, "measured bits per weight", ha="center", **under)
     told = "; ".join(f"{c.quant} at {c.bits_per_weight:.2f} bits {' '.join(score_text(c.estimate))}" for c in points)
-    title = summary.titled(model, task)
-    return finished(figure, title, key, f"Score in points against bits per weight, {title}: {told}.")
+    title = summary.make_title(model, task)
+    return render_panel(figure, title, key, f"Score in points against bits per weight, {title}: {told}.")

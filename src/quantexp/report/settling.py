@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quantexp.comparison.summary import Comparison, Condition, Summary, has_too_few_items, rounded
+from quantexp.comparison.summary import Comparison, Condition, Summary, has_too_few_items, round_items
 from quantexp.report.csv_tables import Grid
 from quantexp.report.divergence import has_divergence
 from quantexp.stats import FEW_CHANGED, Verdict
@@ -39,7 +39,7 @@ class Proposal:
 def find_proposals(summary: Summary) -> list[Proposal]:
     """List what each inconclusive comparison takes, the cheapest first and those without a number last."""
     found = []
-    for each in summary.compared():
+    for each in summary.select_comparisons():
         if each.decision is None or each.decision.verdict is not Verdict.inconclusive:
             continue
         items = each.decision.further_items if each.difference.changed >= FEW_CHANGED else None
@@ -70,7 +70,7 @@ def settling_line(summary: Summary) -> str:
         price = _price(first.tokens, first.seconds)
         told = (
             f"Cheapest to settle: {first.comparison.quant} on {summary.section(first.comparison)}, with about "
-            f"{rounded(first.items)} more items{f' ({price})' if price else ''}"
+            f"{round_items(first.items)} more items{f' ({price})' if price else ''}"
         )
         told += "" if first.fits else f", of which its data have {_left(first):,}: other data or another task"
     return f"{told}. {_ranking(summary)}".rstrip()
@@ -103,8 +103,8 @@ def settling_grid(summary: Summary) -> Grid:
     rows = [
         (
             *(summary.section(each.comparison), each.comparison.quant, f"{each.comparison.difference.n:,}"),
-            rounded(each.items),
-            "-" if each.tokens is None else rounded(round(each.tokens)),
+            round_items(each.items),
+            "-" if each.tokens is None else round_items(round(each.tokens)),
             "-" if each.seconds is None else _minutes(each.seconds),
         )
         for each in find_proposals(summary)
@@ -147,13 +147,13 @@ def _twice(summary: Summary) -> str:
 
 
 def _price(tokens: float | None, seconds: float | None) -> str:
-    parts = [] if tokens is None else [f"some {rounded(round(tokens))} tokens"]
+    parts = [] if tokens is None else [f"some {round_items(round(tokens))} tokens"]
     parts += [] if seconds is None else [f"{_minutes(seconds)} min here"]
     return ", ".join(parts)
 
 
 def _minutes(seconds: float) -> str:
-    return "<1" if seconds < 60 else rounded(round(seconds / 60))
+    return "<1" if seconds < 60 else round_items(round(seconds / 60))
 
 
 def _ranking(summary: Summary) -> str:
@@ -165,6 +165,6 @@ def _ranking(summary: Summary) -> str:
         return "Divergence ranks the quants on the answers that are there: see its table." if several else ""
     known = [c for c in summary.conditions if c.quant == summary.baseline and c.cost is not None]
     tokens = sum(c.cost.tokens * c.items for c in known if c.cost is not None)
-    price = f" (each reads some {rounded(round(tokens))} tokens)" if known else ""
+    price = f" (each reads some {round_items(round(tokens))} tokens)" if known else ""
     does = "ranks the quants" if several else "measures how far the quant is from the baseline"
     return f"divergence=true {does} on the answers that are there{price}."

@@ -18,7 +18,7 @@ def categories(summary: Summary) -> Chart | None:
     rows: list[tuple[str, ...]] = []
     for model in summary.models():
         for task in summary.tasks(model):
-            compared = summary.compared(model, task)
+            compared = summary.select_comparisons(model, task)
             for by in (FIELDS, DIFFICULTY):
                 names = dict.fromkeys(part.name for c in compared for part in c.parts if part.by == by)
                 drawn, told = [], []

@@ -129,14 +129,14 @@ def words(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
     axes.text(x, y, printable(" ".join(text.split())), parse_math=False, **style)
 
 
-def shortened(text: str, longest: int = 26) -> str:
+def shorten(text: str, longest: int = 26) -> str:
     """Return the text, cut in its middle when it is longer than so many characters."""
     line = printable(" ".join(text.split()))
     half = (longest - 1) // 2
     return line if len(line) <= longest else f"{line[:half]}…{line[-half:]}"
 
 
-def finished(figure: Figure, title: str, key: str, alternative: str) -> Panel:
+def render_panel(figure: Figure, title: str, key: str, alternative: str) -> Panel:
     """Return the panel of a figure: the same figure gives the same text.
 
     Args:

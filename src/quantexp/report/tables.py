@@ -72,10 +72,10 @@ def flips_grid(summary: Summary) -> Grid:
     rows = []
     for one in summary.conditions:
         if one.floor is not None:
-            name = summary.titled(one.model, one.task)
+            name = summary.make_title(one.model, one.task)
             counts = [str(one.floor[key]) for key in FLOOR_COUNTS]
             rows.append((name, f"{one.quant}, a second time (noise of the engine)", *counts))
-    for each in summary.compared():
+    for each in summary.select_comparisons():
         if each.flips is not None:
             counts = [str(getattr(each.flips, key)) for key in FLOOR_COUNTS]
             rows.append((summary.section(each), each.quant, *counts))
@@ -87,7 +87,7 @@ def rules_grid(summary: Summary) -> Grid:
     """Count the answers that each rule of the grader read; no rows where graders have but one way to read."""
     rules = list(dict.fromkeys(rule for c in summary.conditions for rule in c.rules))
     rows = [
-        (summary.titled(c.model, c.task), c.quant, *(str(c.rules.get(rule, 0)) for rule in rules))
+        (summary.make_title(c.model, c.task), c.quant, *(str(c.rules.get(rule, 0)) for rule in rules))
         for c in summary.conditions
         if c.rules
     ]

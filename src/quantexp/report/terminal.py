@@ -26,9 +26,9 @@ from quantexp.comparison.summary import (
     reading,
     score_text,
 )
-from quantexp.report.caveats import more_text, select_caveats
+from quantexp.report.caveats import format_more, select_caveats
 from quantexp.report.conclusions import sentences
-from quantexp.report.csv_tables import csv_of
+from quantexp.report.csv_tables import format_csv
 from quantexp.report.divergence import divergence_table, has_divergence, ranking
 from quantexp.report.settling import settling_line
 
@@ -99,7 +99,7 @@ def comparisons_csv(summary: Summary) -> str:
 
     The last column says what n counts: item or answer.
     """
-    return csv_of(_COMPARISON_COLUMNS | {"unit": lambda _: summary.unit}, summary.comparisons)
+    return format_csv(_COMPARISON_COLUMNS | {"unit": lambda _: summary.unit}, summary.comparisons)
 
 
 def conditions_csv(summary: Summary) -> str:
@@ -108,7 +108,7 @@ def conditions_csv(summary: Summary) -> str:
     A speed that was not measured is empty; several run ids are separated by a space. The last column says what n
     counts: item or answer.
     """
-    return csv_of(_CONDITION_COLUMNS | {"unit": lambda _: summary.unit}, summary.conditions)
+    return format_csv(_CONDITION_COLUMNS | {"unit": lambda _: summary.unit}, summary.conditions)
 
 
 _COMPARISON_COLUMNS: dict[str, Callable[[Comparison], object]] = {
@@ -276,4 +276,4 @@ def _beside(summary: Summary) -> Text:
         lines.append(declaration_text(summary.registered))
     lines += filter(None, [settling_line(summary)])
     caveats, more = select_caveats(summary)
-    return Text("\n".join([*lines, *caveats, *([more_text(more)] if more else [])]))
+    return Text("\n".join([*lines, *caveats, *([format_more(more)] if more else [])]))

@@ -166,7 +166,7 @@ class CompletionStore:
             start = known.get(name, 0)
             if size == start:
                 continue
-            with segments.opened(self._folder / name) as descriptor:
+            with segments.open_descriptor(self._folder / name) as descriptor:
                 for batch in segments.scan(descriptor, start):
                     batches.append((name, self._readable(name, batch)))
                     damaged += int((batch.damaged >= warned.get(name, 0)).sum())
@@ -187,7 +187,7 @@ class CompletionStore:
     def _fetch(self, name: str, places: list[tuple[Place, bytes]], found: dict[bytes, Completion]) -> None:
         """Read records of one segment."""
         unreadable = set()
-        with segments.opened(self._folder / name) as descriptor:
+        with segments.open_descriptor(self._folder / name) as descriptor:
             for place, key in sorted(places):
                 try:
                     stored, completion, _ = segments.decode(segments.read(descriptor, place.offset, place.length))

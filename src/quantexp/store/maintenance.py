@@ -155,14 +155,14 @@ def compact(folder: Path) -> CompactReport:
 def _report(folder: Path, sizes: dict[str, int]) -> StoreReport:
     ended = []
     for name in sizes:
-        with segments.opened(folder / name) as descriptor:
+        with segments.open_descriptor(folder / name) as descriptor:
             ended.append(segments.claim(descriptor, fcntl.LOCK_SH) is True)
     contents = _gather(_each_opened(folder, sizes), ended=False)
     first = contents.first()
     shares: dict[tuple[str, str], list[int]] = {}
     damaged = contents.damaged
     for number, name in enumerate(sizes):
-        with segments.opened(folder / name) as descriptor:
+        with segments.open_descriptor(folder / name) as descriptor:
             for _, length, offset in first[first["segment"] == number].tolist():
                 try:
                     about = segments.about(segments.read(descriptor, offset, length))
@@ -189,7 +189,7 @@ def _report(folder: Path, sizes: dict[str, int]) -> StoreReport:
 
 def _each_opened(folder: Path, names: Iterable[str]) -> Iterator[int]:
     for name in names:
-        with segments.opened(folder / name) as descriptor:
+        with segments.open_descriptor(folder / name) as descriptor:
             yield descriptor
 
 
@@ -229,7 +229,7 @@ def _compact(folder: Path) -> CompactReport:
         for name in sizes:
             # Held until the file is gone. A writer holds its own for life, so neither can get in the other's way.
             with ExitStack() as lock:
-                descriptor = lock.enter_context(segments.opened(folder / name, os.O_RDWR))
+                descriptor = lock.enter_context(segments.open_descriptor(folder / name, os.O_RDWR))
                 free = segments.claim(descriptor, fcntl.LOCK_EX)
                 if free is None:
                     raise UserError(
@@ -263,7 +263,7 @@ def _compact(folder: Path) -> CompactReport:
 
 def _rewrite(folder: Path, held: dict[str, int], first: NDArray[np.void]) -> None:
     """Copy the records at these places to a new segment whose name sorts before those of the old ones."""
-    times = [time for name in held if (time := segments.time_in(name)) is not None]
+    times = [time for name in held if (time := segments.read_time(name)) is not None]
     earliest = min(times, default=datetime.now(UTC)) - timedelta(microseconds=1)
     final = folder / segments.new_name(earliest)
     part = final.with_suffix(PART)
@@ -274,7 +274,7 @@ def _rewrite(folder: Path, held: dict[str, int], first: NDArray[np.void]) -> Non
             target.flush()
             os.fsync(target.fileno())
         # Nothing may go before its copy is known to be sound.
-        with segments.opened(part) as descriptor:
+        with segments.open_descriptor(part) as descriptor:
             copied = _gather([descriptor], ended=True)
         if copied.damaged or len(copied.keys) != len(first):
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(part))

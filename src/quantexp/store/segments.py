@@ -207,7 +207,7 @@ def new_name(when: datetime | None = None) -> str:
     return f"{when or datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{host}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
 
 
-def time_in(name: str) -> datetime | None:
+def read_time(name: str) -> datetime | None:
     """Return the time at which a segment was made; None for a name that `new_name` did not give."""
     with contextlib.suppress(ValueError):
         return datetime.strptime(name.partition("-")[0], "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
@@ -235,7 +235,7 @@ def sizes(folder: Path) -> dict[str, int]:
 
 
 @contextmanager
-def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
+def open_descriptor(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
     """Yield a descriptor of the file.
 
     Raises:
@@ -353,7 +353,7 @@ def _batch_of(
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder outlast a power failure, where the file system can."""
-    with opened(folder) as descriptor:
+    with open_descriptor(folder) as descriptor:
         try:
             os.fsync(descriptor)
         except OSError as error:

@@ -30,7 +30,7 @@ ON_A_CPU = 2
 """Processes that joblib starts where no GPUs are named: each loads a model of its own and gets half of the cores."""
 
 
-def launcher_of(config: DictConfig) -> str:
+def name_launcher(config: DictConfig) -> str:
     """Return the launcher's name: basic, joblib, slurm, ray, or whatever class another plugin brings."""
     target = str(config.hydra.launcher._target_)
     known = {"BasicLauncher": "basic", "JoblibLauncher": "joblib", "SlurmLauncher": "slurm", "RayLauncher": "ray"}
@@ -62,8 +62,8 @@ def check_order(launcher: str, jobs: Sequence[Config]) -> None:
         if waits and job.quant.name != stats.baseline and stats.baseline in quants:
             facts = pairing_facts(load(job.data, task), task.grader(job.task.grader))
             waited_for.add(pair_fingerprint(job, **facts))
-    store = Store.existing(jobs[0].tracking) if waited_for else None
-    if any(store is None or store.baseline_of(pair, stats.baseline, None) is None for pair in waited_for):
+    store = Store.open_existing(jobs[0].tracking) if waited_for else None
+    if any(store is None or store.find_baseline(pair, stats.baseline, None) is None for pair in waited_for):
         needs = "stats=sequential" if sequential else "divergence"
         raise UserError(
             f"hydra/launcher={launcher} starts all jobs side by side, and {needs} needs the baseline's finished "
@@ -71,7 +71,7 @@ def check_order(launcher: str, jobs: Sequence[Config]) -> None:
         )
 
 
-def set_up(config: DictConfig, jobs: Sequence[Config]) -> None:
+def configure_launcher(config: DictConfig, jobs: Sequence[Config]) -> None:
     """Fill in what the launcher's configuration leaves open, and tell the jobs what is theirs.
 
     Args:
@@ -85,7 +85,7 @@ def set_up(config: DictConfig, jobs: Sequence[Config]) -> None:
         os.environ.pop(variable, None)
     launcher = config.hydra.launcher
     with open_dict(launcher):
-        match launcher_of(config):
+        match name_launcher(config):
             case "joblib":
                 _divide(launcher, jobs)
             case "slurm":
@@ -121,7 +121,7 @@ def memory_gb(jobs: Sequence[Config]) -> int:
     from quantexp.engines.llama_cpp.memory import needed_bytes
 
     return max(
-        math.ceil((needed_bytes(models.source_of(job.model, job.quant), job) + BESIDE_THE_MODEL) / 2**30)
+        math.ceil((needed_bytes(models.find_source(job.model, job.quant), job) + BESIDE_THE_MODEL) / 2**30)
         for job in jobs
     )
 

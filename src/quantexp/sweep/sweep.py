@@ -14,7 +14,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from quantexp.config import Config, Method
-from quantexp.config.composition import compose_once, job_of, jobs_of
+from quantexp.config.composition import compose_jobs, compose_once, job_of
 from quantexp.config.own_data import check_own_data
 from quantexp.sweep import launchers, worker
 from quantexp.util import environment, job_process, slurm
@@ -57,7 +57,7 @@ class SweepCallback(Callback):
         with past_hydra():
             job_process.start(*CHECKING, *RUNNING)
             job = _checked(job_of(config))
-            job_process.call(have_ready, [job])
+            job_process.call(prepare_jobs, [job])
             if job.tracking.uri is not None:
                 from quantexp.tracking.store import Store
 
@@ -73,7 +73,7 @@ def _start(config: DictConfig) -> None:
     global _open
     job_process.start(*CHECKING)
     compose_once()
-    jobs = [_checked(job) for job in jobs_of(config)]
+    jobs = [_checked(job) for job in compose_jobs(config)]
     if not jobs:
         raise UserError("This sweep has no jobs: a pattern such as glob(...) fits no option; --help lists the options.")
     from quantexp.config.job_names import check_names
@@ -88,9 +88,9 @@ def _start(config: DictConfig) -> None:
         raise UserError("divergence_over must be the same for all jobs of a sweep; make two sweeps of it.")
     check_names(jobs)
     check_sequential(jobs)
-    launcher = launchers.launcher_of(config)
+    launcher = launchers.name_launcher(config)
     # Jobs of other launchers run in processes that look for themselves.
-    titles, prospects, facts = job_process.call(have_ready, jobs, launcher == "basic")
+    titles, prospects, facts = job_process.call(prepare_jobs, jobs, launcher == "basic")
     launchers.check_order(launcher, jobs)
     first = jobs[0]
     quants = list(dict.fromkeys(job.quant.name for job in jobs))
@@ -101,7 +101,7 @@ def _start(config: DictConfig) -> None:
             "the baseline %s is not among the quants of this sweep (%s): nothing will be compared; "
             "add it, or set stats.baseline", first.stats.baseline, ", ".join(quants),
         )  # fmt: skip
-    from quantexp.comparison.preregistration import declared
+    from quantexp.comparison.preregistration import write_declaration
     from quantexp.config.fingerprint import config_fingerprint, sweep_fingerprint
     from quantexp.tracking.store import Store
     from quantexp.tracking.tags import SWEEP
@@ -135,7 +135,7 @@ def _start(config: DictConfig) -> None:
             "data": data,
         },
     )
-    declared_at = store.register(run, declared(jobs, first.stats), [config_fingerprint(job) for job in jobs])
+    declared_at = store.register(run, write_declaration(jobs, first.stats), [config_fingerprint(job) for job in jobs])
     _open = _OpenSweep(store, run, jobs, Path(config.hydra.sweep.dir).absolute(), launcher)
     os.environ[environment.PARENT] = run.id
     os.environ[environment.DECLARED] = str(declared_at)
@@ -151,7 +151,7 @@ def _start(config: DictConfig) -> None:
     if is_compared and first.stats.method is not Method.bootstrap:
         for sentence in prospects:
             log.warning("%s", sentence)
-    launchers.set_up(config, jobs)
+    launchers.configure_launcher(config, jobs)
     if launcher != "basic":
         job_process.stop()  # each of the launcher's processes has one of its own
     else:
@@ -165,7 +165,7 @@ def _refuse_twice(run: "Run") -> None:
         UserError: there are some.
     """
     queue = slurm.queue()
-    if queue is None or not (left := queue.of_sweep(run.id)):
+    if queue is None or not (left := queue.list_jobs(run.id)):
         return
     run.close("KILLED")
     raise UserError(
@@ -213,7 +213,7 @@ def _check_reading(config: Config) -> None:
         raise UserError(f"task={config.task.name} is read, not answered, so it cannot have {wrong[0]}: leave that out.")
 
 
-def have_ready(jobs: Sequence[Config], looks_here: bool = False) -> tuple[list[str], list[str], list[dict[str, str]]]:
+def prepare_jobs(jobs: Sequence[Config], looks_here: bool = False) -> tuple[list[str], list[str], list[dict[str, str]]]:
     """Load the data of each job and have the models here, all of them before the first job runs.
 
     What a download cannot get is told now, not hours later, and jobs on machines without a network find everything.
@@ -232,7 +232,7 @@ def have_ready(jobs: Sequence[Config], looks_here: bool = False) -> tuple[list[s
     from quantexp import models
     from quantexp.comparison.prospects import describe_prospects
     from quantexp.tasks.data import load
-    from quantexp.tasks.items import check_gradable, drawn
+    from quantexp.tasks.items import check_gradable, draw_items
     from quantexp.tasks.requests import Read
 
     check_own_data(jobs)
@@ -244,7 +244,7 @@ def have_ready(jobs: Sequence[Config], looks_here: bool = False) -> tuple[list[s
         ready.append(known.setdefault((job.task.name, rows.fingerprint), rows))
         check_gradable({item.id: item.fields for item in rows.items}, task.grader(job.task.grader))
         if task.request is not Read:
-            drawn(ready[-1].items, job.seed, job.task.limit)
+            draw_items(ready[-1].items, job.seed, job.task.limit)
     models.prepare((job.model, job.quant) for job in jobs)
     facts = [_facts_of(job, rows) if looks_here else {} for job, rows in zip(jobs, ready, strict=True)]
     answered = [job for job in zip(jobs, ready, strict=True) if _task_of(job[0]).request is not Read]
@@ -264,7 +264,7 @@ def _facts_of(job: Config, rows: "Dataset") -> dict[str, str]:
     if job.force or not worker.needs_only_facts(job) or task.request is Read:
         return {}
     try:
-        source = models.source_of(job.model, job.quant)
+        source = models.find_source(job.model, job.quant)
     except (UserError, OSError):
         return {}
     return {**pairing_facts(rows, task.grader(job.task.grader)), "source": source.sha256}

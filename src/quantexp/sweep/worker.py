@@ -125,11 +125,11 @@ def record_death(config: Config, sweep: str | None, death: ProcessDeathError) ->
     Raises:
         ProcessDeathError: the same, where none had begun.
     """
-    from quantexp.evaluation.job import failing
+    from quantexp.evaluation.job import open_failed_run
 
     store = _store_of(config)
     if not store.fail_left(death.process, str(death)):
-        with failing(config, store, sweep):
+        with open_failed_run(config, store, sweep):
             raise death
 
 

@@ -63,7 +63,7 @@ class Task:
         return self.graders[chosen]
 
 
-def by_name(*graders: Grader) -> Mapping[str, Grader]:
+def index_by_name(*graders: Grader) -> Mapping[str, Grader]:
     """Return a read-only mapping from each grader's name to the grader."""
     return MappingProxyType({grader.name: grader for grader in graders})
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from quantexp.tasks.base import Task, by_name, require_text
+from quantexp.tasks.base import Task, index_by_name, require_text
 from quantexp.tasks.graders.base import Grade, Grader
 from quantexp.tasks.normalise import normalize_name
 
@@ -224,7 +224,7 @@ TASK = Task(
     required_fields=("email", *ANSWER_FIELDS),
     target=_target,
     check=_check,
-    graders=by_name(EXTRACTION, EXTRACTION_NOFENCE, EXTRACTION_CONTAINS),
+    graders=index_by_name(EXTRACTION, EXTRACTION_NOFENCE, EXTRACTION_CONTAINS),
     default_grader=EXTRACTION.name,
     is_bundled=True,
 )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quantexp.tasks import gsm8k_first
-from quantexp.tasks.base import Task, by_name, require_text
+from quantexp.tasks.base import Task, index_by_name, require_text
 from quantexp.tasks.final_number import Reading, read_final_number, read_finished_number, read_marked_number
 from quantexp.tasks.graders.base import UNFINISHED, Grade, Grader
 from quantexp.tasks.numbers import format_number, is_same_number, read_quantity
@@ -68,7 +68,7 @@ def _grade_first(output: str, fields: Mapping[str, Any]) -> Grade:
 
 
 def _grade_strict_first(output: str, fields: Mapping[str, Any]) -> Grade:
-    number = gsm8k_first.marked_number(output)
+    number = gsm8k_first.find_marked_number(output)
     if number is None:
         return Grade.unreadable(_NO_MARKER)
     return Grade.right_or_wrong(number == _gold(fields), number, "marker")
@@ -208,7 +208,7 @@ TASK = Task(
     required_fields=("question", "answer"),
     target=_target,
     check=_check,
-    graders=by_name(GSM8K, GSM8K_STRICT, GSM8K_FIRST, GSM8K_STRICT_FIRST, LM_EVAL_STRICT, LM_EVAL_FLEXIBLE),
+    graders=index_by_name(GSM8K, GSM8K_STRICT, GSM8K_FIRST, GSM8K_STRICT_FIRST, LM_EVAL_STRICT, LM_EVAL_FLEXIBLE),
     default_grader=GSM8K.name,
     is_bundled=True,
 )

@@ -117,6 +117,6 @@ def final_number(output: str) -> tuple[str, str] | None:
     return next(((number, rule) for rule, read in rules if (number := read(text)) is not None), None)
 
 
-def marked_number(output: str) -> str | None:
+def find_marked_number(output: str) -> str | None:
     """Return the number after the first "####" that has one."""
     return _number_after_marker(_plain(output))

@@ -65,7 +65,7 @@ def data_title(name: str, file: str | None, rows: int) -> str:
     return f"{name} data" if file is None else f"{one_line(file)} ({rows:,} row{'s' * (rows != 1)})"
 
 
-def drawn(items: Sequence[Item], seed: int, limit: int | None) -> tuple[Item, ...]:
+def draw_items(items: Sequence[Item], seed: int, limit: int | None) -> tuple[Item, ...]:
     """`limit` of the items without replacement, in random order; all of them when limit is None.
 
     Items are sorted by the sha256 of seed and id. Unlike a pseudo-random generator's draw, this never changes with
@@ -92,7 +92,7 @@ def fingerprint(rows: Sequence[Mapping[str, Any]]) -> str:
     return digest.hexdigest()
 
 
-def items_of(rows: Sequence[Mapping[str, Any]], task: Task, where: str) -> tuple[Item, ...]:
+def make_items(rows: Sequence[Mapping[str, Any]], task: Task, where: str) -> tuple[Item, ...]:
     """Make items of the rows, in their order; a row without an id, or with an empty one, gets its number from 1 on.
 
     Raises:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from quantexp.tasks.base import Task, by_name, require_text
+from quantexp.tasks.base import Task, index_by_name, require_text
 from quantexp.tasks.graders.base import Grade, Grader
 from quantexp.tasks.requests import Read
 
@@ -44,7 +44,7 @@ TASK = Task(
     required_fields=("text",),
     target=_target,
     check=_check,
-    graders=by_name(NEXT_TOKEN),
+    graders=index_by_name(NEXT_TOKEN),
     default_grader=NEXT_TOKEN.name,
     request=Read,
 )

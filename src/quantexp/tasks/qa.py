@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from quantexp.tasks.base import Task, by_name, require_text
+from quantexp.tasks.base import Task, index_by_name, require_text
 from quantexp.tasks.final_number import Reading, read_final_number, read_finished_number
 from quantexp.tasks.graders.base import Grade, Grader
 from quantexp.tasks.normalise import answer_line, fold_punctuation, fold_words, normalize_unicode_answer
@@ -216,7 +216,7 @@ TASK = Task(
     required_fields=("question", "answer"),
     target=_target,
     check=_check,
-    graders=by_name(QA, QA_CONTAINS, QA_NUMBER),
+    graders=index_by_name(QA, QA_CONTAINS, QA_NUMBER),
     default_grader=QA.name,
     is_named_by_user=True,
 )

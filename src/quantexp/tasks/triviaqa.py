@@ -10,7 +10,7 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
-from quantexp.tasks.base import Task, by_name, require_text
+from quantexp.tasks.base import Task, index_by_name, require_text
 from quantexp.tasks.graders.base import Grade, Grader
 from quantexp.tasks.normalise import (
     PUNCTUATION,
@@ -174,7 +174,7 @@ TASK = Task(
     required_fields=("question", "aliases"),
     target=_target,
     check=_check,
-    graders=by_name(TRIVIAQA, TRIVIAQA_UNICODE, TRIVIAQA_CONTAINS, LM_EVAL),
+    graders=index_by_name(TRIVIAQA, TRIVIAQA_UNICODE, TRIVIAQA_CONTAINS, LM_EVAL),
     default_grader=TRIVIAQA.name,
     is_bundled=True,
 )

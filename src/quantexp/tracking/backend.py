@@ -17,9 +17,9 @@ import mlflow
 from filelock import FileLock
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
-from quantexp.tracking.errors import ServerAwayError, away, failures
+from quantexp.tracking.errors import ServerAwayError, explain_absence, failures
 from quantexp.tracking.location import RunFiles, database_uri, find_files, no_stray_folders, relocate
-from quantexp.tracking.migration import bring_up_to_date, is_current
+from quantexp.tracking.migration import is_current, upgrade_tables
 from quantexp.util.errors import UserError
 
 
@@ -70,7 +70,7 @@ class Backend(ABC):
             )
         return str(found.experiment_id)
 
-    def told(self) -> AbstractContextManager[None]:
+    def translate_errors(self) -> AbstractContextManager[None]:
         """In this context, an error that means that the store is away for a time is told as `ServerAwayError`."""
         return nullcontext()
 
@@ -80,7 +80,7 @@ class Backend(ABC):
 
     def names(self, run_id: str, folder: str) -> list[str]:
         """List the files in a folder of a run."""
-        with self.told():
+        with self.translate_errors():
             return [str(entry.path) for entry in self.client.list_artifacts(run_id, folder)]
 
     @abstractmethod
@@ -99,7 +99,7 @@ class Local(Backend):
         Raises:
             UserError: it cannot be written though it has to be, or the installed MLflow cannot open it.
         """
-        database = database_of(folder)
+        database = find_database(folder)
         if access is Access.write:
             folder.mkdir(parents=True, exist_ok=True)
         self.is_writable = access is not Access.read and _can_write(folder)
@@ -117,7 +117,7 @@ class Local(Backend):
                 opened = Path(place) / database.name
                 _copy(database, opened)
             if not is_current(opened, database):
-                bring_up_to_date(opened, keep=opened == database, shown=database)
+                upgrade_tables(opened, keep=opened == database, shown=database)
             files = find_files(opened, folder, experiment)
             if self.is_writable:
                 relocate(opened, experiment, files)
@@ -148,12 +148,12 @@ class Server(Backend):
         super().__init__(uri, uri, FileLock(folder / "mlflow.lock"), experiment)
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """MLflow waits some minutes for a server, and then says at length why."""
         try:
             yield
         except failures() as error:
-            if (reason := away(error)) is None:
+            if (reason := explain_absence(error)) is None:
                 raise
             raise ServerAwayError(self.shown, reason) from error
 
@@ -178,14 +178,14 @@ def _say_less(record: logging.LogRecord) -> bool:
     return True
 
 
-def database_of(folder: Path) -> Path:
+def find_database(folder: Path) -> Path:
     """Return the SQLite file of a local store."""
     return folder / "mlflow.db"
 
 
 def has_database(folder: Path) -> bool:
     """Tell if a folder holds a local store; an empty file is none."""
-    database = database_of(folder)
+    database = find_database(folder)
     return database.is_file() and database.stat().st_size > 0
 
 
@@ -198,7 +198,7 @@ def unwritable_error(folder: Path) -> UserError:
 
 
 def _can_write(folder: Path) -> bool:
-    database = database_of(folder)
+    database = find_database(folder)
     return os.access(folder, os.W_OK | os.X_OK) and (not database.exists() or os.access(database, os.W_OK))
 
 

@@ -28,7 +28,7 @@ class ServerAwayError(UserError):
     """The tracking server did not answer, or not as it should, while something was read that is needed.
 
     Attributes:
-        reason: What it did, as `away` has it.
+        reason: What it did, as `explain_absence` has it.
     """
 
     def __init__(self, shown: str, reason: str) -> None:
@@ -47,7 +47,7 @@ def failures() -> tuple[type[Exception], ...]:
     return (ServerAwayError, MlflowException, requests.RequestException, *storage)
 
 
-def away(error: Exception) -> str | None:
+def explain_absence(error: Exception) -> str | None:
     """Why the server did not take something that it would take at another time; None for every other error.
 
     The reason goes on after the server's name: "does not answer (Connection refused)".

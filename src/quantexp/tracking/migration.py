@@ -54,7 +54,7 @@ def is_current(database: Path, shown: Path) -> bool:
     )
 
 
-def bring_up_to_date(database: Path, *, keep: bool, shown: Path | None = None) -> None:
+def upgrade_tables(database: Path, *, keep: bool, shown: Path | None = None) -> None:
     """Let the installed MLflow change older tables into its own.
 
     Args:

@@ -29,7 +29,7 @@ METRICS_A_CALL = 1000
 """MLflow's limit."""
 
 
-def now() -> int:
+def read_clock() -> int:
     """Milliseconds since 1970, as MLflow counts."""
     return int(pd.Timestamp.now("UTC").value // 1_000_000)
 
@@ -47,7 +47,7 @@ class Record:
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: tuple[tuple[str, float, int], ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
-    time: int = field(default_factory=now)
+    time: int = field(default_factory=read_clock)
 
     def apply(self, backend: Backend, run_id: str) -> None:
         """Log them in as many calls as MLflow needs."""
@@ -190,7 +190,7 @@ class End:
     """The end of the run: as FINISHED, FAILED or KILLED, at a time in milliseconds since 1970."""
 
     status: str
-    time: int = field(default_factory=now)
+    time: int = field(default_factory=read_clock)
 
     def apply(self, backend: Backend, run_id: str) -> None:
         """Set the status and the time."""
@@ -204,14 +204,14 @@ _KINDS: Mapping[str, Callable[..., Operation]] = {
 }
 
 
-def encoded(operation: Operation) -> dict[str, Any]:
+def encode(operation: Operation) -> dict[str, Any]:
     """As JSON can hold it."""
     values = {name: getattr(operation, name) for name in operation.__slots__}
     return {"operation": type(operation).__name__, **values}
 
 
-def decoded(line: Mapping[str, Any]) -> Operation:
-    """Return the operation of which `encoded` made this.
+def decode(line: Mapping[str, Any]) -> Operation:
+    """Return the operation of which `encode` made this.
 
     Raises:
         ValueError: it is none.
@@ -240,7 +240,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 
 
 def _fits(key: str, value: object) -> bool:
-    """Tell if a value that was read is one of the kind that `encoded` writes."""
+    """Tell if a value that was read is one of the kind that `encode` writes."""
     if not isinstance(value, _TYPES.get(key, ())):
         return False
     if isinstance(value, dict):

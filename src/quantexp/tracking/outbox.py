@@ -22,8 +22,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from quantexp.tracking.backend import Backend
-from quantexp.tracking.errors import away, failures
-from quantexp.tracking.operations import End, File, Operation, Record, Scores, decoded, encoded
+from quantexp.tracking.errors import explain_absence, failures
+from quantexp.tracking.operations import End, File, Operation, Record, Scores, decode, encode
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
 
@@ -124,7 +124,7 @@ class Entry:
                 if "run_id" in line:
                     entry._run_id = _read_run_id(line)
                 else:
-                    entry._pending.append(_locate_file(decoded(line), folder))
+                    entry._pending.append(_locate_file(decode(line), folder))
         except ValueError:
             lock.release()
             raise
@@ -176,7 +176,7 @@ class Entry:
             with contextlib.nullcontext() if patient else few_attempts():
                 self._play()
         except failures() as error:
-            reason = away(error)
+            reason = explain_absence(error)
             self.refused = reason is None
             reason = reason or f"refuses something ({one_line(str(error))})"
             if self.failure is None:
@@ -215,10 +215,10 @@ class Entry:
             copied = place / Path(operation.path).name
             shutil.copyfile(operation.path, copied)
             _to_disk(copied)
-            self._write(encoded(replace(operation, path=str(copied.relative_to(self._folder)))))
+            self._write(encode(replace(operation, path=str(copied.relative_to(self._folder)))))
             operation = replace(operation, path=str(copied))
         else:
-            self._write(encoded(operation))
+            self._write(encode(operation))
         self._pending.append(operation)
         self._ended = self._ended or isinstance(operation, End)
 

@@ -24,7 +24,7 @@ from quantexp.tracking.artifacts import read_table
 from quantexp.tracking.backend import Backend
 from quantexp.tracking.errors import ServerAwayError
 from quantexp.tracking.problems import find_problem
-from quantexp.tracking.scores import SCORES, Answers, ScoreTables, facts_of, read_scores
+from quantexp.tracking.scores import SCORES, Answers, ScoreTables, read_facts, read_scores
 from quantexp.tracking.tags import CONFIG, IDENTITY, ITEMS, KIND, job_name
 from quantexp.util.errors import UserError
 from quantexp.util.progress import bar
@@ -103,7 +103,7 @@ class Reader:
         """Yield the runs that a condition in MLflow's language holds for; oldest first."""
         token: str | None = None
         while True:
-            with self._backend.told():
+            with self._backend.translate_errors():
                 page = self._backend.client.search_runs(
                     [self._backend.experiment],
                     condition,
@@ -118,7 +118,7 @@ class Reader:
 
     def newest(self, condition: str) -> RunEntity | None:
         """Return the one of these runs that was started last, if there is any."""
-        with self._backend.told():
+        with self._backend.translate_errors():
             found = self._backend.client.search_runs(
                 [self._backend.experiment], condition, order_by=["attributes.start_time DESC"], max_results=1
             )
@@ -127,7 +127,7 @@ class Reader:
     def entity(self, run_id: str) -> RunEntity:
         """Return the run, whose absence is the user's mistake."""
         try:
-            with self._backend.told():
+            with self._backend.translate_errors():
                 return self._backend.client.get_run(run_id)
         except mlflow.MlflowException as error:
             raise UserError(
@@ -137,7 +137,7 @@ class Reader:
     def find(self, run_id: str) -> RunEntity | None:
         """Find a run, deleted ones included; None if there is none."""
         try:
-            with self._backend.told():
+            with self._backend.translate_errors():
                 return self._backend.client.get_run(run_id)
         except mlflow.MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
@@ -186,7 +186,7 @@ class Reader:
             self._artifacts[run_id] = str(self.entity(run_id).info.artifact_uri)
         # Asked by the run's id, MLflow would look the run up once more for each file.
         address = f"{self._artifacts[run_id]}/{name}"
-        with self._backend.told(), tempfile.TemporaryDirectory() as folder:
+        with self._backend.translate_errors(), tempfile.TemporaryDirectory() as folder:
             try:
                 path = mlflow.artifacts.download_artifacts(address, dst_path=folder, tracking_uri=self._backend.uri)
             except mlflow.MlflowException:
@@ -279,9 +279,9 @@ class Reader:
         for name, content in self.contents(sweep, names):
             run_id = Path(name).stem
             run = self.find(run_id)
-            tags, called = ({}, "a job") if run is None else (run.data.tags, name_of(run))
+            tags, called = ({}, "a job") if run is None else (run.data.tags, name_run(run))
             with suppress(*_DAMAGE):  # what the run was called is not worth more
-                facts = facts_of(read_scores(content or b"", name))
+                facts = read_facts(read_scores(content or b"", name))
                 tags, called = facts["tags"], _name(facts["tags"], str(facts.get("run_name")))
             what = f"{called} (run {run_id})"
             if run is None:
@@ -371,8 +371,8 @@ def _describe_deleted(what: str) -> str:
 
 def _describe_uncounted(run: RunEntity, why: str) -> str:
     return (
-        f"{name_of(run)} (run {run.info.run_id}) does not count, for {why}; put that back, or let the same command run "
-        "its job again."
+        f"{name_run(run)} (run {run.info.run_id}) does not count, for {why}; put that back, or let the same command "
+        "run its job again."
     )
 
 
@@ -389,12 +389,12 @@ def _check(run: RunEntity) -> None:
 def _find_reason(run: RunEntity, *, with_model: bool = False) -> str | None:
     """Find a reason why a run is no finished job, or not one that can be compared."""
     if _is_deleted(run):
-        return _describe_deleted(f"{name_of(run)} (run {run.info.run_id})")
+        return _describe_deleted(f"{name_run(run)} (run {run.info.run_id})")
     if (kind := run.data.tags.get(KIND)) != "job":
         return f"{run.info.run_name} (run {run.info.run_id}) is not a job ({KIND}: {kind})."
     if run.info.status != "FINISHED":
         status = "" if run.info.status == "FAILED" else f" is {run.info.status}"
-        name = name_of(run, with_model=with_model)
+        name = name_run(run, with_model=with_model)
         return f"{name}{status}: {run.data.tags.get('error', 'no reason was recorded')}"
     return None if (problem := find_problem(run)) is None else _describe_uncounted(run, problem)
 
@@ -421,7 +421,7 @@ def _read_answers(run: RunEntity, table: pa.Table, tables: ScoreTables) -> Answe
 def _record(run: RunEntity, answers: Answers, identities: Identities) -> JobRecord:
     return JobRecord(
         run_id=run.info.run_id,
-        name=name_of(run),
+        name=name_run(run),
         started=run.info.start_time,
         # Equal names and values of many runs are held once.
         tags={intern(key): intern(value) for key, value in run.data.tags.items()},
@@ -434,7 +434,7 @@ def _record(run: RunEntity, answers: Answers, identities: Identities) -> JobReco
     )
 
 
-def name_of(run: RunEntity, *, with_model: bool = False) -> str:
+def name_run(run: RunEntity, *, with_model: bool = False) -> str:
     """Name a run as the terminal does: a job by its quant, task and seed, whatever its name in MLflow."""
     return _name(run.data.tags, str(run.info.run_name), with_model=with_model)
 

@@ -80,7 +80,7 @@ def read_content(registration: Registration) -> dict[str, Any]:
 
 
 def _is_hypothesis(content: Mapping[str, Any]) -> bool:
-    """Tell if this is what `declared` writes: a text, and claims with weights by task and quant."""
+    """Tell if this is what `write_declaration` writes: a text, and claims with weights by task and quant."""
     claims = content.get("claims")
     return isinstance(content.get("text"), str) and isinstance(claims, dict) and all(map(_is_claim, claims.values()))
 

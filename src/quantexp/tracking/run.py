@@ -16,7 +16,7 @@ from quantexp.tracking.backend import Backend
 from quantexp.tracking.operations import Data, End, File, Name, Operation, Record, Scores, Traces
 from quantexp.tracking.scores import SCORES, write_scores
 from quantexp.tracking.tags import ITEMS
-from quantexp.util.error_reports import sentence_for
+from quantexp.util.error_reports import explain_error
 from quantexp.util.redaction import hide_secrets
 
 log = logging.getLogger(__name__)
@@ -213,8 +213,8 @@ class Run:
             self.close("FINISHED")
             return
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-        reason = sentence_for(error) or hide_secrets(f"{type(error).__name__}: {error}")
+        reason = explain_error(error) or hide_secrets(f"{type(error).__name__}: {error}")
         self.log(tags={"error": "interrupted" if interrupted else reason[:5000]})
         self.close("KILLED" if interrupted else "FAILED")
         if not interrupted:
-            log.error("%s failed: %s", self.name, reason, exc_info=sentence_for(error) is None)
+            log.error("%s failed: %s", self.name, reason, exc_info=explain_error(error) is None)

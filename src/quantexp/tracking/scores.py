@@ -224,7 +224,7 @@ def read_scores(content: bytes, name: str) -> pa.Table:
     return table
 
 
-def facts_of(table: pa.Table) -> dict[str, Any]:
+def read_facts(table: pa.Table) -> dict[str, Any]:
     """Return what a file that `read_scores` has read says of its run: its name and tags.
 
     Raises:

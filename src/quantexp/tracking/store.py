@@ -22,9 +22,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from quantexp.config import TrackingConfig
 from quantexp.tracking.backend import Access, Backend, Local, Server, has_database, unwritable_error
 from quantexp.tracking.errors import ServerAwayError
-from quantexp.tracking.operations import now
+from quantexp.tracking.operations import read_clock
 from quantexp.tracking.outbox import Beginning, Entry, Sent, fail_entries, few_attempts, send_all
-from quantexp.tracking.reader import JobRecord, LeftOut, Reader, name_of
+from quantexp.tracking.reader import JobRecord, LeftOut, Reader, name_run
 from quantexp.tracking.registration import Registration, check_declaration, digest, read_time
 from quantexp.tracking.run import AtOnce, FinishedJob, Run
 from quantexp.tracking.tags import (
@@ -79,14 +79,14 @@ class Store:
             _ = self.experiment
 
     @classmethod
-    def existing(cls, config: TrackingConfig, access: Access = Access.read) -> Self | None:
+    def open_existing(cls, config: TrackingConfig, access: Access = Access.read) -> Self | None:
         """Return the store, if it and its experiment are there already; looking creates nothing."""
         if config.uri is None and not has_database(Path(config.folder).absolute()):
             return None
         store = cls(config, Access.record if access is Access.write else access)
         if access is Access.write and not store.is_writable:
             raise unwritable_error(store._folder)
-        with few_attempts(), store._backend.told():
+        with few_attempts(), store._backend.translate_errors():
             if store.client.get_experiment_by_name(config.experiment) is None:
                 return None
             _ = store.experiment
@@ -128,7 +128,7 @@ class Store:
 
     def share_view(self, key: str, state: str) -> str:
         """Keep a state of MLflow's run list under a key, as its button for sharing a view does; the page's address."""
-        with self._backend.told():
+        with self._backend.translate_errors():
             self.client.set_experiment_tag(self.experiment, f"mlflow.sharedViewState.{key}", state)
         server = "http://127.0.0.1:5000" if self._config.uri is None else self.uri.rstrip("/")
         return f"{server}/#/experiments/{self.experiment}/runs?viewStateShareKey={key}&workflowType=machine_learning"
@@ -139,7 +139,7 @@ class Store:
         Raises:
             UserError: It is not, or it refuses the credentials.
         """
-        with few_attempts(), self._backend.told():
+        with few_attempts(), self._backend.translate_errors():
             _ = self.experiment
 
     def send(self, *, patient: bool) -> Sent:
@@ -191,7 +191,7 @@ class Store:
                 log.log(level, "%s", error)
         return None
 
-    def baseline_of(self, pair: str, quant: str, sweep: str | None) -> JobRecord | None:
+    def find_baseline(self, pair: str, quant: str, sweep: str | None) -> JobRecord | None:
         """Return the finished run of the baseline, named `quant`, that a job with this `PAIR` is compared with.
 
         That is the one that counts in the sweep; if none does, the newest, which then counts in it too.
@@ -237,7 +237,7 @@ class Store:
         """Let a job that finished in another sweep count in this one too."""
         if job.sweep == sweep:
             return
-        with self._backend.told():
+        with self._backend.translate_errors():
             self.client.set_tag(sweep, INCLUDES + job.run_id, job.config or "finished before this sweep")
             with self._backend.lock:
                 sweeps = self._reader.entity(job.run_id).data.tags.get(OF_SWEEP, job.sweep or "").split()
@@ -251,7 +251,7 @@ class Store:
         if found is None:
             return None
         run_id, name = found.info.run_id, str(found.info.run_name)
-        with self._backend.told():
+        with self._backend.translate_errors():
             self.client.update_run(run_id, status="RUNNING")
         if self._config.uri is None:
             resumed = self.run(run_id, name)
@@ -329,7 +329,7 @@ class Store:
             elsewhere = run.data.tags.get("host.name") != platform.node()
             if _is_gone(run.data.tags) or (elsewhere and slurm.is_gone(run.data.tags, queue, _user())):
                 self._close_killed(run)
-                closed.append(name_of(run))
+                closed.append(name_run(run))
         return closed
 
     def fail_left(self, process: int, reason: str) -> list[str]:
@@ -340,7 +340,7 @@ class Store:
         if self._config.uri is None:
             condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in of_process.items())
             for found in list(self._reader.search(f"{condition} and attributes.status = 'RUNNING'")):
-                run = self.run(found.info.run_id, name_of(found))
+                run = self.run(found.info.run_id, name_run(found))
                 run.log(tags={"error": reason[:5000]})
                 run.close("FAILED")
                 failed.append(run.name)
@@ -369,7 +369,7 @@ class Store:
                 time.sleep(0.05)
             if run.info.status == "RUNNING" and (_is_gone(run.data.tags) or (ended and elsewhere)):
                 self._close_killed(run)
-                closed.append(name_of(run))
+                closed.append(name_run(run))
         return closed
 
     def asked(self, sweep: str) -> set[str]:
@@ -439,7 +439,7 @@ class Store:
 
     def _written_down(self, uri: str, name: str, tags: Mapping[str, str], run_id: str | None = None) -> Entry:
         """Open a run on its way to the server; one that has a `run_id` is there and goes on."""
-        beginning = Beginning(uri, self._config.experiment, name, tags, now())
+        beginning = Beginning(uri, self._config.experiment, name, tags, read_clock())
         return Entry.begin(self._folder / OUTBOX, self._backend, beginning, run_id)
 
     def _backend_of(self, experiment: str) -> Backend:
@@ -448,7 +448,7 @@ class Store:
         return Server(self._config.uri, self._folder, experiment)
 
     def _close_killed(self, run: RunEntity) -> None:
-        with self._backend.told():
+        with self._backend.translate_errors():
             self.client.set_tag(run.info.run_id, "error", "its process was killed")
             self.client.set_terminated(run.info.run_id, "KILLED")
 

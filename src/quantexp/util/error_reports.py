@@ -19,7 +19,7 @@ from quantexp.util.terminal import printable
 _OTHER_STORE = "mend that, or choose another tracking.folder"
 
 
-def sentence_for(error: BaseException) -> str | None:
+def explain_error(error: BaseException) -> str | None:
     """One sentence, without secrets, for an error that a user can mend; None for one that is quantexp's own fault."""
     sentence = _sentence_of(error)
     return None if sentence is None else hide_secrets(sentence)
@@ -62,7 +62,7 @@ class _Carried(BaseException):
 
 @contextmanager
 def past_hydra() -> Iterator[None]:
-    """Take an error from here straight to `reported`.
+    """Take an error from here straight to `report_errors`.
 
     Hydra would turn one that comes from a callback into a warning and go on, and add lines of its own to one that comes
     from a job. Not for the jobs of a sweep: their errors must not stop the jobs after them.
@@ -70,7 +70,7 @@ def past_hydra() -> Iterator[None]:
     try:
         return_to_start()
         yield
-    except Exception as error:  # noqa: BLE001 - nothing is swallowed: `reported` unpacks it
+    except Exception as error:  # noqa: BLE001 - nothing is swallowed: `report_errors` unpacks it
         _remove_unused_folder()
         raise _Carried(error) from None
 
@@ -112,7 +112,7 @@ def _look_up(key: str) -> str | None:
 
 
 @contextmanager
-def reported() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Around a command: turn an error that a user can mend into its sentence and exit status 2; let any other through.
 
     With HYDRA_FULL_ERROR=1 every error keeps its traceback.
@@ -132,7 +132,7 @@ def reported() -> Iterator[None]:
         raise SystemExit(EXIT_PIPE) from None
     except (Exception, _Carried) as caught:  # noqa: BLE001 - raised again, unless it is the user's
         error = caught.error if isinstance(caught, _Carried) else caught
-        sentence = None if before == "1" else sentence_for(error)
+        sentence = None if before == "1" else explain_error(error)
         if sentence is None:
             raise error from error.__cause__
         fail(sentence, error.status if isinstance(error, UserError) else EXIT_USAGE)

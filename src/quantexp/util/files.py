@@ -21,12 +21,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: The file cannot be written; the old content stays and nothing else is left behind.
     """
-    with appearing(path) as part:
+    with open_atomically(path) as part:
         part.write_bytes(content)
 
 
 @contextmanager
-def appearing(path: Path) -> Iterator[Path]:
+def open_atomically(path: Path) -> Iterator[Path]:
     """Yield a path to write to, which becomes the file in one move once the context ends without an error."""
     # Not `tempfile`: its files are private to their owner, and a report is for others to read.
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")

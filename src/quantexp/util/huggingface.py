@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from quantexp.util.errors import UserError
-from quantexp.util.urls import without_secrets
+from quantexp.util.urls import strip_secrets
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -205,7 +205,7 @@ def hub_address() -> str:
     """Return the address of the Hub, without what may be secret in it."""
     from huggingface_hub import constants
 
-    return without_secrets(constants.ENDPOINT)
+    return strip_secrets(constants.ENDPOINT)
 
 
 def _said(error: BaseException) -> str:

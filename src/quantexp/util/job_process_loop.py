@@ -28,7 +28,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import setup_globals
 from omegaconf import OmegaConf
 
-from quantexp.util.error_reports import sentence_for
+from quantexp.util.error_reports import explain_error
 from quantexp.util.errors import UserError
 from quantexp.util.provenance import provenance
 
@@ -197,5 +197,5 @@ def _portable(error: BaseException) -> BaseException:
         read = None
     if type(read) is type(error) and str(read) == str(error):
         return error
-    sentence = sentence_for(error)
+    sentence = explain_error(error)
     return UserError(sentence) if sentence is not None else RuntimeError(f"{type(error).__name__}: {error}")

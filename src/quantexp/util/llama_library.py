@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 from types import FrameType
 
 from quantexp.util.errors import UserError
-from quantexp.util.native.library import Library, library_folder, tried_library
+from quantexp.util.native.library import Library, library_folder, open_tried_library
 from quantexp.util.terminal import one_line
 
 # OpenMP reads this when the library is loaded. By default its threads spin for long while they wait, which on cores
@@ -23,7 +23,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # One that was compiled for another system or processor may end the process that loads it.
-_library = tried_library()
+_library = open_tried_library()
 if not _library.system:
     raise UserError(f"{_library.problem}.")
 
@@ -36,11 +36,11 @@ __all__ = [
     "interrupts_later",
     "last_error",
     "llama_cpp",
-    "metadata_of",
     "number_in",
-    "piece_of",
     "quiet_llama",
-    "tokens_of",
+    "read_metadata",
+    "read_piece",
+    "tokenize_text",
     "without_weights",
 ]
 
@@ -168,7 +168,7 @@ def last_error() -> str:
     return one_line(re.sub(r"^gguf_\w+: |^.*error loading model: ", "", found))
 
 
-def piece_of(vocabulary: llama_cpp.llama_vocab_p, token: int) -> bytes:
+def read_piece(vocabulary: llama_cpp.llama_vocab_p, token: int) -> bytes:
     """Return the bytes that a token stands for; none for one that controls the model."""
     room = 64
     while True:
@@ -179,7 +179,7 @@ def piece_of(vocabulary: llama_cpp.llama_vocab_p, token: int) -> bytes:
         room = -length
 
 
-def tokens_of(vocabulary: llama_cpp.llama_vocab_p, text: str, *, begin: bool, special: bool) -> tuple[int, ...]:
+def tokenize_text(vocabulary: llama_cpp.llama_vocab_p, text: str, *, begin: bool, special: bool) -> tuple[int, ...]:
     """Token ids of a text.
 
     Args:
@@ -198,7 +198,7 @@ def tokens_of(vocabulary: llama_cpp.llama_vocab_p, text: str, *, begin: bool, sp
         room = -count  # more tokens than bytes: a vocabulary without U+2581 writes each space in three
 
 
-def metadata_of(model: llama_cpp.llama_model_p, key: str) -> str | None:
+def read_metadata(model: llama_cpp.llama_model_p, key: str) -> str | None:
     """Return a short value from the file's metadata, as text; None when the file has no such key."""
     buffer = ctypes.create_string_buffer(256)
     length = llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
@@ -207,7 +207,7 @@ def metadata_of(model: llama_cpp.llama_model_p, key: str) -> str | None:
 
 def number_in(model: llama_cpp.llama_model_p, key: str) -> int | None:
     """Read a whole number from 0 in the file's metadata; None if the file has no such key, or something else."""
-    said = metadata_of(model, key) or ""
+    said = read_metadata(model, key) or ""
     return int(said) if re.fullmatch("[0-9]{1,18}", said) else None
 
 

@@ -20,7 +20,7 @@ from quantexp.util.http_client import HTTP, BoundedClient
 from quantexp.util.openai_responses import Refusal, find_refusal, parse, read_refusal
 from quantexp.util.redaction import hide_secrets
 from quantexp.util.terminal import one_line
-from quantexp.util.urls import usable_address, without_secrets
+from quantexp.util.urls import strip_secrets, usable_address
 
 CONNECTING_SECONDS = 10.0
 """For the first sign of life of a server."""
@@ -109,8 +109,8 @@ class Server:
 
     def __init__(self, access: Access) -> None:
         self._access, self.model, self.limit = access, access.model, OLD_LIMIT
-        self.address = without_secrets(access.url)
-        self._key = key_in(access.key_variable, access.variable_option)
+        self.address = strip_secrets(access.url)
+        self._key = read_key(access.key_variable, access.variable_option)
         self.client = openai.AsyncOpenAI(
             # The library wants a key even where the server does not.
             api_key=self._key or "none",
@@ -284,7 +284,7 @@ def _is_final(status: int, content: bytes) -> bool:
     return status == HTTPStatus.NOT_IMPLEMENTED or refusal.is_without_money or refusal.is_too_long
 
 
-def key_in(variable: str | None, option: str) -> str | None:
+def read_key(variable: str | None, option: str) -> str | None:
     """Return the key, from the environment and nowhere else; None if the server needs none.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from quantexp.util.terminal import storable
+from quantexp.util.terminal import escape_surrogates
 
 LONGEST_TEXT = 2_000_000
 """Characters of an answer; the store has room for them, whatever they are."""
@@ -57,7 +57,7 @@ TOO_LONG_WORDS = (
 
 
 def _as_storable(value: object) -> object:
-    return storable(value) if isinstance(value, str) else value
+    return escape_surrogates(value) if isinstance(value, str) else value
 
 
 Text = Annotated[str, BeforeValidator(_as_storable), Field(max_length=LONGEST_TEXT)]
@@ -129,7 +129,7 @@ class Choice(_Checked):
     text: Text | None = None
     finish_reason: Text | None = None
     logprobs: Any = None
-    """A server may put anything here that was not asked for them; `checked` with Logprobs where they were."""
+    """A server may put anything here that was not asked for them; `check_body` with Logprobs where they were."""
 
 
 class CompletionBody(_Checked):
@@ -145,7 +145,7 @@ class CompletionBody(_Checked):
 Part_ = TypeVar("Part_", bound=BaseModel)
 
 
-def checked(form: type[Part_], body: object, within: str = "") -> Part_:
+def check_body(form: type[Part_], body: object, within: str = "") -> Part_:
     """Return the body, or a part of it, in its form.
 
     Raises:

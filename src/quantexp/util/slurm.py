@@ -28,7 +28,7 @@ class Queue:
     cluster: str
     names: Mapping[str, str]
 
-    def of_sweep(self, sweep: str) -> list[str]:
+    def list_jobs(self, sweep: str) -> list[str]:
         """Ids of the jobs that belong to a sweep."""
         return [job for job, name in self.names.items() if name == JOB_NAME.format(sweep=sweep)]
 
@@ -49,7 +49,7 @@ def wait_for(sweep: str) -> bool:
     unanswered = 0
     while unanswered < PATIENCE:
         now = queue()
-        if now is not None and not now.of_sweep(sweep):
+        if now is not None and not now.list_jobs(sweep):
             return True
         unanswered = unanswered + 1 if now is None else 0
         time.sleep(SECONDS)

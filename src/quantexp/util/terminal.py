@@ -23,7 +23,7 @@ def printable(text: str) -> str:
     )
 
 
-def storable(text: str) -> str:
+def escape_surrogates(text: str) -> str:
     """`text` with half surrogate pairs, which no file can hold, written as escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
 

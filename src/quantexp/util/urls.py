@@ -28,7 +28,7 @@ def address_problem(key: str, address: str, example: str = "http://127.0.0.1:800
     return None
 
 
-def without_secrets(address: str) -> str:
+def strip_secrets(address: str) -> str:
     """Return the address without what may be secret in it: user, password and query."""
     parts = urlsplit(address)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))

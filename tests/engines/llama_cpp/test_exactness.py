@@ -17,7 +17,7 @@ from quantexp.config import DataConfig, EngineConfig, ModelConfig, QuantConfig
 from quantexp.engines import Decoding, Prompt
 from quantexp.engines.batch_invariance import verify
 from quantexp.engines.llama_cpp.engine import LlamaCpp
-from quantexp.engines.llama_cpp.lanes import BATCH, pieces, rows_for, split
+from quantexp.engines.llama_cpp.lanes import BATCH, count_rows, pieces, split
 from quantexp.tasks import get_task
 from quantexp.tasks.data import load
 
@@ -238,4 +238,4 @@ def test_a_prompt_is_cut_where_it_alone_says(length: int, shared: int) -> None:
 
 @pytest.mark.parametrize(("lanes", "rows"), [(1, 1), (2, 8), (8, 8), (9, 16), (16, 16), (20, 24)])
 def test_rows_come_in_whole_blocks(lanes: int, rows: int) -> None:
-    assert rows_for(lanes) == rows
+    assert count_rows(lanes) == rows

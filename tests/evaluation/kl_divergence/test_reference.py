@@ -19,9 +19,9 @@ from quantexp.evaluation.kl_divergence import (
     TokenSequence,
     compare,
     encode,
-    facts_of,
     measure,
     predicted_bytes,
+    read_facts,
     windows,
     write_reference,
 )
@@ -78,7 +78,7 @@ def test_the_baseline_against_itself(baseline: Forcing, sequences: list[TokenSeq
     assert found.measures.same_top.all()
     np.testing.assert_allclose(found.measures.baseline_logprob, found.measures.quant_logprob, atol=1e-5)
     assert np.bincount(found.sequence).tolist() == [sequence.scored for sequence in sequences]
-    assert facts_of(written) == {"baseline": "Q8_0"}
+    assert read_facts(written) == {"baseline": "Q8_0"}
 
 
 def test_a_quant_against_whole_distributions(

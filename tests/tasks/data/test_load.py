@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from quantexp.config import DataConfig
 from quantexp.tasks import TASKS, get_task
 from quantexp.tasks.data import load
-from quantexp.tasks.data.columns import named, sources
+from quantexp.tasks.data.columns import rename_columns, sources
 from quantexp.tasks.data.files import read_rows
-from quantexp.tasks.items import Dataset, drawn
+from quantexp.tasks.items import Dataset, draw_items
 from quantexp.util.errors import UserError
 
 REFERENCE = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -427,7 +427,7 @@ VALUES = st.none() | st.text(max_size=3) | st.lists(st.text(max_size=3), max_siz
 def test_a_renamed_row_holds_what_the_columns_held(row: dict[str, Any], data: st.DataObject) -> None:
     have = st.sampled_from(sorted(row))
     columns = data.draw(st.dictionaries(st.sampled_from("pqr"), have | st.lists(have, min_size=1, max_size=3)))
-    made = named(row, columns, columns, "here")
+    made = rename_columns(row, columns, columns, "here")
     for field, column in columns.items():
         if isinstance(column, list):
             every = [one for each in column for one in (row[each] if isinstance(row[each], list) else [row[each]])]
@@ -456,7 +456,7 @@ def test_gsm8k_loads_whole() -> None:
     assert len({item.cluster for item in data.items}) == 1319  # no question twice
     assert [item.id for item in data.items[:2]] == ["1", "2"]
     # Which 200 of GSM8K's test items each seed asks: never to change, or the experiment is another one.
-    draws = [[item.id for item in drawn(data.items, seed, 200)] for seed in (0, 1, 2)]
+    draws = [[item.id for item in draw_items(data.items, seed, 200)] for seed in (0, 1, 2)]
     assert [draw[:5] for draw in draws] == [
         ["392", "942", "404", "87", "1023"],
         ["1312", "819", "1149", "989", "691"],

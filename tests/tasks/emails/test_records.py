@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantexp.tasks.emails.records import Journal, Record, item_line, item_sha256, read_lines
-from quantexp.tasks.emails.reviews import Review, Verdict, agreement, rejected, standing
+from quantexp.tasks.emails.reviews import Review, Verdict, agreement, select_latest, select_rejected
 from quantexp.util.errors import UserError
 
 optional_text = st.none() | st.text(max_size=10)
@@ -191,7 +191,7 @@ def test_a_reviewers_last_verdict_stands_and_one_rejection_is_enough() -> None:
         review("ben", "1", "accept"),
         review("ben", "3", "accept"),
     ]
-    assert rejected(reviews) == {"2"}
-    assert agreement(standing(reviews), frozenset("123")) == [("ana", "ben", 2, 1)]
-    assert agreement(standing(reviews), frozenset("13")) == [("ana", "ben", 1, 1)]
-    assert agreement(standing(reviews), frozenset("3")) == []
+    assert select_rejected(reviews) == {"2"}
+    assert agreement(select_latest(reviews), frozenset("123")) == [("ana", "ben", 2, 1)]
+    assert agreement(select_latest(reviews), frozenset("13")) == [("ana", "ben", 1, 1)]
+    assert agreement(select_latest(reviews), frozenset("3")) == []

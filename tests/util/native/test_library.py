@@ -16,7 +16,7 @@ from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.util import llama_library as llama
 from quantexp.util.native import library as module
 from quantexp.util.native import processor, threads
-from quantexp.util.native.library import Library, library_build, tried_library, try_library
+from quantexp.util.native.library import Library, library_build, open_tried_library, try_library
 from quantexp.util.native.tiny_model import write_tiny_model
 
 MEND = "compile it anew: python -m quantexp.build_llama"
@@ -27,31 +27,31 @@ FLAGS = frozenset({"pni", "ssse3", "avx", "avx2", "fma", "f16c", "bmi2"})
 @pytest.fixture(autouse=True)
 def _nothing_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    tried_library.cache_clear()
+    open_tried_library.cache_clear()
     yield
-    tried_library.cache_clear()
+    open_tried_library.cache_clear()
 
 
 def test_real_library_works_and_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = tried_library()
+    found = open_tried_library()
     assert (found.kernels, found.death, found.problem) == ("repacked", "", "")
     assert found.system == llama.llama_cpp.llama_print_system_info().decode().strip()
     monkeypatch.setattr(module, "try_library", None)  # whoever calls it now fails
-    tried_library.cache_clear()
-    assert tried_library() == found
+    open_tried_library.cache_clear()
+    assert open_tried_library() == found
 
     [note] = (tmp_path / "cache" / "quantexp" / "library").iterdir()
     monkeypatch.setattr(module, "try_library", lambda: found)
     for damaged in (b"", b"[]", b"{}", json.dumps({**json.loads(note.read_bytes()), "gpu": "yes"}).encode()):
         note.write_bytes(damaged)
-        tried_library.cache_clear()
-        assert tried_library() == found
+        open_tried_library.cache_clear()
+        assert open_tried_library() == found
         assert json.loads(note.read_bytes())["gpu"] is False
 
 
 @pytest.mark.parametrize("change", ["build", "processor"])
 def test_another_build_or_processor_is_tried_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
-    found = tried_library()
+    found = open_tried_library()
     slower = Library(found.system, False, "plain", "SIGILL")
     monkeypatch.setattr(module, "try_library", lambda: slower)
     if change == "build":
@@ -61,8 +61,8 @@ def test_another_build_or_processor_is_tried_anew(tmp_path: Path, monkeypatch: p
         monkeypatch.setenv("LLAMA_CPP_LIB_PATH", str(folder))
     else:
         monkeypatch.setattr(module, "processor_flags", lambda: FLAGS)
-    tried_library.cache_clear()
-    assert tried_library() == slower
+    open_tried_library.cache_clear()
+    assert open_tried_library() == slower
 
 
 LOADING = "llama-cpp-python's library cannot be loaded on this machine"
@@ -98,7 +98,7 @@ def test_library_that_breaks_down(
 def test_trial_that_is_killed_says_nothing_of_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in stubs.stub_llama_cpp(tmp_path, stubs.KILLED).items():
         monkeypatch.setenv(variable, value)
-    found = tried_library()
+    found = open_tried_library()
     assert found.kernels == ""
     assert found.problem == (
         "The trial of llama.cpp was killed (SIGKILL, by hand or for want of memory); free some, and run the same "
@@ -132,7 +132,7 @@ def test_amx_of_an_old_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_unwritable_cache_costs_a_trial_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cache").write_text("a file where the folder would be")
-    assert tried_library().kernels == "repacked"
+    assert open_tried_library().kernels == "repacked"
 
 
 # In the product
@@ -220,9 +220,9 @@ def test_text_of_more_tokens_than_bytes(tmp_path: Path) -> None:
         assert model
         vocabulary = llama.llama_cpp.llama_model_get_vocab(model)
         text = "a b " * 20
-        tokens = llama.tokens_of(vocabulary, text, begin=True, special=False)
+        tokens = llama.tokenize_text(vocabulary, text, begin=True, special=False)
         assert len(tokens) > len(text) + 8
-        written = b"".join(llama.piece_of(vocabulary, token) for token in tokens).decode()
+        written = b"".join(llama.read_piece(vocabulary, token) for token in tokens).decode()
         assert written.replace("\N{LOWER ONE EIGHTH BLOCK}", " ").strip() == text.strip()
 
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines.base import READS, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
-from quantexp.engines.llama_cpp.lanes import BATCH, Lanes, rows_for, split
-from quantexp.engines.llama_cpp.memory import fewer_than, lanes_that_fit, log_lowered
-from quantexp.engines.llama_cpp.teacher_forcing import Forcing, vocabulary_of
+from quantexp.engines.llama_cpp.lanes import BATCH, Lanes, count_rows, split
+from quantexp.engines.llama_cpp.memory import lanes_that_fit, log_lowered, reduce_lanes
+from quantexp.engines.llama_cpp.teacher_forcing import Forcing, read_vocabulary
 from quantexp.engines.llama_cpp.tokenizer import Wording
-from quantexp.engines.sequences import Distributions, TokenScores, TokenSequence, Vocabulary, digest_of
+from quantexp.engines.sequences import Distributions, TokenScores, TokenSequence, Vocabulary, hash_sequences
 from quantexp.models import ModelFile
 from quantexp.store.completion import Completion
 from quantexp.util.errors import NOT_NUMBERS, UserError
@@ -27,9 +27,9 @@ from quantexp.util.llama_library import (
     interrupts_later,
     last_error,
     llama_cpp,
-    piece_of,
     quiet_llama,
-    tokens_of,
+    read_piece,
+    tokenize_text,
 )
 from quantexp.util.native.library import library_build
 from quantexp.util.native.threads import usable_cores
@@ -92,14 +92,14 @@ class LlamaCpp:
         if self._variant:
             parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         while True:
-            rows = rows_for(lanes)
+            rows = count_rows(lanes)
             parameters.n_ctx = self._config.context * rows
             parameters.n_seq_max = parameters.n_outputs_max = rows
             with interrupts_later():
                 context = llama_cpp.llama_init_from_model(self.model, parameters)
             if context:
                 return lanes, context
-            fewer = fewer_than(lanes)
+            fewer = reduce_lanes(lanes)
             if fewer is None:
                 raise UserError(
                     f"llama.cpp could not make a context of {self._config.context} tokens for {self.file.path}: "
@@ -144,9 +144,9 @@ class LlamaCpp:
         """Apply the chat template."""
         return self._wording.render(messages) + begun
 
-    def worded(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
+    def encode_chat(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
         """Return the prompt's text and token ids; the name of a special token in a message is text."""
-        return self._wording.worded(messages, begun)
+        return self._wording.encode_chat(messages, begun)
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids, the names of special tokens parsed; BOS added unless the text begins with it."""
@@ -177,7 +177,7 @@ class LlamaCpp:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The model's vocabulary."""
-        return vocabulary_of(self.model)
+        return read_vocabulary(self.model)
 
     @property
     def bos(self) -> tuple[int, ...]:
@@ -188,12 +188,12 @@ class LlamaCpp:
 
     def tokenize_plain(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, BOS before it if the vocabulary adds one; names of special tokens are text."""
-        return tokens_of(llama_cpp.llama_model_get_vocab(self.model), text, begin=True, special=False)
+        return tokenize_text(llama_cpp.llama_model_get_vocab(self.model), text, begin=True, special=False)
 
     def text_of(self, tokens: Iterable[int]) -> str:
         """Return the tokens' text; bytes that are not UTF-8 become U+FFFD."""
         vocabulary = llama_cpp.llama_model_get_vocab(self.model)
-        return b"".join(piece_of(vocabulary, token) for token in tokens).decode("utf-8", "replace")
+        return b"".join(read_piece(vocabulary, token) for token in tokens).decode("utf-8", "replace")
 
     def score(self, sequences: Iterable[TokenSequence]) -> Generator[TokenScores, None, None]:
         """Yield the scores of each sequence's tokens, which do not depend on the sequences around it.
@@ -216,7 +216,7 @@ class LlamaCpp:
 
     def reading_facts(self, sequences: Iterable[TokenSequence]) -> Mapping[str, str]:
         """All that the distributions over these sequences depend on."""
-        return {"file": self.file.sha256, **self.settings, **self.machine, "sequences": digest_of(sequences)}
+        return {"file": self.file.sha256, **self.settings, **self.machine, "sequences": hash_sequences(sequences)}
 
     def open_variant(self) -> "LlamaCpp":
         """Return the same file and settings, computed by other kernels that are as right as these."""

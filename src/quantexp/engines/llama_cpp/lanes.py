@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from quantexp.engines.base import Decoding, Prompt, PromptCompletion
 from quantexp.store.completion import Completion, FinishReason
 from quantexp.util.errors import BROKEN_MODEL, NOT_NUMBERS, UserError
-from quantexp.util.llama_library import last_error, llama_cpp, piece_of
+from quantexp.util.llama_library import last_error, llama_cpp, read_piece
 
 BATCH = 512
 """Prompt tokens decoded in one call, llama.cpp's default. Other sizes change some answers, so it is not an option."""
@@ -43,7 +43,7 @@ LAST = -1
 """The row of logits that a prompt's last call leaves."""
 
 
-def rows_for(lanes: int) -> int:
+def count_rows(lanes: int) -> int:
     """Rows of a full decoding step: the lanes, filled up to whole blocks."""
     return 1 if lanes == 1 else -(-lanes // BLOCK) * BLOCK
 
@@ -162,7 +162,7 @@ class Lanes:
         self._block = 1 if lanes == 1 else BLOCK
         self._lanes = [_Lane(index) for index in range(lanes)]
         self._prefill = Batch(BATCH, one_sequence=True)
-        self._step = Batch(rows_for(lanes), one_sequence=False)
+        self._step = Batch(count_rows(lanes), one_sequence=False)
         self._step.outputs[:] = 1
         self._scratch = np.empty(self._words, np.float32)
         self._pieces: dict[int, bytes] = {}
@@ -317,7 +317,7 @@ class Lanes:
     def _piece(self, token: int) -> bytes:
         """Return the bytes of a token."""
         if token not in self._pieces:
-            self._pieces[token] = piece_of(self._vocabulary, token)
+            self._pieces[token] = read_piece(self._vocabulary, token)
         return self._pieces[token]
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 
 from quantexp.config import Config, EngineConfig
-from quantexp.engines.llama_cpp.lanes import BLOCK, rows_for
+from quantexp.engines.llama_cpp.lanes import BLOCK, count_rows
 from quantexp.models import ModelFile
 from quantexp.util.errors import UserError
-from quantexp.util.llama_library import llama_cpp, metadata_of, without_weights
+from quantexp.util.llama_library import llama_cpp, read_metadata, without_weights
 
 log = logging.getLogger(__name__)
 
@@ -57,14 +57,14 @@ def lanes_that_fit(model: llama_cpp.llama_model_p, config: EngineConfig, file_by
         return wanted  # the device's memory is not ours to see; opening the context tells
     else:
         room = int(SHARE * (free_memory() - file_bytes))
-    fitting = next((lanes for lanes in _fewer(wanted) if rows_for(lanes) * each <= room), None)
+    fitting = next((lanes for lanes in _fewer(wanted) if count_rows(lanes) * each <= room), None)
     if fitting is None:
         raise UserError(
             f"A context of {config.context} tokens needs {each / 1e9:.1f} GB and there are {max(room, 0) / 1e9:.1f} GB "
             "for it; lower engine.context, or raise engine.kv_memory_gb if that is what limits it."
         )
     if fitting < wanted:
-        log_lowered(wanted, fitting, f"{wanted} need {rows_for(wanted) * each / 1e9:.1f} GB of {room / 1e9:.1f} GB")
+        log_lowered(wanted, fitting, f"{wanted} need {count_rows(wanted) * each / 1e9:.1f} GB of {room / 1e9:.1f} GB")
     return fitting
 
 
@@ -80,7 +80,7 @@ def needed_bytes(source: ModelFile, config: Config) -> int:
     if config.engine.gpu_layers == -1:
         return weights  # read through this memory on its way to the device, where the cache is
     with without_weights(source.path) as model:
-        cache = rows_for(config.engine.lanes or CPU_LANES) * kv_bytes(model, config.engine.context)
+        cache = count_rows(config.engine.lanes or CPU_LANES) * kv_bytes(model, config.engine.context)
     most = config.engine.kv_memory_gb
     return weights + (cache if most is None else min(cache, int(most * 1e9)))
 
@@ -93,7 +93,7 @@ def log_lowered(wanted: int, lanes: int, reason: str) -> None:
     log.warning("engine.lanes is lowered to %d: %s%s", lanes, reason, meaning)
 
 
-def fewer_than(lanes: int) -> int | None:
+def reduce_lanes(lanes: int) -> int | None:
     """Return the next smaller number of lanes worth trying; None after one."""
     return next((each for each in _fewer(lanes) if each < lanes), None)
 
@@ -109,7 +109,7 @@ def kv_bytes(model: llama_cpp.llama_model_p, context: int) -> int:
     An estimate from above where layers differ or keep no cache.
     """
     # From the metadata: a model of which only these were read cannot be asked otherwise.
-    architecture = metadata_of(model, "general.architecture")
+    architecture = read_metadata(model, "general.architecture")
     layers, width, heads = (
         _number(model, f"{architecture}.{key}") for key in ("block_count", "embedding_length", "attention.head_count")
     )
@@ -133,4 +133,4 @@ def free_memory() -> int:
 
 def _number(model: llama_cpp.llama_model_p, key: str) -> int:
     """Return a number of the metadata, the largest where layers differ; 0 where there is none."""
-    return max(map(int, re.findall(r"\d+", metadata_of(model, key) or "")), default=0)
+    return max(map(int, re.findall(r"\d+", read_metadata(model, key) or "")), default=0)

@@ -24,7 +24,7 @@ LOGITS_BYTES = 256 << 20
 get more calls instead of more memory."""
 
 
-def vocabulary_of(model: llama_cpp.llama_model_p) -> Vocabulary:
+def read_vocabulary(model: llama_cpp.llama_model_p) -> Vocabulary:
     """Return the vocabulary of a loaded model."""
     vocabulary = llama_cpp.llama_model_get_vocab(model)
     size = llama_cpp.llama_vocab_n_tokens(vocabulary)
@@ -95,7 +95,7 @@ class Forcing:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The model's vocabulary."""
-        return vocabulary_of(self._model)
+        return read_vocabulary(self._model)
 
     def distributions(self, sequences: Iterable[TokenSequence]) -> Generator[Distributions, None, None]:
         """Yield the distributions over all scored tokens of the sequences, in order, some at a time.

@@ -14,7 +14,7 @@ from quantexp.engines.base import Message
 from quantexp.engines.chat_template import ChatTemplate
 from quantexp.models import ModelFile
 from quantexp.util.errors import UserError
-from quantexp.util.llama_library import last_error, llama_cpp, tokens_of, without_weights
+from quantexp.util.llama_library import last_error, llama_cpp, tokenize_text, without_weights
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Wording:
             )
         self._probed.add(roles)
 
-    def worded(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
+    def encode_chat(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
         """Return the prompt's text, and its tokens, of which only those that the template writes are special.
 
         A chat that holds the name of a special token, such as <|im_start|>, holds it as text: it is somebody's words,
@@ -127,9 +127,9 @@ class Wording:
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids, the names of special tokens parsed; BOS added unless the text begins with it."""
-        return tokens_of(self._vocabulary, text, begin=not self._begins(text), special=True)
+        return tokenize_text(self._vocabulary, text, begin=not self._begins(text), special=True)
 
-    def as_sent(self, text: str) -> str:
+    def remove_added_bos(self, text: str) -> str:
         """Return the text of which a tokenizer that adds BOS as the model asks for makes the same tokens.
 
         A server adds BOS to every text, and would do so to one that begins with it.
@@ -138,7 +138,7 @@ class Wording:
         rest = text.removeprefix(bos)
         if rest == text:
             return text
-        return rest if tokens_of(self._vocabulary, rest, begin=True, special=True) == self.tokenize(text) else text
+        return rest if tokenize_text(self._vocabulary, rest, begin=True, special=True) == self.tokenize(text) else text
 
     def _tokens_around(self, marked: str, names: Mapping[str, str], cut: str) -> tuple[int, ...]:
         """Token ids of a text in which marks stand for names that are to be text; `cut` is a character not in it.
@@ -155,7 +155,7 @@ class Wording:
             piece = marked[start:end]
             is_plain = names.keys().isdisjoint(piece)
             for part in [piece] if is_plain else _shown(piece, halved).split(cut):
-                tokens += tokens_of(self._vocabulary, part, begin=False, special=is_plain)
+                tokens += tokenize_text(self._vocabulary, part, begin=False, special=is_plain)
         return tuple(tokens)
 
     def _begins(self, text: str) -> bool:
@@ -209,7 +209,7 @@ def _shown(marked: str, names: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def wording_of(file: ModelFile, config: ModelConfig) -> Iterator[Wording]:
+def open_tokenizer(file: ModelFile, config: ModelConfig) -> Iterator[Wording]:
     """Yield the template and the tokenizer of a file whose weights stay where they are.
 
     Raises:

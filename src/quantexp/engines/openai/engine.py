@@ -52,9 +52,9 @@ class OpenAIServer:
             self._wording = None
             if engine.prompt is not PromptForm.messages:
                 # Only here: it loads llama.cpp's libraries.
-                from quantexp.engines.llama_cpp.tokenizer import wording_of
+                from quantexp.engines.llama_cpp.tokenizer import open_tokenizer
 
-                self._wording = held.enter_context(wording_of(file, model))
+                self._wording = held.enter_context(open_tokenizer(file, model))
             self._runner = held.enter_context(asyncio.Runner())
             access = Access(
                 url=engine.url,
@@ -117,7 +117,7 @@ class OpenAIServer:
             )
         return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)
 
-    def worded(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
+    def encode_chat(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
         """Return the prompt's text and token ids, none where the server makes the prompt.
 
         Raises:
@@ -125,7 +125,7 @@ class OpenAIServer:
         """
         if self._wording is None:
             return self.render(messages, begun), ()
-        text, tokens = self._wording.worded(messages, begun)
+        text, tokens = self._wording.encode_chat(messages, begun)
         if self._config.prompt is PromptForm.text and tokens != self._wording.tokenize(text):
             raise UserError(
                 "It holds the name of a special token of the model, which a server that is sent text takes for that "
@@ -270,7 +270,7 @@ class OpenAIServer:
             "temperature": decoding.temperature,
         }
         if decoding.temperature > 0:
-            request |= {"top_p": decoding.top_p, "seed": seed_of(prompt, decoding)}
+            request |= {"top_p": decoding.top_p, "seed": derive_seed(prompt, decoding)}
         if decoding.stop:
             request["stop"] = list(decoding.stop)
         if logprobs:
@@ -284,10 +284,10 @@ class OpenAIServer:
             return {"messages": [dict(message) for message in prompt.messages]}
         if self._config.prompt is PromptForm.tokens:
             return {"prompt": list(prompt.tokens)}
-        return {"prompt": self._wording.as_sent(prompt.text)}
+        return {"prompt": self._wording.remove_added_bos(prompt.text)}
 
 
-def seed_of(prompt: Prompt, decoding: Decoding) -> int:
+def derive_seed(prompt: Prompt, decoding: Decoding) -> int:
     """Return the seed of the draws for this prompt and sample alone; positive, in 31 bits, which every server takes."""
     asked = prompt.tokens or [dict(message) for message in prompt.messages]
     parts = json.dumps([decoding.seed, prompt.sample, asked], sort_keys=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from quantexp.store.completion import FinishReason
 from quantexp.util.errors import UserError
 from quantexp.util.openai_client import NonsenseError
-from quantexp.util.openai_responses import Choice, CompletionBody, Logprobs, Usage, checked
+from quantexp.util.openai_responses import Choice, CompletionBody, Logprobs, Usage, check_body
 from quantexp.util.terminal import one_line
 
 THINKING_OFF = (
@@ -68,10 +68,10 @@ def read_answer(body: object, longest: int, *, logprobs: bool) -> OneAnswer:
         UngradableError: it is one that cannot be graded.
     """
     try:
-        answer = checked(CompletionBody, body)
+        answer = check_body(CompletionBody, body)
         choice = answer.choices[0]
         given = choice.logprobs if logprobs else None
-        found = _logprobs(checked(Logprobs, given, "choices.0.logprobs")) if given is not None else ()
+        found = _logprobs(check_body(Logprobs, given, "choices.0.logprobs")) if given is not None else ()
     except ValueError as error:
         raise NonsenseError(str(error)) from error
     if choice.message is None and choice.text is None:

@@ -19,8 +19,8 @@ from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.validation import validated
 from quantexp.engines import Decoding, Engine, Prompt, open_engine
 from quantexp.engines.batch_invariance import verify
-from quantexp.models import ModelFile, source_of
-from quantexp.util.error_reports import reported
+from quantexp.models import ModelFile, find_source
+from quantexp.util.error_reports import report_errors
 from quantexp.util.native.tiny_model import CONTEXT, write_tiny_model
 
 PROMPTS = 10
@@ -53,7 +53,7 @@ def main() -> None:
             write_tiny_model(path)
             chosen += ["model=local", f"model.path={path}", "model.name=tiny", f"model.cache={folder}"]
         config = validated(compose("config", chosen), Config)
-        file = source_of(config.model, config.quant)
+        file = find_source(config.model, config.quant)
         engine = open_engine(file, config.model, config.engine)
         found = verify(engine, _prompts(engine, "What is {0} times {0}?"), Decoding(max_tokens=TOKENS))
         facts: dict[str, object] = {"model": config.model.name, "compared": found.compared}
@@ -65,7 +65,7 @@ def main() -> None:
 def _prompts(engine: Engine, words: str) -> list[Prompt]:
     prompts = []
     for number in range(PROMPTS):
-        text, tokens = engine.worded([{"role": "user", "content": words.format(number)}])
+        text, tokens = engine.encode_chat([{"role": "user", "content": words.format(number)}])
         prompts.append(Prompt(str(number), text, tokens, shared=0))
     return prompts
 
@@ -98,5 +98,5 @@ def _matrix_operations() -> float:
 
 
 if __name__ == "__main__":
-    with reported():
+    with report_errors():
         main()

@@ -1,14 +1,14 @@
 """KL divergence of a quantized model's distributions from the baseline's, token by token."""
 
-from quantexp.engines.sequences import TokenSequence, digest_of, first_divergence
+from quantexp.engines.sequences import TokenSequence, first_divergence, hash_sequences
 from quantexp.evaluation.kl_divergence.encoding import ReferenceRows, encode
-from quantexp.evaluation.kl_divergence.measures import TokenMeasures, measure, together
+from quantexp.evaluation.kl_divergence.measures import TokenMeasures, concatenate_measures, measure
 from quantexp.evaluation.kl_divergence.reference import (
     Compared,
     compare,
-    facts_of,
     predicted_bytes,
-    said,
+    read_baseline_scores,
+    read_facts,
     write_reference,
 )
 from quantexp.evaluation.kl_divergence.windows import windows
@@ -19,14 +19,14 @@ __all__ = [
     "TokenMeasures",
     "TokenSequence",
     "compare",
-    "digest_of",
+    "concatenate_measures",
     "encode",
-    "facts_of",
     "first_divergence",
+    "hash_sequences",
     "measure",
     "predicted_bytes",
-    "said",
-    "together",
+    "read_baseline_scores",
+    "read_facts",
     "windows",
     "write_reference",
 ]

@@ -44,7 +44,7 @@ class TokenMeasures:
         return np.exp(self.quant_logprob)
 
 
-def together(parts: Sequence[TokenMeasures]) -> TokenMeasures:
+def concatenate_measures(parts: Sequence[TokenMeasures]) -> TokenMeasures:
     """One after the other.
 
     Raises:
@@ -72,7 +72,9 @@ def measure(reference: ReferenceRows, logits: NDArray[np.float32]) -> TokenMeasu
     """
     if len(reference) != len(logits):
         raise ValueError(f"{len(logits)} rows of logits were given for {len(reference)} places.")
-    return together([_measured(reference.part(part.start, part.stop), logits[part]) for part in blocks(*logits.shape)])
+    return concatenate_measures(
+        [_measured(reference.part(part.start, part.stop), logits[part]) for part in blocks(*logits.shape)]
+    )
 
 
 def _measured(reference: ReferenceRows, logits: NDArray[np.float32]) -> TokenMeasures:

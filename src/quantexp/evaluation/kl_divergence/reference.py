@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from quantexp.engines.base import Predictor
-from quantexp.engines.sequences import TokenScores, TokenSequence, digest_of
+from quantexp.engines.sequences import TokenScores, TokenSequence, hash_sequences
 from quantexp.evaluation.kl_divergence.encoding import STEP, ReferenceRows, encode, joined
-from quantexp.evaluation.kl_divergence.measures import TokenMeasures, measure, together
+from quantexp.evaluation.kl_divergence.measures import TokenMeasures, concatenate_measures, measure
 from quantexp.util.errors import UserError
-from quantexp.util.files import appearing
+from quantexp.util.files import open_atomically
 
 FORMAT = 1
 """Raise it with a change after which files are to be read otherwise."""
@@ -71,7 +71,7 @@ def write_reference(
         path: the file; it appears whole or not at all.
         model: the baseline.
         sequences: at least one.
-        facts: kept in the file, for `facts_of`; such as the model's sha256.
+        facts: kept in the file, for `read_facts`; such as the model's sha256.
 
     Raises:
         OSError: the file cannot be written.
@@ -81,12 +81,12 @@ def write_reference(
         "format": FORMAT,
         "step": STEP,
         "vocabulary": model.vocabulary.sha256,
-        "sequences": digest_of(sequences),
+        "sequences": hash_sequences(sequences),
         "facts": dict(facts or {}),
     }
     schema = pa.schema(list(_TYPES.items()), metadata={"quantexp": json.dumps(meaning)})
     with (
-        appearing(path) as part,
+        open_atomically(path) as part,
         pq.ParquetWriter(
             part,
             schema,
@@ -126,16 +126,16 @@ def compare(path: Path, model: Predictor, sequences: Sequence[TokenSequence]) ->
             f"{path} holds distributions over another vocabulary than this model's; "
             "compare quants with a baseline of the same model."
         )
-    if meaning["sequences"] != digest_of(sequences):
+    if meaning["sequences"] != hash_sequences(sequences):
         raise UserError(f"{path} was made from other texts than these; delete it to have it made again.")
     places = _Places(path)
     with closing(model.distributions(sequences)) as parts:
-        measures = together([measure(places.take(part.tokens), part.logits) for part in parts])
+        measures = concatenate_measures([measure(places.take(part.tokens), part.logits) for part in parts])
     counts = [sequence.scored for sequence in sequences]
     return Compared(measures, np.repeat(np.arange(len(counts)), counts))
 
 
-def facts_of(path: Path) -> dict[str, str]:
+def read_facts(path: Path) -> dict[str, str]:
     """Return the facts that were given to `write_reference`.
 
     Raises:
@@ -144,7 +144,7 @@ def facts_of(path: Path) -> dict[str, str]:
     return dict(_meaning(path)["facts"])
 
 
-def said(path: Path) -> TokenScores:
+def read_baseline_scores(path: Path) -> TokenScores:
     """Return the baseline's scores of all scored tokens.
 
     Raises:

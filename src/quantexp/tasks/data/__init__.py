@@ -7,10 +7,10 @@ from typing import Any
 
 from quantexp.config import DataConfig
 from quantexp.tasks import Task
-from quantexp.tasks.data.columns import named
+from quantexp.tasks.data.columns import rename_columns
 from quantexp.tasks.data.files import read_rows
 from quantexp.tasks.data.hub import hub_rows
-from quantexp.tasks.items import Dataset, fingerprint, items_of
+from quantexp.tasks.items import Dataset, fingerprint, make_items
 from quantexp.util.errors import UserError
 
 __all__ = ["load"]
@@ -53,8 +53,8 @@ def _load(data: DataConfig, task: Task) -> Dataset:
         examples = _bundled(f"{task.name}_examples.jsonl") if task.is_bundled else []
     return Dataset(
         name=data.name,
-        items=items_of(rows, task, where),
-        examples=items_of(examples, task, examples_from),
+        items=make_items(rows, task, where),
+        examples=make_items(examples, task, examples_from),
         fingerprint=fingerprint(rows),
         file=Path(where).name if data.source == "files" else None,
     )
@@ -64,7 +64,7 @@ def _renamed(rows: list[dict[str, Any]], data: DataConfig, task: Task, where: st
     # Where rows differ in their columns, an error has to say in which one something is missing.
     alike = len({frozenset(row) for row in rows}) == 1
     return [
-        named(row, task.required_fields, data.columns, where if alike else f"{where}, row {number},")
+        rename_columns(row, task.required_fields, data.columns, where if alike else f"{where}, row {number},")
         for number, row in enumerate(rows, start=1)
     ]
 

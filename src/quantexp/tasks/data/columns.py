@@ -12,7 +12,7 @@ def sources(fields: Iterable[str], columns: Mapping[str, Any], there: Collection
 
     Args:
         fields: the fields that the task needs.
-        columns: as for `named`.
+        columns: as for `rename_columns`.
         there: the columns that the data have; "a.b" is one of these before it is b inside a.
     """
     wanted = [columns.get(field, field) for field in dict.fromkeys([*fields, *columns])]
@@ -20,7 +20,9 @@ def sources(fields: Iterable[str], columns: Mapping[str, Any], there: Collection
     return list(dict.fromkeys(path if path in there else path.partition(".")[0] for path in paths))
 
 
-def named(row: Mapping[str, Any], fields: Iterable[str], columns: Mapping[str, Any], where: str) -> dict[str, Any]:
+def rename_columns(
+    row: Mapping[str, Any], fields: Iterable[str], columns: Mapping[str, Any], where: str
+) -> dict[str, Any]:
     """Return the row under the task's names.
 
     Values that JSON does not have, such as dates and bytes, become text, except in the fields that the task needs: what
@@ -51,12 +53,13 @@ def named(row: Mapping[str, Any], fields: Iterable[str], columns: Mapping[str, A
         raise UserError(
             f"{where} has no column{'s' * several} {', '.join(map(repr, missing))}; name the "
             f"{'ones that hold them' if several else 'one that holds it'}, as in "
-            f"data.columns='{{{', '.join(f'{field}: COLUMN' for field in missing)}}}' (its columns: {listed(row)})."
+            f"data.columns='{{{', '.join(f'{field}: COLUMN' for field in missing)}}}' "
+            f"(its columns: {format_columns(row)})."
         )
     return {field: value if field in needed else _as_json_has_it(value) for field, value in (kept | made).items()}
 
 
-def listed(columns: Iterable[str]) -> str:
+def format_columns(columns: Iterable[str]) -> str:
     """Names of columns, as an error shows them."""
     return one_line(", ".join(map(str, columns)), 500)
 
@@ -68,7 +71,7 @@ def _value(row: Mapping[str, Any], path: str, where: str) -> Any:
     for key in path.split("."):
         if not isinstance(value, Mapping) or key not in value:
             raise UserError(
-                f"data.columns names {one_line(path)}, which {where} has not (its columns: {listed(row)}); "
+                f"data.columns names {one_line(path)}, which {where} has not (its columns: {format_columns(row)}); "
                 "correct the name."
             )
         value = value[key]

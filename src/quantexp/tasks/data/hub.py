@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from quantexp.config import DataConfig
-from quantexp.tasks.data.columns import listed, sources
+from quantexp.tasks.data.columns import format_columns, sources
 from quantexp.util.errors import UserError
 from quantexp.util.huggingface import chain, first_line, hub_address, hub_errors, network_error, quiet_unless_terminal
 
@@ -75,7 +75,8 @@ def hub_rows(data: DataConfig, repository: str, fields: Sequence[str]) -> list[d
     columns = sources(fields, data.columns, there)
     if missing := [column for column in columns if column not in there]:
         raise UserError(
-            f"{of} has no column {listed(missing)}; name others with data.columns (its columns: {listed(there)})."
+            f"{of} has no column {format_columns(missing)}; name others with data.columns "
+            f"(its columns: {format_columns(there)})."
         )
     columns += [column for column in ("id", "difficulty") if column in there and column not in columns]
     found: list[dict[str, Any]] = rows.select_columns(columns).to_list()

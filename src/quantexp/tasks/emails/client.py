@@ -7,10 +7,10 @@ from typing import Any, Self
 from quantexp.config.emails import GenerateConfig, Structured
 from quantexp.tasks.emails.plan import EmailPlan
 from quantexp.tasks.emails.prompt import messages, schema
-from quantexp.util.openai_client import NEW_LIMIT, OLD_LIMIT, Access, NonsenseError, Server, key_in
-from quantexp.util.openai_responses import CompletionBody, Usage, checked
-from quantexp.util.terminal import storable
-from quantexp.util.urls import without_secrets
+from quantexp.util.openai_client import NEW_LIMIT, OLD_LIMIT, Access, NonsenseError, Server, read_key
+from quantexp.util.openai_responses import CompletionBody, Usage, check_body
+from quantexp.util.terminal import escape_surrogates
+from quantexp.util.urls import strip_secrets
 
 OPENAI = "https://api.openai.com/v1"
 """Where gpt-4o-mini is."""
@@ -50,7 +50,7 @@ class Client:
 
     def __init__(self, config: GenerateConfig) -> None:
         self._config = config
-        self.server = server_of(config)
+        self.server = hide_credentials(config)
         self._server = Server(
             Access(
                 url=config.base_url or OPENAI,
@@ -108,18 +108,18 @@ class Client:
         return request
 
 
-def server_of(config: GenerateConfig) -> str:
+def hide_credentials(config: GenerateConfig) -> str:
     """Return the server's address without what may be secret in it: user, password and query."""
-    return without_secrets(config.base_url or OPENAI)
+    return strip_secrets(config.base_url or OPENAI)
 
 
-def key_of(config: GenerateConfig) -> str | None:
+def read_own_key(config: GenerateConfig) -> str | None:
     """Return the key, from the environment and nowhere else; None if the server needs none.
 
     Raises:
         UserError: the variable is empty, or holds what cannot be a key.
     """
-    return key_in(config.api_key_variable, "api_key_variable")
+    return read_key(config.api_key_variable, "api_key_variable")
 
 
 def _answer(body: object, server: str) -> Answer:
@@ -129,7 +129,7 @@ def _answer(body: object, server: str) -> Answer:
         NonsenseError: it is not a chat completion.
     """
     try:
-        got = checked(CompletionBody, body)
+        got = check_body(CompletionBody, body)
         choice = got.choices[0]
         if choice.message is None:
             raise ValueError("a completion without a message")
@@ -150,4 +150,4 @@ def _answer(body: object, server: str) -> Answer:
 
 def _text(value: object) -> str | None:
     """Text that a file can hold; None for anything else."""
-    return storable(value) if isinstance(value, str) else None
+    return escape_surrogates(value) if isinstance(value, str) else None

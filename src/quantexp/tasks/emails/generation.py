@@ -239,7 +239,7 @@ def refuse_other_settings(records: Iterable[Record], config: GenerateConfig, pat
             )
 
 
-def price_of(config: GenerateConfig) -> Price | None:
+def find_price(config: GenerateConfig) -> Price | None:
     """Return the model's price; None if that is not known."""
     if config.price.input is not None and config.price.output is not None:
         return Price(config.price.input, config.price.output)

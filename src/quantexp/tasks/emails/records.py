@@ -112,7 +112,7 @@ def item_sha256(item: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(item, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def beside(out: Path, what: str) -> Path:
+def find_companion(out: Path, what: str) -> Path:
     """Return the file of records or reviews that belongs to a file of e-mails."""
     return out.with_name(f"{out.stem}.{what}.jsonl")
 
@@ -209,8 +209,9 @@ def refuse_changed_by_hand(out: Path, records: Iterable[Record]) -> None:
     known = {item_line(record.item).encode() for record in records if record.accepted}
     for number, line in enumerate(out.read_bytes().split(b"\n"), start=1):
         if line.strip() and line not in known:
+            companion = find_companion(out, "records")
             raise UserError(
-                f"{out}, line {number}, is not from {beside(out, 'records')}, and would be lost; move the file away, "
+                f"{out}, line {number}, is not from {companion}, and would be lost; move the file away, "
                 "or choose another out=FILE."
             )
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from quantexp.config.emails import ReviewConfig
 from quantexp.tasks.emails.records import Journal, item_sha256
-from quantexp.tasks.emails.reviews import Review, Verdict, agreement, standing
+from quantexp.tasks.emails.reviews import Review, Verdict, agreement, select_latest
 from quantexp.tasks.emails.terminal import asked, say
 from quantexp.tasks.extraction import ANSWER_FIELDS
 from quantexp.util.terminal import printable
@@ -46,7 +46,7 @@ class Reading:
         """
         self._console, self._reviewer, self._rows, self._path = console, reviewer, rows, path
         self._hashes = [item_sha256(row) for row in rows]
-        self._standing = standing(reviews)
+        self._standing = select_latest(reviews)
 
     def walk(self) -> None:
         """Show what this reviewer has not judged, until the end of the e-mails or of the input."""

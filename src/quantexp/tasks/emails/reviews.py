@@ -37,14 +37,14 @@ class Review(BaseModel):
     time: str
 
 
-def standing(reviews: Iterable[Review]) -> dict[tuple[str, str], Review]:
+def select_latest(reviews: Iterable[Review]) -> dict[tuple[str, str], Review]:
     """Each reviewer's last verdict on each content, by reviewer and sha256."""
     return {(review.reviewer, review.sha256): review for review in reviews}
 
 
-def rejected(reviews: Iterable[Review]) -> frozenset[str]:
+def select_rejected(reviews: Iterable[Review]) -> frozenset[str]:
     """Return the sha256 of every content that at least one reviewer rejects."""
-    return frozenset(review.sha256 for review in standing(reviews).values() if review.verdict is Verdict.reject)
+    return frozenset(review.sha256 for review in select_latest(reviews).values() if review.verdict is Verdict.reject)
 
 
 def agreement(verdicts: Mapping[tuple[str, str], Review], contents: frozenset[str]) -> list[tuple[str, str, int, int]]:

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from quantexp.config.emails import GenerateConfig
-from quantexp.tasks.emails.client import server_of
-from quantexp.tasks.emails.generation import Making, Price, price_of
-from quantexp.tasks.emails.records import Record, beside, item_id
+from quantexp.tasks.emails.client import hide_credentials
+from quantexp.tasks.emails.generation import Making, Price, find_price
+from quantexp.tasks.emails.records import Record, find_companion, item_id
 from quantexp.tasks.emails.terminal import say
 from quantexp.tasks.extraction import CATEGORIES, URGENCIES
 from quantexp.util.terminal import one_line
@@ -21,14 +21,14 @@ SHOWN = 20
 
 def say_stock(console: Console, config: GenerateConfig, making: Making) -> None:
     """Print what is missing, and what it will cost."""
-    price, estimate = price_of(config), making.estimate()
+    price, estimate = find_price(config), making.estimate()
     there = config.items - estimate.requests
     emails = "1 e-mail" if estimate.requests == 1 else f"{estimate.requests} e-mails"
     why = f", {making.reopened} of them because a reviewer has rejected what was there" if making.reopened else ""
     if making.reopened == estimate.requests:
         why = ", because a reviewer has rejected what was there"
     say(console, f"{emails} to make{why}; {there} of {config.items} are in {config.out}.")
-    say(console, f"model     {config.model.name} at {server_of(config)}")
+    say(console, f"model     {config.model.name} at {hide_credentials(config)}")
     say(
         console,
         f"estimate  {_spent(price, estimate.input_tokens, estimate.output_tokens)}, if every answer is accepted",
@@ -49,7 +49,7 @@ def say_summary(console: Console, config: GenerateConfig, making: Making, earlie
         earlier: how many of its records are from earlier runs.
         out: the file of e-mails.
     """
-    price, ours = price_of(config), making.records[earlier:]
+    price, ours = find_price(config), making.records[earlier:]
     console.print(_table(making))
     say(console, f"answers   {_verdicts(config, making)}")
     if ours:
@@ -65,7 +65,7 @@ def say_summary(console: Console, config: GenerateConfig, making: Making, earlie
     where = out if making.items else "none yet"
     say(console, f"e-mails   {where} ({len(making.items)} of {config.items})")
     if making.records:
-        say(console, f"records   {beside(out, 'records')}")
+        say(console, f"records   {find_companion(out, 'records')}")
     if making.open_slots:
         say(console, "next      the same command again asks for what is missing")
     else:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from quantexp.util.terminal import storable
+from quantexp.util.terminal import escape_surrogates
 
 
 def say(console: Console, text: str) -> None:
@@ -34,4 +34,4 @@ def asked(question: str) -> str:
     if isinstance(sys.stdin, io.TextIOWrapper) and sys.stdin.errors != "backslashreplace":
         # Left alone, Python ends here with an error, or makes half surrogate pairs of them, as the locale has it.
         sys.stdin.reconfigure(errors="backslashreplace")
-    return storable(input(question).strip())
+    return escape_surrogates(input(question).strip())

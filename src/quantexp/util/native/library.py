@@ -102,7 +102,7 @@ def library_build() -> str:
 
 
 @cache
-def tried_library() -> Library:
+def open_tried_library() -> Library:
     """Return the library, tried in another process unless this build is known to work on this processor."""
     from platformdirs import user_cache_path  # only here: `build_llama` runs before it is installed
 
