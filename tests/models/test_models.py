@@ -267,7 +267,7 @@ MAKE = """
     from quantexp import models
     from quantexp.config import ModelConfig, QuantConfig
     from quantexp.util.errors import UserError
-    from quantexp.util.error_reports import sentence_for
+    from quantexp.util.error_reports import explain_error
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     file = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -276,7 +276,7 @@ MAKE = """
     try:
         print(models.resolve(model, QuantConfig("F16", "MOSTLY_F16"))[0].sha256)
     except Exception as error:
-        print(type(error).__name__, sentence_for(error), sep=": ")
+        print(type(error).__name__, explain_error(error), sep=": ")
 """
 
 

@@ -233,7 +233,12 @@ def test_a_report_leaves_the_environment_as_it_was() -> None:
 
 
 def test_a_reader_who_has_seen_enough_is_no_error() -> None:
-    script = "from quantexp.util.error_reports import reported\nwith reported():\n  while True: print('x' * 10_000)"
+    script = """
+from quantexp.util.error_reports import report_errors
+with report_errors():
+    while True:
+        print("x" * 10_000)
+"""
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         assert writer.stderr is not None

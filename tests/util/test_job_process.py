@@ -352,8 +352,8 @@ time.sleep(600)
 
 def test_a_second_interrupt_does_not_wait_for_the_call(tmp_path: Path) -> None:
     code = (
-        "from quantexp.util import job_process; from quantexp.util.error_reports import reported\n"
-        f"with reported():\n    job_process.call(exec, {STUBBORN!r})"
+        "from quantexp.util import job_process; from quantexp.util.error_reports import report_errors\n"
+        f"with report_errors():\n    job_process.call(exec, {STUBBORN!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
