@@ -176,7 +176,11 @@ def _encoded(logits: NDArray[np.float32], actual: NDArray[np.int32], tau: float,
     np.log(of_rest, out=rest, where=some, casting="same_kind")
     drawn = _drawn(shares, actual, draws)
     drawn_shares = np.take_along_axis(shares, drawn, 1)
-    # Rounding may end a stride on a token whose share is 0: it is one too small for these numbers.
+    # Rounding may end a stride on a token without a share, such as a kept one: the likeliest of the others stands in.
+    missed = (drawn_shares == 0.0) & some[:, None]
+    if missed.any():
+        drawn = np.where(missed, shares.argmax(axis=1)[:, None], drawn)
+        drawn_shares = np.take_along_axis(shares, drawn, 1)
     drawn_shares = np.where(some[:, None], np.maximum(drawn_shares, SMALLEST_SHARE), np.float32(1.0))
     return ReferenceRows(
         actual=actual.astype(np.int32),
