@@ -53,10 +53,17 @@ class Decoding:
     Attributes:
         max_tokens: at most so many tokens.
         stop: the answer ends before the first of these strings; they are not part of it.
-        temperature: 0 takes the likeliest token (greedy); above it, one is drawn, and top_p, min_p and seed count.
+        temperature: 0 takes the likeliest token (greedy); above it, one is drawn, and top_k, top_p, min_p and seed
+            count.
         top_p: drawn from the likeliest tokens that together have this probability.
         min_p: drawn from the tokens that have at least this share of the likeliest one's probability.
         seed: of the draws; each prompt and each of its samples gets random numbers of its own from it.
+        top_k: drawn from so many of the likeliest tokens; 0: from all.
+        presence_penalty: subtracted from the logit of each token in the window; with temperature 0 too, like the two
+            below.
+        frequency_penalty: subtracted once for each time that the token is there.
+        repetition_penalty: such a token's logit is divided by it, or multiplied if it is negative; 1 does nothing.
+        penalty_last_n: the window: so many of the last tokens of prompt and answer together; -1: all of them.
     """
 
     max_tokens: int
@@ -65,15 +72,29 @@ class Decoding:
     top_p: float = 1.0
     min_p: float = 0.0
     seed: int = 0
+    top_k: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    penalty_last_n: int = 64
+
+    @property
+    def penalizes(self) -> bool:
+        """True if a penalty changes any logit."""
+        given = (self.presence_penalty, self.frequency_penalty, self.repetition_penalty)
+        return given != (0.0, 0.0, 1.0) and self.penalty_last_n != 0
 
 
 def decisive(prompt: Prompt, decoding: Decoding) -> dict[str, Any]:
     """Return what decides an answer besides the prompt's words, for its key; less where nothing is drawn."""
-    drawn = {"sample": prompt.sample, **asdict(decoding)}
-    if decoding.temperature == 0:
-        for unused in ("sample", "top_p", "min_p", "seed"):
-            del drawn[unused]
-    return drawn
+    decides = {"sample": prompt.sample, **asdict(decoding)}
+    unused = ["sample", "top_p", "min_p", "seed", "top_k"] if decoding.temperature == 0 else []
+    # Left out if they do nothing: the keys of completions from before these were there stay as they were.
+    if decoding.top_k == 0:
+        unused.append("top_k")
+    if not decoding.penalizes:
+        unused += ["presence_penalty", "frequency_penalty", "repetition_penalty", "penalty_last_n"]
+    return {name: value for name, value in decides.items() if name not in unused}
 
 
 def hash_key(parts: Mapping[str, Any]) -> bytes:

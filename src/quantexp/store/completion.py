@@ -15,8 +15,8 @@ class Completion:
     Attributes:
         tokens: the token ids generated, those of a stop string and the end-of-generation token included; none where
             only a server knows them. Each fits 32 bits.
-        logprobs: natural logarithm of the probability that the model gave to each of these tokens (before temperature,
-            top_p and min_p), each a float32 in value; none where a server does not give them.
+        logprobs: natural logarithm of the probability that the model gave to each of these tokens (before penalties,
+            temperature and what narrows a draw), each a float32 in value; none where a server does not give them.
         text: the answer without end-of-generation tokens and stop strings; bytes that are not
             UTF-8 become U+FFFD.
         finish_reason: why it ended.

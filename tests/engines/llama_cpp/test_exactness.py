@@ -31,6 +31,17 @@ LANES = (2, 5, 8, 12, 16)
 SHARED = 120
 LENGTHS = (5, 17, 64, 122, 165, 257, *((BATCH + 1, 1025, 1500) if EXAMPLES > 3 else (BATCH + 1,)))
 
+WAYS = {
+    "greedy": Decoding(LONGEST),
+    "greedy, penalties": Decoding(
+        LONGEST, presence_penalty=0.5, frequency_penalty=0.3, repetition_penalty=1.2, penalty_last_n=20
+    ),
+    "drawn": Decoding(
+        LONGEST, temperature=1.0, top_k=20, top_p=0.95, min_p=0.01, presence_penalty=1.5, penalty_last_n=-1, seed=3
+    ),
+}
+"""How answers are chosen."""
+
 Answer = tuple[tuple[int, ...], tuple[float, ...]]
 
 
@@ -57,7 +68,7 @@ class Ladder:
         self._demo = demo
         self._engines: dict[int, LlamaCpp] = {}
         self.prompts = asked(self.engine(8))
-        self.expected = self.answers(8, self.prompts, LONGEST)
+        self.expected = {way: self.answers(8, self.prompts, LONGEST, way) for way in WAYS}
 
     def engine(self, lanes: int) -> LlamaCpp:
         if lanes not in self._engines:
@@ -66,8 +77,8 @@ class Ladder:
             self._engines[lanes] = LlamaCpp(self.file, self._demo, config)
         return self._engines[lanes]
 
-    def answers(self, lanes: int, prompts: list[Prompt], tokens: int) -> dict[str, Answer]:
-        completions = self.engine(lanes).complete(prompts, Decoding(tokens))
+    def answers(self, lanes: int, prompts: list[Prompt], tokens: int, way: str = "greedy") -> dict[str, Answer]:
+        completions = self.engine(lanes).complete(prompts, replace(WAYS[way], max_tokens=tokens))
         return {prompt.item_id: (each.tokens, each.logprobs) for prompt, each in completions}
 
     def close(self) -> None:
@@ -92,13 +103,14 @@ def ladder(request: pytest.FixtureRequest, demo: ModelConfig) -> Iterator[Ladder
 def test_an_answer_depends_on_nothing_around_it(ladder: Ladder, data: st.DataObject) -> None:
     lanes = data.draw(st.sampled_from(LANES), "lanes")
     tokens = data.draw(st.integers(1, LONGEST), "longest answer")
+    way = data.draw(st.sampled_from(list(WAYS)), "way of choosing")
     short = data.draw(st.lists(st.sampled_from(ladder.prompts[:6]), min_size=1, max_size=5, unique=True), "prompts")
     long = data.draw(st.lists(st.sampled_from(ladder.prompts[6:]), max_size=1), "a long one")
     prompts = data.draw(st.permutations([*short, *long]), "order")
-    answers = ladder.answers(lanes, prompts, tokens)
+    answers = ladder.answers(lanes, prompts, tokens, way)
     assert set(answers) == {prompt.item_id for prompt in prompts}
     for item, (written, logprobs) in answers.items():
-        expected_tokens, expected_logprobs = ladder.expected[item]
+        expected_tokens, expected_logprobs = ladder.expected[way][item]
         assert written == expected_tokens[:tokens], item
         assert logprobs == expected_logprobs[:tokens], item
 
@@ -134,7 +146,7 @@ def test_the_last_answers_of_a_run_are_moved_together(ladder: Ladder) -> None:
     assert rows == sorted(rows, reverse=True)
     assert {8, 16} == set(rows)
     for item, answer in got.items():
-        tokens, logprobs = ladder.expected[item.rpartition(", ")[0]]
+        tokens, logprobs = ladder.expected["greedy"][item.rpartition(", ")[0]]
         assert answer == (tokens[: early[item]], logprobs[: early[item]])
 
 
@@ -180,6 +192,23 @@ def test_a_low_temperature_is_nearly_greedy_and_top_p_and_min_p_narrow_the_choic
     assert drawn(engine, prompts, Decoding(6, temperature=5.0)) != greedy
 
 
+def test_penalties_change_greedy_answers_and_top_k_only_drawn_ones(engine: LlamaCpp) -> None:
+    prompts = asked(engine)[:4]
+    greedy = drawn(engine, prompts, Decoding(12))
+    assert drawn(engine, prompts, Decoding(12, top_k=1)) == greedy
+    assert drawn(engine, prompts, Decoding(12, temperature=5.0, top_k=1)) == greedy
+    hard = drawn(engine, prompts, Decoding(12, presence_penalty=100.0, penalty_last_n=-1))
+    for prompt in prompts:
+        tokens, logprobs = hard[prompt.item_id, 0]
+        assert len(set(tokens)) == len(tokens)
+        assert not set(tokens) & set(prompt.tokens)
+        assert max(logprobs) <= 0
+    # What is recorded is the model's own probability, which a penalty does not change.
+    same_first = [key for key in hard if hard[key][0][0] == greedy[key][0][0]]
+    assert same_first
+    assert all(hard[key][1][0] == greedy[key][1][0] for key in same_first)
+
+
 # Keys
 
 
@@ -197,11 +226,21 @@ def test_the_key_is_of_all_that_an_answer_depends_on(engine: LlamaCpp) -> None:
         engine.key(prompt, replace(DRAWN, top_p=0.5)),
         engine.key(prompt, replace(DRAWN, min_p=0.5)),
         engine.key(prompt, replace(DRAWN, seed=4)),
+        engine.key(prompt, replace(DRAWN, top_k=5)),
+        engine.key(prompt, replace(DRAWN, presence_penalty=1.0)),
+        engine.key(prompt, replace(DRAWN, presence_penalty=1.0, penalty_last_n=5)),
+        engine.key(prompt, replace(DRAWN, frequency_penalty=1.0)),
+        engine.key(prompt, replace(DRAWN, repetition_penalty=1.1)),
     ]
     assert len({key, *other}) == len(other) + 1
     assert engine.key(replace(prompt, item_id="another", text="same tokens"), DRAWN) == key
     greedy = Decoding(8)
     assert engine.key(replace(prompt, sample=1), replace(greedy, seed=5, top_p=0.5)) == engine.key(prompt, greedy)
+    assert engine.key(prompt, replace(greedy, top_k=5, penalty_last_n=5)) == engine.key(prompt, greedy)
+    assert engine.key(prompt, replace(greedy, presence_penalty=1.0)) != engine.key(prompt, greedy)
+    assert engine.key(prompt, replace(DRAWN, penalty_last_n=5)) == key  # nothing is penalized
+    without = replace(DRAWN, presence_penalty=1.0, repetition_penalty=2.0, penalty_last_n=0)
+    assert engine.key(prompt, without) == key
 
 
 def test_the_key_is_of_the_file_and_the_class_of_lanes(demo: ModelConfig, engine: LlamaCpp) -> None:

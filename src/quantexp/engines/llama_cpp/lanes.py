@@ -13,7 +13,6 @@ One lane alone decodes single rows with yet another kernel: it is the plain refe
 """
 
 import ctypes
-import hashlib
 import math
 import time
 from collections import deque
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantexp.engines.base import Decoding, Prompt, PromptCompletion
+from quantexp.engines.llama_cpp.sampling import Penalties, new_penalties, new_sampler
 from quantexp.store.completion import Completion, FinishReason
 from quantexp.util.errors import BROKEN_MODEL, NOT_NUMBERS, UserError
 from quantexp.util.llama_library import last_error, llama_cpp, read_piece
@@ -122,11 +122,13 @@ class _Answer:
 
     Attributes:
         sampler: llama.cpp's, an opaque pointer; None takes the likeliest token.
+        penalties: on what the answer has written; None if there are none.
     """
 
     prompt: Prompt
     prompt_seconds: float
     sampler: Any
+    penalties: Penalties | None
     generation_seconds: float = 0.0
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -207,7 +209,8 @@ class Lanes:
         if decoding.temperature > 0:
             sampler = new_sampler(prompt, decoding)
             samplers.callback(llama_cpp.llama_sampler_free, sampler)
-        lane.answer = _Answer(prompt, time.perf_counter() - started, sampler)
+        penalties = new_penalties(prompt, decoding)
+        lane.answer = _Answer(prompt, time.perf_counter() - started, sampler, penalties)
 
     def _hold(self, lane: _Lane, shared: tuple[int, ...]) -> int:
         """Leave nothing in the lane but the shared beginning, if any lane has read it; how many tokens stay."""
@@ -272,7 +275,7 @@ class Lanes:
         """Choose the lane's next token from a row of logits; why the answer ends with it, if it does."""
         answer = lane.answer
         assert answer is not None
-        token, logprob = self._chosen(row, answer.sampler)
+        token, logprob = self._chosen(row, answer.sampler, answer.penalties)
         answer.tokens.append(token)
         answer.logprobs.append(logprob)
         if llama_cpp.llama_vocab_is_eog(self._vocabulary, token):
@@ -286,16 +289,25 @@ class Lanes:
             return "stop"
         return "length" if len(answer.tokens) == decoding.max_tokens else None
 
-    def _chosen(self, row: int, sampler: Any) -> tuple[int, float]:
-        """Return the next token and the logarithm of its probability, in float32 (error about 1e-6)."""
+    def _chosen(self, row: int, sampler: Any, penalties: Penalties | None) -> tuple[int, float]:
+        """Return the next token and the logarithm of its probability, in float32 (error about 1e-6).
+
+        The probability is the model's own: before penalties, and before anything that narrows or flattens a draw.
+        """
         logits = self._logits(row)
         best = int(logits.argmax())
         scratch = np.subtract(logits, logits[best], out=self._scratch)
+        if penalties is not None:
+            # In llama.cpp's own memory, where its sampler reads.
+            penalties.apply(logits)
+            best = int(logits.argmax())
         token = best if sampler is None else llama_cpp.llama_sampler_sample(sampler, self._context, row)
         of_token = float(scratch[token])
         total = float(np.exp(scratch, out=scratch).sum())
         if not math.isfinite(total):
             raise UserError(NOT_NUMBERS)
+        if penalties is not None:
+            penalties.add((token,))
         return token, float(np.float32(of_token - math.log(total)))
 
     def _logits(self, row: int) -> NDArray[np.float32]:
@@ -319,19 +331,3 @@ class Lanes:
         if token not in self._pieces:
             self._pieces[token] = read_piece(self._vocabulary, token)
         return self._pieces[token]
-
-
-def new_sampler(prompt: Prompt, decoding: Decoding) -> Any:
-    """llama.cpp's sampler with random numbers that belong to this prompt and sample alone."""
-    chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-    seed_parts = f"{decoding.seed}:{prompt.sample}:{prompt.tokens}".encode()
-    # The largest number would mean "any seed" to llama.cpp.
-    seed = int.from_bytes(hashlib.sha256(seed_parts).digest()[:8]) % llama_cpp.LLAMA_DEFAULT_SEED
-    for link in (
-        llama_cpp.llama_sampler_init_top_p(decoding.top_p, 1),
-        llama_cpp.llama_sampler_init_min_p(decoding.min_p, 1),
-        llama_cpp.llama_sampler_init_temp(decoding.temperature),
-        llama_cpp.llama_sampler_init_dist(seed),
-    ):
-        llama_cpp.llama_sampler_chain_add(chain, link)
-    return chain
