@@ -29,6 +29,7 @@ SWEEPS: tuple[tuple[list[str], list[list[str]]], ...] = (
     ([], [["+data.columns.question=prompt", "seed=1"], ["data.columns={question: prompt}", "seed=2"]]),
     ([], [["experiment=quant-cliff", "seed=1"], ["experiment=quant-cliff", "seed=2", "stats.margin=0.05"]]),
     ([], [["hydra.job.name=other", "seed=1"], ["task.stop=[a,'b c']", "engine.extra_body={a: 1}"]]),
+    ([], [["task.sampling=greedy", "seed=1"], ["task.sampling=model", "seed=2"], ["task/sampling=model", "seed=2"]]),
     (["hydra.job.config.override_dirname.exclude_keys=[seed]"], [["seed=1", "task.limit=2"], ["seed=2", "force=true"]]),
 )
 

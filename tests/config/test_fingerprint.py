@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantexp.config import Config, DataConfig, EngineConfig, ModelConfig, PromptConfig, QuantConfig, TaskConfig
+from quantexp.config import (
+    Config,
+    DataConfig,
+    EngineConfig,
+    ModelConfig,
+    ModelSampling,
+    PromptConfig,
+    QuantConfig,
+    Recommendation,
+    SamplingConfig,
+    TaskConfig,
+)
 from quantexp.config.fingerprint import (
     SCHEME,
     config_fingerprint,
@@ -85,11 +96,13 @@ def changed(section: str, **values: object) -> Config:
         (True, changed("engine", threads=1, lanes=5, url="http://127.0.0.1")),
         (True, changed("tracking", folder="elsewhere")),
         (True, changed("model", note="a note", cache="/elsewhere")),
+        (True, changed("model", sampling=ModelSampling(Recommendation(0.6), greedy_warning=True))),
         (True, replace(JOB, force=True, divergence_over=Forced.gold)),
         (False, changed("engine", lanes=1)),
         (False, changed("engine", context=1024)),
         (False, changed("engine", floor=True)),
         (False, changed("task", stop=["\n"])),
+        (False, changed("task", sampling=SamplingConfig(presence_penalty=0.5))),
         (False, changed("model", shots=5)),
         (False, replace(JOB, seed=1)),
         (False, replace(JOB, divergence=True)),
@@ -111,6 +124,7 @@ DEFAULTS: dict[str, object] = {
     "model.sha256": None,
     "model.quantize": False,
     "model.chat_template": None,
+    "model.template": {},
     "model.context": 4096,
     "model.shots": 0,
     "model.examples": "turns",
@@ -123,6 +137,11 @@ DEFAULTS: dict[str, object] = {
     "task.sampling.temperature": 0.0,
     "task.sampling.top_p": 1.0,
     "task.sampling.min_p": 0.0,
+    "task.sampling.top_k": 0,
+    "task.sampling.presence_penalty": 0.0,
+    "task.sampling.frequency_penalty": 0.0,
+    "task.sampling.repetition_penalty": 1.0,
+    "task.sampling.penalty_last_n": 64,
     "task.sampling.samples": 1,
     "task.sampling.seed": 0,
     "task.shots": 0,

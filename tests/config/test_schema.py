@@ -261,9 +261,9 @@ def test_what_follows_can_be_overridden() -> None:
             "engine.prompt=text (or tokens), which makes the prompt here, or model.examples=turns.",
         ),
         (
-            [*NEEDED["openai"], "engine=openai", "task.sampling.temperature=1", "task.sampling.min_p=0.1"],
-            "task.sampling.min_p is not in OpenAI's protocol: set it to 0 and, for a server that has it, add "
-            "'engine.extra_body={min_p: 0.1}'.",
+            [*NEEDED["openai"], "engine=openai", "task.sampling.min_p=0.1", "engine.extra_body={top_k: 0, min_p: 0}"],
+            "engine.extra_body has min_p, top_k, and task.sampling.min_p is sent with all that goes with it: leave one "
+            "of them out.",
         ),
         (
             [*NEEDED["openai"], "engine=openai", "engine.extra_body={seed: 1, top_k: 0}"],

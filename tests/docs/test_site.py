@@ -54,6 +54,8 @@ def test_every_key_of_a_job_is_there_with_its_meaning() -> None:
         assert len(there[key]) == 4
         assert there[key][3], key
     for option in CONF.glob("*/*.yaml"):
+        if option.parent.name == "task.sampling":
+            continue  # another spelling of task/sampling, which stands above the tables
         assert len(there[option.stem]) == 2
 
 

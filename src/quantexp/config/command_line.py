@@ -241,6 +241,9 @@ def _print_keys(console: "Console", command: Command) -> None:
         console.print(Text(f"\n{field.name}=OPTION: {summary(kind)} Options: {', '.join(names)}."))
         _print_table(console, list_keys(kind, field.name, options))
     if command.name == "quantexp":
+        console.print(
+            Text("\ntask.sampling=OPTION: its keys at once. Options: greedy, model (what its publisher recommends).")
+        )
         experiments = ", ".join(sorted(file.stem for file in (CONF / "experiment").glob("*.yaml")))
         console.print(Text(f"\nexperiment=OPTION: a whole sweep under one name. Options: {experiments}."))
         launchers = ", ".join(sorted(file.stem for file in (CONF / "hydra" / "launcher").glob("*.yaml")))

@@ -114,7 +114,8 @@ def job_of(composed: DictConfig) -> Config:
     for override in _overrides(composed):
         key, _, value = override.partition("=")
         # Hydra would lay all the listed options over each other; the last one would win without a word.
-        if value.startswith("[") and key in {field.name for field in fields(Config)}:
+        groups = {"task/sampling", "task.sampling", *(field.name for field in fields(Config))}
+        if value.startswith("[") and key in groups:
             raise UserError(f"{override}: a job takes one option; leave out the brackets, and add -m for several jobs.")
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     return validated(own, Config)

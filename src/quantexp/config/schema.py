@@ -11,6 +11,13 @@ from quantexp.config.ranges import Example
 
 Positive = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
+Temperature = Annotated[float, Ge(0)]
+TopP = Annotated[float, Gt(0), Le(1)]
+MinP = Annotated[float, Ge(0), Le(1)]
+TopK = Annotated[int, Ge(0)]
+Penalty = Annotated[float, Ge(-2), Le(2)]
+Repetition = Annotated[float, Gt(0), Le(10), Example("1.05")]
+LastN = Annotated[int, Ge(-1)]
 Margin = Annotated[float, Gt(0), Lt(1), Example("0.02 for 2 points")]
 
 
@@ -76,6 +83,40 @@ class PromptForm(Enum):
 
 
 @dataclass
+class Recommendation:
+    """Values of `task.sampling` that a publisher recommends; of what is null, nothing is said."""
+
+    temperature: Temperature | None = None
+    """null, if something else is said: 1, the model's own probabilities."""
+    top_p: TopP | None = None
+    """null: 1."""
+    min_p: MinP | None = None
+    """null: 0."""
+    top_k: TopK | None = None
+    """null: 0."""
+    presence_penalty: Penalty | None = None
+    """null: 0."""
+    frequency_penalty: Penalty | None = None
+    """null: 0."""
+    repetition_penalty: Repetition | None = None
+    """null: 1."""
+    penalty_last_n: LastN | None = None
+    """null: 64."""
+
+
+@dataclass
+class ModelSampling:
+    """The publisher's recommendation for sampling, which task.sampling=model takes."""
+
+    thinking: Recommendation = field(default_factory=Recommendation)
+    """Of a model that thinks before it answers."""
+    non_thinking: Recommendation = field(default_factory=Recommendation)
+    """Of one that does not; or that is told not to, by model.template={enable_thinking: false}."""
+    greedy_warning: bool | str = False
+    """The publisher warns against greedy decoding: `true`, or a sentence that says so in reports."""
+
+
+@dataclass
 class ModelConfig:
     """The weights, and what is special about them."""
 
@@ -107,6 +148,10 @@ class ModelConfig:
     """Make each quant here from the source file; otherwise the file is used as it is."""
     chat_template: str | None = None
     """A file with a Jinja chat template, or a tokenizer_config.json with one, that replaces the one in the GGUF."""
+    template: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the chat template, such as {enable_thinking: false}."""
+    sampling: ModelSampling = field(default_factory=ModelSampling)
+    """What the publisher recommends."""
     context: Positive = 4096
     """Tokens of context; the engine's default."""
     shots: Natural = 0
@@ -151,14 +196,25 @@ class PromptConfig:
 
 @dataclass
 class SamplingConfig:
-    """Choice of the next token."""
+    """Choice of the next token: penalties, then what top_k, top_p and min_p leave, then temperature."""
 
-    temperature: Annotated[float, Ge(0)] = 0.0
-    """0: the likeliest token, always (greedy). Above: drawn, from what top_p and min_p leave."""
-    top_p: Annotated[float, Gt(0), Le(1)] = 1.0
+    temperature: Temperature = 0.0
+    """0: the likeliest token, always (greedy). Above: drawn, from what top_k, top_p and min_p leave."""
+    top_p: TopP = 1.0
     """Draw from the likeliest tokens that together have this probability; 1: from all."""
-    min_p: Annotated[float, Ge(0), Le(1)] = 0.0
+    min_p: MinP = 0.0
     """Draw from the tokens with at least this share of the likeliest one's probability; 0: from all."""
+    top_k: TopK = 0
+    """Draw from so many of the likeliest tokens; 0: from all."""
+    presence_penalty: Penalty = 0.0
+    """Subtracted from the logit of every token in the window (`penalty_last_n`), however often it is there; with
+    temperature 0 too, like the other penalties. 0: none."""
+    frequency_penalty: Penalty = 0.0
+    """Subtracted from such a logit once for each time that the token is in the window; 0: none."""
+    repetition_penalty: Repetition = 1.0
+    """Divides such a logit if it is above 0 and multiplies it otherwise (llama.cpp's repeat_penalty); 1: none."""
+    penalty_last_n: LastN = 64
+    """The window of the penalties: so many of the last tokens, those of the prompt included. -1: all; 0: none."""
     samples: Positive = 1
     """Answers to each item, drawn independently; an item's score is their mean."""
     seed: Natural = 0

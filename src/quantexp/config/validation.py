@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from quantexp.config.own_data import apply_own_data
 from quantexp.config.ranges import find_range_problems
+from quantexp.config.recommendation import apply_recommendation
 from quantexp.config.schema import (
     AggregateConfig,
     Config,
@@ -57,7 +58,9 @@ def validated(composed: DictConfig, schema: type[AnyConfig]) -> AnyConfig:
         UserError: a value lies outside its range.
         omegaconf.errors.OmegaConfBaseException: an unknown key, a missing value or a wrong type.
     """
-    config = typed(apply_own_data(composed) if schema is Config else composed, schema)
+    if schema is Config:
+        composed = apply_recommendation(apply_own_data(composed))
+    config = typed(composed, schema)
     for problem in _problems(config):
         raise UserError(problem)
     return config

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from quantexp.config.schema import Config, EngineConfig, ExamplePlace, PromptForm
+from quantexp.config.schema import Config, EngineConfig, ExamplePlace, PromptForm, SamplingConfig
 from quantexp.util.redaction import find_secret, variable_problem
 from quantexp.util.urls import address_problem
 
@@ -16,6 +16,12 @@ REMOTE = ("url", "urls", "model", "api_key_variable", "extra_body")
 
 OURS = frozenset({"model", "messages", "prompt", "max_tokens", "temperature", "top_p", "seed", "stop", "stream"})
 """Fields of a request that other keys of the configuration decide."""
+
+SAMPLING = ("min_p", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty")
+"""Keys of `task.sampling` that are sent only if one of them asks for something."""
+
+NAMES_OF_SAMPLING = frozenset({*SAMPLING, "repeat_penalty", "repeat_last_n", "penalty_range"})
+"""Fields of a request that stand for them, whichever the server."""
 
 
 def local_problems(config: Config) -> Iterator[str]:
@@ -56,10 +62,11 @@ def server_problems(config: Config) -> Iterator[str]:
             "model.examples=answer begins the model's own answer, which a chat sent to a server cannot do: set "
             "engine.prompt=text (or tokens), which makes the prompt here, or model.examples=turns."
         )
-    if sampling.min_p > 0:
+    chosen = [key for key in SAMPLING if getattr(sampling, key) != getattr(SamplingConfig, key)]
+    if chosen and (twice := sorted(NAMES_OF_SAMPLING & engine.extra_body.keys())):
         yield (
-            "task.sampling.min_p is not in OpenAI's protocol: set it to 0 and, for a server that has it, add "
-            f"'engine.extra_body={{min_p: {sampling.min_p}}}'."
+            f"engine.extra_body has {', '.join(twice)}, and task.sampling.{chosen[0]} is sent with all that goes with "
+            "it: leave one of them out."
         )
     if taken := sorted(OURS & engine.extra_body.keys()):
         yield f"engine.extra_body may not hold {', '.join(taken)}, which other keys of the configuration decide."

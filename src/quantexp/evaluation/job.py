@@ -208,7 +208,7 @@ def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> Jo
     """
     config, meter = plan.config, Meter()
     tracked.log_yaml(OmegaConf.to_yaml(OmegaConf.structured(config)), "config.yaml")
-    tracked.log(params=_flat(asdict(config)))
+    tracked.log(params=_params(config))
     file, source = models.resolve(config.model, config.quant)
     engine = open_engine(file, config.model, config.engine)
     with plan.grader.open({}) as grade:
@@ -375,6 +375,12 @@ def _tags(config: Config) -> dict[str, str]:
         "seed": str(config.seed),
         CONFIG: config_fingerprint(config),
     }
+
+
+def _params(config: Config) -> dict[str, object]:
+    """Return every key of the configuration, but those of a recommendation that says nothing."""
+    flat = _flat(asdict(config))
+    return {key: value for key, value in flat.items() if value is not None or not key.startswith("model.sampling.")}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:

@@ -80,7 +80,7 @@ def _describe_model(config: Config, file: ModelFile, source: ModelFile) -> dict[
 
 
 def _describe_decoding(task: TaskConfig) -> str:
-    """Say how answers are chosen and ended."""
+    """Say how answers are chosen and ended; what does nothing is named only if runs of earlier versions name it."""
     sampling = task.sampling
     words = "greedy"
     if sampling.temperature > 0:
@@ -88,4 +88,14 @@ def _describe_decoding(task: TaskConfig) -> str:
             f"temperature {sampling.temperature}, top_p {sampling.top_p}, min_p {sampling.min_p}, "
             f"{sampling.samples} samples an item, seed {sampling.seed}"
         )
+        words += f", top_k {sampling.top_k}" if sampling.top_k else ""
+    penalties = {
+        "presence_penalty": (sampling.presence_penalty, 0.0),
+        "frequency_penalty": (sampling.frequency_penalty, 0.0),
+        "repetition_penalty": (sampling.repetition_penalty, 1.0),
+    }
+    there = [f"{name} {value}" for name, (value, neutral) in penalties.items() if value != neutral]
+    if there and sampling.penalty_last_n:
+        window = "all" if sampling.penalty_last_n < 0 else f"the last {sampling.penalty_last_n}"
+        words += f", {', '.join(there)} over {window} tokens"
     return words + (f"; ends before {json.dumps(task.stop, ensure_ascii=False)}" if task.stop else "")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import takewhile
 from typing import Any
 
@@ -39,10 +40,8 @@ class Prompter:
         self._engine = engine
         self._in_answer = bool(self._examples) and model.examples is ExamplePlace.answer
         stop = (*config.stop, *((SEPARATOR,) if self._in_answer else ()))
-        sampling = config.sampling
-        self.decoding = Decoding(
-            config.max_tokens, stop, sampling.temperature, sampling.top_p, sampling.min_p, sampling.seed
-        )
+        chosen = {key: value for key, value in asdict(config.sampling).items() if key != "samples"}
+        self.decoding = Decoding(config.max_tokens, stop, **chosen)
         self._shared = _common(*(self._encode(probe)[1] for probe in ("a", "1")))
 
     @property

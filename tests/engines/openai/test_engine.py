@@ -83,6 +83,63 @@ def test_what_a_server_has_beyond_the_protocol_is_sent_where_it_is_configured(op
     assert engine.settings["extra_body"] == '{"top_k": 0}'
 
 
+EVERYTHING = Decoding(
+    8, temperature=0.7, top_k=20, min_p=0.1, presence_penalty=1.5, repetition_penalty=1.1, penalty_last_n=-1
+)
+OF_SAMPLING = (
+    *("presence_penalty", "frequency_penalty", "top_k", "min_p"),
+    *("repetition_penalty", "repeat_penalty", "repeat_last_n", "penalty_range"),
+)
+
+
+def of_sampling(server: OpenAIServer) -> dict[str, Any]:
+    """The fields of the last request beyond those that every one has."""
+    return {key: server.asked[-1][key] for key in OF_SAMPLING if key in server.asked[-1]}
+
+
+@pytest.mark.parametrize(
+    ("owner", "names"),
+    [
+        ("llamacpp", {"repeat_penalty": 1.1, "repeat_last_n": -1}),
+        ("me", {"repeat_penalty": 1.1}),
+        ("vllm", {"repetition_penalty": 1.1}),
+        ("sglang", {"repetition_penalty": 1.1}),
+        ("tabbyAPI", {"repetition_penalty": 1.1, "penalty_range": -1}),
+    ],
+)
+def test_how_tokens_are_chosen_is_sent_under_the_servers_own_names(
+    opened: Any, owner: str, names: dict[str, float]
+) -> None:
+    engine, server = opened(pages=models("m", owned_by=owner))
+    answers(engine, prompt("a"), decoding=EVERYTHING)
+    sent = of_sampling(server)
+    assert sent == {"presence_penalty": 1.5, "frequency_penalty": 0.0, "top_k": 20, "min_p": 0.1} | names
+    # Penalties count with temperature 0 too, what narrows a draw does not.
+    answers(engine, prompt("b"), decoding=replace(EVERYTHING, temperature=0.0))
+    assert of_sampling(server) == {"presence_penalty": 1.5, "frequency_penalty": 0.0} | names
+    answers(engine, prompt("c"), decoding=Decoding(8, temperature=0.7))
+    assert of_sampling(server) == {}
+
+
+def test_what_does_nothing_is_said_to_a_server_that_may_have_a_default_for_it(opened: Any) -> None:
+    only = Decoding(8, temperature=0.7, min_p=0.1)
+    engine, server = opened(pages=models("m", owned_by="vllm"))
+    answers(engine, prompt("a"), decoding=only)
+    assert of_sampling(server) == {"min_p": 0.1, "top_k": -1, "repetition_penalty": 1.0}
+    with pytest.raises(UserError, match="penalty_last_n=5: the penalties of vLLM have no window"):
+        answers(engine, prompt("b"), decoding=replace(EVERYTHING, penalty_last_n=5))
+
+
+def test_a_server_that_is_not_known_gets_the_protocols_penalties_and_nothing_else(opened: Any) -> None:
+    engine, server = opened(pages=models("m", owned_by="somebody"))
+    answers(engine, prompt("a"), decoding=Decoding(8, presence_penalty=1.5))
+    assert of_sampling(server) == {"presence_penalty": 1.5, "frequency_penalty": 0.0}
+    asked = len(server.asked)
+    with pytest.raises(UserError, match=r"task.sampling.top_k is not in OpenAI's protocol.*extra_body=\{top_k: 20\}"):
+        answers(engine, prompt("b"), decoding=Decoding(8, temperature=0.7, top_k=20))
+    assert len(server.asked) == asked
+
+
 def test_each_prompt_and_sample_has_a_seed_of_its_own_the_next_time_too(opened: Any) -> None:
     engine, server = opened()
     drawn = Decoding(8, temperature=0.7, top_p=0.9, seed=3)

@@ -18,6 +18,7 @@ import numpy as np
 from quantexp.config import EngineConfig, ModelConfig, PromptForm
 from quantexp.engines.base import GENERATES, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
 from quantexp.engines.openai.responses import THINKING_OFF, OneAnswer, UngradableError, read_answer
+from quantexp.engines.openai.sampling_fields import sampling_fields
 from quantexp.engines.openai.server_identity import ServerIdentity, identify_server
 from quantexp.models import ModelFile
 from quantexp.store.completion import Completion
@@ -141,8 +142,9 @@ class OpenAIServer:
         """Prompts with their completions, each as it comes; close it to have no more.
 
         Raises:
-            UserError: the server cannot answer one, retries included.
+            UserError: the server cannot answer one, retries included; or it lacks a field that the decoding needs.
         """
+        sampling_fields(self.identity.kind, decoding)  # refused before anything is asked
         waiting = iter(prompts)
         running: dict[asyncio.Task[OneAnswer], Prompt] = {}
         last = time.perf_counter()
@@ -271,6 +273,7 @@ class OpenAIServer:
         }
         if decoding.temperature > 0:
             request |= {"top_p": decoding.top_p, "seed": derive_seed(prompt, decoding)}
+        request |= sampling_fields(self.identity.kind, decoding)
         if decoding.stop:
             request["stop"] = list(decoding.stop)
         if logprobs:
