@@ -423,6 +423,27 @@ def test_notes_of_the_model_and_warnings_reach_the_reader_once() -> None:
     assert "Answers cut off at max_tokens: Q8_0 on t 1 of 1, Q4 on t 1 of 1." in notes
 
 
+@pytest.mark.parametrize(("warning", "words"), [("True", "."), ("Never do it.", ": Never do it.")])
+def test_greedy_answers_of_a_model_whose_publisher_warns_against_them_are_told(warning: str, words: str) -> None:
+    warned = {"model.sampling.greedy_warning": warning}
+    greedy = [record(quant, {"a": 1.0}, params=warned) for quant in ("Q8_0", "Q4")]
+    [note] = summary_of(*greedy).notes
+    first, _, rest = note.partition("\n")
+    assert first == f"m: its publisher warns against greedy decoding, and answers here are greedy{words}"
+    assert rest == "task.sampling=model takes what the publisher recommends."
+    read = [record("Q8_0", {"a": 1.0}, params=warned | {"task.window": "512"})]
+    assert not summary_of(*read).notes
+    assert not summary_of(record("Q8_0", {"a": 1.0}, params={"model.sampling.greedy_warning": "False"})).notes
+
+
+def test_drawn_answers_are_told_with_how_they_were_drawn() -> None:
+    decoding = "temperature 0.7, top_p 0.8, min_p 0.0, 4 samples an item, seed 0, top_k 20"
+    change, warned = {"settings.decoding": decoding}, {"model.sampling.greedy_warning": "True"}
+    records = [record(quant, {"a": 1.0}, change=change, params=warned) for quant in ("Q8_0", "Q4")]
+    [note] = summary_of(*records).notes
+    assert note.startswith(f"Answers are drawn ({decoding}): Q8_0 on t, Q4 on t.\n")
+
+
 def test_speed_is_all_tokens_by_all_seconds() -> None:
     fast = record("Q8_0", {"a": 1.0}, seed=0, metrics={"completion_tokens": 100.0, "run.tokens_per_second": 100.0})
     slow = record("Q8_0", {"a": 1.0}, seed=1, metrics={"completion_tokens": 10.0, "run.tokens_per_second": 10.0})

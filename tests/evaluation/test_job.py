@@ -15,6 +15,7 @@ from mlflow.entities import Trace
 from quantexp import models
 from quantexp.comparison.caveats import list_caveats
 from quantexp.comparison.groups import merge_seeds
+from quantexp.comparison.pairing import summarise
 from quantexp.config import (
     Config,
     DataConfig,
@@ -23,6 +24,7 @@ from quantexp.config import (
     PromptConfig,
     QuantConfig,
     SamplingConfig,
+    StatsConfig,
     TaskConfig,
     TrackingConfig,
 )
@@ -263,7 +265,19 @@ def test_several_samples_of_an_item_count_once_with_their_mean(
     assert scores.to_dict() == table.groupby("item_id")["score"].mean().to_dict()
     # An interval over four items, not over twelve independent ones.
     found = estimate(scores.sort_index().to_numpy(), resamples=10_000, seed=42, confidence=0.95)
-    assert newest(store).data.metrics["score_high"] == found.high
+    metrics = newest(store).data.metrics
+    assert metrics["score_high"] == found.high
+    # Three answers each: one alone, and the first two.
+    assert metrics["pass_at_1"] == pytest.approx(metrics["score"])
+    by_item = table.groupby("item_id")["score"].sum()
+    assert metrics["pass_at_2"] == pytest.approx((1 - (3 - by_item) * (2 - by_item) / 6).mean())
+    assert metrics["pass_at_2_low"] <= metrics["pass_at_2"] <= metrics["pass_at_2_high"]
+    assert "pass_at_4" not in metrics
+    [condition] = summarise([record(store)], [], StatsConfig(), "").conditions
+    reported = {f"pass_at_{each.k}": each.passed.mean for each in condition.sampled}
+    reported |= {f"majority_at_{each.k}_high": each.majority.high for each in condition.sampled}
+    assert reported == {key: metrics[key] for key in reported}
+    assert len(reported) == 4
 
 
 def test_the_baseline_is_answered_twice_for_the_noise_floor(

@@ -28,7 +28,7 @@ from quantexp.report.chart import SIGNS, headline_chart, save_chart
 from quantexp.report.labels import spread
 from quantexp.report.markdown import escape, report_markdown
 from quantexp.report.terminal import comparison_table, comparisons_csv, conditions_csv, show
-from quantexp.stats import Method, compare, decide, estimate
+from quantexp.stats import Method, at_k, compare, decide, estimate
 from quantexp.util.files import write_atomically
 
 
@@ -311,6 +311,23 @@ def test_write_report_for_two_models(tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in everything}
     write_report(summary, folder)
     assert {path: path.read_bytes() for path in everything} == before
+
+
+def test_several_answers_to_an_item_have_a_table_of_their_own(tmp_path: Path) -> None:
+    made = make_summary(tasks=("gsm8k",))
+    drawn = at_k([1.0, 0.0, 0.0, 0.0], [1, 2, 2, 3], ["a", "a", "b", "b"], [0, 1, 0, 1])
+    summary = replace(made, conditions=(replace(made.conditions[0], sampled=drawn), *made.conditions[1:]))
+    files = write_report(summary, tmp_path)
+    assert files.samples_csv in files.all
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "samples.csv").read_text(encoding="utf-8"))))
+    assert [(row["quant"], row["k"], row["pass_at_k"], row["majority_at_k"]) for row in rows] == [
+        ("Q8_0", "1", "0.25", "0.5"),
+        ("Q8_0", "2", "0.5", "0.5"),
+    ]
+    for page in (files.markdown, files.html):
+        text = page.read_text(encoding="utf-8")
+        assert "Several answers to an item" in text
+        assert "majority@k, points" in text
 
 
 def test_write_report_when_everything_failed(tmp_path: Path) -> None:

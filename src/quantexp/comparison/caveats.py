@@ -24,6 +24,7 @@ def list_caveats(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
     named = list(zip(name_groups(groups), groups, strict=True))
     yield from _noise(named)
     yield from _about_servers(groups)
+    yield from _about_sampling(named)
     for key, what in {
         "items_not_asked": "Items that did not fit the context and count in no score",
         "items_cut_at_max_tokens": "Answers cut off at max_tokens",
@@ -147,6 +148,32 @@ def _about_servers(groups: Sequence[Group]) -> Iterable[str]:
     given = dict.fromkeys(group.quant for group in remote for run in group.runs if "model_bytes" not in run.metrics)
     if given:
         yield f"Bits per weight of {', '.join(given)} are as given (quant.bits_per_weight), not measured."
+
+
+def _about_sampling(named: Sequence[tuple[str, Group]]) -> Iterable[str]:
+    """Yield what the way of choosing tokens may have done to the answers."""
+    warned: dict[tuple[str, str], None] = {}
+    drawn: dict[str, list[str]] = defaultdict(list)
+    for name, group in named:
+        decoding = str(group.identity.get("settings", {}).get("decoding", "greedy"))
+        if not decoding.startswith("greedy"):
+            drawn[decoding].append(name)
+            continue
+        # Plain text is read; nothing is chosen.
+        for run in (each for each in group.runs if each.params.get("task.window", "None") == "None"):
+            if (warning := run.params.get("model.sampling.greedy_warning", "False")) not in ("", "False"):
+                warned[run.tags["model"], warning] = None
+    for model, warning in warned:
+        said = "" if warning == "True" else f": {warning.rstrip('.')}"
+        yield (
+            f"{model}: its publisher warns against greedy decoding, and answers here are greedy{said}.\n"
+            "task.sampling=model takes what the publisher recommends."
+        )
+    for decoding, names in drawn.items():
+        yield (
+            f"Answers are drawn ({decoding}): {', '.join(names)}.\nA part of what changes between quants is luck, "
+            "which intervals over items hold."
+        )
 
 
 def repeats_in(compared: Sequence[tuple[Group, PairedComparison]], stats: StatsConfig) -> Iterable[str]:

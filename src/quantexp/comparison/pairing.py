@@ -22,10 +22,12 @@ from quantexp.comparison.summary import Comparison, Condition, Registered, Summa
 from quantexp.config import Method, StatsConfig, Target, Unit
 from quantexp.config.identity import differences, select_varying
 from quantexp.stats import (
+    AtK,
     Decision,
     DropPosterior,
     Kind,
     PairedComparison,
+    at_k,
     compare,
     compare_units,
     decide,
@@ -278,7 +280,26 @@ def _condition(group: Group, stats: StatsConfig) -> Condition:
         busy=max(run.metrics.get("run.share_of_others", 0.0) for run in group.runs),
         cost=known_cost(group.runs),
         items_in_data=int(newest.metrics["items_in_data"]) if "items_in_data" in newest.metrics else None,
+        sampled=_sampled(group, stats),
     )
+
+
+def _sampled(group: Group, stats: StatsConfig) -> tuple[AtK, ...]:
+    """Return pass@k and majority@k over the answers of all runs; none if a run does not say what was read."""
+    columns: dict[str, list[Any]] = {"score": [], "read": [], "item": [], "sample": [], "unit": []}
+    for run in group.runs:
+        answers = run.answers
+        if answers is None or answers.read is None or answers.asked.samples is None or answers.asked.places is None:
+            return ()
+        items = answers.asked.index.to_numpy()[answers.asked.places]
+        columns["score"].append(answers.score)
+        columns["read"].append(answers.read)
+        columns["item"].append([f"{run.tags['seed']} {item}" for item in items])  # a seed's answers are a draw of k
+        columns["sample"].append(answers.asked.samples)
+        columns["unit"].append([group.clusters.get(item, item) for item in items])
+    score, read, item, sample, unit = (np.concatenate(each) for each in columns.values())
+    clusters = None if stats.unit is Unit.answer else unit
+    return at_k(score, read, item, sample, clusters=clusters, **_options(group, stats))
 
 
 def _speed_range(runs: Sequence[JobRecord]) -> tuple[float, float] | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from quantexp.comparison.costs import Cost
 from quantexp.stats import (
     FEW_CHANGED,
+    AtK,
     Contrast,
     Decision,
     DivergenceSummary,
@@ -60,6 +61,7 @@ class Condition:
         rules: How many answers each rule of the grader has read; empty if it has but one way to read.
         cost: Of an item; None where it was not measured.
         items_in_data: Unique items that the data have; None where that is not known.
+        sampled: pass@k and majority@k, where items have several answers that are right or wrong.
     """
 
     model: str
@@ -79,6 +81,7 @@ class Condition:
     rules: Mapping[str, int] = field(default_factory=dict)
     cost: Cost | None = None
     items_in_data: int | None = None
+    sampled: tuple[AtK, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from quantexp.evaluation.answers import AnswerReader
-from quantexp.stats import Method, estimate
+from quantexp.stats import Method, at_k, estimate
 from quantexp.tasks.graders.base import UNFINISHED, GradeAnswer
 from quantexp.tracking.tags import FIELD, RULE
 from quantexp.util.errors import UserError
@@ -94,6 +94,8 @@ def regrade_table(
 def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]:
     """Compute the metrics that depend on the grader: mean score with interval, answers not read, and not finished.
 
+    With several answers to an item that are right or wrong, pass@k and majority@k as well.
+
     Args:
         table: a per-item table in which at least one row has a score, in the order in which it was asked.
         stats: How the score's interval is made.
@@ -101,14 +103,13 @@ def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]
     scored, method = table.dropna(subset="score"), Method(stats.method.value)
     if method is not Method.sequential:  # which needs the items as they were drawn
         scored = scored.sort_values("item_id", kind="stable")
-    found = estimate(
-        scored["score"].to_numpy(),
-        clusters=scored["cluster"].to_numpy(),
-        resamples=stats.resamples,
-        seed=stats.seed,
-        confidence=stats.confidence,
-        method=method,
-    )
+    options: dict[str, Any] = {
+        "resamples": stats.resamples,
+        "seed": stats.seed,
+        "confidence": stats.confidence,
+        "method": method,
+    }
+    found = estimate(scored["score"].to_numpy(), clusters=scored["cluster"].to_numpy(), **options)
     wrong = table["grading_error"].where(table["score"].notna())
     unfinished = wrong.eq(UNFINISHED)
     return {
@@ -117,7 +118,28 @@ def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]
         "score_high": found.high,
         "items_unreadable": int((wrong.notna() & ~unfinished).sum()),
         "items_unfinished": int(unfinished.sum()),
+        **_metrics_at_k(scored, options),
         **rule_counts(table),
+    }
+
+
+def _metrics_at_k(scored: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, float]:
+    """Compute pass@k and majority@k; none if items have one answer each, or scores are graded."""
+    if "sample" not in scored:
+        return {}
+    found = at_k(
+        scored["score"].to_numpy(),
+        pd.factorize(scored["extracted"])[0] + 1,  # 0: nothing was read
+        scored["item_id"].to_numpy(),
+        scored["sample"].to_numpy(),
+        clusters=scored["cluster"].to_numpy(),
+        **options,
+    )
+    return {
+        f"{name}_at_{each.k}{end}": value
+        for each in found
+        for name, estimated in (("pass", each.passed), ("majority", each.majority))
+        for end, value in (("", estimated.mean), ("_low", estimated.low), ("_high", estimated.high))
     }
 
 

@@ -31,6 +31,7 @@ class ReportFiles:
         conditions_csv: Every condition at full precision.
         charts: PNG then SVG of each model's chart, in the order of the models.
         divergence_csv: Every divergence at full precision; None where it was not measured.
+        samples_csv: pass@k and majority@k at full precision; None where items have one answer each.
     """
 
     html: Path
@@ -39,12 +40,13 @@ class ReportFiles:
     conditions_csv: Path
     charts: tuple[Path, ...]
     divergence_csv: Path | None = None
+    samples_csv: Path | None = None
 
     @property
     def all(self) -> list[Path]:
         """Every file of the report."""
-        pages = [self.html, self.markdown, *([] if self.divergence_csv is None else [self.divergence_csv])]
-        return [*pages, self.comparisons_csv, self.conditions_csv, *self.charts]
+        some = [each for each in (self.divergence_csv, self.samples_csv) if each is not None]
+        return [self.html, self.markdown, *some, self.comparisons_csv, self.conditions_csv, *self.charts]
 
 
 def write_report(summary: Summary, folder: Path, changed: "pd.DataFrame | None" = None) -> ReportFiles:
@@ -67,6 +69,7 @@ def write_report(summary: Summary, folder: Path, changed: "pd.DataFrame | None" 
     from quantexp.report.divergence_charts import DIVERGENCE_CHARTS
     from quantexp.report.html import report_html
     from quantexp.report.markdown import report_markdown
+    from quantexp.report.sampled import samples_csv
     from quantexp.report.terminal import comparisons_csv, conditions_csv
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,9 +87,12 @@ def write_report(summary: Summary, folder: Path, changed: "pd.DataFrame | None" 
         conditions_csv=folder / "conditions.csv",
         charts=tuple(pictures),
         divergence_csv=folder / "divergence.csv" if has_divergence(summary) else None,
+        samples_csv=folder / "samples.csv" if any(each.sampled for each in summary.conditions) else None,
     )
     if files.divergence_csv is not None:
         write_atomically(files.divergence_csv, divergence_csv(summary).encode())
+    if files.samples_csv is not None:
+        write_atomically(files.samples_csv, samples_csv(summary).encode())
     write_atomically(files.comparisons_csv, comparisons_csv(summary).encode())
     write_atomically(files.conditions_csv, conditions_csv(summary).encode())
     write_atomically(files.html, report_html(summary, charts(summary), changed).encode())

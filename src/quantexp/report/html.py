@@ -34,6 +34,7 @@ from quantexp.report.chart import SIGNS
 from quantexp.report.conclusions import verdict
 from quantexp.report.csv_tables import Grid
 from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, order_text, ranking
+from quantexp.report.sampled import SAMPLED_NOTE, sampled_grid
 from quantexp.report.settling import settling_grid, settling_line, settling_notes
 from quantexp.report.svg import Chart
 from quantexp.report.tables import (
@@ -133,6 +134,8 @@ def report_html(summary: Summary, charts: Sequence[Chart], changed: "pd.DataFram
         flips=flips_grid(summary),
         flips_note=FLIPS_NOTE,
         rules=rules_grid(summary),
+        sampled=sampled_grid(summary),
+        sampled_note=SAMPLED_NOTE,
         looked_at=changed is not None,
         sections=sections,
         kinds=(LOST, GAINED),

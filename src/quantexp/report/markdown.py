@@ -9,6 +9,7 @@ from quantexp.report.caveats import format_more, select_caveats
 from quantexp.report.conclusions import sentences, task_outcome, verdict
 from quantexp.report.csv_tables import Grid
 from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, has_partings, order_text, ranking
+from quantexp.report.sampled import SAMPLED_NOTE, sampled_grid
 from quantexp.report.settling import settling_grid, settling_line, settling_notes
 from quantexp.report.tables import (
     FLIPS_NOTE,
@@ -39,6 +40,7 @@ def report_markdown(summary: Summary) -> str:
         *_charts(summary),
         *_divergence(summary),
         *_flips(summary),
+        *_sampled(summary),
         *_rules(summary),
         *_registered(summary),
         *_how_to_read(summary),
@@ -130,6 +132,12 @@ def _list_caveats(summary: Summary) -> str:
 def _flips(summary: Summary) -> list[str]:
     grid = flips_grid(summary)
     return ["## Flips", _table(grid), FLIPS_NOTE] if grid.rows else []
+
+
+def _sampled(summary: Summary) -> list[str]:
+    grid = sampled_grid(summary)
+    link = "Full precision: [samples.csv](samples.csv)"
+    return ["## Several answers to an item", _table(grid), SAMPLED_NOTE, link] if grid.rows else []
 
 
 def _rules(summary: Summary) -> list[str]:

@@ -1,5 +1,6 @@
 """Statistics: arrays in, frozen dataclasses out; nothing here knows where a score came from."""
 
+from quantexp.stats.at_k import AtK, at_k, majority_at_k, pass_at_k
 from quantexp.stats.average import average
 from quantexp.stats.bayes import DropPosterior, drop_posterior
 from quantexp.stats.binary import (
@@ -47,6 +48,7 @@ __all__ = [
     "E_VALUE",
     "FEW_CHANGED",
     "AnytimeBounds",
+    "AtK",
     "Contrast",
     "Decision",
     "DivergenceSummary",
@@ -64,6 +66,7 @@ __all__ = [
     "SequentialTest",
     "Verdict",
     "anytime_bounds",
+    "at_k",
     "average",
     "compare",
     "compare_units",
@@ -75,10 +78,12 @@ __all__ = [
     "exact_bootstrap_law",
     "fewest_items",
     "holm",
+    "majority_at_k",
     "mcnemar",
     "mcnemar_p",
     "mcnemar_power",
     "minimal_detectable_difference",
+    "pass_at_k",
     "power_within",
     "required_items",
     "required_items_within",
