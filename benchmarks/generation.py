@@ -4,6 +4,8 @@
    and stops nowhere; what the engine does besides (choosing tokens, log-probabilities, stop rules) is in its figure.
 2. End to end on the three bundled tasks, against a loop over `Llama.create_chat_completion`, which keeps the beginning
    that a prompt shares with the one before it. Also with every prompt read whole, as without a shared beginning.
+3. Decoding with penalties, and drawn from the likeliest tokens, against greedy decoding without (`--choosing` for
+   this part alone): CPU time, the least of some turns in alternation.
 
 Run it on an idle machine: `make bench`. Only the ratios mean anything elsewhere.
 """
@@ -36,14 +38,37 @@ LONGEST = {"gsm8k": 128, "triviaqa": 32, "extraction": 128}
 """max_tokens of the second part: enough for nearly all answers, and the same for both."""
 
 
+CHOOSING = {
+    "greedy": Decoding(TOKENS),
+    "greedy, penalties over 64 tokens": Decoding(
+        TOKENS, presence_penalty=0.5, frequency_penalty=0.1, repetition_penalty=1.05
+    ),
+    "greedy, penalties over all tokens": Decoding(
+        TOKENS, presence_penalty=0.5, frequency_penalty=0.1, repetition_penalty=1.05, penalty_last_n=-1
+    ),
+    "drawn, top_k 20, top_p 0.95": Decoding(TOKENS, temperature=0.7, top_k=20, top_p=0.95),
+    "drawn, top_k 20, top_p 0.95, penalties over all tokens": Decoding(
+        TOKENS, temperature=0.7, top_k=20, top_p=0.95, presence_penalty=1.5, penalty_last_n=-1
+    ),
+    "drawn, top_p 0.95": Decoding(TOKENS, temperature=0.7, top_p=0.95),
+}
+"""Ways of choosing tokens of the third part; the first is what the others are held against."""
+
+
 def main() -> None:
-    """Both parts."""
+    """All parts, or the last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quants", nargs="+", default=["Q8_0", "Q4_K_M"])
     parser.add_argument("--lanes", nargs="+", type=int, default=[1, 8, 16])
     parser.add_argument("--items", type=int, default=48)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--choosing", action="store_true")
     options = parser.parse_args()
+    for quant in options.quants:
+        for lanes in options.lanes:
+            ways_of_choosing(config(f"quant={quant}", f"engine.lanes={lanes}", "engine.threads=1"), options.repeats)
+    if options.choosing:
+        return
     for quant in options.quants:
         for lanes in options.lanes:
             against_batched_bench(config(f"quant={quant}", f"engine.lanes={lanes}"), options.repeats)
@@ -71,11 +96,7 @@ def against_batched_bench(job: Config, repeats: int) -> None:
 
 def _ours(job: Config, prompts: int, length: int) -> dict[str, float]:
     engine = LlamaCpp(model_file(job), job.model, job.engine)
-    numbers = random.Random(0)
-    asked = [
-        Prompt(str(prompt), "", tuple(numbers.randrange(100, 40_000) for _ in range(length)), 0)
-        for prompt in range(prompts)
-    ]
+    asked = _random_prompts(prompts, length)
     try:
         with patch.object(llama_cpp, "llama_vocab_is_eog", lambda *_: False):  # the tool does not stop either
             done = [completion for _, completion in engine.complete(asked, Decoding(TOKENS))]
@@ -86,6 +107,43 @@ def _ours(job: Config, prompts: int, length: int) -> dict[str, float]:
         "pp": prompts * length / sum(each.prompt_seconds for each in done),
         "tg": prompts * (TOKENS - 1) / sum(each.generation_seconds for each in done),
     }
+
+
+def ways_of_choosing(job: Config, repeats: int) -> None:
+    """Time decoding with each way of choosing tokens, at the job's lanes, after prompts of 96 tokens."""
+    engine = LlamaCpp(model_file(job), job.model, job.engine)
+    asked = _random_prompts(engine.lanes, 96)
+    seconds: dict[str, list[float]] = {way: [] for way in CHOOSING}
+    try:
+        with patch.object(llama_cpp, "llama_vocab_is_eog", lambda *_: False):
+            for _ in range(repeats):
+                for way, decoding in CHOOSING.items():
+                    once, whole = (_cpu_seconds(engine, asked, replace(decoding, max_tokens=n)) for n in (1, TOKENS))
+                    seconds[way].append(whole - once)
+    finally:
+        engine.close()
+    first, *others = CHOOSING
+    least = min(seconds[first])
+    for way in others:
+        print(
+            f"{job.quant.name} {engine.lanes:2} lanes {way}: {min(seconds[way]) / least:.3f} times greedy's CPU time, "
+            f"{1e3 * least / (engine.lanes * (TOKENS - 1)):.2f} ms a token",
+            flush=True,
+        )
+
+
+def _cpu_seconds(engine: Engine, prompts: Sequence[Prompt], decoding: Decoding) -> float:
+    started = time.process_time()
+    list(engine.complete(prompts, decoding))
+    return time.process_time() - started
+
+
+def _random_prompts(prompts: int, length: int) -> list[Prompt]:
+    numbers = random.Random(0)
+    return [
+        Prompt(str(prompt), "", tuple(numbers.randrange(100, 40_000) for _ in range(length)), 0)
+        for prompt in range(prompts)
+    ]
 
 
 def _theirs(path: str, prompts: int, length: int) -> dict[str, float]:
