@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from quantexp.config import Config, Recommendation, SamplingConfig
-from quantexp.config.composition import job_of
+from quantexp.config.composition import compose_jobs, job_of
 from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.validation import validated
 from quantexp.util.errors import UserError
@@ -56,6 +59,21 @@ def test_it_takes_the_place_of_what_an_experiment_says(spelling: str) -> None:
     assert sampling("experiment=quant-cliff") == {}
     found = sampling("experiment=quant-cliff", f"{spelling}=model", "model.sampling.non_thinking={temperature: 0.7}")
     assert found["temperature"] == 0.7
+
+
+def test_the_printed_configuration_can_show_it() -> None:
+    printed = compose("config", ["task.sampling=model", THINKING])
+    OmegaConf.resolve(printed)
+    assert (printed.task.sampling.temperature, printed.task.sampling.top_p) == (0.6, 1.0)
+
+
+def test_a_sweep_takes_both() -> None:
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    for spelling in ("task.sampling", "task/sampling"):
+        overrides = [f"{spelling}=greedy,model", "seed=0,1", THINKING]
+        jobs = hydra.compose_config("config", overrides, run_mode=RunMode.MULTIRUN, from_shell=False)
+        assert [job.task.sampling.temperature for job in compose_jobs(jobs)] == [0.0, 0.0, 0.6, 0.6]
 
 
 def test_every_key_can_be_recommended_and_is_taken() -> None:

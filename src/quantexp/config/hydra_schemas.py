@@ -4,6 +4,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
+from quantexp.config.recommendation import register_resolver
 from quantexp.config.schema import AggregateConfig, Config, MaintenanceConfig, PlanConfig, RegradeConfig, SyncConfig
 
 
@@ -11,6 +12,7 @@ def register_schemas() -> None:
     """Make the types known to Hydra, before it composes anything."""
     store = ConfigStore.instance()
     _rename_plugins(store)
+    register_resolver()
     schemas = {
         "schema": Config,
         "aggregate_schema": AggregateConfig,

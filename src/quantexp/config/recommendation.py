@@ -8,14 +8,22 @@ from omegaconf import DictConfig, OmegaConf
 from quantexp.config.schema import SamplingConfig
 from quantexp.util.errors import UserError
 
-_FROM_MODEL = "${model.sampling}"
-"""Stands for a value of the recommendation, whichever of the two counts; see conf/task/sampling/model.yaml."""
+_RESOLVER = "recommended"
+"""`${recommended:top_p}` in a key of `task.sampling` stands for the recommended top_p."""
+
+
+def register_resolver() -> None:
+    """Let `--cfg job --resolve` show what is recommended."""
+    OmegaConf.register_new_resolver(
+        _RESOLVER, lambda key, *, _root_: _find_value(_choose(_root_.model), key), replace=True
+    )
 
 
 def apply_recommendation(composed: DictConfig) -> DictConfig:
     """Fill in what `task.sampling` takes from the model.
 
-    A model that thinks has a recommendation of its own, unless its template is told `enable_thinking: false`.
+    A model that thinks has a recommendation of its own, unless its template is told `enable_thinking: false`. Filled in
+    before anything is resolved, so that a model without one is told in a sentence.
 
     Args:
         composed: a job's configuration, interpolations not resolved; it is not changed.
@@ -25,16 +33,14 @@ def apply_recommendation(composed: DictConfig) -> DictConfig:
     """
     given = OmegaConf.to_container(composed.task.sampling, resolve=False)
     assert isinstance(given, dict)
-    taken = [str(key) for key, value in given.items() if value == _FROM_MODEL]
+    taken = [key for key in map(str, given) if given[key] == f"${{{_RESOLVER}:{key}}}"]
     if not taken:
         return composed
     composed = copy.deepcopy(composed)
     OmegaConf.set_readonly(composed, False)
     recommended = _choose(composed.model)
     for key in taken:
-        if (value := recommended[key]) is None:
-            value = 1.0 if key == "temperature" else getattr(SamplingConfig, key)
-        composed.task.sampling[key] = value
+        composed.task.sampling[key] = _find_value(recommended, key)
     return composed
 
 
@@ -56,3 +62,10 @@ def _choose(model: DictConfig) -> Mapping[str, object]:
         f"task.sampling=model: nothing is known of what the publisher of {model.name} recommends{without}; add it, as "
         "in 'model.sampling.non_thinking={temperature: 0.7, top_p: 0.8, top_k: 20}', or set the keys of task.sampling."
     )
+
+
+def _find_value(recommended: Mapping[str, object], key: str) -> object:
+    """Return a recommended value; of what nothing is said, one that does nothing."""
+    if (value := recommended[key]) is not None:
+        return value
+    return 1.0 if key == "temperature" else getattr(SamplingConfig, key)
