@@ -1,5 +1,6 @@
 """What every real server is held to: the engine in this process, on the same items of the same task."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,17 +31,25 @@ def prompts_of(engine: Engine, model: ModelConfig, items: int) -> tuple[Prompter
 
 
 def both(
-    address: str, form: PromptForm, here: LlamaCpp, file: ModelFile, model: ModelConfig, items: int, **config: Any
+    address: str,
+    form: PromptForm,
+    here: LlamaCpp,
+    file: ModelFile,
+    model: ModelConfig,
+    items: int,
+    changes: Mapping[str, Any] | None = None,
+    **config: Any,
 ) -> list[tuple[Prompt, Completion, Completion]]:
-    """Each prompt, with the answer of the engine in this process and the server's."""
+    """Each prompt, with the answer of the engine in this process and the server's; `changes` are of the decoding."""
     place = ExamplePlace.turns if form is PromptForm.messages else ExamplePlace.answer
     model = replace(model, examples=place)
     there = OpenAIServer(file, model, EngineConfig("openai", url=address, prompt=form, **config))
     try:
         prompter, asked = prompts_of(here, model, items)
         _, sent = prompts_of(there, model, items)
-        ours = {prompt.item_id: each for prompt, each in here.complete(asked, prompter.decoding)}
-        theirs = {prompt.item_id: each for prompt, each in there.complete(sent, prompter.decoding)}
+        decoding = replace(prompter.decoding, **(changes or {}))
+        ours = {prompt.item_id: each for prompt, each in here.complete(asked, decoding)}
+        theirs = {prompt.item_id: each for prompt, each in there.complete(sent, decoding)}
     finally:
         there.close()
     return [(prompt, ours[prompt.item_id], theirs[prompt.item_id]) for prompt in asked]

@@ -100,7 +100,7 @@ def of_sampling(server: OpenAIServer) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("owner", "names"),
     [
-        ("llamacpp", {"repeat_penalty": 1.1, "repeat_last_n": -1}),
+        ("llamacpp", {"repeat_penalty": 1.1, "repeat_last_n": 2**20}),
         ("me", {"repeat_penalty": 1.1}),
         ("vllm", {"repetition_penalty": 1.1}),
         ("sglang", {"repetition_penalty": 1.1}),

@@ -18,6 +18,14 @@ def test_its_answers_are_those_of_the_engine_in_this_process(
     assert alike(both(llama_cpp_server, form, engine, q8_0, demo, items=4, extra_body=greedy)) >= 3
 
 
+def test_it_takes_what_narrows_a_draw(
+    llama_cpp_server: str, engine: LlamaCpp, q8_0: ModelFile, demo: ModelConfig
+) -> None:
+    # Of one token nothing is left to chance; without top_k, a temperature of 5 would write nonsense.
+    narrow = {"temperature": 5.0, "top_k": 1}
+    assert alike(both(llama_cpp_server, PromptForm.text, engine, q8_0, demo, items=3, changes=narrow)) >= 2
+
+
 def test_what_it_is_and_does_not_take_is_known(llama_cpp_server: str, q8_0: ModelFile, demo: ModelConfig) -> None:
     config = EngineConfig("openai", url=llama_cpp_server)
     there = OpenAIServer(q8_0, demo, config)

@@ -14,16 +14,18 @@ class _Names:
     Attributes:
         repetition_penalty: its name.
         penalty_last_n: its name; None if its penalties have no window.
-        all_tokens: the top_k that draws from all tokens.
+        every_token: the top_k that draws from all tokens.
+        whole_window: the window that holds all of prompt and answer.
     """
 
     repetition_penalty: str
     penalty_last_n: str | None
-    all_tokens: int
+    every_token: int
+    whole_window: int = -1
 
 
 _KNOWN: Mapping[str, _Names] = {
-    "llama-server": _Names("repeat_penalty", "repeat_last_n", 0),
+    "llama-server": _Names("repeat_penalty", "repeat_last_n", 0, 2**20),  # not all versions take -1
     "llama_cpp.server": _Names("repeat_penalty", None, 0),
     "vLLM": _Names("repetition_penalty", None, -1),
     "SGLang": _Names("repetition_penalty", None, -1),
@@ -68,10 +70,11 @@ def sampling_fields(kind: str, decoding: Decoding) -> dict[str, float]:
             )
         return fields
     if is_drawn:
-        fields |= {"top_k": decoding.top_k or names.all_tokens, "min_p": decoding.min_p}
+        fields |= {"top_k": decoding.top_k or names.every_token, "min_p": decoding.min_p}
     fields[names.repetition_penalty] = decoding.repetition_penalty if decoding.penalizes else 1.0
     if names.penalty_last_n is not None:
-        fields[names.penalty_last_n] = decoding.penalty_last_n
+        whole = decoding.penalty_last_n < 0
+        fields[names.penalty_last_n] = names.whole_window if whole else decoding.penalty_last_n
     elif decoding.penalizes and decoding.penalty_last_n not in _WINDOWS:
         raise UserError(
             f"task.sampling.penalty_last_n={decoding.penalty_last_n}: the penalties of {kind} have no window; leave it "
