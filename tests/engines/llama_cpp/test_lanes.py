@@ -87,6 +87,32 @@ def test_one_lane_answers_like_the_high_level_interface(single: LlamaCpp, refere
         assert len(ours.tokens) - len(evaluated) in (0, 1)
 
 
+@pytest.mark.parametrize("last_n", [64, 5])
+def test_one_lane_penalizes_like_llama_cpps_server(single: LlamaCpp, reference: Llama, last_n: int) -> None:
+    decoding = Decoding(12, presence_penalty=1.0, frequency_penalty=0.5, repetition_penalty=1.3, penalty_last_n=last_n)
+    changed = 0
+    for beginning in BEGINNINGS:
+        prompt = raw(single, beginning)
+        # As its server does: penalties over the whole vocabulary, in a sampler that has seen the prompt.
+        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        penalties = llama_cpp.llama_sampler_init_penalties(reference.n_vocab(), last_n, 1.3, 0.5, 1.0)
+        for link in (penalties, llama_cpp.llama_sampler_init_greedy()):
+            llama_cpp.llama_sampler_chain_add(chain, link)
+        for token in prompt.tokens:
+            llama_cpp.llama_sampler_accept(chain, token)
+        reference.reset()
+        reference.eval(list(prompt.tokens))
+        written = []
+        for _ in range(decoding.max_tokens):
+            written.append(llama_cpp.llama_sampler_sample(chain, reference.ctx, -1))
+            reference.eval(written[-1:])
+        llama_cpp.llama_sampler_free(chain)
+        ours = answer(single, prompt, decoding)
+        assert ours.tokens == tuple(written[: len(ours.tokens)])
+        changed += ours.tokens != answer(single, prompt, Decoding(12)).tokens
+    assert changed > 1
+
+
 def test_answers_depend_on_nothing_around_them(engine: LlamaCpp) -> None:
     prompts = [raw(engine, beginning) for beginning in BEGINNINGS]
     together = answers(engine, prompts)
