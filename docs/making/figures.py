@@ -16,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from published import CELLS
 
-from quantexp.report.chart import PALETTE
 from quantexp.stats import (
     Decision,
     PairedComparison,
@@ -27,7 +26,9 @@ from quantexp.stats import (
     wilson_interval,
 )
 
-BLUE, ORANGE, GREEN, PINK = PALETTE[:4]
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+"""They stay apart under the common colour vision deficiencies: Okabe and Ito (2008), "Color Universal Design"."""
+
 INK, MUTED, GRID, GROUND = "#222222", "#5f5f5f", "#dddddd", "#ffffff"
 WIDTH = 6.0  # inches; text of 10 points is still read where a telephone shows the figure at four fifths of its size
 

@@ -18,7 +18,7 @@ from published import CELLS
 from quantexp.config import Config
 from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.reference import CONF, SCHEMAS, first_sentence, in_words, list_keys, read_description
-from quantexp.report.chart import SIGNS
+from quantexp.report.svg import SIGNS
 from quantexp.stats import Verdict, required_items, required_items_within, tango_interval
 from quantexp.tasks import TASKS
 

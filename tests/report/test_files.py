@@ -8,8 +8,6 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-import matplotlib as mpl
-import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -24,7 +22,6 @@ from quantexp.report import (
     reading,
     write_report,
 )
-from quantexp.report.chart import SIGNS, headline_chart, save_chart
 from quantexp.report.labels import spread
 from quantexp.report.markdown import escape, report_markdown
 from quantexp.report.terminal import comparison_table, comparisons_csv, conditions_csv, show
@@ -192,84 +189,6 @@ def test_outside_text_is_shown_as_written(text: str) -> None:
     assert kinds == ["bullet_list_open", *item, "bullet_list_close"]
     inline = [token for token in tokens if token.type == "inline"]
     assert ["".join(c.content for c in t.children or ()) for t in inline] == [shown][: len(inline)]
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(
-    ("tasks", "ladder"),
-    [
-        (1, (("Q8_0", 8.5),)),
-        (6, (("Q8_0", 8.5),)),
-        (1, LADDER),
-        (3, (("F16", 16.0), ("a", 4.9), ("b", 5.1), ("c", 5.2), ("d", 6.3), ("e", 6.6))),
-        (6, (("Q8_0", 8.5), *((f"Q{i}_K_M-imatrix-wikitext", 8.5 - i / 9) for i in range(7)))),
-        (2, (("Q8_0", 8.5), ("twin of the same size", 8.5))),
-    ],
-)
-def test_quant_and_task_names_do_not_overlap(tasks: int, ladder: tuple[tuple[str, float], ...]) -> None:
-    names = [f"task_{i}" for i in range(tasks)]
-    figure = headline_chart(make_summary(tasks=names, ladder=ladder), "Qwen2.5-7B-Instruct")
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    axes = figure.axes[0]
-    names_only = [text for text in axes.texts if text.get_text() not in SIGNS.values()]  # signs stand in their marks
-    boxes = {t.get_text(): t.get_window_extent(renderer) for t in names_only}
-    quants = {q if q != ladder[0][0] else f"{q} (baseline)" for q, _ in ladder}
-    assert set(boxes) == quants | set(names)
-    whole = figure.bbox
-    placed = list(boxes.values())
-    for i, box in enumerate(placed):
-        assert whole.x0 <= box.x0 <= box.x1 <= whole.x1
-        assert whole.y0 <= box.y0 <= box.y1 <= whole.y1
-        assert not any(box.overlaps(other) for other in placed[:i])
-    outer = [t.get_window_extent(renderer) for t in figure.texts]
-    assert all(whole.x0 <= b.x0 <= b.x1 <= whole.x1 for b in outer)
-    assert not any(box.overlaps(b) for b in outer for box in placed)
-
-
-def test_chart_shows_means_bands_and_facts() -> None:
-    summary = make_summary(tasks=("gsm8k",))
-    figure = headline_chart(summary, "Qwen2.5-7B-Instruct")
-    axes = figure.axes[0]
-    ladder = sorted(summary.conditions, key=lambda c: c.bits_per_weight)
-    points = [(c.bits_per_weight, c.estimate) for c in ladder]
-    means = [(bits, score.mean) for bits, score in points]
-    drawn = [np.column_stack(line.get_data()).tolist() for line in axes.lines]
-    assert any([tuple(point) for point in line] == means for line in drawn)
-    corners = np.asarray(axes.collections[0].get_paths()[0].vertices).tolist()
-    for bits, score in points:
-        assert [bits, score.low] in corners
-        assert [bits, score.high] in corners
-    low, high = axes.get_ylim()
-    assert 0 <= low <= min(e.low for _, e in points)
-    assert max(e.high for _, e in points) <= high <= 1
-    assert ("not 0 to 100" in axes.get_ylabel()) == ((low, high) != (0, 1))
-    words = " ".join(t.get_text() for t in figure.texts)
-    for fact in ("Qwen2.5-7B-Instruct", "cliff | demo", "n = 60 items", "data: bundled", "a margin of 2.0 points"):
-        assert fact in words
-    signs = {(t.get_position()[0], t.get_text()) for t in axes.texts if t.get_text() in SIGNS.values()}
-    place = {(c.task, c.quant): c.bits_per_weight for c in summary.conditions}
-    decided = [c for c in summary.comparisons if c.decision]
-    assert signs == {(place[c.task, c.quant], SIGNS[c.decision.verdict]) for c in decided if c.decision}
-    assert all(f"{SIGNS[c.decision.verdict]} {c.decision.verdict.value}" in words for c in decided if c.decision)
-
-
-def test_chart_of_an_unknown_model() -> None:
-    with pytest.raises(ValueError, match="no score of nobody"):
-        headline_chart(make_summary(), "nobody")
-
-
-@pytest.mark.filterwarnings("error")
-def test_charts_are_the_same_bytes_again_and_ignore_user_style(tmp_path: Path) -> None:
-    summary = make_summary(tasks=("$a$_{b", "c"), models=("$x$ ^",))
-    first = save_chart(headline_chart(summary, "$x$ ^"), tmp_path, "first")
-    with mpl.rc_context({"font.size": 30, "lines.linewidth": 9, "axes.facecolor": "red"}):
-        second = save_chart(headline_chart(summary, "$x$ ^"), tmp_path, "second")
-        assert mpl.rcParams["font.size"] == 30
-    for one, other in zip(first, second, strict=True):
-        assert one.read_bytes() == other.read_bytes()
-    assert first[0].read_bytes().startswith(b"\x89PNG")
-    assert b"<svg" in first[1].read_bytes()
-    assert b"<dc:date>" not in first[1].read_bytes()
 
 
 labels = st.lists(st.tuples(st.floats(0, 10), st.floats(0.1, 1)), min_size=1, max_size=8)

@@ -21,7 +21,6 @@ from quantexp.report import Summary, reading
 from quantexp.report.charts import charts
 from quantexp.report.conclusions import verdict
 from quantexp.report.html import changed_sections, protocol_groups, report_html
-from quantexp.report.svg import Panel
 from quantexp.report.tables import how_to_read
 from quantexp.report.text_diff import HEAD, TAIL, side_by_side
 from quantexp.util.terminal import printable
@@ -354,6 +353,6 @@ def test_every_fact_of_the_protocol_is_in_one_group() -> None:
 
 def test_a_style_sheet_cannot_end_its_element(summary: Summary) -> None:
     [chart] = [chart for chart in charts(summary) if chart.key == "flips"]
-    evil = replace(chart, panels=(Panel("t", "<svg></svg>", {"x": "</style>"}),))
+    evil = replace(chart, panels=(replace(chart.panels[0], rules={"x": "</style>"}),))
     with pytest.raises(ValueError, match="style sheet"):
         report_html(summary, [evil])

@@ -18,7 +18,14 @@ from pathlib import Path
 
 FOLDERS = {"quantexp", "quantexp.models", "quantexp.store"}
 MODULES = {name: import_module(f"{name}.__main__" if name in FOLDERS else name) for name in sys.argv[1:]}
-JOBS = ("mlflow", "pandas", "llama_cpp", "quantexp.evaluation.job", "quantexp.tracking.store", "quantexp.report.chart")
+JOBS = (
+    "mlflow",
+    "pandas",
+    "llama_cpp",
+    "quantexp.evaluation.job",
+    "quantexp.tracking.store",
+    "quantexp.report.charts",
+)
 # What the Hub's libraries import; not these themselves, which read the environment when they are imported.
 CLIENTS = ("httpx", "httpx2")
 DATA = ("pandas", "pyarrow.parquet", "pyarrow.dataset", "fsspec", "aiohttp", "requests", "dill", "multiprocess")

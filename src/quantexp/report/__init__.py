@@ -29,7 +29,7 @@ class ReportFiles:
         markdown: The short page, report.md.
         comparisons_csv: Every comparison at full precision.
         conditions_csv: Every condition at full precision.
-        charts: PNG then SVG of each model's chart, in the order of the models.
+        charts: Of each chart that has files, PNG then SVG of each model's, in the order of the models.
         divergence_csv: Every divergence at full precision; None where it was not measured.
         samples_csv: pass@k and majority@k at full precision; None where items have one answer each.
     """
@@ -63,29 +63,22 @@ def write_report(summary: Summary, folder: Path, changed: "pd.DataFrame | None" 
         OSError: The folder or a file cannot be written.
     """
     # Drawing is slow to import, and most of the package never draws.
-    from quantexp.report.chart import headline_chart, save_chart
+    from quantexp.report.chart_files import save_charts
     from quantexp.report.charts import charts
     from quantexp.report.divergence import divergence_csv, has_divergence
-    from quantexp.report.divergence_charts import DIVERGENCE_CHARTS
     from quantexp.report.html import report_html
     from quantexp.report.markdown import report_markdown
     from quantexp.report.sampled import samples_csv
     from quantexp.report.terminal import comparisons_csv, conditions_csv
 
     folder.mkdir(parents=True, exist_ok=True)
-    pictures: list[Path] = []
-    for model, stem in summary.chart_stems().items():
-        pictures += save_chart(headline_chart(summary, model), folder, stem)
-    for kind, drawn in DIVERGENCE_CHARTS.items():
-        for model, stem in summary.chart_stems(kind).items():
-            if (figure := drawn(summary, model)) is not None:
-                pictures += save_chart(figure, folder, stem)
+    drawn = charts(summary)
     files = ReportFiles(
         html=folder / "report.html",
         markdown=folder / "report.md",
         comparisons_csv=folder / "comparisons.csv",
         conditions_csv=folder / "conditions.csv",
-        charts=tuple(pictures),
+        charts=tuple(save_charts(summary, drawn, folder)),
         divergence_csv=folder / "divergence.csv" if has_divergence(summary) else None,
         samples_csv=folder / "samples.csv" if any(each.sampled for each in summary.conditions) else None,
     )
@@ -95,6 +88,6 @@ def write_report(summary: Summary, folder: Path, changed: "pd.DataFrame | None" 
         write_atomically(files.samples_csv, samples_csv(summary).encode())
     write_atomically(files.comparisons_csv, comparisons_csv(summary).encode())
     write_atomically(files.conditions_csv, conditions_csv(summary).encode())
-    write_atomically(files.html, report_html(summary, charts(summary), changed).encode())
+    write_atomically(files.html, report_html(summary, drawn, changed).encode())
     write_atomically(files.markdown, report_markdown(summary).encode())
     return files

@@ -1,55 +1,82 @@
-"""Divergence on the HTML page: against bits per weight, and where answers leave the baseline's; a panel a task."""
+"""Divergence in pictures: against bits per weight, and where answers leave the baseline's; a panel a task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from quantexp.comparison.summary import Divergence, Summary, interval_names
 from quantexp.report.csv_tables import Grid
 from quantexp.report.divergence import interval_text
-from quantexp.report.divergence_charts import bins, list_points, scale
-from quantexp.report.labels import GRID, INK, MUTED, QuantNames
-from quantexp.report.svg import LINE, PAPER, SIZE, Chart, Panel, blank, render_panel, words
+from quantexp.report.labels import GRID, INK, MUTED
+from quantexp.report.svg import (
+    LINE,
+    PAPER,
+    SIZE,
+    Chart,
+    Panel,
+    blank,
+    blank_over_bits,
+    render_panel,
+    words,
+    write_below,
+)
+from quantexp.stats import Interval
 
-_WIDTH, _PLOT, _ROW = 3.6, 1.75, 0.72
-_LEFT, _BELOW, _RIGHT = 0.62, 0.45, 0.3
+_ROW, _LEFT, _BELOW = 0.72, 0.62, 0.45
+
+_BINS = 12
+"""Of a histogram, at most."""
+
+_Point = tuple[float, str, Divergence]
+"""Bits per weight, quant and divergence."""
 
 
 def divergences(summary: Summary) -> Chart | None:
     """Mean divergence against bits per weight; None where it was not measured."""
-    panels: list[Panel] = []
-    for model in summary.models():
-        for task in summary.tasks(model):
-            if found := list_points(summary, model, task):
-                panels.append(_ladder(summary, summary.make_title(model, task), found, f"divergence-{len(panels)}"))
+    panels = [_ladder(summary, model, task, found) for model, task, found in _measured(summary)]
     about = (
         f"Mean divergence of each quant's distributions from {summary.baseline}'s, in nats (logarithmic axis). Bars: "
-        f"{interval_names(summary)} interval over items. It ranks quants: whether one is worse, the scores say."
+        f"{interval_names(summary)} interval over items. It ranks quants: whether one is worse, the scores say. "
+        "Dashed: the baseline."
     )
-    return Chart("divergences", "Divergence against bits per weight", about, tuple(panels)) if panels else None
+    title = "Divergence against bits per weight"
+    return Chart("divergences", title, about, tuple(panels), file="divergence_vs_bits") if panels else None
 
 
 def select_partings(summary: Summary) -> Chart | None:
     """Return the token at which answers first differ; None where no answers were compared."""
     panels: list[Panel] = []
     rows: list[tuple[str, ...]] = []
-    for model in summary.models():
-        for task in summary.tasks(model):
-            found = [(quant, each) for _, quant, each in list_points(summary, model, task) if each.answers]
-            if found:
-                title = summary.make_title(model, task)
-                panels.append(_histograms(summary, title, found[::-1], f"partings-{len(panels)}"))
-                rows += [_numbers(title, quant, each) for quant, each in found[::-1]]
+    for model, task, points in _measured(summary):
+        if found := [(quant, each) for _, quant, each in reversed(points) if each.answers]:
+            title = summary.make_title(model, task)
+            panels.append(_histograms(summary, model, title, found))
+            rows += [_numbers(title, quant, each) for quant, each in found]
     about = (
         f"Answers by the token at which they first differ from {summary.baseline}'s; open bar: the same to the end. An "
         "answer that parts early is another answer; one that parts late is the same with another end."
     )
     header = ("task", "quant", "answers", "the same", "median token")
     numbers = Grid(header, "llrrr", tuple(rows))
-    return Chart("partings", "Where answers part", about, tuple(panels), numbers) if panels else None
+    chart = Chart("partings", "Where answers part", about, tuple(panels), numbers, file="first_divergence")
+    return chart if panels else None
+
+
+def _measured(summary: Summary) -> Iterator[tuple[str, str, list[_Point]]]:
+    """Yield each model and task with the quants that have a divergence, from few bits to many."""
+    for model in summary.models():
+        for task in summary.tasks(model):
+            found = []
+            for condition in summary.ladder(model, task):
+                comparison = summary.comparison(condition)
+                if comparison is not None and comparison.divergence is not None:
+                    found.append((condition.bits_per_weight, condition.quant, comparison.divergence))
+            if found:
+                yield model, task, sorted(found, key=lambda each: each[:2])
 
 
 def _numbers(title: str, quant: str, each: Divergence) -> tuple[str, ...]:
@@ -57,39 +84,46 @@ def _numbers(title: str, quant: str, each: Divergence) -> tuple[str, ...]:
     return title, quant, str(each.answers), str(each.answers - len(each.parted)), place
 
 
-def _ladder(summary: Summary, title: str, found: Sequence[tuple[float, str, Divergence]], key: str) -> Panel:
-    width = _WIDTH - _LEFT - _RIGHT
-    _, _, pen = blank(1, 1, (0.1, 0.1, 0.1, 0.1))
-    named = QuantNames([(bits, quant) for bits, quant, _ in found], summary.baseline, pen, (width, _PLOT))
-    above = named.height + 0.05
-    figure, axes, _ = blank(_WIDTH, _BELOW + _PLOT + above, (_LEFT, _BELOW, _RIGHT, above))
-    bits = [each[0] for each in found]
-    means = [each.summary.mean for *_, each in found]
-    room = max(0.08 * (max(bits) - min(bits)), 0.3)
-    axes.set_xlim(min(bits) - room, max(bits) + room)
-    scale(axes, means)
+def _ladder(summary: Summary, model: str, task: str, found: Sequence[_Point]) -> Panel:
+    baseline = [c.bits_per_weight for c in summary.ladder(model, task) if c.quant == summary.baseline]
+    places = [*(each[:2] for each in found), *((bits, summary.baseline) for bits in baseline)]
+    figure, axes = blank_over_bits(places, summary.baseline, _LEFT)
+    bits, means = [each[0] for each in found], [each[2].summary.mean for each in found]
+    _scale(axes, means)
     axes.tick_params(which="minor", length=0)
-    axes.grid(axis="y", color=GRID, linewidth=0.7)
     for place, mean in zip(bits, means, strict=True):
-        if np.isfinite(mean.low) and mean.low > 0:
-            axes.plot([place, place], [mean.low, mean.high], color=LINE, linewidth=2, alpha=0.5)
+        if np.isfinite(mean.high):  # no end of an interval is at 0 or below on a logarithmic axis
+            low = mean.low if mean.low > 0 else mean.value
+            axes.plot([place, place], [low, mean.high], color=LINE, linewidth=2, alpha=0.5)
     line: dict[str, Any] = {"color": LINE, "linewidth": 1.8, "markersize": 7, "markeredgecolor": PAPER}
     axes.plot(bits, [mean.value for mean in means], marker="o", **line)
-    named.draw(axes)
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    under: dict[str, Any] = {"transform": axes.transAxes, "fontsize": SIZE, "color": MUTED, "va": "bottom"}
-    words(axes, 0.5, -(_BELOW - 0.02) / _PLOT, "measured bits per weight", ha="center", **under)
     told = "; ".join(
         f"{quant} at {place:.2f} bits {interval_text(mean, 4)}"
         for (place, quant, _), mean in zip(found, means, strict=True)
     )
-    return render_panel(figure, title, key, f"Mean divergence in nats against bits per weight, {title}: {told}.")
+    title = summary.make_title(model, task)
+    return render_panel(figure, model, title, f"Mean divergence in nats against bits per weight, {title}: {told}.")
 
 
-def _histograms(summary: Summary, title: str, found: Sequence[tuple[str, Divergence]], key: str) -> Panel:
-    height = _BELOW + _ROW * len(found) + 0.08
-    figure, axes, _ = blank(_WIDTH, height, (_LEFT + 0.15, _BELOW, 0.1, 0.08))
-    edges = bins([place for _, each in found for place in each.parted])
+def _scale(axes: Axes, means: Sequence[Interval]) -> None:
+    """Set the axis of divergences: logarithmic, unless all are 0 and there is nothing to take the logarithm of."""
+    if any(mean.value > 0 for mean in means):
+        axes.set_yscale("log", nonpositive="mask")
+        axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+
+
+def _bins(places: Sequence[int]) -> list[int]:
+    """Edges of bins of one width that hold the places, at most twelve."""
+    last = max(places, default=0) + 1
+    width = max(1, -(-last // _BINS))
+    return list(range(0, last + width, width))
+
+
+def _histograms(summary: Summary, model: str, title: str, found: Sequence[tuple[str, Divergence]]) -> Panel:
+    figure, axes = blank(_BELOW + _ROW * len(found) + 0.08, _LEFT + 0.15, _BELOW, 0.1, 0.08)
+    edges = _bins([place for _, each in found for place in each.parted])
     width, end = edges[1] - edges[0], edges[-1]
     most = max(each.answers for _, each in found)
     for number, (quant, each) in enumerate(reversed(found)):
@@ -114,10 +148,8 @@ def _histograms(summary: Summary, title: str, found: Sequence[tuple[str, Diverge
     axes.spines["left"].set_visible(False)
     ticks = [tick for tick in MaxNLocator(4, integer=True).tick_values(0, end) if 0 <= tick <= end]
     axes.set_xticks([*ticks, end + 1.75 * width], [*(f"{tick:g}" for tick in ticks), "none"])
-    under: dict[str, Any] = {"transform": axes.transAxes, "fontsize": SIZE, "color": MUTED, "va": "bottom"}
-    below = -(_BELOW - 0.02) / (_ROW * len(found))
-    words(axes, 0.5, below, "first token that differs", ha="center", **under)
+    write_below(axes, "first token that differs")
     told = "; ".join(f"{quant} {len(each.parted)} of {each.answers} answers part" for quant, each in found)
     return render_panel(
-        figure, title, key, f"First token that differs from {summary.baseline}'s answer, {title}: {told}."
+        figure, model, title, f"First token that differs from {summary.baseline}'s answer, {title}: {told}."
     )

@@ -30,13 +30,12 @@ from quantexp.comparison.summary import (
     score_text,
 )
 from quantexp.report.caveats import select_caveats
-from quantexp.report.chart import SIGNS
 from quantexp.report.conclusions import verdict
 from quantexp.report.csv_tables import Grid
 from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, order_text, ranking
 from quantexp.report.sampled import SAMPLED_NOTE, sampled_grid
 from quantexp.report.settling import settling_grid, settling_line, settling_notes
-from quantexp.report.svg import Chart
+from quantexp.report.svg import SIGNS, Chart
 from quantexp.report.tables import (
     FLIPS_NOTE,
     POSTERIOR_NOTE,
@@ -48,6 +47,7 @@ from quantexp.report.tables import (
     p_name,
     pairing_text,
     posteriors,
+    range_text,
     rules_grid,
 )
 from quantexp.report.text_diff import Shown, side_by_side
@@ -250,14 +250,11 @@ def protocol_groups(protocol: Mapping[str, str]) -> list[tuple[str, Grid]]:
 def _facts(summary: Summary) -> list[tuple[str, str]]:
     """List what was compared, in a few words each."""
     quants = dict.fromkeys(c.quant for c in summary.conditions if c.quant != summary.baseline)
-    sizes = sorted({c.estimate.n for c in summary.conditions})
     facts = {
         "Baseline": summary.baseline,
         "Quants": ", ".join(quants),
         "Tasks": ", ".join(dict.fromkeys(c.task for c in summary.conditions)),
-        f"{summary.unit.capitalize()}s per task": ""
-        if not sizes
-        else "–".join(map(str, dict.fromkeys((sizes[0], sizes[-1])))),
+        f"{summary.unit.capitalize()}s per task": range_text((c.estimate.n for c in summary.conditions), "–"),
         "Seeds": summary.protocol.get("seeds", ""),
         "Margin": margin_text(summary) if has_verdicts(summary) else "",
         "quantexp": summary.protocol.get("quantexp.version", ""),
@@ -276,8 +273,7 @@ def _groups(summary: Summary, model: str, keys: Collection[str]) -> list[tuple[s
     found = []
     for task in summary.tasks(model):
         ladder = summary.ladder(model, task)
-        sizes = sorted({c.estimate.n for c in ladder})
-        beside = f"n = {'–'.join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))} {summary.unit}s"
+        beside = f"n = {range_text((c.estimate.n for c in ladder), '–')} {summary.unit}s"
         margins = {c.decision.margin for c in summary.comparisons if (c.model, c.task) == (model, task) and c.decision}
         beside += "".join(f", margin {points(margin)} points" for margin in sorted(margins))
         found.append((task, beside, [_row(summary, condition, keys) for condition in ladder]))

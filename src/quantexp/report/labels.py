@@ -2,54 +2,35 @@
 
 import textwrap
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
+from quantexp.util.terminal import printable
+
+FONT = "DejaVu Sans"
 INK, MUTED, LEADER, GRID = "#1b1f25", "#59626e", "#a9b0b8", "#d8dde3"
 NAME_SIZE = 8.5
 LINE_SPACING = 1.35
 
-_OVERHANG = 0.6
+_OVERHANG = 0.3
 """Inches that a quant's name may stand beyond the plot's sides."""
 
 
-class Pen:
-    """Measures and writes plain text on a figure, in inches; `$` and `_` have no meaning in it."""
+def make_line(text: str) -> str:
+    """Return a text on one line, without what does not print."""
+    return printable(" ".join(text.split()))
 
-    def __init__(self, figure: Figure) -> None:
-        self._figure = figure
-        self._renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
 
-    def width(self, text: str, size: float, weight: str = "normal") -> float:
-        """Inches that a line takes."""
-        sample = self._figure.text(0, 0, text, fontsize=size, weight=weight, parse_math=False)
-        pixels = sample.get_window_extent(self._renderer).width
-        sample.remove()
-        return float(pixels) / self._figure.dpi
-
-    def wrap(self, text: str, width: float, size: float, weight: str = "normal") -> list[str]:
-        """Return the text on one line, or on as many as it takes to be no wider than that many inches."""
-        line = " ".join(text.split())
-        measured = self.width(line, size, weight)
-        if measured <= width:
-            return [line]
-        return textwrap.wrap(line, max(1, int(0.95 * width * len(line) / measured)))
-
-    def write(self, lines: Sequence[str], x: float, y: float, size: float, **style: Any) -> None:
-        """Put lines on the figure, with their upper left corner at a place in figure coordinates."""
-        self._figure.text(
-            x,
-            y,
-            "\n".join(lines),
-            fontsize=size,
-            va="top",
-            linespacing=LINE_SPACING,
-            parse_math=False,
-            **style,
-        )
+@lru_cache(maxsize=1000)
+def measure_width(text: str, size: float, weight: str = "normal") -> float:
+    """Inches that a line of plain text takes; `$` and `_` have no meaning in it."""
+    font = FontProperties(family=FONT, size=size, weight=weight)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width) / 72
 
 
 def measure_height(lines: Sequence[str], size: float) -> float:
@@ -57,25 +38,27 @@ def measure_height(lines: Sequence[str], size: float) -> float:
     return len(lines) * size * LINE_SPACING * 1.1 / 72
 
 
+def wrap(text: str, width: float, size: float, weight: str = "normal") -> list[str]:
+    """Return the text on one line, or on as many as it takes to be no wider than that many inches."""
+    line = make_line(text)
+    measured = measure_width(line, size, weight)
+    if measured <= width:
+        return [line]
+    return textwrap.wrap(line, max(1, int(0.95 * width * len(line) / measured)))
+
+
 class QuantNames:
     """The names above the plot: level while they fit, upright when they do not."""
 
-    def __init__(
-        self,
-        names: Sequence[tuple[float, str]],
-        baseline: str,
-        pen: Pen,
-        plot: tuple[float, float],
-        after_baseline: str = " (baseline)",
-    ) -> None:
+    def __init__(self, names: Sequence[tuple[float, str]], baseline: str, plot: tuple[float, float]) -> None:
         """Names with the bits of each, from few to many; width and height of the plot in inches."""
         self._width, self._plot_height = plot
         self._bits = [bits for bits, _ in names]
-        self._labels = [f"{q}{after_baseline}" if q == baseline else q for _, q in names]
-        self._weights = ["bold" if q == baseline else "normal" for _, q in names]
-        self._is_baseline = [q == baseline for _, q in names]
+        self._labels = [make_line(quant) for _, quant in names]
+        self._is_baseline = [quant == baseline for _, quant in names]
+        self._weights = ["bold" if of_baseline else "normal" for of_baseline in self._is_baseline]
         widths = [
-            pen.width(label, NAME_SIZE, weight) for label, weight in zip(self._labels, self._weights, strict=True)
+            measure_width(label, NAME_SIZE, weight) for label, weight in zip(self._labels, self._weights, strict=True)
         ]
         self._level = sum(widths) + 0.14 * len(widths) <= self._width
         across = NAME_SIZE * LINE_SPACING / 72
@@ -98,10 +81,10 @@ class QuantNames:
                 # A file of the baseline's size must not hide that this is where the baseline is.
                 "zorder": 0.6 if self._is_baseline[i] else 0.5,
             }
-            if self._is_baseline[i]:
-                axes.plot([start, start], [0, 1], color=MUTED, linestyle=(0, (4, 3)), **common)
-            else:
-                axes.plot([start, start], [0, 1], color=GRID, **common)
+            line: dict[str, Any] = (
+                {"color": MUTED, "linestyle": (0, (4, 3))} if self._is_baseline[i] else {"color": GRID}
+            )
+            axes.plot([start, start], [0, 1], **line, **common)
             heights = (0.0, 0.03, self._leader - 0.06, self._leader - 0.02)
             axes.plot(
                 [start, start, end, end],

@@ -10,18 +10,29 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
 from quantexp.comparison.summary import Summary, interval_names
-from quantexp.report.chart import score_range
 from quantexp.report.csv_tables import Grid
-from quantexp.report.labels import GRID, MUTED
-from quantexp.report.svg import LINE, PAPER, SIZE, Chart, Panel, blank, render_panel, shorten, words
+from quantexp.report.labels import GRID, MUTED, measure_width
+from quantexp.report.svg import (
+    LINE,
+    PAPER,
+    SIZE,
+    WIDTH,
+    Chart,
+    Panel,
+    blank,
+    render_panel,
+    scale_scores,
+    shorten,
+    words,
+    write_below,
+)
 from quantexp.report.tables import megabytes, speed_text
 from quantexp.stats import Interval, average
 
 BUSY = 0.1
 """Share of the processor that other work may take before a reader is told."""
 
-_WIDTH, _HEIGHT = 3.6, 2.5
-_LEFT, _BELOW, _RIGHT, _ABOVE = 0.5, 0.45, 0.15, 0.12
+_HEIGHT, _LEFT, _BELOW, _RIGHT, _ABOVE = 2.5, 0.5, 0.45, 0.15, 0.12
 
 
 @dataclass(frozen=True)
@@ -127,11 +138,9 @@ def tradeoff(summary: Summary) -> Chart | None:
                 f"Other work took a share of the processor while speeds were measured{of}: {', '.join(busy)}."
             )
         if sized:
-            key = f"tradeoff-{len(panels)}"
-            panels.append(_panel("file, MB", sized, sizes, by_size, model if several else "", key))
+            panels.append(_panel("file, MB", sized, sizes, by_size, model, several))
         if timed:
-            key = f"tradeoff-{len(panels)}"
-            panels.append(_panel("tokens/s", timed, speeds, by_speed, model if several else "", key))
+            panels.append(_panel("tokens/s", timed, speeds, by_speed, model, several))
         fast = {offer.quant for offer, on in zip(timed, by_speed or [False] * len(timed), strict=True) if on}
         small = {offer.quant for offer, on in zip(sized, by_size, strict=True) if on}
         for offer in found:
@@ -165,17 +174,17 @@ def tradeoff(summary: Summary) -> Chart | None:
 
 
 def _panel(
-    cost: str, found: Sequence[Offer], costs: Sequence[float], on: Sequence[bool] | None, of: str, key: str
+    cost: str, found: Sequence[Offer], costs: Sequence[float], on: Sequence[bool] | None, model: str, several: bool
 ) -> Panel:
     """Draw the scores against a cost, and the front, if there is one."""
     has_front, on = on is not None, on or [False] * len(found)
-    figure, axes, pen = blank(_WIDTH, _HEIGHT, (_LEFT, _BELOW, _RIGHT, _ABOVE))
+    figure, axes = blank(_HEIGHT, _LEFT, _BELOW, _RIGHT, _ABOVE)
     scores = [offer.score for offer in found]
     ranges = [offer.speed_range if cost == "tokens/s" else None for offer in found]
     ends = [*costs, *(end for each in ranges if each is not None for end in each)]
     room = 0.14 * (max(ends) - min(ends)) or 0.1 * max(ends) or 1.0
     axes.set_xlim(min(ends) - room, max(ends) + room)
-    axes.set_ylim(*score_range(min(s.low for s in scores), max(s.high for s in scores)))
+    scale_scores(axes, min(s.low for s in scores), max(s.high for s in scores))
     axes.grid(axis="y", color=GRID, linewidth=0.7)
     for score, spread in zip(scores, ranges, strict=True):
         if spread is not None:
@@ -206,29 +215,22 @@ def _panel(
             zorder=3,
             **face,
         )
-    _names(axes, pen, [shorten(offer.quant, 18) for offer in found], costs, [s.value for s in scores])
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g}"))
+    _names(axes, [shorten(offer.quant, 18) for offer in found], costs, [s.value for s in scores])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    under: dict[str, Any] = {"transform": axes.transAxes, "fontsize": SIZE, "color": MUTED, "va": "bottom"}
-    better = "← smaller, " if cost.startswith("file") else "faster →, "
-    y = -(_BELOW - 0.02) / (_HEIGHT - _BELOW - _ABOVE)
-    words(axes, 0.5, y, f"{better}{cost}", ha="center", **under)
+    write_below(axes, f"{'← smaller, ' if cost.startswith('file') else 'faster →, '}{cost}")
     off = ", not on the front" if has_front else ""
     told = "; ".join(
         f"{offer.quant} {100 * offer.score.value:.1f} at {x:,.1f}{'' if chosen else off}"
         for offer, x, chosen in zip(found, costs, on, strict=True)
     )
-    title = f"{of}, {cost}" if of else cost
-    return render_panel(figure, title, key, f"Mean score in points against {title}: {told}.")
+    title = f"{model}, {cost}" if several else cost
+    return render_panel(figure, model, title, f"Mean score in points against {title}: {told}.")
 
 
-def _names(axes: Axes, pen: Any, names: Sequence[str], xs: Sequence[float], ys: Sequence[float]) -> None:
+def _names(axes: Axes, names: Sequence[str], xs: Sequence[float], ys: Sequence[float]) -> None:
     """Place a name beside each mark: the first place of several where it hides neither a mark nor another name."""
-    inches = axes.get_figure(root=True).get_size_inches()  # type: ignore[union-attr]
-    place = axes.get_position()
-    wide, high = inches[0] * place.width, inches[1] * place.height
+    wide, high = WIDTH - _LEFT - _RIGHT, _HEIGHT - _BELOW - _ABOVE
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     marks = [
         ((x - left) / (right - left) * wide, (y - bottom) / (top - bottom) * high) for x, y in zip(xs, ys, strict=True)
@@ -236,7 +238,7 @@ def _names(axes: Axes, pen: Any, names: Sequence[str], xs: Sequence[float], ys: 
     taken = [Bbox.from_extents(x - 0.06, y - 0.06, x + 0.06, y + 0.06) for x, y in marks]
     tall = SIZE / 72
     for name, (x, y) in zip(names, marks, strict=True):
-        width = pen.width(name, SIZE)
+        width = measure_width(name, SIZE)
         right_of, left_of = x + 0.09, x - 0.09 - width
         corners = [(right_of, y + 0.02), (left_of, y + 0.02), (right_of, y - 0.02 - tall), (left_of, y - 0.02 - tall)]
         corners += [(x - width / 2, y + 0.1 + step) for step in (0.0, 0.14, 0.28)]

@@ -2,49 +2,45 @@
 
 from typing import Any
 
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from quantexp.comparison.summary import Summary, has_verdicts, interval_names, margin_text, score_text
+from quantexp.report.svg import (
+    LINE,
+    PAPER,
+    SHADES,
+    Chart,
+    Panel,
+    blank_over_bits,
+    list_signs,
+    render_panel,
+    scale_scores,
+    write_sign,
+)
+from quantexp.report.tables import range_text
 
-from quantexp.comparison.summary import Summary, has_verdicts, interval_names, score_text
-from quantexp.report.chart import SIGNS, score_range
-from quantexp.report.forest import signs
-from quantexp.report.labels import GRID, MUTED, QuantNames
-from quantexp.report.svg import LINE, PAPER, SHADES, SIZE, Chart, Panel, blank, render_panel, words
-
-_WIDTH, _PLOT = 3.6, 1.75
-_LEFT, _BELOW, _RIGHT = 0.5, 0.45, 0.3
+_LEFT = 0.5
 
 
 def ladders(summary: Summary) -> Chart:
     """Every score of every task."""
-    panels: list[Panel] = []
-    for model in summary.models():
-        for task in summary.tasks(model):
-            panels.append(_panel(summary, model, task, f"scores-{len(panels)}"))
+    panels = [_panel(summary, model, task) for model in summary.models() for task in summary.tasks(model)]
+    methods = " or ".join(sorted({c.estimate.interval_method for c in summary.conditions}))
     about = (
-        f"Score in points; bands: {interval_names(summary)} interval of each score. Bands that overlap do not show "
-        "that quants are equal: see the paired differences. Dashed: the baseline."
+        f"Score in points; bands: {interval_names(summary)} interval of each score over {summary.unit}s ({methods}). "
+        "Bands that overlap do not show that quants are equal: see the paired differences. Dashed: the baseline."
     )
+    if any(c.estimate.zero_width for c in summary.conditions):
+        about += " Hollow marks: all items scored the same, so the bootstrap has no interval to show."
     if has_verdicts(summary):
-        about += f" Signs: {signs(summary)}."
-    return Chart("scores", "Score against bits per weight", about, tuple(panels))
+        about += f" Signs, at a margin of {margin_text(summary)}: {list_signs(summary)}."
+    return Chart("scores", "Score against bits per weight", about, tuple(panels), file="score_vs_bits")
 
 
-def _panel(summary: Summary, model: str, task: str, key: str) -> Panel:
+def _panel(summary: Summary, model: str, task: str) -> Panel:
     points = sorted(summary.ladder(model, task), key=lambda c: c.bits_per_weight)
-    width = _WIDTH - _LEFT - _RIGHT
-    _, _, pen = blank(1, 1, (0.1, 0.1, 0.1, 0.1))
-    bits = [c.bits_per_weight for c in points]
-    places = list(dict.fromkeys((c.bits_per_weight, c.quant) for c in points))
-    named = QuantNames(places, summary.baseline, pen, (width, _PLOT), after_baseline="")
-    above = named.height + 0.05
-    figure, axes, _ = blank(_WIDTH, _BELOW + _PLOT + above, (_LEFT, _BELOW, _RIGHT, above))
-    room = max(0.08 * (max(bits) - min(bits)), 0.3)
-    axes.set_xlim(min(bits) - room, max(bits) + room)
+    figure, axes = blank_over_bits([(c.bits_per_weight, c.quant) for c in points], summary.baseline, _LEFT)
+    bits, mean = [c.bits_per_weight for c in points], [c.estimate.mean for c in points]
     low, high = [c.estimate.low for c in points], [c.estimate.high for c in points]
-    axes.set_ylim(*score_range(min(low), max(high)))
-    named.draw(axes)
-    mean = [c.estimate.mean for c in points]
-    axes.grid(axis="y", color=GRID, linewidth=0.7)
+    limits = scale_scores(axes, min(low), max(high))
     if len(points) == 1:
         axes.plot(bits * 2, [low[0], high[0]], color=LINE, linewidth=2, alpha=0.5)
     axes.fill_between(bits, low, high, color=LINE, alpha=0.15, linewidth=0)
@@ -53,36 +49,22 @@ def _panel(summary: Summary, model: str, task: str, key: str) -> Panel:
         comparison = summary.comparison(condition)
         decision = comparison.decision if comparison else None
         colour, shape = SHADES[decision.verdict] if decision else (LINE, "o")
-        where = [condition.bits_per_weight], [condition.estimate.mean]
-        mark: dict[str, Any] = {
-            "marker": shape,
-            "linestyle": "none",
-            "clip_on": False,
-            "markeredgewidth": 0.8,
-            "zorder": 3,
-        }
+        place = condition.bits_per_weight, condition.estimate.mean
         hollow = condition.estimate.zero_width
-        size = 9.5 if decision else 7.0
+        mark: dict[str, Any] = {"linestyle": "none", "clip_on": False, "markeredgewidth": 0.8, "zorder": 3}
         axes.plot(
-            *where,
-            markersize=size,
+            *([place[0]], [place[1]]),
+            marker=shape,
+            markersize=9.5 if decision else 7.0,
             markerfacecolor=PAPER if hollow else colour,
             markeredgecolor=colour if hollow else PAPER,
             **mark,
         )
         if decision:
-            sign: dict[str, Any] = {"fontsize": 6.5, "weight": "bold", "ha": "center", "va": "center_baseline"}
-            words(
-                *(axes, where[0][0], where[1][0], SIGNS[decision.verdict]),
-                color=colour if hollow else PAPER,
-                zorder=4,
-                **sign,
-            )
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g}"))
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    under: dict[str, Any] = {"transform": axes.transAxes, "fontsize": SIZE, "color": MUTED, "va": "bottom"}
-    words(axes, 0.5, -(_BELOW - 0.02) / _PLOT, "measured bits per weight", ha="center", **under)
+            write_sign(axes, *place, decision.verdict, colour if hollow else PAPER)
     told = "; ".join(f"{c.quant} at {c.bits_per_weight:.2f} bits {' '.join(score_text(c.estimate))}" for c in points)
     title = summary.make_title(model, task)
-    return render_panel(figure, title, key, f"Score in points against bits per weight, {title}: {told}.")
+    beside = f"n = {range_text((c.estimate.n for c in points), '–')} {summary.unit}s"
+    if limits != (0.0, 1.0):
+        beside += f", axis from {100 * limits[0]:.0f} to {100 * limits[1]:.0f}, not 0 to 100"
+    return render_panel(figure, model, title, f"Score in points against bits per weight, {title}: {told}.", beside)

@@ -1,10 +1,11 @@
 """Paired differences by field and by difficulty: where a quant loses."""
 
-from quantexp.comparison.subgroups import DIFFICULTY, FIELDS, Part
+from quantexp.comparison.subgroups import DIFFICULTY, FIELDS
 from quantexp.comparison.summary import Summary, difference_text, interval_names
 from quantexp.report.csv_tables import Grid
-from quantexp.report.forest import Row, forest_panel, span
+from quantexp.report.forest import Row, draw_forest, span
 from quantexp.report.svg import Chart, Panel
+from quantexp.report.tables import range_text
 
 _CALLED = {FIELDS: "{}", DIFFICULTY: "difficulty {}"}
 
@@ -25,7 +26,7 @@ def categories(summary: Summary) -> Chart | None:
                 for name in names:
                     here = [(c.quant, part) for c in compared for part in c.parts if (part.by, part.name) == (by, name)]
                     called = _CALLED[by].format(name)
-                    drawn += [Row(f"{called} (n={_sizes([part for _, part in here])})")]
+                    drawn += [Row(f"{called} (n={range_text(part.difference.n for _, part in here)})")]
                     drawn += [Row(quant, part.difference) for quant, part in here]
                     for quant, part in here:
                         d = part.difference
@@ -36,7 +37,7 @@ def categories(summary: Summary) -> Chart | None:
                 if drawn:
                     title = f"{summary.section(compared[0])}, by {by}"
                     alternative = f"Baseline minus quant in points, {title}: {'; '.join(told)}."
-                    panels.append(forest_panel(drawn, limits, title, f"parts-{len(panels)}", alternative))
+                    panels.append(draw_forest(drawn, limits, model, title, alternative))
     about = (
         f"Baseline minus quant on part of what was asked, with {interval_names(summary)} intervals. Exploratory: "
         "nothing here is corrected for the number of parts, so some intervals leave 0 by chance, and none is a verdict."
@@ -45,8 +46,3 @@ def categories(summary: Summary) -> Chart | None:
         about += " They are about the items that the data sample, not about the data's own items alone."
     header = ("task", "part", "quant", "n", "baseline", "quant's", "baseline - quant, points")
     return Chart("parts", "By field and difficulty", about, tuple(panels), Grid(header, "lllrrrr", tuple(rows)))
-
-
-def _sizes(found: list[Part]) -> str:
-    sizes = sorted({part.difference.n for part in found})
-    return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}-{sizes[-1]}"

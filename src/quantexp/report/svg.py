@@ -1,7 +1,10 @@
-"""SVG shared by the charts of the HTML page: small panels, as part of the page.
+"""Panels: the small pictures that charts are made of, on the HTML page and in files.
 
-A chart is several panels of one fixed size, which the page lays out in as many columns as fit; so words keep their size
-on a phone. Text stays text. Colours are those of the page's style sheet, which has others for dark screens.
+All panels of a chart have one width. The page lays them out in as many columns as fit, so words keep their size on a
+phone. Text stays text. Colours are those of the page's style sheet, which has others for dark screens.
+
+Drawn with Matplotlib's objects on canvases of their own, never through pyplot, so that it needs no display and leaves
+no figure behind.
 """
 
 import hashlib
@@ -10,15 +13,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import ceil, floor
 from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import blended_transform_factory
 
+from quantexp.comparison.summary import Summary
 from quantexp.report.csv_tables import Grid
-from quantexp.report.labels import GRID, INK, LEADER, MUTED, Pen
+from quantexp.report.labels import FONT, GRID, INK, LEADER, MUTED, QuantNames, make_line
 from quantexp.stats import Verdict
 from quantexp.util.terminal import printable
 
@@ -47,8 +54,29 @@ SHADES = {
 }
 """Colour and shape of a mark for each verdict."""
 
+SIGNS = {
+    Verdict.within_margin: "\u2713",
+    Verdict.worse: "\u2717",
+    Verdict.worse_within_margin: "\u2248",
+    Verdict.inconclusive: "?",
+    Verdict.nothing_to_lose: "\u2205",
+}
+"""What stands in a mark for each verdict: check mark, ballot X, almost equal to, question mark, empty set."""
+
 SIZE = 8.5
 """Points of all words on a panel: 11.3 pixels of a browser."""
+
+WIDTH = 3.6
+"""Inches."""
+
+DPI = 160
+"""Of a file's pixels."""
+
+_PLOT, _BELOW, _RIGHT = 1.75, 0.45, 0.3
+"""Height of a plot over bits per weight, and the room below and right of it."""
+
+_SMALLEST_SPAN = 0.1
+"""Of a score axis: less would magnify noise into a landscape."""
 
 _PIXELS = 4 / 3
 """Of a browser, per point."""
@@ -61,12 +89,18 @@ class Panel:
     """One picture of a chart.
 
     Attributes:
+        model: Whose results it shows.
         title: What it is of, such as the task.
-        svg: An element for the page, without a style attribute.
+        beside: What is said beside the title; may be empty.
+        figure: What was drawn.
+        svg: The same as an element for the page, without a style attribute.
         rules: The declarations of the classes in it.
     """
 
+    model: str
     title: str
+    beside: str
+    figure: Figure = field(compare=False, repr=False)
     svg: str
     rules: Mapping[str, str]
 
@@ -82,6 +116,7 @@ class Chart:
         panels: The pictures; may be empty where `missing` says why.
         numbers: What it shows as a table; None where the page's main table has it.
         missing: What it does not show, and why, in sentences.
+        file: What its files are called, see `Summary.chart_stems`; empty if it is on the page only.
     """
 
     key: str
@@ -89,7 +124,8 @@ class Chart:
     about: str
     panels: tuple[Panel, ...]
     numbers: Grid | None = None
-    missing: tuple[str, ...] = field(default=())
+    missing: tuple[str, ...] = ()
+    file: str = ""
 
 
 @contextmanager
@@ -99,52 +135,109 @@ def panel_style() -> Iterator[None]:
         mpl.rcdefaults()
         mpl.rcParams.update(
             {
-                **{"svg.fonttype": "none", "svg.hashsalt": "quantexp", "font.family": "DejaVu Sans"},
+                **{"svg.fonttype": "none", "svg.hashsalt": "quantexp", "font.family": FONT},
                 **{"font.size": SIZE, "axes.linewidth": 0.7, "axes.edgecolor": MUTED, "text.color": INK},
             }
         )
         yield
 
 
-def blank(width: float, height: float, edges: tuple[float, float, float, float]) -> tuple[Figure, Axes, Pen]:
-    """Return an empty panel, in inches.
-
-    Args:
-        width: Of the panel.
-        height: Of the panel.
-        edges: Room left of, below, right of and above the plot.
-    """
-    left, below, right, above = edges
-    figure = Figure(figsize=(width, height), facecolor="none")
-    place = (left / width, below / height, (width - left - right) / width, (height - below - above) / height)
+def blank(height: float, left: float, below: float, right: float, above: float) -> tuple[Figure, Axes]:
+    """Return an empty panel of a height, with room around its plot, all in inches."""
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor=PAPER)
+    place = (left / WIDTH, below / height, (WIDTH - left - right) / WIDTH, (height - below - above) / height)
     axes = figure.add_axes(place, facecolor="none")
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=MUTED, labelsize=SIZE, length=3, width=0.7)
     axes.set_axisbelow(True)
-    return figure, axes, Pen(figure)
+    return figure, axes
+
+
+def blank_over_bits(places: Sequence[tuple[float, str]], baseline: str, left: float) -> tuple[Figure, Axes]:
+    """Return an empty panel over measured bits per weight, with the names of the quants above it.
+
+    Args:
+        places: Bits per weight and name of each quant.
+        baseline: The name of the baseline.
+        left: Inches left of the plot.
+    """
+    named = QuantNames(sorted(set(places)), baseline, (WIDTH - left - _RIGHT, _PLOT))
+    above = named.height + 0.05
+    figure, axes = blank(_BELOW + _PLOT + above, left, _BELOW, _RIGHT, above)
+    bits = [place for place, _ in places]
+    room = max(0.08 * (max(bits) - min(bits)), 0.3)
+    axes.set_xlim(min(bits) - room, max(bits) + room)
+    named.draw(axes)
+    axes.grid(axis="y", color=GRID, linewidth=0.7)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    write_below(axes, "measured bits per weight")
+    return figure, axes
+
+
+def scale_scores(axes: Axes, low: float, high: float) -> tuple[float, float]:
+    """Set the axis of scores, in points, and return its limits: all of 0 to 1, or the data with some room."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g}"))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    if high - low > 0.6 or low < 0.0 or high > 1.0:
+        limits = min(low, 0.0), max(high, 1.0)
+    else:
+        missing = max(0.0, _SMALLEST_SPAN - (high - low)) / 2
+        room = 0.08 * max(high - low, _SMALLEST_SPAN) + missing
+        bottom, top = floor(100 * (low - room)) / 100, ceil(100 * (high + room)) / 100
+        limits = max(bottom, 0.0), min(top, 1.0)
+    axes.set_ylim(*limits)
+    return limits
 
 
 def words(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
     """Write plain text, in data coordinates unless the style says otherwise."""
-    axes.text(x, y, printable(" ".join(text.split())), parse_math=False, **style)
+    axes.text(x, y, make_line(text), parse_math=False, **style)
+
+
+def write_below(axes: Axes, text: str, x: float = 0.5, side: str = "center", rise: float = 0.02) -> None:
+    """Write what an axis shows, at a share of its width, so many inches above the panel's lower edge."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # of an axes that `blank` has made
+    place = blended_transform_factory(axes.transAxes, figure.transFigure)
+    y = rise / figure.get_size_inches()[1]
+    words(axes, x, y, text, transform=place, fontsize=SIZE, color=MUTED, ha=side, va="bottom")
+
+
+def write_sign(axes: Axes, x: float, y: float, verdict: Verdict, color: str) -> None:
+    """Write a verdict's sign into its mark, so that no verdict depends on colour."""
+    style: dict[str, Any] = {"fontsize": 6.5, "weight": "bold", "ha": "center", "va": "center_baseline", "zorder": 5}
+    words(axes, x, y, SIGNS[verdict], color=color, **style)
+
+
+def list_signs(summary: Summary) -> str:
+    """Return the signs of the verdicts that there are, and what each means."""
+    shown = {c.decision.verdict for c in summary.comparisons if c.decision is not None}
+    return ", ".join(f"{sign} {verdict.value}" for verdict, sign in SIGNS.items() if verdict in shown)
 
 
 def shorten(text: str, longest: int = 26) -> str:
     """Return the text, cut in its middle when it is longer than so many characters."""
-    line = printable(" ".join(text.split()))
+    line = make_line(text)
     half = (longest - 1) // 2
     return line if len(line) <= longest else f"{line[:half]}…{line[-half:]}"
 
 
-def render_panel(figure: Figure, title: str, key: str, alternative: str) -> Panel:
+def render_panel(figure: Figure, model: str, title: str, alternative: str, beside: str = "") -> Panel:
     """Return the panel of a figure: the same figure gives the same text.
 
     Args:
         figure: With its width and height in inches at the size that the words are meant to have.
+        model: Whose results it shows.
         title: What it is of.
-        key: A prefix for its ids, unique on the page: letters, digits and `-`.
-        alternative: What it shows, in words.
+        alternative: What it shows, in words; no two panels of a page show the same.
+        beside: What is said beside the title.
     """
+    root, rules = render_svg(figure, alternative)
+    return Panel(model, title, beside, figure, ElementTree.tostring(root, encoding="unicode"), rules)
+
+
+def render_svg(figure: Figure, alternative: str) -> tuple[ElementTree.Element, dict[str, str]]:
+    """Return a figure as an element for a page, with the declarations of its classes; see `render_panel`."""
     out = io.BytesIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     drawn = ElementTree.fromstring(out.getvalue())
@@ -153,10 +246,10 @@ def render_panel(figure: Figure, title: str, key: str, alternative: str) -> Pane
     root = ElementTree.Element("svg", {"role": "img", "aria-label": printable(alternative), **size})
     root.set("viewBox", f"0 0 {width:g} {height:g}")
     rules: dict[str, str] = {}
-    used = _used(drawn)
+    used, key = _used(drawn), f"p{hashlib.sha256(alternative.encode()).hexdigest()[:8]}"
     for child in drawn:
         root.extend(_kept(child, key, used, rules))
-    return Panel(title, ElementTree.tostring(root, encoding="unicode"), rules)
+    return root, rules
 
 
 def _used(drawn: ElementTree.Element) -> dict[str, int]:

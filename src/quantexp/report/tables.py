@@ -3,6 +3,8 @@
 Nothing here is escaped; each page does that in its own way.
 """
 
+from collections.abc import Iterable
+
 from quantexp.comparison.summary import (
     FLOOR_COUNTS,
     REPEATS,
@@ -110,6 +112,12 @@ def conditions_grid(summary: Summary) -> Grid:
             for c in summary.conditions
         ),
     )
+
+
+def range_text(sizes: Iterable[int], between: str = "-") -> str:
+    """Return the smallest and the largest of some numbers, or one where they are the same; empty if there is none."""
+    found = sorted(set(sizes))
+    return between.join(map(str, dict.fromkeys([*found[:1], *found[-1:]])))
 
 
 def pairing_text(summary: Summary) -> str:

@@ -31,6 +31,7 @@ from quantexp.report.conclusions import sentences
 from quantexp.report.csv_tables import format_csv
 from quantexp.report.divergence import divergence_table, has_divergence, ranking
 from quantexp.report.settling import settling_line
+from quantexp.report.tables import range_text
 
 NARROW, WIDE = 72, 110
 """Columns below which a quant takes lines of its own instead of a row, and from which a row is a single line."""
@@ -221,9 +222,8 @@ def _model_lines(summary: Summary, model: str) -> Text:
 
 
 def _count(summary: Summary, ladder: Sequence[Condition]) -> str:
-    sizes = sorted({c.estimate.n for c in ladder})
-    count = f"n={sizes[0]}" if len(sizes) == 1 else f"n={sizes[0]}-{sizes[-1]}"
-    return count + ("" if summary.unit == "item" else f" {summary.unit}s")
+    count = range_text(c.estimate.n for c in ladder)
+    return f"n={count}" + ("" if summary.unit == "item" else f" {summary.unit}s")
 
 
 def _cells(summary: Summary, condition: Condition, between: str) -> list[Text]:
