@@ -15,7 +15,7 @@ from quantexp.report import Summary
 from quantexp.report.conclusions import sentences
 from quantexp.report.divergence import divergence_csv
 from quantexp.report.markdown import description
-from quantexp.report.terminal import comparisons_csv, conditions_csv
+from quantexp.report.tables import comparisons_csv, conditions_csv
 from quantexp.tracking.artifacts import read_section, read_table
 from quantexp.tracking.errors import ServerAwayError
 from quantexp.tracking.reader import JobRecord

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from tests.support.summaries import make_summary
 
 from quantexp.comparison.summary import Divergence, Summary
-from quantexp.report.divergence import divergence_csv, divergence_rows, order_text, ranking
+from quantexp.report.divergence import divergence_csv, divergence_grid, order_text, ranking
 from quantexp.stats import Interval, divergence_summary
 
 FIVE = tuple((f"Q{8 - number}", 8.0 - number) for number in range(6))
@@ -67,7 +67,7 @@ def test_the_rank_correlation_is_spearmans_with_ties() -> None:
 
 
 def test_what_has_no_interval_is_shown_alone() -> None:
-    [row, *_] = divergence_rows(measured(make_summary(tasks=["gsm8k"]), items=1))
+    [row, *_] = divergence_grid(measured(make_summary(tasks=["gsm8k"]), items=1)).rows
     assert "nan" not in " ".join(row)
     table = divergence_csv(measured(make_summary(tasks=["gsm8k"])))
     assert "nan" not in table

@@ -24,7 +24,8 @@ from quantexp.report import (
 )
 from quantexp.report.labels import spread
 from quantexp.report.markdown import escape, report_markdown
-from quantexp.report.terminal import comparison_table, comparisons_csv, conditions_csv, show
+from quantexp.report.tables import comparisons_csv, conditions_csv
+from quantexp.report.terminal import comparison_table, show
 from quantexp.stats import Method, at_k, compare, decide, estimate
 from quantexp.util.files import write_atomically
 

@@ -26,7 +26,8 @@ from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.validation import validated
 from quantexp.report import Summary
 from quantexp.report.markdown import report_markdown
-from quantexp.report.terminal import comparison_table, comparisons_csv, conditions_csv
+from quantexp.report.tables import comparisons_csv, conditions_csv
+from quantexp.report.terminal import comparison_table
 from quantexp.stats import PairedComparison
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.store import Store

@@ -69,7 +69,7 @@ def write_report(summary: Summary, folder: Path, changed: "pd.DataFrame | None" 
     from quantexp.report.html import report_html
     from quantexp.report.markdown import report_markdown
     from quantexp.report.sampled import samples_csv
-    from quantexp.report.terminal import comparisons_csv, conditions_csv
+    from quantexp.report.tables import comparisons_csv, conditions_csv
 
     folder.mkdir(parents=True, exist_ok=True)
     drawn = charts(summary)

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,26 +12,24 @@ from rich.table import Table
 from rich.text import Text
 
 from quantexp.comparison.summary import Comparison, Divergence, Summary
-from quantexp.report.csv_tables import format_csv
+from quantexp.report.columns import Column, Grid, choose, format_csv, make_grid
 from quantexp.stats import Interval
 
-_Row = tuple[Comparison, Divergence]
 
-HEADER = (
-    "task", "quant", "tokens", "mean, nats", "median", "99%", "maximum", "same top, %",
-    "RMS change of probability, points", "ln perplexity ratio", "answers that part", "at token",
-)  # fmt: skip
+class _Measured(NamedTuple):
+    comparison: Comparison
+    divergence: Divergence
 
 
 _FEWEST_RANKED = 5
 """Quants whose order can be shown not to be chance: two of their 120 orders are perfect or perfectly wrong."""
 
 
-def _measured(summary: Summary) -> Iterator[_Row]:
+def _measured(summary: Summary) -> Iterator[_Measured]:
     """Yield the comparisons with a divergence, task by task, from most to fewest bits."""
     for each in summary.select_comparisons():
         if each.divergence is not None:
-            yield each, each.divergence
+            yield _Measured(each, each.divergence)
 
 
 def has_divergence(summary: Summary, model: str | None = None) -> bool:
@@ -44,24 +42,75 @@ def has_partings(summary: Summary, model: str) -> bool:
     return any(each.divergence and each.divergence.answers for each in summary.comparisons if each.model == model)
 
 
-def divergence_rows(summary: Summary) -> Iterator[list[str]]:
-    """Yield the cells of each comparison that has one, under `HEADER`."""
-    for each, divergence in _measured(summary):
-        found = divergence.summary
-        yield [
-            summary.section(each),
-            each.quant,
-            f"{found.tokens:,}",
-            interval_text(found.mean, 4),
-            f"{found.median.value:.4f}",
-            f"{found.p99.value:.3f}",
-            f"{found.maximum:.2f}",
-            interval_text(found.same_top, 1, 100.0),
-            interval_text(found.probability_change_rms, 1, 100.0),
-            interval_text(found.log_perplexity_ratio, 4),
-            _parted(divergence),
-            f"{median(divergence.parted):g}" if divergence.parted else "",
-        ]
+def divergence_columns(summary: Summary) -> list[Column[_Measured]]:
+    """Return the columns of how far quants are from the baseline; probabilities and shares are fractions in files."""
+    return [
+        Column("model", lambda row: row.comparison.model),
+        Column("task", lambda row: row.comparison.task, "task", lambda row: summary.section(row.comparison), "l"),
+        Column("quant", lambda row: row.comparison.quant, "quant", side="l"),
+        Column(
+            "tokens",
+            lambda row: row.divergence.summary.tokens,
+            "tokens",
+            lambda row: f"{row.divergence.summary.tokens:,}",
+        ),
+        Column("items", lambda row: row.divergence.summary.items),
+        Column("confidence", lambda row: row.divergence.summary.confidence),
+        *_figure("mean", "mean, nats", lambda mean: interval_text(mean, 4)),
+        *_figure("median", "median", lambda median: f"{median.value:.4f}"),
+        *_figure("p90"),
+        *_figure("p95"),
+        *_figure("p99", "99%", lambda p99: f"{p99.value:.3f}"),
+        *_figure("p999"),
+        *_figure("probability_change"),
+        *_figure(
+            "probability_change_rms", "RMS change of probability, points", lambda rms: interval_text(rms, 1, 100.0)
+        ),
+        *_figure("same_top", "same top, %", lambda share: interval_text(share, 1, 100.0)),
+        *_figure("log_perplexity_ratio", "ln perplexity ratio", lambda ratio: interval_text(ratio, 4)),
+        Column(
+            "maximum",
+            lambda row: row.divergence.summary.maximum,
+            "maximum",
+            lambda row: f"{row.divergence.summary.maximum:.2f}",
+        ),
+        Column("answers", lambda row: row.divergence.answers),
+        Column("parted", lambda row: len(row.divergence.parted), "answers that part", _parted),
+        Column(
+            "place", None, "at token", lambda row: f"{median(row.divergence.parted):g}" if row.divergence.parted else ""
+        ),
+    ]
+
+
+def _figure(name: str, heading: str = "", text: Callable[[Interval], str] | None = None) -> list[Column[_Measured]]:
+    """Return the columns of a figure that has an interval; of what nobody knows files have nothing."""
+
+    def end(place: str) -> Callable[[_Measured], object]:
+        def value(row: _Measured) -> float | None:
+            found: float = getattr(getattr(row.divergence.summary, name), place)
+            return None if math.isnan(found) else found
+
+        return value
+
+    read = None if text is None else lambda row: text(getattr(row.divergence.summary, name))
+    ends = [Column(f"{name}_{place}", end(place)) for place in ("low", "high")]
+    return [Column(name, end("value"), heading, read), *ends]
+
+
+def _parted(row: _Measured) -> str:
+    return f"{len(row.divergence.parted)} of {row.divergence.answers}" if row.divergence.answers else ""
+
+
+def divergence_csv(summary: Summary) -> str:
+    """Every figure with its interval, at full precision."""
+    return format_csv(divergence_columns(summary), _measured(summary))
+
+
+def divergence_grid(summary: Summary) -> Grid:
+    """Tabulate the divergence of each quant; no rows where it was not measured."""
+    shown = ("task", "quant", "tokens", "mean", "median", "p99", "maximum", "same_top", "probability_change_rms")
+    columns = choose(divergence_columns(summary), *shown, "log_perplexity_ratio", "parted", "place")
+    return make_grid(columns, _measured(summary))
 
 
 def divergence_table(summary: Summary) -> Table:
@@ -70,13 +119,9 @@ def divergence_table(summary: Summary) -> Table:
     table.add_column("task, quant", overflow="fold")
     for name in ("mean KL\n(nats)", "same top\n(%)", "answers\nthat part"):
         table.add_column(name, justify="right", no_wrap=True)
-    for each, divergence in _measured(summary):
-        table.add_row(
-            Text(f"{summary.section(each)}, {each.quant}"),
-            Text(interval_text(divergence.summary.mean, 4)),
-            Text(interval_text(divergence.summary.same_top, 1, 100.0)),
-            Text(_parted(divergence)),
-        )
+    shown = choose(divergence_columns(summary), "task", "quant", "mean", "same_top", "parted")
+    for task, quant, *cells in make_grid(shown, _measured(summary)).rows:
+        table.add_row(Text(f"{task}, {quant}"), *map(Text, cells))
     return table
 
 
@@ -158,48 +203,6 @@ def _reach(mean: Interval) -> float:
 def _on(tasks: Sequence[str], summary: Summary, model: str) -> str:
     everywhere = len(tasks) == len(summary.tasks(model)) and len(tasks) > 1
     return " on every task" if everywhere else f" on {', '.join(tasks)}"
-
-
-def divergence_csv(summary: Summary) -> str:
-    """Every figure with its interval, at full precision; probabilities and shares as fractions."""
-    columns = dict(_COLUMNS)
-    for figure in _FIGURES:
-        for end, place in {"": "value", "_low": "low", "_high": "high"}.items():
-            columns[figure + end] = partial(_end, figure=figure, place=place)
-    return format_csv(columns | _LAST_COLUMNS, _measured(summary))
-
-
-def _end(row: _Row, *, figure: str, place: str) -> object:
-    value = getattr(getattr(row[1].summary, figure), place)
-    return None if math.isnan(value) else value
-
-
-_Column = Callable[[_Row], object]
-
-_COLUMNS: dict[str, _Column] = {
-    "model": lambda row: row[0].model,
-    "task": lambda row: row[0].task,
-    "quant": lambda row: row[0].quant,
-    "tokens": lambda row: row[1].summary.tokens,
-    "items": lambda row: row[1].summary.items,
-    "confidence": lambda row: row[1].summary.confidence,
-}
-
-_FIGURES = (
-    "mean", "median", "p90", "p95", "p99", "p999", "probability_change", "probability_change_rms", "same_top",
-    "log_perplexity_ratio",
-)  # fmt: skip
-"""Those that have an interval."""
-
-_LAST_COLUMNS: dict[str, _Column] = {
-    "maximum": lambda row: row[1].summary.maximum,
-    "answers": lambda row: row[1].answers,
-    "parted": lambda row: len(row[1].parted),
-}
-
-
-def _parted(divergence: Divergence) -> str:
-    return f"{len(divergence.parted)} of {divergence.answers}" if divergence.answers else ""
 
 
 def interval_text(interval: Interval, digits: int, scale: float = 1.0) -> str:

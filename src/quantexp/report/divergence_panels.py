@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from quantexp.comparison.summary import Divergence, Summary, interval_names
-from quantexp.report.csv_tables import Grid
+from quantexp.report.columns import Grid
 from quantexp.report.divergence import interval_text
 from quantexp.report.labels import GRID, INK, MUTED
 from quantexp.report.svg import (

@@ -16,35 +16,30 @@ import jinja2
 
 from quantexp.comparison.flips import CHANGES, GAINED, LOST, OTHER_SAME, OTHER_WRONG, anchor, as_text
 from quantexp.comparison.summary import (
-    Condition,
     Summary,
     answer_text,
     declaration_text,
-    difference_text,
     has_verdicts,
-    interval_names,
     margin_text,
-    p_text,
     points,
-    reading,
-    score_text,
 )
 from quantexp.report.caveats import select_caveats
+from quantexp.report.columns import Column, Grid, choose
 from quantexp.report.conclusions import verdict
-from quantexp.report.csv_tables import Grid
-from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, order_text, ranking
+from quantexp.report.divergence import divergence_grid, has_divergence, order_text, ranking
 from quantexp.report.sampled import SAMPLED_NOTE, sampled_grid
 from quantexp.report.settling import settling_grid, settling_line, settling_notes
 from quantexp.report.svg import SIGNS, Chart
 from quantexp.report.tables import (
     FLIPS_NOTE,
     POSTERIOR_NOTE,
+    Line,
+    comparison_columns,
     conditions_grid,
     divergence_note,
     flips_grid,
     how_to_read,
-    megabytes,
-    p_name,
+    list_lines,
     pairing_text,
     posteriors,
     range_text,
@@ -121,15 +116,14 @@ def report_html(summary: Summary, charts: Sequence[Chart], changed: "pd.DataFram
         facts=_facts(summary),
         caveats=select_caveats(summary),
         pairing=pairing_text(summary),
-        level=interval_names(summary),
-        p_name=p_name(summary),
+        heads=[(column.side, *column.name.partition(", ")[::2]) for column in _main_columns(summary)],
         tables=[(model, _groups(summary, model, keys), posteriors(summary, model)) for model in summary.models()],
         posterior_note=POSTERIOR_NOTE,
         settling=(settling_line(summary), settling_grid(summary)),
         settling_notes=settling_notes(summary),
         charts=charts,
         diverged=has_divergence(summary),
-        divergence=Grid(HEADER, "llrrrrrrrrrr", tuple(map(tuple, divergence_rows(summary)))),
+        divergence=divergence_grid(summary),
         divergence_about=[divergence_note(summary), ranking(summary)] if has_divergence(summary) else [],
         flips=flips_grid(summary),
         flips_note=FLIPS_NOTE,
@@ -262,6 +256,13 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts.items() if value]
 
 
+def _main_columns(summary: Summary) -> list[Column[Line]]:
+    """Return the columns of the page's main table."""
+    shown = ("quant", "reading", "difference", "p_value", "score", "lost", "gained", "churn")
+    measured = ("divergence",) if has_divergence(summary) else ()
+    return choose(comparison_columns(summary), *shown, *measured, "bits", "size", "speed")
+
+
 def _groups(summary: Summary, model: str, keys: Collection[str]) -> list[tuple[str, str, list[dict[str, Any]]]]:
     """Return the rows of a model's table: for each task its name, what is said beside it, and its rows.
 
@@ -271,41 +272,27 @@ def _groups(summary: Summary, model: str, keys: Collection[str]) -> list[tuple[s
         keys: Of the sections of changed answers.
     """
     found = []
+    columns = _main_columns(summary)
     for task in summary.tasks(model):
-        ladder = summary.ladder(model, task)
-        beside = f"n = {range_text((c.estimate.n for c in ladder), '–')} {summary.unit}s"
-        margins = {c.decision.margin for c in summary.comparisons if (c.model, c.task) == (model, task) and c.decision}
+        lines = list_lines(summary, model, task)
+        beside = f"n = {range_text((line.condition.estimate.n for line in lines), '–')} {summary.unit}s"
+        margins = {line.comparison.decision.margin for line in lines if line.comparison and line.comparison.decision}
         beside += "".join(f", margin {points(margin)} points" for margin in sorted(margins))
-        found.append((task, beside, [_row(summary, condition, keys) for condition in ladder]))
+        found.append((task, beside, [_row(summary, line, columns, keys) for line in lines]))
     return found
 
 
-def _row(summary: Summary, condition: Condition, keys: Collection[str]) -> dict[str, Any]:
-    comparison = summary.comparison(condition)
-    row: dict[str, Any] = {
-        "quant": condition.quant,
-        "baseline": condition.quant == summary.baseline,
-        "bits": f"{condition.bits_per_weight:.2f}",
-        "size": megabytes(condition.file_bytes),
-        "speed": "–" if condition.tokens_per_second is None else f"{condition.tokens_per_second:,.1f}",
-        "score": score_text(condition.estimate),
-        "compared": comparison is not None,
-    }
-    if comparison is None:
-        return row
-    decision, flips, divergence = comparison.decision, comparison.flips, comparison.divergence
-    key = anchor(summary.section(comparison), comparison.quant)
-    return row | {
-        "sign": SIGNS[decision.verdict] if decision else "",
-        "kind": decision.verdict.name if decision else "undecided",
-        "reading": reading(comparison),
-        "difference": difference_text(comparison.difference),
-        "p": p_text(comparison),
-        "lost": comparison.difference.lost,
-        "gained": comparison.difference.gained,
-        "churn": str(flips.churn) if flips else "–",
-        "key": key if key in keys else None,
-        "kl": f"{divergence.summary.mean.value:.4f}" if divergence else "–",
+def _row(summary: Summary, line: Line, columns: Sequence[Column[Line]], keys: Collection[str]) -> dict[str, Any]:
+    """Return a row's cells, the sign and the kind of its verdict, and where its answers are, if they are shown."""
+    decision = line.comparison.decision if line.comparison else None
+    key = anchor(summary.make_title(line.condition.model, line.condition.task), line.condition.quant)
+    is_baseline = line.condition.quant == summary.baseline
+    return {
+        "quant": line.condition.quant,
+        "cells": [(column.key, column.side, column.read(line)) for column in columns],
+        "sign": SIGNS[decision.verdict] if decision else "" if line.comparison or is_baseline else "–",
+        "kind": decision.verdict.name if decision else "quiet" if is_baseline else "undecided",
+        "answers": key if key in keys else None,
     }
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from quantexp.comparison.summary import Summary, answer_text, declaration_text
 from quantexp.report.caveats import format_more, select_caveats
+from quantexp.report.columns import Grid
 from quantexp.report.conclusions import sentences, task_outcome, verdict
-from quantexp.report.csv_tables import Grid
-from quantexp.report.divergence import HEADER, divergence_rows, has_divergence, has_partings, order_text, ranking
+from quantexp.report.divergence import divergence_grid, has_divergence, has_partings, order_text, ranking
 from quantexp.report.sampled import SAMPLED_NOTE, sampled_grid
 from quantexp.report.settling import settling_grid, settling_line, settling_notes
 from quantexp.report.tables import (
@@ -180,7 +180,7 @@ def _divergence(summary: Summary) -> list[str]:
     return [
         "## Divergence",
         ranking(summary),
-        _table(Grid(HEADER, "llrrrrrrrrrr", tuple(map(tuple, divergence_rows(summary))))),
+        _table(divergence_grid(summary)),
         escape(divergence_note(summary)),
         *_divergence_charts(summary),
         "Full precision: [divergence.csv](divergence.csv)",

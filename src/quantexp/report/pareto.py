@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
 from quantexp.comparison.summary import Summary, interval_names
-from quantexp.report.csv_tables import Grid
+from quantexp.report.columns import Grid
 from quantexp.report.labels import GRID, MUTED, measure_width
 from quantexp.report.svg import (
     LINE,

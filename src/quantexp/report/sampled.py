@@ -1,9 +1,10 @@
 """pass@k and majority@k, where items have several answers that are right or wrong."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from quantexp.comparison.summary import Condition, Summary, interval_names, score_text
-from quantexp.report.csv_tables import Grid, format_csv
+from quantexp.report.columns import Column, Grid, choose, format_csv, make_grid
 from quantexp.stats import AtK
 
 SAMPLED_NOTE = (
@@ -13,40 +14,60 @@ SAMPLED_NOTE = (
 )
 
 
+class _Sampled(NamedTuple):
+    condition: Condition
+    at: AtK
+
+
+def _list_sampled(summary: Summary) -> Iterator[_Sampled]:
+    """Yield each condition with each k; nothing if items have one answer each, or scores are graded."""
+    for condition in summary.conditions:
+        for each in condition.sampled:
+            yield _Sampled(condition, each)
+
+
+def _sampled_columns(summary: Summary) -> list[Column[_Sampled]]:
+    level = interval_names(summary)
+    return [
+        Column("model", lambda row: row.condition.model),
+        Column(
+            "task",
+            lambda row: row.condition.task,
+            "task",
+            lambda row: summary.make_title(row.condition.model, row.condition.task),
+            "l",
+        ),
+        Column("quant", lambda row: row.condition.quant, "quant", side="l"),
+        Column("k", lambda row: row.at.k, "k"),
+        Column(
+            "pass_at_k",
+            lambda row: row.at.passed.mean,
+            f"pass@k, points [{level}]",
+            lambda row: score_text(row.at.passed),
+        ),
+        Column("pass_low", lambda row: row.at.passed.low),
+        Column("pass_high", lambda row: row.at.passed.high),
+        Column("pass_interval", lambda row: row.at.passed.interval_method),
+        Column(
+            "majority_at_k",
+            lambda row: row.at.majority.mean,
+            f"majority@k, points [{level}]",
+            lambda row: score_text(row.at.majority),
+        ),
+        Column("majority_low", lambda row: row.at.majority.low),
+        Column("majority_high", lambda row: row.at.majority.high),
+        Column("majority_interval", lambda row: row.at.majority.interval_method),
+        Column("n", lambda row: row.at.passed.n),
+        Column("confidence", lambda row: row.at.passed.confidence),
+    ]
+
+
 def sampled_grid(summary: Summary) -> Grid:
     """Tabulate pass@k and majority@k; no rows if items have one answer each, or scores are graded."""
-    level = interval_names(summary)
-    rows = [
-        (
-            *(summary.make_title(c.model, c.task), c.quant, str(each.k)),
-            *(" ".join(score_text(found)) for found in (each.passed, each.majority)),
-        )
-        for c in summary.conditions
-        for each in c.sampled
-    ]
-    header = ("task", "quant", "k", f"pass@k, points [{level}]", f"majority@k, points [{level}]")
-    return Grid(header, "llrrr", tuple(rows))
-
-
-_SAMPLES_COLUMNS: dict[str, Callable[[tuple[Condition, AtK]], object]] = {
-    "model": lambda row: row[0].model,
-    "task": lambda row: row[0].task,
-    "quant": lambda row: row[0].quant,
-    "k": lambda row: row[1].k,
-    "pass_at_k": lambda row: row[1].passed.mean,
-    "pass_low": lambda row: row[1].passed.low,
-    "pass_high": lambda row: row[1].passed.high,
-    "pass_interval": lambda row: row[1].passed.interval_method,
-    "majority_at_k": lambda row: row[1].majority.mean,
-    "majority_low": lambda row: row[1].majority.low,
-    "majority_high": lambda row: row[1].majority.high,
-    "majority_interval": lambda row: row[1].majority.interval_method,
-    "n": lambda row: row[1].passed.n,
-    "confidence": lambda row: row[1].passed.confidence,
-}
+    shown = choose(_sampled_columns(summary), "task", "quant", "k", "pass_at_k", "majority_at_k")
+    return make_grid(shown, _list_sampled(summary))
 
 
 def samples_csv(summary: Summary) -> str:
     """Return pass@k and majority@k as CSV with a header; scores are fractions, floats have full precision."""
-    rows = [(condition, each) for condition in summary.conditions for each in condition.sampled]
-    return format_csv(_SAMPLES_COLUMNS, rows)
+    return format_csv(_sampled_columns(summary), _list_sampled(summary))

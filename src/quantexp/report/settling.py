@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quantexp.comparison.summary import Comparison, Condition, Summary, has_too_few_items, round_items
-from quantexp.report.csv_tables import Grid
+from quantexp.report.columns import Column, Grid, make_grid
 from quantexp.report.divergence import has_divergence
 from quantexp.stats import FEW_CHANGED, Verdict
-
-HEADER = ("task", "quant", "unique items so far", "more items", "tokens", "minutes here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +98,15 @@ def settling_notes(summary: Summary) -> list[str]:
 
 def settling_grid(summary: Summary) -> Grid:
     """Return the proposals that have a number, as a table."""
-    rows = [
-        (
-            *(summary.section(each.comparison), each.comparison.quant, f"{each.comparison.difference.n:,}"),
-            round_items(each.items),
-            "-" if each.tokens is None else round_items(round(each.tokens)),
-            "-" if each.seconds is None else _minutes(each.seconds),
-        )
-        for each in find_proposals(summary)
-        if each.items is not None
+    columns: list[Column[Proposal]] = [
+        Column("task", None, "task", lambda p: summary.section(p.comparison), "l"),
+        Column("quant", None, "quant", lambda p: p.comparison.quant, "l"),
+        Column("so_far", None, "unique items so far", lambda p: f"{p.comparison.difference.n:,}"),
+        Column("items", None, "more items", lambda p: round_items(p.items or 0)),
+        Column("tokens", None, "tokens", lambda p: "-" if p.tokens is None else round_items(round(p.tokens))),
+        Column("minutes", None, "minutes here", lambda p: "-" if p.seconds is None else _minutes(p.seconds)),
     ]
-    return Grid(HEADER, "llrrrr", tuple(rows))
+    return make_grid(columns, [each for each in find_proposals(summary) if each.items is not None])
 
 
 def _why_none(comparisons: Sequence[Comparison]) -> str:

@@ -2,7 +2,7 @@
 
 from quantexp.comparison.subgroups import DIFFICULTY, FIELDS
 from quantexp.comparison.summary import Summary, difference_text, interval_names
-from quantexp.report.csv_tables import Grid
+from quantexp.report.columns import Grid
 from quantexp.report.forest import Row, draw_forest, span
 from quantexp.report.svg import Chart, Panel
 from quantexp.report.tables import range_text

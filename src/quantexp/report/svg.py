@@ -24,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
 from quantexp.comparison.summary import Summary
-from quantexp.report.csv_tables import Grid
+from quantexp.report.columns import Grid
 from quantexp.report.labels import FONT, GRID, INK, LEADER, MUTED, QuantNames, make_line
 from quantexp.stats import Verdict
 from quantexp.util.terminal import printable

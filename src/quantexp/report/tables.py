@@ -1,14 +1,16 @@
-"""Tables and lists of the report's pages, as plain text: the markdown page and the HTML page show the same.
+"""Tables and lists of the report, as plain text: terminal, markdown and HTML choose from the same columns, CSV has all.
 
 Nothing here is escaped; each page does that in its own way.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from quantexp.comparison.summary import (
     FLOOR_COUNTS,
     REPEATS,
     ZERO_WIDTH_NOTE,
+    Comparison,
     Condition,
     Summary,
     comparisons_text,
@@ -22,7 +24,7 @@ from quantexp.comparison.summary import (
     reading,
     score_text,
 )
-from quantexp.report.csv_tables import Grid
+from quantexp.report.columns import Cell, Column, Grid, choose, format_csv, make_grid
 from quantexp.stats import E_VALUE
 
 FLIPS_NOTE = (
@@ -33,31 +35,124 @@ FLIPS_NOTE = (
 POSTERIOR_NOTE = "Probability that the loss is below the margin, under a uniform prior on what can happen to an item:"
 
 
+class Line(NamedTuple):
+    """A condition, and its comparison with the baseline, if there is one."""
+
+    condition: Condition
+    comparison: Comparison | None
+
+
+def list_lines(summary: Summary, model: str, task: str | None = None) -> list[Line]:
+    """Return a model's or a task's conditions: task by task the baseline, then from most to fewest bits."""
+    return [
+        Line(condition, summary.comparison(condition))
+        for name in (summary.tasks(model) if task is None else (task,))
+        for condition in summary.ladder(model, name)
+    ]
+
+
+def comparison_columns(summary: Summary) -> list[Column[Line]]:
+    """Return the columns of quants against the baseline; n counts what the last one says: items or answers."""
+
+    def compared(
+        key: str,
+        value: Callable[[Comparison], object] | None,
+        name: str = "",
+        text: Callable[[Comparison], Cell] | None = None,
+        *,
+        absent: str = "-",
+        baseline: str = "",
+        side: str = "r",
+    ) -> Column[Line]:
+        """Return a column of what is known of comparisons only."""
+
+        def read(line: Line) -> Cell:
+            if line.comparison is None:
+                return baseline if line.condition.quant == summary.baseline else absent
+            return "" if text is None else text(line.comparison)
+
+        held = None if value is None else lambda line: line.comparison and value(line.comparison)
+        return Column(key, held, name, read, side)
+
+    level = interval_names(summary)
+    return [
+        Column("model", lambda line: line.condition.model),
+        Column("task", lambda line: line.condition.task, "task", side="l"),
+        compared("baseline", lambda c: c.baseline),
+        Column("quant", lambda line: line.condition.quant, "quant", side="l"),
+        Column("bits", None, "bits/weight", lambda line: f"{line.condition.bits_per_weight:.2f}"),
+        Column("size", None, "file, MB", lambda line: megabytes(line.condition.file_bytes)),
+        Column("speed", None, "tokens/s", lambda line: speed_text(line.condition.tokens_per_second, None)),
+        Column("score", None, f"score, points [{level}]", lambda line: score_text(line.condition.estimate)),
+        compared(
+            "difference",
+            lambda c: c.difference.difference,
+            f"baseline - quant, points [{level}]",
+            lambda c: difference_text(c.difference),
+        ),
+        compared("low", lambda c: c.difference.low),
+        compared("high", lambda c: c.difference.high),
+        compared("p_value", lambda c: c.difference.p_value, "p, Holm" if is_corrected(summary) else "p", p_text),
+        compared("n", lambda c: c.difference.n),
+        compared("changed", lambda c: c.difference.changed),
+        compared("lost", lambda c: c.difference.lost, "lost", lambda c: _share(c.difference.lost, c)),
+        compared("gained", lambda c: c.difference.gained, "gained", lambda c: _share(c.difference.gained, c)),
+        compared("answers", lambda c: c.difference.answers),
+        compared("design_effect", lambda c: c.difference.design_effect),
+        compared("kind", lambda c: c.difference.kind.value),
+        compared("interval", lambda c: c.difference.interval_method),
+        compared("test", lambda c: c.difference.test_method),
+        compared("upper", lambda c: c.difference.upper),
+        compared("margin", lambda c: c.decision and c.decision.margin),
+        compared("p_adjusted", lambda c: c.decision and c.decision.p_adjusted),
+        compared("verdict", lambda c: c.decision and c.decision.verdict.value),
+        compared("probability_within", lambda c: c.posterior and c.posterior.within),
+        compared("further_items", lambda c: c.decision and c.decision.further_items),
+        compared("further_least", lambda c: c.decision and c.decision.further and c.decision.further.least),
+        compared("further_most", lambda c: c.decision and c.decision.further and c.decision.further.most),
+        compared("fewest_items", lambda c: c.decision and c.decision.fewest_items),
+        compared("at_ceiling", lambda c: c.decision and c.decision.at_ceiling),
+        compared("answers_lost", lambda c: c.flips and c.flips.lost),
+        compared("answers_gained", lambda c: c.flips and c.flips.gained),
+        compared("both_wrong_different", lambda c: c.flips and c.flips.both_wrong_different),
+        compared(
+            "churn",
+            lambda c: c.flips and c.flips.churn,
+            "answer churn",
+            lambda c: str(c.flips.churn) if c.flips else "-",
+        ),
+        compared(
+            "divergence",
+            None,
+            "mean KL, nats",
+            lambda c: f"{c.divergence.summary.mean.value:.4f}" if c.divergence else "-",
+        ),
+        compared("zero_width", lambda c: c.difference.zero_width),
+        compared("baseline_mean", lambda c: c.difference.baseline_mean),
+        compared("baseline_low", lambda c: c.difference.baseline_low),
+        compared("quant_mean", lambda c: c.difference.quant_mean),
+        compared("confidence", lambda c: c.difference.confidence),
+        compared("resamples", lambda c: c.difference.resamples),
+        compared("bootstrap_seed", lambda c: c.difference.seed),
+        compared("reading", reading, "verdict", reading, absent="not compared", baseline="the baseline", side="l"),
+        compared("unit", lambda _: summary.unit),
+    ]
+
+
+def _share(count: int, comparison: Comparison) -> Cell:
+    return str(count), f"of {comparison.difference.n}"
+
+
+def comparisons_csv(summary: Summary) -> str:
+    """Return the comparisons as CSV with a header; scores are fractions, floats have full precision."""
+    lines = [Line(each, summary.comparison(each)) for each in summary.conditions]
+    return format_csv(comparison_columns(summary), [line for line in lines if line.comparison is not None])
+
+
 def comparisons_grid(summary: Summary, model: str) -> Grid:
     """Every quant of a model on every task."""
-    level = interval_names(summary)
-    scores = (f"score, points [{level}]", f"baseline - quant, points [{level}]", p_name(summary))
-    header = ("task", "quant", "bits/weight", *scores, "lost", "gained", "verdict")
-    conditions = [c for task in summary.tasks(model) for c in summary.ladder(model, task)]
-    return Grid(header, "llrrrrrrl", tuple(_comparison(summary, c) for c in conditions))
-
-
-def _comparison(summary: Summary, condition: Condition) -> tuple[str, ...]:
-    comparison = summary.comparison(condition)
-    score = " ".join(score_text(condition.estimate))
-    cells = (condition.task, condition.quant, f"{condition.bits_per_weight:.2f}", score)
-    if condition.quant == summary.baseline:
-        return (*cells, "", "", "", "", "the baseline")
-    if comparison is None:
-        return (*cells, "-", "-", "-", "-", "not compared")
-    d = comparison.difference
-    counts = [f"{count} of {d.n}" for count in (d.lost, d.gained)]
-    return (*cells, " ".join(difference_text(d)), p_text(comparison), *counts, reading(comparison))
-
-
-def p_name(summary: Summary) -> str:
-    """Name the p-values, by what they are corrected for."""
-    return "p, Holm" if is_corrected(summary) else "p"
+    shown = ("task", "quant", "bits", "score", "difference", "p_value", "lost", "gained", "reading")
+    return make_grid(choose(comparison_columns(summary), *shown), list_lines(summary, model))
 
 
 def posteriors(summary: Summary, model: str) -> list[tuple[str, str]]:
@@ -96,22 +191,61 @@ def rules_grid(summary: Summary) -> Grid:
     return Grid(("task", "quant", *rules), "ll" + "r" * len(rules), tuple(rows))
 
 
+def condition_columns(summary: Summary) -> list[Column[Condition]]:
+    """Return the columns of how each score was made; n counts what the last one says: items or answers."""
+    return [
+        Column("model", lambda c: c.model, "model", side="l"),
+        Column("task", lambda c: c.task, "task", side="l"),
+        Column("quant", lambda c: c.quant, "quant", side="l"),
+        Column("bits_per_weight", lambda c: c.bits_per_weight, "bits/weight", lambda c: f"{c.bits_per_weight:.4f}"),
+        Column("file_bytes", lambda c: c.file_bytes, "file, MB", lambda c: megabytes(c.file_bytes)),
+        Column("mean", lambda c: c.estimate.mean),
+        Column("low", lambda c: c.estimate.low),
+        Column("high", lambda c: c.estimate.high),
+        Column("n", lambda c: c.estimate.n, f"n ({summary.unit}s)"),
+        Column("answers", lambda c: c.estimate.answers, "answers"),
+        Column(
+            "design_effect",
+            lambda c: c.estimate.design_effect,
+            "design effect",
+            lambda c: f"{c.estimate.design_effect:.2f}",
+        ),
+        Column("kind", lambda c: c.estimate.kind.value),
+        Column("interval", lambda c: c.estimate.interval_method),
+        Column("zero_width", lambda c: c.estimate.zero_width),
+        Column("items", lambda c: c.items),
+        Column("repeats", lambda c: c.repeats),
+        Column("grader", lambda c: c.grader, "grader", side="l"),
+        Column(
+            "tokens_per_second",
+            lambda c: c.tokens_per_second,
+            "tokens/s",
+            lambda c: speed_text(c.tokens_per_second, c.speed_range),
+        ),
+        Column("tokens_per_second_low", lambda c: c.speed_range and c.speed_range[0]),
+        Column("tokens_per_second_high", lambda c: c.speed_range and c.speed_range[1]),
+        Column("share_of_others", lambda c: c.busy),
+        Column("confidence", lambda c: c.estimate.confidence),
+        Column("resamples", lambda c: c.estimate.resamples),
+        Column("bootstrap_seed", lambda c: c.estimate.seed),
+        Column("run_ids", lambda c: " ".join(c.run_ids)),
+        Column("unit", lambda _: summary.unit),
+    ]
+
+
+def conditions_csv(summary: Summary) -> str:
+    """Return the conditions as CSV with a header; scores are fractions, floats have full precision.
+
+    A speed that was not measured is empty; several run ids are separated by a space.
+    """
+    return format_csv(condition_columns(summary), summary.conditions)
+
+
 def conditions_grid(summary: Summary) -> Grid:
     """Tabulate how each score was made."""
-    counts = ("answers", f"n ({summary.unit}s)", "design effect")
-    header = ("model", "quant", "task", "bits/weight", "file, MB", *counts, "grader", "tokens/s")
-    return Grid(
-        header,
-        "lllrrrrrlr",
-        tuple(
-            (
-                *(c.model, c.quant, c.task, f"{c.bits_per_weight:.4f}", megabytes(c.file_bytes)),
-                *(str(c.estimate.answers), str(c.estimate.n), f"{c.estimate.design_effect:.2f}", c.grader),
-                speed_text(c.tokens_per_second, c.speed_range),
-            )
-            for c in summary.conditions
-        ),
-    )
+    shown = ("model", "quant", "task", "bits_per_weight", "file_bytes")
+    counts = ("answers", "n", "design_effect", "grader", "tokens_per_second")
+    return make_grid(choose(condition_columns(summary), *shown, *counts), summary.conditions)
 
 
 def range_text(sizes: Iterable[int], between: str = "-") -> str:

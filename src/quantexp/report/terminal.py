@@ -1,6 +1,6 @@
-"""The comparison as a terminal table, and the full-precision numbers as CSV."""
+"""The comparison as a terminal table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich import box
@@ -10,28 +10,22 @@ from rich.text import Text
 
 from quantexp.comparison.summary import (
     ZERO_WIDTH_NOTE,
-    Comparison,
-    Condition,
     Summary,
     answer_text,
     comparisons_text,
     declaration_text,
-    difference_text,
     has_verdicts,
     has_zero_width,
     interval_names,
     is_corrected,
     margin_text,
-    p_text,
-    reading,
-    score_text,
 )
 from quantexp.report.caveats import format_more, select_caveats
+from quantexp.report.columns import Cell, choose
 from quantexp.report.conclusions import sentences
-from quantexp.report.csv_tables import format_csv
 from quantexp.report.divergence import divergence_table, has_divergence, ranking
 from quantexp.report.settling import settling_line
-from quantexp.report.tables import range_text
+from quantexp.report.tables import comparison_columns, list_lines, range_text
 
 NARROW, WIDE = 72, 110
 """Columns below which a quant takes lines of its own instead of a row, and from which a row is a single line."""
@@ -95,94 +89,6 @@ def comparison_table(summary: Summary, width: int = 80) -> Table:
     return grid
 
 
-def comparisons_csv(summary: Summary) -> str:
-    """Comparisons as CSV with a header; scores are fractions, floats have full precision.
-
-    The last column says what n counts: item or answer.
-    """
-    return format_csv(_COMPARISON_COLUMNS | {"unit": lambda _: summary.unit}, summary.comparisons)
-
-
-def conditions_csv(summary: Summary) -> str:
-    """Conditions as CSV with a header; scores are fractions, floats have full precision.
-
-    A speed that was not measured is empty; several run ids are separated by a space. The last column says what n
-    counts: item or answer.
-    """
-    return format_csv(_CONDITION_COLUMNS | {"unit": lambda _: summary.unit}, summary.conditions)
-
-
-_COMPARISON_COLUMNS: dict[str, Callable[[Comparison], object]] = {
-    "model": lambda c: c.model,
-    "task": lambda c: c.task,
-    "baseline": lambda c: c.baseline,
-    "quant": lambda c: c.quant,
-    "difference": lambda c: c.difference.difference,
-    "low": lambda c: c.difference.low,
-    "high": lambda c: c.difference.high,
-    "p_value": lambda c: c.difference.p_value,
-    "n": lambda c: c.difference.n,
-    "changed": lambda c: c.difference.changed,
-    "lost": lambda c: c.difference.lost,
-    "gained": lambda c: c.difference.gained,
-    "answers": lambda c: c.difference.answers,
-    "design_effect": lambda c: c.difference.design_effect,
-    "kind": lambda c: c.difference.kind.value,
-    "interval": lambda c: c.difference.interval_method,
-    "test": lambda c: c.difference.test_method,
-    "upper": lambda c: c.difference.upper,
-    "margin": lambda c: c.decision and c.decision.margin,
-    "p_adjusted": lambda c: c.decision and c.decision.p_adjusted,
-    "verdict": lambda c: c.decision and c.decision.verdict.value,
-    "probability_within": lambda c: c.posterior and c.posterior.within,
-    "further_items": lambda c: c.decision and c.decision.further_items,
-    "further_least": lambda c: c.decision and c.decision.further and c.decision.further.least,
-    "further_most": lambda c: c.decision and c.decision.further and c.decision.further.most,
-    "fewest_items": lambda c: c.decision and c.decision.fewest_items,
-    "at_ceiling": lambda c: c.decision and c.decision.at_ceiling,
-    "answers_lost": lambda c: c.flips and c.flips.lost,
-    "answers_gained": lambda c: c.flips and c.flips.gained,
-    "both_wrong_different": lambda c: c.flips and c.flips.both_wrong_different,
-    "churn": lambda c: c.flips and c.flips.churn,
-    "zero_width": lambda c: c.difference.zero_width,
-    "baseline_mean": lambda c: c.difference.baseline_mean,
-    "baseline_low": lambda c: c.difference.baseline_low,
-    "quant_mean": lambda c: c.difference.quant_mean,
-    "confidence": lambda c: c.difference.confidence,
-    "resamples": lambda c: c.difference.resamples,
-    "bootstrap_seed": lambda c: c.difference.seed,
-    "reading": reading,
-}
-
-_CONDITION_COLUMNS: dict[str, Callable[[Condition], object]] = {
-    "model": lambda c: c.model,
-    "task": lambda c: c.task,
-    "quant": lambda c: c.quant,
-    "bits_per_weight": lambda c: c.bits_per_weight,
-    "file_bytes": lambda c: c.file_bytes,
-    "mean": lambda c: c.estimate.mean,
-    "low": lambda c: c.estimate.low,
-    "high": lambda c: c.estimate.high,
-    "n": lambda c: c.estimate.n,
-    "answers": lambda c: c.estimate.answers,
-    "design_effect": lambda c: c.estimate.design_effect,
-    "kind": lambda c: c.estimate.kind.value,
-    "interval": lambda c: c.estimate.interval_method,
-    "zero_width": lambda c: c.estimate.zero_width,
-    "items": lambda c: c.items,
-    "repeats": lambda c: c.repeats,
-    "grader": lambda c: c.grader,
-    "tokens_per_second": lambda c: c.tokens_per_second,
-    "tokens_per_second_low": lambda c: c.speed_range and c.speed_range[0],
-    "tokens_per_second_high": lambda c: c.speed_range and c.speed_range[1],
-    "share_of_others": lambda c: c.busy,
-    "confidence": lambda c: c.estimate.confidence,
-    "resamples": lambda c: c.estimate.resamples,
-    "bootstrap_seed": lambda c: c.estimate.seed,
-    "run_ids": lambda c: " ".join(c.run_ids),
-}
-
-
 def _model_table(summary: Summary, model: str, between: str) -> Table:
     """`between` stands between an estimate and its interval."""
     table = Table(
@@ -198,54 +104,50 @@ def _model_table(summary: Summary, model: str, between: str) -> Table:
     table.add_column("baseline\n- quant", justify="right", no_wrap=True)
     table.add_column("p,\nHolm" if is_corrected(summary) else "p", justify="right", no_wrap=True)
     table.add_column("verdict", overflow="fold")
-    for task in summary.tasks(model):
-        ladder = summary.ladder(model, task)
-        table.add_row(Text.assemble((task, "bold"), (f"\n{_count(summary, ladder)}", "dim")))
-        for condition in ladder:
-            table.add_row(*_cells(summary, condition, between))
+    for task, count, rows in _rows(summary, model, between):
+        table.add_row(Text.assemble((task, "bold"), (f"\n{count}", "dim")))
+        for row in rows:
+            table.add_row(*row)
         table.add_section()
     return table
 
 
 def _model_lines(summary: Summary, model: str) -> Text:
     lines = [Text(model, style="bold")]
-    for task in summary.tasks(model):
-        ladder = summary.ladder(model, task)
-        lines += [Text(), Text.assemble((task, "bold"), (f", {_count(summary, ladder)}", "dim"))]
-        for condition in ladder:
-            quant, bits, score, change, p, verdict = _cells(summary, condition, " ")
+    for task, count, rows in _rows(summary, model, " "):
+        lines += [Text(), Text.assemble((task, "bold"), (f", {count}", "dim"))]
+        for quant, bits, score, change, p, verdict in rows:
             lines.append(Text.assemble(quant, ", ", bits, " bits: ", score))
-            if summary.comparison(condition) is not None:
+            if change.plain not in ("", "-"):
                 lines.append(Text.assemble("    ", change, ", p ", p))
             lines.append(Text.assemble("    ", verdict))
     return Text("\n").join(lines)
 
 
-def _count(summary: Summary, ladder: Sequence[Condition]) -> str:
-    count = range_text(c.estimate.n for c in ladder)
-    return f"n={count}" + ("" if summary.unit == "item" else f" {summary.unit}s")
+def _rows(summary: Summary, model: str, between: str) -> Iterator[tuple[str, str, list[list[Text]]]]:
+    """Yield each task of a model, how many items it has, and its rows."""
+    shown = choose(comparison_columns(summary), "quant", "bits", "score", "difference", "p_value", "reading")
+    for task in summary.tasks(model):
+        lines = list_lines(summary, model, task)
+        count = f"n={range_text(line.condition.estimate.n for line in lines)}"
+        rows = []
+        for line in lines:
+            quant, *cells, verdict = [_styled(column.read(line), between) for column in shown]
+            verdict.style = _STYLES.get(verdict.plain.split()[0], "")
+            rows.append([Text.assemble("  ", quant), *cells, verdict])
+        yield task, count + ("" if summary.unit == "item" else f" {summary.unit}s"), rows
 
 
-def _cells(summary: Summary, condition: Condition, between: str) -> list[Text]:
-    comparison = summary.comparison(condition)
-    quant = Text("  " + condition.quant)
-    if condition.quant == summary.baseline:
-        verdict, p = Text("the baseline", style="dim"), Text()
-        change = Text()
-    elif comparison is None:
-        verdict, p, change = Text("not compared", style="yellow"), Text("-"), Text("-")
-    else:
-        words = reading(comparison)
-        style = {"worse": "red", "worse,": "green", "better": "green", "within": "green"}.get(words.split()[0], "")
-        verdict, p = Text(words, style=style), Text(p_text(comparison))
-        change = _joined(difference_text(comparison.difference), between)
-    bits = Text(f"{condition.bits_per_weight:.2f}")
-    return [quant, bits, _joined(score_text(condition.estimate), between), change, p, verdict]
+_STYLES = {
+    **{"the": "dim", "not": "yellow", "worse": "red"},
+    **dict.fromkeys(("worse,", "better", "within"), "green"),
+}
+"""Of a verdict, by its first word."""
 
 
-def _joined(value_and_interval: tuple[str, str], between: str) -> Text:
-    value, interval = value_and_interval
-    return Text.assemble(value, between, (interval, "dim"))
+def _styled(cell: Cell, between: str) -> Text:
+    """`between` stands between an estimate and its interval."""
+    return Text(cell) if isinstance(cell, str) else Text.assemble(cell[0], between, (cell[1], "dim"))
 
 
 def _legend(summary: Summary) -> Text:
