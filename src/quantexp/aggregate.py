@@ -42,7 +42,7 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
     Raises:
         UserError: there is nothing to compare.
     """
-    from quantexp.report import write_report
+    from quantexp.report import PAGE, write_report
     from quantexp.report.mlflow_pages import describe_jobs, show_in_mlflow
     from quantexp.report.terminal import show
     from quantexp.tracking.tags import FLIPS
@@ -56,16 +56,16 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
         log.warning("%s cannot be written, so the comparison is not recorded in it", store.shown)
     elif runs:
         with store.start("aggregate", "aggregate", None, {"runs": ",".join(runs)}) as run:
-            run.log_files(files.all)
+            run.log_files(files)
             run.log_items(compared.changed, FLIPS)
             page = show_in_mlflow(summary, run, store)
     else:
         run = store.run(sweep)
-        run.log_files(files.all)
+        run.log_files(files)
         run.log_items(compared.changed, FLIPS)
         page = show_in_mlflow(summary, run, store)
         describe_jobs(summary, {record.run_id: record for record in compared.records}, store)
-    show(summary, files.html, store.browse, page)
+    show(summary, folder / PAGE, store.browse, page)
     return Aggregated(not (summary.refusals or summary.failures), bool(summary.comparisons))
 
 

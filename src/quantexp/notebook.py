@@ -10,8 +10,8 @@ import pandas as pd
 from omegaconf.errors import OmegaConfBaseException
 
 from quantexp.comparison.analysis import compare, finished_jobs
+from quantexp.comparison.summary import Summary
 from quantexp.config import StatsConfig, TrackingConfig
-from quantexp.report import Summary
 from quantexp.report.conclusions import sentences
 from quantexp.report.divergence import divergence_csv
 from quantexp.report.markdown import description

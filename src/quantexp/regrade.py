@@ -66,7 +66,7 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
         UserError: there is nothing to grade, or no task has the grader.
     """
     from quantexp.comparison.pairing import check_stopping, summarise
-    from quantexp.report import write_report
+    from quantexp.report import PAGE, write_report
     from quantexp.report.mlflow_pages import show_in_mlflow
     from quantexp.report.terminal import show
     from quantexp.util.progress import bar
@@ -109,10 +109,10 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
     source = {"runs": ",".join(runs)} if runs else {"sweep": sweep}
     graders = ", ".join(sorted({new.graders for new in done}))
     with store.start("regrade", "regrade", None, source | {"graders": graders}) as run:
-        run.log_files([*files.all, changes])
+        run.log_files([*files, changes])
         page = show_in_mlflow(summary, run, store)
     _print_changes(diff, changes)
-    show(summary, files.html, store.browse, page)
+    show(summary, folder / PAGE, store.browse, page)
     return not (summary.refusals or summary.failures)
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from quantexp.comparison.pairing import summarise
 from quantexp.comparison.preregistration import write_declaration
+from quantexp.comparison.summary import Summary
 from quantexp.config import Config, Method, ModelConfig, QuantConfig, StatsConfig, Target, TaskConfig
-from quantexp.report import Summary
 from quantexp.report.markdown import report_markdown
 from quantexp.stats import PairedComparison, Verdict, compare, drop_posterior
 from quantexp.tracking.reader import JobRecord

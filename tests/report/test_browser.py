@@ -18,7 +18,7 @@ from tests.support.summaries import RIGHT, WRONG, answers, changed, make_summary
 
 from quantexp.comparison.flips import flips, pair_answers
 from quantexp.comparison.subgroups import parts
-from quantexp.report import write_report
+from quantexp.report import PAGE, write_report
 
 CHROMIUM = shutil.which("chromium")
 
@@ -56,7 +56,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         made, comparisons=tuple(counted), protocol={**made.protocol, "file sha256 (m Q8_0)": "0123456789abcdef" * 4}
     )
     folder = tmp_path_factory.mktemp("report")
-    return write_report(summary, folder, rows).html
+    write_report(summary, folder, rows)
+    return folder / PAGE
 
 
 def opened(browser: Browser, report: Path, width: int, scheme: Literal["light", "dark"]) -> tuple[Page, list[str]]:

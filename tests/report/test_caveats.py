@@ -7,8 +7,7 @@ from tests.report.test_files import printed
 from tests.report.test_html import Page
 from tests.support.summaries import LADDER, make_summary
 
-from quantexp.comparison.summary import Declaration, Divergence, Registered
-from quantexp.report import Summary
+from quantexp.comparison.summary import Declaration, Divergence, Registered, Summary
 from quantexp.report.caveats import LONGEST, MOST, select_caveats
 from quantexp.report.charts import charts
 from quantexp.report.conclusions import sentences, verdict

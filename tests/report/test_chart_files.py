@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 from tests.support.summaries import LADDER, make_summary
 
-from quantexp.report import Summary
+from quantexp.comparison.summary import Summary
 from quantexp.report.chart_files import save_charts
 from quantexp.report.charts import charts
 from quantexp.report.svg import COLOURS, SIGNS

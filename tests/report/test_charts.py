@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.summaries import LADDER, make_summary
 
-from quantexp.report import Summary
+from quantexp.comparison.summary import Summary
 from quantexp.report.charts import charts
 from quantexp.report.forest import forest, span
 from quantexp.report.pareto import Offer, find_overlap, front, offers, tradeoff

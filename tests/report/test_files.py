@@ -15,13 +15,8 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 from tests.support.summaries import LADDER, make_summary
 
-from quantexp.report import (
-    Comparison,
-    Condition,
-    Summary,
-    reading,
-    write_report,
-)
+from quantexp.comparison.summary import Comparison, Condition, Summary, reading
+from quantexp.report import write_report
 from quantexp.report.labels import spread
 from quantexp.report.markdown import escape, report_markdown
 from quantexp.report.tables import comparisons_csv, conditions_csv
@@ -216,18 +211,13 @@ def test_write_report_for_two_models(tmp_path: Path) -> None:
     folder = tmp_path / "made" / "here"
     summary = make_summary(models=("org/one", "two"), tasks=("gsm8k",))
     files = write_report(summary, folder)
-    assert [p.name for p in files.charts] == [
-        "score_vs_bits-org-one.png",
-        "score_vs_bits-org-one.svg",
-        "score_vs_bits-two.png",
-        "score_vs_bits-two.svg",
-    ]
-    everything = {files.html, files.markdown, files.comparisons_csv, files.conditions_csv, *files.charts}
-    assert set(folder.iterdir()) == everything == set(files.all)
-    page = files.markdown.read_text(encoding="utf-8")
+    charts = {f"score_vs_bits-{model}.{ending}" for model in ("org-one", "two") for ending in ("png", "svg")}
+    everything = {folder / name for name in ("report.html", "report.md", "comparisons.csv", "conditions.csv", *charts)}
+    assert set(folder.iterdir()) == everything == set(files)
+    page = (folder / "report.md").read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)]+)\)", page)
-    assert {folder / link for link in links} == everything - {files.markdown}
-    assert files.comparisons_csv.read_text(encoding="utf-8") == comparisons_csv(summary)
+    assert {folder / link for link in links} == everything - {folder / "report.md"}
+    assert (folder / "comparisons.csv").read_text(encoding="utf-8") == comparisons_csv(summary)
     before = {path: path.read_bytes() for path in everything}
     write_report(summary, folder)
     assert {path: path.read_bytes() for path in everything} == before
@@ -237,26 +227,25 @@ def test_several_answers_to_an_item_have_a_table_of_their_own(tmp_path: Path) ->
     made = make_summary(tasks=("gsm8k",))
     drawn = at_k([1.0, 0.0, 0.0, 0.0], [1, 2, 2, 3], ["a", "a", "b", "b"], [0, 1, 0, 1])
     summary = replace(made, conditions=(replace(made.conditions[0], sampled=drawn), *made.conditions[1:]))
-    files = write_report(summary, tmp_path)
-    assert files.samples_csv in files.all
+    assert tmp_path / "samples.csv" in write_report(summary, tmp_path)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "samples.csv").read_text(encoding="utf-8"))))
     assert [(row["quant"], row["k"], row["pass_at_k"], row["majority_at_k"]) for row in rows] == [
         ("Q8_0", "1", "0.25", "0.5"),
         ("Q8_0", "2", "0.5", "0.5"),
     ]
-    for page in (files.markdown, files.html):
-        text = page.read_text(encoding="utf-8")
+    for page in ("report.md", "report.html"):
+        text = (tmp_path / page).read_text(encoding="utf-8")
         assert "Several answers to an item" in text
         assert "majority@k, points" in text
 
 
 def test_write_report_when_everything_failed(tmp_path: Path) -> None:
     summary = Summary("t", "Q8_0", (), (), (), (), ("All jobs failed.",), {})
-    files = write_report(summary, tmp_path)
-    assert files.charts == ()
-    assert "No score was recorded." in files.markdown.read_text(encoding="utf-8")
+    write_report(summary, tmp_path)
+    assert not [*tmp_path.glob("*.png")]
+    assert "No score was recorded." in (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "All jobs failed." in printed(summary, 80)
-    assert len(files.conditions_csv.read_text(encoding="utf-8").splitlines()) == 1
+    assert len((tmp_path / "conditions.csv").read_text(encoding="utf-8").splitlines()) == 1
 
 
 def test_the_report_is_a_link_in_a_terminal_and_a_plain_path_elsewhere(

@@ -8,8 +8,7 @@ from tests.report.test_html import Page
 from tests.support.summaries import LADDER, make_summary
 
 from quantexp.comparison.costs import Cost
-from quantexp.comparison.summary import round_items
-from quantexp.report import Summary
+from quantexp.comparison.summary import Summary, round_items
 from quantexp.report.charts import charts
 from quantexp.report.html import report_html
 from quantexp.report.markdown import report_markdown

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from quantexp.comparison.flips import flip_rows
-from quantexp.report import Comparison, Condition, Summary
+from quantexp.comparison.summary import Comparison, Condition, Summary
 from quantexp.stats import Method, compare, decide, estimate
 
 LADDER = (("Q8_0", 8.5), ("Q5_K_M", 5.69), ("Q4_K_M", 4.85), ("Q3_K_M", 3.91))

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from quantexp.comparison.pairing import summarise
+from quantexp.comparison.summary import Summary
 from quantexp.config import AggregateConfig, Method, StatsConfig, TrackingConfig, Unit
 from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.validation import validated
-from quantexp.report import Summary
 from quantexp.report.markdown import report_markdown
 from quantexp.report.tables import comparisons_csv, conditions_csv
 from quantexp.report.terminal import comparison_table

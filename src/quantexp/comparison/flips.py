@@ -74,11 +74,6 @@ class Flips:
         """Answers whose score changed."""
         return self.lost + self.gained
 
-    @property
-    def items_changed(self) -> int:
-        """Unique items whose mean score changed."""
-        return self.items_lost + self.items_gained
-
 
 def flips(baseline: pd.DataFrame, quant: pd.DataFrame) -> Flips:
     """Count what changed from the baseline's answers to a quant's.

@@ -1,7 +1,6 @@
 """Divergence in pictures: against bits per weight, and where answers leave the baseline's; a panel a task."""
 
 from collections.abc import Iterator, Sequence
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from quantexp.comparison.summary import Divergence, Summary, interval_names
-from quantexp.report.columns import Grid
 from quantexp.report.divergence import interval_text
 from quantexp.report.labels import GRID, INK, MUTED
 from quantexp.report.svg import (
@@ -50,20 +48,15 @@ def divergences(summary: Summary) -> Chart | None:
 def select_partings(summary: Summary) -> Chart | None:
     """Return the token at which answers first differ; None where no answers were compared."""
     panels: list[Panel] = []
-    rows: list[tuple[str, ...]] = []
     for model, task, points in _measured(summary):
         if found := [(quant, each) for _, quant, each in reversed(points) if each.answers]:
             title = summary.make_title(model, task)
             panels.append(_histograms(summary, model, title, found))
-            rows += [_numbers(title, quant, each) for quant, each in found]
     about = (
         f"Answers by the token at which they first differ from {summary.baseline}'s; open bar: the same to the end. An "
         "answer that parts early is another answer; one that parts late is the same with another end."
     )
-    header = ("task", "quant", "answers", "the same", "median token")
-    numbers = Grid(header, "llrrr", tuple(rows))
-    chart = Chart("partings", "Where answers part", about, tuple(panels), numbers, file="first_divergence")
-    return chart if panels else None
+    return Chart("partings", "Where answers part", about, tuple(panels), file="first_divergence") if panels else None
 
 
 def _measured(summary: Summary) -> Iterator[tuple[str, str, list[_Point]]]:
@@ -77,11 +70,6 @@ def _measured(summary: Summary) -> Iterator[tuple[str, str, list[_Point]]]:
                     found.append((condition.bits_per_weight, condition.quant, comparison.divergence))
             if found:
                 yield model, task, sorted(found, key=lambda each: each[:2])
-
-
-def _numbers(title: str, quant: str, each: Divergence) -> tuple[str, ...]:
-    place = f"{median(each.parted):g}" if each.parted else "-"
-    return title, quant, str(each.answers), str(each.answers - len(each.parted)), place
 
 
 def _ladder(summary: Summary, model: str, task: str, found: Sequence[_Point]) -> Panel:

@@ -51,7 +51,8 @@ class Row:
 
 def forest(summary: Summary) -> Chart:
     """Every comparison, a panel for each task."""
-    limits = span([c.difference for c in summary.comparisons], margins(summary))
+    margins = [c.decision.margin for c in summary.comparisons if c.decision is not None]
+    limits = span([c.difference for c in summary.comparisons], margins)
     panels = []
     for compared in _by_task(summary):
         rows = [Row(c.quant, c.difference, c.decision) for c in compared]
@@ -77,11 +78,6 @@ def _by_task(summary: Summary) -> Iterator[list[Comparison]]:
         for task in summary.tasks(model):
             if compared := summary.select_comparisons(model, task):
                 yield compared
-
-
-def margins(summary: Summary) -> list[float]:
-    """Return the margins that verdicts were reached at."""
-    return [c.decision.margin for c in summary.comparisons if c.decision is not None]
 
 
 def span(differences: Sequence[PairedComparison], also: Sequence[float] = ()) -> tuple[float, float]:
