@@ -342,7 +342,7 @@ def test_every_fact_of_the_protocol_is_in_one_group() -> None:
         **{"data fingerprint (gsm8k)": "1", "file sha256 (m Q8_0)": "2", "model source": "3", "host.processor": "4"},
         **{"settings decoding": "greedy", "statistics": "s", "quantexp.version": "5"},
     }
-    groups = {name: [fact for fact, _ in grid.rows] for name, grid in protocol_groups(facts)}
+    groups = {name: [fact for fact, _ in group] for name, group in protocol_groups(facts)}
     assert groups == {
         "Protocol": ["settings decoding", "statistics"],
         "Environment": ["host.processor", "quantexp.version"],

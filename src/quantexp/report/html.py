@@ -24,7 +24,7 @@ from quantexp.comparison.summary import (
     points,
 )
 from quantexp.report.caveats import select_caveats
-from quantexp.report.columns import Column, Grid, choose
+from quantexp.report.columns import Column, choose
 from quantexp.report.conclusions import verdict
 from quantexp.report.divergence import divergence_grid, has_divergence, order_text, ranking
 from quantexp.report.sampled import SAMPLED_NOTE, sampled_grid
@@ -227,7 +227,7 @@ def _line(value: object) -> str:
     return f"{line[:LINE]}…" if len(line) > LINE else line or "(empty)"
 
 
-def protocol_groups(protocol: Mapping[str, str]) -> list[tuple[str, Grid]]:
+def protocol_groups(protocol: Mapping[str, str]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return the facts that identify a measurement, by what they are about; every fact once."""
     groups: dict[str, list[tuple[str, str]]] = {name: [] for name in ("Protocol", "Environment", "Fingerprints")}
     for fact, value in protocol.items():
@@ -238,7 +238,7 @@ def protocol_groups(protocol: Mapping[str, str]) -> list[tuple[str, Grid]]:
         else:
             group = "Protocol"
         groups[group].append((fact, value))
-    return [(name, Grid(("fact", "value"), "ll", tuple(facts))) for name, facts in groups.items() if facts]
+    return [(name, facts) for name, facts in groups.items() if facts]
 
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:
