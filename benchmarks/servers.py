@@ -15,7 +15,8 @@ from running import llama_cpp_server, llama_server
 
 from quantexp.config import Config, EngineConfig, PromptForm
 from quantexp.engines import Completion, Decoding, Engine, Prompt, close_engine, open_engine
-from quantexp.evaluation.answers import NONE
+from quantexp.engines.reasoning import NONE, Output
+from quantexp.evaluation.answers import AnswerReader
 from quantexp.evaluation.prompts import Prompter
 from quantexp.evaluation.scoring import verdict
 from quantexp.models import ModelFile
@@ -86,11 +87,12 @@ def row(job: Config, here: Answers, there: Answers, again: Answers) -> str:
     grader = task.grader(job.task.grader)
     fields = {item.id: item.fields for item in load(job.data, task).items}
 
+    reader = AnswerReader(NONE)
     same = sum(here[item].text == there[item].text for item in here)
     with grader.open({}) as grade:
         scores = [
             {
-                item: float(verdict(NONE, grade, each.text, fields[item], each.finish_reason)["score"])
+                item: float(verdict(reader, grade, Output(each.text), fields[item], each.finish_reason)["score"])
                 for item, each in side.items()
             }
             for side in (here, there)

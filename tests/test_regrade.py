@@ -169,7 +169,7 @@ def test_new_scores_stand_beside_the_old_ones_which_stay(store: Store, sweep: st
     old, new = table_of(store, run_id), table_of(store, run_id, f"items.{STRICT}")
     assert list(new) == list(old)
     assert list(new["score"]) == [1.0, 0.0, 0.0]
-    verdicts = ["extracted", "rule", "score", "grading_error"]
+    verdicts = ["extracted", "rule", "score", "grading_error", "outcome_unreadable"]
     pd.testing.assert_frame_equal(new.drop(columns=verdicts), old.drop(columns=verdicts))
     shown = json.loads(files_of(store, run_id)[f"items.{STRICT}.json"])
     assert sorted(shown["columns"]) == sorted(map(str, new))
@@ -180,6 +180,7 @@ def test_new_scores_stand_beside_the_old_ones_which_stay(store: Store, sweep: st
     assert after.data.metrics == before.data.metrics | {
         f"{STRICT}/score": found.mean, f"{STRICT}/score_low": found.low, f"{STRICT}/score_high": found.high,
         f"{STRICT}/items_unreadable": 1, f"{STRICT}/items_unfinished": 1, f"{STRICT}/rule.marker": 1,
+        **{f"{STRICT}/{name}": new[name].mean() for name in map(str, new) if name.startswith("outcome_")},
     }  # fmt: skip
     assert after.data.tags[f"grader.{STRICT}"].startswith("regraded 20")
     assert after.data.tags[f"{IDENTITY}grader"] == before.data.tags[f"{IDENTITY}grader"]

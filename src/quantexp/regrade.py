@@ -1,6 +1,7 @@
 """`python -m quantexp.regrade`: grade the stored outputs of any earlier sweep again, without the model."""
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -48,7 +49,15 @@ class Regraded:
     line: str
 
 
-def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], name: str | None, folder: Path) -> bool:
+def regrade(
+    stats: StatsConfig,
+    store: "Store",
+    sweep: str,
+    runs: list[str],
+    name: str | None,
+    folder: Path,
+    reading: str | None = None,
+) -> bool:
     """Grade again, write the new scores beside the old ones, and report on both.
 
     Args:
@@ -58,6 +67,7 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
         runs: ids of single runs to grade.
         name: the grader's name; None: the one that each run was graded by, in its current version.
         folder: where the report goes.
+        reading: the reader's name; None: the one that each run was read by.
 
     Returns:
         Whether every job had finished, could be graded again, and could be compared.
@@ -80,7 +90,7 @@ def regrade(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], nam
     with bar("grading", len(records)) as advance:
         for record in records:
             try:
-                new = grading.grade(record, name)
+                new = grading.grade(record, name, reading)
             except (UserError, OmegaConfBaseException) as error:
                 failures.append(f"{record.name} (run {record.run_id[:8]}) is not graded again: {explain_error(error)}")
             else:
@@ -149,13 +159,18 @@ class Grading:
         self._stats = stats
         self._data: dict[str, Dataset] = {}
 
-    def grade(self, record: "JobRecord", name: str | None) -> Regraded | None:
+    def grade(self, record: "JobRecord", name: str | None, reading: str | None = None) -> Regraded | None:
         """Read and grade a job's outputs and record the scores; None, and nothing is written, if it has these already.
+
+        Args:
+            record: the job.
+            name: the grader's name; None: the one that it was graded by.
+            reading: the reader's name; None: the one that it was read by.
 
         Raises:
             UserError: its data, its outputs, its reader or its grader are not there any more, or not the same.
         """
-        from quantexp.evaluation.answers import find_reader
+        from quantexp.evaluation.answers import find_reader, get_reader
         from quantexp.evaluation.regrade_diff import changes_diff, count_changes
         from quantexp.evaluation.scoring import regrade_table, score_metrics
         from quantexp.tasks.items import check_gradable
@@ -169,7 +184,7 @@ class Grading:
             raise UserError("plain text has no answers to be graded")
         grader = task.grader(old.rpartition("-v")[0] if name is None else name)
         read_by = str(record.identity["reader"]["id"])
-        reader = find_reader(read_by)
+        reader = find_reader(read_by) if reading is None else get_reader(reading)
         if (reader.id, grader.id) == (read_by, old):
             return None
         items = self._items(record, task)
@@ -179,21 +194,23 @@ class Grading:
         with grader.open({}) as grade:
             after = regrade_table(table, reader, grade, items)
         metrics = score_metrics(after, self._stats)
-        diff = changes_diff(table, after, old, grader.id, f"{record.name} (run {record.run_id[:8]})")
+        # Scores by another reader stand beside those of the same grader.
+        new = grader.id if reader.id == read_by else f"{grader.id}.{_file_name(reader.id)}"
+        diff = changes_diff(table, after, old, new, f"{record.name} (run {record.run_id[:8]})")
 
         line = (
-            f"{record.name}: {old} {record.metrics['score']:.3f}, {grader.id} {metrics['score']:.3f}; "
+            f"{record.name}: {old} {record.metrics['score']:.3f}, {new} {metrics['score']:.3f}; "
             f"{count_changes(diff)} of {len(after)} verdicts changed"
         )
-        with self._store.file(record.run_id, f"{ITEMS}.{grader.id}.parquet") as path:
+        with self._store.file(record.run_id, f"{ITEMS}.{new}.parquet") as path:
             if path.is_file() and not read_table(path)["score"].equals(after["score"]):
-                line += f"; replaces other scores of {grader.id}, which has changed without a new version"
+                line += f"; replaces other scores of {new}, which has changed without a new version"
         run = self._store.run(record.run_id)
-        run.log_items(after, f"{ITEMS}.{grader.id}")
-        run.log_yaml(diff, f"regrade/{old}..{grader.id}.diff")
+        run.log_items(after, f"{ITEMS}.{new}")
+        run.log_yaml(diff, f"regrade/{old}..{new}.diff")
         run.log(
-            metrics={f"{grader.id}/{key}": value for key, value in metrics.items()},
-            tags={f"grader.{grader.id}": f"regraded {datetime.now(UTC).isoformat(timespec='seconds')}"},
+            metrics={f"{new}/{key}": value for key, value in metrics.items()},
+            tags={f"grader.{new}": f"regraded {datetime.now(UTC).isoformat(timespec='seconds')}"},
         )
         return Regraded(
             record=replace(
@@ -207,7 +224,7 @@ class Grading:
                 scores=after["score"].astype(float).groupby(after["item_id"], sort=False).mean(),
                 answers=None,
             ),
-            graders=f"{old}..{grader.id}",
+            graders=f"{old}..{new}",
             diff=diff,
             line=line,
         )
@@ -239,6 +256,11 @@ def _grader_id(record: "JobRecord") -> str:
     return str(record.identity["grader"]["id"])
 
 
+def _file_name(reader: str) -> str:
+    """Return a reader's id as a part of a file's name; marks of one's own may hold anything."""
+    return re.sub(r"[^A-Za-z0-9-]+", "_", reader)
+
+
 def _print_changes(diff: str, path: Path) -> None:
     """Print the changes, as far as they fit."""
     from rich.console import Console
@@ -264,7 +286,8 @@ def main(config: RegradeConfig) -> None:
 
     store = open_store(config.tracking, Access.write)
     folder = Path(HydraConfig.get().runtime.output_dir) / "report"
-    if not regrade(config.stats, store, chosen_sweep(config, store), config.runs, config.grader, folder):
+    sweep = chosen_sweep(config, store)
+    if not regrade(config.stats, store, sweep, config.runs, config.grader, folder, config.reader):
         raise SystemExit(1)
 
 

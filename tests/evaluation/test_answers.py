@@ -23,7 +23,8 @@ from quantexp.config import (
 from quantexp.config.identity import NO_READER
 from quantexp.config.schema import Method
 from quantexp.engines import close_engine
-from quantexp.evaluation.answers import NONE, find_reader
+from quantexp.engines.reasoning import NONE, Output
+from quantexp.evaluation.answers import AnswerReader, find_reader
 from quantexp.evaluation.job import run_job
 from quantexp.regrade import Grading
 from quantexp.store import CompletionStore
@@ -123,8 +124,8 @@ def test_an_answer_is_graded_once_also_while_a_job_may_end_early(config: Config,
 
     [record], _ = store.jobs([run.info.run_id])
     assert Grading(store, config.stats).grade(record, None) is None, "it was read and graded like this already"
-    newer = dataclasses.replace(record, identity={**record.identity, "reader": {"id": "think-v3"}})
-    with pytest.raises(UserError, match="its answers were read by think-v3, which this version of quantexp does not"):
+    newer = dataclasses.replace(record, identity={**record.identity, "reader": {"id": "dream-v3"}})
+    with pytest.raises(UserError, match="its answers were read by dream-v3, which this version of quantexp does not"):
         Grading(store, config.stats).grade(newer, None)
 
 
@@ -141,6 +142,7 @@ def test_a_grader_without_what_it_needs_is_refused_in_one_sentence(config: Confi
 
 def test_the_reader_of_runs_that_record_none_takes_the_whole_output() -> None:
     reader = find_reader(NO_READER)
-    assert reader is NONE
+    assert reader == AnswerReader(NONE)
     assert reader.id == NO_READER
-    assert reader.read(" <think>a</think> b\n", True) == Answer(" <think>a</think> b\n", is_cut=True)
+    text = " <think>a</think> b\n"
+    assert reader.read(Output(text), True) == Answer(text, is_cut=True, reasoning_tokens=0)

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from quantexp.engines import Completion, Prompt
-from quantexp.evaluation.answers import NONE
+from quantexp.engines.reasoning import NONE, Output
+from quantexp.evaluation.answers import AnswerReader
 from quantexp.evaluation.early_stopping import Stopping, StoppingRule, group_duplicates
 from quantexp.evaluation.scoring import AnswerGrading
 from quantexp.stats import sequential_decision
@@ -140,7 +141,7 @@ def test_items_that_ask_the_same_count_once_and_only_when_all_are_answered() -> 
     of_baseline = dict.fromkeys([*names, *"fgh"], 1.0) | {"d": float("nan")}
     rule = StoppingRule(record_of(of_baseline), margin=0.5, alpha=0.5, family=1)
     scores = iter([1.0, 1.0, 1.0, 0.0] + [1.0] * 12)
-    grading = AnswerGrading(NONE, lambda *_: Grade(next(scores), "read"), items)
+    grading = AnswerGrading(AnswerReader(NONE), lambda *_: Grade(next(scores), "read"), items, lambda *_: Output(""))
     stopping = Stopping(rule, asked, items, grading)
     seen = [stopping(prompt, Completion((), (), "", "stop", 0, 0)) for prompt in asked]
     expected = sequential_decision([0.25, 0.0, 0.0, 0.0, 0.0], margin=0.5, alpha=0.5, baseline=[1.0] * 5)
@@ -162,7 +163,7 @@ def test_an_item_that_was_not_asked_is_no_evidence() -> None:
     rule = StoppingRule(record_of({"a": 1.0, "b": 1.0}), margin=0.9, alpha=0.5, family=1)
     asked = [Prompt(name, "", (), 0) for name in ("a", "b")]
     items = [Item(name, {}, None, name) for name in ("a", "b")]
-    grading = AnswerGrading(NONE, lambda *_: Grade(1.0, "read"), items)
+    grading = AnswerGrading(AnswerReader(NONE), lambda *_: Grade(1.0, "read"), items, lambda *_: Output(""))
     stopping = Stopping(rule, asked, items, grading)
     ended = [stopping(each, Completion((), (), "", "context", 0, 0)) for each in asked]
     assert not any(ended)

@@ -21,7 +21,14 @@ LENIENT, STRICT = (get_task("extraction").grader(name) for name in ("extraction"
 def table(*answers: tuple[str, str, str]) -> pd.DataFrame:
     """A per-item table: id, output and why it ended."""
     return pd.DataFrame(
-        {"item_id": item, "output": output, **verdict(LENIENT, output, GOLD, reason), "finish_reason": reason}
+        {
+            "item_id": item,
+            "prompt": "a prompt",
+            "output": output,
+            **verdict(LENIENT, output, GOLD, reason),
+            "finish_reason": reason,
+            "completion_tokens": 5,
+        }
         for item, output, reason in answers
     )
 

@@ -5,18 +5,19 @@ from typing import Any
 
 import pandas as pd
 
+from quantexp.engines.reasoning import NONE, Output
 from quantexp.evaluation import scoring
-from quantexp.evaluation.answers import NONE
+from quantexp.evaluation.answers import AnswerReader
 from quantexp.tasks import Grader
 
 
 def verdict(grader: Grader, output: str, fields: Mapping[str, Any], finish_reason: str) -> dict[str, Any]:
     """The grader's columns for an output."""
     with grader.open({}) as grade:
-        return scoring.verdict(NONE, grade, output, fields, finish_reason)
+        return scoring.verdict(AnswerReader(NONE), grade, Output(output, tokens=5), fields, finish_reason, "a prompt")
 
 
 def regraded(table: pd.DataFrame, grader: Grader, items: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """The table under another grader."""
     with grader.open({}) as grade:
-        return scoring.regrade_table(table, NONE, grade, items)
+        return scoring.regrade_table(table, AnswerReader(NONE), grade, items)

@@ -129,7 +129,7 @@ def conf() -> Iterator[None]:
         (
             "+task.prompt.zzz=1",
             "task.prompt.zzz: there is no such key; choose one of task.prompt.version, task.prompt.instructions, "
-            "task.prompt.item, task.prompt.answer.",
+            "task.prompt.item, task.prompt.answer, task.prompt.system.",
         ),
         ("task.limit=abc", "task.limit=abc: a whole number is needed."),
         ("seed=range(3)", "seed=range(3) names several values; add -m to run a job for each of them."),

@@ -99,11 +99,25 @@ def test_texts_of_answers(message: dict[str, Any], text: str) -> None:
     ],
     ids=["reasoning_content", "reasoning", "part"],
 )
-def test_thoughts_without_an_answer_are_not_graded(message: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=r"thoughts and no answer.*enable_thinking: false"):
-        read(completion({"message": message, "finish_reason": "stop"}))
-    cut = read(completion({"message": message, "finish_reason": "length"}))
-    assert (cut.text.strip(), cut.finish_reason, cut.cut_in_thoughts) == ("", "length", True)
+@pytest.mark.parametrize("reason", ["stop", "length"])
+def test_reasoning_without_an_answer_is_an_outcome(message: dict[str, Any], reason: str) -> None:
+    ended = read(completion({"message": message, "finish_reason": reason}))
+    assert (ended.text, ended.finish_reason, ended.reasoning, ended.cut_in_thoughts) == ("", reason, "2 + 2", True)
+
+
+def test_reasoning_beside_an_answer_is_kept_apart() -> None:
+    for message in (
+        {"content": "4", "reasoning_content": "2 + 2"},
+        {"content": "4", "reasoning": "2 + 2"},
+        {
+            "content": [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "2 + 2"}]},
+                {"type": "text", "text": "4"},
+            ]
+        },
+    ):
+        answer = read(completion({"message": message, "finish_reason": "stop"}))
+        assert (answer.text, answer.reasoning, answer.cut_in_thoughts) == ("4", "2 + 2", False)
 
 
 @pytest.mark.parametrize(

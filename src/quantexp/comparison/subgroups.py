@@ -45,8 +45,8 @@ def parts(
     """Compare a quant with the baseline field by field and difficulty by difficulty.
 
     Args:
-        pairs: The answers that both have scored (`flips.paired`); columns `score_NAME` of each side hold the score of a
-            field, `difficulty` the level, where there are any.
+        pairs: The answers that both have scored (`flips.pair_answers`); columns `score_NAME` of each side hold the
+            score of a field, `difficulty` the level, where there are any.
         by_item: Whether an item counts once, with its mean score; otherwise each answer is taken as independent.
         confidence: Nominal coverage of the intervals.
         resamples: Number of resamples, where the method takes any.

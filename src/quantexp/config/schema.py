@@ -71,6 +71,15 @@ class Target(Enum):
     """The data's own items and no others; intervals shrink with the share of them that was asked."""
 
 
+class ReasoningEnd(Enum):
+    """End of reasoning that is too long."""
+
+    cut = "cut"
+    """The output ends, without an answer."""
+    force = "force"
+    """The model is made to answer: the mark that ends reasoning is written in its place, and it goes on."""
+
+
 class PromptForm(Enum):
     """Form of the prompt that a server is sent."""
 
@@ -149,11 +158,19 @@ class ModelConfig:
     chat_template: str | None = None
     """A file with a Jinja chat template, or a tokenizer_config.json with one, that replaces the one in the GGUF."""
     template: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the chat template, such as {enable_thinking: false}."""
+    """Arguments of the chat template, such as {enable_thinking: false} or {reasoning_effort: low}."""
+    system: str | None = None
+    """A system turn before each chat, for templates that have one; `task.prompt.system` follows in the same turn."""
+    reasoning: str = "auto"
+    """How reasoning is set apart from the answer: `think`, `harmony`, `gemma`, `magistral`, `command`, `seed`, `none`,
+    marks of your own as OPEN...CLOSE, or `auto`: by the model's chat template and vocabulary."""
+    reasoning_tokens: Natural | None = None
+    """Tokens of reasoning before an answer, for a model that reasons, in context of their own beside `context`; null:
+    8192, and on a server none."""
     sampling: ModelSampling = field(default_factory=ModelSampling)
     """What the publisher recommends."""
     context: Positive = 4096
-    """Tokens of context; the engine's default."""
+    """Tokens of context for prompt and answer; the engine's default."""
     shots: Natural = 0
     """Worked examples in the prompt; every task's default."""
     examples: ExamplePlace = ExamplePlace.turns
@@ -192,6 +209,8 @@ class PromptConfig:
     """Format string over the item's fields, e.g. "Question: {question}"."""
     answer: str = "Answer:"
     """What an answer is headed by where examples and answers stand in one text."""
+    system: str | None = None
+    """A system turn, for templates that have one."""
 
 
 @dataclass
@@ -233,7 +252,11 @@ class TaskConfig:
     grader: str = MISSING
     """The name of one of the task's graders."""
     max_tokens: Positive = MISSING
-    """An answer that has not ended by itself is cut off after so many tokens."""
+    """An answer that has not ended by itself is cut off after so many tokens; reasoning before it does not count."""
+    reasoning_tokens: Natural | None = None
+    """Tokens of reasoning before an answer, for a model that reasons; null: `model.reasoning_tokens`."""
+    reasoning_end: ReasoningEnd = ReasoningEnd.cut
+    """What happens to reasoning that has not ended by then."""
     stop: list[str] = field(default_factory=list)
     """An answer ends before the first of these strings."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -437,6 +460,8 @@ class RegradeConfig(AggregateConfig):
 
     grader: str | None = None
     """A grader's name; null: the one that each run was graded by, in its current version."""
+    reader: str | None = None
+    """How outputs are read, as `model.reasoning` has it; null: as they were read, in its current version."""
 
 
 @dataclass

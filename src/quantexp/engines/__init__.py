@@ -31,7 +31,7 @@ def open_engine(file: "ModelFile", model: ModelConfig, engine: EngineConfig) -> 
         UserError: the engine is unknown, the model cannot be loaded, or it has no chat template.
     """
     global _open
-    key = (file, model.chat_template, engine)
+    key = (file, model.chat_template, model.template, model.reasoning, model.reasoning_tokens, engine)
     if _open is not None and _open[0] == key:
         return _open[1]
     close_engine()

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, cast
 
+from quantexp.engines.reasoning import Output, ReasoningFormat, Start
 from quantexp.engines.sequences import Distributions, TokenScores, TokenSequence, Vocabulary
 from quantexp.store.completion import Completion
 from quantexp.util.errors import UserError
@@ -36,6 +37,7 @@ class Prompt:
             may compute them once. It depends on the task and this prompt only, never on which other items are run.
         sample: 0, 1, ... for the answers to one prompt that are to be drawn independently of each other.
         messages: the chat that the text was made of.
+        start: where the output begins, as far as the prompt decides it.
     """
 
     item_id: str
@@ -44,6 +46,22 @@ class Prompt:
     shared: int
     sample: int = 0
     messages: tuple[Message, ...] = ()
+    start: Start = "free"
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """Decoding of a model that may reason before it answers.
+
+    Attributes:
+        form: the name of the format in which reasoning is marked (`ReasoningFormat`).
+        max_tokens: reasoning has at most so many tokens, its marks included.
+        forced: what is then written to end it, so that the answer begins; empty: the output ends.
+    """
+
+    form: str
+    max_tokens: int
+    forced: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +69,8 @@ class Decoding:
     """Decoding settings: how the next token is chosen, and when an answer ends.
 
     Attributes:
-        max_tokens: at most so many tokens.
-        stop: the answer ends before the first of these strings; they are not part of it.
+        max_tokens: the answer has at most so many tokens.
+        stop: the answer ends before the first of these strings; they are not part of it. In reasoning they are text.
         temperature: 0 takes the likeliest token (greedy); above it, one is drawn, and top_k, top_p, min_p and seed
             count.
         top_p: drawn from the likeliest tokens that together have this probability.
@@ -64,6 +82,7 @@ class Decoding:
         frequency_penalty: subtracted once for each time that the token is there.
         repetition_penalty: such a token's logit is divided by it, or multiplied if it is negative; 1 does nothing.
         penalty_last_n: the window: so many of the last tokens of prompt and answer together; -1: all of them.
+        thinking: of the reasoning before the answer; None for a model that does not mark any.
     """
 
     max_tokens: int
@@ -84,6 +103,13 @@ class Decoding:
         given = (self.presence_penalty, self.frequency_penalty, self.repetition_penalty)
         return given != (0.0, 0.0, 1.0) and self.penalty_last_n != 0
 
+    thinking: Thinking | None = None
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest output, without what is written to end reasoning."""
+        return self.max_tokens + (self.thinking.max_tokens if self.thinking else 0)
+
 
 def decisive(prompt: Prompt, decoding: Decoding) -> dict[str, Any]:
     """Return what decides an answer besides the prompt's words, for its key; less where nothing is drawn."""
@@ -94,6 +120,8 @@ def decisive(prompt: Prompt, decoding: Decoding) -> dict[str, Any]:
         unused.append("top_k")
     if not decoding.penalizes:
         unused += ["presence_penalty", "frequency_penalty", "repetition_penalty", "penalty_last_n"]
+    if decoding.thinking is None:
+        unused.append("thinking")
     return {name: value for name, value in decides.items() if name not in unused}
 
 
@@ -144,6 +172,17 @@ class Engine(Protocol):
     @property
     def chat_template(self) -> str:
         """The template that `render` uses; empty where a server applies one of its own."""
+
+    @property
+    def reasoning(self) -> ReasoningFormat:
+        """The format in which the model marks its reasoning."""
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens of reasoning for which there is room; 0: reasoning counts as a part of the answer."""
+
+    def read_output(self, prompt: Prompt, completion: Completion) -> Output:
+        """Return what the model wrote, with the marks in it."""
 
     def render(self, messages: Sequence[Message], begun: str = "") -> str:
         """Return the prompt's text: the chat, up to where the model's answer begins, and how that is to begin.

@@ -4,6 +4,8 @@ import json
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from quantexp.engines.base import Message
 from quantexp.engines.chat_template_process import MEMORY, SECONDS
@@ -21,16 +23,23 @@ class ChatTemplate:
         source: Jinja.
         bos: how the token that begins a text is written; empty if the vocabulary has none.
         eos: likewise of the token that ends one.
+        arguments: what else it is given, as `model.template` has it.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or never reads one of the arguments.
     """
 
-    def __init__(self, source: str, bos: str, eos: str) -> None:
-        self._asked = {"template": source, "bos": bos, "eos": eos}
+    def __init__(self, source: str, bos: str, eos: str, arguments: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self._asked = {"template": source, "bos": bos, "eos": eos, "arguments": dict(arguments)}
         answer = self._ask(None)
         if (reason := answer.get("refused")) is not None:
             raise UserError(f"The model's chat template is not valid Jinja ({_shown(reason)}); {_CURE}.")
+        reads = answer["text"].split()
+        if unread := sorted(map(str, arguments.keys() - set(reads))):
+            known = f"it reads {', '.join(reads)}" if reads else "it reads none"
+            raise UserError(
+                f"model.template has {', '.join(unread)}, which the model's chat template never reads; {known}."
+            )
 
     def render(self, messages: Sequence[Message]) -> str:
         """Return the text of a chat.

@@ -1,7 +1,8 @@
 """A process that renders chat templates and can do little else, since they come in files from elsewhere.
 
-Reads lines of JSON, {"template": ..., "messages": ..., "bos": ..., "eos": ...}. Answers each with one, {"text": ...} or
-{"refused": ...} with the reason. Without messages the template is only compiled. A template runs in Jinja's
+Reads lines of JSON, {"template": ..., "messages": ..., "bos": ..., "eos": ..., "arguments": {...}}. Answers each with
+one, {"text": ...} or {"refused": ...} with the reason. Without messages the template is only compiled, and the text has
+the names of the arguments that it reads. A template runs in Jinja's
 sandbox, which hides what is not the template's to see, in bounded memory and time; the process can open no file and no
 connection, and has no secret in its environment. It imports nothing of quantexp, so that it starts in a tenth of a
 second.
@@ -12,7 +13,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import jinja2
 import jinja2.ext
 import jinja2.filters
+import jinja2.meta
 import jinja2.nodes
 import jinja2.parser
 import jinja2.tests
@@ -34,6 +36,9 @@ SECONDS = 5
 
 MEMORY = 1 << 30
 """Bytes that the process may have, as it was started with."""
+
+OURS = frozenset({"messages", "bos_token", "eos_token", "add_generation_prompt", "raise_exception", "strftime_now"})
+"""What every template is given."""
 
 LONGEST = 4_000_000
 """Characters of a prompt: a million tokens or so, which is the longest context of any model in use."""
@@ -78,25 +83,38 @@ def compile_template(source: str) -> jinja2.Template:
     return environment.from_string(source)
 
 
-def rendered(source: str, messages: Sequence[object], bos: str, eos: str) -> str:
+def list_arguments(source: str) -> list[str]:
+    """List the names that the template reads and that are nobody's but the user's to give.
+
+    Raises:
+        jinja2.TemplateError: it is not Jinja.
+    """
+    template = compile_template(source)
+    read = jinja2.meta.find_undeclared_variables(template.environment.parse(source))
+    return sorted(read - OURS - template.environment.globals.keys())
+
+
+def render(source: str, messages: Sequence[object], bos: str, eos: str, arguments: Mapping[str, Any]) -> str:
     """Return the prompt's text.
 
     Raises:
         jinja2.TemplateError, ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError: the
             template cannot do this chat, or does too much.
     """
-    text = compile_template(source).render(
-        messages=messages,
-        bos_token=bos,
-        eos_token=eos,
-        add_generation_prompt=True,
-        raise_exception=_raise,
-        strftime_now=TODAY.strftime,
-        functions=None,
-        function_call=None,
-        tools=None,
-        tool_choice=None,
-    )
+    given = {
+        "functions": None,
+        "function_call": None,
+        "tools": None,
+        "tool_choice": None,
+        **arguments,
+        "messages": messages,
+        "bos_token": bos,
+        "eos_token": eos,
+        "add_generation_prompt": True,
+        "raise_exception": _raise,
+        "strftime_now": TODAY.strftime,
+    }
+    text = compile_template(source).render(given)
     if len(text) > LONGEST:
         raise ValueError(f"it makes {len(text):,} characters of it, and {LONGEST:,} are the most")
     return text
@@ -105,9 +123,9 @@ def rendered(source: str, messages: Sequence[object], bos: str, eos: str) -> str
 def _answer(asked: dict[str, Any]) -> dict[str, str]:
     try:
         if asked.get("messages") is None:
-            compile_template(asked["template"])
-            return {"text": ""}
-        return {"text": rendered(asked["template"], asked["messages"], asked["bos"], asked["eos"])}
+            return {"text": " ".join(list_arguments(asked["template"]))}
+        given = (asked[name] for name in ("template", "messages", "bos", "eos", "arguments"))
+        return {"text": render(*given)}
     except MemoryError:
         return {"refused": f"it needs more than {MEMORY >> 20} MB of memory"}
     except RecursionError:
@@ -125,7 +143,9 @@ def _have_imported() -> None:
     filters = [f"'a b' | {name}" for name in [*jinja2.filters.FILTERS, "wordwrap(1)"]]
     tests = [f"'a' is {name}" for name in jinja2.tests.TESTS]
     for expression in [*once, *filters, *tests]:
-        _answer({"template": f"{{{{ {expression} }}}}", "messages": [], "bos": "", "eos": ""})
+        asked = {"template": f"{{{{ {expression} }}}}", "bos": "", "eos": "", "arguments": {}}
+        _answer({**asked, "messages": None})
+        _answer({**asked, "messages": []})
     compile_template.cache_clear()
 
 

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from quantexp.config.schema import Config, EngineConfig, ExamplePlace, PromptForm, SamplingConfig
+from quantexp.config.schema import Config, EngineConfig, ExamplePlace, PromptForm, ReasoningEnd, SamplingConfig
+from quantexp.engines.reasoning import FORMATS, get_format
 from quantexp.util.redaction import find_secret, variable_problem
 from quantexp.util.urls import address_problem
 
@@ -13,6 +14,9 @@ LOCAL = ("threads", "gpu_layers", "lanes", "kv_memory_gb")
 
 REMOTE = ("url", "urls", "model", "api_key_variable", "extra_body")
 """What only a server has."""
+
+TEMPLATE_FIELDS = frozenset({"chat_template_kwargs", "reasoning_effort"})
+"""Fields of a request that `model.template` decides, if it holds anything."""
 
 OURS = frozenset({"model", "messages", "prompt", "max_tokens", "temperature", "top_p", "seed", "stop", "stream"})
 """Fields of a request that other keys of the configuration decide."""
@@ -24,8 +28,18 @@ NAMES_OF_SAMPLING = frozenset({*SAMPLING, "repeat_penalty", "repeat_last_n", "pe
 """Fields of a request that stand for them, whichever the server."""
 
 
+def _reasoning_problems(config: Config) -> Iterator[str]:
+    given = config.model.reasoning
+    if given != "auto" and get_format(given) is None:
+        yield (
+            f"model.reasoning={given} is unknown; choose auto, {', '.join(FORMATS)}, or marks of your own as "
+            "OPEN...CLOSE, such as '<reason>...</reason>'."
+        )
+
+
 def local_problems(config: Config) -> Iterator[str]:
     """Yield a sentence for each, where the model is to run in this process."""
+    yield from _reasoning_problems(config)
     for key in _set(config.engine, REMOTE):
         yield f"engine.{key} is of a server, and engine={config.engine.name} runs the model itself: add engine=openai."
     if config.model.source == "server":
@@ -41,6 +55,11 @@ def server_problems(config: Config) -> Iterator[str]:
     """Yield a sentence for each, where a server has the model."""
     engine, sampling = config.engine, config.task.sampling
     yield from _address_problems(engine)
+    yield from _reasoning_problems(config)
+    if config.task.reasoning_end is ReasoningEnd.force:
+        yield "task.reasoning_end=force needs a model in this process: leave it out, or set engine=llama_cpp."
+    if config.model.template and (both := TEMPLATE_FIELDS & engine.extra_body.keys()):
+        yield f"engine.extra_body may not hold {', '.join(sorted(both))} where model.template has them: leave one out."
     if (problem := variable_problem("engine.api_key_variable", engine.api_key_variable)) is not None:
         yield problem
     for key in _set(engine, LOCAL):

@@ -4,44 +4,63 @@ Outputs never change, the way in which they are read does: a reader has a versio
 `quantexp.regrade` reads again before it grades.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+import json
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from typing import Any
 
+from quantexp.engines.reasoning import FORMATS, Mark, Output, ReasoningFormat, find_marks, get_format, split_output
 from quantexp.tasks.graders.base import Answer
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
 
+VERSION = 1
+"""Raise it with a change of `split_output` that reads any output otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class AnswerReader:
-    """A named, versioned way to read an output; one that reads any output otherwise gets a new version.
+    """A versioned way to read an output.
 
     Attributes:
-        name: what the run's identity calls it.
-        version: a positive integer.
-        read: (output, whether it was cut off at max_tokens) -> Answer. Pure, and total.
+        form: the format in which reasoning is marked.
     """
 
-    name: str
-    version: int
-    read: Callable[[str, bool], Answer]
+    form: ReasoningFormat
 
     @property
     def id(self) -> str:
         """Name and version in one word, e.g. "none-v1"."""
-        return f"{self.name}-v{self.version}"
+        return f"{self.form.name}-v{VERSION}"
+
+    @property
+    def splits(self) -> bool:
+        """True if it looks for reasoning."""
+        return bool(self.form.marks)
+
+    def read(self, output: Output, is_cut: bool) -> Answer:
+        """Read an output; pure, and total.
+
+        Args:
+            output: any.
+            is_cut: whether it was cut off at its longest.
+        """
+        parts = split_output(output, self.form)
+        return Answer(parts.answer, parts.reasoning, is_cut, parts.ended_in_reasoning, parts.reasoning_tokens)
 
 
-def _take_whole(output: str, is_cut: bool) -> Answer:
-    return Answer(output, is_cut=is_cut)
+def get_reader(name: str) -> AnswerReader:
+    """Return the reader of a format.
 
-
-NONE = AnswerReader("none", 1, _take_whole)
-"""The whole output is the answer, as it was for all runs before readers were recorded."""
-
-READERS: Mapping[str, AnswerReader] = MappingProxyType({reader.name: reader for reader in (NONE,)})
-"""All readers by their names."""
+    Raises:
+        UserError: there is no such format.
+    """
+    form = get_format(name)
+    if form is None:
+        raise UserError(
+            f"reader={one_line(name)} is unknown; choose {', '.join(FORMATS)}, or marks of your own as OPEN...CLOSE."
+        )
+    return AnswerReader(form)
 
 
 def find_reader(recorded: str) -> AnswerReader:
@@ -50,10 +69,24 @@ def find_reader(recorded: str) -> AnswerReader:
     Raises:
         UserError: this version of quantexp has no such reader.
     """
-    name = recorded.rpartition("-v")[0]
-    if name not in READERS:
+    form = get_format(recorded.rpartition("-v")[0])
+    if form is None:
         raise UserError(
             f"its answers were read by {one_line(recorded)}, which this version of quantexp does not have; grade it "
             "with the version that ran it."
         )
-    return READERS[name]
+    return AnswerReader(form)
+
+
+def encode_marks(output: Output) -> str:
+    """Return all that is known of an output besides its text, for a column of the item table."""
+    return json.dumps({"start": output.start, "tokens": output.tokens, "marks": [astuple(m) for m in output.marks]})
+
+
+def decode_output(row: Mapping[str, Any], reader: AnswerReader) -> Output:
+    """Return the output in a row of an item table; one of a job that looked for no marks is searched for them."""
+    text, marks = str(row["output"]), row.get("marks")
+    if not isinstance(marks, str):
+        return Output(text, find_marks(text, reader.form.marks), tokens=row.get("completion_tokens"))
+    known = json.loads(marks)
+    return Output(text, tuple(Mark(*mark) for mark in known["marks"]), known["start"], known["tokens"])

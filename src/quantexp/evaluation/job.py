@@ -16,12 +16,13 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from quantexp import models
-from quantexp.config import Config
+from quantexp.config import Config, ModelConfig
 from quantexp.config.fingerprint import config_fingerprint, job_fingerprint, measures_floor, pair_fingerprint
 from quantexp.config.identity import Identity
 from quantexp.engines import Completion, Decoding, Engine, Prompt, open_engine
 from quantexp.engines.batch_invariance import answer_again, verify
-from quantexp.evaluation.answers import NONE
+from quantexp.engines.reasoning import NONE
+from quantexp.evaluation.answers import AnswerReader
 from quantexp.evaluation.early_stopping import Stopping, StoppingRule, group_duplicates, make_stopping_rule
 from quantexp.evaluation.finished_jobs import adopt, name_job
 from quantexp.evaluation.generation import Generated, generate
@@ -85,6 +86,12 @@ class JobPlan:
     def name(self) -> str:
         """The job's name on the terminal."""
         return name_job(self.config)
+
+    @property
+    def model(self) -> ModelConfig:
+        """The model, as it is used for the job's task."""
+        tokens = self.config.task.reasoning_tokens
+        return self.config.model if tokens is None else replace(self.config.model, reasoning_tokens=tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +185,7 @@ def prepare(config: Config, store: Store, sweep: str | None) -> JobPlan:
     # Windows of plain text can only be drawn once there is a tokenizer to cut it.
     items = data.items if task.request is Read else draw_items(data.items, config.seed, config.task.limit)
     source = models.find_source(config.model, config.quant)
-    facts = pairing_facts(data, grader)
+    facts = pairing_facts(config, data, grader)
     pair = pair_fingerprint(config, **facts)
     rule = make_stopping_rule(config, pair, store, sweep)
     baseline = None
@@ -210,7 +217,7 @@ def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> Jo
     tracked.log_yaml(OmegaConf.to_yaml(OmegaConf.structured(config)), "config.yaml")
     tracked.log(params=_params(config))
     file, source = models.resolve(config.model, config.quant)
-    engine = open_engine(file, config.model, config.engine)
+    engine = open_engine(file, plan.model, config.engine)
     with plan.grader.open({}) as grade:
         ask = _read_windows if plan.task.request is Read else _ask_items
         responses = ask(plan, _Loaded(engine, file, source, grade), known, tracked)
@@ -220,7 +227,7 @@ def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> Jo
             log.info("%s: answering everything again for the noise floor", plan.name)
             again, how = answer_again(engine, responses.prompts, responses.decoding)
             second = [again[prompt.item_id, prompt.sample] for prompt in responses.prompts]
-            floor = _table(plan.task, responses, second, AnswerGrading(NONE, grade, responses.items)), how
+            floor = _table(plan.task, responses, second, responses.grading.start_over()), how
     metrics = compute_metrics(config, table, file, responses.unique_items)
     if config.divergence and plan.task.request is not Read:
         from quantexp.evaluation.divergence import measure_divergence  # only here, as in `prepare`
@@ -280,7 +287,7 @@ class _Loaded:
 def _ask_items(plan: JobPlan, loaded: _Loaded, known: CompletionStore, tracked: Run) -> Responses:
     """Ask each item, or as many as the verdict needs."""
     config, engine, items = plan.config, loaded.engine, plan.items
-    prompter = Prompter(plan.task, config.task, config.model, plan.data.examples, engine)
+    prompter = Prompter(plan.task, config.task, plan.model, plan.data.examples, engine)
     prompts = tuple(
         replace(prompter.prompt(item), sample=sample)
         for item in items
@@ -289,7 +296,7 @@ def _ask_items(plan: JobPlan, loaded: _Loaded, known: CompletionStore, tracked: 
     identity = _record_identity(plan, loaded, prompter.sha256, tracked)
     if config.engine.verify:
         tracked.log(metrics=verify(engine, prompts, prompter.decoding).metrics())
-    grading = AnswerGrading(NONE, loaded.grade, items)
+    grading = AnswerGrading(AnswerReader(engine.reasoning), loaded.grade, items, engine.read_output)
     enough = None
     if plan.rule is not None:
         plan.rule.check(identity)
@@ -317,7 +324,7 @@ def _read_windows(plan: JobPlan, loaded: _Loaded, _: CompletionStore, tracked: R
     given = plain_text.windows_of(loaded.engine, plan.data, plan.config)
     _record_identity(plan, loaded, given.sha256, tracked)
     generated = plain_text.read(plan.config, plan.baseline, tracked, loaded.engine, given)
-    grading = AnswerGrading(NONE, loaded.grade, given.items)
+    grading = AnswerGrading(AnswerReader(NONE), loaded.grade, given.items, loaded.engine.read_output)
     return Responses(given.items, given.prompts, generated, grading, {}, given.cut)
 
 
@@ -347,7 +354,7 @@ def _table(task: Task, responses: Responses, completions: Iterable[Completion], 
             "difficulty": of_item[prompt.item_id].difficulty,
             **responses.columns.get(prompt.item_id, {}),
             "prompt": prompt.text,
-            "output": completion.text,
+            "output": grading.read_output(prompt, completion).text,
             "reference": task.target(of_item[prompt.item_id].fields),
             **grading.verdict(prompt, completion),
             "finish_reason": completion.finish_reason,

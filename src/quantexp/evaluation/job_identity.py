@@ -5,16 +5,17 @@ import json
 from quantexp.config import Config, TaskConfig
 from quantexp.config.identity import Identity
 from quantexp.engines import Engine
-from quantexp.evaluation.answers import NONE
+from quantexp.evaluation.answers import VERSION, AnswerReader
 from quantexp.models import ModelFile
 from quantexp.tasks import Grader
 from quantexp.tasks.items import Dataset
 from quantexp.tracking.tags import SOURCE_BITS, SOURCE_TYPE, WARNINGS
 
 
-def pairing_facts(data: Dataset, grader: Grader) -> dict[str, str]:
+def pairing_facts(config: Config, data: Dataset, grader: Grader) -> dict[str, str]:
     """Collect what a job's fingerprints hold besides its configuration, and what its baseline's must hold as well."""
-    return {"data": data.fingerprint, "reader": NONE.id, "grader": grader.id}
+    reader = f"{config.model.reasoning}-v{VERSION}"  # not yet the one that `auto` stands for, which a file decides
+    return {"data": data.fingerprint, "reader": reader, "grader": grader.id}
 
 
 def identify(
@@ -41,7 +42,7 @@ def identify(
         "model": _describe_model(config, file, source),
         "data": {"name": data.name, "fingerprint": data.fingerprint},
         "prompt": {"version": config.task.prompt.version, "shots": config.task.shots, "sha256": prompt_sha256},
-        "reader": {"id": NONE.id},
+        "reader": {"id": AnswerReader(engine.reasoning).id},
         "grader": {"id": grader.id},
         "settings": {
             "max_tokens": config.task.max_tokens,

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from itertools import takewhile
 from typing import Any
 
-from quantexp.config import ExamplePlace, ModelConfig, TaskConfig
-from quantexp.engines.base import Decoding, Engine, Message, Prompt
+from quantexp.config import ExamplePlace, ModelConfig, ReasoningEnd, TaskConfig
+from quantexp.engines.base import Decoding, Engine, Message, Prompt, Thinking
+from quantexp.engines.reasoning import Start
 from quantexp.tasks.base import Task
 from quantexp.tasks.items import Item
 from quantexp.tasks.requests import Generate
@@ -41,7 +42,8 @@ class Prompter:
         self._in_answer = bool(self._examples) and model.examples is ExamplePlace.answer
         stop = (*config.stop, *((SEPARATOR,) if self._in_answer else ()))
         chosen = {key: value for key, value in asdict(config.sampling).items() if key != "samples"}
-        self.decoding = Decoding(config.max_tokens, stop, **chosen)
+        self.decoding = Decoding(config.max_tokens, stop, **chosen, thinking=_thinking(config, engine))
+        self._system = SEPARATOR.join(words for words in (model.system, config.prompt.system) if words)
         self._shared = _common(*(self._encode(probe)[1] for probe in ("a", "1")))
 
     @property
@@ -63,7 +65,12 @@ class Prompter:
         except UserError as error:
             raise UserError(f"The item {one_line(item.id)} cannot be asked. {error}") from error
         shared = len(_common(self._shared, tokens[:-1]))
-        return Prompt(item.id, text, tokens, shared, messages=request.messages)
+        return Prompt(item.id, text, tokens, shared, messages=request.messages, start=self._start(request, text))
+
+    def _start(self, request: Generate, text: str) -> Start:
+        """Find where the output begins: by what the template has written after the last turn."""
+        _, found, written = text.removesuffix(request.begun).rpartition(request.messages[-1]["content"].strip())
+        return self._engine.reasoning.find_start(written if found else "")
 
     def columns(self, item: Item) -> dict[str, str]:
         """Fill the item table's columns for what was asked, without the template's words around it.
@@ -86,14 +93,18 @@ class Prompter:
         if self._in_answer:
             worked = [f"{asked}\n{self._words.answer} {gold}" for asked, gold in self._pairs()]
             begun = SEPARATOR.join([*worked, f"{item}\n{self._words.answer}"])
-            return Generate((_user(self._words.instructions),), max_tokens, stop, begun)
+            return Generate((*self._opening(), _user(self._words.instructions)), max_tokens, stop, begun)
         messages: list[Message] = []
         for asked, gold in self._pairs():
             messages += [_user(asked), {"role": "assistant", "content": gold}]
         first, *others = [*messages, _user(item)]
         # In the first user turn, not in a system turn: some templates refuse the latter.
-        opening = _user(self._words.instructions + SEPARATOR + first["content"])
-        return Generate((opening, *others), max_tokens, stop)
+        instructed = _user(self._words.instructions + SEPARATOR + first["content"])
+        return Generate((*self._opening(), instructed, *others), max_tokens, stop)
+
+    def _opening(self) -> tuple[Message, ...]:
+        """Return the system turn, if there is one."""
+        return ({"role": "system", "content": self._system},) if self._system else ()
 
     def _pairs(self) -> list[tuple[str, str]]:
         """Return the examples as they are asked and answered."""
@@ -107,6 +118,14 @@ class Prompter:
             raise UserError(
                 f"task.prompt.item={self._words.item!r} cannot be filled ({error}); it may use {names}."
             ) from error
+
+
+def _thinking(config: TaskConfig, engine: Engine) -> Thinking | None:
+    """Return how the model may reason before it answers; None if it does not, as far as is known."""
+    if not engine.reasoning_tokens:
+        return None
+    forced = engine.reasoning.forced if config.reasoning_end is ReasoningEnd.force else ""
+    return Thinking(engine.reasoning.name, engine.reasoning_tokens, forced)
 
 
 def _user(content: str) -> Message:

@@ -1,14 +1,17 @@
 """From outputs to scores: the columns of the per-item table that a grader fills, and the metrics that follow."""
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
-from quantexp.evaluation.answers import AnswerReader
+from quantexp.engines.reasoning import Output
+from quantexp.evaluation.answers import AnswerReader, decode_output, encode_marks
+from quantexp.evaluation.outcomes import list_outcomes
 from quantexp.stats import Method, at_k, estimate
-from quantexp.tasks.graders.base import UNFINISHED, GradeAnswer
-from quantexp.tracking.tags import FIELD, RULE
+from quantexp.tasks.graders.base import ENDED_IN_REASONING, UNFINISHED, Answer, Grade, GradeAnswer
+from quantexp.tracking.tags import FIELD, OUTCOME, RULE
 from quantexp.util.errors import UserError
 from quantexp.util.metric_names import fold_name
 
@@ -18,46 +21,87 @@ if TYPE_CHECKING:
     from quantexp.engines import Completion, Prompt
     from quantexp.tasks.items import Item
 
-_OF_GRADER = frozenset({"extracted", "rule", "score", "grading_error"})
-"""The other columns that a grader fills; tables of earlier versions have no rule."""
+READ = ("reasoning", "answer", "reasoning_tokens")
+"""The columns that a reader fills which looks for reasoning."""
+
+_OF_GRADER = frozenset({*READ, "extracted", "rule", "score", "grading_error"})
+"""The other columns that a reader and a grader fill; tables of earlier versions have no rule."""
 
 
 def verdict(
-    reader: AnswerReader, grader: GradeAnswer, output: str, fields: Mapping[str, Any], finish_reason: str
+    reader: AnswerReader,
+    grader: GradeAnswer,
+    output: Output,
+    fields: Mapping[str, Any],
+    finish_reason: str,
+    prompt: str = "",
 ) -> dict[str, Any]:
-    """Fill a grader's columns for one output; an item that was never asked gets no score."""
-    grade = None if finish_reason == "context" else grader(reader.read(output, finish_reason == "length"), fields)
+    """Fill the columns of reader and grader for one output; an item that was never asked gets no score."""
+    answer = reader.read(output, finish_reason == "length")
+    grade = None if finish_reason == "context" else _grade(grader, answer, fields)
+    read = (answer.reasoning, answer.text, answer.reasoning_tokens)
     return {
+        **(dict(zip(READ, read, strict=True)) if reader.splits else {}),
         "extracted": grade.extracted if grade else None,
         "rule": grade.rule if grade else None,
         "score": grade.score if grade else None,
         **{FIELD + name: value for name, value in (grade.fields if grade else {}).items()},
         "grading_error": grade.error if grade else "not asked: does not fit the context",
+        **{OUTCOME + name: value for name, value in _outcomes(answer, grade, prompt, output).items()},
     }
+
+
+def _outcomes(answer: Answer, grade: Grade | None, prompt: str, output: Output) -> dict[str, float]:
+    return {} if grade is None else list_outcomes(answer, grade, prompt, output.tokens or 0)
+
+
+def _grade(grader: GradeAnswer, answer: Answer, fields: Mapping[str, Any]) -> Grade:
+    """Grade an answer; one that never began scores 0, whatever the grader would make of nothing."""
+    grade = grader(answer, fields)
+    if not answer.ended_in_reasoning:
+        return grade
+    return Grade.unreadable(ENDED_IN_REASONING, grade.fields)
 
 
 class AnswerGrading:
     """Reads and grades a job's answers: each once, whenever its verdict is wanted first."""
 
-    def __init__(self, reader: AnswerReader, grader: GradeAnswer, items: "Iterable[Item]") -> None:
+    def __init__(
+        self,
+        reader: AnswerReader,
+        grader: GradeAnswer,
+        items: "Iterable[Item]",
+        read_output: "Callable[[Prompt, Completion], Output]",
+    ) -> None:
         """Take what the answers are to.
 
         Args:
             reader: of the outputs.
             grader: who grades, opened.
             items: all that are answered.
+            read_output: returns the output of a completion (`Engine.read_output`).
         """
+        self.read_output = read_output
         self._reader = reader
         self._grader = grader
         self._fields = {item.id: item.fields for item in items}
         self._verdicts: dict[tuple[str, int], dict[str, Any]] = {}
+
+    def start_over(self) -> "AnswerGrading":
+        """Return the same for other answers to the same items."""
+        again = copy(self)
+        again._verdicts = {}
+        return again
 
     def verdict(self, prompt: "Prompt", completion: "Completion") -> Mapping[str, Any]:
         """Fill the grader's columns for the answer to a prompt (`verdict`)."""
         key = (prompt.item_id, prompt.sample)
         if key not in self._verdicts:
             fields = self._fields[prompt.item_id]
-            self._verdicts[key] = verdict(self._reader, self._grader, completion.text, fields, completion.finish_reason)
+            output = self.read_output(prompt, completion)
+            marks = {"marks": encode_marks(output)} if self._reader.splits else {}
+            found = verdict(self._reader, self._grader, output, fields, completion.finish_reason, prompt.text)
+            self._verdicts[key] = marks | found
         return self._verdicts[key]
 
 
@@ -81,12 +125,23 @@ def regrade_table(
             f"{len(missing)} of its items are not in the data any more, the first is {missing[0]}; "
             "grade it with the data that it was run on."
         )
-    answers = zip(table["item_id"], table["output"], table["finish_reason"], strict=True)
+    rows = cast(list[dict[str, Any]], table.to_dict("records"))
     verdicts = pd.DataFrame(
-        [verdict(reader, grader, output, items[item], reason) for item, output, reason in answers], index=table.index
+        [
+            verdict(
+                reader,
+                grader,
+                decode_output(row, reader),
+                items[row["item_id"]],
+                row["finish_reason"],
+                str(row.get("prompt", "")),
+            )
+            for row in rows
+        ],
+        index=table.index,
     )
-    old = [name for name in table if name in _OF_GRADER or str(name).startswith(FIELD)]
-    at = table.columns.get_loc("extracted")
+    old = [name for name in table if name in _OF_GRADER or str(name).startswith((FIELD, OUTCOME))]
+    at = next(place for place, name in enumerate(table) if name in _OF_GRADER)
     others = table.drop(columns=old)
     return pd.concat([others.iloc[:, :at], verdicts[_ordered(verdicts)], others.iloc[:, at:]], axis="columns")
 
@@ -111,14 +166,17 @@ def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]
     }
     found = estimate(scored["score"].to_numpy(), clusters=scored["cluster"].to_numpy(), **options)
     wrong = table["grading_error"].where(table["score"].notna())
-    unfinished = wrong.eq(UNFINISHED)
+    unfinished, in_reasoning = wrong.eq(UNFINISHED), wrong.eq(ENDED_IN_REASONING)
+    reasoned = {"items_ended_in_reasoning": int(in_reasoning.sum())} if READ[0] in table else {}
     return {
         "score": found.mean,
         "score_low": found.low,
         "score_high": found.high,
-        "items_unreadable": int((wrong.notna() & ~unfinished).sum()),
+        "items_unreadable": int((wrong.notna() & ~unfinished & ~in_reasoning).sum()),
         "items_unfinished": int(unfinished.sum()),
         **_metrics_at_k(scored, options),
+        **reasoned,
+        **outcome_means(table),
         **rule_counts(table),
     }
 
@@ -143,6 +201,14 @@ def _metrics_at_k(scored: pd.DataFrame, options: Mapping[str, Any]) -> dict[str,
     }
 
 
+def outcome_means(table: pd.DataFrame) -> dict[str, float]:
+    """Return the share of answers of each outcome, and the mean lengths, over the answers that were asked for."""
+    asked = table[table["score"].notna()]
+    return {
+        str(name): float(asked[name].fillna(0).mean()) for name in table if str(name).startswith(OUTCOME) and len(asked)
+    }
+
+
 def rule_counts(table: pd.DataFrame) -> dict[str, float]:
     """Count the answers which each rule of the grader has read, as metrics; none if it has but one way to read.
 
@@ -157,4 +223,6 @@ def rule_counts(table: pd.DataFrame) -> dict[str, float]:
 def _ordered(verdicts: pd.DataFrame) -> list[str]:
     """Return the columns in the order of `verdict`, whichever row came first: one that was not asked has no fields."""
     fields = [str(name) for name in verdicts if str(name).startswith(FIELD)]
-    return ["extracted", "rule", "score", *fields, "grading_error"]
+    outcomes = [str(name) for name in verdicts if str(name).startswith(OUTCOME)]
+    read = [name for name in READ if name in verdicts]
+    return [*read, "extracted", "rule", "score", *fields, "grading_error", *outcomes]

@@ -24,6 +24,7 @@ class Completion:
         generation_seconds: this answer's share of the time in which it was written beside others, so that the sum over
             answers is the time that passed.
         counted: how many tokens a server says it read and wrote; None where the tokens themselves are known.
+        reasoning: what a server sent beside the answer as the model's reasoning; None if it sent none.
         created: when it was stored, in seconds since 1970; None before that, and where an earlier version stored it.
     """
 
@@ -34,6 +35,7 @@ class Completion:
     prompt_seconds: float
     generation_seconds: float
     counted: tuple[int, int] | None = None
+    reasoning: str | None = None
     created: float | None = None
 
     @property

@@ -108,6 +108,7 @@ def encode(key: bytes, completion: Completion, about: Mapping[str, str]) -> byte
         "generation_seconds": completion.generation_seconds,
         "about": dict(about),
         **({} if completion.counted is None else {"counted": completion.counted}),
+        **({} if completion.reasoning is None else {"reasoning": completion.reasoning}),
         **({} if completion.created is None else {"created": completion.created}),
     }
     content = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
@@ -137,6 +138,7 @@ def decode(line: bytes) -> tuple[bytes, Completion, dict[str, str]]:
             prompt_seconds=_seconds(fields["prompt_seconds"]),
             generation_seconds=_seconds(fields["generation_seconds"]),
             counted=_counted(fields.get("counted")),
+            reasoning=None if fields.get("reasoning") is None else _text(fields["reasoning"]),
             created=None if fields.get("created") is None else _seconds(fields["created"]),
         )
         check(completion)

@@ -60,7 +60,7 @@ def check_order(launcher: str, jobs: Sequence[Config]) -> None:
         task = get_task(job.task.name, job.task.module)
         waits = sequential or job.divergence or task.request is Read
         if waits and job.quant.name != stats.baseline and stats.baseline in quants:
-            facts = pairing_facts(load(job.data, task), task.grader(job.task.grader))
+            facts = pairing_facts(job, load(job.data, task), task.grader(job.task.grader))
             waited_for.add(pair_fingerprint(job, **facts))
     store = Store.open_existing(jobs[0].tracking) if waited_for else None
     if any(store is None or store.find_baseline(pair, stats.baseline, None) is None for pair in waited_for):

@@ -267,7 +267,7 @@ def _facts_of(job: Config, rows: "Dataset") -> dict[str, str]:
         source = models.find_source(job.model, job.quant)
     except (UserError, OSError):
         return {}
-    return {**pairing_facts(rows, task.grader(job.task.grader)), "source": source.sha256}
+    return {**pairing_facts(job, rows, task.grader(job.task.grader)), "source": source.sha256}
 
 
 class Conclusion:

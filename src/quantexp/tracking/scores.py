@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from quantexp.tracking.tags import FIELD
+from quantexp.tracking.tags import FIELD, OUTCOME
 
 SCORES = "scores.arrow"
 """Name of the file: Arrow's IPC format, which is read ten times as fast as Parquet where tables are small."""
@@ -71,6 +71,8 @@ class Answers:
         fields: the score of each field, by the name of its column.
         read: a hash of what the grader read, `NOTHING` where it read nothing; None where the table does not say.
         misread: a hash of the reading error, likewise.
+        outcomes: what an answer is besides right or wrong, and its lengths, by the name of the column; an outcome that
+            none of them has is left out.
         shared: the names behind the numbers of items and clusters.
     """
 
@@ -80,6 +82,7 @@ class Answers:
     read: NDArray[np.uint64] | None
     misread: NDArray[np.uint64] | None
     shared: "Names"
+    outcomes: Mapping[str, NDArray[np.float32]]
 
     @property
     def item_scores(self) -> "pd.Series[float]":
@@ -126,6 +129,9 @@ class ScoreTables:
             read=self._hashes(table, "extracted"),
             misread=self._hashes(table, "grading_error"),
             shared=self._names,
+            outcomes={
+                name: _floats(table[name]).astype(np.float32) for name in table.column_names if name.startswith(OUTCOME)
+            },
         )
 
     def _what(self, columns: pa.Table) -> Asked:
@@ -179,8 +185,10 @@ def write_scores(table: pd.DataFrame, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    kept = [str(name) for name in table if name in _KEPT or str(name).startswith(FIELD)]
-    _write(pa.Table.from_pandas(table[kept], preserve_index=False).replace_schema_metadata(None), path)
+    outcomes = [str(name) for name in table if str(name).startswith(OUTCOME) and table[name].any()]
+    kept = [str(name) for name in table if name in _KEPT or str(name).startswith(FIELD) or name in outcomes]
+    narrow = table[kept].astype(dict.fromkeys(outcomes, np.float32))
+    _write(pa.Table.from_pandas(narrow, preserve_index=False).replace_schema_metadata(None), path)
 
 
 def add_facts(source: Path, path: Path, facts: Mapping[str, Any]) -> None:
@@ -207,7 +215,7 @@ def read_scores(content: bytes, name: str) -> pa.Table:
     """
     if name.endswith(".parquet"):
         with parquet.ParquetFile(pa.BufferReader(content)) as file:
-            names = [name for name in file.schema_arrow.names if name in _KEPT or name.startswith(FIELD)]
+            names = [name for name in file.schema_arrow.names if name in _KEPT or name.startswith((FIELD, OUTCOME))]
             table = file.read(columns=names, use_threads=False)
     else:
         table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
@@ -285,6 +293,11 @@ def answer_frame(conditions: Mapping[str, Sequence[tuple[int, Answers]]]) -> Ite
         for field in dict.fromkeys(name for _, answers in runs for name in answers.fields):
             columns[field] = np.concatenate(
                 [answers.fields.get(field, np.full(len(answers.score), gap)) for _, answers in runs]
+            )
+        none = np.float32(0)
+        for outcome in dict.fromkeys(name for _, answers in runs for name in answers.outcomes):
+            columns[outcome] = np.concatenate(
+                [answers.outcomes.get(outcome, np.full(len(answers.score), none)) for _, answers in runs]
             )
         yield pd.DataFrame(columns | {"row": np.arange(len(columns["score"]))})
 

@@ -91,6 +91,10 @@ def job_name(quant: str, task: str, seed: int | str, model: str = "") -> str:
     return f"{model} {quant} {task} seed {seed}".strip()
 
 
+OUTCOME = "outcome_"
+"""Prefix of an item table's columns that say what an answer is besides right or wrong, and of the metrics that follow:
+rates, or mean lengths."""
+
 FIELD = "score_"
 """Prefix of the columns of the per-item table that hold the score of one field of an item."""
 

@@ -96,6 +96,16 @@ class Part(_Checked):
 
     type: Text | None = None
     text: Text | None = None
+    thinking: Any = None
+
+
+def _join(reasoning: object) -> str:
+    """Return reasoning as text, in whichever form a server has it: text, or parts with text."""
+    if isinstance(reasoning, str):
+        return escape_surrogates(reasoning)[:LONGEST_TEXT]
+    if isinstance(reasoning, list):
+        return "".join(_join(part.get("text") if isinstance(part, dict) else part) for part in reasoning)
+    return ""
 
 
 class Message(_Checked):
@@ -115,11 +125,12 @@ class Message(_Checked):
         return self.content
 
     @property
-    def has_reasoning(self) -> bool:
-        """True if the model's thoughts stand beside the answer."""
+    def thoughts(self) -> str | None:
+        """The model's reasoning, if it stands beside the answer; None if there is none."""
         parts = self.content if isinstance(self.content, list) else []
-        beside = any(part.type in ("thinking", "reasoning") for part in parts)
-        return bool(beside or self.reasoning_content or self.reasoning)
+        beside = [_join(part.thinking or part.text) for part in parts if part.type in ("thinking", "reasoning")]
+        found = "".join(beside) or _join(self.reasoning_content) or _join(self.reasoning)
+        return found or None
 
 
 class Choice(_Checked):

@@ -224,4 +224,4 @@ def test_context_longer_than_training_is_mentioned(
 ) -> None:
     trained_for_less = replace(q8_0, training_context=128)
     LlamaCpp(trained_for_less, demo, replace(ONE_THREAD, context=256)).close()
-    assert "engine.context=256 is more than the 128 tokens" in caplog.text
+    assert "a context of 256 tokens is more than the 128" in caplog.text

@@ -15,8 +15,10 @@ from tests.support.openai_server import Asked, OpenAIServer, Reply, chat, contin
 
 from quantexp.config import EngineConfig, ModelConfig, PromptForm
 from quantexp.engines import Completion, Decoding, Prompt
+from quantexp.engines.base import Thinking
 from quantexp.engines.openai.engine import OpenAIServer as Engine
 from quantexp.engines.openai.engine import derive_seed
+from quantexp.engines.reasoning import split_output
 from quantexp.models import ModelFile
 from quantexp.util.errors import UserError
 
@@ -37,12 +39,15 @@ def opened() -> Iterator[Callable[..., tuple[Engine, OpenAIServer]]]:
     held: list[Any] = []
 
     def start(
-        answer: Callable[[Asked], Reply] = lambda asked: chat(), pages: dict[str, Reply] | None = None, **config: Any
+        answer: Callable[[Asked], Reply] = lambda asked: chat(),
+        pages: dict[str, Reply] | None = None,
+        weights: ModelConfig = MODEL,
+        **config: Any,
     ) -> tuple[Engine, OpenAIServer]:
         server = OpenAIServer(answer, pages=models("m") if pages is None else pages)
         held.append(server)
         given: dict[str, Any] = {"url": server.address, "retries": 2, "timeout": 5.0} | config
-        engine = Engine(FILE, MODEL, EngineConfig("openai", **given))
+        engine = Engine(FILE, weights, EngineConfig("openai", **given))
         held.append(engine)
         return engine, server
 
@@ -397,25 +402,70 @@ def test_the_new_name_of_max_tokens_is_found_out_once(opened: Any) -> None:
     assert [(asked.get("max_tokens"), asked["max_completion_tokens"]) for asked in sent] == [(None, 8)] * 2
 
 
-def test_a_model_that_thinks_is_told_of(opened: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_that_reasons_and_does_not_answer_is_told_of(opened: Any, caplog: pytest.LogCaptureFixture) -> None:
     def answer(asked: Asked) -> Reply:
         message = {"content": "" if of_item(asked) == "empty" else None, "reasoning_content": "Let me see."}
         reason = "stop" if of_item(asked) == "empty" else "length"
         return chat(choices=[{"index": 0, "message": message, "finish_reason": reason}])
 
     engine, server = opened(answer, concurrency=1)
-    found = answers(engine, prompt("a"), prompt("b"))
-    assert [(each.text, each.finish_reason) for each in found.values()] == [("", "length")] * 2
+    asked = [prompt(name) for name in ("a", "b", "empty")]
+    found = answers(engine, *asked)
+    assert [(each.text, each.finish_reason) for each in found.values()] == [
+        ("", "length"),
+        ("", "length"),
+        ("", "stop"),
+    ]
+    for one, each in zip(asked, found.values(), strict=True):
+        split = split_output(engine.read_output(one, each), engine.reasoning)
+        assert (split.reasoning, split.answer, split.ended_in_reasoning) == ("Let me see.", "", True)
     [warned] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert warned == (
-        f"{server.address}: the model was still thinking at task.max_tokens and has not begun its answer to a, which "
-        "counts as cut, like others of this kind; raise task.max_tokens, or switch thinking off in the server, or "
-        "with 'engine.extra_body={chat_template_kwargs: {enable_thinking: false}}'."
+        f"{server.address}: the model was still reasoning at its longest and has not begun its answer to a, which "
+        "scores 0, like others of this kind; raise task.reasoning_tokens, or switch reasoning off in the server, or "
+        "with 'model.template={enable_thinking: false}'."
     )
-    with pytest.raises(
-        UserError, match=r"^empty: The server sent the model's thoughts and no answer, which can be neither"
-    ):
-        answers(engine, prompt("empty"))
+
+
+DIALECTS = {
+    "split by the server": {"content": "#### 7", "reasoning_content": "as #### 5"},
+    "split, another name": {"content": "#### 7", "reasoning": "as #### 5"},
+    "left in the text": {"content": "<think>\nas #### 5\n</think>\n\n#### 7"},
+    "opened by the template": {"content": "as #### 5\n</think>\n\n#### 7"},
+    "in parts": {"content": [{"type": "thinking", "thinking": "as #### 5"}, {"type": "text", "text": "#### 7"}]},
+}
+
+
+@pytest.mark.parametrize("message", DIALECTS.values(), ids=DIALECTS.keys())
+def test_reasoning_is_read_back_whichever_way_a_server_gives_it(opened: Any, message: dict[str, Any]) -> None:
+    reply = chat(choices=[{"index": 0, "message": message, "finish_reason": "stop"}])
+    engine, _ = opened(lambda _: reply)
+    [found] = answers(engine, prompt("a")).values()
+    split = split_output(engine.read_output(prompt("a"), found), engine.reasoning)
+    assert (split.reasoning, split.answer, split.ended_in_reasoning) == ("as #### 5", "#### 7", False)
+
+
+def test_template_arguments_are_sent_and_recorded(opened: Any) -> None:
+    given = {"enable_thinking": False, "reasoning_effort": "low"}
+    engine, server = opened(weights=replace(MODEL, template=given))
+    answers(engine, prompt("a"))
+    request = server.asked[-1]
+    assert request["chat_template_kwargs"] == given
+    assert request["reasoning_effort"] == "low"
+    assert json.loads(engine.settings["template"]) == given
+
+    engine, server = opened(weights=replace(MODEL, template={"reasoning_effort": "high"}))
+    answers(engine, prompt("a"))
+    assert "chat_template_kwargs" not in server.asked[-1], "which is not in OpenAI's protocol"
+    assert server.asked[-1]["reasoning_effort"] == "high"
+
+
+def test_reasoning_has_tokens_of_its_own_where_the_user_grants_them(opened: Any) -> None:
+    engine, server = opened(weights=replace(MODEL, reasoning_tokens=100))
+    decoding = Decoding(5, thinking=Thinking(engine.reasoning.name, engine.reasoning_tokens))
+    list(engine.complete([prompt("a")], decoding))
+    assert server.asked[-1]["max_tokens"] == 105
+    assert opened()[0].reasoning_tokens == 0
 
 
 # Who answers

@@ -14,9 +14,11 @@ import numpy as np
 from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines.base import READS, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
 from quantexp.engines.llama_cpp.lanes import BATCH, Lanes, count_rows, split
-from quantexp.engines.llama_cpp.memory import lanes_that_fit, log_lowered, reduce_lanes
+from quantexp.engines.llama_cpp.marks import TokenMarks
+from quantexp.engines.llama_cpp.memory import lanes_that_fit, log_lowered, reduce_lanes, room_of
 from quantexp.engines.llama_cpp.teacher_forcing import Forcing, read_vocabulary
 from quantexp.engines.llama_cpp.tokenizer import Wording
+from quantexp.engines.reasoning import Output, ReasoningFormat, get_reasoning_tokens
 from quantexp.engines.sequences import Distributions, TokenScores, TokenSequence, Vocabulary, hash_sequences
 from quantexp.models import ModelFile
 from quantexp.store.completion import Completion
@@ -57,15 +59,10 @@ class LlamaCpp:
 
     def __init__(self, file: ModelFile, model: ModelConfig, engine: EngineConfig, *, variant: bool = False) -> None:
         quiet_llama()
-        self._model_config, self._variant = model, variant
+        self._model_config, self._variant, self._given = model, variant, engine
         engine = replace(engine, gpu_layers=_gpu_layers(engine))
         self.file, self._config = file, engine
         self.threads = engine.threads or usable_cores()
-        if 0 < file.training_context < engine.context:
-            log.warning(
-                "engine.context=%d is more than the %d tokens that %s was trained for",
-                engine.context, file.training_context, Path(file.path).name,
-            )  # fmt: skip
         model_parameters = llama_cpp.llama_model_default_params()
         model_parameters.n_gpu_layers = self._config.gpu_layers
         self._repacked = check_library().kernels == "repacked"
@@ -78,9 +75,16 @@ class LlamaCpp:
         with ExitStack() as held:
             held.callback(llama_cpp.llama_model_free, self.model)
             self._wording = Wording(self.model, model, file)
+            self._marks = TokenMarks(llama_cpp.llama_model_get_vocab(self.model), self._wording.reasoning)
+            engine = self._config = replace(engine, context=room_of(self._wording.reasoning, model, engine))
+            if 0 < file.training_context < engine.context:
+                log.warning(
+                    "a context of %d tokens is more than the %d that %s was trained for",
+                    engine.context, file.training_context, Path(file.path).name,
+                )  # fmt: skip
             self.lanes, self._context = self._opened(lanes_that_fit(self.model, engine, file.bytes))
             held.callback(llama_cpp.llama_free, self._context)
-            self._lanes = Lanes(self.model, self._context, self.lanes)
+            self._lanes = Lanes(self.model, self._context, self.lanes, self._marks)
             self._held = held.pop_all()
 
     def _opened(self, lanes: int) -> tuple[int, llama_cpp.llama_context_p]:
@@ -140,6 +144,20 @@ class LlamaCpp:
         """The Jinja source in use."""
         return self._wording.template
 
+    @property
+    def reasoning(self) -> ReasoningFormat:
+        """The format in which the model marks its reasoning."""
+        return self._marks.form
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens of reasoning for which there is room."""
+        return get_reasoning_tokens(self._model_config) if self.reasoning.marks else 0
+
+    def read_output(self, prompt: Prompt, completion: Completion) -> Output:
+        """Return what the model wrote, with the marks among its tokens."""
+        return self._marks.read(completion.tokens, completion.text, prompt.start)
+
     def render(self, messages: Sequence[Message], begun: str = "") -> str:
         """Apply the chat template."""
         return self._wording.render(messages) + begun
@@ -154,9 +172,11 @@ class LlamaCpp:
 
     def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[PromptCompletion, None, None]:
         """Prompts with their completions, each as it is finished, and the same whatever is generated beside it."""
-        fitting = []
+        fitting, longest = [], decoding.longest
+        if decoding.thinking is not None and decoding.thinking.forced:
+            longest += len(self._marks.forced)
         for prompt in prompts:
-            if len(prompt.tokens) + decoding.max_tokens > self._config.context:
+            if len(prompt.tokens) + longest > self._config.context:
                 yield prompt, Completion((), (), "", "context", 0.0, 0.0)
             else:
                 fitting.append(prompt)
@@ -220,7 +240,7 @@ class LlamaCpp:
 
     def open_variant(self) -> "LlamaCpp":
         """Return the same file and settings, computed by other kernels that are as right as these."""
-        return LlamaCpp(self.file, self._model_config, self._config, variant=True)
+        return LlamaCpp(self.file, self._model_config, self._given, variant=True)
 
     def close(self) -> None:
         """Free everything that llama.cpp holds."""

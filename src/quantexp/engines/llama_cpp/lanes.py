@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantexp.engines.base import Decoding, Prompt, PromptCompletion
+from quantexp.engines.base import Decoding, Prompt, PromptCompletion, Thinking
+from quantexp.engines.llama_cpp.marks import Follower, TokenMarks
 from quantexp.engines.llama_cpp.sampling import Penalties, new_penalties, new_sampler
 from quantexp.store.completion import Completion, FinishReason
 from quantexp.util.errors import BROKEN_MODEL, NOT_NUMBERS, UserError
@@ -123,12 +124,16 @@ class _Answer:
     Attributes:
         sampler: llama.cpp's, an opaque pointer; None takes the likeliest token.
         penalties: on what the answer has written; None if there are none.
+        reasoning: follows it through its reasoning; None if there is none to be expected.
+        forced: the next tokens, whatever the model would choose.
     """
 
     prompt: Prompt
     prompt_seconds: float
     sampler: Any
     penalties: Penalties | None
+    reasoning: Follower | None = None
+    forced: deque[int] = field(default_factory=deque)
     generation_seconds: float = 0.0
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -153,9 +158,11 @@ class _Lane:
 class Lanes:
     """The sequences of one context, and the loop that keeps them busy."""
 
-    def __init__(self, model: llama_cpp.llama_model_p, context: llama_cpp.llama_context_p, lanes: int) -> None:
-        """Require a context with `rows_for(lanes)` sequences in streams of their own."""
-        self._context = context
+    def __init__(
+        self, model: llama_cpp.llama_model_p, context: llama_cpp.llama_context_p, lanes: int, marks: TokenMarks
+    ) -> None:
+        """Require a context with `count_rows(lanes)` sequences in streams of their own."""
+        self._context, self._marks = context, marks
         self._memory = llama_cpp.llama_get_memory(context)
         self._vocabulary = llama_cpp.llama_model_get_vocab(model)
         self._words = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
@@ -210,7 +217,8 @@ class Lanes:
             sampler = new_sampler(prompt, decoding)
             samplers.callback(llama_cpp.llama_sampler_free, sampler)
         penalties = new_penalties(prompt, decoding)
-        lane.answer = _Answer(prompt, time.perf_counter() - started, sampler, penalties)
+        reasoning = Follower(self._marks, prompt.start) if decoding.thinking else None
+        lane.answer = _Answer(prompt, time.perf_counter() - started, sampler, penalties, reasoning)
 
     def _hold(self, lane: _Lane, shared: tuple[int, ...]) -> int:
         """Leave nothing in the lane but the shared beginning, if any lane has read it; how many tokens stay."""
@@ -275,21 +283,40 @@ class Lanes:
         """Choose the lane's next token from a row of logits; why the answer ends with it, if it does."""
         answer = lane.answer
         assert answer is not None
-        token, logprob = self._chosen(row, answer.sampler, answer.penalties)
+        is_forced = bool(answer.forced)
+        token, logprob = self._chosen(row, answer)
         answer.tokens.append(token)
         answer.logprobs.append(logprob)
-        if llama_cpp.llama_vocab_is_eog(self._vocabulary, token):
+        if not is_forced and llama_cpp.llama_vocab_is_eog(self._vocabulary, token):
             return "stop"
         piece = self._piece(token)
         answer.written += piece
+        begin = earlier = 0
+        if answer.reasoning is not None and decoding.thinking is not None:
+            if not answer.reasoning.follow(token, answer.written, len(answer.tokens)):
+                return self._reasoned(answer, decoding.thinking)
+            begin, earlier = answer.reasoning.answer, answer.reasoning.tokens
+            # White space before an answer is none of it, and no stop string.
+            if begin and answer.written[begin : begin + 1].isspace():
+                begin = len(answer.written) - len(answer.written[begin:].lstrip())
+                answer.reasoning.answer = begin
         before = len(answer.written) - len(piece)
-        found = [answer.written.find(stop, max(0, before - len(stop))) for stop in stops]
+        found = [answer.written.find(stop, max(begin, before - len(stop))) for stop in stops]
         if places := [place for place in found if place >= 0]:
             del answer.written[min(places) :]
             return "stop"
-        return "length" if len(answer.tokens) == decoding.max_tokens else None
+        return "length" if len(answer.tokens) - earlier == decoding.max_tokens else None
 
-    def _chosen(self, row: int, sampler: Any, penalties: Penalties | None) -> tuple[int, float]:
+    def _reasoned(self, answer: _Answer, thinking: Thinking) -> FinishReason | None:
+        """End reasoning that has reached its longest: why the output ends, if it does."""
+        if answer.forced or len(answer.tokens) < thinking.max_tokens:
+            return None
+        if not thinking.forced or len(answer.tokens) > thinking.max_tokens:  # it was forced to end, and has not
+            return "length"
+        answer.forced.extend(self._marks.forced)
+        return None
+
+    def _chosen(self, row: int, answer: _Answer) -> tuple[int, float]:
         """Return the next token and the logarithm of its probability, in float32 (error about 1e-6).
 
         The probability is the model's own: before penalties, and before anything that narrows or flattens a draw.
@@ -297,17 +324,22 @@ class Lanes:
         logits = self._logits(row)
         best = int(logits.argmax())
         scratch = np.subtract(logits, logits[best], out=self._scratch)
-        if penalties is not None:
+        if answer.penalties is not None:
             # In llama.cpp's own memory, where its sampler reads.
-            penalties.apply(logits)
+            answer.penalties.apply(logits)
             best = int(logits.argmax())
-        token = best if sampler is None else llama_cpp.llama_sampler_sample(sampler, self._context, row)
+        if answer.forced:
+            token = answer.forced.popleft()
+        elif answer.sampler is not None:
+            token = llama_cpp.llama_sampler_sample(answer.sampler, self._context, row)
+        else:
+            token = best
         of_token = float(scratch[token])
         total = float(np.exp(scratch, out=scratch).sum())
         if not math.isfinite(total):
             raise UserError(NOT_NUMBERS)
-        if penalties is not None:
-            penalties.add((token,))
+        if answer.penalties is not None:
+            answer.penalties.add((token,))
         return token, float(np.float32(of_token - math.log(total)))
 
     def _logits(self, row: int) -> NDArray[np.float32]:

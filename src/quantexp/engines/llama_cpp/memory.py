@@ -7,8 +7,10 @@ from pathlib import Path
 
 import psutil
 
-from quantexp.config import Config, EngineConfig
+from quantexp.config import Config, EngineConfig, ModelConfig
 from quantexp.engines.llama_cpp.lanes import BLOCK, count_rows
+from quantexp.engines.llama_cpp.tokenizer import Wording
+from quantexp.engines.reasoning import ReasoningFormat, get_reasoning_tokens
 from quantexp.models import ModelFile
 from quantexp.util.errors import UserError
 from quantexp.util.llama_library import llama_cpp, read_metadata, without_weights
@@ -68,6 +70,11 @@ def lanes_that_fit(model: llama_cpp.llama_model_p, config: EngineConfig, file_by
     return fitting
 
 
+def room_of(form: ReasoningFormat, model: ModelConfig, engine: EngineConfig) -> int:
+    """Return the tokens of context that an item needs: those for prompt and answer, and those for reasoning."""
+    return engine.context + (get_reasoning_tokens(model) if form.marks else 0)
+
+
 def needed_bytes(source: ModelFile, config: Config) -> int:
     """Memory for a job's weights and its KV cache, before its file is made or loaded; an estimate from above.
 
@@ -80,7 +87,10 @@ def needed_bytes(source: ModelFile, config: Config) -> int:
     if config.engine.gpu_layers == -1:
         return weights  # read through this memory on its way to the device, where the cache is
     with without_weights(source.path) as model:
-        cache = count_rows(config.engine.lanes or CPU_LANES) * kv_bytes(model, config.engine.context)
+        room = config.engine.context
+        if model is not None:
+            room = room_of(Wording(model, config.model, source).reasoning, config.model, config.engine)
+        cache = count_rows(config.engine.lanes or CPU_LANES) * kv_bytes(model, room)
     most = config.engine.kv_memory_gb
     return weights + (cache if most is None else min(cache, int(most * 1e9)))
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from quantexp.config import ModelConfig
 from quantexp.engines.base import Message
 from quantexp.engines.chat_template import ChatTemplate
+from quantexp.engines.llama_cpp.marks import find_token
+from quantexp.engines.reasoning import FORMATS, ReasoningFormat, choose_format, get_format
 from quantexp.models import ModelFile
 from quantexp.util.errors import UserError
 from quantexp.util.llama_library import last_error, llama_cpp, tokenize_text, without_weights
@@ -37,6 +39,15 @@ class Wording:
         self._template = _chat_template(model, config)
         self._chat = None if self._template is None else self._compiled(self._template)
         self._probed: set[tuple[str, ...]] = set()
+
+    @cached_property
+    def reasoning(self) -> ReasoningFormat:
+        """The format in which the model marks its reasoning: as configured, else by its template and vocabulary."""
+        if (given := get_format(self._config.reasoning)) is not None:
+            return given
+        marks = {mark for each in FORMATS.values() for mark in each.marks[:2]}
+        tokens = [mark for mark in marks if find_token(self._vocabulary, mark) is not None]
+        return choose_format(self._template or "", tokens)
 
     @property
     def template(self) -> str:
@@ -188,7 +199,7 @@ class Wording:
                 yield name
 
     def _compiled(self, template: str) -> ChatTemplate:
-        return ChatTemplate(template, *self._ends)
+        return ChatTemplate(template, *self._ends, self._config.template)
 
     @cached_property
     def _ends(self) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from quantexp.engines.base import GENERATES, Decoding, Message, Prompt, PromptCo
 from quantexp.engines.openai.responses import THINKING_OFF, OneAnswer, UngradableError, read_answer
 from quantexp.engines.openai.sampling_fields import sampling_fields
 from quantexp.engines.openai.server_identity import ServerIdentity, identify_server
+from quantexp.engines.reasoning import HARMONY, THINK, Mark, Output, ReasoningFormat, find_marks, get_format
 from quantexp.models import ModelFile
 from quantexp.store.completion import Completion
 from quantexp.util.errors import UserError
@@ -39,6 +40,8 @@ class OpenAIServer:
 
     Attributes:
         identity: what the server says of itself and of the model.
+        reasoning: the format in which reasoning is marked where the server has left it in the answer.
+        reasoning_tokens: tokens of reasoning that it is granted beside those of an answer.
 
     Raises:
         UserError: nothing is there, it has not this model or another one than the file, or its key is wrong.
@@ -49,6 +52,7 @@ class OpenAIServer:
     def __init__(self, file: ModelFile, model: ModelConfig, engine: EngineConfig) -> None:
         assert engine.url is not None, "checked with the configuration"
         self.file, self._config = file, engine
+        self.reasoning_tokens = model.reasoning_tokens or 0
         with ExitStack() as held:
             self._wording = None
             if engine.prompt is not PromptForm.messages:
@@ -56,6 +60,8 @@ class OpenAIServer:
                 from quantexp.engines.llama_cpp.tokenizer import open_tokenizer
 
                 self._wording = held.enter_context(open_tokenizer(file, model))
+            self._arguments = {} if self._wording else model.template
+            self.reasoning = self._wording.reasoning if self._wording else _choose_format(model)
             self._runner = held.enter_context(asyncio.Runner())
             access = Access(
                 url=engine.url,
@@ -81,7 +87,8 @@ class OpenAIServer:
     @property
     def settings(self) -> Mapping[str, str]:
         """Fields that are sent; the server is in `machine`, since quants that need different ones can be compared."""
-        extra = {"extra_body": json.dumps(self._config.extra_body, sort_keys=True)} if self._config.extra_body else {}
+        given = {"extra_body": self._config.extra_body, "template": self._arguments}
+        extra = {name: json.dumps(fields, sort_keys=True) for name, fields in given.items() if fields}
         return {"engine": "openai", "sent": self._config.prompt.value, **extra}
 
     @property
@@ -102,6 +109,17 @@ class OpenAIServer:
     def chat_template(self) -> str:
         """The template in the model's GGUF; empty where the server applies its own."""
         return self._wording.template if self._wording else ""
+
+    def read_output(self, prompt: Prompt, completion: Completion) -> Output:
+        """Return what the model wrote: the server's reasoning, and its answer, in which marks may be left."""
+        reasoning, text = completion.reasoning, completion.text
+        if reasoning is None or not self.reasoning.marks:
+            return Output(text, find_marks(text, self.reasoning.marks), prompt.start, completion.length)
+        opens, closes = self.reasoning.marks[:2]
+        length = len(reasoning)
+        # Reasoning without an answer has not ended, whatever the server says.
+        marks = (Mark(0, 0, opens), *((Mark(length, length, closes),) if text.strip() else ()))
+        return Output(reasoning + text, marks, "free", completion.length)
 
     def render(self, messages: Sequence[Message], begun: str = "") -> str:
         """Return the prompt's text, or the chat where the server makes the prompt.
@@ -225,7 +243,7 @@ class OpenAIServer:
         place = "/chat/completions" if self._wording is None else "/completions"
 
         def read(body: object) -> OneAnswer:
-            return read_answer(body, decoding.max_tokens, logprobs=logprobs)
+            return read_answer(body, decoding.longest, logprobs=logprobs)
 
         return await self._server.ask(place, self._request(prompt, decoding, logprobs), read, retries=retries)
 
@@ -255,8 +273,8 @@ class OpenAIServer:
         """Say, once, that an answer was cut before it began; it counts as cut at max_tokens."""
         if not self._warned:
             log.warning(
-                "%s: the model was still thinking at task.max_tokens and has not begun its answer to %s, which counts "
-                "as cut, like others of this kind; raise task.max_tokens, or %s.",
+                "%s: the model was still reasoning at its longest and has not begun its answer to %s, which scores 0, "
+                "like others of this kind; raise task.reasoning_tokens, or %s.",
                 self._server.address,
                 prompt.item_id,
                 THINKING_OFF,
@@ -268,7 +286,7 @@ class OpenAIServer:
         request: dict[str, Any] = {
             "model": self.identity.model,
             **self._asked(prompt),
-            "max_tokens": decoding.max_tokens,
+            "max_tokens": decoding.longest,
             "temperature": decoding.temperature,
         }
         if decoding.temperature > 0:
@@ -279,6 +297,10 @@ class OpenAIServer:
         if logprobs:
             # At least one alternative: llama-server takes none for "no log-probabilities".
             request |= {"logprobs": True, "top_logprobs": 1} if chat else {"logprobs": 1}
+        if "reasoning_effort" in self._arguments:  # the protocol's own field
+            request["reasoning_effort"] = self._arguments["reasoning_effort"]
+        if self._arguments.keys() - {"reasoning_effort"}:
+            request["chat_template_kwargs"] = self._arguments
         return request | self._config.extra_body
 
     def _asked(self, prompt: Prompt) -> dict[str, Any]:
@@ -312,7 +334,14 @@ def _completion(answer: OneAnswer, seconds: float) -> Completion:
         prompt_seconds=0.0,
         generation_seconds=seconds,
         counted=answer.counted,
+        reasoning=answer.reasoning,
     )
+
+
+def _choose_format(model: ModelConfig) -> ReasoningFormat:
+    """Choose the format of reasoning that a server has left in an answer; what it splits off itself needs none."""
+    form = get_format(model.reasoning)
+    return THINK if form is None or form is HARMONY else form
 
 
 async def _cancelled(running: Mapping[asyncio.Task[OneAnswer], Prompt]) -> None:

@@ -9,9 +9,7 @@ from quantexp.util.openai_client import NonsenseError
 from quantexp.util.openai_responses import Choice, CompletionBody, Logprobs, Usage, check_body
 from quantexp.util.terminal import one_line
 
-THINKING_OFF = (
-    "switch thinking off in the server, or with 'engine.extra_body={chat_template_kwargs: {enable_thinking: false}}'"
-)
+THINKING_OFF = "switch reasoning off in the server, or with 'model.template={enable_thinking: false}'"
 """The remedy where a model thinks before it answers."""
 
 ENDED = "stop eos eostoken endturn stopsequence complete completed eosfound stopstringfound stoptoken stopstring"
@@ -44,7 +42,7 @@ class OneAnswer:
         logprobs: of its tokens; empty where the server gives none.
         counted: tokens read and written, as the server counts; 0 where it does not.
         fingerprint: of the server's set-up, if it has such a thing.
-        cut_in_thoughts: whether the model was still thinking at its longest, so that there is no text.
+        reasoning: what the server sent as the model's reasoning; None if it sent none.
     """
 
     text: str
@@ -52,7 +50,12 @@ class OneAnswer:
     logprobs: tuple[float, ...]
     counted: tuple[int, int]
     fingerprint: str | None
-    cut_in_thoughts: bool = False
+    reasoning: str | None = None
+
+    @property
+    def cut_in_thoughts(self) -> bool:
+        """True if the model was still reasoning at its end, so that there is no answer."""
+        return self.reasoning is not None and not self.text.strip()
 
 
 def read_answer(body: object, longest: int, *, logprobs: bool) -> OneAnswer:
@@ -87,12 +90,12 @@ def read_answer(body: object, longest: int, *, logprobs: bool) -> OneAnswer:
         logprobs=found,
         counted=(usage.prompt_tokens or 0, written),
         fingerprint=one_line(fingerprint, 80) if isinstance(fingerprint, str) else None,
-        cut_in_thoughts=not text.strip() and choice.message is not None and choice.message.has_reasoning,
+        reasoning=choice.message.thoughts if choice.message is not None else None,
     )
 
 
 def _text(choice: Choice, reason: FinishReason, written: int) -> str:
-    """Return the text, which is empty if the model was cut before it began.
+    """Return the text, which is empty if the model ended before it began.
 
     Raises:
         UngradableError: the model ended without one, though it wrote something.
@@ -102,11 +105,7 @@ def _text(choice: Choice, reason: FinishReason, written: int) -> str:
     text = choice.message.text
     if text is None:
         text = choice.message.refusal or choice.text
-    if reason == "stop" and choice.message.has_reasoning and not (text or "").strip():
-        raise UngradableError(
-            f"The server sent the model's thoughts and no answer, which can be neither right nor wrong; {THINKING_OFF}."
-        )
-    if text is None and reason == "stop" and written > 1:
+    if text is None and reason == "stop" and written > 1 and choice.message.thoughts is None:
         raise UngradableError(
             f"The server wrote {written} tokens and sent no text of them, as with a reasoning model's thoughts or a "
             f"call of a tool; {THINKING_OFF}."

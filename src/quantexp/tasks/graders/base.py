@@ -10,6 +10,9 @@ from quantexp.util.errors import UserError
 UNFINISHED = "unfinished: cut off at max_tokens before an answer"
 """Why nothing was read of an output that a grader wants whole."""
 
+ENDED_IN_REASONING = "ended in reasoning: no answer was begun"
+"""Why nothing was read of an output without an answer."""
+
 Need = Literal["sandbox", "judge", "embedder"]
 """A resource that a grader may need, and that is opened for it."""
 
@@ -23,12 +26,14 @@ class Answer:
         reasoning: what the model wrote before its answer, if the two are told apart; empty otherwise.
         is_cut: whether the output was cut off at max_tokens.
         ended_in_reasoning: whether the output ended before an answer began.
+        reasoning_tokens: number of tokens of the reasoning, its marks included; None if that is not known.
     """
 
     text: str
     reasoning: str = ""
     is_cut: bool = False
     ended_in_reasoning: bool = False
+    reasoning_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
