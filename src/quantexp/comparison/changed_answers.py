@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from quantexp.comparison.flips import COLUMNS, count_flips, flip_rows, pair_answers, select_changes
+from quantexp.comparison.outcomes import compare_outcomes
 from quantexp.comparison.subgroups import parts
 from quantexp.comparison.summary import Comparison, Summary
 from quantexp.config import StatsConfig, Unit
@@ -54,7 +55,12 @@ def add_changed_answers(
             for each, after in zip(compared, frames, strict=True):
                 key = (*place, each.quant)
                 pairs = pair_answers(before, after)
-                found[key] = replace(each, flips=count_flips(pairs), parts=parts(pairs, **options))
+                found[key] = replace(
+                    each,
+                    flips=count_flips(pairs),
+                    parts=parts(pairs, **options),
+                    outcomes=compare_outcomes(pairs, **options),
+                )
                 all_rows[key], some_rows[key] = (_rows(pairs, most) for most in (MOST_CHANGES, share))
                 advance(1)
     rows = all_rows if sum(len(before) for before, _ in all_rows.values()) <= MOST_CHANGES else some_rows

@@ -128,6 +128,7 @@ class Comparison:
         posterior: Of the drop; None where it was not asked for, or scores are graded.
         rules: Which rules read the two sides; None where they are the same, or the answers were not looked at.
         parts: The same comparison by field and by difficulty; empty where the answers were not looked at.
+        outcomes: What answers are besides right or wrong; empty where they were not looked at.
     """
 
     model: str
@@ -141,6 +142,7 @@ class Comparison:
     divergence: Divergence | None = None
     parts: "tuple[Part, ...]" = ()
     rules: RuleShift | None = None
+    outcomes: "tuple[OutcomeShift, ...]" = ()
 
 
 @dataclass(frozen=True)

@@ -295,7 +295,9 @@ def answer_frame(conditions: Mapping[str, Sequence[tuple[int, Answers]]]) -> Ite
                 [answers.fields.get(field, np.full(len(answers.score), gap)) for _, answers in runs]
             )
         none = np.float32(0)
-        for outcome in dict.fromkeys(name for _, answers in runs for name in answers.outcomes):
+        # Of earlier versions nothing is known; of others an outcome that is missing is one that no answer has.
+        recorded = [answers.outcomes for _, answers in runs]
+        for outcome in dict.fromkeys(name for each in recorded for name in each) if all(recorded) else ():
             columns[outcome] = np.concatenate(
                 [answers.outcomes.get(outcome, np.full(len(answers.score), none)) for _, answers in runs]
             )

@@ -1,0 +1,92 @@
+"""What answers are besides right or wrong, under the baseline and under a quant: rates and lengths, paired."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from quantexp.comparison.flips import SIDES, unique_items
+from quantexp.stats import Method, PairedComparison, compare
+from quantexp.tracking.tags import OUTCOME
+
+LENGTHS = ("reasoning_tokens", "answer_tokens")
+"""Outcomes that are numbers of tokens; the others are shares of answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeShift:
+    """An outcome under the baseline and under a quant.
+
+    Attributes:
+        name: of the outcome, as `evaluation.outcomes` has it.
+        change: the quant's minus the baseline's, paired: a share of answers, or tokens. Its `quant_mean` is the
+            baseline's and its `baseline_mean` the quant's, because more of an outcome is what a quant may bring.
+    """
+
+    name: str
+    change: PairedComparison
+
+    @property
+    def baseline(self) -> float:
+        """The baseline's share of answers, or its mean length."""
+        return self.change.quant_mean
+
+    @property
+    def quant(self) -> float:
+        """The quant's."""
+        return self.change.baseline_mean
+
+    @property
+    def is_length(self) -> bool:
+        """True if it counts tokens."""
+        return self.name in LENGTHS
+
+
+def compare_outcomes(
+    pairs: pd.DataFrame,
+    *,
+    by_item: bool = True,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 42,
+    method: Method = Method.default,
+) -> tuple[OutcomeShift, ...]:
+    """Compare each outcome of a quant's answers with the baseline's to the same items.
+
+    Args:
+        pairs: The answers that both have scored (`flips.pair_answers`), with a column of each side for every outcome;
+            one that is missing on one side is 0 there.
+        by_item: Whether an item counts once, with its mean; otherwise each answer is taken as independent.
+        confidence: Nominal coverage of the intervals.
+        resamples: Number of resamples, where the method takes any.
+        seed: Of the resampling.
+        method: Which statistics; lengths, which have no largest value, are always resampled.
+
+    Returns:
+        Outcomes that any answer has: shares in the order of their columns, then lengths. None of runs that recorded
+        none.
+    """
+    names = [str(name).removesuffix("_baseline") for name in pairs if str(name).startswith(OUTCOME)]
+    names = list(dict.fromkeys(name.removesuffix("_quant") for name in names))
+    names.sort(key=lambda name: name.removeprefix(OUTCOME) in LENGTHS)
+    units = unique_items(pairs["cluster_baseline"], pairs["item_id"]) if by_item and len(pairs) else None
+    found = []
+    for name in names:
+        sides = [f"{name}_{side}" for side in SIDES]
+        before, after = (
+            pairs[side].fillna(0).to_numpy(dtype=np.float64) if side in pairs else np.zeros(len(pairs))
+            for side in sides
+        )
+        if not (before.any() or after.any()):
+            continue
+        outcome = name.removeprefix(OUTCOME)
+        change = compare(
+            *(after, before),
+            clusters=units if units is None or units.dtype.kind == "i" else units.astype(str),
+            confidence=confidence,
+            resamples=resamples,
+            seed=seed,
+            method=Method.bootstrap if outcome in LENGTHS or method is Method.sequential else method,
+        )
+        found.append(OutcomeShift(outcome, change))
+    return tuple(found)
