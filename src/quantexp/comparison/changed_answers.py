@@ -115,8 +115,18 @@ def _texts(runs: Sequence[JobRecord], rows: NDArray[np.intp], store: Store) -> p
         if len(table) != len(_answers(run)[1].score):
             raise DamagedRunError(run.run_id, f"{ITEMS}.parquet of run {run.run_id} is not the one that was scored.")
         shown = table.drop(columns="messages", errors="ignore")  # as much as all the rest, and not shown
-        found.append(shown.iloc[own - first].assign(seed=_seed(run)).set_axis(own))
+        texts = _set_reasoning_apart(shown.iloc[own - first])
+        found.append(texts.assign(seed=_seed(run)).set_axis(own))
     return pd.concat(found) if found else pd.DataFrame()
+
+
+def _set_reasoning_apart(table: pd.DataFrame) -> pd.DataFrame:
+    """Show where reasoning ends and the answer begins, in outputs that were read so."""
+    if "answer" not in table:
+        return table
+    parts = zip(table["reasoning"], table["answer"], table["output"], strict=True)
+    shown = [f"[reasoning]\n{why}\n\n[answer]\n{answer}" if why else output for why, answer, output in parts]
+    return table.assign(output=shown)
 
 
 def _answers(run: JobRecord) -> tuple[int, Answers]:

@@ -25,7 +25,8 @@ from quantexp.stats import (
 
 if TYPE_CHECKING:
     from quantexp.comparison.flips import Flips  # so does it
-    from quantexp.comparison.subgroups import Part  # it needs pandas
+    from quantexp.comparison.outcomes import OutcomeShift  # it needs pandas, as does what follows
+    from quantexp.comparison.subgroups import Part
 
 REPEATS = {
     "item": "an item answered under several seeds counts once, with its mean score",

@@ -2,7 +2,7 @@
 
 import json
 
-from quantexp.config import Config, TaskConfig
+from quantexp.config import Config, ReasoningEnd, TaskConfig
 from quantexp.config.identity import Identity
 from quantexp.engines import Engine
 from quantexp.evaluation.answers import VERSION, AnswerReader
@@ -47,6 +47,7 @@ def identify(
         "settings": {
             "max_tokens": config.task.max_tokens,
             "decoding": _describe_decoding(config.task),
+            **_describe_reasoning(config.task, engine),
             **engine.settings,
         },
     }
@@ -78,6 +79,14 @@ def _describe_model(config: Config, file: ModelFile, source: ModelFile) -> dict[
         # Quants that were published as files of their own have no common source here.
         "source": source.sha256 if config.model.quantize else "the publisher's files",
     }
+
+
+def _describe_reasoning(task: TaskConfig, engine: Engine) -> dict[str, str]:
+    """Say how long a model may reason before it answers, and what happens then; nothing of one that does not."""
+    if not engine.reasoning_tokens:
+        return {}
+    end = "the answer is forced" if task.reasoning_end is ReasoningEnd.force else "the output ends"
+    return {"reasoning": f"at most {engine.reasoning_tokens} tokens, then {end}"}
 
 
 def _describe_decoding(task: TaskConfig) -> str:

@@ -61,7 +61,7 @@ def write_traces(
                     execution_duration=round(1000 * took),
                     state=TraceState.OK,
                     request_preview=_question(row)[-PREVIEW:],
-                    response_preview=str(row["output"])[:PREVIEW],
+                    response_preview=_outputs(row)["answer"][:PREVIEW],
                     trace_metadata={
                         TraceMetadataKey.SOURCE_RUN: run_id,
                         TraceMetadataKey.TOKEN_USAGE: json.dumps(_usage(row)),
@@ -75,6 +75,13 @@ def write_traces(
 def _question(row: Mapping[str, Any]) -> str:
     """Choose what sets a prompt apart from the others; tables of earlier versions have no question."""
     return str(row["prompt"] if pd.isna(question := row.get("question")) else question)
+
+
+def _outputs(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the answer, and the reasoning before it if the two were told apart."""
+    if "answer" not in row:
+        return {"answer": str(row["output"])}
+    return {"answer": str(row["answer"]), "reasoning": str(row["reasoning"])}
 
 
 def _assessments(name: str, grader: str, row: Mapping[str, Any]) -> Iterable[Feedback]:
@@ -95,7 +102,7 @@ def _span(name: str, experiment: str, started: int, row: Mapping[str, Any], took
         SpanAttributeKey.SPAN_TYPE: SpanType.LLM,
         # Not the text alone: MLflow would parse one that is JSON, and graders judge the text as it was written.
         SpanAttributeKey.INPUTS: {"prompt": row["prompt"]},
-        SpanAttributeKey.OUTPUTS: {"answer": row["output"]},
+        SpanAttributeKey.OUTPUTS: _outputs(row),
         SpanAttributeKey.CHAT_USAGE: _usage(row),
         "finish_reason": row["finish_reason"],
         "difficulty": row["difficulty"],
