@@ -194,8 +194,12 @@ def job(
     seconds: float = 36,
     generated: int | None = None,
     shots: int = 0,
+    samples: int = 1,
 ) -> None:
-    """A finished job that answered items 0, 1, ... of its seed; without `generated` it generated all of them."""
+    """A finished job that answered items 0, 1, ... of its seed; without `generated` it generated all of them.
+
+    With several samples, the scores are those of the first item's answers, then the second's.
+    """
     new = len(scores) if generated is None else generated
     identity: Mapping[str, Mapping[str, object]] = {
         "model": {"name": "m"},
@@ -209,7 +213,7 @@ def job(
             params={"file.sha256": quant},
             metrics={
                 "score": 0.5,
-                "items": len(scores),
+                "items": len(scores) // samples,
                 "items_not_asked": 0,
                 "items_cut_at_max_tokens": 0,
                 "completion_tokens": tokens,
@@ -221,8 +225,9 @@ def job(
                 "run.completions_from_store": len(scores) - new,
             },
         )
-        items = [f"{task}-{number}" for number in range(len(scores))]
-        run.log_items(pd.DataFrame({"item_id": items, "cluster": items, "score": scores}))
+        items = [f"{task}-{number // samples}" for number in range(len(scores))]
+        sample = [number % samples for number in range(len(scores))]
+        run.log_items(pd.DataFrame({"item_id": items, "cluster": items, "sample": sample, "score": scores}))
 
 
 @pytest.fixture
@@ -272,6 +277,21 @@ def test_an_item_under_several_seeds_counts_once(store: Store, printed: Printed)
         job(store, sweep, "Q8_0", [1.0, 1.0, 0.0], seed=seed)
         job(store, sweep, "Q4_K_M", [0.0, 1.0, 0.0], seed=seed)
     assert re.search(r"Q4_K_M +1 of 3 ", printed())
+
+
+def test_more_items_or_more_answers_to_each(store: Store, printed: Printed) -> None:
+    with store.start("a sweep", "sweep", None, {}) as run:
+        pass
+    noisy = [float(number % 2) for number in range(80)]
+    job(store, run.id, "Q8_0", noisy, samples=2)
+    job(store, run.id, "Q4_K_M", noisy[::-1], samples=2)
+    out = printed("margin=0.05")
+    found = re.findall(r"^ +(?:Q4_K_M +)?(\d+) +([\d,]+) +[\d,]+ +\S+k +\S+ *$", out, re.MULTILINE)
+    rows = {int(answers): int(items.replace(",", "")) for answers, items in found}
+    assert list(rows) == [1, 2, 4, 8, 16]
+    # Each item has one right and one wrong answer on both sides: all that differs is what was drawn.
+    assert rows[1] > 1.8 * rows[2] > 3 * rows[4]
+    assert "answers to an item: what shows less than 5" in out
 
 
 def test_graded_scores_are_marked_and_one_that_was_not_asked_does_not_count(store: Store, printed: Printed) -> None:

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from quantexp.stats.planning import Spread
+    from quantexp.stats.sampling_plan import SamplingSpread
     from quantexp.tracking.reader import JobRecord
     from quantexp.tracking.store import Store
 
 NUMBERS = (100, 200, 300, 400, 500, 600, 800, 1000, 1319, 1500, 2000)
 """Items for which a guess is tabulated; 1,319 is all of GSM8K's test."""
+
+SAMPLES = (1, 2, 4, 8, 16)
+"""Answers to an item for which a plan is made where answers are drawn."""
 
 MEASURE = "python -m quantexp -m quant=Q8_0,Q4_K_M task=gsm8k"
 """A sweep that measures what a plan needs."""
@@ -41,12 +45,14 @@ class Planned:
         spread: how much items differ.
         task: of the quant; empty without a sweep.
         cost: of an item under both quants.
+        drawn: how much answers to one item differ; None where each item was answered once.
     """
 
     spread: "Spread"
     task: str = ""
     quant: str = ""
     cost: Cost | None = None
+    drawn: "SamplingSpread | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,8 @@ def plan(config: PlanConfig) -> None:
         console.print(_shown(config, [(config.items, each) for each in plans]))
     elif given:
         console.print(_shown(config, [(n, given) for n in NUMBERS]))
+    if drawn := [each for each in plans if each.drawn is not None]:
+        console.print(_samples(config, drawn))
     for note in _notes(config, plans, pilot):
         console.print(Text(note), highlight=False)
 
@@ -157,7 +165,8 @@ def _measured(config: PlanConfig, store: "Store", sweep: str) -> Pilot:
                 seen = Spread.seen(before[both], after[both])
                 spread = seen if config.changed is None else Spread(config.changed)
                 cost = estimate_cost(runs[baseline]) + estimate_cost(runs[condition.quant])
-                plans.append(Planned(spread, name, condition.quant, cost))
+                drawn = _drawn(runs[baseline], runs[condition.quant])
+                plans.append(Planned(spread, name, condition.quant, cost, drawn))
                 counted += [*runs[baseline], *runs[condition.quant]]
     return Pilot(
         plans=tuple(plans),
@@ -178,6 +187,59 @@ def _scores(runs: Sequence["JobRecord"]) -> "pd.Series[float]":
     answers = pd.concat([run.scores.dropna() for run in runs])
     clusters = {item: cluster for run in runs for item, cluster in run.clusters.items()}
     return answers.groupby([clusters.get(item, item) for item in answers.index]).mean()
+
+
+def _drawn(baseline: Sequence["JobRecord"], quant: Sequence["JobRecord"]) -> "SamplingSpread | None":
+    """Return how much answers to one item differ; None where items were answered once."""
+    from quantexp.stats.sampling_plan import SamplingSpread
+
+    before, after = (_answers(runs) for runs in (baseline, quant))
+    both = before.index.intersection(after.index)
+    if len(both) < 2 or before.shape[1] != after.shape[1] or before.shape[1] < 2:
+        return None
+    return SamplingSpread.seen(before.loc[both].to_numpy(), after.loc[both].to_numpy())
+
+
+def _answers(runs: Sequence["JobRecord"]) -> "pd.DataFrame":
+    """Score of each answer: a row an item and seed, a column a sample, without items of which one was not asked."""
+    import pandas as pd
+
+    tables = []
+    for run in runs:
+        if run.answers is None or run.answers.asked.samples is None:
+            continue
+        asked = run.answers.asked
+        items = asked.index if asked.places is None else asked.index[asked.places]
+        rows = {"item": items, "seed": run.tags["seed"], "sample": asked.samples, "score": run.answers.score}
+        tables.append(pd.DataFrame(rows))
+    if not tables:
+        return pd.DataFrame()
+    return pd.concat(tables).pivot_table(index=["item", "seed"], columns="sample", values="score").dropna()
+
+
+def _samples(config: PlanConfig, plans: Sequence[Planned]) -> "Table":
+    """Return the items that show the margin with one answer to each, or several."""
+    table = _table(plans, "answers\nto an item", "items", "answers\nin all")
+    for (first, each), answers in ((row, k) for row in _by_task(table, plans) for k in SAMPLES):
+        assert each.drawn is not None
+        spread = each.drawn.at(answers)
+        items = spread.items_to_show(config.margin, power=config.power, alpha=config.alpha)
+        shown = first if answers == SAMPLES[0] else [""] * len(first)
+        priced = _priced(items * answers, replace(each, cost=_cheaper(each)))
+        table.add_row(*shown, str(answers), f"{items:,}", *priced)
+    return table
+
+
+def _cheaper(each: Planned) -> Cost | None:
+    """Return the cost of one answer under both quants."""
+    if each.cost is None or each.drawn is None:
+        return each.cost
+    seconds = each.cost.seconds
+    return replace(
+        each.cost,
+        tokens=each.cost.tokens / each.drawn.samples,
+        seconds=None if seconds is None else seconds / each.drawn.samples,
+    )
 
 
 def _needed(config: PlanConfig, plans: Sequence[Planned]) -> "Table":
@@ -278,6 +340,11 @@ def _notes(config: PlanConfig, plans: Sequence[Planned], pilot: Pilot | None) ->
         yield (
             "* Graded scores: what Gaffke's bound takes, with the variance of an item's difference, which has a guard "
             "like that."
+        )
+    if any(each.drawn for each in plans):
+        yield (
+            f"answers to an item: what shows less than {margin} if baseline and quant each draw so many, by how much "
+            "items differ and how much the answers to one item do."
         )
     if not all(each.spread.graded or each.spread.variance >= config.margin for each in plans):
         yield f"- under items: less than {margin}% of the items change, so there is no drop of {margin} points to find."
