@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
@@ -374,11 +374,20 @@ class _Handler(BaseHTTPRequestHandler):
 def _blob(path: str, content: bytes | Path) -> _Blob:
     size = len(content) if isinstance(content, bytes) else content.stat().st_size
     if path.endswith((".gguf", ".parquet")):
-        with _Blob(content, size, "", None).open() as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        if isinstance(content, bytes):
+            sha256 = hashlib.sha256(content).hexdigest()
+        else:
+            sha256 = _hash(content, content.stat().st_mtime_ns)
         pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
         return _Blob(content, size, _oid(pointer), sha256, len(pointer))
     return _Blob(content, size, _oid(content if isinstance(content, bytes) else content.read_bytes()), None)
+
+
+@cache
+def _hash(path: Path, _modified: int) -> str:
+    """Hash a file; once, in however many repositories it is."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _oid(content: bytes) -> str:
