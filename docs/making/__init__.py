@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from making.keys import commands, groups
+from making.models import models
 from making.tasks import cards, graders
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "commands": commands,
     "graders": graders,
     "cards": cards,
+    "models": models,
 }
 """Markdown by the name that pages call it."""
 

@@ -31,9 +31,11 @@ from tests.support.tracking_servers import TrackingServer
 
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
+from quantexp.config.composition import compose_jobs
 from quantexp.config.emails import register_schemas as register_emails
 from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.reference import CONF, SCHEMAS
+from quantexp.engines.registry import check_engine
 from quantexp.tracking.tags import PAIR
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +66,7 @@ IN_ONE_FOLDER = (
         DOCS / "how-to" / "regrade.md",
         DOCS / "how-to" / "trouble.md",
         DOCS / "reference" / "tasks.md",
+        DOCS / "reference" / "models.md",
     ),
     (
         DOCS / "how-to" / "gpu.md",
@@ -88,6 +91,9 @@ BY_ITSELF = {
     DOCS / "explanation" / "protocol.md",
 }
 """Pages that need something to be there first, or another place; each has a test of its own."""
+
+COMPOSED = {DOCS / "how-to" / "reasoning.md"}
+"""Pages whose commands need a model that reasons, for which nothing stands here: they are composed and checked."""
 
 THE_EXPERIMENT = ("python -m quantexp experiment=quant-cliff", "python -m quantexp experiment=quant-cliff-smoke")
 """Run by the test of docs/explanation/protocol.md and by tests/sweep/test_smoke.py."""
@@ -209,11 +215,11 @@ def world(
         for config in (ROOT / "conf" / "model").glob("*.yaml"):
             text = config.read_text()
             repository = re.search(r"^repository: (\S+/\S+)$", text, flags=re.MULTILINE)
-            revision = re.search(r"^revision: (\w{40})$", text, flags=re.MULTILINE)
+            revision = re.search(r"^revision: (\w{40}|main)$", text, flags=re.MULTILINE)
             if repository and revision:
                 stem = repository[1].partition("/")[2].removesuffix("-GGUF")
                 files = {f"{stem}-{quant}.gguf": path for quant, path in ladder.items()}
-                hub.publish("model", repository[1], files, commit=revision[1])
+                hub.publish("model", repository[1], files, commit=None if revision[1] == "main" else revision[1])
         home = tmp_path_factory.mktemp("hf")
         environment = hub.environment(home) | {
             "XDG_CACHE_HOME": str(cache),
@@ -288,7 +294,30 @@ def test_pages_that_are_read_in_one_place(reader: Reader, ladder: dict[str, Path
 
 def test_every_page_with_commands_is_read() -> None:
     pages = {page for page in (ROOT / "README.md", *DOCS.rglob("*.md")) if commands(page)}
-    assert pages == BY_ITSELF.union(*IN_ONE_FOLDER)
+    assert pages == BY_ITSELF.union(COMPOSED, *IN_ONE_FOLDER)
+
+
+def test_models_that_think(beginner: Reader, swept: Path) -> None:
+    [page] = COMPOSED
+    copied(swept, beginner.folder)
+    register_schemas()
+    jobs = 0
+    for command in commands(page):
+        module, *arguments = shlex.split(command.removeprefix("python -m "))
+        if module == "quantexp.regrade":
+            ended = beginner.type(command)
+            assert ended.status == 0, f"{command}\n{ended.err}"
+            continue
+        overrides = [argument for argument in arguments if argument != "-m"]
+        with initialize_config_module("quantexp.conf", version_base="1.3"):
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            composed = hydra.compose_config("config", overrides, run_mode=RunMode.MULTIRUN, from_shell=False)
+            for job in compose_jobs(composed):
+                check_engine(job)
+                assert job.model.reasoning_tokens == 8192
+                jobs += 1
+    assert jobs == 11
 
 
 @pytest.mark.slow
@@ -408,9 +437,9 @@ def test_the_protocol_and_the_experiment_it_describes(reader: Reader) -> None:
 
 @pytest.mark.slow
 def test_what_the_files_of_the_configuration_say(reader: Reader) -> None:
-    named = [command for path in sorted((ROOT / "conf" / "model").glob("*.yaml")) for command in commands(path)]
-    assert len(named) == 6
-    for command in named:
+    # One of each kind of repository and revision; tests/config/test_model_options.py looks at the command of each.
+    for option in ("gemma-2-9b-it", "gemma-4-e2b-it", "qwen3-30b-a3b"):
+        [command] = commands(ROOT / "conf" / "model" / f"{option}.yaml")
         ended = reader.type(command)
         assert ended.status == 0, f"{command}\n{ended.err}"
     launchers = [ROOT / "conf" / "hydra" / "launcher" / f"{name}.yaml" for name in ("joblib", "slurm", "ray")]
