@@ -24,6 +24,7 @@ JOBS = (
     "llama_cpp",
     "quantexp.evaluation.job",
     "quantexp.tracking.store",
+    "quantexp.tracking.migration",
     "quantexp.report.charts",
 )
 # What the Hub's libraries import; not these themselves, which read the environment when they are imported.

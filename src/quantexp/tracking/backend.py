@@ -1,5 +1,6 @@
 """The MLflow tracking store itself: where it is, and the experiment in it."""
 
+import atexit
 import logging
 import os
 import shutil
@@ -10,8 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from enum import Enum, auto
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlflow
 from filelock import FileLock
@@ -19,8 +21,10 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from quantexp.tracking.errors import ServerAwayError, explain_absence, failures
 from quantexp.tracking.location import RunFiles, database_uri, find_files, no_stray_folders, relocate
-from quantexp.tracking.migration import is_current, upgrade_tables
 from quantexp.util.errors import UserError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 class Access(Enum):
@@ -99,6 +103,10 @@ class Local(Backend):
         Raises:
             UserError: it cannot be written though it has to be, or the installed MLflow cannot open it.
         """
+        # Only now: servers do without SQLAlchemy and Alembic.
+        from quantexp.tracking.migration import is_current, upgrade_tables
+
+        _close_databases_at_exit()
         database = find_database(folder)
         if access is Access.write:
             folder.mkdir(parents=True, exist_ok=True)
@@ -168,6 +176,26 @@ class Server(Backend):
         if found is None:
             raise UserError(f"The MLflow experiment {experiment} of {self.shown} was removed this moment; try again.")
         return str(found.experiment_id)
+
+
+@cache
+def _close_databases_at_exit() -> None:
+    """Let this process close the databases that it opens: SQLite then puts its log of changes into the database.
+
+    Python closes them too, but only as garbage, which a command does not look for at its end.
+    """
+    from sqlalchemy import Engine, event
+
+    opened: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+    @event.listens_for(Engine, "engine_connect")
+    def remember(connection: "Connection") -> None:
+        opened.add(connection.engine)
+
+    @atexit.register
+    def close() -> None:
+        for engine in opened:
+            engine.dispose()
 
 
 def _say_less(record: logging.LogRecord) -> bool:

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.utils.file_utils import local_file_uri_to_path
-from sqlalchemy import make_url
 
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
@@ -84,6 +83,8 @@ def database_uri(database: Path) -> str:
     Raises:
         UserError: there is none.
     """
+    from sqlalchemy import make_url  # only now: servers do without it
+
     # Only what SQLAlchemy would take for something else: MLflow makes folders of the name that it finds in the address.
     uri = "sqlite:///" + str(database).replace("%", "%25").replace("?", "%3F")
     if make_url(uri).database != str(database):

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, cast
 
 from quantexp.util.errors import EXIT_INTERRUPTED, EXIT_PIPE, EXIT_USAGE, UserError
 from quantexp.util.files import keep_from_others
+from quantexp.util.garbage import collect_rarely
 from quantexp.util.hydra_errors import sentence_of_hydra
 from quantexp.util.launcher_errors import sentence_of_launcher
 from quantexp.util.redaction import hide_secrets
@@ -122,7 +123,8 @@ def report_errors() -> Iterator[None]:
     # Hydra would print its errors itself, over many lines; with this it raises them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        yield
+        with collect_rarely():
+            yield
     except KeyboardInterrupt:
         print("quantexp: interrupted.", file=sys.stderr)  # noqa: T201
         raise SystemExit(EXIT_INTERRUPTED) from None

@@ -30,6 +30,7 @@ from omegaconf import OmegaConf
 
 from quantexp.util.error_reports import explain_error
 from quantexp.util.errors import UserError
+from quantexp.util.garbage import collect_rarely
 from quantexp.util.provenance import provenance
 
 log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ def answer_requests(requests: Connection, interrupts: Connection, stderr: str) -
     setup_globals()
     records = _Records(requests)
     logging.root.handlers[:] = [records]
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt), collect_rarely():
         _obey_parent(interrupts)
         while True:
             given: tuple[object, BaseException | None, str]
