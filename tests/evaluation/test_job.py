@@ -35,7 +35,7 @@ from quantexp.stats import estimate
 from quantexp.store import CompletionStore
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.store import Store
-from quantexp.tracking.tags import TRACED
+from quantexp.tracking.tags import JOB, TRACED
 from quantexp.util.errors import UserError
 
 
@@ -211,6 +211,19 @@ def test_a_finished_job_is_not_run_again(
     assert newest(store).info.run_id == first.info.run_id
     run_job(dataclasses.replace(again, seed=10), store, known, None)
     assert newest(store).info.run_id != first.info.run_id
+
+
+def test_a_job_is_not_looked_for_where_the_caller_has_looked(
+    config: Config, store: Store, known: CompletionStore
+) -> None:
+    config = dataclasses.replace(config, seed=12, force=False)
+    score = run_job(config, store, known, None)
+    first = newest(store)
+    assert run_job(config, store, known, None, unfinished=first.data.tags[JOB]) == score
+    second = newest(store)
+    assert second.info.run_id != first.info.run_id
+    assert run_job(config, store, known, None, unfinished="another") == score
+    assert newest(store).info.run_id == second.info.run_id
 
 
 def test_a_job_that_failed_is_run_again(config: Config, store: Store, known: CompletionStore) -> None:

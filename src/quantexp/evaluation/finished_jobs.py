@@ -5,7 +5,7 @@ import os
 
 from quantexp.config import Config
 from quantexp.config.fingerprint import config_fingerprint
-from quantexp.tracking.run import FinishedJob
+from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.store import Store
 from quantexp.tracking.tags import CONFIG, PAIR, job_name
 from quantexp.util.environment import SEVERAL_MODELS
@@ -19,7 +19,7 @@ def name_job(config: Config) -> str:
     return job_name(config.quant.name, config.task.name, config.seed, model)
 
 
-def adopt(config: Config, pair: str, done: FinishedJob, store: Store, sweep: str | None) -> float:
+def adopt(config: Config, pair: str, done: JobRecord, store: Store, sweep: str | None) -> float:
     """Let a job that has finished before stand for this one.
 
     Args:

@@ -140,7 +140,9 @@ class JobResult:
     machine: Mapping[str, str]
 
 
-def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | None) -> float:
+def run_job(
+    config: Config, store: Store, known: CompletionStore, sweep: str | None, unfinished: str | None = None
+) -> float:
     """Run one job and record it, unless the same one has finished before.
 
     Args:
@@ -148,6 +150,7 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
         store: where it is recorded.
         known: the completions that exist already.
         sweep: id of the run that it belongs to, if any.
+        unfinished: fingerprint of a job of which the caller has looked for a finished run, and found none.
 
     Returns:
         The mean score, between 0 and 1.
@@ -160,7 +163,8 @@ def run_job(config: Config, store: Store, known: CompletionStore, sweep: str | N
     except (UserError, OSError):
         with open_failed_run(config, store, sweep):
             raise
-    if not config.force and (done := store.finished_job(plan.fingerprint)):
+    looks = not config.force and plan.fingerprint != unfinished
+    if looks and (done := store.finished_job(plan.fingerprint)) is not None:
         return adopt(config, plan.pair, done, store, sweep)
     name, shown = _names(config)
     tags = _tags(config) | {JOB: plan.fingerprint, PAIR: plan.pair}

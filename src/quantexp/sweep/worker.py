@@ -54,7 +54,9 @@ def run(composed: DictConfig, sweep: str | None) -> float:
     keep_from_others()  # a launcher may have started this process with another umask
     config = validated(composed, Config)
     return_to_start()
-    if (score := _reuse(config, sweep)) is not None:
+    fingerprint = _fingerprint_here(config)
+    # A job that has finished before is found here, so that the process that could run it imports nothing for it.
+    if fingerprint is not None and (score := _reuse(config, fingerprint, sweep)) is not None:
         return score
     if (started := os.environ.get(FOLDER)) is not None:  # this process has begun in another
         os.chdir(started)
@@ -62,7 +64,7 @@ def run(composed: DictConfig, sweep: str | None) -> float:
         # Before llama.cpp is loaded, which looks only once.
         claim_device(variable, Path(HydraConfig.get().sweep.dir).absolute() / ".devices")
     try:
-        return job_process.call(run_here, config, sweep)
+        return job_process.call(run_here, config, sweep, fingerprint)
     except ProcessDeathError as death:
         job_process.call(record_death, config, sweep, death)  # in a new one, which has MLflow loaded
         raise
@@ -87,24 +89,31 @@ def remember_facts(jobs: Sequence[Config], facts: Sequence[Mapping[str, str]], s
     _facts.update({config_fingerprint(job): known for job, known in zip(jobs, facts, strict=True) if known})
 
 
-def _reuse(config: Config, sweep: str | None) -> float | None:
-    """Let a finished run of the job count in the sweep; the score, or None if the job has to run.
+def _fingerprint_here(config: Config) -> str | None:
+    """Fingerprint of the job, if this process knows all that it is made of and may look for a finished run."""
+    known = None if config.force else _facts.get(config_fingerprint(config))
+    return None if known is None else job_fingerprint(config, **known)
 
-    A job that has finished before is found here, so that the process that could run it imports nothing for it.
-    """
-    store, known = _launching_store, _facts.get(config_fingerprint(config))
-    if config.force or known is None or store is None:
-        return None
+
+def _reuse(config: Config, fingerprint: str, sweep: str | None) -> float | None:
+    """Let a finished run of the job count in the sweep; the score, or None if the job has to run."""
     from quantexp.evaluation.finished_jobs import adopt
 
-    if (done := store.finished_job(job_fingerprint(config, **known), quiet=True)) is None:
+    store, known = _launching_store, _facts[config_fingerprint(config)]
+    assert store is not None  # the facts came with it
+    if (done := store.finished_job(fingerprint)) is None:
         return None
     pair = pair_fingerprint(config, **{name: fact for name, fact in known.items() if name != "source"})
     return adopt(config, pair, done, store, sweep)
 
 
-def run_here(config: Config, sweep: str | None) -> float:
+def run_here(config: Config, sweep: str | None, unfinished: str | None = None) -> float:
     """Run one job in this very process; the mean score.
+
+    Args:
+        config: what to run.
+        sweep: id of the run that it belongs to, if any.
+        unfinished: fingerprint of a job of which the caller has found no finished run (`run_job`).
 
     Raises:
         UserError: the configuration cannot be run.
@@ -116,7 +125,7 @@ def run_here(config: Config, sweep: str | None) -> float:
     folder = config.store.folder
     if folder not in _completions:
         _completions[folder] = CompletionStore(Path(folder).expanduser().absolute())
-    return run_job(config, _store_of(config), _completions[folder], sweep)
+    return run_job(config, _store_of(config), _completions[folder], sweep, unfinished)
 
 
 def record_death(config: Config, sweep: str | None, death: ProcessDeathError) -> None:

@@ -3,7 +3,6 @@
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -29,21 +28,6 @@ HIDDEN = ("messages",)
 
 BELOW = "<!-- Written by quantexp at each comparison; what stands below this line is yours. -->"
 """Ends quantexp's part of a description; pages do not show it."""
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedJob:
-    """A job that needs not be run again.
-
-    Attributes:
-        sweep: id of the sweep that it was run in, if any.
-        config: the fingerprint of what it asks for, if it says so.
-    """
-
-    run_id: str
-    sweep: str | None
-    config: str | None
-    metrics: Mapping[str, float]
 
 
 class Recorder(Protocol):

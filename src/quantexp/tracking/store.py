@@ -26,7 +26,7 @@ from quantexp.tracking.operations import read_clock
 from quantexp.tracking.outbox import Beginning, Entry, Sent, fail_entries, few_attempts, send_all
 from quantexp.tracking.reader import JobRecord, LeftOut, Reader, name_run
 from quantexp.tracking.registration import Registration, check_declaration, digest, read_time
-from quantexp.tracking.run import AtOnce, FinishedJob, Run
+from quantexp.tracking.run import AtOnce, Run
 from quantexp.tracking.tags import (
     CONFIG,
     DECLARATION,
@@ -164,23 +164,17 @@ class Store:
             return Run(AtOnce(self._backend, run.info.run_id), name)
         return Run(self._written_down(self._config.uri, shown or name, everything), name)
 
-    def finished_job(self, fingerprint: str, *, quiet: bool = False) -> FinishedJob | None:
-        """Return the newest finished run of the same job, if any; `quiet` for one who looks before another does."""
-        level = logging.DEBUG if quiet else logging.WARNING
+    def finished_job(self, fingerprint: str) -> JobRecord | None:
+        """Return the newest finished run of the same job, if any."""
         try:
             with few_attempts():
                 found = self._reader.search(f"tags.`{JOB}` = '{fingerprint}' and attributes.status = 'FINISHED'")
-                usable = self._find_newest_usable(list(found), level)
+                return self._find_newest_usable(list(found))
         except ServerAwayError as error:
-            log.log(
-                level,
-                "whether this job was finished before is not known, so it runs again: %s",
-                error,
-            )
+            log.warning("whether this job was finished before is not known, so it runs again: %s", error)
             return None
-        return None if usable is None else _finished(usable)
 
-    def _find_newest_usable(self, runs: Sequence[RunEntity], level: int = logging.WARNING) -> JobRecord | None:
+    def _find_newest_usable(self, runs: Sequence[RunEntity]) -> JobRecord | None:
         """Find the last of these finished jobs that is neither edited nor damaged."""
         for run in reversed(runs):
             try:
@@ -188,7 +182,7 @@ class Store:
             except ServerAwayError:
                 raise
             except UserError as error:
-                log.log(level, "%s", error)
+                log.warning("%s", error)
         return None
 
     def find_baseline(self, pair: str, quant: str, sweep: str | None) -> JobRecord | None:
@@ -214,10 +208,10 @@ class Store:
             return usable
         usable = self._find_newest_usable([run for run in found if run not in own])
         if usable is not None:
-            self.include(sweep, _finished(usable))
+            self.include(sweep, usable)
         return usable
 
-    def reuse(self, job: FinishedJob, sweep: str | None, tags: Mapping[str, str], *, traces: bool) -> None:
+    def reuse(self, job: JobRecord, sweep: str | None, tags: Mapping[str, str], *, traces: bool) -> None:
         """Let a job that has finished before stand for one of a sweep.
 
         Args:
@@ -226,21 +220,23 @@ class Store:
             tags: what it is known by; runs of earlier versions lack some, and people may have deleted others.
             traces: whether its answers are to be there as traces too.
         """
-        run = self.run(job.run_id)
-        run.log(tags=tags)
+        run = self.run(job.run_id, job.name)
+        if lacking := {key: value for key, value in tags.items() if job.tags.get(key) != value}:
+            run.log(tags=lacking)
         if sweep is not None:
             self.include(sweep, job)
         if traces:
             run.trace()
 
-    def include(self, sweep: str, job: FinishedJob) -> None:
+    def include(self, sweep: str, job: JobRecord) -> None:
         """Let a job that finished in another sweep count in this one too."""
-        if job.sweep == sweep:
+        own = job.tags.get(MLFLOW_PARENT_RUN_ID)
+        if own == sweep:
             return
         with self._backend.translate_errors():
-            self.client.set_tag(sweep, INCLUDES + job.run_id, job.config or "finished before this sweep")
+            self.client.set_tag(sweep, INCLUDES + job.run_id, job.tags.get(CONFIG) or "finished before this sweep")
             with self._backend.lock:
-                sweeps = self._reader.entity(job.run_id).data.tags.get(OF_SWEEP, job.sweep or "").split()
+                sweeps = self._reader.entity(job.run_id).data.tags.get(OF_SWEEP, own or "").split()
                 if sweep not in sweeps:
                     # A tag has room for many; the oldest go first.
                     self.client.set_tag(job.run_id, OF_SWEEP, " ".join([*sweeps, sweep][-SWEEPS_A_JOB:]))
@@ -463,10 +459,6 @@ def _list_included(sweep: RunEntity) -> list[str]:
 
 def _child_of(sweep: str) -> str:
     return f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{sweep}'"
-
-
-def _finished(job: JobRecord) -> FinishedJob:
-    return FinishedJob(job.run_id, job.tags.get(MLFLOW_PARENT_RUN_ID), job.tags.get(CONFIG), job.metrics)
 
 
 def _is_gone(tags: Mapping[str, str]) -> bool:
