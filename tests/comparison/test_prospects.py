@@ -2,7 +2,7 @@
 
 import pytest
 
-from quantexp.comparison.prospects import describe_prospects
+from quantexp.comparison.prospects import count_items, describe_prospects
 from quantexp.config import Config, DataConfig, QuantConfig, StatsConfig, TaskConfig, Unit
 from quantexp.stats import Kind, Method, Verdict, compare, decide, fewest_items
 from quantexp.tasks import get_task
@@ -26,6 +26,10 @@ def jobs(limits: dict[str, int | None], stats: StatsConfig, seeds: int = 1) -> l
     ]
 
 
+def prospects(limits: dict[str, int | None], stats: StatsConfig, seeds: int = 1) -> list[str]:
+    return list(describe_prospects(count_items(jobs(limits, stats, seeds)), stats))
+
+
 def sentence(counted: str, margin: str, fewest: int) -> str:
     return (
         f"{counted} can show a margin of {margin} points only for a quant that gains more than it loses: for others "
@@ -34,36 +38,34 @@ def sentence(counted: str, margin: str, fewest: int) -> str:
 
 
 def test_too_few_items_are_told_with_the_fewest_that_would_do() -> None:
-    assert list(describe_prospects(jobs({"gsm8k": 24, "triviaqa": 24}, StatsConfig()))) == [
-        sentence("24 items", "2.0", 133)
-    ]
+    assert prospects({"gsm8k": 24, "triviaqa": 24}, StatsConfig()) == [sentence("24 items", "2.0", 133)]
 
 
 def test_items_with_several_fields_take_more() -> None:
-    assert list(describe_prospects(jobs({"gsm8k": 24, "extraction": 24}, StatsConfig()))) == [
+    assert prospects({"gsm8k": 24, "extraction": 24}, StatsConfig()) == [
         sentence(f"24 items on {task}", "2.0", fewest) for task, fewest in (("gsm8k", 133), ("extraction", 149))
     ]
 
 
 def test_tasks_of_other_numbers_and_margins_are_told_apart() -> None:
     stats = StatsConfig(margins={"triviaqa": 0.125})
-    assert list(describe_prospects(jobs({"gsm8k": 1, "triviaqa": 10}, stats))) == [
+    assert prospects({"gsm8k": 1, "triviaqa": 10}, stats) == [
         sentence("1 item on gsm8k", "2.0", 133),
         sentence("10 items on triviaqa", "12.5", 19),
     ]
 
 
 def test_enough_items_are_passed_over_and_several_seeds_count_together() -> None:
-    assert not list(describe_prospects(jobs({"gsm8k": None}, StatsConfig())))
-    assert list(describe_prospects(jobs({"gsm8k": 60}, StatsConfig())))
-    assert not list(describe_prospects(jobs({"gsm8k": 60}, StatsConfig(), seeds=8)))
+    assert not prospects({"gsm8k": None}, StatsConfig())
+    assert prospects({"gsm8k": 60}, StatsConfig())
+    assert not prospects({"gsm8k": 60}, StatsConfig(), seeds=8)
 
 
 def test_answers_are_counted_where_each_counts() -> None:
     stats = StatsConfig(unit=Unit.answer)
-    [words] = describe_prospects(jobs({"gsm8k": 24}, stats, seeds=2))
+    [words] = prospects({"gsm8k": 24}, stats, seeds=2)
     assert words.startswith("48 answers can show a margin of 2.0 points only")
-    assert not list(describe_prospects(jobs({"gsm8k": None}, stats, seeds=2)))
+    assert not prospects({"gsm8k": None}, stats, seeds=2)
 
 
 def test_more_gained_than_lost_shows_a_margin_with_fewer() -> None:

@@ -1,15 +1,18 @@
 """The identity of a job: all that its scores depend on besides the quant. Runs are paired by it, or refused."""
 
 import json
+from typing import TYPE_CHECKING
 
 from quantexp.config import Config, ReasoningEnd, TaskConfig
 from quantexp.config.identity import Identity
-from quantexp.engines import Engine
 from quantexp.evaluation.answers import VERSION, AnswerReader
-from quantexp.models import ModelFile
 from quantexp.tasks import Grader
 from quantexp.tasks.items import Dataset
 from quantexp.tracking.tags import SOURCE_BITS, SOURCE_TYPE, WARNINGS
+
+if TYPE_CHECKING:
+    from quantexp.engines import Engine
+    from quantexp.models import ModelFile
 
 
 def pairing_facts(config: Config, data: Dataset, grader: Grader) -> dict[str, str]:
@@ -22,9 +25,9 @@ def identify(
     config: Config,
     data: Dataset,
     grader: Grader,
-    file: ModelFile,
-    source: ModelFile,
-    engine: Engine,
+    file: "ModelFile",
+    source: "ModelFile",
+    engine: "Engine",
     prompt_sha256: str,
 ) -> Identity:
     """Name all that a job's scores depend on besides the quant.
@@ -53,7 +56,7 @@ def identify(
     }
 
 
-def describe_file(config: Config, file: ModelFile, source: ModelFile) -> dict[str, object]:
+def describe_file(config: Config, file: "ModelFile", source: "ModelFile") -> dict[str, object]:
     """Collect what reports say of the file: of what it was made here, and what llama.cpp finds odd about it."""
     facts: dict[str, object] = {}
     if config.model.source != "server" and config.model.quantize:
@@ -63,12 +66,12 @@ def describe_file(config: Config, file: ModelFile, source: ModelFile) -> dict[st
     return facts
 
 
-def describe_machine(engine: Engine) -> dict[str, str]:
+def describe_machine(engine: "Engine") -> dict[str, str]:
     """Collect the tags that say what answered."""
     return {f"engine.{key}": value for key, value in engine.machine.items()}
 
 
-def _describe_model(config: Config, file: ModelFile, source: ModelFile) -> dict[str, object]:
+def _describe_model(config: Config, file: "ModelFile", source: "ModelFile") -> dict[str, object]:
     """Collect what the quants of one model have in common."""
     if config.model.source == "server":
         return {"name": config.model.name}  # formats count weights differently, and of some files nothing is here
@@ -81,7 +84,7 @@ def _describe_model(config: Config, file: ModelFile, source: ModelFile) -> dict[
     }
 
 
-def _describe_reasoning(task: TaskConfig, engine: Engine) -> dict[str, str]:
+def _describe_reasoning(task: TaskConfig, engine: "Engine") -> dict[str, str]:
     """Say how long a model may reason before it answers, and what happens then; nothing of one that does not."""
     if not engine.reasoning_tokens:
         return {}

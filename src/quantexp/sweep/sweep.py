@@ -24,6 +24,7 @@ from quantexp.util.launcher_errors import sentence_of_launcher
 from quantexp.util.redaction import hide_secrets
 
 if TYPE_CHECKING:
+    from quantexp.comparison.prospects import TaskExtent
     from quantexp.tasks import Task
     from quantexp.tasks.items import Dataset
     from quantexp.tracking.run import Run
@@ -90,7 +91,7 @@ def _start(config: DictConfig) -> None:
     check_sequential(jobs)
     launcher = launchers.name_launcher(config)
     # Jobs of other launchers run in processes that look for themselves.
-    titles, prospects, facts = job_process.call(prepare_jobs, jobs, launcher == "basic")
+    titles, extents, facts = job_process.call(prepare_jobs, jobs, launcher == "basic")
     launchers.check_order(launcher, jobs)
     first = jobs[0]
     quants = list(dict.fromkeys(job.quant.name for job in jobs))
@@ -149,7 +150,9 @@ def _start(config: DictConfig) -> None:
     )  # fmt: skip
     is_compared = len(quants) > 1 and (first.stats.baseline in quants or takes_earlier)
     if is_compared and first.stats.method is not Method.bootstrap:
-        for sentence in prospects:
+        from quantexp.comparison.prospects import describe_prospects
+
+        for sentence in describe_prospects(extents, first.stats):
             log.warning("%s", sentence)
     launchers.configure_launcher(config, jobs)
     if launcher != "basic":
@@ -213,7 +216,9 @@ def _check_reading(config: Config) -> None:
         raise UserError(f"task={config.task.name} is read, not answered, so it cannot have {wrong[0]}: leave that out.")
 
 
-def prepare_jobs(jobs: Sequence[Config], looks_here: bool = False) -> tuple[list[str], list[str], list[dict[str, str]]]:
+def prepare_jobs(
+    jobs: Sequence[Config], looks_here: bool = False
+) -> tuple[list[str], list["TaskExtent"], list[dict[str, str]]]:
     """Load the data of each job and have the models here, all of them before the first job runs.
 
     What a download cannot get is told now, not hours later, and jobs on machines without a network find everything.
@@ -223,14 +228,14 @@ def prepare_jobs(jobs: Sequence[Config], looks_here: bool = False) -> tuple[list
         looks_here: whether the launching process is to look which of them have finished before.
 
     Returns:
-        What the data are called in a sentence, what their numbers of items cannot show, and for each job what is needed
+        What the data are called in a sentence, how many items there are of each task, and for each job what is needed
         to look whether it has finished before; empty if only the job itself knows, or nobody looks here.
 
     Raises:
         UserError: data or a model are not there and cannot be had.
     """
     from quantexp import models
-    from quantexp.comparison.prospects import describe_prospects
+    from quantexp.comparison.prospects import count_items
     from quantexp.tasks.data import load
     from quantexp.tasks.items import check_gradable, draw_items
     from quantexp.tasks.requests import Read
@@ -248,7 +253,7 @@ def prepare_jobs(jobs: Sequence[Config], looks_here: bool = False) -> tuple[list
     models.prepare((job.model, job.quant) for job in jobs)
     facts = [_facts_of(job, rows) if looks_here else {} for job, rows in zip(jobs, ready, strict=True)]
     answered = [job for job in zip(jobs, ready, strict=True) if _task_of(job[0]).request is not Read]
-    return list(dict.fromkeys(rows.title for rows in ready)), list(describe_prospects(answered)), facts
+    return list(dict.fromkeys(rows.title for rows in ready)), count_items(answered), facts
 
 
 def _facts_of(job: Config, rows: "Dataset") -> dict[str, str]:
