@@ -4,6 +4,7 @@ Hydra checks names and types while it composes; `validated` closes the hole it l
 what a type cannot say.
 """
 
+import hashlib
 from collections.abc import Hashable
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -33,6 +34,10 @@ AnyConfig = TypeVar("AnyConfig", Config, MaintenanceConfig, RegradeConfig, Aggre
 AnyType = TypeVar("AnyType")
 
 
+_made: dict[tuple[type, bytes], object] = {}
+"""Dataclasses that were made, by their content: a sweep checks each job before it has it run."""
+
+
 def typed(composed: DictConfig, schema: type[AnyType]) -> AnyType:
     """Return the composed config as the dataclass `schema`, interpolations resolved; values are not checked.
 
@@ -40,9 +45,13 @@ def typed(composed: DictConfig, schema: type[AnyType]) -> AnyType:
         omegaconf.errors.OmegaConfBaseException: an unknown key, a missing value or a wrong type.
     """
     plain = OmegaConf.to_container(composed, resolve=True)
+    content = schema, hashlib.sha256(repr(plain).encode()).digest()
+    if content in _made:
+        return cast(AnyType, _made[content])
     # Hydra lets `+key=value` through even where a dataclass has no such key; a merge into a fresh structure does not.
     merged = OmegaConf.merge(_structure(cast(Hashable, schema)), cast(dict[str, Any], plain))
-    return cast(AnyType, OmegaConf.to_object(merged))
+    made = _made[content] = OmegaConf.to_object(merged)
+    return cast(AnyType, made)
 
 
 @cache
