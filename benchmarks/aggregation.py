@@ -5,9 +5,9 @@
 The runs are made up (`filling.py`): ten quants and up to ten tasks, the rest are seeds. They are in a folder, or with
 --server on an MLflow server with PostgreSQL, which are started here and run on the same cores; nothing is left of them.
 
-Prints seconds, and the peak memory of the process that aggregates, which is one of its own; what the seconds went into;
-and the ratio to two others. The floor is what the server takes to hand over the same files to someone who throws them
-away. The reference is measured on some runs and extrapolated.
+Prints seconds, the seconds of a core that the process which aggregates, one of its own, and the servers have taken, and
+that process's peak memory; what the seconds went into; and the ratio to two others. The floor is what the server takes
+to hand over the same files to someone who throws them away. The reference is measured on some runs and extrapolated.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
@@ -37,6 +37,9 @@ from quantexp.tracking.reader import FILES_AT_ONCE
 from quantexp.tracking.store import Store
 from quantexp.tracking.tags import ITEMS, JOBS
 
+Servers = Mapping[str, TrackingServer | Postgres]
+"""What a store is behind, by name; nothing, if it is a folder."""
+
 SAMPLE = 200
 """Runs on which the reference is measured."""
 
@@ -45,7 +48,7 @@ EXPERIMENT = "made up"
 PARTS = {
     "read the runs": ("quantexp.aggregate", "finished_jobs"),
     "statistics": ("quantexp.comparison.pairing", "summarise"),
-    "changed answers": ("quantexp.comparison.changed_answers", "flipped"),
+    "changed answers": ("quantexp.comparison.changed_answers", "add_changed_answers"),
     "write the report": ("quantexp.report", "write_report"),
     "describe the sweep": ("quantexp.report.mlflow_pages", "show_in_mlflow"),
     "describe the jobs": ("quantexp.report.mlflow_pages", "describe_jobs"),
@@ -69,13 +72,13 @@ def main() -> None:
         )
         return
     for runs in given.runs:
-        with tempfile.TemporaryDirectory() as name, _filled(Path(name), given, runs) as where:
-            _measure(where, given, runs)
+        with tempfile.TemporaryDirectory() as name, _filled(Path(name), given, runs) as (where, servers):
+            _measure(where, given, runs, servers)
 
 
 @contextmanager
-def _filled(folder: Path, given: argparse.Namespace, runs: int) -> Iterator[dict[str, str]]:
-    """Yield the place of a store with a sweep in it, for a process that measures."""
+def _filled(folder: Path, given: argparse.Namespace, runs: int) -> Iterator[tuple[dict[str, str], Servers]]:
+    """Yield the place of a store with a sweep in it, for a process that measures, and the servers behind it."""
     started = time.perf_counter()
     if given.server:
         with Postgres() as database, TrackingServer(folder, database.address, given.workers) as server:
@@ -83,15 +86,16 @@ def _filled(folder: Path, given: argparse.Namespace, runs: int) -> Iterator[dict
             experiment = client.create_experiment(EXPERIMENT)
             sweep = fill(client, server.database, experiment, server.artifacts / experiment, runs, given.items)
             print(f"\nmade {runs} runs of {given.items} items in {time.perf_counter() - started:.0f} s", flush=True)
-            yield {"uri": server.url, "experiment": experiment, "sweep": sweep, "folder": str(folder)}
+            where = {"uri": server.url, "experiment": experiment, "sweep": sweep, "folder": str(folder)}
+            yield where, {"the server": server, "its database": database}
         return
     store = Store(TrackingConfig(str(folder / "mlruns")))
     sweep = fill(store.client, store.uri, store.experiment, folder / "mlruns" / "artifacts", runs, given.items)
     print(f"\nmade {runs} runs of {given.items} items in {time.perf_counter() - started:.0f} s", flush=True)
-    yield {"uri": store.uri, "experiment": store.experiment, "sweep": sweep, "folder": str(folder)}
+    yield {"uri": store.uri, "experiment": store.experiment, "sweep": sweep, "folder": str(folder)}, {}
 
 
-def _measure(where: dict[str, str], given: argparse.Namespace, runs: int) -> None:
+def _measure(where: dict[str, str], given: argparse.Namespace, runs: int, servers: Servers) -> None:
     seconds = {}
     for what in (
         *(["floor"] if given.server else []),
@@ -100,6 +104,7 @@ def _measure(where: dict[str, str], given: argparse.Namespace, runs: int) -> Non
         *(["profile"] if given.profile else []),
     ):
         command = [sys.executable, __file__, "--measure", what, json.dumps(where)]
+        before = {name: server.cpu_seconds() for name, server in servers.items()}
         run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         if what == "profile":
             print(run.stdout)
@@ -108,7 +113,10 @@ def _measure(where: dict[str, str], given: argparse.Namespace, runs: int) -> Non
         seconds[what] = found["seconds"] * (runs / found["runs"] if what == "reference" else 1)
         about = ""
         if what == "aggregate":
-            about = f", {found['cpu']:.1f} s of a core, {found['memory']:.0f} MB at the peak"
+            worked = {"": found["cpu"]}
+            worked |= {f" {name}": server.cpu_seconds() - before[name] for name, server in servers.items()}
+            cores = " +".join(f"{name} {took:.1f}" for name, took in worked.items())
+            about = f", seconds of a core:{cores}; {found['memory']:.0f} MB at the peak"
         print(f"{what:18} {seconds[what]:7.1f} s{about}", flush=True)
         for part, took in found.get("parts", {}).items():
             print(f"  {part:16} {took:7.1f} s")

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
 from running import free_port, until
 
 
@@ -50,6 +51,12 @@ class _Process:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+    def cpu_seconds(self) -> float:
+        """Seconds of a core that it and its children have taken, those that have ended included."""
+        assert self._process is not None
+        parent = psutil.Process(self._process.pid)
+        return sum(sum(each.cpu_times()[:4]) for each in (parent, *parent.children(recursive=True)))
 
     def command(self) -> list[str]:
         """Return the command to start."""
