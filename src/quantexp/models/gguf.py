@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -15,14 +16,6 @@ from quantexp.config import QuantConfig
 from quantexp.models.gguf_probe import try_reading
 from quantexp.util.errors import UserError
 from quantexp.util.files import write_atomically
-from quantexp.util.llama_library import check_library, last_error, llama_cpp, number_in, read_metadata, without_weights
-
-FILE_TYPES = {
-    value: name.removeprefix("LLAMA_FTYPE_")
-    for name, value in vars(llama_cpp).items()
-    if name.startswith("LLAMA_FTYPE_") and isinstance(value, int)
-}
-"""llama.cpp's numbers for whole-file types, e.g. 15 -> MOSTLY_Q4_K_M (enum llama_ftype in llama.h)."""
 
 UNKNOWN = "unknown"
 """Stands for a whole-file type that the file does not say."""
@@ -109,6 +102,18 @@ def check_label(file: ModelFile, quant: QuantConfig) -> ModelFile:
     raise UserError(f"{file.path} holds {held}, not {quant.name}; set {choice} to use it as it is, or {make}.")
 
 
+@cache
+def list_file_types() -> dict[int, str]:
+    """llama.cpp's numbers for whole-file types, e.g. 15 -> MOSTLY_Q4_K_M (enum llama_ftype in llama.h)."""
+    from quantexp.util.llama_library import llama_cpp  # only now: a file that was read before is known without it
+
+    return {
+        value: name.removeprefix("LLAMA_FTYPE_")
+        for name, value in vars(llama_cpp).items()
+        if name.startswith("LLAMA_FTYPE_") and isinstance(value, int)
+    }
+
+
 def list_parts(path: Path) -> list[Path]:
     """All parts of a split model, of which `path` is one; otherwise the file alone."""
     part = PART.fullmatch(str(path))
@@ -168,6 +173,16 @@ def _recalled(remembered: Path, stamp: Sequence[dict[str, int]]) -> ModelFile | 
 
 
 def _read(parts: Sequence[Path], cache: Path) -> ModelFile:
+    # Only now, as above.
+    from quantexp.util.llama_library import (
+        check_library,
+        last_error,
+        llama_cpp,
+        number_in,
+        read_metadata,
+        without_weights,
+    )
+
     path = parts[0]
     check_library()  # a library that does not work here would be taken for a damaged file
     warnings = try_reading(parts)
@@ -185,7 +200,7 @@ def _read(parts: Sequence[Path], cache: Path) -> ModelFile:
             bytes=sum(part.stat().st_size for part in parts),
             parameters=elements,
             bits_per_weight=llama_cpp.llama_model_size(model) * 8 / elements,
-            file_type=UNKNOWN if file_type is None else FILE_TYPES.get(file_type, f"{UNKNOWN} {file_type}"),
+            file_type=UNKNOWN if file_type is None else list_file_types().get(file_type, f"{UNKNOWN} {file_type}"),
             architecture=architecture,
             training_context=number_in(model, f"{architecture}.context_length") or 0,
             warnings=warnings,

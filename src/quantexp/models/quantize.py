@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from quantexp.config import QuantConfig
-from quantexp.models.gguf import FILE_TYPES, ModelFile
+from quantexp.models.gguf import ModelFile, list_file_types
 from quantexp.util.errors import UserError
 from quantexp.util.llama_library import check_library, interrupts_later, last_error, llama_cpp, quiet_llama
 
@@ -31,8 +31,8 @@ def make_quant(source: ModelFile, quant: QuantConfig, cache: Path) -> Path:
         UserError: llama.cpp knows no such type or could not write the file.
     """
     file_type = quant.file_type
-    if file_type is None or file_type not in FILE_TYPES.values():
-        known = ", ".join(sorted(FILE_TYPES.values()))
+    if file_type is None or file_type not in list_file_types().values():
+        known = ", ".join(sorted(list_file_types().values()))
         raise UserError(f"quant.file_type={file_type} is unknown to llama.cpp; choose one of {known}.")
     if source.file_type == file_type:
         return Path(source.path)
@@ -67,7 +67,7 @@ def _quantize(source: Path, target: Path, file_type: str) -> None:
     check_library()
     quiet_llama()
     parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.ftype = next(number for number, name in FILE_TYPES.items() if name == file_type)
+    parameters.ftype = next(number for number, name in list_file_types().items() if name == file_type)
     parameters.allow_requantize = True  # widening a quantized source counts as requantizing
     with interrupts_later():
         status = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(parameters))

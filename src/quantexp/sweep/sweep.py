@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 CHECKING = ("quantexp.models.gguf", "quantexp.tasks.data")
 """Modules that the jobs' process imports at its start, while this one checks what it was given."""
 
+LIBRARY = "quantexp.util.llama_library"
+"""Module whose import refuses a llama.cpp that cannot run here: before a sweep begins."""
+
 RUNNING = ("quantexp.evaluation.job", "quantexp.tracking.store", "quantexp.store", "quantexp.engines.llama_cpp.engine")
 """Modules that it imports besides once there is something to run."""
 
@@ -122,8 +125,9 @@ def _start(config: DictConfig) -> None:
     if run is not None:
         _refuse_twice(run)
         log.info("continuing the sweep that was started with the same jobs (run %s)", run.id[:8])
-    else:
-        job_process.start(*RUNNING)  # a new sweep has something to run, most likely
+    else:  # a new sweep has something to run, most likely
+        job_process.load(LIBRARY)
+        job_process.start(*RUNNING)
     run = run or store.start(
         f"sweep of {len(jobs)}: {', '.join(models)}",
         "sweep",

@@ -50,6 +50,15 @@ def start(*modules: str) -> None:
         _process.send(_import_all, modules)
 
 
+def load(module: str) -> None:
+    """Have the process import a module, and wait for it.
+
+    Raises:
+        UserError: the module cannot be used on this machine.
+    """
+    call(_import_all, [module])
+
+
 def call(function: Callable[..., Result], *arguments: object) -> Result:
     """Call a function in the process, which is started if there is none.
 

@@ -153,7 +153,7 @@ JOB = ("quantexp", "quant=Q8_0", "task=gsm8k")
         (
             stubs.DIES_LOADING,
             "cannot be loaded on this machine",
-            ("quantexp.models", "list", "model=qwen2.5-7b-instruct"),
+            ("quantexp.models", "fetch", "quant=Q8_0", "model.cache=cache"),
         ),
         (stubs.DIES_COMPUTING, "as soon as it computes", (*JOB, "model.cache=cache")),
     ],
