@@ -17,6 +17,7 @@ import pyarrow as pa
 from mlflow.entities import LifecycleStage
 from mlflow.entities import Run as RunEntity
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.store.entities import PagedList
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from quantexp.config.identity import NO_READER, Identity
@@ -101,20 +102,26 @@ class Reader:
 
     def search(self, condition: str) -> Iterator[RunEntity]:
         """Yield the runs that a condition in MLflow's language holds for; oldest first."""
-        token: str | None = None
-        while True:
-            with self._backend.translate_errors():
-                page = self._backend.client.search_runs(
-                    [self._backend.experiment],
-                    condition,
-                    order_by=["attributes.start_time ASC"],
-                    max_results=RUNS,
-                    page_token=token,
-                )
-            self._artifacts |= {run.info.run_id: str(run.info.artifact_uri) for run in page}
-            yield from page
-            if not (token := page.token):
-                return
+        with ThreadPoolExecutor(1) as thread:
+            page = self._page(condition, None)
+            while True:
+                # A server takes seconds to make a page, in which what is done with the runs before would rest.
+                following = thread.submit(self._page, condition, page.token) if page.token else None
+                self._artifacts |= {run.info.run_id: str(run.info.artifact_uri) for run in page}
+                yield from page
+                if following is None:
+                    return
+                page = following.result()
+
+    def _page(self, condition: str, token: str | None) -> PagedList[RunEntity]:
+        with self._backend.translate_errors():
+            return self._backend.client.search_runs(
+                [self._backend.experiment],
+                condition,
+                order_by=["attributes.start_time ASC"],
+                max_results=RUNS,
+                page_token=token,
+            )
 
     def newest(self, condition: str) -> RunEntity | None:
         """Return the one of these runs that was started last, if there is any."""
