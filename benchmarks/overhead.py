@@ -1,7 +1,7 @@
 """Time of commands that is neither inference nor imports of MLflow, as ratios to `import mlflow` within one run.
 
-CPU seconds of a process and its children, the least of some repetitions. The jobs have one item and one token each, so
-what a further job takes is nearly all overhead.
+CPU seconds of a process and its children, the median of some repetitions, each beside an import. The jobs have one
+item and one token each, so what a further job takes is nearly all overhead.
 """
 
 import os
@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from statistics import median
 
 REPETITIONS = 3
 
@@ -23,29 +24,32 @@ MOST["each further finished job"] = 0.1
 
 def main() -> None:
     """Print a line for each figure."""
-    unit = min(_seconds("-c", "import mlflow") for _ in range(REPETITIONS))
-    print(f"import mlflow: {unit:.2f} CPU seconds, here 1.00")
-    found: dict[str, float] = {"--cfg job": min(_seconds("-m", "quantexp", "--cfg", "job") for _ in range(REPETITIONS))}
+    ratios: dict[str, float] = {"--cfg job": _ratio("-m", "quantexp", "--cfg", "job")}
     with tempfile.TemporaryDirectory() as folder:
         few, many = (
             ["-m", "quantexp", "-m", f"seed=range({count // 2})", f"tracking.folder={folder}/{count}", *JOB]
             for count in (FEW, MANY)
         )
-        first, more = (_seconds(*command, folder=folder) for command in (few, many))
-        again, again_more = (
-            min(_seconds(*command, folder=folder) for _ in range(REPETITIONS)) for command in (few, many)
-        )
-        found[f"a sweep of {FEW} jobs"] = first
-        found["each further job"] = (more - first) / (MANY - FEW)
-        found[f"a finished sweep of {FEW} jobs, repeated"] = again
-        found["each further finished job"] = (again_more - again) / (MANY - FEW)
+        first, more = (_ratio(*command, folder=folder, repetitions=1) for command in (few, many))
+        again, again_more = (_ratio(*command, folder=folder) for command in (few, many))
+        ratios[f"a sweep of {FEW} jobs"] = first
+        ratios["each further job"] = (more - first) / (MANY - FEW)
+        ratios[f"a finished sweep of {FEW} jobs, repeated"] = again
+        ratios["each further finished job"] = (again_more - again) / (MANY - FEW)
         aggregate = ["-m", "quantexp.aggregate", f"tracking.folder={folder}/{FEW}"]
-        found["aggregation of a small sweep"] = min(_seconds(*aggregate, folder=folder) for _ in range(REPETITIONS))
-    for name, seconds in found.items():
-        print(f"{name}: {seconds / unit:.2f}" + (f" (at most {MOST[name]})" if name in MOST else ""))
+        ratios["aggregation of a small sweep"] = _ratio(*aggregate, folder=folder)
+    for name, ratio in ratios.items():
+        print(f"{name}: {ratio:.2f}" + (f" (at most {MOST[name]})" if name in MOST else ""))
 
 
-def _seconds(*arguments: str, folder: str = ".") -> float:
+def _ratio(*arguments: str, folder: str = ".", repetitions: int = REPETITIONS) -> float:
+    """Measure a command and `import mlflow` in turn: what else runs on the machine slows both alike."""
+    return median(
+        _seconds(*arguments, folder=folder) / _seconds("-c", "import mlflow", folder=folder) for _ in range(repetitions)
+    )
+
+
+def _seconds(*arguments: str, folder: str) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     command = [sys.executable, *arguments]
