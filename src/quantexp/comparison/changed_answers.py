@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from quantexp.comparison.flips import COLUMNS, count_flips, flip_rows, pair_answers, select_changes
-from quantexp.comparison.outcomes import compare_outcomes
+from quantexp.comparison.outcomes import compare_outcomes, describe_shifts
 from quantexp.comparison.subgroups import parts
 from quantexp.comparison.summary import Comparison, Summary
 from quantexp.config import StatsConfig, Unit
@@ -74,7 +74,9 @@ def add_changed_answers(
             table = flip_rows(before.loc[np.unique(here)], after, task=summary.section(each), name=each.quant)
             changed += [table] if len(table) else []
     comparisons = tuple(found[each.model, each.task, each.quant] for each in summary.comparisons)
-    return replace(summary, comparisons=comparisons), pd.concat(
+    shifts = describe_shifts(comparisons)
+    notes = (shifts, *summary.notes) if shifts else summary.notes
+    return replace(summary, comparisons=comparisons, notes=notes), pd.concat(
         changed or [pd.DataFrame(columns=[*COLUMNS])], ignore_index=True
     )
 

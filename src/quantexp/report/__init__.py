@@ -33,6 +33,7 @@ def write_report(summary: "Summary", folder: Path, changed: "pd.DataFrame | None
     from quantexp.report.divergence import divergence_csv, has_divergence
     from quantexp.report.html import report_html
     from quantexp.report.markdown import report_markdown
+    from quantexp.report.outcomes import outcomes_csv
     from quantexp.report.sampled import samples_csv
     from quantexp.report.tables import comparisons_csv, conditions_csv
 
@@ -40,6 +41,7 @@ def write_report(summary: "Summary", folder: Path, changed: "pd.DataFrame | None
     drawn = charts(summary)
     files = {
         **({"divergence.csv": divergence_csv(summary)} if has_divergence(summary) else {}),
+        **({"outcomes.csv": outcomes_csv(summary)} if any(each.outcomes for each in summary.comparisons) else {}),
         **({"samples.csv": samples_csv(summary)} if any(each.sampled for each in summary.conditions) else {}),
         "comparisons.csv": comparisons_csv(summary),
         "conditions.csv": conditions_csv(summary),

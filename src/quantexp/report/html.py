@@ -27,6 +27,7 @@ from quantexp.report.caveats import select_caveats
 from quantexp.report.columns import Column, choose
 from quantexp.report.conclusions import verdict
 from quantexp.report.divergence import divergence_grid, has_divergence, order_text, ranking
+from quantexp.report.outcomes import OUTCOMES_NOTE, outcomes_grid
 from quantexp.report.sampled import SAMPLED_NOTE, sampled_grid
 from quantexp.report.settling import settling_grid, settling_line, settling_notes
 from quantexp.report.svg import SIGNS, Chart
@@ -128,6 +129,8 @@ def report_html(summary: Summary, charts: Sequence[Chart], changed: "pd.DataFram
         flips=flips_grid(summary),
         flips_note=FLIPS_NOTE,
         rules=rules_grid(summary),
+        outcomes=outcomes_grid(summary),
+        outcomes_note=OUTCOMES_NOTE,
         sampled=sampled_grid(summary),
         sampled_note=SAMPLED_NOTE,
         looked_at=changed is not None,

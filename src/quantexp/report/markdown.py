@@ -9,6 +9,7 @@ from quantexp.report.caveats import format_more, select_caveats
 from quantexp.report.columns import Grid
 from quantexp.report.conclusions import sentences, task_outcome, verdict
 from quantexp.report.divergence import divergence_grid, has_divergence, has_partings, order_text, ranking
+from quantexp.report.outcomes import OUTCOMES_NOTE, outcomes_grid
 from quantexp.report.sampled import SAMPLED_NOTE, sampled_grid
 from quantexp.report.settling import settling_grid, settling_line, settling_notes
 from quantexp.report.tables import (
@@ -40,6 +41,7 @@ def report_markdown(summary: Summary) -> str:
         *_charts(summary),
         *_divergence(summary),
         *_flips(summary),
+        *_outcomes(summary),
         *_sampled(summary),
         *_rules(summary),
         *_registered(summary),
@@ -132,6 +134,12 @@ def _list_caveats(summary: Summary) -> str:
 def _flips(summary: Summary) -> list[str]:
     grid = flips_grid(summary)
     return ["## Flips", _table(grid), FLIPS_NOTE] if grid.rows else []
+
+
+def _outcomes(summary: Summary) -> list[str]:
+    grid = outcomes_grid(summary)
+    link = "Full precision: [outcomes.csv](outcomes.csv)"
+    return ["## Besides right or wrong", _table(grid), escape(OUTCOMES_NOTE), link] if grid.rows else []
 
 
 def _sampled(summary: Summary) -> list[str]:

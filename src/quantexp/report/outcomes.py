@@ -1,0 +1,70 @@
+"""The table of what answers are besides right or wrong."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from quantexp.comparison.outcomes import WORDS, OutcomeShift
+from quantexp.comparison.summary import Comparison, Summary, format_points
+from quantexp.report.columns import Cell, Column, Grid, choose, format_csv, make_grid
+
+OUTCOMES_NOTE = (
+    "Of the answers that both sides gave; the change is the quant's minus the baseline's, each interval alone, not "
+    "corrected for their number. Shares are of all answers, an item with several counting once. A loop: the end of "
+    "the reasoning or of the answer repeats a short text at least three times. Another script: letters that the prompt "
+    "does not use, as Chinese in an English answer."
+)
+
+
+class _Row(NamedTuple):
+    comparison: Comparison
+    shift: OutcomeShift
+
+
+def _list_outcomes(summary: Summary) -> Iterator[_Row]:
+    for each in summary.select_comparisons():
+        for shift in each.outcomes:
+            yield _Row(each, shift)
+
+
+def _outcome_columns(summary: Summary) -> list[Column[_Row]]:
+    return [
+        Column("model", lambda row: row.comparison.model),
+        Column("task", lambda row: row.comparison.task, "task", lambda row: summary.section(row.comparison), side="l"),
+        Column("baseline", lambda row: row.comparison.baseline),
+        Column("quant", lambda row: row.comparison.quant, "quant", side="l"),
+        Column("outcome", lambda row: row.shift.name, "outcome", lambda row: WORDS[row.shift.name], side="l"),
+        Column(
+            "of_baseline",
+            lambda row: row.shift.baseline,
+            summary.baseline,
+            lambda row: _amount(row.shift, row.shift.baseline),
+        ),
+        Column("of_quant", lambda row: row.shift.quant, "the quant", lambda row: _amount(row.shift, row.shift.quant)),
+        Column("change", lambda row: row.shift.change.difference, "change", lambda row: _change(row.shift)),
+        Column("low", lambda row: row.shift.change.low),
+        Column("high", lambda row: row.shift.change.high),
+        Column("interval", lambda row: row.shift.change.interval_method),
+        Column("n", lambda row: row.shift.change.n),
+    ]
+
+
+def outcomes_grid(summary: Summary) -> Grid:
+    """Every outcome of every quant beside the baseline's; no rows where the answers were not looked at."""
+    shown = choose(_outcome_columns(summary), "task", "quant", "outcome", "of_baseline", "of_quant", "change")
+    return make_grid(shown, _list_outcomes(summary))
+
+
+def outcomes_csv(summary: Summary) -> str:
+    """Return the same as CSV with a header: shares are fractions, lengths tokens, floats have full precision."""
+    return format_csv(_outcome_columns(summary), _list_outcomes(summary))
+
+
+def _amount(shift: OutcomeShift, value: float) -> str:
+    return f"{value:.1f} tokens" if shift.is_length else f"{100 * value:.1f}%"
+
+
+def _change(shift: OutcomeShift) -> Cell:
+    change = shift.change
+    if shift.is_length:
+        return f"{change.difference:+.1f}", f"[{change.low:+.1f}, {change.high:+.1f}]"
+    return format_points(change.difference), f"[{format_points(change.low)}, {format_points(change.high)}]"
