@@ -15,7 +15,6 @@ from running import llama_cpp_server, llama_server
 
 from quantexp.config import Config, EngineConfig, PromptForm
 from quantexp.engines import Completion, Decoding, Engine, Prompt, close_engine, open_engine
-from quantexp.engines.reasoning import NONE, Output
 from quantexp.evaluation.answers import AnswerReader
 from quantexp.evaluation.prompts import Prompter
 from quantexp.evaluation.scoring import verdict
@@ -23,6 +22,7 @@ from quantexp.models import ModelFile
 from quantexp.tasks import get_task
 from quantexp.tasks.data import load
 from quantexp.tasks.items import draw_items
+from quantexp.tasks.reasoning import NONE, Output
 from quantexp.util.native.threads import usable_cores
 
 ITEMS = 24

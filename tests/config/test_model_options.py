@@ -14,8 +14,8 @@ from hydra import compose, initialize_config_module
 from quantexp.config import Config, ModelConfig, Recommendation, SamplingConfig
 from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.validation import validated
-from quantexp.engines.reasoning import get_format
 from quantexp.engines.registry import check_engine
+from quantexp.tasks.reasoning import get_format
 from quantexp.util.errors import UserError
 
 MODELS = Path(str(files("quantexp.conf"))) / "model"

@@ -23,12 +23,12 @@ from quantexp.config import (
 from quantexp.config.identity import NO_READER
 from quantexp.config.schema import Method
 from quantexp.engines import close_engine
-from quantexp.engines.reasoning import NONE, Output
 from quantexp.evaluation.answers import AnswerReader, find_reader
 from quantexp.evaluation.job import run_job
 from quantexp.regrade import Grading
 from quantexp.store import CompletionStore
 from quantexp.tasks.graders.base import Answer
+from quantexp.tasks.reasoning import NONE, Output
 from quantexp.tracking.store import Store
 from quantexp.util.errors import UserError
 

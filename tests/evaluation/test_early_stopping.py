@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from quantexp.engines import Completion, Prompt
-from quantexp.engines.reasoning import NONE, Output
 from quantexp.evaluation.answers import AnswerReader
 from quantexp.evaluation.early_stopping import Stopping, StoppingRule, group_duplicates
 from quantexp.evaluation.scoring import AnswerGrading
 from quantexp.stats import sequential_decision
 from quantexp.tasks import Grade
 from quantexp.tasks.items import Item, draw_items
+from quantexp.tasks.reasoning import NONE, Output
 from quantexp.tracking.reader import JobRecord
 
 Command = Callable[..., tuple[int, str, str]]

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from quantexp.engines.reasoning import NONE, Output
 from quantexp.evaluation import scoring
 from quantexp.evaluation.answers import AnswerReader
 from quantexp.tasks import Grader
+from quantexp.tasks.reasoning import NONE, Output
 
 
 def verdict(grader: Grader, output: str, fields: Mapping[str, Any], finish_reason: str) -> dict[str, Any]:

@@ -1,13 +1,11 @@
 """What answers are besides right or wrong, under the baseline and under a quant: rates and lengths, paired."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from quantexp.comparison.flips import SIDES, unique_items
-from quantexp.comparison.summary import Comparison
 from quantexp.stats import Method, PairedComparison, compare
 from quantexp.tracking.tags import OUTCOME
 
@@ -106,19 +104,3 @@ def compare_outcomes(
         )
         found.append(OutcomeShift(outcome, change))
     return tuple(found)
-
-
-def describe_shifts(comparisons: Iterable[Comparison]) -> str:
-    """Say which outcomes a quant has more of than the baseline, whatever its scores; empty if there are none.
-
-    Those of which the whole interval is above 0; lengths are left to the table.
-    """
-    found = []
-    for each in comparisons:
-        for shift in each.outcomes:
-            if shift.change.low > 0 and not shift.is_length:
-                found.append(
-                    f"{each.quant} on {each.task}, {WORDS[shift.name]}: {100 * shift.quant:.1f}% "
-                    f"({each.baseline} {100 * shift.baseline:.1f}%)"
-                )
-    return f"More answers of a kind than the baseline's: {'; '.join(found)}." if found else ""

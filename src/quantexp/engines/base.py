@@ -6,9 +6,9 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, cast
 
-from quantexp.engines.reasoning import Output, ReasoningFormat, Start
 from quantexp.engines.sequences import Distributions, TokenScores, TokenSequence, Vocabulary
 from quantexp.store.completion import Completion
+from quantexp.tasks.reasoning import Output, ReasoningFormat, Start
 from quantexp.util.errors import UserError
 
 Capability = Literal["generate", "score", "distributions"]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from quantexp.config.schema import Config, EngineConfig, ExamplePlace, PromptForm, ReasoningEnd, SamplingConfig
-from quantexp.engines.reasoning import FORMATS, get_format
+from quantexp.tasks.reasoning import FORMATS, get_format
 from quantexp.util.redaction import find_secret, variable_problem
 from quantexp.util.urls import address_problem
 

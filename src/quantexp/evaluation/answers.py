@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
-from quantexp.engines.reasoning import FORMATS, Mark, Output, ReasoningFormat, find_marks, get_format, split_output
 from quantexp.tasks.graders.base import Answer
+from quantexp.tasks.reasoning import FORMATS, Mark, Output, ReasoningFormat, find_marks, get_format, split_output
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
 

@@ -21,7 +21,6 @@ from quantexp.config.fingerprint import config_fingerprint, job_fingerprint, mea
 from quantexp.config.identity import Identity
 from quantexp.engines import Completion, Decoding, Engine, Prompt, open_engine
 from quantexp.engines.batch_invariance import answer_again, verify
-from quantexp.engines.reasoning import NONE
 from quantexp.evaluation.answers import AnswerReader
 from quantexp.evaluation.early_stopping import Stopping, StoppingRule, group_duplicates, make_stopping_rule
 from quantexp.evaluation.finished_jobs import adopt, name_job
@@ -43,6 +42,7 @@ from quantexp.tasks import Grader, Task, get_task
 from quantexp.tasks.data import load
 from quantexp.tasks.graders.base import GradeAnswer
 from quantexp.tasks.items import Dataset, Item, draw_items
+from quantexp.tasks.reasoning import NONE
 from quantexp.tasks.requests import Read
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.run import Run

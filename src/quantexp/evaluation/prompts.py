@@ -9,9 +9,9 @@ from typing import Any
 
 from quantexp.config import ExamplePlace, ModelConfig, ReasoningEnd, TaskConfig
 from quantexp.engines.base import Decoding, Engine, Message, Prompt, Thinking
-from quantexp.engines.reasoning import Start
 from quantexp.tasks.base import Task
 from quantexp.tasks.items import Item
+from quantexp.tasks.reasoning import Start
 from quantexp.tasks.requests import Generate
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line

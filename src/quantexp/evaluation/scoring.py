@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
-from quantexp.engines.reasoning import Output
 from quantexp.evaluation.answers import AnswerReader, decode_output, encode_marks
 from quantexp.evaluation.outcomes import list_outcomes
 from quantexp.stats import Method, at_k, estimate
 from quantexp.tasks.graders.base import ENDED_IN_REASONING, UNFINISHED, Answer, Grade, GradeAnswer
+from quantexp.tasks.reasoning import Output
 from quantexp.tracking.tags import FIELD, OUTCOME, RULE
 from quantexp.util.errors import UserError
 from quantexp.util.metric_names import fold_name

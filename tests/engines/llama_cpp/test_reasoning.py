@@ -13,9 +13,9 @@ from quantexp import models
 from quantexp.config import EngineConfig, ModelConfig, QuantConfig
 from quantexp.engines.base import Decoding, Prompt, Thinking
 from quantexp.engines.llama_cpp.engine import LlamaCpp
-from quantexp.engines.reasoning import Split, split_output
 from quantexp.models import ModelFile
 from quantexp.store.completion import Completion
+from quantexp.tasks.reasoning import Split, split_output
 from quantexp.util.errors import UserError
 
 QUESTIONS = (

@@ -18,8 +18,8 @@ from quantexp.engines import Completion, Decoding, Prompt
 from quantexp.engines.base import Thinking
 from quantexp.engines.openai.engine import OpenAIServer as Engine
 from quantexp.engines.openai.engine import derive_seed
-from quantexp.engines.reasoning import split_output
 from quantexp.models import ModelFile
+from quantexp.tasks.reasoning import split_output
 from quantexp.util.errors import UserError
 
 BOMB = gzip.compress(bytes(100 * 2**20))

@@ -18,10 +18,10 @@ from quantexp.engines.llama_cpp.marks import TokenMarks
 from quantexp.engines.llama_cpp.memory import lanes_that_fit, log_lowered, reduce_lanes, room_of
 from quantexp.engines.llama_cpp.teacher_forcing import Forcing, read_vocabulary
 from quantexp.engines.llama_cpp.tokenizer import Wording
-from quantexp.engines.reasoning import Output, ReasoningFormat, get_reasoning_tokens
 from quantexp.engines.sequences import Distributions, TokenScores, TokenSequence, Vocabulary, hash_sequences
 from quantexp.models import ModelFile
 from quantexp.store.completion import Completion
+from quantexp.tasks.reasoning import Output, ReasoningFormat, get_reasoning_tokens
 from quantexp.util.errors import NOT_NUMBERS, UserError
 from quantexp.util.llama_library import (
     check_library,

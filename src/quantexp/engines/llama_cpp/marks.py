@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from quantexp.engines.reasoning import Mark, Output, ReasoningFormat, Start, find_marks
+from quantexp.tasks.reasoning import Mark, Output, ReasoningFormat, Start, find_marks
 from quantexp.util.llama_library import llama_cpp, read_piece, tokenize_text
 
 

@@ -10,8 +10,8 @@ import psutil
 from quantexp.config import Config, EngineConfig, ModelConfig
 from quantexp.engines.llama_cpp.lanes import BLOCK, count_rows
 from quantexp.engines.llama_cpp.tokenizer import Wording
-from quantexp.engines.reasoning import ReasoningFormat, get_reasoning_tokens
 from quantexp.models import ModelFile
+from quantexp.tasks.reasoning import ReasoningFormat, get_reasoning_tokens
 from quantexp.util.errors import UserError
 from quantexp.util.llama_library import llama_cpp, read_metadata, without_weights
 

@@ -13,8 +13,8 @@ from quantexp.config import ModelConfig
 from quantexp.engines.base import Message
 from quantexp.engines.chat_template import ChatTemplate
 from quantexp.engines.llama_cpp.marks import find_token
-from quantexp.engines.reasoning import FORMATS, ReasoningFormat, choose_format, get_format
 from quantexp.models import ModelFile
+from quantexp.tasks.reasoning import FORMATS, ReasoningFormat, choose_format, get_format
 from quantexp.util.errors import UserError
 from quantexp.util.llama_library import last_error, llama_cpp, tokenize_text, without_weights
 

@@ -20,9 +20,9 @@ from quantexp.engines.base import GENERATES, Decoding, Message, Prompt, PromptCo
 from quantexp.engines.openai.responses import THINKING_OFF, OneAnswer, UngradableError, read_answer
 from quantexp.engines.openai.sampling_fields import sampling_fields
 from quantexp.engines.openai.server_identity import ServerIdentity, identify_server
-from quantexp.engines.reasoning import HARMONY, THINK, Mark, Output, ReasoningFormat, find_marks, get_format
 from quantexp.models import ModelFile
 from quantexp.store.completion import Completion
+from quantexp.tasks.reasoning import HARMONY, THINK, Mark, Output, ReasoningFormat, find_marks, get_format
 from quantexp.util.errors import UserError
 from quantexp.util.openai_client import Access, NoAnswerError, Server, TooLongError
 

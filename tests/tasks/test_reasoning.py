@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantexp.engines.reasoning import (
+from quantexp.tasks.reasoning import (
     FORMATS,
     NONE,
     Mark,
