@@ -88,7 +88,7 @@ def test_reasoning_without_an_end_scores_nothing_and_is_counted_apart(config: Co
     assert (table["answer"] == "").all()
     assert record.metrics["score"] == 0
     assert record.metrics["items_ended_in_reasoning"] == ITEMS
-    assert record.metrics["items_unreadable"] == 0
+    assert record.metrics["items_unreadable"] == record.metrics["items_cut_at_max_tokens"] == 0
 
     _, record, table = run(config, reasoning_tokens=2, reasoning_end=ReasoningEnd.force)
     assert (table["grading_error"] != ENDED_IN_REASONING).all()

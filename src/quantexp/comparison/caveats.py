@@ -28,6 +28,8 @@ def list_caveats(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
     for key, what in {
         "items_not_asked": "Items that did not fit the context and count in no score",
         "items_cut_at_max_tokens": "Answers cut off at max_tokens",
+        "items_ended_in_reasoning": "Outputs that ended before an answer had begun, which score 0 (raise "
+        "task.reasoning_tokens, or set task.reasoning_end=force)",
         "items_unfinished": "Answers cut off before they came to an answer, which were not read and score 0",
     }.items():
         counts = {

@@ -16,6 +16,7 @@ from quantexp.engines.registry import get_engine
 from quantexp.evaluation.generation import Generated
 from quantexp.evaluation.scoring import score_metrics
 from quantexp.models import ModelFile
+from quantexp.tasks.graders.base import ENDED_IN_REASONING
 from quantexp.tasks.items import Dataset
 from quantexp.tracking.tags import FLOOR
 from quantexp.util.errors import UserError
@@ -35,7 +36,7 @@ def compute_metrics(config: Config, table: pd.DataFrame, file: ModelFile, unique
         "items": table["item_id"].nunique(),
         "items_in_data": unique_items,
         "items_not_asked": int((reasons == "context").sum()),
-        "items_cut_at_max_tokens": int((reasons == "length").sum()),
+        "items_cut_at_max_tokens": int(((reasons == "length") & (table["grading_error"] != ENDED_IN_REASONING)).sum()),
         "completion_tokens": int(table["completion_tokens"].sum()),
         "bits_per_weight": file.bits_per_weight,
         # 0: not known, of a model that only a server has.
@@ -124,10 +125,11 @@ def summary_line(
         "items_cut_at_max_tokens": "cut at max_tokens",
         "items_unreadable": "unreadable",
         "items_unfinished": "unfinished",
+        "items_ended_in_reasoning": "ended in reasoning",
     }
     speed = speeds["run.tokens_per_second"]
     noted = [f"{speed:.0f} tokens/s"] if speed else []  # 0: nothing was asked, or a server does not count
-    noted += [f"{metrics[key]:.0f} {words}" for key, words in extras.items() if metrics[key]]
+    noted += [f"{metrics[key]:.0f} {words}" for key, words in extras.items() if metrics.get(key)]
     asked = f"the first {metrics['items']:.0f} of {items}" if metrics["items"] < items else f"{items}"
     if metrics["items"] < items:
         noted.append("its verdict is known")
