@@ -42,7 +42,7 @@ from quantexp.tasks import Grader, Task, get_task
 from quantexp.tasks.data import load
 from quantexp.tasks.graders.base import GradeAnswer
 from quantexp.tasks.items import Dataset, Item, draw_items
-from quantexp.tasks.reasoning import NONE
+from quantexp.tasks.reasoning import NONE, apply_task_budget
 from quantexp.tasks.requests import Read
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.run import Run
@@ -90,8 +90,7 @@ class JobPlan:
     @property
     def model(self) -> ModelConfig:
         """The model, as it is used for the job's task."""
-        tokens = self.config.task.reasoning_tokens
-        return self.config.model if tokens is None else replace(self.config.model, reasoning_tokens=tokens)
+        return apply_task_budget(self.config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +334,10 @@ def _read_windows(plan: JobPlan, loaded: _Loaded, _: CompletionStore, tracked: R
 def _record_identity(plan: JobPlan, loaded: _Loaded, prompt_sha256: str, tracked: Run) -> Identity:
     """Record what the job is, before its first answer."""
     config, data, file = plan.config, plan.data, loaded.file
-    identity = identify(config, data, plan.grader, file, loaded.source, loaded.engine, prompt_sha256)
+    form = NONE if plan.task.request is Read else loaded.engine.reasoning
+    identity = identify(
+        config, data, plan.grader, file, loaded.source, loaded.engine, prompt_sha256, AnswerReader(form)
+    )
     tracked.log(
         params={"file.sha256": file.sha256, "file.path": file.path} | describe_file(config, file, loaded.source),
         tags={IDENTITY + key: json.dumps(value) for key, value in identity.items()} | describe_machine(loaded.engine),

@@ -29,6 +29,7 @@ def identify(
     source: "ModelFile",
     engine: "Engine",
     prompt_sha256: str,
+    reader: AnswerReader,
 ) -> Identity:
     """Name all that a job's scores depend on besides the quant.
 
@@ -40,12 +41,13 @@ def identify(
         source: what that was made of.
         engine: the loaded model.
         prompt_sha256: of all that surrounds an item in its prompt.
+        reader: of the outputs.
     """
     return {
         "model": _describe_model(config, file, source),
         "data": {"name": data.name, "fingerprint": data.fingerprint},
         "prompt": {"version": config.task.prompt.version, "shots": config.task.shots, "sha256": prompt_sha256},
-        "reader": {"id": AnswerReader(engine.reasoning).id},
+        "reader": {"id": reader.id},
         "grader": {"id": grader.id},
         "settings": {
             "max_tokens": config.task.max_tokens,

@@ -69,7 +69,8 @@ class Prompter:
 
     def _start(self, request: Generate, text: str) -> Start:
         """Find where the output begins: by what the template has written after the last turn."""
-        _, found, written = text.removesuffix(request.begun).rpartition(request.messages[-1]["content"].strip())
+        said = request.messages[-1]["content"].strip() or SEPARATOR
+        _, found, written = text.removesuffix(request.begun).rpartition(said)
         return self._engine.reasoning.find_start(written if found else "")
 
     def columns(self, item: Item) -> dict[str, str]:

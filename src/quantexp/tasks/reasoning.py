@@ -6,10 +6,10 @@ vocabulary has no such token, or a server sends nothing but text, a mark is foun
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from quantexp.config import ModelConfig
+from quantexp.config import Config, ModelConfig
 
 Start = Literal["open", "closed", "free"]
 """Where an output begins: inside reasoning that the prompt has opened, after reasoning that it has closed, or where the
@@ -169,6 +169,12 @@ FORMATS: dict[str, ReasoningFormat] = {
 
 TOKENS = 8192
 """Tokens of reasoning before an answer, unless the configuration says otherwise; most problems of school need fewer."""
+
+
+def apply_task_budget(config: Config) -> ModelConfig:
+    """Return a job's model with the tokens of reasoning that its task asks for."""
+    tokens = config.task.reasoning_tokens
+    return config.model if tokens is None else replace(config.model, reasoning_tokens=tokens)
 
 
 def get_reasoning_tokens(model: ModelConfig) -> int:

@@ -11,7 +11,7 @@ from quantexp.config import Config, EngineConfig, ModelConfig
 from quantexp.engines.llama_cpp.lanes import BLOCK, count_rows
 from quantexp.engines.llama_cpp.tokenizer import Wording
 from quantexp.models import ModelFile
-from quantexp.tasks.reasoning import ReasoningFormat, get_reasoning_tokens
+from quantexp.tasks.reasoning import ReasoningFormat, apply_task_budget, get_reasoning_tokens
 from quantexp.util.errors import UserError
 from quantexp.util.llama_library import llama_cpp, read_metadata, without_weights
 
@@ -89,7 +89,8 @@ def needed_bytes(source: ModelFile, config: Config) -> int:
     with without_weights(source.path) as model:
         room = config.engine.context
         if model is not None:
-            room = room_of(Wording(model, config.model, source).reasoning, config.model, config.engine)
+            form = Wording(model, config.model, source).reasoning
+            room = room_of(form, apply_task_budget(config), config.engine)
         cache = count_rows(config.engine.lanes or CPU_LANES) * kv_bytes(model, room)
     most = config.engine.kv_memory_gb
     return weights + (cache if most is None else min(cache, int(most * 1e9)))
