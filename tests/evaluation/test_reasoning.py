@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from tests.support.reasoning_models import THINK_NAMES, THINKING, write_renamed
 
+from quantexp.comparison.groups import label_groups, merge_seeds
 from quantexp.config import (
     Config,
     DataConfig,
@@ -114,3 +115,18 @@ def test_old_outputs_are_read_again_without_the_model(config: Config) -> None:
         assert (row["reasoning"], row["answer"]) == (reasoning.strip(), answer.lstrip())
     assert list(after.columns)[-5:] == list(before.columns)[-5:]
     assert Grading(store, config.stats).grade(again.record, None) is None
+
+
+def test_template_arguments_and_system_turn_set_runs_apart_in_words(config: Config) -> None:
+    _, opened, _ = run(config, limit=3)
+    _, closed, table = run(replace(config, model=replace(config.model, template={"enable_thinking": False})), limit=3)
+    assert opened.identity["prompt"]["template.opened"] is True
+    assert closed.identity["prompt"]["template.enable_thinking"] is False
+    assert closed.identity["prompt"]["system"] == "Be brief"
+    assert (table["reasoning"] == "").all()
+    assert (table["answer"] == table["output"]).all()
+    names = {group.task for group in label_groups(merge_seeds([opened, closed]))}
+    assert names == {
+        "gsm8k (prompt.template.opened=True, prompt.template.enable_thinking=not recorded)",
+        "gsm8k (prompt.template.enable_thinking=False, prompt.template.opened=not recorded)",
+    }

@@ -146,7 +146,9 @@ def _label(identity: Identity, all_ways: Sequence[Identity]) -> str:
     """Return what sets this way of running a task apart; numbered if that, shortened, reads the same."""
 
     def words(way: Identity) -> str:
-        return ", ".join(f"{key}={short(value)}" for key, value in select_varying(way, all_ways))
+        varying = dict(select_varying(way, all_ways))
+        named = {key: value for key, value in varying.items() if not key.endswith(("sha256", "fingerprint"))}
+        return ", ".join(f"{key}={short(value)}" for key, value in (named or varying).items())
 
     alike: list[Identity] = []
     for way in all_ways:

@@ -8,6 +8,7 @@ from quantexp.config.identity import Identity
 from quantexp.evaluation.answers import VERSION, AnswerReader
 from quantexp.tasks import Grader
 from quantexp.tasks.items import Dataset
+from quantexp.tasks.requests import join_system
 from quantexp.tracking.tags import SOURCE_BITS, SOURCE_TYPE, WARNINGS
 
 if TYPE_CHECKING:
@@ -46,7 +47,14 @@ def identify(
     return {
         "model": _describe_model(config, file, source),
         "data": {"name": data.name, "fingerprint": data.fingerprint},
-        "prompt": {"version": config.task.prompt.version, "shots": config.task.shots, "sha256": prompt_sha256},
+        "prompt": {
+            "version": config.task.prompt.version,
+            "shots": config.task.shots,
+            "sha256": prompt_sha256,
+            # Of these the hash says all; they say it to people.
+            **{f"template.{name}": value for name, value in config.model.template.items()},
+            **({"system": system} if (system := join_system(config.model.system, config.task.prompt.system)) else {}),
+        },
         "reader": {"id": reader.id},
         "grader": {"id": grader.id},
         "settings": {

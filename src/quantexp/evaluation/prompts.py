@@ -12,12 +12,9 @@ from quantexp.engines.base import Decoding, Engine, Message, Prompt, Thinking
 from quantexp.tasks.base import Task
 from quantexp.tasks.items import Item
 from quantexp.tasks.reasoning import Start
-from quantexp.tasks.requests import Generate
+from quantexp.tasks.requests import SEPARATOR, Generate, join_system
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
-
-SEPARATOR = "\n\n"
-"""Between the parts of a prompt; the end of an answer where examples stand in the answer."""
 
 
 class Prompter:
@@ -43,7 +40,7 @@ class Prompter:
         stop = (*config.stop, *((SEPARATOR,) if self._in_answer else ()))
         chosen = {key: value for key, value in asdict(config.sampling).items() if key != "samples"}
         self.decoding = Decoding(config.max_tokens, stop, **chosen, thinking=_thinking(config, engine))
-        self._system = SEPARATOR.join(words for words in (model.system, config.prompt.system) if words)
+        self._system = join_system(model.system, config.prompt.system)
         self._shared = _common(*(self._encode(probe)[1] for probe in ("a", "1")))
 
     @property

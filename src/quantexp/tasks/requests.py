@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+SEPARATOR = "\n\n"
+"""Between the parts of a prompt; the end of an answer where examples stand in the answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Generate:
@@ -42,3 +45,8 @@ class Read:
 
 Request = Generate | Read
 """Any of them."""
+
+
+def join_system(*parts: str | None) -> str:
+    """Return the words of the system turn, the model's before the task's; empty if there is none."""
+    return SEPARATOR.join(words for words in parts if words)
