@@ -9,11 +9,24 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol, TypeVar
 
 from common import llama_tool
 
-SECONDS = 180.0
-"""For a server to load a model."""
+SECONDS = 600.0
+"""The time that something may take to come, on a machine whose cores are all busy with other things."""
+
+T = TypeVar("T")
+
+SHOWN = 3000
+"""So many characters at the end of a log are shown in an error."""
+
+
+class Process(Protocol):
+    """A process that was started, or a command of `tests.support.forking`."""
+
+    def poll(self) -> int | None:
+        """Return its exit status; None while it runs."""
 
 
 @contextmanager
@@ -40,13 +53,13 @@ def _running(command: Sequence[str]) -> Iterator[str]:
     with tempfile.TemporaryFile("w+") as log:
         whole = [*command, "--host", "127.0.0.1", "--port", str(port)]
         server = subprocess.Popen(whole, stdout=log, stderr=log)
+
+        def read_log() -> str:
+            log.seek(0)
+            return log.read()
+
         try:
-            deadline = time.monotonic() + SECONDS
-            while not _alive(port):
-                if server.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    raise RuntimeError(f"{command[0]} does not serve:\n{log.read()[-2000:]}")
-                time.sleep(0.1)
+            until(f"{command[0]} serves", lambda: _alive(port), process=server, log=read_log)
             yield f"http://127.0.0.1:{port}/v1"
         finally:
             server.kill()
@@ -71,14 +84,33 @@ def free_port() -> int:
         return int(opened.getsockname()[1])
 
 
-def until(what: str, is_so: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait for something.
+def until(
+    what: str,
+    look: Callable[[], T],
+    seconds: float = SECONDS,
+    process: Process | None = None,
+    log: Callable[[], str] = str,
+) -> T:
+    """Wait for something that a process brings about.
+
+    Args:
+        what: the thing, for the error.
+        look: returns the thing, or something false while it is not there.
+        seconds: the longest wait.
+        process: it must not end before.
+        log: returns what the process has written; the error shows its end.
 
     Raises:
-        TimeoutError: it did not come.
+        RuntimeError: the process has ended.
+        TimeoutError: the thing did not come.
     """
     deadline = time.monotonic() + seconds
-    while not is_so():
+    while True:
+        status = process.poll() if process is not None else None  # before the look: it may come at the very end
+        if found := look():
+            return found
+        if status is not None:
+            raise RuntimeError(f"{what}: the process has ended with {status}:\n{log()[-SHOWN:]}")
         if time.monotonic() > deadline:
-            raise TimeoutError(what)
+            raise TimeoutError(f"{what}: not within {seconds:g} seconds:\n{log()[-SHOWN:]}")
         time.sleep(0.05)

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
-from running import free_port, until
+from running import SECONDS, free_port, until
 
 
 class _Process:
@@ -43,7 +43,7 @@ class _Process:
             self._process = subprocess.Popen(
                 self.command(), stdout=log, stderr=log, start_new_session=True, **self._options
             )
-        until(f"{self._log.stem} answers", self._serves)
+        until(f"{self._log.stem} answers", self.answers, process=self._process, log=lambda: self.log)
 
     def kill(self) -> None:
         """All of its processes, with SIGKILL."""
@@ -65,11 +65,6 @@ class _Process:
     def answers(self) -> bool:
         """Whether it serves."""
         raise NotImplementedError
-
-    def _serves(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log[-3000:]
-        return self.answers()
 
 
 class Postgres(_Process):
@@ -105,12 +100,12 @@ class Postgres(_Process):
 
     def start(self) -> None:
         """Start it, and wait until it answers; after a kill it first repeats what its log holds."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + SECONDS
         while True:
             try:
                 super().start()
                 return
-            except AssertionError:  # what the killed one had started is not quite gone
+            except RuntimeError:  # what the killed one had started is not quite gone
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.5)

@@ -1,5 +1,6 @@
 """Shared by all tests: real things, made small, in folders that go away."""
 
+import atexit
 import os
 import shutil
 import signal
@@ -25,6 +26,8 @@ from quantexp.util.native.library import open_tried_library
 with TemporaryDirectory() as folder, patch.dict(os.environ, {"XDG_CACHE_HOME": folder}):
     open_tried_library()  # what the next imports do, without a note in the user's own cache
 
+from llama_cpp import _utils as llama_cpp_files
+
 from quantexp import models
 from quantexp.config import EngineConfig, ModelConfig, QuantConfig
 from quantexp.engines.llama_cpp.engine import LlamaCpp
@@ -35,6 +38,10 @@ from quantexp.models import ModelFile
 settings.register_profile("quick", deadline=None, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=100)
 settings.load_profile("quick")
+
+# llama_cpp opens these when it is imported, and pytest's filter would make an error of each at the end of the process.
+atexit.register(llama_cpp_files.outnull_file.close)
+atexit.register(llama_cpp_files.errnull_file.close)
 
 COMMANDS = ("quantexp", *(f"quantexp.{name}" for name in ("aggregate", "models", "regrade", "plan", "store", "sync")))
 

@@ -40,7 +40,7 @@ class Shell:
             env=inherited | {"XDG_CACHE_HOME": str(self._cache)} | environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from running import until
 from tests.support.stores import runs_so_far
+from tests.support.waiting import read_killed
 
 from quantexp.config import TrackingConfig
 from quantexp.tracking.store import Store
@@ -36,7 +37,7 @@ def test_a_sweep_whose_clock_is_set_ends_as_ever(
     undisturbed, there = tmp_path / "undisturbed", tmp_path / "there"
     undisturbed.mkdir()
     there.mkdir()
-    expected, err = start(undisturbed, "quantexp", *command).communicate(timeout=300)
+    expected, err = start(undisturbed, "quantexp", *command).communicate(timeout=900)
     assert expected, err
 
     [library] = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")  # a folder for each architecture
@@ -47,9 +48,14 @@ def test_a_sweep_whose_clock_is_set_ends_as_ever(
     monkeypatch.setenv("FAKETIME_NO_CACHE", "1")
     monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
     process = start(there, "quantexp", *command)
-    until("a finished job", lambda: "FINISHED" in {run.info.status for run in runs_so_far(there, "job")})
+    until(
+        "a finished job",
+        lambda: "FINISHED" in {run.info.status for run in runs_so_far(there, "job")},
+        process=process,
+        log=lambda: read_killed(process),
+    )
     clock.write_text(jump)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     monkeypatch.undo()
 
@@ -65,6 +71,6 @@ def test_a_sweep_whose_clock_is_set_ends_as_ever(
     starts = [run.info.start_time for run in runs_so_far(there, "job")]
     assert max(starts) - min(starts) > 3_600_000  # the clock was set indeed
     # By the right clock again: nothing runs anew.
-    out, err = start(there, "quantexp", *command).communicate(timeout=300)
+    out, err = start(there, "quantexp", *command).communicate(timeout=900)
     assert shown(out) == shown(expected), err
     assert err.count("finished before") == 4

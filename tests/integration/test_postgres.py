@@ -65,7 +65,7 @@ def undisturbed(
 ) -> tuple[str, Items]:
     """The table and the items of a sweep that nothing happened to."""
     process = start(tmp_path_factory.mktemp("undisturbed"), "quantexp", *sweep(server, "undisturbed", cache))
-    out, err = process.communicate(timeout=600)
+    out, err = process.communicate(timeout=1800)
     assert process.returncode == 0, err
     return out.partition("Declared before")[0], items(server, "undisturbed")
 
@@ -110,7 +110,7 @@ def test_servers_killed_at_random_times_lose_nothing(
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        out, err = process.communicate(timeout=900)
+        out, err = process.communicate(timeout=1800)
     finally:
         ended.set()
         killer.join()
@@ -133,7 +133,7 @@ def test_everything_killed_at_once_and_the_same_command_again(
     cache: Path,
 ) -> None:
     process = start(tmp_path, "quantexp", *sweep(server, "again", cache))
-    until("a finished job", lambda: "FINISHED" in {run.info.status for run in server.runs("job", "again")}, 300)
+    until("a finished job", lambda: "FINISHED" in {run.info.status for run in server.runs("job", "again")})
     server.kill()
     time.sleep(4)
     os.kill(process.pid, signal.SIGKILL)
@@ -142,7 +142,7 @@ def test_everything_killed_at_once_and_the_same_command_again(
     database.start()
     server.start()
     process = start(tmp_path, "quantexp", *sweep(server, "again", cache))
-    out, err = process.communicate(timeout=600)
+    out, err = process.communicate(timeout=1800)
     assert process.returncode == 0, err
     check(server, "again", out, undisturbed)
     assert "RUNNING" not in {run.info.status for kind in ("job", "sweep") for run in server.runs(kind, "again")}

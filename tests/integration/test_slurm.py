@@ -3,16 +3,15 @@
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
 import pytest
-from mlflow.entities import Run as RunEntity
 from running import until
 from tests.support.slurm_cluster import SlurmCluster, missing_programs
 from tests.support.stores import runs_so_far
+from tests.support.waiting import wait_for_generation
 
 from quantexp.util import slurm
 
@@ -30,20 +29,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
         for variable in ("SLURM_CONF", "PATH"):
             patch.setenv(variable, running.environment[variable])
         yield running
-
-
-def running(folder: Path, process: subprocess.Popen[str], task: str, besides: str = "") -> RunEntity:
-    """A job of the task that is generating: it has an identity already."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        for run in runs_so_far(folder, "job"):
-            tags = run.data.tags
-            is_running = (run.info.status, tags["task"]) == ("RUNNING", task) and "identity.settings" in tags
-            if is_running and tags.get("slurm.job_id", "none") != besides:
-                return run
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
-    raise TimeoutError(task)
 
 
 def watching(tags: Mapping[str, str]) -> int:
@@ -73,13 +58,13 @@ def test_the_smoke_experiment_with_a_job_cancelled_and_one_killed(
         "experiment=quant-cliff-smoke", *SLURM, "seed=0", "data.limit=4", "engine.lanes=2", f"model.cache={cache}",
     )  # fmt: skip
     process = start(tmp_path, "quantexp", *command)
-    tags = running(tmp_path, process, "gsm8k").data.tags
+    tags = wait_for_generation(tmp_path, process, "gsm8k").data.tags
     cancelled = tags["slurm.job_id"]
     cluster.command("scancel", cancelled)
     until("its end", lambda: not stopped(int(tags["process.id"])))
-    killed = running(tmp_path, process, "gsm8k", cancelled).data.tags
+    killed = wait_for_generation(tmp_path, process, "gsm8k", cancelled).data.tags
     os.kill(watching(killed), signal.SIGKILL)
-    out, err = process.communicate(timeout=900)
+    out, err = process.communicate(timeout=1800)
     assert process.returncode == 1, err
     assert "Traceback" not in err
     assert "A Slurm job was killed or ended without a result: Job " in err
@@ -98,7 +83,7 @@ def test_the_smoke_experiment_with_a_job_cancelled_and_one_killed(
     )
 
     process = start(tmp_path, "quantexp", *command)
-    out, err = process.communicate(timeout=900)
+    out, err = process.communicate(timeout=1800)
     assert process.returncode == 0, err
     assert "continuing the sweep that was started with the same jobs" in err
     [sweep] = runs_so_far(tmp_path, "sweep")
@@ -118,7 +103,7 @@ def test_the_launching_process_dies_and_a_job_runs_out_of_time(
         "-m", *SLURM, "quant=Q8_0,Q3_K_M", "task=gsm8k", "task.limit=24", "engine.lanes=2", f"model.cache={cache}",
     )  # fmt: skip
     process = start(tmp_path, "quantexp", *command)
-    first = running(tmp_path, process, "gsm8k")
+    first = wait_for_generation(tmp_path, process, "gsm8k")
     process.kill()
     process.communicate()
     [sweep] = runs_so_far(tmp_path, "sweep")
@@ -128,17 +113,17 @@ def test_the_launching_process_dies_and_a_job_runs_out_of_time(
     until("the run's end", lambda: "KILLED" in {run.info.status for run in runs_so_far(tmp_path, "job")})
 
     process = start(tmp_path, "quantexp", *command)
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=900)
     assert (process.returncode, out) == (2, "")
     assert "Slurm still has jobs of this sweep, whose launching process has ended (" in err
     assert f"scancel --name=quantexp-{sweep.info.run_id}" in err
     assert len(runs_so_far(tmp_path, "job")) <= 2
 
-    until("the second attempt", lambda: len(runs_so_far(tmp_path, "job")) == 3, 300)
+    until("the second attempt", lambda: len(runs_so_far(tmp_path, "job")) == 3)
     assert slurm.wait_for(sweep.info.run_id)
 
     process = start(tmp_path, "quantexp", *command)
-    out, err = process.communicate(timeout=400)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     [sweep] = runs_so_far(tmp_path, "sweep")
     assert sweep.info.status == "FINISHED"

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from running import until
 from tests.support.forking import Forker
 from tests.support.gguf_files import write_gguf
 from tests.support.hub import Hub
@@ -282,10 +282,7 @@ def test_a_cut_connection_is_resumed(user: User, published: Published) -> None:
 def test_a_killed_download_goes_on_where_it_was(user: User, published: Published) -> None:
     user.hub.slow("Tiny-Q8_0.gguf", 0.01)  # 540 pieces of 64 kB
     process = user.start("fetch", "model=hub", f"model.repository={REPOSITORY}", "quant=Q8_0")
-    deadline = time.monotonic() + 240
-    while not any(path.stat().st_size > MEGABYTE for path in user.folder.rglob("*.incomplete")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until("a part", lambda: any(path.stat().st_size > MEGABYTE for path in user.folder.rglob("*.incomplete")))
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not user.file("Tiny-Q8_0.gguf").exists()
@@ -537,10 +534,7 @@ def test_a_second_process_says_that_it_waits(user: User, published: Published) -
     user.hub.slow("Tiny-Q8_0.gguf", 0.02)
     chosen = ("fetch", "model=hub", f"model.repository={REPOSITORY}", "quant=Q8_0")
     first = user.start(*chosen)
-    deadline = time.monotonic() + 240
-    while not list(user.folder.rglob("*.incomplete")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until("a part", lambda: list(user.folder.rglob("*.incomplete")))
     status, _, err = user.models(*chosen)
     first.communicate(timeout=240)
     assert (status, first.returncode) == (0, 0)

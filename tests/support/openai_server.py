@@ -242,7 +242,7 @@ class OpenAIServer:
         self._http.server_close()
         self._thread.join()
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 300) -> None:
         """Wait for something to happen.
 
         Raises:

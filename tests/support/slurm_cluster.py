@@ -5,12 +5,13 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
-from running import free_port, until
+from running import SHOWN, free_port, until
 
 PROGRAMS = ("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacct")
 
@@ -30,6 +31,7 @@ MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
 KillWait=1
+MessageTimeout=60
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 StateSaveLocation={folder}/state
@@ -123,7 +125,7 @@ class SlurmCluster:
         files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munge.pid", "log-file": "munge.log"}
         files["seed-file"] = "munge.seed"
         self._daemon("munged", "--foreground", "--force", *(f"--{key}={folder / name}" for key, name in files.items()))
-        until("munged", (folder / "munge.socket").exists)
+        self._wait("munged", (folder / "munge.socket").exists)
         at = f"--datadir={folder / 'db'}"
         self.command(
             "mariadb-install-db", "--no-defaults", at, f"--user={user}", "--auth-root-authentication-method=normal",
@@ -134,17 +136,29 @@ class SlurmCluster:
             f"--port={facts['database']}", "--bind-address=127.0.0.1", f"--init-file={folder / 'users.sql'}",
             "--innodb-buffer-pool-size=64M", f"--log-error={folder / 'db.log'}", f"--pid-file={folder / 'db.pid'}",
         )  # fmt: skip
-        until("MariaDB", (folder / "db.socket").exists)
+        self._wait("MariaDB", (folder / "db.socket").exists)
         self._daemon("slurmdbd", "-D")
-        until("slurmdbd", lambda: self._answers("sacctmgr", "--noheader", "list", "cluster"))
+        self._wait("slurmdbd", lambda: self._ask("sacctmgr", "--noheader", "list", "cluster") is not None)
         self._daemon("slurmctld", "-D", "-c")
         self._daemon("slurmd", "-D", "-N", str(facts["host"]))
-        until("the node", lambda: "idle" in self.command("sinfo", "--noheader", "--format=%T"))
+        self._wait("the node", lambda: "idle" in (self._ask("sinfo", "--noheader", "--format=%T") or ""))
         # Jobs that end before this are never accounted for, and submitit would wait for them for ever.
-        until("the accounting", lambda: "quantexp" in self.command("sacctmgr", "--noheader", "list", "cluster"))
+        accounted = ("sacctmgr", "--noheader", "list", "cluster")
+        self._wait("the accounting", lambda: "quantexp" in (self._ask(*accounted) or ""))
 
-    def _answers(self, *command: str) -> bool:
-        return subprocess.run(command, env=self.environment, capture_output=True, check=False).returncode == 0
+    def _ask(self, *command: str) -> str | None:
+        """Return what a command prints; None while nobody answers it."""
+        ended = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        return ended.stdout if ended.returncode == 0 else None
+
+    def _wait(self, what: str, is_so: Callable[[], bool]) -> None:
+        """Wait for something, while the daemon that was started last runs."""
+        until(what, is_so, process=self._daemons[-1], log=self._read_logs)
+
+    def _read_logs(self) -> str:
+        """Return the end of what each daemon has written."""
+        logs = sorted([*self.folder.glob("*.out"), *self.folder.glob("*.log")])
+        return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-SHOWN // len(logs) :]}" for path in logs)
 
     def _daemon(self, program: str, *arguments: str) -> None:
         path = shutil.which(program, path=self.environment["PATH"])
@@ -160,7 +174,7 @@ class SlurmCluster:
             started = psutil.Process(daemon.pid).children(recursive=True) if daemon.poll() is None else []
             daemon.terminate()
             try:
-                daemon.wait(timeout=20)
+                daemon.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from running import until
 from tests.support.forking import Forker
 from tests.support.stores import runs_so_far
 
@@ -45,11 +46,12 @@ def test_a_killed_process_is_seen_and_the_same_command_goes_on(
 ) -> None:
     sweep = (*SWEEP, f"model.cache={cache}")
     process = forker.start(tmp_path, "quantexp", *sweep)
-    deadline = time.monotonic() + 200
-    while not (begun := [run for run in runs_so_far(tmp_path, "job") if run.info.status == "RUNNING"]):
-        assert process.poll() is None, process.err
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    begun = until(
+        "a job",
+        lambda: [run for run in runs_so_far(tmp_path, "job") if run.info.status == "RUNNING"],
+        process=process,
+        log=lambda: process.err,
+    )
     job = psutil.Process(int(begun[0].data.tags["process.id"]))
     victim = job.ppid()  # joblib's, which watches the job's
     assert victim != process.pid

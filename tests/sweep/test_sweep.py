@@ -262,7 +262,7 @@ def test_an_interrupted_sweep_leaves_no_run_open(
         tmp_path, "quantexp", "-m", "quant=Q8_0,Q3_K_M", f"model.cache={cache}", *QUICK,
         "task.limit=50",
     )  # fmt: skip
-    until("its first line", lambda: "2 jobs: " in process.err)
+    until("its first line", lambda: "2 jobs: " in process.err, process=process, log=lambda: process.err)
     process.send_signal(number)
     returned, _, err = process.communicate(240)
     assert returned == status
@@ -277,7 +277,7 @@ def test_an_interrupted_sweep_leaves_no_run_open(
 def test_an_interrupt_while_llama_cpp_writes_a_quant_is_not_lost(tmp_path: Path, forker: Forker) -> None:
     own_cache = tmp_path / "cache"
     process = forker.start(tmp_path, "quantexp", "-m", "quant=Q8_0", f"model.cache={own_cache}", *QUICK)
-    until("a quant", lambda: bool(list(own_cache.rglob("*.unfinished"))) or process.poll() is not None)
+    until("a quant", lambda: list(own_cache.rglob("*.unfinished")), process=process, log=lambda: process.err)
     process.send_signal(signal.SIGINT)
     status, _, err = process.communicate(240)
     assert status == 130

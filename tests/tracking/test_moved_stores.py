@@ -17,6 +17,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+from running import until
 from tests.support.stores import client_of, runs_of
 
 import quantexp
@@ -224,16 +225,16 @@ def test_mlflow_shows_the_files_of_a_moved_store(store: Path, name: str) -> None
     shell = ["sh", "-c", f"{command} --port {port}"]
     server = subprocess.Popen(shell, cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 120
         address = f"http://127.0.0.1:{port}/get-artifact?path=report.md&run_uuid={found.latest_sweep()}"
-        while True:
+
+        def read() -> bytes:
             try:
-                with urlopen(address, timeout=20) as answer:
-                    assert b"Q3_K_M" in answer.read()
-                break
+                with urlopen(address, timeout=60) as answer:
+                    return bytes(answer.read())
             except URLError:
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
+                return b""
+
+        assert b"Q3_K_M" in until("the page", read, process=server)
     finally:
         server.terminate()
         server.wait(timeout=60)

@@ -198,7 +198,12 @@ def test_a_killed_jobs_run_is_closed_by_the_next_command(
         tmp_path, "quantexp", "task=gsm8k", "task.limit=24", "engine.lanes=2", f"model.cache={cache}", *where
     )
     experiment = f"quantexp {tmp_path.name}"
-    until("an answer", lambda: any(b"\n" in path.read_bytes() for path in tmp_path.rglob("completions/*.jsonl")))
+    until(
+        "an answer",
+        lambda: any(b"\n" in path.read_bytes() for path in tmp_path.rglob("completions/*.jsonl")),
+        process=job,
+        log=lambda: job.err,
+    )
     job.send_signal(signal.SIGKILL)
     job.communicate(60)
     [run] = server.runs("job", experiment)
@@ -241,9 +246,9 @@ def test_a_sweep_goes_on_while_its_server_is_killed_and_started(
         where = on_server(server.url, tmp_path)
         arguments = ("-m", "quant=Q8_0,Q3_K_M", "task=triviaqa,extraction", *quick(cache))
         sweep = start(tmp_path, "quantexp", *arguments, *where)
-        until("the first job", lambda: bool(server.runs("job", f"quantexp {tmp_path.name}")))
+        until("the first job", lambda: server.runs("job", f"quantexp {tmp_path.name}"))
         server.restart(after=2)
-        until("an answer", lambda: bool(list(tmp_path.rglob("completions/*.jsonl"))))
+        until("an answer", lambda: list(tmp_path.rglob("completions/*.jsonl")))
         server.kill()
         time.sleep(10)
         server.start()
@@ -266,7 +271,7 @@ def test_a_sweep_whose_server_is_gone_at_the_end_says_how_to_go_on(
         where = on_server(server.url, tmp_path)
         arguments = ("-m", "quant=Q8_0,Q3_K_M", "task=triviaqa", *quick(cache), *where)
         sweep = forker.start(tmp_path, "quantexp", *arguments, environment=once)
-        until("the first job", lambda: bool(server.runs("job", f"quantexp {tmp_path.name}")))
+        until("the first job", lambda: server.runs("job", f"quantexp {tmp_path.name}"))
         server.kill()
         status, out, err = sweep.communicate(300)
         assert (status, out) == (1, ""), err

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from mlflow.entities import Run
+from running import until
 from tests.support.dying import QUICK, order_deaths
 from tests.support.forking import Forker
-from tests.support.stores import runs_of, runs_so_far
+from tests.support.stores import runs_of
+from tests.support.waiting import read_killed, wait_for_generation
 
 from quantexp.tracking.backend import Backend
 from quantexp.tracking.outbox import fail_entries
@@ -285,24 +286,12 @@ def test_in_the_commands_own_process_for_a_debugger(tmp_path: Path, forker: Fork
     assert int(run.data.tags["process.id"]) == process.pid
 
 
-def running_job(folder: Path, process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> Run:
-    """The job of a command once it generates."""
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        for run in runs_so_far(folder, "job"):
-            if run.info.status == "RUNNING" and "identity.settings" in run.data.tags:
-                return run
-        assert process.poll() is None
-        time.sleep(0.05)
-    raise TimeoutError
-
-
 LONG = ("quant=Q8_0", "task=gsm8k", "task.limit=24", "engine.threads=1", "engine.lanes=1", "engine.context=1024")
 
 
 def test_nothing_is_left_of_a_command_that_is_killed(tmp_path: Path, start: Start, cache: Path) -> None:
     process = start(tmp_path, "quantexp", *LONG, f"model.cache={cache}")
-    job = psutil.Process(int(running_job(tmp_path, process).data.tags["process.id"]))
+    job = psutil.Process(int(wait_for_generation(tmp_path, process).data.tags["process.id"]))
     assert job.ppid() == process.pid
     process.kill()
     job.wait(60)
@@ -318,10 +307,10 @@ def test_ctrl_c_at_a_terminal(tmp_path: Path, cache: Path) -> None:
     os.close(terminal)
     shown = ""
 
-    def read(until: str) -> None:
+    def read(text: str) -> None:
         nonlocal shown
         deadline = time.monotonic() + 240
-        while until not in shown and time.monotonic() < deadline:
+        while text not in shown and time.monotonic() < deadline:
             if select.select([controller], [], [], 0.1)[0]:
                 try:
                     shown += os.read(controller, 4096).decode("utf-8", "replace")
@@ -330,7 +319,7 @@ def test_ctrl_c_at_a_terminal(tmp_path: Path, cache: Path) -> None:
 
     read("items/s")
     assert re.search(r"Q8_0 gsm8k seed 0 .*24", shown), shown  # the bar of a terminal
-    job = psutil.Process(int(running_job(tmp_path, process).data.tags["process.id"]))
+    job = psutil.Process(int(wait_for_generation(tmp_path, process).data.tags["process.id"]))
     os.write(controller, b"\x03")
     read("quantexp: interrupted.")
     assert process.wait(60) == 130
@@ -356,12 +345,10 @@ def test_a_second_interrupt_does_not_wait_for_the_call(tmp_path: Path) -> None:
         f"with report_errors():\n    job_process.call(exec, {STUBBORN!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "there").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until("the call", (tmp_path / "there").exists, process=process, log=lambda: read_killed(process))
     process.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(1)
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=20)[1] == "quantexp: interrupted.\n"
+    assert process.communicate(timeout=60)[1] == "quantexp: interrupted.\n"
     assert process.returncode == 130

@@ -2,11 +2,11 @@
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from running import until
 from tests.support.forking import Forker
 from tests.support.openai_server import OpenAIServer
 from tests.tasks.emails.conftest import Command, Folder
@@ -151,10 +151,7 @@ def test_only_the_first_are_read(emails: Folder) -> None:
 def test_in_a_terminal_with_ctrl_c(emails: Folder) -> None:
     command: Command = emails.start("review_extraction", "reviewer=Ana", terminal=True)
     command.type("a\n")
-    deadline = time.monotonic() + 60
-    while not emails.lines(".reviews"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until("a judgement", lambda: emails.lines(".reviews"))
     command.interrupt()
     ended = command.end()
     assert "Ana: 1 accepted, 0 rejected, 3 open, of all 4 e-mails\n" in ended.out
