@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 LLAMA_CPP_PYTHON = $(shell sed -n 's/^llama-cpp-python==//p' $(LOCK))
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
 
-.PHONY: demo test test-slow pictures coverage browser smoke integration check docs exactness fuzz bench ui lock lowest highest wheel clean
+.PHONY: demo environment test test-slow pictures coverage browser smoke integration check docs exactness fuzz bench ui lock lowest highest wheel clean
 
 demo: $(INSTALLED) ## the main job: 4 quants x 3 tasks on the embedded model
 	$(BIN)/python -m quantexp -m quant=Q8_0,Q5_K_M,Q4_K_M,Q3_K_M task=gsm8k,triviaqa,extraction divergence=true
+
+environment: $(INSTALLED) ## what everything else starts from
 
 test: $(INSTALLED) ## each behaviour, in some minutes
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST)

@@ -178,7 +178,7 @@ def swept(cache: Path, start: Callable[..., subprocess.Popen[str]]) -> Iterator[
             folder.mkdir()
             quick = ("task.limit=3", "task.shots=1", "task.max_tokens=64", "engine.threads=1", f"model.cache={cache}")
             process = start(folder, "quantexp", "-m", "quant=Q8_0,Q3_K_M", "task=triviaqa,extraction", "seed=0", *quick)
-            out, err = process.communicate(timeout=300)
+            out, err = process.communicate(timeout=900)
             (folder / "out.txt").write_text(out)
             (folder / "err.txt").write_text(err)
             (folder / "status.txt").write_text(str(process.returncode))

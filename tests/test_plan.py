@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_module
+from hydra import compose
+from tests.support.composing import initialize_hydra
 
 from quantexp.config import PlanConfig, TrackingConfig
-from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.validation import validated
 from quantexp.plan import plan
 from quantexp.stats import required_items, required_items_within
@@ -49,8 +49,7 @@ def printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setenv("COLUMNS", "80")
 
     def of(*overrides: str, folder: Path = tmp_path) -> str:
-        register_schemas()
-        with initialize_config_module("quantexp.conf", version_base="1.3"):
+        with initialize_hydra():
             composed = compose("plan", [*overrides, f"tracking.folder={folder / 'mlruns'}"])
         plan(validated(composed, PlanConfig))
         out = capsys.readouterr().out
@@ -63,7 +62,7 @@ def printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "quantexp.plan", *arguments]
     environment = {**os.environ, "COLUMNS": "80"}
-    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 def numbers_in(out: str) -> dict[str, list[str]]:

@@ -26,7 +26,7 @@ def test_the_command_grades_a_real_sweep_again_without_llama_cpp(
     (tmp_path / "without" / "llama_cpp.py").write_text("raise RuntimeError('llama.cpp is not needed here')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "without"))
     process = start(tmp_path, "quantexp.regrade", "grader=extraction-nofence")
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     lines = [line.partition(" ")[2] for line in err.splitlines()]
     assert lines[0] == "triviaqa has no grader extraction-nofence: left out (2 jobs)"

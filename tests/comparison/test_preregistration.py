@@ -163,7 +163,7 @@ def test_a_sweep_declares_before_it_runs_and_another_margin_afterwards_is_late(
 ) -> None:
     sweep = (
         "quantexp", "-m", "quant=Q8_0,Q3_K_M", "task=triviaqa", "task.limit=2", "task.shots=0", "task.max_tokens=4",
-        "engine.threads=1", f"model.cache={cache}",
+        "engine.threads=1", "engine.context=256", "stats.resamples=50", f"model.cache={cache}",
         "hypothesis.claims={loss: {text: Q3_K_M loses on triviaqa, contrast: {triviaqa: {Q3_K_M: 1}}}}",
     )  # fmt: skip
 

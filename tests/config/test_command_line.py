@@ -13,15 +13,15 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from tests.support.composing import initialize_hydra
+from tests.support.variants import mark_slow
 
 import quantexp
 from quantexp.config.command_line import COMMANDS
 from quantexp.config.emails import register_schemas as register_emails
-from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.reference import SCHEMAS
 
 
@@ -40,7 +40,7 @@ class Shell:
             env=inherited | {"XDG_CACHE_HOME": str(self._cache)} | environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
             check=False,
         )
 
@@ -123,7 +123,7 @@ def test_a_wrong_command_gets_one_sentence_and_runs_nothing(shell: Shell, words:
     assert shell.left_behind() == []
 
 
-@pytest.mark.parametrize("words", ["quant=nope", "seed=-1", "-m seed=0,-1"])
+@pytest.mark.parametrize("words", mark_slow(["quant=nope", "seed=-1", "-m seed=0,-1"], after=1))
 def test_a_traceback_on_request(shell: Shell, words: str) -> None:
     ended = shell.type("quantexp", *words.split(), HYDRA_FULL_ERROR="1")
     assert ended.stderr.startswith("Traceback (most recent call last)")
@@ -179,9 +179,8 @@ def test_help_says_what_a_command_does_and_takes(name: str, monkeypatch: pytest.
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in WITHOUT_KEYS])
 def test_examples_of_help_can_be_typed(name: str) -> None:
-    for register in (register_schemas, register_emails):
-        register()
-    with initialize_config_module("quantexp.conf", version_base="1.3"):
+    register_emails()
+    with initialize_hydra():
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         for example in COMMANDS[name].examples:

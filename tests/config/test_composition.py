@@ -5,14 +5,13 @@ from collections.abc import Iterator, Sequence
 from unittest import mock
 
 import pytest
-from hydra import initialize_config_module
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from tests.support.composing import initialize_hydra
 
 from quantexp.config.composition import SweepLoader, compose_once
-from quantexp.config.hydra_schemas import register_schemas
 from quantexp.util.error_reports import explain_error
 
 SWEEPS: tuple[tuple[list[str], list[list[str]]], ...] = (
@@ -38,8 +37,7 @@ REFUSED = ("task.limt=5", "seed=x", "quant=Q5_K_X", "+seed=4", "stats.unit=nothi
 
 @pytest.fixture
 def loader() -> Iterator[ConfigLoaderImpl]:
-    register_schemas()
-    with initialize_config_module("quantexp.conf", version_base="1.3"):
+    with initialize_hydra():
         found = GlobalHydra.instance().config_loader()
         assert isinstance(found, ConfigLoaderImpl)
         yield found

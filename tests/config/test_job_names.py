@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
+from tests.support.composing import initialize_hydra
 
 from quantexp.config.composition import compose_jobs
-from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.job_names import check_names
 from quantexp.util.errors import UserError
 
@@ -26,8 +25,7 @@ SERVER = (
 
 @pytest.fixture(autouse=True)
 def _conf() -> Iterator[None]:
-    register_schemas()
-    with initialize_config_module("quantexp.conf", version_base="1.3"):
+    with initialize_hydra():
         yield
 
 

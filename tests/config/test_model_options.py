@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_module
+from tests.support.composing import compose_job, initialize_hydra
 
-from quantexp.config import Config, ModelConfig, Recommendation, SamplingConfig
-from quantexp.config.hydra_schemas import register_schemas
-from quantexp.config.validation import validated
+from quantexp.config import ModelConfig, Recommendation, SamplingConfig
 from quantexp.engines.registry import check_engine
 from quantexp.tasks.reasoning import get_format
 from quantexp.util.errors import UserError
@@ -30,14 +28,11 @@ FAMILIES = (
 
 @pytest.fixture(autouse=True)
 def _conf() -> Iterator[None]:
-    register_schemas()
-    with initialize_config_module("quantexp.conf", version_base="1.3"):
+    with initialize_hydra():
         yield
 
 
-@cache
-def composed(*overrides: str) -> Config:
-    return validated(compose("config", list(overrides)), Config)
+composed = cache(compose_job)
 
 
 def said(recommendation: Recommendation) -> dict[str, Any]:

@@ -5,13 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_module
+from tests.support.composing import compose_job, initialize_hydra
 
-from quantexp.config import Config, DataConfig
+from quantexp.config import DataConfig
 from quantexp.config.fingerprint import config_fingerprint
-from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.own_data import check_own_data
-from quantexp.config.validation import validated
 from quantexp.notebook import load as load_sweep
 from quantexp.tasks import get_task
 from quantexp.tasks.data import load
@@ -23,13 +21,8 @@ QUIZ = "prompt;answer;also_right\nCapital of Peru?;Lima;\nNine times two?;18;eig
 
 @pytest.fixture
 def _conf() -> Iterator[None]:
-    register_schemas()
-    with initialize_config_module("quantexp.conf", version_base="1.3"):
+    with initialize_hydra():
         yield
-
-
-def composed(*overrides: str) -> Config:
-    return validated(compose("config", list(overrides)), Config)
 
 
 @pytest.mark.usefixtures("_conf")
@@ -48,7 +41,7 @@ def composed(*overrides: str) -> Config:
     ],
 )
 def test_own_questions_are_called_after_their_file_or_as_they_are_named(overrides: tuple[str, ...], name: str) -> None:
-    job = composed("task=qa", *overrides)
+    job = compose_job("task=qa", *overrides)
     assert job.task.name == name
     assert get_task(job.task.name, job.task.module).name == name
 
@@ -56,17 +49,19 @@ def test_own_questions_are_called_after_their_file_or_as_they_are_named(override
 @pytest.mark.usefixtures("_conf")
 def test_one_task_has_data_of_its_own_and_the_others_what_they_had() -> None:
     own = "data.own={qa: {path: quiz.csv, columns: {question: prompt}, limit: 5}, triviaqa: mine.jsonl}"
-    before, after = (composed("data=hub", "task=gsm8k", *more) for more in ((), (own,)))
+    before, after = (compose_job("data=hub", "task=gsm8k", *more) for more in ((), (own,)))
     assert after.data == DataConfig(**{**vars(before.data), "own": after.data.own})
     assert config_fingerprint(after) == config_fingerprint(before)
-    quiz = composed("data=hub", "task=qa", own)
-    alone = composed("data=files", "task=qa", "data.path=quiz.csv", "data.columns={question: prompt}", "data.limit=5")
+    quiz = compose_job("data=hub", "task=qa", own)
+    alone = compose_job(
+        "data=files", "task=qa", "data.path=quiz.csv", "data.columns={question: prompt}", "data.limit=5"
+    )
     assert (quiz.data.source, quiz.data.name, quiz.data.path, quiz.task.limit) == ("files", "files", "quiz.csv", 5)
     assert config_fingerprint(quiz) == config_fingerprint(alone)
-    trivia = composed("data=hub", "task=triviaqa", own)
+    trivia = compose_job("data=hub", "task=triviaqa", own)
     assert (trivia.data.source, trivia.data.path, trivia.data.columns) == ("files", "mine.jsonl", {})
     assert trivia.task.limit is None  # the Hub's 200 is not its
-    bundled = composed("data=hub", "task=triviaqa", "data.own.triviaqa={source: bundled, limit: 7}")
+    bundled = compose_job("data=hub", "task=triviaqa", "data.own.triviaqa={source: bundled, limit: 7}")
     assert (bundled.data.source, bundled.data.name, bundled.task.limit) == ("bundled", "bundled", 7)
     check_own_data([after, quiz, trivia])
     with pytest.raises(UserError) as refused:
@@ -99,7 +94,7 @@ def test_one_task_has_data_of_its_own_and_the_others_what_they_had() -> None:
 )
 def test_own_data_that_are_none_get_one_sentence(overrides: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(Exception) as caught:  # noqa: PT011 - of many types: the sentence is what is tested
-        composed("task=qa", *overrides)
+        compose_job("task=qa", *overrides)
     assert (explain_error(caught.value) or "").startswith(sentence)
 
 
@@ -112,7 +107,7 @@ def test_own_data_that_are_none_get_one_sentence(overrides: tuple[str, ...], sen
     ],
 )
 def test_own_questions_must_be_brought(overrides: tuple[str, ...], sentence: str) -> None:
-    job = composed("task=qa", *overrides)
+    job = compose_job("task=qa", *overrides)
     with pytest.raises(UserError) as refused:
         load(job.data, get_task(job.task.name, job.task.module))
     assert str(refused.value) == sentence

@@ -5,15 +5,14 @@ from dataclasses import asdict, fields
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_module
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from tests.support.composing import compose_job, initialize_hydra
 
-from quantexp.config import Config, Recommendation, SamplingConfig
+from quantexp.config import Recommendation, SamplingConfig
 from quantexp.config.composition import compose_jobs, job_of
-from quantexp.config.hydra_schemas import register_schemas
-from quantexp.config.validation import validated
 from quantexp.util.errors import UserError
 
 THINKING = "model.sampling.thinking={temperature: 0.6, top_k: 20, presence_penalty: 1.5}"
@@ -24,14 +23,13 @@ GREEDY = asdict(SamplingConfig())
 
 @pytest.fixture(autouse=True)
 def _conf() -> Iterator[None]:
-    register_schemas()
-    with initialize_config_module("quantexp.conf", version_base="1.3"):
+    with initialize_hydra():
         yield
 
 
 def sampling(*overrides: str) -> dict[str, Any]:
     """What differs from greedy."""
-    found = asdict(validated(compose("config", list(overrides)), Config).task.sampling)
+    found = asdict(compose_job(*overrides).task.sampling)
     return {key: value for key, value in found.items() if value != GREEDY[key]}
 
 

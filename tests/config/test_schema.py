@@ -8,15 +8,15 @@ from typing import Annotated, Any
 
 import pytest
 from annotated_types import Ge, Gt, Le, Lt
-from hydra import compose, initialize_config_module
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from tests.support.composing import compose_job, initialize_hydra
 
 from quantexp.config import AggregateConfig, Config
 from quantexp.config.composition import compose_jobs
 from quantexp.config.fingerprint import config_fingerprint, pair_fingerprint
-from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.ranges import find_range_problems, range_in_words
 from quantexp.config.validation import validated
 from quantexp.engines.registry import check_engine
@@ -43,22 +43,17 @@ NEEDED = {
 
 @pytest.fixture(autouse=True)
 def _conf() -> Iterator[None]:
-    register_schemas()
-    with initialize_config_module("quantexp.conf", version_base="1.3"):
+    with initialize_hydra():
         yield
-
-
-def composed(*overrides: str) -> Config:
-    return validated(compose("config", list(overrides)), Config)
 
 
 def test_columns_can_be_named_whatever_data_they_are_of() -> None:
     for place in ("hub", "files"):
-        columns = composed(
+        columns = compose_job(
             f"data={place}", "task=gsm8k", *NEEDED.get(place, []), "data.columns={question: a}"
         ).data.columns
         assert columns == {"question": "a"}
-    one = composed("data=hub", "task=triviaqa", "data.columns.question=a").data.columns
+    one = compose_job("data=hub", "task=triviaqa", "data.columns.question=a").data.columns
     assert (one["question"], one["aliases"][0]) == ("a", "answer.value")
 
 
@@ -101,7 +96,7 @@ def test_there_are_options_to_test() -> None:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_fits_its_type(group: str, option: str) -> None:
     needed = NEEDED.get(f"{group}={option}", NEEDED.get(option, []))
-    config = composed(f"{group}={option}", *needed)
+    config = compose_job(f"{group}={option}", *needed)
     in_file = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{option}.yaml"))
     assert isinstance(in_file, dict)
     in_file.pop("defaults", None)  # what an option takes from another is not a key of its own
@@ -122,21 +117,21 @@ def test_options_of_the_aggregation_compose(group: str, option: str) -> None:
 
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_every_task_has_an_option_with_a_grader_it_knows(task: str) -> None:
-    config = composed(f"task={task}")
+    config = compose_job(f"task={task}")
     assert get_task(config.task.name).grader(config.task.grader)
 
 
 @pytest.mark.parametrize("task", sorted({*TASKS, "qa"} - {"text"}))
 def test_every_grader_is_an_option_and_a_value_of_the_task(task: str) -> None:
     name = ("data=files", "data.path=x.csv", "task.name=qa") if task == "qa" else ()
-    config = composed(f"task={task}", *name)
+    config = compose_job(f"task={task}", *name)
     kind = get_task(config.task.name, config.task.module)
     assert config.task.grader == kind.default_grader
     for grader in kind.graders:
-        assert composed(f"task={task}", f"task/grader={grader}", *name).task.grader == grader
-        assert composed("task/grader=gsm8k", f"task={task}", f"task.grader={grader}", *name).task.grader == grader
+        assert compose_job(f"task={task}", f"task/grader={grader}", *name).task.grader == grader
+        assert compose_job("task/grader=gsm8k", f"task={task}", f"task.grader={grader}", *name).task.grader == grader
     with pytest.raises(UserError, match=f"task.grader=nope: {kind.name} has no such grader; choose one of "):
-        kind.grader(composed(f"task={task}", "task.grader=nope", *name).task.grader)
+        kind.grader(compose_job(f"task={task}", "task.grader=nope", *name).task.grader)
 
 
 def test_every_option_opens_with_what_it_is() -> None:
@@ -148,7 +143,7 @@ def test_every_option_opens_with_what_it_is() -> None:
 def test_every_experiment_opens_with_its_command_and_composes(experiment: str) -> None:
     lines = (CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()
     assert lines[:2] == ["# @package _global_", f"# Run: python -m quantexp experiment={experiment}"]
-    assert composed(f"experiment={experiment}")
+    assert compose_job(f"experiment={experiment}")
 
 
 def test_an_experiment_sweeps_without_being_told_to() -> None:
@@ -206,13 +201,13 @@ def test_own_files_are_swept_like_anything_else(overrides: list[str], tasks: lis
 
 
 def test_tasks_follow_the_model_and_the_data() -> None:
-    config = composed("task=triviaqa", "model.shots=3", "data.limit=7", "model.context=999")
+    config = compose_job("task=triviaqa", "model.shots=3", "data.limit=7", "model.context=999")
     assert (config.task.shots, config.task.limit, config.engine.context) == (3, 7, 999)
 
 
 def test_what_follows_can_be_overridden() -> None:
     given = ["task.shots=1", "task.limit=5", "engine.context=777"]
-    config = composed("model.shots=3", "data.limit=7", "model.context=999", *given)
+    config = compose_job("model.shots=3", "data.limit=7", "model.context=999", *given)
     assert (config.task.shots, config.task.limit, config.engine.context) == (1, 5, 777)
     assert (config.model.shots, config.data.limit, config.model.context) == (3, 7, 999)
 
@@ -302,7 +297,7 @@ def test_what_follows_can_be_overridden() -> None:
 )
 def test_what_an_engine_cannot_do_is_refused_before_anything_runs(overrides: list[str], problem: str) -> None:
     with pytest.raises(UserError) as caught:
-        check_engine(composed(*overrides))
+        check_engine(compose_job(*overrides))
     assert str(caught.value) == problem
 
 
@@ -316,11 +311,11 @@ def test_each_quant_may_have_a_server_of_its_own() -> None:
     with pytest.raises(UserError, match=r"engine.url has no value"):
         check_engine(has_none)
     with pytest.raises(UserError, match=r"engine.urls.fp8=nowhere must begin with http"):
-        check_engine(composed(*served, "quant=awq", "engine.urls.fp8=nowhere"))
+        check_engine(compose_job(*served, "quant=awq", "engine.urls.fp8=nowhere"))
 
 
 def fingerprints(*overrides: str) -> tuple[str, str]:
-    job = composed("engine=openai", *NEEDED["server"], "model=server", *overrides)
+    job = compose_job("engine=openai", *NEEDED["server"], "model=server", *overrides)
     return config_fingerprint(job), pair_fingerprint(job)
 
 
@@ -337,7 +332,7 @@ def test_how_a_server_is_reached_decides_no_answer_and_which_quant_it_has_no_pai
 
 
 def test_null_means_all_items() -> None:
-    assert composed("task.limit=null").task.limit is None
+    assert compose_job("task.limit=null").task.limit is None
 
 
 @pytest.mark.usefixtures("_in_empty_folder")

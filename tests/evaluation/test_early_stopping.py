@@ -7,6 +7,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from tests.support.variants import mark_slow
 
 from quantexp.engines import Completion, Prompt
 from quantexp.evaluation.answers import AnswerReader
@@ -20,7 +21,7 @@ from quantexp.tracking.reader import JobRecord
 
 Command = Callable[..., tuple[int, str, str]]
 
-QUICK = ("task=triviaqa", "task.limit=60", "task.max_tokens=12", "engine.threads=1")
+QUICK = ("task=triviaqa", "task.limit=30", "task.shots=2", "task.max_tokens=8", "engine.threads=1")
 EARLY = ("stats=sequential", "stats.margin=0.25", "stats.confidence=0.6")
 
 
@@ -51,12 +52,12 @@ def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(
     assert status == 0, err
     tables = tables_of(tmp_path)
     baseline, (short, tags) = tables["Q8_0"][0], tables["Q5_K_M"]
-    assert len(baseline) == 60
-    assert len(short) < 60
-    assert tags["stopped"] == f"{len(short)} of 60 items (margin 25 points, family of 1)"
-    assert f"on the first {len(short)} of 60 bundled items" in err
+    assert len(baseline) == 30
+    assert len(short) < 30
+    assert tags["stopped"] == f"{len(short)} of 30 items (margin 25 points, family of 1)"
+    assert f"on the first {len(short)} of 30 bundled items" in err
     assert "its verdict is known" in err
-    assert f"Decided early: Q5_K_M on triviaqa after {len(short)} of 60 items (" in " ".join(out.split())
+    assert f"Decided early: Q5_K_M on triviaqa after {len(short)} of 30 items (" in " ".join(out.split())
     assert "within margin" in out
 
     # It is the first item after which the evidence is enough, in the order of the draw.
@@ -91,23 +92,26 @@ def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(
     # With a fixed number, the same command goes on to the end.
     status, _, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *QUICK, f"model.cache={cache}")
     assert status == 0
-    assert len(tables_of(tmp_path)["Q5_K_M"][0]) == 60
+    assert len(tables_of(tmp_path)["Q5_K_M"][0]) == 30
     assert "finished before" in err  # the baseline
-    reused = re.search(r"(\d+) of 60 completions from the store", err)
+    reused = re.search(r"(\d+) of 30 completions from the store", err)
     assert reused is not None
-    assert len(short) <= int(reused[1]) < 60
+    assert len(short) <= int(reused[1]) < 30
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [
-        (("quant=Q5_K_M,Q8_0",), "put it first in quant="),
-        (("quant=Q8_0,Q5_K_M", "seed=0,1"), "stats=sequential takes one seed"),
-        (("quant=Q8_0,Q5_K_M", "stats.margin=0.1,0.2"), "stats must be the same for all jobs of a sweep"),
-        (("quant=Q8_0,Q5_K_M", "stats.unit=answer"), "leave stats.unit at item"),
-        (("quant=Q8_0,Q5_K_M", "stats.target=items"), "leave stats.target at population"),
-        (("quant=Q8_0,Q5_K_M", "hypothesis=quant-cliff"), "use stats=default, or hypothesis=none"),
-    ],
+    mark_slow(
+        [
+            (("quant=Q5_K_M,Q8_0",), "put it first in quant="),
+            (("quant=Q8_0,Q5_K_M", "seed=0,1"), "stats=sequential takes one seed"),
+            (("quant=Q8_0,Q5_K_M", "stats.margin=0.1,0.2"), "stats must be the same for all jobs of a sweep"),
+            (("quant=Q8_0,Q5_K_M", "stats.unit=answer"), "leave stats.unit at item"),
+            (("quant=Q8_0,Q5_K_M", "stats.target=items"), "leave stats.target at population"),
+            (("quant=Q8_0,Q5_K_M", "hypothesis=quant-cliff"), "use stats=default, or hypothesis=none"),
+        ],
+        after=2,
+    ),
 )
 def test_a_rule_that_would_not_hold_is_refused(
     command: Command, tmp_path: Path, arguments: tuple[str, ...], sentence: str

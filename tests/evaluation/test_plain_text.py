@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.support.stores import client_of, runs_of
+from tests.support.variants import mark_slow
 
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.evaluation.kl_divergence import windows
@@ -70,19 +71,22 @@ def test_windows_of_a_text_are_read_scored_and_compared(
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [
-        (("task.window=4096",), "task.window=4096 must be at least 4 tokens and at most engine.context=2048."),
-        (("task.window=2000",), "No text of files has one window of 2000 tokens; give longer ones, or lower"),
-        (("task.limit=900",), "task.limit=900 asks for more items than the"),
-        (("stats=sequential",), "task=text is read, not answered, so it cannot have stats.method=sequential"),
-        (("engine.floor=true",), "task=text is read, not answered, so it cannot have engine.floor=true"),
-        (("data=bundled",), "No items of text ship with quantexp; bring yours: data=files data.path=FILE."),
-        (
-            ("engine=openai", "engine.url=http://127.0.0.1:9/v1", "engine.threads=null", "model.examples=turns"),
-            "task=text needs a model in this process: set engine=llama_cpp.",
-        ),
-        (("quant=Q3_K_M",), "has no finished run that left them: run it first"),
-    ],
+    mark_slow(
+        [
+            (("task.window=4096",), "task.window=4096 must be at least 4 tokens and at most engine.context=2048."),
+            (("task.window=2000",), "No text of files has one window of 2000 tokens; give longer ones, or lower"),
+            (("task.limit=900",), "task.limit=900 asks for more items than the"),
+            (("stats=sequential",), "task=text is read, not answered, so it cannot have stats.method=sequential"),
+            (("engine.floor=true",), "task=text is read, not answered, so it cannot have engine.floor=true"),
+            (("data=bundled",), "No items of text ship with quantexp; bring yours: data=files data.path=FILE."),
+            (
+                ("engine=openai", "engine.url=http://127.0.0.1:9/v1", "engine.threads=null", "model.examples=turns"),
+                "task=text needs a model in this process: set engine=llama_cpp.",
+            ),
+            (("quant=Q3_K_M",), "has no finished run that left them: run it first"),
+        ],
+        after=3,
+    ),
 )
 def test_what_cannot_be_read_is_told(
     command: Command, cache: Path, tmp_path: Path, arguments: tuple[str, ...], sentence: str

@@ -78,7 +78,7 @@ def wait_for_ray(folder: Path, head: subprocess.Popen[bytes]) -> None:
 def stop(head: subprocess.Popen[bytes]) -> None:
     """End a Ray, which ends all that it has started."""
     head.terminate()
-    head.wait(timeout=300)
+    head.wait(timeout=900)
 
 
 def test_killed_processes_and_a_ray_elsewhere(address: str, tmp_path: Path, start: Start, cache: Path) -> None:

@@ -19,6 +19,7 @@ from running import until
 from tests.support.forking import Forker
 from tests.support.gguf_files import write_gguf
 from tests.support.hub import Hub
+from tests.support.variants import mark_slow
 
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.models.download import select_headers
@@ -53,7 +54,7 @@ class User:
         """Exit status, standard output, standard error."""
         if "PYTHONPATH" in environment:
             process = self.start(*arguments, **environment)
-            out, err = process.communicate(timeout=240)
+            out, err = process.communicate(timeout=900)
             return process.returncode, out, err
         self.home.mkdir(exist_ok=True)
         given = self._environment() | environment
@@ -205,6 +206,7 @@ def test_list_cuts_no_name_on_a_narrow_terminal(user: User, published: Published
     assert columns[0][1].strip().endswith(" kB")
 
 
+@pytest.mark.slow
 def test_the_arguments_of_a_sweep_are_taken_as_they_are(user: User, published: Published) -> None:
     status, out, _ = user.fetch("-m", "quant=Q4_K_M,Q3_K_M")
     assert status == 0
@@ -305,6 +307,7 @@ def test_wrong_bytes_are_deleted_and_told(user: User, published: Published) -> N
     assert user.fetch("quant=Q4_K_M")[0] == 0
 
 
+@pytest.mark.slow
 def test_not_a_model(user: User) -> None:
     user.hub.publish("model", REPOSITORY, {"Tiny-Q4_K_M.gguf": b"<html>no</html>"})
     assert "is not a complete GGUF file" in user.refused("quant=Q4_K_M")
@@ -346,6 +349,7 @@ def test_gated(user: User, published: Published, token: str | None, said: str) -
     assert user.fetch("quant=Q4_K_M")[0] == 0
 
 
+@pytest.mark.slow
 def test_private_unknown_and_refused(user: User, published: Published) -> None:
     user.hub.publish("model", REPOSITORY, published, private=True)
     user.hub.tokens = {"stranger": set(), "friend": {REPOSITORY}}
@@ -360,24 +364,28 @@ def test_private_unknown_and_refused(user: User, published: Published) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [
-        (
-            ("quant=Q6_K",),
-            r"^quant=Q6_K: \S+ has no such file at revision main, commit [0-9a-f]{12}; it has Q3_K_M, Q4_K_M, Q8_0\.$",
-        ),
-        (
-            ("model.file=Other.gguf",),
-            r"^model\.file=Other\.gguf: \S+ has no such file at revision main, commit [0-9a-f]{12}; it has",
-        ),
-        (("model.revision=v9",), r"has no revision v9 \(any more\).*set the revision to main"),
-        (("model.repository=nobody/none",), r"^The Hub has no repository nobody/none that you may read"),
-        (("model.revision=",), r"^model\.revision is empty; set it to a commit, or to a branch such as main\.$"),
-        (("model.file=README.md",), r"^model\.file=README\.md is not a GGUF; name a file that ends in \.gguf"),
-        (("model.repository=-a/b",), r"^-a/b cannot be a repository of the Hub; write it as OWNER/NAME"),
-        (("model.repository=../..",), r"^\.\./\.\. cannot be a repository of the Hub"),
-        (("model.repository=a/b.git",), r"^a/b\.git cannot be a repository of the Hub.* without \.git"),
-        (("model.repository=nonsense",), r"needs model\.repository=OWNER/NAME.*not nonsense\.$"),
-    ],
+    mark_slow(
+        [
+            (
+                ("quant=Q6_K",),
+                r"^quant=Q6_K: \S+ has no such file at revision main, commit [0-9a-f]{12}; "
+                r"it has Q3_K_M, Q4_K_M, Q8_0\.$",
+            ),
+            (
+                ("model.file=Other.gguf",),
+                r"^model\.file=Other\.gguf: \S+ has no such file at revision main, commit [0-9a-f]{12}; it has",
+            ),
+            (("model.revision=v9",), r"has no revision v9 \(any more\).*set the revision to main"),
+            (("model.repository=nobody/none",), r"^The Hub has no repository nobody/none that you may read"),
+            (("model.revision=",), r"^model\.revision is empty; set it to a commit, or to a branch such as main\.$"),
+            (("model.file=README.md",), r"^model\.file=README\.md is not a GGUF; name a file that ends in \.gguf"),
+            (("model.repository=-a/b",), r"^-a/b cannot be a repository of the Hub; write it as OWNER/NAME"),
+            (("model.repository=../..",), r"^\.\./\.\. cannot be a repository of the Hub"),
+            (("model.repository=a/b.git",), r"^a/b\.git cannot be a repository of the Hub.* without \.git"),
+            (("model.repository=nonsense",), r"needs model\.repository=OWNER/NAME.*not nonsense\.$"),
+        ],
+        after=4,
+    ),
 )
 def test_what_is_not_there(user: User, published: Published, arguments: tuple[str, ...], said: str) -> None:
     assert re.search(said, user.refused(*arguments))
@@ -428,13 +436,13 @@ def test_a_login_page_instead_of_the_hub(user: User, published: Published) -> No
     assert re.search(r"does not answer like a Hub; a login page of the network may stand", user.refused("quant=Q4_K_M"))
 
 
-@pytest.mark.parametrize("address", ["notaurl", "http://127.0.0.1:99999", "http://[::1", ""])
+@pytest.mark.parametrize("address", mark_slow(["notaurl", "http://127.0.0.1:99999", "http://[::1", ""], after=1))
 def test_a_hub_at_no_address(user: User, address: str) -> None:
     said = user.refused("quant=Q4_K_M", HF_ENDPOINT=address)
     assert said.startswith(f"HF_ENDPOINT={address} is not the address of a Hub; unset it")
 
 
-@pytest.mark.parametrize("token", ["hf_t\u00f6ken", "hf_\x01token"])
+@pytest.mark.parametrize("token", mark_slow(["hf_t\u00f6ken", "hf_\x01token"], after=1))
 def test_a_token_that_cannot_be_one(user: User, published: Published, token: str) -> None:
     said = user.refused("quant=Q4_K_M", HF_TOKEN=token)
     assert said.startswith("The token for the Hub (HF_TOKEN, or what hf auth login has stored) holds characters")
@@ -536,7 +544,7 @@ def test_a_second_process_says_that_it_waits(user: User, published: Published) -
     first = user.start(*chosen)
     until("a part", lambda: list(user.folder.rglob("*.incomplete")))
     status, _, err = user.models(*chosen)
-    first.communicate(timeout=240)
+    first.communicate(timeout=900)
     assert (status, first.returncode) == (0, 0)
     assert "waiting for another process, which is downloading Tiny-Q8_0.gguf" in err
     assert user.downloads() == ["Tiny-Q8_0.gguf all"]
@@ -580,6 +588,7 @@ def test_a_file_that_the_library_finds_too_large(user: User, published: Publishe
 # Names and lists that somebody else has written
 
 
+@pytest.mark.slow
 def test_names_that_lead_elsewhere_or_cannot_be_shown_are_left_out(user: User, published: Published) -> None:
     stock = published["Tiny-Q4_K_M.gguf"]
     names = [

@@ -285,7 +285,7 @@ def program(script: str, **values: object) -> list[str]:
 
 
 def run(script: str, **values: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(program(script, **values), capture_output=True, text=True, timeout=300, check=True)
+    return subprocess.run(program(script, **values), capture_output=True, text=True, timeout=900, check=True)
 
 
 def test_killed_while_quantizing_then_two_at_once(f16: ModelFile, folder: Path) -> None:
@@ -299,7 +299,7 @@ def test_killed_while_quantizing_then_two_at_once(f16: ModelFile, folder: Path) 
     assert len(list(folder.rglob("*.unfinished"))) == 1
 
     together = [subprocess.Popen(make, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    ended = [process.communicate(timeout=300) for process in together]
+    ended = [process.communicate(timeout=900) for process in together]
     assert [output for output, _ in ended] == [f16.sha256 + "\n"] * 2, ended
     assert sum(log.count("making MOSTLY_F16") for _, log in ended) == 1
     assert len(list(folder.rglob("*.gguf"))) == 1
@@ -307,7 +307,7 @@ def test_killed_while_quantizing_then_two_at_once(f16: ModelFile, folder: Path) 
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
-    until = time.monotonic() + 300
+    until = time.monotonic() + 900
     while not happened():
         assert time.monotonic() < until
         time.sleep(0.002)

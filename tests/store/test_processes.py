@@ -50,7 +50,7 @@ def test_what_was_added_survives_kill_9_and_everybody_sees_it(
         begin(out.name, "write", store, str(5000 * number), str(end), "1000000")
         for number, (out, end) in enumerate(zip(outs, ends, strict=True))
     ]
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while any(len(told(out)) < 600 for out in outs):
         assert time.monotonic() < deadline
         numbers = [number for out in outs if out.exists() for number in told(out)]
@@ -58,7 +58,7 @@ def test_what_was_added_survives_kill_9_and_everybody_sees_it(
     for writer in writers[:2]:
         writer.kill()
     for writer in writers:
-        writer.wait(240)
+        writer.wait(300)
     assert [writer.returncode for writer in writers] == [-9, -9, 0, 0]
     numbers = [number for out in outs for number in told(out)]
     wanted = {key(number): worker.record(number) for number in numbers}
@@ -87,7 +87,7 @@ def test_compactions_go_on_under_writers_and_readers(
         assert set(reader.lookup(map(key, numbers))) == {key(number) for number in numbers}
         lookups += 1
     (tmp_path / "stop").touch()
-    assert compactor.wait(240) == 0
+    assert compactor.wait(300) == 0
     assert [writer.returncode for writer in writers] == [0, 0]
     assert lookups > 1
     wanted = expected(range(50)) | expected(range(1000, 1600)) | expected(range(2000, 2600))
@@ -107,7 +107,7 @@ def test_a_compaction_killed_at_any_moment_loses_nothing(tmp_path: Path, begin: 
     for path in list(store.glob("*.jsonl"))[:2]:
         with path.open("ab") as file:
             file.write(b"torn")
-    assert begin("out", "killed_compactions", store, tmp_path / "copy").wait(240) == 0
+    assert begin("out", "killed_compactions", store, tmp_path / "copy").wait(300) == 0
     assert int((tmp_path / "out").read_text()) > 15  # moments to be killed at
 
 
@@ -115,7 +115,7 @@ def test_a_full_disk_costs_only_what_did_not_fit(
     tmp_path: Path, begin: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = tmp_path / "store"
-    assert begin("out", "fill", store).wait(240) == 0
+    assert begin("out", "fill", store).wait(300) == 0
     [failed] = told(tmp_path / "out")
     assert 0 < failed < 20
     wanted = expected(range(failed + 5))
@@ -126,7 +126,7 @@ def test_a_full_disk_costs_only_what_did_not_fit(
 
 def test_a_forked_child_writes_a_segment_of_its_own(tmp_path: Path, begin: Start) -> None:
     store = tmp_path / "store"
-    assert begin("out", "fork", store).wait(240) == 0
+    assert begin("out", "fork", store).wait(300) == 0
     assert len(list(store.glob("*.jsonl"))) == 2
     wanted = expected(range(15))
     assert CompletionStore(store).lookup(wanted) == wanted

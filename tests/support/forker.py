@@ -1,10 +1,11 @@
 """Runs quantexp's commands many times in processes of their own without paying for the imports each time.
 
-Reads lines of JSON, {"folder": ..., "module": ..., "arguments": [...], "environment": {...}, "files": ...}; for each,
-forks a child that runs the command in the folder, with these variables changed, or removed where they are null, and
-prints the child's number. The child's output is in out.txt and err.txt in the folder "files", its input comes from
-in.txt there if there is one, and its exit status goes to status.txt. Prints "ready" first. This process itself never
-computes: threads of llama.cpp would not survive a fork.
+Reads lines of JSON, {"folder": ..., "module": ..., "arguments": [...], "environment": {...}, "files": ...,
+"umask": ...}; for each, forks a child that runs the command in the folder, with these variables changed, or removed
+where they are null, and with this mask of permissions unless it is null; and prints the child's number. The child's
+output is in out.txt and err.txt in the folder "files", its input comes from in.txt there if there is one, and its exit
+status goes to status.txt. Prints "ready" first. This process itself never computes: threads of llama.cpp would not
+survive a fork.
 """
 
 import json
@@ -43,6 +44,9 @@ for client in CLIENTS:
     if find_spec(client):
         import_module(client)
 
+if "quantexp" in MODULES:
+    import_module("hydra.core.plugins").Plugins.instance()  # looks through the packages of all plugins
+
 if "mlflow" in sys.modules:
     tables = import_module("empty_tables")  # which is beside this file
     tables.copy_tables(Path(os.environ[tables.VARIABLE]))
@@ -62,6 +66,8 @@ for line in sys.stdin:
             os.environ.pop(variable, None)
             if value is not None:
                 os.environ[variable] = value
+        if order["umask"] is not None:
+            os.umask(order["umask"])
         files = Path(order["files"])
         given = files / "in.txt"
         os.dup2(os.open(given if given.exists() else os.devnull, os.O_RDONLY), 0)

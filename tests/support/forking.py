@@ -85,11 +85,12 @@ class Forker:
         *arguments: str,
         environment: Mapping[str, str | None] | None = None,
         files: Path | None = None,
+        umask: int | None = None,
     ) -> Running:
         """Begin `python -m MODULE ARGUMENTS...` in a folder.
 
         `environment` changes variables, or removes those that are None. What the command reads and says is in `files`,
-        or in the folder itself; see forker.py.
+        or in the folder itself; see forker.py. `umask` is its mask of permissions.
         """
         assert self._process.stdin
         assert self._process.stdout
@@ -102,6 +103,7 @@ class Forker:
             "arguments": arguments,
             "environment": dict(environment or {}),
             "files": str(place),
+            "umask": umask,
         }
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
@@ -114,7 +116,7 @@ class Forker:
         *arguments: str,
         environment: Mapping[str, str | None] | None = None,
         files: Path | None = None,
-        seconds: float = 240,
+        seconds: float = 900,
     ) -> Ended:
         """The same, to its end."""
         running = self.start(folder, module, *arguments, environment=environment, files=files)

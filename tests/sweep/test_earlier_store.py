@@ -63,6 +63,7 @@ def test_it_is_graded_again(store: Path, command: Command) -> None:
     assert "nothing was graded again" in err, "each was graded by its grader's current version"
 
 
+@pytest.mark.slow
 def test_a_sweep_over_it_generates_nothing_anew(store: Path, command: Command, cache: Path) -> None:
     arguments = (*SWEEP, *QUICK, f"model.cache={cache}")
     status, _, err = command(store, "quantexp", *arguments)

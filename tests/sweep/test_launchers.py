@@ -56,8 +56,8 @@ def test_a_killed_process_is_seen_and_the_same_command_goes_on(
     victim = job.ppid()  # joblib's, which watches the job's
     assert victim != process.pid
     os.kill(victim, signal.SIGKILL)
-    job.wait(60)
-    status, _, err = process.communicate(240)
+    job.wait(300)
+    status, _, err = process.communicate(900)
     assert status == 1
     assert "Traceback" not in err
     assert "2 processes side by side, with 1 threads each" in err
@@ -181,7 +181,8 @@ def test_the_run_of_a_slurm_job_on_another_node_is_closed_once_slurm_has_it_no_m
 def test_jobs_that_slurm_has_yet_are_not_started_again(
     tmp_path: Path, command: Command, cache: Path, slurm_holds: Callable[[str], None]
 ) -> None:
-    sweep = ("-m", "quant=Q8_0", "task=triviaqa", "task.limit=1", "task.max_tokens=1", f"model.cache={cache}")
+    quick = ("task.limit=1", "task.shots=0", "task.max_tokens=1")
+    sweep = ("-m", "quant=Q8_0", "task=triviaqa", *quick, f"model.cache={cache}")
     assert command(tmp_path, "quantexp", *sweep)[0] == 0
     [parent] = runs_so_far(tmp_path, "sweep")
     slurm_holds(f"12_1|quantexp-{parent.info.run_id}")

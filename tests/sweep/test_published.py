@@ -14,16 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_module
+from hydra import compose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rich.console import Console
+from tests.support.composing import initialize_hydra
 
 from quantexp.comparison.pairing import summarise
 from quantexp.comparison.summary import Summary
 from quantexp.config import AggregateConfig, Method, StatsConfig, TrackingConfig, Unit
-from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.validation import validated
 from quantexp.report.markdown import report_markdown
 from quantexp.report.tables import comparisons_csv, conditions_csv
@@ -81,8 +81,7 @@ METRICS = {
 @pytest.fixture(scope="module")
 def published() -> Iterator[StatsConfig]:
     """What `stats=published` composes to."""
-    register_schemas()
-    with initialize_config_module("quantexp.conf", version_base="1.3"):
+    with initialize_hydra():
         yield validated(compose("aggregate", ["stats=published"]), AggregateConfig).stats
 
 

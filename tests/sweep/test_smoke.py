@@ -40,7 +40,7 @@ def test_the_whole_experiment_and_that_it_is_not_run_twice(
     assert len(list(csv.DictReader(comparisons.read_text().splitlines()))) == 9
 
     process = start(tmp_path, "quantexp", "experiment=quant-cliff-smoke")
-    again, err = process.communicate(timeout=300)
+    again, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     assert err.count("finished before") == 36
     assert len(jobs(tmp_path)) == 36

@@ -249,7 +249,7 @@ def test_when_all_jobs_fail_it_says_so(tmp_path: Path, command: Command, cache: 
 
 SIGNALS = [
     (signal.SIGTERM, 143),
-    (signal.SIGINT, 130),
+    pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),  # see util/test_job_process.py, too
     pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
 ]
 
@@ -264,7 +264,7 @@ def test_an_interrupted_sweep_leaves_no_run_open(
     )  # fmt: skip
     until("its first line", lambda: "2 jobs: " in process.err, process=process, log=lambda: process.err)
     process.send_signal(number)
-    returned, _, err = process.communicate(240)
+    returned, _, err = process.communicate(900)
     assert returned == status
     assert "Traceback" not in err
     assert "ignored" not in err
@@ -279,7 +279,7 @@ def test_an_interrupt_while_llama_cpp_writes_a_quant_is_not_lost(tmp_path: Path,
     process = forker.start(tmp_path, "quantexp", "-m", "quant=Q8_0", f"model.cache={own_cache}", *QUICK)
     until("a quant", lambda: list(own_cache.rglob("*.unfinished")), process=process, log=lambda: process.err)
     process.send_signal(signal.SIGINT)
-    status, _, err = process.communicate(240)
+    status, _, err = process.communicate(900)
     assert status == 130
     assert "Traceback" not in err
     assert "making MOSTLY_Q8_0" not in err
@@ -294,7 +294,7 @@ def test_two_sweeps_may_begin_in_one_fresh_folder_at_once(tmp_path: Path, forker
         (tmp_path / name).mkdir()
         both.append(forker.start(tmp_path, *command, files=tmp_path / name))
     for process in both:
-        status, _, err = process.communicate(240)
+        status, _, err = process.communicate(900)
         assert status == 0, err
     parents = [run.info.run_id for run in runs_of(tmp_path, "sweep")]
     assert len(parents) == 2

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.tracking_servers import TrackingServer
+from tests.support.variants import mark_slow
 
 from quantexp.aggregate import aggregate
 from quantexp.comparison.changed_answers import add_changed_answers
@@ -141,7 +142,7 @@ def test_a_damaged_copy_costs_nothing(store: Store, sweep: str, content: bytes) 
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "no table"])
-@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("earlier", mark_slow([False, True], after=1))
 def test_a_table_that_cannot_be_read_is_told_and_the_rest_is_compared(
     store: Store, tmp_path: Path, damage: str, earlier: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -172,7 +172,7 @@ def test_who_may_not_write_can_read_and_is_told(store: Path) -> None:
         subprocess.run(["chown", "-R", "65534", str(store)], check=True)
         without = ",".join(f"-{name}" for name in ("dac_override", "dac_read_search", "fowner"))
         child = ["setpriv", f"--bounding-set={without}", f"--inh-caps={without}", *child]
-    ended = subprocess.run(child, cwd=work, capture_output=True, text=True, timeout=240, check=False)
+    ended = subprocess.run(child, cwd=work, capture_output=True, text=True, timeout=900, check=False)
     assert (ended.returncode, "Traceback" in ended.stderr) == (0, False), ended.stderr
     assert "cannot be written, so the comparison is not recorded in it" in ended.stderr
     assert len(list(work.glob("multirun/*/*/report/report.html"))) == 1

@@ -205,7 +205,7 @@ def test_a_killed_jobs_run_is_closed_by_the_next_command(
         log=lambda: job.err,
     )
     job.send_signal(signal.SIGKILL)
-    job.communicate(60)
+    job.communicate(900)
     [run] = server.runs("job", experiment)
     assert run.info.status == "RUNNING"
     status, _, err = command(tmp_path, "quantexp.sync", *where)
@@ -252,7 +252,7 @@ def test_a_sweep_goes_on_while_its_server_is_killed_and_started(
         server.kill()
         time.sleep(10)
         server.start()
-        out, err = sweep.communicate(timeout=300)
+        out, err = sweep.communicate(timeout=900)
         assert sweep.returncode == 0, err
         assert out.partition("Declared before")[0] == (swept / "out.txt").read_text().partition("Declared before")[0]
         runs = server.runs("job", f"quantexp {tmp_path.name}")
@@ -273,7 +273,7 @@ def test_a_sweep_whose_server_is_gone_at_the_end_says_how_to_go_on(
         sweep = forker.start(tmp_path, "quantexp", *arguments, environment=once)
         until("the first job", lambda: server.runs("job", f"quantexp {tmp_path.name}"))
         server.kill()
-        status, out, err = sweep.communicate(300)
+        status, out, err = sweep.communicate(900)
         assert (status, out) == (1, ""), err
         assert "Traceback" not in err
         assert "2 runs are kept here" in err

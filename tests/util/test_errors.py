@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_module
+from hydra import compose
+from tests.support.composing import initialize_hydra
 
 from quantexp.config import AggregateConfig, Config
-from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.validation import validated
 from quantexp.util.error_reports import explain_error, past_hydra, report_errors
 from quantexp.util.errors import UserError
@@ -51,8 +51,7 @@ def test_a_wrong_override_of_aggregate(override: str, sentence: str) -> None:
 
 @pytest.fixture
 def conf() -> Iterator[None]:
-    register_schemas()
-    with initialize_config_module("quantexp.conf", version_base="1.3"):
+    with initialize_hydra():
         yield
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from running import until
 from tests.support.openai_server import Asked, OpenAIServer, Reply, chat, continuation, error, models, of_item, probing
 
 from quantexp.config import EngineConfig, ModelConfig, PromptForm
@@ -165,7 +166,9 @@ def test_no_more_requests_run_at_once_than_are_allowed_and_each_answer_comes_whe
 
     def answer(asked: Asked) -> Reply:
         if of_item(asked) == "0":
-            slow.wait(20)
+            slow.wait(300)
+        elif not probing(asked):
+            until("three requests at once", lambda: server.most_at_once >= 3)
         return replace(chat(of_item(asked)), seconds=0.02)
 
     engine, server = opened(answer, concurrency=3)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.support.forking import Forker
 from tests.support.hub import Hub, publish_gsm8k, publish_triviaqa
+from tests.support.variants import mark_slow
 
 GSM8K = "openai/gsm8k"
 NOWHERE = "http://127.0.0.1:9"
@@ -100,6 +101,7 @@ def test_triviaqa_lists_the_answer_first_and_knows_repeated_questions(reader: Re
     assert len(set(clusters)) == 12
 
 
+@pytest.mark.slow
 def test_only_the_tasks_columns_are_part_of_the_fingerprint(reader: Reader) -> None:
     read = reader.read("triviaqa", "data=hub")
     publish_triviaqa(reader.hub, question_source="elsewhere")
@@ -131,16 +133,25 @@ def test_a_folder_of_the_same_name_is_not_taken_for_the_data(reader: Reader) -> 
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
-    [
-        (["data.subset=nope"], r"openai/gsm8k at revision 740312ad.*nope.*; correct data\.subset=nope or data\.split="),
-        (["data.split=nope"], r"openai/gsm8k at revision 740312ad.*nope.*; correct data\.subset=main or data\.split="),
-        (
-            ["data.columns={question: asked}"],
-            r"has no column asked; name others with data\.columns \(its columns: question, answer\)\.$",
-        ),
-        ([f"data.revision={'a' * 40}"], r"has no revision a+ \(any more\)"),
-        (["data.repository=nobody/none"], r"^The Hub has no repository nobody/none that you may read"),
-    ],
+    mark_slow(
+        [
+            (
+                ["data.subset=nope"],
+                r"openai/gsm8k at revision 740312ad.*nope.*; correct data\.subset=nope or data\.split=",
+            ),
+            (
+                ["data.split=nope"],
+                r"openai/gsm8k at revision 740312ad.*nope.*; correct data\.subset=main or data\.split=",
+            ),
+            (
+                ["data.columns={question: asked}"],
+                r"has no column asked; name others with data\.columns \(its columns: question, answer\)\.$",
+            ),
+            ([f"data.revision={'a' * 40}"], r"has no revision a+ \(any more\)"),
+            (["data.repository=nobody/none"], r"^The Hub has no repository nobody/none that you may read"),
+        ],
+        after=2,
+    ),
 )
 def test_what_is_not_there(reader: Reader, overrides: list[str], said: str) -> None:
     assert re.search(said, reader.refused("gsm8k", "data=hub", *overrides))
@@ -157,6 +168,7 @@ def test_tokens(reader: Reader) -> None:
     assert len(reader.read("gsm8k", "data=hub", token="friend")["items"]) == 12
 
 
+@pytest.mark.slow
 def test_another_commit_in_the_cache_is_not_taken_for_the_one_that_is_asked_for(reader: Reader) -> None:
     reader.read("gsm8k", "data=hub")
     assert "has no revision" in reader.refused("gsm8k", "data=hub", f"data.revision={'a' * 40}")
@@ -176,6 +188,7 @@ def test_a_branch_is_asked_for_its_commit_and_offline_is_what_it_was(reader: Rea
     assert len(reader.read("gsm8k", "data=hub", *parts)["items"]) == 2
 
 
+@pytest.mark.slow
 def test_the_only_subset_need_not_be_named(reader: Reader) -> None:
     read = reader.read("gsm8k", "data=hub", "data.subset=null")
     assert reader.read("gsm8k", "data=hub", "data.subset=null", HF_ENDPOINT=NOWHERE) == read

@@ -106,7 +106,7 @@ class Command:
         if self._keyboard is not None:
             self.type(keys)
         try:
-            out, err = self.process.communicate(None if self._keyboard is not None else keys, timeout=300)
+            out, err = self.process.communicate(None if self._keyboard is not None else keys, timeout=900)
         finally:
             self.kill()
         return Ended(out, err, self.process.returncode)

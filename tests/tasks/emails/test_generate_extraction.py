@@ -12,6 +12,7 @@ from contextlib import ExitStack
 import pytest
 from tests.support.forking import Forker
 from tests.support.openai_server import Asked, OpenAIServer, Reply, completion, email, error, good, labels
+from tests.support.variants import mark_slow
 from tests.tasks.emails.conftest import KEY, Folder
 
 from quantexp.config.emails import GenerateConfig
@@ -153,37 +154,46 @@ def test_the_cost_of_gpt_4o_mini_is_estimated_without_asking_anybody(folder: Fol
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [
-        ("items=0", "items=0 is too small; it must be at least 1."),
-        ("nameless=1.5", "nameless=1.5 must be a share between 0 and 1, such as 0.15."),
-        ("timeout=0", "timeout=0.0 must be a number of seconds above 0."),
-        ("temperature=-1", "temperature=-1.0 is too small; it must be at least 0."),
-        ("model=gpt-4o", "model=gpt-4o: this command's model is called model.name; write model.name=gpt-4o."),
-        ("price.input=1", "price.input and price.output belong together; give both, or neither."),
-        ("out=data/mails.csv", "out=data/mails.csv: the file's name must end in .jsonl."),
-        (
-            "base_url=localhost:8000",
-            "base_url=localhost:8000 must begin with http:// or https://, as in http://127.0.0.1:8000/v1.",
-        ),
-        *(
+    mark_slow(
+        [
+            ("items=0", "items=0 is too small; it must be at least 1."),
+            ("nameless=1.5", "nameless=1.5 must be a share between 0 and 1, such as 0.15."),
+            ("timeout=0", "timeout=0.0 must be a number of seconds above 0."),
+            ("temperature=-1", "temperature=-1.0 is too small; it must be at least 0."),
+            ("model=gpt-4o", "model=gpt-4o: this command's model is called model.name; write model.name=gpt-4o."),
+            ("price.input=1", "price.input and price.output belong together; give both, or neither."),
+            ("out=data/mails.csv", "out=data/mails.csv: the file's name must end in .jsonl."),
             (
-                f"base_url={address}",
-                f"base_url={address} is not an address with a host and a possible port; write it as in "
-                "http://127.0.0.1:8000/v1.",
-            )
-            for address in ("http://", "http:///v1", "http://127.0.0.1:99999/v1", "http://host:abc", "http://1.2.3/v1")
-        ),
-        ("temperature=nan", "temperature=nan must be a finite number."),
-        ("price.input=nan price.output=1", "price.input=nan must be a finite number."),
-        ("price.input=1 price.output=inf", "price.output=inf must be a finite number."),
-        ("structured=xml", "structured=xml: there is no such choice; choose one of json_schema, json_object."),
-        ("key=sk-123", "key: there is no such key; choose one of out, items, seed, nameless, model, base_url, "),
-        (
-            "api_key_variable=NO_SUCH_KEY",
-            "The environment variable NO_SUCH_KEY holds no key; set it, name another with api_key_variable=NAME, or, "
-            "for a server that needs none, set api_key_variable=null.",
-        ),
-    ],
+                "base_url=localhost:8000",
+                "base_url=localhost:8000 must begin with http:// or https://, as in http://127.0.0.1:8000/v1.",
+            ),
+            *(
+                (
+                    f"base_url={address}",
+                    f"base_url={address} is not an address with a host and a possible port; write it as in "
+                    "http://127.0.0.1:8000/v1.",
+                )
+                for address in (
+                    "http://",
+                    "http:///v1",
+                    "http://127.0.0.1:99999/v1",
+                    "http://host:abc",
+                    "http://1.2.3/v1",
+                )
+            ),
+            ("temperature=nan", "temperature=nan must be a finite number."),
+            ("price.input=nan price.output=1", "price.input=nan must be a finite number."),
+            ("price.input=1 price.output=inf", "price.output=inf must be a finite number."),
+            ("structured=xml", "structured=xml: there is no such choice; choose one of json_schema, json_object."),
+            ("key=sk-123", "key: there is no such key; choose one of out, items, seed, nameless, model, base_url, "),
+            (
+                "api_key_variable=NO_SUCH_KEY",
+                "The environment variable NO_SUCH_KEY holds no key; set it, name another with "
+                "api_key_variable=NAME, or, for a server that needs none, set api_key_variable=null.",
+            ),
+        ],
+        after=8,
+    ),
 )
 def test_a_wrong_command_gets_one_sentence(folder: Folder, arguments: str, said: str) -> None:
     ended = folder.generate(None, *arguments.split())
@@ -283,17 +293,20 @@ def test_a_429_is_waited_out_as_long_as_the_server_says(folder: Folder, serve: S
 
 @pytest.mark.parametrize(
     ("reply", "why", "arguments"),
-    [
-        (error(500, "The server had an error."), "500: The server had an error", "retries=1"),
-        (error(429, "Rate limit reached"), "429: Rate limit reached", "retries=0"),
-        (Reply(seconds=60), "no answer within 1 seconds", "retries=0 timeout=1 concurrency=5"),
-        (Reply(body={"hello": 1}), "nonsense in choices, so that base_url={server} may be wrong", "retries=0"),
-        (Reply(body="<html>"), "something that is not JSON, so that base_url={server} may be wrong", "retries=0"),
-        (Reply(body={"choices": ["text"]}), "nonsense in choices.0, so that base_url={server} may be", "retries=0"),
-        (Reply(body='{"choices": ['), "something that is not JSON", "retries=0"),
-        (Reply(body={"detail": "no model is loaded"}), "200: no model is loaded", "retries=0"),
-        (Reply(endless=b" ", pause=0.2), "no answer within 1 seconds", "retries=0 timeout=1 concurrency=5"),
-    ],
+    mark_slow(
+        [
+            (error(500, "The server had an error."), "500: The server had an error", "retries=1"),
+            (error(429, "Rate limit reached"), "429: Rate limit reached", "retries=0"),
+            (Reply(seconds=60), "no answer within 1 seconds", "retries=0 timeout=1 concurrency=5"),
+            (Reply(body={"hello": 1}), "nonsense in choices, so that base_url={server} may be wrong", "retries=0"),
+            (Reply(body="<html>"), "something that is not JSON, so that base_url={server} may be wrong", "retries=0"),
+            (Reply(body={"choices": ["text"]}), "nonsense in choices.0, so that base_url={server} may be", "retries=0"),
+            (Reply(body='{"choices": ['), "something that is not JSON", "retries=0"),
+            (Reply(body={"detail": "no model is loaded"}), "200: no model is loaded", "retries=0"),
+            (Reply(endless=b" ", pause=0.2), "no answer within 1 seconds", "retries=0 timeout=1 concurrency=5"),
+        ],
+        after=4,
+    ),
     ids=[
         "500",
         "429",
