@@ -1,5 +1,6 @@
 """`python -m quantexp.regrade`: grade the stored outputs of any earlier sweep again, without the model."""
 
+import hashlib
 import logging
 import re
 from collections import defaultdict
@@ -258,7 +259,9 @@ def _grader_id(record: "JobRecord") -> str:
 
 def _file_name(reader: str) -> str:
     """Return a reader's id as a part of a file's name; marks of one's own may hold anything."""
-    return re.sub(r"[^A-Za-z0-9-]+", "_", reader)
+    if re.fullmatch(r"[A-Za-z0-9-]+", reader):
+        return reader
+    return f"own-{hashlib.sha256(reader.encode()).hexdigest()[:12]}"
 
 
 def _print_changes(diff: str, path: Path) -> None:

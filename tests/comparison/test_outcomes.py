@@ -14,8 +14,9 @@ from quantexp.stats import Method
 
 
 def answers(count: int, **outcomes: Any) -> pd.DataFrame:
-    """Answers to so many items, all right, with these outcomes."""
+    """Answers to so many items, all right, with these outcomes; of one token each unless it is said."""
     items = [str(number) for number in range(count)]
+    outcomes = {"answer_tokens": [1.0] * count} | outcomes
     columns = {"item_id": items, "cluster": items, "seed": 0, "sample": 0, "score": 1.0, "extracted": 1}
     return pd.DataFrame(
         columns | {"grading_error": None} | {f"outcome_{name}": values for name, values in outcomes.items()}
@@ -49,8 +50,16 @@ def test_an_outcome_that_one_side_has_not_is_zero_there_and_one_that_none_has_is
     assert {name: (each.baseline, each.quant) for name, each in found.items()} == {
         "loop": (0.0, 0.1),
         "truncated": (0.0, 1.0),
+        "answer_tokens": (1.0, 1.0),
     }
-    assert compared(answers(10), answers(10)) == {}
+
+
+def test_nothing_is_said_where_one_side_recorded_no_outcomes_and_no_length_that_is_not_known_of_all() -> None:
+    new = answers(10, loop=[1.0] * 10)
+    old = new.drop(columns=[name for name in map(str, new) if name.startswith("outcome_")])
+    assert compared(old, new) == compared(new, old) == {}
+    unknown = answers(10, loop=[1.0] * 10, answer_tokens=[5.0] * 9 + [np.nan])
+    assert list(compared(new, unknown)) == ["loop"]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
@@ -58,7 +67,7 @@ def test_the_interval_holds_the_change_and_turns_with_the_sides(pairs: list[tupl
     sides = [answers(len(pairs), loop=np.array([pair[side] for pair in pairs], float)) for side in (0, 1)]
     for found, expected in ((compared(*sides), 1), (compared(*sides[::-1]), -1)):
         difference = np.mean([after - before for before, after in pairs]) if pairs else 0.0
-        for each in found.values():
+        for each in (each for each in found.values() if not each.is_length):
             assert each.change.difference == pytest.approx(expected * difference)
             assert each.change.low <= each.change.difference <= each.change.high
 

@@ -1,5 +1,6 @@
 """Outcomes of an answer besides its score."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,13 +86,16 @@ def outcomes(answer: Answer, grade: Grade = RIGHT, tokens: int = 10) -> set[str]
 
 def test_each_outcome_is_one_and_no_other() -> None:
     length = {"answer_tokens"}
-    assert outcomes(Answer("It is 7.")) == length
-    assert outcomes(Answer("It is", is_cut=True), UNREAD) == length | {"truncated", "unreadable"}
-    assert outcomes(Answer("It is", is_cut=True), Grade.unfinished()) == length | {"truncated"}
+    assert outcomes(Answer("It is 7.", reasoning_tokens=0)) == length
+    assert outcomes(Answer("It is", is_cut=True, reasoning_tokens=0), UNREAD) == length | {"truncated"}
+    assert outcomes(Answer("It is", is_cut=True, reasoning_tokens=0), Grade.unfinished()) == length | {"truncated"}
     assert Grade.unfinished().error == UNFINISHED
-    assert outcomes(Answer(" \n"), UNREAD) == length | {"empty"}
-    assert outcomes(Answer("It is."), UNREAD) == length | {"unreadable"}
+    assert outcomes(Answer(" \n", reasoning_tokens=0), UNREAD) == length | {"empty"}
+    assert outcomes(Answer("It is.", reasoning_tokens=0), UNREAD) == length | {"unreadable"}
     ended = Answer("", "It is " * 30, is_cut=True, ended_in_reasoning=True, reasoning_tokens=10)
     assert outcomes(ended) == {"ended_in_reasoning", "loop", "reasoning_tokens"}
     found = list_outcomes(Answer("7", "as", reasoning_tokens=4), RIGHT, "How many?", 10)
     assert (found["reasoning_tokens"], found["answer_tokens"]) == (4, 6)
+    unknown = list_outcomes(Answer("7", "as"), RIGHT, "How many?", 10)
+    assert np.isnan(unknown["reasoning_tokens"])
+    assert np.isnan(unknown["answer_tokens"])

@@ -117,6 +117,24 @@ def test_old_outputs_are_read_again_without_the_model(config: Config) -> None:
     assert Grading(store, config.stats).grade(again.record, None) is None
 
 
+def test_another_reader_looks_for_its_own_marks(config: Config) -> None:
+    store, record, before = run(config)
+    other = Grading(store, config.stats).grade(record, None, "<reason>...so")
+    assert other is not None
+    [name] = [
+        each.path
+        for each in store.client.list_artifacts(record.run_id)
+        if ".own-" in each.path and "json" not in each.path
+    ]
+    after = pd.read_parquet(store.client.download_artifacts(record.run_id, name))
+    for row in after.to_dict("records"):
+        if "so" in row["output"]:
+            assert row["reasoning"] == row["output"].partition("so")[0].strip()
+        else:
+            assert row["answer"] == row["output"]
+    assert len(after) == len(before)
+
+
 def test_template_arguments_and_system_turn_set_runs_apart_in_words(config: Config) -> None:
     _, opened, _ = run(config, limit=3)
     _, closed, table = run(replace(config, model=replace(config.model, template={"enable_thinking": False})), limit=3)

@@ -26,6 +26,15 @@ def test_the_two_variances_are_found() -> None:
     assert same.within == pytest.approx(0.44, abs=0.01)
 
 
+def test_draws_with_the_same_random_numbers_differ_less_than_others() -> None:
+    generator = np.random.default_rng(3)
+    chance, drawn = generator.uniform(0.2, 0.8, (40_000, 1)), generator.random((40_000, 4))
+    found = SamplingSpread.seen((drawn < chance).astype(float), (drawn < chance + 0.1).astype(float))
+    # Every difference is one that the 0.1 makes.
+    assert found.within == pytest.approx(0.09, abs=0.005)
+    assert found.between == pytest.approx(0, abs=0.005)
+
+
 @given(st.integers(2, 30), st.integers(2, 6), st.integers(0, 1000))
 def test_what_is_planned_for_the_answers_that_were_seen_is_what_was_seen(items: int, samples: int, seed: int) -> None:
     before, after = draw(items, samples, seed)

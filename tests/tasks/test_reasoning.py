@@ -109,6 +109,7 @@ def test_a_closing_mark_alone_ends_reasoning_that_was_not_seen_to_begin() -> Non
 def test_the_label_of_a_channel_is_not_reasoning() -> None:
     assert read("<|channel>thought\nas #### 5<channel|>7", FORMATS["gemma"]) == ("as #### 5", "7", False)
     assert read("<|channel>thought\n<channel|>7", FORMATS["gemma"]) == ("", "7", False)
+    assert read("<|channel>thoughtful\n<channel|>7", FORMATS["gemma"]) == ("thoughtful", "7", False)
 
 
 def test_a_mark_is_a_token_and_the_same_characters_are_text() -> None:
@@ -145,6 +146,23 @@ def test_an_output_without_marks_is_the_answer_to_the_letter(form: ReasoningForm
 )
 def test_a_format_is_chosen_by_template_and_vocabulary(template: str, tokens: tuple[str, ...], name: str) -> None:
     assert choose_format(template, tokens).name == name
+
+
+def test_marks_of_another_format_are_text() -> None:
+    marks = find_marks("<think>2+2</think>4", FORMATS["think"].marks)
+    for name in ("gemma", "magistral", "seed"):
+        split = split_output(Output("<think>2+2</think>4", marks), FORMATS[name])
+        assert (split.reasoning, split.answer) == ("", "<think>2+2</think>4")
+
+
+def test_an_answer_that_has_ended_is_over() -> None:
+    tracker = FORMATS["harmony"].track("free")
+    for mark in ("<|channel|>", "<|message|>"):
+        tracker.feed("final")
+        tracker.mark(mark)
+    assert (tracker.part, tracker.is_over) == ("answer", False)
+    tracker.mark("<|end|>")
+    assert tracker.is_over
 
 
 def test_marks_of_ones_own() -> None:

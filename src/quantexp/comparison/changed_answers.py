@@ -3,7 +3,7 @@
 Texts are read only of the answers that are shown, and of each run once: they are a hundred times as much as scores.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any
@@ -17,7 +17,7 @@ from quantexp.comparison.outcomes import WORDS, compare_outcomes
 from quantexp.comparison.subgroups import parts
 from quantexp.comparison.summary import Comparison, Summary
 from quantexp.config import StatsConfig, Unit
-from quantexp.stats import Method
+from quantexp.stats import Method, holm
 from quantexp.tracking.reader import DamagedRunError, JobRecord
 from quantexp.tracking.scores import Answers, answer_frame
 from quantexp.tracking.store import Store
@@ -74,7 +74,7 @@ def add_changed_answers(
             table = flip_rows(before.loc[np.unique(here)], after, task=summary.section(each), name=each.quant)
             changed += [table] if len(table) else []
     comparisons = tuple(found[each.model, each.task, each.quant] for each in summary.comparisons)
-    shifts = _describe_shifts(comparisons)
+    shifts = _describe_shifts(comparisons, 1 - stats.confidence)
     notes = (shifts, *summary.notes) if shifts else summary.notes
     return replace(summary, comparisons=comparisons, notes=notes), pd.concat(
         changed or [pd.DataFrame(columns=[*COLUMNS])], ignore_index=True
@@ -141,17 +141,20 @@ def _seed(run: JobRecord) -> int:
     return int(run.tags["seed"])
 
 
-def _describe_shifts(comparisons: Iterable[Comparison]) -> str:
+def _describe_shifts(comparisons: Sequence[Comparison], alpha: float) -> str:
     """Say which outcomes a quant has more of than the baseline, whatever its scores; empty if there are none.
 
-    Those of which the whole interval is above 0; lengths are left to the table.
+    Those whose p-value is below alpha after Holm's correction over all shares of all comparisons; lengths are left to
+    the table.
     """
-    found = []
-    for each in comparisons:
-        for shift in each.outcomes:
-            if shift.change.low > 0 and not shift.is_length:
-                found.append(
-                    f"{each.quant} on {each.task}, {WORDS[shift.name]}: {100 * shift.quant:.1f}% "
-                    f"({each.baseline} {100 * shift.baseline:.1f}%)"
-                )
+    shares = [(each, shift) for each in comparisons for shift in each.outcomes if not shift.is_length]
+    if not shares:
+        return ""
+    adjusted = holm([shift.change.p_value for _, shift in shares])
+    found = [
+        f"{each.quant} on {each.task}, {WORDS[shift.name]}: {100 * shift.quant:.1f}% "
+        f"({each.baseline} {100 * shift.baseline:.1f}%)"
+        for (each, shift), p in zip(shares, adjusted, strict=True)
+        if p < alpha and shift.change.difference > 0
+    ]
     return f"More answers of a kind than the baseline's: {'; '.join(found)}." if found else ""

@@ -21,6 +21,9 @@ WORDS = {
 }
 """Outcomes in words."""
 
+RECORDED = f"{OUTCOME}answer_tokens"
+"""The column that every run has which recorded outcomes."""
+
 LENGTHS = ("reasoning_tokens", "answer_tokens")
 """Outcomes that are numbers of tokens; the others are shares of answers."""
 
@@ -78,6 +81,8 @@ def compare_outcomes(
         Outcomes that any answer has: shares in the order of their columns, then lengths. None of runs that recorded
         none.
     """
+    if not {f"{RECORDED}_{side}" for side in SIDES} <= set(pairs):
+        return ()  # of one side nothing is known, and what is missing is not 0
     names = [str(name).removesuffix("_baseline") for name in pairs if str(name).startswith(OUTCOME)]
     names = list(dict.fromkeys(name.removesuffix("_quant") for name in names))
     names.sort(key=lambda name: name.removeprefix(OUTCOME) in LENGTHS)
@@ -89,11 +94,11 @@ def compare_outcomes(
             pairs[side].fillna(0).to_numpy(dtype=np.float64) if side in pairs else np.zeros(len(pairs))
             for side in sides
         )
-        if not (before.any() or after.any()):
-            continue
         outcome = name.removeprefix(OUTCOME)
-        if outcome not in WORDS:  # of a later version
+        if outcome not in WORDS or not (before.any() or after.any()):  # of a later version, or of no answer
             continue
+        if outcome in LENGTHS and any(pairs[side].isna().any() for side in sides if side in pairs):
+            continue  # a mean over some of the answers would be of others than the baseline's
         change = compare(
             *(after, before),
             clusters=units if units is None or units.dtype.kind == "i" else units.astype(str),

@@ -122,6 +122,8 @@ def decisive(prompt: Prompt, decoding: Decoding) -> dict[str, Any]:
         unused += ["presence_penalty", "frequency_penalty", "repetition_penalty", "penalty_last_n"]
     if decoding.thinking is None:
         unused.append("thinking")
+    else:  # it decides which tokens are reasoning
+        decides["start"] = prompt.start
     return {name: value for name, value in decides.items() if name not in unused}
 
 

@@ -32,7 +32,8 @@ class Exactness:
 
 def verify(engine: Engine, prompts: Sequence[Prompt], decoding: Decoding) -> Exactness:
     """Answer some prompts in order, in reverse, and the last few alone, and compare."""
-    short = replace(decoding, max_tokens=min(decoding.max_tokens, TOKENS))
+    thinking = decoding.thinking and replace(decoding.thinking, max_tokens=min(decoding.thinking.max_tokens, TOKENS))
+    short = replace(decoding, max_tokens=min(decoding.max_tokens, TOKENS), thinking=thinking)
     tried = prompts[:PROMPTS]
     first = _answers(engine, tried, short)
     again = [*answer_reversed(engine, tried, short).items(), *_answers(engine, tried[-3:], short).items()]

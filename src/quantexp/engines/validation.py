@@ -58,6 +58,13 @@ def server_problems(config: Config) -> Iterator[str]:
     yield from _reasoning_problems(config)
     if config.task.reasoning_end is ReasoningEnd.force:
         yield "task.reasoning_end=force needs a model in this process: leave it out, or set engine=llama_cpp."
+    granted = config.model.reasoning_tokens if config.task.reasoning_tokens is None else config.task.reasoning_tokens
+    in_answer = config.model.examples is ExamplePlace.answer and config.task.shots > 0
+    if granted and (config.task.stop or in_answer):
+        yield (
+            "A server's stop strings end reasoning too, so task.stop and model.examples=answer do not go with "
+            "reasoning_tokens: leave one of them out, or set engine=llama_cpp."
+        )
     if config.model.template and (both := TEMPLATE_FIELDS & engine.extra_body.keys()):
         yield f"engine.extra_body may not hold {', '.join(sorted(both))} where model.template has them: leave one out."
     if (problem := variable_problem("engine.api_key_variable", engine.api_key_variable)) is not None:

@@ -10,7 +10,16 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from quantexp.tasks.graders.base import Answer
-from quantexp.tasks.reasoning import FORMATS, Mark, Output, ReasoningFormat, find_marks, get_format, split_output
+from quantexp.tasks.reasoning import (
+    FORMATS,
+    Mark,
+    Output,
+    ReasoningFormat,
+    Start,
+    find_marks,
+    get_format,
+    split_output,
+)
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
 
@@ -78,15 +87,27 @@ def find_reader(recorded: str) -> AnswerReader:
     return AnswerReader(form)
 
 
-def encode_marks(output: Output) -> str:
-    """Return all that is known of an output besides its text, for a column of the item table."""
-    return json.dumps({"start": output.start, "tokens": output.tokens, "marks": [astuple(m) for m in output.marks]})
+def encode_marks(output: Output, reader: AnswerReader) -> str:
+    """Return all that a reader knows of an output besides its text, for a column of the item table."""
+    known = {"form": reader.form.name, "start": output.start, "tokens": output.tokens}
+    return json.dumps(known | {"marks": [astuple(mark) for mark in output.marks]})
 
 
 def decode_output(row: Mapping[str, Any], reader: AnswerReader) -> Output:
-    """Return the output in a row of an item table; one of a job that looked for no marks is searched for them."""
+    """Return the output in a row of an item table; the marks of a format that was not looked for are searched."""
     text, marks = str(row["output"]), row.get("marks")
-    if not isinstance(marks, str):
-        return Output(text, find_marks(text, reader.form.marks), tokens=row.get("completion_tokens"))
-    known = json.loads(marks)
-    return Output(text, tuple(Mark(*mark) for mark in known["marks"]), known["start"], known["tokens"])
+    known = json.loads(marks) if isinstance(marks, str) else {}
+    if known.get("form") == reader.form.name:
+        return Output(text, tuple(Mark(*mark) for mark in known["marks"]), known["start"], known["tokens"])
+    found = find_marks(text, reader.form.marks)
+    return Output(text, found, _find_start(row, reader.form), row.get("completion_tokens"))
+
+
+def _find_start(row: Mapping[str, Any], form: ReasoningFormat) -> Start:
+    """Find where an output began, by what the template has written after the last turn of its prompt."""
+    prompt, messages = row.get("prompt"), row.get("messages")
+    if not isinstance(prompt, str) or not isinstance(messages, str):
+        return "free"  # a table of an earlier version
+    last = json.loads(messages)[-1]
+    _, said, written = prompt.rpartition(str(last["content"]).strip() or "\n")
+    return form.find_start(written) if said and last["role"] != "assistant" else "free"

@@ -1,11 +1,11 @@
 """Outcomes of an answer besides its score: how it ended, whether it degenerated, and how long it is.
 
-They move before accuracy does where a quant is too small. All are functions of one output, so that regrade finds them
-again.
+They move before accuracy does where a quant is too small. All are functions of one output.
 """
 
 import re
 from collections.abc import Mapping
+from math import nan
 
 from quantexp.tasks.graders.base import ENDED_IN_REASONING, UNFINISHED, Answer, Grade
 
@@ -54,11 +54,12 @@ def list_outcomes(answer: Answer, grade: Grade, prompt: str, tokens: int) -> dic
         `truncated`: cut off within the answer. `ended_in_reasoning`: no answer was begun. `loop`: reasoning or answer
         ends in a loop. `empty`: an answer of white space. `unreadable`: an answer with words from which the grader
         read nothing, though it had come to its end. `other_script`: an answer in letters of another script than the
-        prompt's. `reasoning_tokens`, `answer_tokens`: lengths; the first is left out if nothing is known of reasoning.
+        prompt's. `reasoning_tokens`, `answer_tokens`: lengths, NaN if nobody counted the reasoning apart; the first is
+        left out if there is none.
     """
     is_empty = not answer.ended_in_reasoning and not answer.text.strip()
     reasoning = answer.reasoning_tokens
-    unread = grade.error is not None and grade.error not in (UNFINISHED, ENDED_IN_REASONING)
+    unread = grade.error is not None and grade.error not in (UNFINISHED, ENDED_IN_REASONING) and not answer.is_cut
     return {
         "truncated": float(answer.is_cut and not answer.ended_in_reasoning),
         "ended_in_reasoning": float(answer.ended_in_reasoning),
@@ -66,8 +67,8 @@ def list_outcomes(answer: Answer, grade: Grade, prompt: str, tokens: int) -> dic
         "empty": float(is_empty),
         "unreadable": float(unread and not is_empty),
         "other_script": float(has_other_script(answer.text, prompt)),
-        **({} if not reasoning else {"reasoning_tokens": float(reasoning)}),
-        "answer_tokens": float(tokens - (reasoning or 0)),
+        **({} if reasoning == 0 else {"reasoning_tokens": nan if reasoning is None else float(reasoning)}),
+        "answer_tokens": nan if reasoning is None else float(tokens - reasoning),
     }
 
 

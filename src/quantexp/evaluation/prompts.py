@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import takewhile
@@ -15,6 +16,9 @@ from quantexp.tasks.reasoning import Start
 from quantexp.tasks.requests import SEPARATOR, Generate, join_system
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
+
+_PROBE = "quantexp-probe"
+"""A question that templates change to capitals at most."""
 
 
 class Prompter:
@@ -41,6 +45,7 @@ class Prompter:
         chosen = {key: value for key, value in asdict(config.sampling).items() if key != "samples"}
         self.decoding = Decoding(config.max_tokens, stop, **chosen, thinking=_thinking(config, engine))
         self._system = join_system(model.system, config.prompt.system)
+        self._start = self._find_start()
         self._shared = _common(*(self._encode(probe)[1] for probe in ("a", "1")))
 
     @property
@@ -62,13 +67,25 @@ class Prompter:
         except UserError as error:
             raise UserError(f"The item {one_line(item.id)} cannot be asked. {error}") from error
         shared = len(_common(self._shared, tokens[:-1]))
-        return Prompt(item.id, text, tokens, shared, messages=request.messages, start=self._start(request, text))
+        return Prompt(item.id, text, tokens, shared, messages=request.messages, start=self._start)
 
-    def _start(self, request: Generate, text: str) -> Start:
-        """Find where the output begins: by what the template has written after the last turn."""
-        said = request.messages[-1]["content"].strip() or SEPARATOR
-        _, found, written = text.removesuffix(request.begun).rpartition(said)
-        return self._engine.reasoning.find_start(written if found else "")
+    def _find_start(self) -> Start:
+        """Find where outputs begin: by what the template writes after the last turn, whatever that says.
+
+        Raises:
+            UserError: the answer is begun in the prompt, and the template has opened reasoning before it.
+        """
+        form = self._engine.reasoning
+        if not form.marks:
+            return "closed"
+        text = self._engine.render((*self._opening(), _user(_PROBE)))
+        start = form.find_start(re.split(_PROBE, text, flags=re.IGNORECASE)[-1])
+        if start == "open" and self._in_answer:
+            raise UserError(
+                "model.examples=answer begins the model's answer, but the chat template has opened its reasoning: set "
+                "model.examples=turns, or close the reasoning with an argument of the template (model.template)."
+            )
+        return start
 
     def columns(self, item: Item) -> dict[str, str]:
         """Fill the item table's columns for what was asked, without the template's words around it.

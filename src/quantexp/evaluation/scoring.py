@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from quantexp.engines import Completion, Prompt
     from quantexp.tasks.items import Item
 
+LENGTHS = (f"{OUTCOME}reasoning_tokens", f"{OUTCOME}answer_tokens")
+"""Outcomes of which a gap is not a 0."""
+
 READ = ("reasoning", "answer", "reasoning_tokens")
 """The columns that a reader fills which looks for reasoning."""
 
@@ -99,7 +102,7 @@ class AnswerGrading:
         if key not in self._verdicts:
             fields = self._fields[prompt.item_id]
             output = self.read_output(prompt, completion)
-            marks = {"marks": encode_marks(output)} if self._reader.splits else {}
+            marks = {"marks": encode_marks(output, self._reader)} if self._reader.splits else {}
             found = verdict(self._reader, self._grader, output, fields, completion.finish_reason, prompt.text)
             self._verdicts[key] = marks | found
         return self._verdicts[key]
@@ -204,9 +207,9 @@ def _metrics_at_k(scored: pd.DataFrame, options: Mapping[str, Any]) -> dict[str,
 def outcome_means(table: pd.DataFrame) -> dict[str, float]:
     """Return the share of answers of each outcome, and the mean lengths, over the answers that were asked for."""
     asked = table[table["score"].notna()]
-    return {
-        str(name): float(asked[name].fillna(0).mean()) for name in table if str(name).startswith(OUTCOME) and len(asked)
-    }
+    names = [str(name) for name in table if str(name).startswith(OUTCOME) and len(asked)]
+    known = {name: asked[name].fillna(0) if name not in LENGTHS else asked[name] for name in names}
+    return {name: float(values.mean()) for name, values in known.items() if not values.isna().any()}
 
 
 def rule_counts(table: pd.DataFrame) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 An item's difference between two quants, each with the mean of k drawn answers, has the variance B + W / k: B is how
 much items differ in what they lose, W the noise of drawing one answer on both sides (Miller 2024, "Adding error bars to
-evals", arXiv:2411.00640, section 3.2). More answers shrink W alone, more items both.
+evals", arXiv:2411.00640, section 3.2). More answers shrink W alone, more items both. The answers with one number are
+drawn with the same random numbers on both sides, so W is that of their differences.
 """
 
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class SamplingSpread:
 
         Args:
             before: Scores of the baseline's answers, shape (items, k), k at least 2.
-            after: Those of the quant's, to the same items.
+            after: Those of the quant's to the same items, drawn with the same random numbers.
 
         Raises:
             ValueError: the shapes differ, or there are fewer than two items or two answers.
@@ -44,8 +45,9 @@ class SamplingSpread:
         if before.shape != after.shape or before.ndim != 2 or min(before.shape) < 2:
             raise ValueError(f"two arrays of items by answers are needed, not {before.shape} and {after.shape}.")
         items, samples = before.shape
-        within = float((before.var(axis=1, ddof=1) + after.var(axis=1, ddof=1)).mean())
-        total = float((before.mean(axis=1) - after.mean(axis=1)).var(ddof=1))
+        differences = before - after
+        within = float(differences.var(axis=1, ddof=1).mean())
+        total = float(differences.mean(axis=1).var(ddof=1))
         return cls(max(0.0, total - within / samples), within, items, samples)
 
     def at(self, samples: int) -> Spread:

@@ -29,11 +29,13 @@ class Tracker(Protocol):
         part: what belongs to the place that was reached.
         has_reasoned: whether there was any reasoning, an unfinished one included.
         has_answered: whether an answer has begun for certain: after the end of reasoning.
+        is_over: whether the answer has ended, though the output has not.
     """
 
     part: Part
     has_reasoned: bool
     has_answered: bool
+    is_over: bool
 
     def feed(self, text: str) -> None:
         """Take a piece of text."""
@@ -44,6 +46,8 @@ class Tracker(Protocol):
 
 class TagTracker:
     """One stretch of reasoning between two marks, at the beginning of an output."""
+
+    is_over = False
 
     def __init__(self, opens: str, closes: str, start: Start) -> None:
         self._opens, self._closes = opens, closes
@@ -66,7 +70,7 @@ class TagTracker:
             self.part, self.has_reasoned, self.has_answered = "answer", True, True
             return "late" if late else "mark"
         # A mark that is written as words was fed as text before it was known.
-        if self.has_reasoned or self._before not in ("", self._opens):
+        if name != self._opens or self.has_reasoned or self._before not in ("", self._opens):
             return "text"
         self.part, self.has_reasoned = "reasoning", True
         return "mark"
@@ -80,7 +84,7 @@ class HarmonyTracker:
         self.has_reasoned = start == "open"
         self.has_answered = start == "closed"
         self._header = ""
-        self._is_over = False
+        self.is_over = False
 
     def feed(self, text: str) -> None:
         """Take a piece of text."""
@@ -89,15 +93,15 @@ class HarmonyTracker:
 
     def mark(self, name: str) -> Effect:
         """Take a mark; those inside the answer, up to its end, are its text."""
-        if self.has_answered and not self._is_over and name not in _ENDS:
+        if self.has_answered and not self.is_over and name not in _ENDS:
             return "text"
         effect: Effect = "mark" if self.has_reasoned or self.has_answered else "late"
         self.has_reasoned = True
-        if name == _MESSAGE and self.part == "header" and not self._is_over:
+        if name == _MESSAGE and self.part == "header" and not self.is_over:
             self.has_answered = self._header.split()[:1] == ["final"]
             self.part = "answer" if self.has_answered else "reasoning"
         else:
-            self._is_over = self.has_answered
+            self.is_over = self.has_answered
             self.part, self._header = "header", ""
         return effect
 
@@ -115,12 +119,14 @@ class ReasoningFormat:
         marks: of tags, the one that opens and the one that closes; none if nothing is marked.
         forced: what is written to end reasoning that is too long, so that the answer begins; marks in it are tokens.
         label: what reasoning begins with, which is none of it.
+        is_hidden: whether the marks are tokens that texts leave out.
     """
 
     name: str
     marks: tuple[str, ...] = ()
     forced: str = ""
     label: str = ""
+    is_hidden: bool = False
 
     def track(self, start: Start) -> Tracker:
         """Return a tracker for an output that begins there."""
@@ -146,6 +152,7 @@ HARMONY = ReasoningFormat(
     "harmony",
     (_CHANNEL, _MESSAGE, _START, *_ENDS),
     "<|end|><|start|>assistant<|channel|>final<|message|>",
+    is_hidden=True,
 )
 """gpt-oss: messages in the channels analysis, commentary and final."""
 
@@ -157,9 +164,9 @@ FORMATS: dict[str, ReasoningFormat] = {
     for each in (
         NONE,
         HARMONY,
-        ReasoningFormat("gemma", ("<|channel>", "<channel|>"), "\n<channel|>", label="thought"),
+        ReasoningFormat("gemma", ("<|channel>", "<channel|>"), "\n<channel|>", "thought", is_hidden=True),
         ReasoningFormat("magistral", ("[THINK]", "[/THINK]"), "[/THINK]"),
-        ReasoningFormat("command", ("<|START_THINKING|>", "<|END_THINKING|>"), "<|END_THINKING|>"),
+        ReasoningFormat("command", ("<|START_THINKING|>", "<|END_THINKING|>"), "<|END_THINKING|>", is_hidden=True),
         ReasoningFormat("seed", ("<seed:think>", "</seed:think>"), "\n</seed:think>"),
         THINK,
     )
@@ -290,5 +297,6 @@ def split_output(output: Output, form: ReasoningFormat) -> Split:
     reasoning, answer = (
         "".join(piece for part, piece in pieces if part == wanted) for wanted in ("reasoning", "answer")
     )
-    reasoning = reasoning.strip().removeprefix(form.label).strip() if form.label else reasoning.strip()
+    first, _, rest = reasoning.strip().partition("\n")
+    reasoning = rest.strip() if form.label and first.strip() == form.label else reasoning.strip()
     return Split(reasoning, answer.lstrip(), not tracker.has_answered, reasoning_tokens)

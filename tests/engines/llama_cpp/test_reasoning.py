@@ -62,7 +62,7 @@ def limits(engine: LlamaCpp, tokens: int, *, force: bool = False) -> Thinking:
 def test_reasoning_ends_at_its_mark_and_the_answer_has_its_own_limit(thinking: Path) -> None:
     with opened(thinking, {"opened": True}, reasoning_tokens=60) as engine:
         assert engine.reasoning.name == "think"
-        assert engine.settings["context"] == "572", "room for reasoning comes on top"
+        assert engine.settings["context"] == "604", "room for reasoning comes on top"
         plain, split = answer(engine, Decoding(6, thinking=limits(engine, 60)))
         assert plain.finish_reason == "length"
         assert COMMA in plain.tokens
@@ -148,6 +148,16 @@ def test_harmony_channels(q8_0: ModelFile, tmp_path: Path) -> None:
             assert mark not in split.reasoning + split.answer
         _, split = answer(engine, Decoding(8, thinking=limits(engine, 7)))
         assert (split.answer, split.ended_in_reasoning) == ("", True)
+
+
+def test_an_output_never_grows_beyond_its_room(thinking: Path) -> None:
+    # The model is free to reason, and what it writes turns out to have been reasoning only at its end.
+    with opened(thinking, {}, reasoning_tokens=1) as engine:
+        asked = replace(prompt(engine), start="free")
+        decoding = Decoding(60, thinking=limits(engine, 1))
+        completion, split = answer(engine, decoding, asked)
+        assert split.reasoning
+        assert len(completion.tokens) <= decoding.longest + len(engine.tokenize(engine.reasoning.forced))
 
 
 def test_arguments_of_the_template_are_those_that_it_reads(thinking: Path) -> None:

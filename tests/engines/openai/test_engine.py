@@ -448,6 +448,14 @@ def test_reasoning_is_read_back_whichever_way_a_server_gives_it(opened: Any, mes
     assert (split.reasoning, split.answer, split.ended_in_reasoning) == ("as #### 5", "#### 7", False)
 
 
+def test_a_call_of_a_tool_is_no_empty_answer(opened: Any) -> None:
+    message = {"content": None, "reasoning_content": "Let me look.", "tool_calls": [{"id": "x"}]}
+    called = chat(choices=[{"index": 0, "message": message, "finish_reason": "stop"}])
+    engine, _ = opened(lambda asked: chat() if probing(asked) else called)
+    with pytest.raises(UserError, match="called a tool instead of answering"):
+        answers(engine, prompt("a"))
+
+
 def test_template_arguments_are_sent_and_recorded(opened: Any) -> None:
     given = {"enable_thinking": False, "reasoning_effort": "low"}
     engine, server = opened(weights=replace(MODEL, template=given))

@@ -173,8 +173,8 @@ class LlamaCpp:
     def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[PromptCompletion, None, None]:
         """Prompts with their completions, each as it is finished, and the same whatever is generated beside it."""
         fitting, longest = [], decoding.longest
-        if decoding.thinking is not None and decoding.thinking.forced:
-            longest += len(self._marks.forced)
+        if decoding.thinking is not None:
+            longest += len(self._marks.forced)  # forced or not, so that the same items are asked
         for prompt in prompts:
             if len(prompt.tokens) + longest > self._config.context:
                 yield prompt, Completion((), (), "", "context", 0.0, 0.0)

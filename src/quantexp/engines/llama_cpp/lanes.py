@@ -294,7 +294,7 @@ class Lanes:
         begin = earlier = 0
         if answer.reasoning is not None and decoding.thinking is not None:
             if not answer.reasoning.follow(token, answer.written, len(answer.tokens)):
-                return self._reasoned(answer, decoding.thinking)
+                return "stop" if answer.reasoning.is_over else self._reasoned(answer, decoding.thinking)
             begin, earlier = answer.reasoning.answer, answer.reasoning.tokens
             # White space before an answer is none of it, and no stop string.
             if begin and answer.written[begin : begin + 1].isspace():
@@ -305,7 +305,11 @@ class Lanes:
         if places := [place for place in found if place >= 0]:
             del answer.written[min(places) :]
             return "stop"
-        return "length" if len(answer.tokens) - earlier == decoding.max_tokens else None
+        # Reasoning that was not seen to begin may have taken the answer's tokens.
+        longest = decoding.longest + len(self._marks.forced)
+        return (
+            "length" if len(answer.tokens) - earlier == decoding.max_tokens or len(answer.tokens) >= longest else None
+        )
 
     def _reasoned(self, answer: _Answer, thinking: Thinking) -> FinishReason | None:
         """End reasoning that has reached its longest: why the output ends, if it does."""

@@ -1,5 +1,6 @@
 """Marks of reasoning among the tokens of an output: while it is written, and afterwards."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from quantexp.tasks.reasoning import Mark, Output, ReasoningFormat, Start, find_marks
@@ -33,7 +34,7 @@ class TokenMarks:
         if not self.form.marks:
             return Output(text, (), start, len(tokens))
         marks, written = [], bytearray()
-        ends = []
+        ends: list[int] = []
         for count, token in enumerate(tokens, 1):
             begin = len(written)
             written += read_piece(self._vocabulary, token)
@@ -43,8 +44,8 @@ class TokenMarks:
                 if end <= len(text):
                     marks.append(Mark(place, end, self.names[token], count))
         for mark in find_marks(text, self.words):
-            reached = len(text[: mark.end].encode())
-            count = next((number for number, end in enumerate(ends, 1) if end >= reached), len(tokens))
+            # In characters: bytes that are none stand in the text as others.
+            count = 1 + bisect_left(ends, mark.end, key=lambda end: len(written[:end].decode("utf-8", "replace")))
             marks.append(Mark(mark.start, mark.end, mark.name, count))
         return Output(text, tuple(sorted(marks, key=lambda mark: (mark.start, mark.end))), start, len(tokens))
 
@@ -81,6 +82,11 @@ class Follower:
                 self._mark(word, end, count)
         self._feed(written[self._fed :])
         return self._tracker.part == "answer"
+
+    @property
+    def is_over(self) -> bool:
+        """True if the answer has ended."""
+        return self._tracker.is_over
 
     def _feed(self, written: bytearray) -> None:
         self._tracker.feed(written.decode("utf-8", "replace"))

@@ -29,6 +29,9 @@ FLOATS = ("F16", "BF16", "MOSTLY_F16", "MOSTLY_BF16")
 MOST_BITS = 9
 """Bits a weight of every other type, at most: Q8_0 has 8.5."""
 
+FORCED = 32
+"""Tokens of context for the words that end reasoning, at most."""
+
 SHARE = 0.8
 """Of the free memory that KV caches may take; the rest is for everything else on the machine."""
 
@@ -72,7 +75,7 @@ def lanes_that_fit(model: llama_cpp.llama_model_p, config: EngineConfig, file_by
 
 def room_of(form: ReasoningFormat, model: ModelConfig, engine: EngineConfig) -> int:
     """Return the tokens of context that an item needs: those for prompt and answer, and those for reasoning."""
-    return engine.context + (get_reasoning_tokens(model) if form.marks else 0)
+    return engine.context + (get_reasoning_tokens(model) + FORCED if form.marks else 0)
 
 
 def needed_bytes(source: ModelFile, config: Config) -> int:

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from quantexp.engines.base import Decoding, Prompt
 from quantexp.util.llama_library import llama_cpp
 
+MOST_FORCED = 32
+"""Tokens that may be written to end reasoning."""
+
 
 class Penalties:
     """Penalties on the tokens of one answer's window: the last tokens of its prompt and of what it has written.
@@ -23,7 +26,7 @@ class Penalties:
     """
 
     def __init__(self, prompt: Prompt, decoding: Decoding) -> None:
-        everything = len(prompt.tokens) + decoding.max_tokens
+        everything = len(prompt.tokens) + decoding.longest + MOST_FORCED
         length = everything if decoding.penalty_last_n < 0 else min(decoding.penalty_last_n, everything)
         self._decoding = decoding
         self._window: deque[int] = deque(maxlen=length)

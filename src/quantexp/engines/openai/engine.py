@@ -62,6 +62,12 @@ class OpenAIServer:
                 self._wording = held.enter_context(open_tokenizer(file, model))
             self._arguments = {} if self._wording else model.template
             self.reasoning = self._wording.reasoning if self._wording else _choose_format(model)
+            if self._wording and self.reasoning.is_hidden and engine.extra_body.get("skip_special_tokens", True):
+                raise UserError(
+                    f"The model marks its reasoning by special tokens ({self.reasoning.name}), which a server leaves "
+                    f"out of the text that engine.prompt={engine.prompt.value} asks for: set engine.prompt=messages, "
+                    "or add 'engine.extra_body={skip_special_tokens: false}' for a server that knows it."
+                )
             self._runner = held.enter_context(asyncio.Runner())
             access = Access(
                 url=engine.url,
@@ -119,7 +125,7 @@ class OpenAIServer:
         length = len(reasoning)
         # Reasoning without an answer has not ended, whatever the server says.
         marks = (Mark(0, 0, opens), *((Mark(length, length, closes),) if text.strip() else ()))
-        return Output(reasoning + text, marks, "free", completion.length)
+        return Output(reasoning + text, marks)
 
     def render(self, messages: Sequence[Message], begun: str = "") -> str:
         """Return the prompt's text, or the chat where the server makes the prompt.

@@ -105,6 +105,8 @@ def _text(choice: Choice, reason: FinishReason, written: int) -> str:
     text = choice.message.text
     if text is None:
         text = choice.message.refusal or choice.text
+    if choice.message.tool_calls and not (text or "").strip():
+        raise UngradableError("The server called a tool instead of answering; start it without tools.")
     if text is None and reason == "stop" and written > 1 and choice.message.thoughts is None:
         raise UngradableError(
             f"The server wrote {written} tokens and sent no text of them, as with a reasoning model's thoughts or a "
