@@ -13,18 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from running import until
 from tests.support.forking import Forker
 from tests.support.gguf_files import write_gguf
 from tests.support.hub import Hub
 from tests.support.variants import mark_slow
 
-from quantexp.config import ModelConfig, QuantConfig
 from quantexp.models.download import select_headers
-from quantexp.models.listing import describe_others, select_files
-from quantexp.util.errors import UserError
 
 REPOSITORY = "publisher/Tiny-GGUF"
 MEGABYTE = 1 << 20
@@ -219,6 +214,47 @@ def test_the_identity_of_a_split_model_covers_all_parts(user: User, published: P
     _, out, _ = user.fetch("quant=Q3_K_M")
     assert expected in out
     assert "Tiny-Q3_K_M-00001-of-00003.gguf" in out
+
+
+@pytest.mark.slow
+def test_one_file_is_taken_before_the_parts_of_the_same_quant(user: User, published: Published) -> None:
+    merged = published["Tiny-Q4_K_M.gguf"]
+    user.hub.publish("model", REPOSITORY, {**published, "Tiny-Q3_K_M.gguf": published["Tiny-Q4_K_M.gguf"]})
+    status, _, err = user.fetch("quant=as-is", "quant.name=Q3_K_M")
+    assert status == 0
+    assert "taking Tiny-Q3_K_M.gguf, which is there in 3 parts too (model.file=Tiny-Q3_K_M-00001-of-00003.gguf" in err
+    assert user.file("Tiny-Q3_K_M.gguf").read_bytes() == merged.read_bytes()
+
+
+@pytest.mark.slow
+def test_the_plain_label_wins_over_one_that_is_here_already(user: User, published: Published) -> None:
+    names = {"Tiny-UD-Q4_K_M.gguf": "Tiny-Q4_K_M.gguf", "Tiny.i1-Q8_0.gguf": "Tiny-Q8_0.gguf"}
+    user.hub.publish("model", REPOSITORY, {name: published[other] for name, other in names.items()})
+    status, _, err = user.fetch("quant=Q4_K_M,Q8_0")
+    assert status == 0
+    assert "taking Tiny-UD-Q4_K_M.gguf for Q4_K_M, as no file is plainly named so" in err
+    shutil.rmtree(user.folder / "models")
+
+    user.hub.publish("model", REPOSITORY, {**published, "Tiny-UD-Q4_K_M.gguf": published["Tiny-Q4_K_M.gguf"]})
+    assert user.fetch("quant=as-is", "quant.name=UD-Q4_K_M")[0] == 0
+    # The list of what else there was is kept, so that the same is chosen without the Hub.
+    assert "Tiny-UD-Q4_K_M.gguf" not in user.refused("quant=Q4_K_M", HF_HUB_OFFLINE="1")
+    assert user.fetch("quant=as-is", "quant.name=UD-Q4_K_M", HF_HUB_OFFLINE="1")[0] == 0
+    status, out, _ = user.fetch("quant=Q4_K_M")
+    assert status == 0
+    assert re.search(r"Tiny-Q4_K_M\.gguf \(", out)
+    assert user.fetch("quant=Q4_K_M", HF_HUB_OFFLINE="1")[:2] == (0, out)
+
+
+def test_types_of_forks_are_refused_before_the_download(user: User, published: Published) -> None:
+    user.hub.publish("model", REPOSITORY, {**published, "Tiny-smol-IQ4_KSS.gguf": published["Tiny-Q4_K_M.gguf"]})
+    for arguments in (["quant=as-is", "quant.name=IQ4_KSS"], ["quant=as-is", "model.file=Tiny-smol-IQ4_KSS.gguf"]):
+        said = user.refused(*arguments)
+        assert said.endswith(
+            ": Tiny-smol-IQ4_KSS.gguf is IQ4_KSS, a type of ik_llama.cpp, a fork, which llama.cpp cannot read; choose "
+            "another of its quants: Q3_K_M, Q4_K_M, Q8_0."
+        )
+    assert user.downloads() == []
 
 
 def test_a_file_chosen_by_name(user: User, published: Published) -> None:
@@ -599,12 +635,13 @@ def test_names_that_lead_elsewhere_or_cannot_be_shown_are_left_out(user: User, p
         "C:x-Q4_K_M.gguf",
         "\x1b]0;owned\x07-Q4_K_M.gguf",
         "Tiny\u2028x-Q4_K_M.gguf",
+        f"{'x' * 250}-Q4_K_M.gguf",
     ]
     user.hub.publish("model", REPOSITORY, dict.fromkeys(names, stock))
     before = sorted(user.home.rglob("*"))
     status, out, err = user.fetch("quant=Q4_K_M")
     assert (status, out) == (2, "")
-    assert "leaving out 7 file(s) of publisher/Tiny-GGUF" in err
+    assert "leaving out 8 file(s) of publisher/Tiny-GGUF" in err
     assert "has no such file" in err
     assert "\x1b" not in err
     assert "\u2028" not in err
@@ -633,132 +670,3 @@ def test_a_list_of_checksums_with_other_line_ends_and_bytes(user: User, publishe
     assert user.fetch("quant=Q8_0")[0] == 0
     assert path.read_bytes().startswith(mine + b"\n")
     assert odd in path.read_bytes()
-
-
-# Which files are a quant
-
-MODEL = ModelConfig("m", "hub", repository="a/b")
-
-
-@pytest.mark.parametrize(
-    ("quant", "names", "found"),
-    [
-        ("Q4_K_M", ["M-Q4_K_M.gguf", "M-Q4_K_S.gguf", "M-IQ4_XS.gguf"], ["M-Q4_K_M.gguf"]),
-        ("Q4_K_M", ["m-q4_k_m.gguf"], ["m-q4_k_m.gguf"]),
-        ("Q4_K_M", ["m.Q4_K_M.gguf"], ["m.Q4_K_M.gguf"]),
-        ("F16", ["M-f16.gguf", "mmproj-M-f16.gguf", "M-bf16.gguf"], ["M-f16.gguf"]),
-        ("Q8_0", ["Q8_0/M-Q8_0-00002-of-00002.gguf", "Q8_0/M-Q8_0-00001-of-00002.gguf"], None),
-        ("Q8_0", ["M-Q8_0-00001-of-00002.gguf"], []),  # not whole
-        ("Q8_0", ["M-Q8_0.gguf.part", "M-Q8_0.txt", "MQ8_0.gguf"], []),
-        ("Q8_0", [], []),
-        # As publishers name theirs.
-        ("Q8_0", ["L-Q8_0/L-Q8_0-00001-of-00002.gguf", "L-Q8_0/L-Q8_0-00002-of-00002.gguf"], None),
-        ("Q3_K_M", ["internlm2-7b.i1-Q3_K_M.gguf"], ["internlm2-7b.i1-Q3_K_M.gguf"]),
-        ("Q3_K_M", ["ggml-model-Q3_K.gguf", "ggml-model-Q3_K_M.gguf"], ["ggml-model-Q3_K_M.gguf"]),
-        ("MXFP4", ["gpt-oss-20b-MXFP4.gguf"], ["gpt-oss-20b-MXFP4.gguf"]),
-        ("IQ4_KSS", ["IQ4_KSS/Q-IQ4_KSS-00001-of-00002.gguf", "IQ4_KSS/Q-IQ4_KSS-00002-of-00002.gguf"], None),
-        ("IQ4_KSS", ["smol-IQ4-KSS/Ling-smol-IQ4_KSS.gguf"], ["smol-IQ4-KSS/Ling-smol-IQ4_KSS.gguf"]),
-        ("TQ1_0", ["Qwen3-Coder-UD-TQ1_0.gguf"], ["Qwen3-Coder-UD-TQ1_0.gguf"]),
-        (
-            "Q8_0",
-            ["F-Q8_0.gguf", "MTP/mtp-F-Q8_0.gguf", "MTP/mtp-F-shared-Q8_0.gguf", "mmproj-Q8_0.gguf"],
-            ["F-Q8_0.gguf"],
-        ),
-        ("Q4_K_M", ["MTP/mtp-F-Q4_K_M.gguf", "MTP/mtp-F-shared-Q4_K_M.gguf"], []),
-        ("Q8_0", ["MangaLMM.Q8_0.gguf", "MangaLMM.mmproj-Q8_0.gguf"], ["MangaLMM.Q8_0.gguf"]),
-        ("F16", ["V.mmproj-f16.gguf", "V.Q8_0.gguf"], []),
-        ("Q8_0", ["L.Q8_0.gguf.part1of2", "L.Q8_0.gguf.part2of2"], []),
-        (
-            "F16",
-            ["q-fp16-00001-of-00002.gguf", "q-fp16-00002-of-00002.gguf", "q-q8_0.gguf"],
-            ["q-fp16-00001-of-00002.gguf", "q-fp16-00002-of-00002.gguf"],
-        ),
-        ("BF16", ["q-fp16.gguf"], []),
-        ("IQ3_S", ["Q-IQ3_S-2.69bpw.gguf", "Q-IQ3_S-2.75bpw.gguf"], []),
-        ("IQ3_S-2.69bpw", ["Q-IQ3_S-2.69bpw.gguf", "Q-IQ3_S-2.75bpw.gguf"], ["Q-IQ3_S-2.69bpw.gguf"]),
-        ("Q4_K_M", ["M-Q4_K_M-imat.gguf"], []),
-        *(
-            ("Q8_0", [f"{draft}-M-Q8_0.gguf", "M-Q8_0.gguf"], ["M-Q8_0.gguf"])
-            for draft in ("eagle3", "dflash", "dspark")
-        ),
-    ],
-)
-def test_files_of_a_quant(quant: str, names: list[str], found: list[str] | None) -> None:
-    assert select_files(MODEL, QuantConfig(quant), names) == (sorted(names) if found is None else found)
-
-
-@pytest.mark.parametrize(
-    ("quant", "names", "said"),
-    [
-        (
-            "F16",
-            ["V.mmproj-f16.gguf", "V.Q8_0.gguf"],
-            "it has Q8_0; left out as no model (a projector, draft or matrix): V.mmproj-f16.gguf",
-        ),
-        (
-            "Q4_K_M",
-            ["MTP/mtp-F-Q4_K_M.gguf", "Q8_0/F-Q8_0-00001-of-00006.gguf"],
-            "it has Q8_0; left out as no model (a projector, draft or matrix): MTP/mtp-F-Q4_K_M.gguf",
-        ),
-        (
-            "Q8_0",
-            ["L.Q8_0.gguf.part1of2", "L.Q8_0.gguf.part2of2", "L.Q4_K_M.gguf"],
-            "it has Q4_K_M; L.Q8_0.gguf.part1of2, L.Q8_0.gguf.part2of2 are pieces of one file: download them, join "
-            "them (cat L.Q8_0.gguf.part* > L.Q8_0.gguf) and give that with model=local model.path=FILE",
-        ),
-        (
-            "IQ3_S",
-            ["Q-IQ3_S-2.69bpw.gguf", "Q-IQ3_S-2.75bpw.gguf"],
-            "none of its files is named after a quant; set model.file=NAME; named otherwise, or not whole: "
-            "Q-IQ3_S-2.69bpw.gguf, Q-IQ3_S-2.75bpw.gguf (model.file=NAME chooses one)",
-        ),
-        (
-            "Q8_0",
-            ["M-Q8_0-00001-of-00002.gguf"],
-            "named otherwise, or not whole: M-Q8_0-00001-of-00002.gguf (model.file=NAME",
-        ),
-        ("Q4_K_M", ["q-fp16.gguf", "q-imatrix.gguf", "README.md"], "it has F16"),
-        (
-            "Q8_0",
-            [f"{n}-Q8_0-x.gguf" for n in range(9)],
-            "3-Q8_0-x.gguf, 4-Q8_0-x.gguf and 4 more (model.file=NAME chooses one)",
-        ),
-    ],
-)
-def test_files_that_look_like_a_quant_are_named(quant: str, names: list[str], said: str) -> None:
-    assert select_files(MODEL, QuantConfig(quant), names) == []
-    assert said in describe_others(QuantConfig(quant), names)
-
-
-def test_two_files_of_one_quant_are_refused() -> None:
-    with pytest.raises(
-        UserError, match=r"named after Q8_0 \(A-Q8_0\.gguf, B-Q8_0\.gguf\); choose one with model\.file"
-    ):
-        select_files(MODEL, QuantConfig("Q8_0"), ["A-Q8_0.gguf", "B-Q8_0.gguf"])
-
-
-@pytest.mark.parametrize(
-    ("file", "found"),
-    [
-        ("M-Q8_0.gguf", ["M-Q8_0.gguf"]),
-        ("m-q8_0.gguf", ["m-q8_0.gguf"]),
-        ("S-Q8_0.gguf", ["S-Q8_0.gguf"]),
-        ("S-Q8_0-00001-of-00002.gguf", ["S-Q8_0-00001-of-00002.gguf", "S-Q8_0-00002-of-00002.gguf"]),
-        ("s-Q4_0.GGUF", ["S-Q4_0.gguf"]),
-    ],
-)
-def test_the_exact_name_wins(file: str, found: list[str]) -> None:
-    names = ["M-Q8_0.gguf", "m-q8_0.gguf", "S-Q8_0.gguf", "S-Q4_0.gguf"]
-    names += ["S-Q8_0-00001-of-00002.gguf", "S-Q8_0-00002-of-00002.gguf"]
-    assert select_files(replace(MODEL, file=file), QuantConfig("as-is"), names) == found
-    with pytest.raises(UserError, match=r"Several files .*choose one with model\.file"):
-        select_files(replace(MODEL, file="m-Q8_0.gguf"), QuantConfig("as-is"), names)
-
-
-@given(
-    st.permutations(["M-Q8_0.gguf", "M-Q4_0.gguf", "x/N-00001-of-00002.gguf", "x/N-00002-of-00002.gguf", "README.md"])
-)
-def test_the_order_of_a_listing_does_not_matter(names: list[str]) -> None:
-    assert select_files(MODEL, QuantConfig("Q8_0"), names) == ["M-Q8_0.gguf"]
-    whole = ModelConfig("m", "hub", repository="a/b", file="x/N.gguf")
-    assert select_files(whole, QuantConfig("as-is"), names) == ["x/N-00001-of-00002.gguf", "x/N-00002-of-00002.gguf"]

@@ -11,8 +11,9 @@ from quantexp.config import ModelConfig, QuantConfig
 from quantexp.models.checksums import NAME, Download, downloads
 from quantexp.models.download import WAY_OUT, Listed, Missing, check_targets, download
 from quantexp.models.gguf import hashed, list_parts
-from quantexp.models.listing import describe_others, select_files
+from quantexp.models.listing import describe_choice, describe_others, explain_foreign_type, select_files
 from quantexp.util.errors import UserError
+from quantexp.util.files import write_atomically
 from quantexp.util.huggingface import hub_errors, quiet_unless_terminal
 
 if TYPE_CHECKING:
@@ -22,17 +23,23 @@ log = logging.getLogger(__name__)
 
 COMMIT = re.compile("[0-9a-f]{40}")
 
+LONGEST_NAME = 255
+"""Bytes of a file's name in the file systems in use."""
+
 
 def find_downloaded(model: ModelConfig, quant: QuantConfig) -> Path | None:
     """Return the quant's file (the first of several parts) if all of it was downloaded before; None otherwise.
 
     Raises:
-        UserError: several downloaded files fit the quant's name.
+        UserError: several files fit the quant's name.
     """
     folder, repository = _folder(model), _repository(model)
     known = [each for each in downloads(folder) if each.repository == repository and _is_asked_for(each, model)]
-    names = select_files(model, quant, [each.name for each in known if (folder / each.path).is_file()])
-    return folder / repository / names[0] if names else None
+    here = {each.name for each in known if (folder / each.path).is_file()}
+    listed = {name for commit in {each.commit for each in known} for name in _recall_names(folder, repository, commit)}
+    # A file that is not here may fit better than those that are.
+    names = select_files(model, quant, sorted(here | listed))
+    return folder / repository / names[0] if names and here.issuperset(names) else None
 
 
 def check(path: Path, model: ModelConfig, cache: Path) -> None:
@@ -74,6 +81,7 @@ def fetch(wanted: Iterable[tuple[ModelConfig, QuantConfig]], cache: Path) -> Non
     for folder, missing_here in by_folder.items():
         if missing_here:
             folder.mkdir(parents=True, exist_ok=True)
+            _note_names(folder, missing_here)
             check_targets(folder, missing_here, cache)
     for folder, missing_here in by_folder.items():
         for missing in missing_here:
@@ -81,16 +89,40 @@ def fetch(wanted: Iterable[tuple[ModelConfig, QuantConfig]], cache: Path) -> Non
                 download(folder, missing, file, cache)
 
 
+def _note_names(folder: Path, missing: Iterable[Missing]) -> None:
+    """Keep the repositories' lists of files beside the downloads, for when there is no Hub to ask."""
+    for each in missing:
+        _, listed = _listings[each.repository, each.revision]
+        path = _names_file(folder, each.repository, each.commit)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, "".join(f"{file.name}\n" for file in listed).encode())
+
+
+def _recall_names(folder: Path, repository: str, commit: str) -> list[str]:
+    """Return the names of the files that the repository has at a commit, as far as they were kept."""
+    path = _names_file(folder, repository, commit)
+    return path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
+
+
+def _names_file(folder: Path, repository: str, commit: str) -> Path:
+    return folder / repository / f".files-at-{commit[:12]}"
+
+
 def _missing(model: ModelConfig, quant: QuantConfig) -> Missing:
     """Return the files to be fetched for a quant, as the Hub describes them."""
     repository = _repository(model)
     commit, listed = _listing(model)
-    names = select_files(model, quant, [file.name for file in listed])
+    there = [file.name for file in listed]
+    names = select_files(model, quant, there)
+    asked = f"model.file={model.file}" if model.file else f"quant={quant.name}"
     if not names:
-        asked = f"model.file={model.file}" if model.file else f"quant={quant.name}"
-        instead = describe_others(quant, [file.name for file in listed])
+        instead = describe_others(quant, there)
         at = model.revision if model.revision == commit else f"{model.revision}, commit {commit[:12]}"
         raise UserError(f"{asked}: {repository} has no such file at revision {at}; {instead}.")
+    if foreign := explain_foreign_type(names[0], there):
+        raise UserError(f"{asked}: {foreign}.")
+    for note in describe_choice(model, quant, names, there):
+        log.info("%s", note)
     return Missing(repository, model.revision, commit, tuple(file for file in listed if file.name in names))
 
 
@@ -148,8 +180,10 @@ def _state(model: ModelConfig) -> "ModelInfo":
 
 def _is_a_path_below(name: str) -> bool:
     """Return whether a name that a Hub has sent stays inside its folder, and can be shown and listed."""
-    is_anchored = bool(PureWindowsPath(name).drive)
-    return name.isprintable() and "\\" not in name and not is_anchored and not {"", ".", ".."} & set(name.split("/"))
+    if not name.isprintable() or "\\" in name or PureWindowsPath(name).drive:
+        return False
+    folders = name.split("/")
+    return not {"", ".", ".."} & set(folders) and max(len(each.encode()) for each in folders) <= LONGEST_NAME
 
 
 def _commit_here(model: ModelConfig) -> str | None:
