@@ -47,7 +47,7 @@ class Listing:
 
 
 # File names as published, read in public threads, pages and code in November 2026. Excerpts, of names alone. Where a
-# thread gives a name in short (…-IQ3_S-2.69bpw.gguf) its beginning is filled in, and the number of parts may differ.
+# thread gives a name in short (…-IQ3_S-2.69bpw.gguf) its beginning is filled in. Owners and parts may differ.
 HERMES = "Hermes-3-Llama-3.1-405B-Q6_K/Hermes-3-Llama-3.1-405B-Q6_K"
 LLAMA = "Meta-Llama-3.1-8B-Instruct"
 PHI = [f"microsoft_Phi-4-mini-instruct-{label}.gguf" for label in ("Q5_K_M", "Q5_K_L", "Q6_K", "Q6_K_L", "Q8_0")]
@@ -336,6 +336,13 @@ def test_the_table_is_of_many_publishers() -> None:
         ("Q8_0", ["M-Q8_0-00001-of-00002.gguf", "M-Q8_0-00002-of-00003.gguf"], []),
         ("Q8_0", ["M-Q8_0-00000-of-00001.gguf"], []),
         ("K_M", ["M-Q4_K_M.gguf"], []),
+        ("Q8_0", ["draft-M-Q8_0.gguf", "MTP-M-Q8_0.gguf"], []),
+        ("Q4_1", ["Qwen3.8-27B-arf-g64-imat-Q4_1.gguf", "Q4_1.gguf", "imatrix_unsloth.gguf"], ["Q4_1.gguf"]),
+        ("IQ4_XS", ["Qwen3.8-27B-IQ4_XS_4BPW.gguf"], ["Qwen3.8-27B-IQ4_XS_4BPW.gguf"]),
+        ("IQ4_NL", ["M-smol-IQ4_NL.gguf", "M-IQ4_NL.gguf", "M-imat-IQ4_NL.gguf"], ["M-IQ4_NL.gguf"]),
+        ("IQ4_NL", ["M-smol-IQ4_NL.gguf"], ["M-smol-IQ4_NL.gguf"]),
+        ("Q8_0", [*parts("M-Q8_0", 2), "M-Q8_0-00001-of-00003.gguf"], parts("M-Q8_0", 2)),
+        ("Q8_0", [*parts("M-Q8_0", 2), *parts("M-Q8_0", 3)], parts("M-Q8_0", 2)),
         *(
             ("Q8_0", [f"{draft}-M-Q8_0.gguf", "M-Q8_0.gguf"], ["M-Q8_0.gguf"])
             for draft in ("eagle3", "dflash", "dspark")
@@ -404,6 +411,10 @@ def test_the_exact_name_wins(file: str, found: list[str]) -> None:
 @pytest.mark.parametrize(
     ("names", "said"),
     [
+        (
+            ["A-Q8_0.gguf", *parts("B-Q8_0", 2)],
+            "choose one with model.file=A-Q8_0.gguf or model.file=B-Q8_0-00001-of-00002.gguf.",
+        ),
         (["A-Q8_0.gguf", "B-Q8_0.gguf"], "choose one with model.file=A-Q8_0.gguf or model.file=B-Q8_0.gguf."),
         (
             ["M-UD-Q8_0.gguf", "M.i1-Q8_0.gguf"],
@@ -440,6 +451,15 @@ def test_the_choice_to_type_is_one_that_a_shell_and_hydra_read(names: list[str])
     ("quant", "names", "notes"),
     [
         ("Q4_K_M", QWEN4B, []),
+        ("Q4_K_M", [*QWEN4B, *parts("Other-Q8_0", 2)], []),
+        (
+            "MXFP4",
+            ["CyberPal2.0-20B.i1-MXFP4_MOE.gguf"],
+            [
+                "taking CyberPal2.0-20B.i1-MXFP4_MOE.gguf for MXFP4, as no file is plainly named so (quant=as-is "
+                "quant.name=i1-MXFP4_MOE keeps its label in reports)"
+            ],
+        ),
         (
             "Q4_K_M",
             A3B,
@@ -483,6 +503,15 @@ def test_types_of_forks_are_not(held: str) -> None:
     assert isinstance(said, str)
     assert said.startswith(f"M-{held}.gguf is {held.removeprefix('smol-').upper()}, a type ")
     assert said.endswith("; choose another of its quants: Q8_0")
+
+
+def test_a_library_that_knows_a_type_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(list_file_types(), 148, "MOSTLY_IQ4_KSS")
+    assert answer("IQ4_KSS", ["M-IQ4_KSS.gguf"]) == ["M-IQ4_KSS.gguf"]
+
+
+def test_nobody_is_told_to_take_a_projector() -> None:
+    assert "choose it" not in answer("F16", ["V.mmproj-f16.gguf"])
 
 
 CANDIDATES = ["M-Q4_K_M.gguf", "M-UD-Q4_K_M.gguf", "M.i1-Q4_K_M.gguf", "N-q4_k_m.gguf", "Q4_K_M/model.gguf"]
