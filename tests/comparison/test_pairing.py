@@ -411,6 +411,30 @@ def test_what_llama_cpp_warns_of_is_told_once_a_model() -> None:
     assert note == "llama.cpp warns of the file of m (Q8_0, Q4): missing pre-tokenizer type, using: 'default'."
 
 
+def test_a_name_that_says_little_of_its_file_is_told_once_a_model() -> None:
+    q8_0 = {"file.types": "MXFP4 98%, Q8_0 2%", "file.misnomer": "Q8_0, of which 98% MXFP4", "file.imatrix": "none"}
+    mix = {"file.types": "Q5_0 58%, Q4_K 42%", "file.misnomer": "Q4_K_M, of which 58% Q5_0", "file.imatrix": "i.dat"}
+    ladder = {"Q8_0": q8_0, "my-mix": mix, "Q4": {}}
+    summary = summary_of(
+        *(record(quant, {"a": 1.0}, task=task, params=params) for quant, params in ladder.items() for task in "tu")
+    )
+    [note] = summary.notes
+    first, _, rest = note.partition("\n")
+    assert first == (
+        "The files of m hold mostly other types than their names say: Q8_0, of which 98% MXFP4; "
+        "my-mix (Q4_K_M, of which 58% Q5_0)."
+    )
+    assert rest.startswith("llama.cpp takes another type for tensors that do not fit")
+    facts = {name: value for name, value in summary.protocol.items() if name.startswith(("file types", "importance"))}
+    assert facts == {  # nothing of a run of an earlier version
+        "file types (m Q8_0)": "MXFP4 98%, Q8_0 2%",
+        "importance matrix (m Q8_0)": "none",
+        "file types (m my-mix)": "Q5_0 58%, Q4_K 42%",
+        "importance matrix (m my-mix)": "i.dat",
+    }
+    assert first in report_markdown(summary)
+
+
 def test_notes_of_the_model_and_warnings_reach_the_reader_once() -> None:
     records = [
         record(quant, {"a": 1.0}, params={"model.note": "mind this"}, metrics={"items_cut_at_max_tokens": 1.0})

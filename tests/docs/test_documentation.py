@@ -140,7 +140,7 @@ class Reader:
                 if "engine=openai" in given:
                     given.remove("engine.threads=1")  # a server has its own
             case "quantexp.models":
-                given += [] if "list" in given or "verify" in given else [f"model.cache={self._cache}"]
+                given += [] if {"list", "verify", "inspect"} & set(given) else [f"model.cache={self._cache}"]
             case "quantexp.doctor":
                 given += ["--quick"]
             case "quantexp.aggregate":
@@ -323,7 +323,7 @@ def test_models_that_think(beginner: Reader, swept: Path) -> None:
 @pytest.mark.slow
 def test_your_own_ggufs(reader: Reader, ladder: dict[str, Path]) -> None:
     reader.has_ggufs(ladder)
-    assert len(reader.types_all(DOCS / "how-to" / "own-ggufs.md")) == 3
+    assert len(reader.types_all(DOCS / "how-to" / "own-ggufs.md")) == 4
 
 
 @pytest.mark.slow

@@ -103,6 +103,9 @@ def test_the_job_returns_and_records_the_mean_score(config: Config, store: Store
     assert len(table) == 4
     assert score == run.data.metrics["score"] == pytest.approx(table["score"].mean())
     assert run.info.run_name == "triviaqa 08.51 Q8_0 seed 0"
+    assert run.data.params["file.types"] == "Q8_0 >99%, F32 <1%"
+    assert run.data.params["file.imatrix"] == "none named in the file"
+    assert "file.misnomer" not in run.data.params
     # Traces come only where they are asked for, and then to a job that has finished before, too.
     assert TRACED not in run.data.tags
     asked = dataclasses.replace(config.tracking, traces=True)

@@ -96,3 +96,44 @@ def write_whole_gguf(path: Path, numbers: Mapping[str, float] | None = None, *, 
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def write_typed_gguf(
+    path: Path,
+    file_type: int | None,
+    tensors: Mapping[str, str],
+    metadata: Mapping[str, str | int] | None = None,
+    *,
+    tokens: Mapping[str, int] | None = None,
+    rows: int = 4,
+) -> Path:
+    """Write a header that says anything, with tensors of 256 columns of any types.
+
+    Args:
+        path: of the file.
+        file_type: what it says it holds; None if it does not say.
+        tensors: ggml's names of their types, by their own names.
+        metadata: further texts and whole numbers.
+        tokens: kinds of tokens by their written forms.
+        rows: of a tensor.
+    """
+    writer = gguf.GGUFWriter(path, "llama")
+    if file_type is not None:
+        writer.add_file_type(file_type)
+    for key, value in (metadata or {}).items():
+        if isinstance(value, str):
+            writer.add_string(key, value)
+        else:
+            writer.add_uint32(key, value)
+    if tokens is not None:
+        writer.add_token_list(list(tokens))
+        writer.add_token_types(list(tokens.values()))
+    for name, kind in tensors.items():
+        held = gguf.GGMLQuantizationType[kind]
+        block, size = gguf.GGML_QUANT_SIZES[held]
+        writer.add_tensor(name, np.zeros((rows, 256 // block * size), np.uint8), raw_dtype=held)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -8,7 +8,18 @@ from quantexp.comparison.summary import REPEATS, points
 from quantexp.config import Method, StatsConfig, Target, Unit
 from quantexp.stats import PairedComparison
 from quantexp.tracking.reader import JobRecord
-from quantexp.tracking.tags import DATA_FILE, DATA_ROWS, FLOOR_BY, SOURCE_BITS, SOURCE_TYPE, STOPPED, WARNINGS
+from quantexp.tracking.tags import (
+    DATA_FILE,
+    DATA_ROWS,
+    FLOOR_BY,
+    MATRIX,
+    MISNOMER,
+    SOURCE_BITS,
+    SOURCE_TYPE,
+    STOPPED,
+    TYPES,
+    WARNINGS,
+)
 
 FULL_PRECISION = 16.0
 """Bits of a weight that is not quantized, at least."""
@@ -64,11 +75,15 @@ def list_file_caveats(records: Sequence[JobRecord]) -> Iterable[str]:
     """Yield caveats about the files behind the names, also of those that no table shows."""
     files: dict[tuple[str, str], set[str]] = defaultdict(set)
     odd: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    misnomers: dict[str, dict[str, None]] = defaultdict(dict)
     for run in records:
         model, quant = run.tags["model"], run.tags["quant"]
         files[model, quant].add(run.params["file.sha256"])
         if warnings := run.params.get(WARNINGS):
             odd[model, warnings][quant] = None
+        if misnomer := run.params.get(MISNOMER):
+            shown = misnomer if misnomer.startswith(f"{quant},") else f"{quant} ({misnomer})"
+            misnomers[model][shown] = None
     for (model, quant), hashes in files.items():
         if len(hashes) > 1:
             yield f"{quant} of {model} stands for {len(hashes)} different files in these runs; compare them apart."
@@ -79,6 +94,12 @@ def list_file_caveats(records: Sequence[JobRecord]) -> Iterable[str]:
             f"{model}: its quants are made from a file that is itself quantized ({source}), so their order is an "
             "artefact of that file.\nWider types such as F16 or Q8_0 hold the weights of that file and no better ones, "
             "so losses are smaller than against the full model."
+        )
+    for model, named in misnomers.items():
+        yield (
+            f"The files of {model} hold mostly other types than their names say: {'; '.join(named)}.\nllama.cpp "
+            "takes another type for tensors that do not fit the named one, and publishers mix their own. The facts of "
+            "the measurement list the types of each file."
         )
 
 
@@ -206,6 +227,9 @@ def describe_protocol(groups: Sequence[Group], stats: StatsConfig) -> dict[str, 
                     of_task = aspect in {"data", "prompt", "reader", "grader"} or key == "max_tokens"
                     facts[f"{aspect} {key}" + (f" ({group.task})" if of_task else "")][str(value)] = None
             facts[f"file sha256 ({group.model} {group.quant})"][run.params["file.sha256"]] = None
+            for key, what in ((TYPES, "file types"), (MATRIX, "importance matrix")):
+                if held := run.params.get(key):  # not of earlier versions, nor of a server's model
+                    facts[f"{what} ({group.model} {group.quant})"][held] = None
             for tag in (
                 "quantexp.version",
                 "quantexp.commit",

@@ -72,8 +72,8 @@ _ALL = (
     ),
     Command(
         "quantexp.models",
-        "Downloads, lists and verifies the model files that jobs need.",
-        ("fetch model=qwen2.5-1.5b-instruct quant=Q8_0,Q4_K_M", "list"),
+        "Downloads, lists, verifies and inspects the model files that jobs need.",
+        ("fetch model=qwen2.5-1.5b-instruct quant=Q8_0,Q4_K_M", "list", "inspect my-Q4_K_M.gguf"),
     ),
     Command(
         "quantexp.doctor",

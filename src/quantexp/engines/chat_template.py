@@ -25,6 +25,9 @@ class ChatTemplate:
         eos: likewise of the token that ends one.
         arguments: what else it is given, as `model.template` has it.
 
+    Attributes:
+        arguments: names of all that it reads and a user may give.
+
     Raises:
         UserError: it cannot be read, or never reads one of the arguments.
     """
@@ -34,9 +37,9 @@ class ChatTemplate:
         answer = self._ask(None)
         if (reason := answer.get("refused")) is not None:
             raise UserError(f"The model's chat template is not valid Jinja ({_shown(reason)}); {_CURE}.")
-        reads = answer["text"].split()
-        if unread := sorted(map(str, arguments.keys() - set(reads))):
-            known = f"it reads {', '.join(reads)}" if reads else "it reads none"
+        self.arguments = tuple(answer["text"].split())
+        if unread := sorted(map(str, arguments.keys() - set(self.arguments))):
+            known = f"it reads {', '.join(self.arguments)}" if self.arguments else "it reads none"
             raise UserError(
                 f"model.template has {', '.join(unread)}, which the model's chat template never reads; {known}."
             )

@@ -1,6 +1,7 @@
 """The identity of a job: all that its scores depend on besides the quant. Runs are paired by it, or refused."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantexp.config import Config, ReasoningEnd, TaskConfig
@@ -9,7 +10,7 @@ from quantexp.evaluation.answers import VERSION, AnswerReader
 from quantexp.tasks import Grader
 from quantexp.tasks.items import Dataset
 from quantexp.tasks.requests import join_system
-from quantexp.tracking.tags import SOURCE_BITS, SOURCE_TYPE, WARNINGS
+from quantexp.tracking.tags import MATRIX, MISNOMER, SOURCE_BITS, SOURCE_TYPE, TYPES, WARNINGS
 
 if TYPE_CHECKING:
     from quantexp.engines import Engine
@@ -67,13 +68,29 @@ def identify(
 
 
 def describe_file(config: Config, file: "ModelFile", source: "ModelFile") -> dict[str, object]:
-    """Collect what reports say of the file: of what it was made here, and what llama.cpp finds odd about it."""
+    """Collect what reports say of the file: its tensors, of what it was made, and what llama.cpp finds odd about it."""
     facts: dict[str, object] = {}
     if config.model.source != "server" and config.model.quantize:
         facts |= {SOURCE_TYPE: source.file_type, SOURCE_BITS: source.bits_per_weight}
     if file.warnings:
         facts[WARNINGS] = "; ".join(file.warnings)
-    return facts
+    return facts | _describe_contents(Path(file.path))
+
+
+def _describe_contents(path: Path) -> dict[str, object]:
+    """Collect the types in a GGUF and its importance matrix; nothing of a server's model without one here."""
+    if not path.is_file():
+        return {}
+    # Only here: where models stay on servers, no library is needed.
+    from quantexp.models.contents import describe_matrix, describe_misnomer, describe_types, read_contents
+
+    contents = read_contents(path)
+    misnomer = describe_misnomer(contents)
+    return {
+        TYPES: describe_types(contents.tensors),
+        MATRIX: describe_matrix(contents),
+        **({MISNOMER: misnomer} if misnomer is not None else {}),
+    }
 
 
 def describe_machine(engine: "Engine") -> dict[str, str]:

@@ -1,9 +1,12 @@
-"""`python -m quantexp.models fetch|verify|list`: the model files, apart from any job."""
+"""`python -m quantexp.models fetch|verify|list|inspect`: the model files, apart from any job."""
 
 import argparse
+import hashlib
+import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from quantexp.config import Config
+from quantexp.config import Config, ModelConfig, QuantConfig
 from quantexp.config.command_line import COMMANDS, versions
 from quantexp.config.composition import compose_jobs
 from quantexp.config.hydra_schemas import register_schemas
@@ -23,33 +26,49 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from quantexp.models import ModelFile
+    from quantexp.models.contents import Contents
+    from quantexp.models.inspection import ChatFacts
+
 EPILOG = """\
 examples:
   python -m quantexp.models fetch experiment=quant-cliff
   python -m quantexp.models fetch model=qwen2.5-1.5b-instruct quant=Q8_0,Q4_K_M
   python -m quantexp.models list
   python -m quantexp.models verify --full
+  python -m quantexp.models inspect my-Q4_K_M.gguf
+  python -m quantexp.models inspect quant=Q8_0,Q3_K_M --json
 
-OVERRIDE is what `python -m quantexp` takes; several values of a key (quant=Q8_0,Q4_K_M) need no -m here.
+FILE is a GGUF. OVERRIDE is what `python -m quantexp` takes; several values of a key (quant=Q8_0,Q4_K_M) need no -m.
 The other commands: python -m quantexp --help"""
 
 
-def _fetch(jobs: Sequence[Config], _: bool) -> bool:
-    """Download, or make, what the jobs need and is not here."""
-    from quantexp import models
-    from quantexp.models.download import format_size
-    from quantexp.util import job_process
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """Flags of the command line.
 
-    wanted = list({repr((job.model, job.quant)): (job.model, job.quant) for job in jobs}.values())
-    job_process.call(models.prepare, wanted)
+    Attributes:
+        full: read every byte again.
+        json: print JSON.
+        files: to inspect; none: those of the jobs.
+    """
+
+    full: bool
+    json: bool
+    files: Sequence[Path]
+
+
+def _fetch(jobs: Sequence[Config], _: _Options) -> bool:
+    """Download, or make, what the jobs need and is not here."""
+    from quantexp.models.download import format_size
+
     console = _console()
-    for model, quant in wanted:
-        file, _source = job_process.call(models.resolve, model, quant)
+    for model, quant, file in _resolve(jobs):
         _say(console, f"{model.name} {quant.name}: {file.path} ({format_size(file.bytes)}, sha256 {file.sha256})")
     return True
 
 
-def _verify(jobs: Sequence[Config], full: bool) -> bool:
+def _verify(jobs: Sequence[Config], options: _Options) -> bool:
     """Compare every downloaded file with SHA256SUMS."""
     from quantexp.models.checksums import NAME, downloads
     from quantexp.models.gguf import hash_file, hashed, remember
@@ -66,7 +85,7 @@ def _verify(jobs: Sequence[Config], full: bool) -> bool:
             if not path.is_file():
                 verdict = "MISSING"
             else:
-                if full:
+                if options.full:
                     remember(path, cache, hash_file(path))
                 verdict = "OK" if hashed(path, cache) == each.sha256 else "CHANGED"
             sound = sound and verdict == "OK"
@@ -75,7 +94,7 @@ def _verify(jobs: Sequence[Config], full: bool) -> bool:
     return sound
 
 
-def _list(jobs: Sequence[Config], _: bool) -> bool:
+def _list(jobs: Sequence[Config], _: _Options) -> bool:
     """List what is in the folder of downloads, and the models there are to choose from."""
     from rich.markup import escape
 
@@ -104,7 +123,51 @@ def _list(jobs: Sequence[Config], _: bool) -> bool:
     return True
 
 
-ACTIONS = {"fetch": _fetch, "verify": _verify, "list": _list}
+def _inspect(jobs: Sequence[Config], options: _Options) -> bool:
+    """Show what GGUF files hold: those named, or those of the jobs."""
+    from quantexp.models.contents import read_contents
+    from quantexp.models.inspection import describe_contents, print_contents
+
+    files = options.files or [Path(file.path) for *_, file in _resolve(jobs)]
+    found = [describe_contents(contents, _describe_chat(contents)) for contents in map(read_contents, files)]
+    if options.json:
+        sys.stdout.write(json.dumps([asdict(each) for each in found], indent=1) + "\n")
+        return True
+    console = _console()
+    for each in found:
+        print_contents(each, console)
+    return True
+
+
+def _describe_chat(contents: "Contents") -> "ChatFacts | None":
+    """Describe the chat template in a file; None if it has none."""
+    from quantexp.engines.chat_template import ChatTemplate
+    from quantexp.models.inspection import ChatFacts
+    from quantexp.tasks.reasoning import choose_format
+
+    template = str(contents.metadata.get("tokenizer.chat_template", ""))
+    if not template.strip():
+        return None
+    digest = hashlib.sha256(template.encode()).hexdigest()
+    reasoning = choose_format(template, contents.special).name
+    try:
+        return ChatFacts(digest, ChatTemplate(template, "", "").arguments, reasoning, "")
+    except UserError as error:
+        return ChatFacts(digest, (), reasoning, str(error))
+
+
+def _resolve(jobs: Sequence[Config]) -> Iterator[tuple[ModelConfig, QuantConfig, "ModelFile"]]:
+    """Yield the model files that the jobs need, after all their sources are here."""
+    from quantexp import models
+    from quantexp.util import job_process
+
+    wanted = list({repr((job.model, job.quant)): (job.model, job.quant) for job in jobs}.values())
+    job_process.call(models.prepare, wanted)
+    for model, quant in wanted:
+        yield model, quant, job_process.call(models.resolve, model, quant)[0]
+
+
+ACTIONS = {"fetch": _fetch, "verify": _verify, "list": _list, "inspect": _inspect}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -117,15 +180,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("command", choices=ACTIONS, help="what to do")
     parser.add_argument("--full", action="store_true", help="verify: read every byte again, even of unchanged files")
+    parser.add_argument("--json", action="store_true", help="inspect: print a list of files as JSON")
     parser.add_argument("-m", "--multirun", action="store_true", help="changes nothing; a sweep's arguments have it")
-    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="of the configuration, KEY=VALUE")
+    parser.add_argument("words", nargs="*", metavar="FILE|OVERRIDE", help="a GGUF to inspect; KEY=VALUE of a job")
     parser.add_argument("--version", action="version", version=versions())
     given = parser.parse_intermixed_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     register_schemas()
     with report_errors(), initialize_config_module("quantexp.conf", version_base="1.3"):
-        if not ACTIONS[given.command](list(compose_jobs(_composed(given.overrides))), given.full):
+        is_file = given.command == "inspect" and given.words and not _has_overrides(given.words)
+        options = _Options(given.full, given.json, [Path(word).expanduser() for word in given.words if is_file])
+        jobs = list(compose_jobs(_composed([] if is_file else given.words)))
+        if not ACTIONS[given.command](jobs, options):
             sys.exit(1)
+
+
+def _has_overrides(words: Sequence[str]) -> bool:
+    """Return whether what is to be inspected is given as a configuration.
+
+    Raises:
+        UserError: files are named beside it.
+    """
+    overrides = ["=" in word and not Path(word).expanduser().is_file() for word in words]
+    if any(overrides) and not all(overrides):
+        raise UserError("inspect takes files, or keys such as quant=Q8_0, and not both at once.")
+    return all(overrides)
 
 
 def _composed(overrides: Sequence[str]) -> DictConfig:

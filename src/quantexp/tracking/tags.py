@@ -52,6 +52,10 @@ SOURCE_TYPE, SOURCE_BITS = "source.file_type", "source.bits_per_weight"
 WARNINGS = "file.warnings"
 """Parameter of a job: what llama.cpp finds odd about its file."""
 
+TYPES, MISNOMER, MATRIX = "file.types", "file.misnomer", "file.imatrix"
+"""Parameters of a job whose file is a GGUF: the types of its tensors by their share of the weights; what it holds if it
+is mostly of another type than it says; the importance matrix that it names."""
+
 JOB = "job.sha256"
 """Tag with the fingerprint of all that decides a job's results: a job is finished when a run with it is."""
 
