@@ -16,7 +16,7 @@ from zlib import crc32
 import atheris
 
 with atheris.instrument_imports(include=["quantexp"]):
-    from quantexp.models import gguf, safetensors, trial_process
+    from quantexp.models import gguf, gguf_header_process, gguf_probe_process, safetensors
     from quantexp.store import Completion, CompletionStore, segments
     from quantexp.tasks import TASKS
     from quantexp.util.errors import UserError
@@ -80,6 +80,12 @@ def headers(data: bytes) -> None:
         said = str(error)
         assert said.isprintable()
     try:
+        header = gguf_header_process.Header(data)
+        assert len(json.dumps([header.metadata, header.special, header.tensors])) <= 100 * (len(data) + 100)
+    except ValueError as error:
+        said = str(error)
+        assert said
+    try:
         safetensors.read_header(path)
     except ValueError as error:
         said = str(error)
@@ -120,7 +126,7 @@ def main() -> None:
         (corpus / str(number)).write_bytes(seed)
     # A process for each file, as quantexp has it, would make this a thousand times slower; llama.cpp breaks down here.
     vars(gguf)["try_reading"] = lambda parts: ()
-    resource.setrlimit(resource.RLIMIT_DATA, (trial_process.MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    resource.setrlimit(resource.RLIMIT_DATA, (gguf_probe_process.MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     atheris.Setup([sys.argv[0], str(corpus), f"-artifact_prefix={FOLDER}/", "-timeout=20", *options], TARGETS[target])
     atheris.Fuzz()
 
