@@ -131,7 +131,9 @@ def test_llama_cpps_warnings_about_the_file_are_logged_once_and_recorded(
             known,
             None,
         )
-        warned = newest(store).data.params["file.warnings"]
+        params = newest(store).data.params
+        assert params["file.types"] == "Q4_1 79%, Q8_0 21%, F32 <1%"
+        warned = params["file.warnings"]
         assert warned.startswith("missing pre-tokenizer type, using: 'default'; GENERATION QUALITY WILL BE DEGRADED!")
     path.unlink()
     assert [line for line in caplog.messages if "warns of" in line] == [f"llama.cpp warns of {path}: {warned}"]
