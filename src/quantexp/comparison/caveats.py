@@ -61,14 +61,14 @@ def list_caveats(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
             f"Decided early: {', '.join(early)}.\nA difference that decides early exaggerates what it shows; its "
             "interval holds all the same."
         )
-    for run in runs:
-        if note := run.params.get("model.note"):
-            yield f"{run.tags['model']}: {note}"
     if any(run.tags["data"] == "bundled" for run in runs):
         yield (
             "The items ship with quantexp, written for it (data=bundled): scores cannot be compared with those on the "
             "public benchmarks of the same name."
         )
+    for run in runs:
+        if note := run.params.get("model.note"):
+            yield f"{run.tags['model']}: {note}"
 
 
 def list_file_caveats(records: Sequence[JobRecord]) -> Iterable[str]:
