@@ -79,7 +79,8 @@ def test_the_report_is_on_disk_and_with_the_sweep(swept: Path) -> None:
     tables = {"registration.yaml", "flips.json", "flips.parquet", "jobs"}
     assert names >= tables
     names -= tables
-    pages = {"report.html", "report.md", "comparisons.csv", "conditions.csv", "score_vs_bits.png", "score_vs_bits.svg"}
+    tables_of_report = {"comparisons.csv", "conditions.csv", "outcomes.csv"}
+    pages = {"report.html", "report.md", "score_vs_bits.png", "score_vs_bits.svg", *tables_of_report}
     assert names == pages
     folder = Path(printed_paths((swept / "out.txt").read_text())["report"]).parent
     assert {file.name for file in folder.iterdir()} == names
