@@ -8,6 +8,7 @@ from quantexp.config import Config
 from quantexp.config.command_line import COMMANDS
 from quantexp.config.reference import (
     CONF,
+    FILE_TYPES,
     SCHEMAS,
     Key,
     default_option,
@@ -17,6 +18,7 @@ from quantexp.config.reference import (
     list_keys,
     summary,
 )
+from quantexp.util.native.file_types import list_quants
 
 
 def groups() -> str:
@@ -32,6 +34,9 @@ def groups() -> str:
             f"| `{option.stem}`{' (default)' if option.stem == chosen else ''} | {escaped(first_sentence(option))} |"
             for option in options
         ]
+        if field.name == "quant":
+            names = [f"`{name}`{' (default)' if name == chosen else ''}" for name in list_quants()]
+            listed.append(f"| {', '.join(names)} | {FILE_TYPES} |")
         sections += [
             f"## {field.name}",
             escaped(summary(kind)),

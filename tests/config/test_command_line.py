@@ -23,6 +23,7 @@ import quantexp
 from quantexp.config.command_line import COMMANDS
 from quantexp.config.emails import register_schemas as register_emails
 from quantexp.config.reference import SCHEMAS
+from quantexp.util.native.file_types import list_quants
 
 
 class Shell:
@@ -63,7 +64,7 @@ def shell(tmp_path: Path, cache: Path, command: Callable[..., tuple[int, str, st
 
 
 QUANT_KEYS = "quant.name, quant.file_type, quant.method, quant.bits_per_weight"
-QUANTS = "BF16, F16, Q2_K, Q3_K_M, Q4_K_M, Q5_K_M, Q6_K, Q8_0, as-is, awq, exl2, exl3, fp8, gptq"
+QUANTS = f"{', '.join(list_quants())}, as-is, awq, exl2, exl3, fp8, gptq"
 
 
 @pytest.mark.parametrize(
@@ -216,7 +217,7 @@ def test_a_wrong_aggregation_gets_one_sentence(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("quantexp quant=Q", "quant=Q2_K quant=Q3_K_M quant=Q4_K_M quant=Q5_K_M quant=Q6_K quant=Q8_0"),
+        ("quantexp quant=Q5", "quant=Q5_0 quant=Q5_1 quant=Q5_K_M quant=Q5_K_S"),
         ("quantexp -m quant=Q8_0 task.li", "task.limit="),
     ],
 )

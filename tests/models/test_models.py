@@ -20,7 +20,7 @@ import pytest
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.models import ModelFile
-from quantexp.models.gguf import hash_file, identify
+from quantexp.models.gguf import check_label, hash_file, identify
 from quantexp.models.sources import source_path
 from quantexp.util.errors import UserError
 
@@ -236,9 +236,11 @@ def test_file_under_another_label_is_refused(q8_0: ModelFile, demo: ModelConfig,
     with pytest.raises(UserError, match=r"holds Q8_0, not Q4_K_M; set quant=Q8_0 to use it as it is, or model\.quant"):
         models.resolve(config, Q4_K_M)
     assert models.resolve(config, AS_IS) == (q8_0, q8_0)
-    # There is no conf/quant/Q4_1.yaml to choose.
-    with pytest.raises(UserError, match=r"holds Q4_1, not Q8_0; set quant=as-is quant\.name=Q4_1 to use it"):
+    with pytest.raises(UserError, match=r"holds Q4_1, not Q8_0; set quant=Q4_1 to use it"):
         models.resolve(local(source_path(demo, AS_IS), cache), Q8_0)
+    guessed = replace(q8_0, file_type="GUESSED")  # llama.cpp's word for a file that does not say: no option
+    with pytest.raises(UserError, match=r"holds GUESSED, not Q8_0; set quant=as-is quant\.name=GUESSED to use it"):
+        check_label(guessed, Q8_0)
 
 
 def test_quantizing_to_nothing_or_to_an_unknown_type_is_refused(demo: ModelConfig) -> None:

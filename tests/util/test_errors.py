@@ -15,6 +15,7 @@ from quantexp.config import AggregateConfig, Config
 from quantexp.config.validation import validated
 from quantexp.util.error_reports import explain_error, past_hydra, report_errors
 from quantexp.util.errors import UserError
+from quantexp.util.native.file_types import list_quants
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -29,7 +30,8 @@ KEYS = "model, quant, task, data, engine, store, stats, tracking, hypothesis, se
 
 def options(group: str) -> str:
     """The options of a group, as an error lists them."""
-    return ", ".join(sorted(file.stem for file in (CONF / group).glob("*.yaml")))
+    file_types = list_quants() if group == "quant" else ()
+    return ", ".join(sorted([*file_types, *(file.stem for file in (CONF / group).glob("*.yaml"))]))
 
 
 @pytest.mark.usefixtures("conf")
@@ -70,18 +72,20 @@ def conf() -> Iterator[None]:
         ),
         ("engine.thread=2", "engine.thread: there is no such key; did you mean engine.threads?"),
         ("quant=q4_k_m", "quant=q4_k_m: there is no such option; did you mean quant=Q4_K_M?"),
+        ("quant=iq4-xs", "quant=iq4-xs: there is no such option; did you mean quant=IQ4_XS?"),
+        ("quant=mxfp4", "quant=mxfp4: there is no such option; did you mean quant=MXFP4?"),
         ("quant=Q4KM", "quant=Q4KM: there is no such option; did you mean quant=Q4_K_M?"),
         ("task=gsm", "task=gsm: there is no such option; did you mean task=gsm8k?"),
         ("tracking=sever", "tracking=sever: there is no such option; did you mean tracking=server?"),
         (
-            "quant=IQ4_XS",
-            f"quant=IQ4_XS: there is no such option; choose one of {options('quant')}; a GGUF of any other type is "
-            "quant=as-is quant.name=IQ4_XS, with model=local or model=hub.",
+            "quant=UD-Q4_K_XL",
+            f"quant=UD-Q4_K_XL: there is no such option; choose one of {options('quant')}; a GGUF of any other type is "
+            "quant=as-is quant.name=UD-Q4_K_XL, with model=local or model=hub.",
         ),
         (
-            "quant=Q3_K_S",  # near an option, and another quant all the same
-            f"quant=Q3_K_S: there is no such option; choose one of {options('quant')}; a GGUF of any other type is "
-            "quant=as-is quant.name=Q3_K_S, with model=local or model=hub.",
+            "quant=Q4_K_L",  # near an option, and another quant all the same
+            f"quant=Q4_K_L: there is no such option; choose one of {options('quant')}; a GGUF of any other type is "
+            "quant=as-is quant.name=Q4_K_L, with model=local or model=hub.",
         ),
         (
             "quant=glob(Q[38]*)",

@@ -2,7 +2,7 @@
 
 import sys
 from argparse import ArgumentError
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from quantexp.config.hydra_schemas import register_schemas
 from quantexp.util.error_reports import past_hydra, report_errors
 from quantexp.util.errors import UserError
+from quantexp.util.native.file_types import list_quants
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -225,7 +226,16 @@ def print_help(command: Command) -> None:
 def _print_keys(console: "Console", command: Command) -> None:
     from rich.text import Text
 
-    from quantexp.config.reference import CONF, SCHEMAS, default_option, find_dataclass, is_group, list_keys, summary
+    from quantexp.config.reference import (
+        CONF,
+        FILE_TYPES,
+        SCHEMAS,
+        default_option,
+        find_dataclass,
+        is_group,
+        list_keys,
+        summary,
+    )
 
     stem = command.name.removeprefix("quantexp.") if command.name != "quantexp" else "config"
     schema = SCHEMAS[stem]
@@ -237,8 +247,10 @@ def _print_keys(console: "Console", command: Command) -> None:
             continue
         options = sorted((CONF / field.name).glob("*.yaml"), key=lambda file: file.stem.casefold())
         chosen = default_option(field.name, f"{stem}.yaml")
-        names = [f"{option.stem} (default)" if option.stem == chosen else option.stem for option in options]
-        console.print(Text(f"\n{field.name}=OPTION: {summary(kind)} Options: {', '.join(names)}."))
+        listed = _mark_default([option.stem for option in options], chosen)
+        if field.name == "quant":
+            listed += f"; {FILE_TYPES}: {_mark_default(list_quants(), chosen)}"
+        console.print(Text(f"\n{field.name}=OPTION: {summary(kind)} Options: {listed}."))
         _print_table(console, list_keys(kind, field.name, options))
     if command.name == "quantexp":
         console.print(
@@ -248,6 +260,10 @@ def _print_keys(console: "Console", command: Command) -> None:
         console.print(Text(f"\nexperiment=OPTION: a whole sweep under one name. Options: {experiments}."))
         launchers = ", ".join(sorted(file.stem for file in (CONF / "hydra" / "launcher").glob("*.yaml")))
         console.print(Text(f"hydra/launcher=OPTION: where jobs run. Options: basic (default), {launchers}."))
+
+
+def _mark_default(options: Iterable[str], chosen: str) -> str:
+    return ", ".join(f"{option} (default)" if option == chosen else option for option in options)
 
 
 def _print_table(console: "Console", listed: Sequence["Key"]) -> None:

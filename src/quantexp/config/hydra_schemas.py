@@ -1,11 +1,14 @@
 """Registration of the configuration's types with Hydra."""
 
+import warnings
+
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
 from quantexp.config.recommendation import register_resolver
 from quantexp.config.schema import AggregateConfig, Config, MaintenanceConfig, PlanConfig, RegradeConfig, SyncConfig
+from quantexp.util.native.file_types import list_quants
 
 
 def register_schemas() -> None:
@@ -33,6 +36,10 @@ def register_schemas() -> None:
         store.store(name=name, node=node)
     store.store(name="store_schema", node=MaintenanceConfig)
     store.store(name="sync_schema", node=SyncConfig)
+    # Hydra warns of an option in a folder of the user's that is called like one of these, and takes the user's.
+    warnings.filterwarnings("ignore", r"\s*'quant/.+' is validated against ConfigStore schema", UserWarning)
+    for name, file_type in list_quants().items():
+        store.store(group="quant", name=name, node={"name": name, "file_type": file_type})
 
 
 def _rename_plugins(store: ConfigStore) -> None:

@@ -36,6 +36,9 @@ SCHEMAS: Mapping[str, type] = {
 
 CONF = Path(str(files("quantexp.conf")))
 
+FILE_TYPES = "a GGUF of one of the types that the installed llama.cpp knows"
+"""What those options of quant are that have no file in conf/."""
+
 _WORDS: Mapping[object, str] = {
     str: "text",
     int: "whole number",

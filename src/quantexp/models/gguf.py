@@ -6,9 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cache
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +14,7 @@ from quantexp.config import QuantConfig
 from quantexp.models.gguf_probe import try_reading
 from quantexp.util.errors import UserError
 from quantexp.util.files import write_atomically
+from quantexp.util.native.file_types import list_file_types, list_quants, name_quant
 
 UNKNOWN = "unknown"
 """Stands for a whole-file type that the file does not say."""
@@ -96,22 +95,9 @@ def check_label(file: ModelFile, quant: QuantConfig) -> ModelFile:
             f"{file.path} {says} (general.file_type), so whether it is {quant.name} cannot be told; "
             f"set quant=as-is quant.name={quant.name} to call it that and use it as it is, or {make}."
         )
-    held = file.file_type.removeprefix("MOSTLY_")
-    option = files("quantexp.conf").joinpath("quant", f"{held}.yaml")
-    choice = f"quant={held}" if option.is_file() else f"quant=as-is quant.name={held}"
+    held = name_quant(file.file_type)
+    choice = f"quant={held}" if held in list_quants() else f"quant=as-is quant.name={held}"
     raise UserError(f"{file.path} holds {held}, not {quant.name}; set {choice} to use it as it is, or {make}.")
-
-
-@cache
-def list_file_types() -> dict[int, str]:
-    """llama.cpp's numbers for whole-file types, e.g. 15 -> MOSTLY_Q4_K_M (enum llama_ftype in llama.h)."""
-    from quantexp.util.llama_library import llama_cpp  # only now: a file that was read before is known without it
-
-    return {
-        value: name.removeprefix("LLAMA_FTYPE_")
-        for name, value in vars(llama_cpp).items()
-        if name.startswith("LLAMA_FTYPE_") and isinstance(value, int)
-    }
 
 
 def list_parts(path: Path) -> list[Path]:
@@ -173,7 +159,7 @@ def _recalled(remembered: Path, stamp: Sequence[dict[str, int]]) -> ModelFile | 
 
 
 def _read(parts: Sequence[Path], cache: Path) -> ModelFile:
-    # Only now, as above.
+    # Only now: a file that was read before is known without it.
     from quantexp.util.llama_library import (
         check_library,
         last_error,

@@ -9,9 +9,10 @@ from pathlib import Path
 from filelock import FileLock
 
 from quantexp.config import QuantConfig
-from quantexp.models.gguf import ModelFile, list_file_types
+from quantexp.models.gguf import ModelFile
 from quantexp.util.errors import UserError
 from quantexp.util.llama_library import check_library, interrupts_later, last_error, llama_cpp, quiet_llama
+from quantexp.util.native.file_types import list_file_types
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,9 @@ from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, cast
 
+from quantexp.util.native.file_types import list_quants
+from quantexp.util.native.library import MEND
+
 
 def sentence_of_hydra(error: BaseException) -> str:
     """Turn an error of Hydra or OmegaConf, whose messages run over many lines, into one sentence with what to do."""
@@ -40,7 +43,9 @@ def _no_option(group: str, option: str, known: Sequence[str]) -> str:
     if close := _same_quant(option, known) if group == "quant" else _close(option, known):
         return f"{group}={option}: there is no such option; did you mean {group}={close[0]}?"
     sentence = f"{group}={option}: there is no such option; choose one of {', '.join(known)}"
-    if group == "quant" and _LABEL.fullmatch(option):
+    if group == "quant" and not list_quants():
+        sentence += f"; the types of GGUF files are options once llama-cpp-python is installed: {MEND}"
+    elif group == "quant" and _LABEL.fullmatch(option):
         sentence += f"; a GGUF of any other type is quant=as-is quant.name={option}, with model=local or model=hub"
     return f"{sentence}."
 

@@ -23,8 +23,8 @@ CPU_LANES = 16
 GPU_LANES = 32
 """Default with layers on a GPU."""
 
-FLOATS = ("F16", "BF16", "MOSTLY_F16", "MOSTLY_BF16")
-"""Types with 16 bits a weight."""
+FLOATS = {"ALL_F32": 32, "MOSTLY_F16": 16, "MOSTLY_BF16": 16}
+"""Bits a weight of the types that are not quantized."""
 
 MOST_BITS = 9
 """Bits a weight of every other type, at most: Q8_0 has 8.5."""
@@ -85,7 +85,7 @@ def needed_bytes(source: ModelFile, config: Config) -> int:
         source: the file that the quant is, or is made from.
         config: the job.
     """
-    bits = 16 if config.quant.file_type in FLOATS else MOST_BITS
+    bits = FLOATS.get(config.quant.file_type or "", MOST_BITS)
     weights = max(source.bytes, source.parameters * bits // 8) if config.model.quantize else source.bytes
     if config.engine.gpu_layers == -1:
         return weights  # read through this memory on its way to the device, where the cache is
