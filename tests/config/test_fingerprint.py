@@ -123,6 +123,10 @@ DEFAULTS: dict[str, object] = {
     "model.checkpoint": None,
     "model.sha256": None,
     "model.quantize": False,
+    "model.imatrix": None,
+    "model.output_type": None,
+    "model.embedding_type": None,
+    "model.tensor_types": {},
     "model.chat_template": None,
     "model.template": {},
     "model.context": 4096,
@@ -185,3 +189,14 @@ def test_a_fingerprint_stays_what_it_is() -> None:
         "8b1ebbf0d753",
         "2d90852fccd0",
     ]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [{"imatrix": "a.gguf"}, {"output_type": "Q8_0"}, {"embedding_type": "F16"}, {"tensor_types": {"ffn": "Q8_0"}}],
+)
+def test_a_recipe_makes_another_job_with_the_same_baseline(recipe: dict[str, object]) -> None:
+    other = changed("model", **recipe)
+    assert config_fingerprint(other) != config_fingerprint(JOB)
+    assert job_fingerprint(other, data="d") != job_fingerprint(JOB, data="d")
+    assert pair_fingerprint(other, data="d") == pair_fingerprint(JOB, data="d")

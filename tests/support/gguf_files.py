@@ -59,33 +59,38 @@ NUMBERS: Mapping[str, float] = {
 }
 
 
-def write_whole_gguf(path: Path, numbers: Mapping[str, float] | None = None, *, spoilt: str = "") -> Path:
+def write_whole_gguf(
+    path: Path, numbers: Mapping[str, float] | None = None, *, spoilt: str = "", width: int = WIDTH
+) -> Path:
     """Write a model of one layer that llama.cpp can compute with, 46 kB.
 
     Args:
         path: of the file.
         numbers: other hyper-parameters than `NUMBERS`, or further ones: floats as such, whole numbers too.
         spoilt: the tensor of which every number is NaN.
+        width: of its rows, or half of it; types with blocks of 256 need as much.
     """
+    wide = 2 * width
+    sizes = {"embedding_length": width, "feed_forward_length": wide}
     writer = gguf.GGUFWriter(path, "llama")
-    for key, value in {**NUMBERS, **(numbers or {})}.items():
+    for key, value in {**NUMBERS, **sizes, **(numbers or {})}.items():
         add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
         add(f"llama.{key}", value)
     writer.add_file_type(0)
     writer.add_tokenizer_model("no_vocab")
     shapes: dict[str, tuple[int, ...]] = {
-        "token_embd": (VOCABULARY, WIDTH),
-        "output_norm": (WIDTH,),
-        "output": (VOCABULARY, WIDTH),
-        "blk.0.attn_norm": (WIDTH,),
-        "blk.0.attn_q": (WIDTH, WIDTH),
-        "blk.0.attn_k": (WIDTH // 2, WIDTH),
-        "blk.0.attn_v": (WIDTH // 2, WIDTH),
-        "blk.0.attn_output": (WIDTH, WIDTH),
-        "blk.0.ffn_norm": (WIDTH,),
-        "blk.0.ffn_gate": (WIDE, WIDTH),
-        "blk.0.ffn_up": (WIDE, WIDTH),
-        "blk.0.ffn_down": (WIDTH, WIDE),
+        "token_embd": (VOCABULARY, width),
+        "output_norm": (width,),
+        "output": (VOCABULARY, width),
+        "blk.0.attn_norm": (width,),
+        "blk.0.attn_q": (width, width),
+        "blk.0.attn_k": (width // 2, width),
+        "blk.0.attn_v": (width // 2, width),
+        "blk.0.attn_output": (width, width),
+        "blk.0.ffn_norm": (width,),
+        "blk.0.ffn_gate": (wide, width),
+        "blk.0.ffn_up": (wide, width),
+        "blk.0.ffn_down": (width, wide),
     }
     generator = np.random.default_rng(0)
     for name, shape in shapes.items():

@@ -50,7 +50,12 @@ def pair_fingerprint(config: Config, **facts: str) -> str:
     """
     tree = _decisive(config)
     _drop(
-        tree, {"": ("quant",), "model": ("file", "path", "sha256", "checkpoint"), "engine": ("floor", "url", "model")}
+        tree,
+        {
+            "": ("quant",),
+            "model": ("file", "path", "sha256", "checkpoint", *RECIPE),
+            "engine": ("floor", "url", "model"),
+        },
     )
     return _sha256({"config": tree, "facts": _facts(config, facts)})
 
@@ -67,6 +72,9 @@ def measures_floor(config: Config) -> bool:
     """Return whether the job answers its items twice: only the baseline's do."""
     return config.engine.floor and config.quant.name == config.stats.baseline
 
+
+RECIPE = ("imatrix", "output_type", "embedding_type", "tensor_types")
+"""Keys of `model` that belong to a quant which is made here, as its file type does."""
 
 SCHEME = 2
 """Version of what is hashed. Raise it with any default in the schema that changes: a key at its default is not hashed,

@@ -33,6 +33,7 @@ def register_schemas() -> None:
             OmegaConf.set_struct(node.engine.urls, False)
             OmegaConf.set_struct(node.hypothesis.claims, False)
             OmegaConf.set_struct(node.model.template, False)
+            OmegaConf.set_struct(node.model.tensor_types, False)
         store.store(name=name, node=node)
     store.store(name="store_schema", node=MaintenanceConfig)
     store.store(name="sync_schema", node=SyncConfig)

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from quantexp.config.fingerprint import config_fingerprint
+from quantexp.config.fingerprint import RECIPE, config_fingerprint
 from quantexp.config.schema import Config
 from quantexp.util.errors import UserError
 
 _FILE: dict[str, tuple[str, ...]] = {
-    "model": ("source", "package", "file", "repository", "revision", "path", "checkpoint", "sha256"),
+    "model": ("source", "package", "file", "repository", "revision", "path", "checkpoint", "sha256", *RECIPE),
     "quant": ("file_type", "method", "bits_per_weight"),
     "engine": ("url", "urls", "model"),
 }
@@ -39,8 +39,8 @@ def _without_file(job: Config) -> Config:
     """Identify the job, whatever weights it has; a ladder keeps its source, which tells it from other ladders."""
     parts: dict[str, Any] = {}
     for part, keys in _FILE.items():
-        if part != "model" or not job.model.quantize:
-            parts[part] = replace(getattr(job, part), **dict.fromkeys(keys))
+        shared = RECIPE if part == "model" and job.model.quantize else keys
+        parts[part] = replace(getattr(job, part), **dict.fromkeys(shared))
     return replace(job, **parts)
 
 

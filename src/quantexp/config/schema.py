@@ -155,6 +155,15 @@ class ModelConfig:
     """What the source file must hash to; not checked when null."""
     quantize: bool = False
     """Make each quant here from the source file; otherwise the file is used as it is."""
+    imatrix: str | None = None
+    """Importance matrix that quants are made with here: a file of llama-imatrix, GGUF or of its older format."""
+    output_type: str | None = None
+    """Type of the output tensor in quants that are made here, such as Q8_0; null: llama.cpp's choice."""
+    embedding_type: str | None = None
+    """Type of the token embeddings in quants that are made here; null: llama.cpp's choice."""
+    tensor_types: dict[str, str] = field(default_factory=dict)
+    """Types of other tensors in quants that are made here, by regular expressions for their names, such as
+    {ffn_down: Q6_K}; the first that fits counts. Blocks too wide for a tensor's rows make llama.cpp take another."""
     chat_template: str | None = None
     """A file with a Jinja chat template, or a tokenizer_config.json with one, that replaces the one in the GGUF."""
     template: dict[str, Any] = field(default_factory=dict)

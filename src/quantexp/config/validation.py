@@ -5,12 +5,14 @@ what a type cannot say.
 """
 
 import hashlib
+import re
 from collections.abc import Hashable
 from functools import cache
 from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from quantexp.config.fingerprint import RECIPE
 from quantexp.config.own_data import apply_own_data
 from quantexp.config.ranges import find_range_problems
 from quantexp.config.recommendation import apply_recommendation
@@ -19,6 +21,7 @@ from quantexp.config.schema import (
     Config,
     MaintenanceConfig,
     Method,
+    ModelConfig,
     PlanConfig,
     RegradeConfig,
     StatsConfig,
@@ -85,6 +88,7 @@ def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig 
     if isinstance(config, Config):
         problems += _sampling_problems(config)
         problems += _claim_problems(config)
+        problems += _recipe_problems(config.model)
         if config.stats.method is Method.sequential and config.hypothesis.claims:
             problems.append(
                 "hypothesis.claims are tested on a number of items that is fixed beforehand, and with "
@@ -94,6 +98,20 @@ def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig 
         problems += _plan_problems(config)
     problems += _sequential_problems(config.stats)
     problems += _tracking_problems(config.tracking)
+    return problems
+
+
+def _recipe_problems(model: ModelConfig) -> list[str]:
+    problems = [
+        f"model.{key} is of quants that are made here: add model.quantize=true, or leave it out."
+        for key in RECIPE
+        if getattr(model, key) and not model.quantize
+    ]
+    for pattern in model.tensor_types:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            problems.append(f"model.tensor_types: {pattern} is no regular expression ({error}).")
     return problems
 
 

@@ -197,7 +197,7 @@ def prepare(config: Config, store: Store, sweep: str | None) -> JobPlan:
         from quantexp.evaluation import divergence
 
         baseline = divergence.baseline_job(config, pair, store, sweep)
-    facts["source"] = source.sha256
+    facts["source"] = models.describe_source(config.model, config.quant, source)
     if rule is not None:
         facts["stopping"] = rule.fingerprint
         items = group_duplicates(items)

@@ -50,6 +50,33 @@ def prepare(wanted: Iterable[tuple[ModelConfig, QuantConfig]]) -> None:
             check_checkpoint(model, quant)
         else:
             source_path(model, quant)
+            if model.quantize:
+                _check_making(model, quant)
+
+
+def _check_making(model: ModelConfig, quant: QuantConfig) -> None:
+    """Have llama.cpp say now what it cannot make, unless only other machines have one that works.
+
+    A source that cannot be read is the job's own failure, which it tells when its turn comes.
+
+    Raises:
+        UserError: the recipe cannot be read, or llama.cpp cannot make the quant.
+    """
+    from quantexp.models.recipe import read_recipe
+    from quantexp.models.sources import cache_folder
+    from quantexp.util.native.library import open_tried_library
+
+    cache = cache_folder(model)
+    recipe = read_recipe(model, quant, cache)
+    if not open_tried_library().kernels:
+        return
+    try:
+        source = find_source(model, quant)
+    except (UserError, OSError):
+        return
+    from quantexp.models.quantize import check_quant  # only now: it loads the library
+
+    check_quant(source, recipe, cache)
 
 
 def find_source(model: ModelConfig, quant: QuantConfig) -> ModelFile:
@@ -89,6 +116,7 @@ def resolve(model: ModelConfig, quant: QuantConfig) -> tuple[ModelFile, ModelFil
     """
     from quantexp.models.gguf import check_label, identify
     from quantexp.models.quantize import make_quant
+    from quantexp.models.recipe import read_recipe
     from quantexp.models.sources import cache_folder
 
     source = find_source(model, quant)
@@ -96,10 +124,18 @@ def resolve(model: ModelConfig, quant: QuantConfig) -> tuple[ModelFile, ModelFil
         return source, source
     if not model.quantize:
         return check_label(source, quant), source
-    if quant.file_type is None:
-        raise UserError(
-            f"quant={quant.name} names no file type to quantize {model.name} to; "
-            "choose a quant such as Q4_K_M, or set model.quantize=false."
-        )
     cache = cache_folder(model)
-    return identify(make_quant(source, quant, cache), cache), source
+    return identify(make_quant(source, read_recipe(model, quant, cache), cache), cache), source
+
+
+def describe_source(model: ModelConfig, quant: QuantConfig, source: ModelFile) -> str:
+    """Name what a quant's file is, or is made of and how: its source's hash, and that of the recipe if it has one.
+
+    Raises:
+        UserError: the recipe cannot be read.
+    """
+    from quantexp.models.recipe import read_recipe
+    from quantexp.models.sources import cache_folder
+
+    recipe = read_recipe(model, quant, cache_folder(model)) if model.quantize else None
+    return f"{source.sha256} {recipe.digest}" if recipe is not None and recipe.digest else source.sha256

@@ -273,10 +273,10 @@ def _facts_of(job: Config, rows: "Dataset") -> dict[str, str]:
     if job.force or not worker.needs_only_facts(job) or task.request is Read:
         return {}
     try:
-        source = models.find_source(job.model, job.quant)
+        source = models.describe_source(job.model, job.quant, models.find_source(job.model, job.quant))
     except (UserError, OSError):
         return {}
-    return {**pairing_facts(job, rows, task.grader(job.task.grader)), "source": source.sha256}
+    return {**pairing_facts(job, rows, task.grader(job.task.grader)), "source": source}
 
 
 class Conclusion:
