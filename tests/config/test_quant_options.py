@@ -14,6 +14,7 @@ from quantexp.config import Config
 from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.validation import validated
 from quantexp.util.error_reports import explain_error
+from quantexp.util.errors import UserError
 from quantexp.util.llama_library import llama_cpp
 from quantexp.util.native import file_types
 from quantexp.util.native.file_types import list_file_types, list_quants
@@ -87,3 +88,27 @@ def test_without_the_binding_the_error_says_what_is_missing(monkeypatch: pytest.
         )
     finally:
         list_quants.cache_clear()
+
+
+@pytest.mark.usefixtures("_conf")
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            ["model.quantize=false", "model.imatrix=x"],
+            "model.imatrix is of quants that are made here: add model.quantize=true, or leave it out.",
+        ),
+        (
+            ["model.quantize=false", "model.tensor_types={ffn: Q8_0}"],
+            "model.tensor_types is of quants that are made here: add model.quantize=true, or leave it out.",
+        ),
+        (
+            ["model.tensor_types={*ab: Q8_0}"],
+            "model.tensor_types: *ab is no regular expression (nothing to repeat at position 0).",
+        ),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(UserError) as refused:
+        validated(compose("config", overrides), Config)
+    assert str(refused.value) == sentence
