@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantexp.config import ModelConfig, QuantConfig
-from quantexp.models.gguf import list_file_types
 from quantexp.models.listing import describe_choice, describe_others, explain_foreign_type, select_files
 from quantexp.util.errors import UserError
+from quantexp.util.native.file_types import list_file_types
 
 MODEL = ModelConfig("m", "hub", repository="a/b")
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from quantexp.models.gguf import UNKNOWN, list_file_types, list_parts
+from quantexp.models.gguf import UNKNOWN, list_parts
 from quantexp.models.gguf_header_process import SECONDS
 from quantexp.util.errors import UserError
+from quantexp.util.native.file_types import list_file_types, name_quant
 from quantexp.util.sandbox import describe_end, run_program
 from quantexp.util.terminal import one_line
 
@@ -112,7 +113,7 @@ class Contents:
         number = self.metadata.get("general.file_type")
         if not isinstance(number, int):
             return UNKNOWN
-        return re.sub("^(?:MOSTLY|ALL)_", "", list_file_types().get(number, f"type {number}"))
+        return name_quant(list_file_types().get(number, f"type {number}"))
 
     @property
     def roles(self) -> dict[str, list[TensorInfo]]:

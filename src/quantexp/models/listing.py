@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from quantexp.config import ModelConfig, QuantConfig
-from quantexp.models.gguf import PART, list_file_types
+from quantexp.models.gguf import PART
 from quantexp.util.errors import UserError
+from quantexp.util.native.file_types import list_file_types
 
 _WIDTH = r"\d+(?:\.\d+)?bpw"
 _FLOAT = r"BF16(?:_R\d+)?|FP?16|FP?32"
