@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,9 +13,22 @@ def list_file_types() -> dict[int, str]:
 
     They are the enumeration llama_ftype in llama.h.
     """
-    spec = find_spec("llama_cpp")
-    text = Path(spec.origin).with_name("llama_cpp.py").read_text(encoding="utf-8") if spec and spec.origin else ""
+    binding = _find_binding()
+    text = "" if binding is None else binding.read_text(encoding="utf-8")
     return {int(number): name for name, number in re.findall(r"^LLAMA_FTYPE_(\w+) = (\d+)\b", text, re.MULTILINE)}
+
+
+def _find_binding() -> Path | None:
+    """Find the binding's source text: of the package that would be imported, else of the one that is installed."""
+    spec = find_spec("llama_cpp")
+    imported = Path(spec.origin).with_name("llama_cpp.py") if spec and spec.origin else None
+    if spec is None or (imported is not None and imported.is_file()):
+        return imported
+    try:
+        installed = Path(str(distribution("llama-cpp-python").locate_file("llama_cpp/llama_cpp.py")))
+    except PackageNotFoundError:
+        return None
+    return installed if installed.is_file() else None
 
 
 @cache
