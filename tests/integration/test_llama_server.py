@@ -46,6 +46,17 @@ def test_server_version_and_template_are_known(address: str, q8_0: ModelFile, de
     there.close()
 
 
+def test_penalties_are_those_of_the_engine_in_this_process(
+    address: str, engine: LlamaCpp, q8_0: ModelFile, demo: ModelConfig
+) -> None:
+    changes: dict[str, float] = {"presence_penalty": 1.5, "frequency_penalty": 0.5, "repetition_penalty": 1.3}
+    changes |= {"max_tokens": 24}
+    found = both(address, PromptForm.tokens, engine, q8_0, demo, items=4, changes=changes)
+    assert alike(found) >= 3
+    plain = both(address, PromptForm.tokens, engine, q8_0, demo, items=4, changes={"max_tokens": 24})
+    assert [ours.text for _, ours, _ in found] != [ours.text for _, ours, _ in plain]
+
+
 def test_another_file_than_the_reports_is_refused(address: str, demo: ModelConfig) -> None:
     other, _ = models.resolve(demo, QuantConfig("Q3_K_M", "MOSTLY_Q3_K_M"))
     with pytest.raises(UserError, match="start the server with this file, or name the one that it has"):
