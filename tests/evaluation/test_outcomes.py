@@ -99,3 +99,5 @@ def test_each_outcome_is_one_and_no_other() -> None:
     unknown = list_outcomes(Answer("7", "as"), RIGHT, "How many?", 10)
     assert np.isnan(unknown["reasoning_tokens"])
     assert np.isnan(unknown["answer_tokens"])
+    # An answer without reasoning beside others with some is one of length 0, not one that nobody counted.
+    assert list_outcomes(Answer("7", reasoning_tokens=0), RIGHT, "How many?", 10)["reasoning_tokens"] == 0

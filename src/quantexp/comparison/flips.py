@@ -244,6 +244,12 @@ def _differ(before: "pd.Series[Any]", after: "pd.Series[Any]") -> NDArray[np.boo
     return np.array([as_text(left) != as_text(right) for left, right in pairs], dtype=np.bool_)
 
 
+def list_clusters(pairs: pd.DataFrame) -> NDArray[Any]:
+    """List the unique items of paired answers, shape (m,), as `stats.compare` takes its clusters."""
+    items = unique_items(pairs["cluster_baseline"], pairs["item_id"])
+    return items if items.dtype.kind == "i" else items.astype(str)
+
+
 def unique_items(clusters: "pd.Series[Any]", items: "pd.Series[Any]") -> NDArray[Any]:
     """Return what the answers of one unique item share, shape (m,): their cluster's id, else their item's.
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from quantexp.comparison.flips import SIDES, unique_items
+from quantexp.comparison.flips import SIDES, list_clusters
 from quantexp.stats import Method, PairedComparison, compare
-from quantexp.tracking.tags import OUTCOME
+from quantexp.tracking.tags import LENGTHS, OUTCOME
 
 WORDS = {
     "truncated": "cut off within the answer",
@@ -20,12 +20,6 @@ WORDS = {
     "answer_tokens": "length of the answer",
 }
 """Outcomes in words."""
-
-RECORDED = f"{OUTCOME}answer_tokens"
-"""The column that every run has which recorded outcomes."""
-
-LENGTHS = ("reasoning_tokens", "answer_tokens")
-"""Outcomes that are numbers of tokens; the others are shares of answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +48,7 @@ class OutcomeShift:
     @property
     def is_length(self) -> bool:
         """True if it counts tokens."""
-        return self.name in LENGTHS
+        return OUTCOME + self.name in LENGTHS
 
 
 def compare_outcomes(
@@ -81,12 +75,12 @@ def compare_outcomes(
         Outcomes that any answer has: shares in the order of their columns, then lengths. None of runs that recorded
         none.
     """
-    if not {f"{RECORDED}_{side}" for side in SIDES} <= set(pairs):
+    if not {f"{LENGTHS[-1]}_{side}" for side in SIDES} <= set(pairs):
         return ()  # of one side nothing is known, and what is missing is not 0
     names = [str(name).removesuffix("_baseline") for name in pairs if str(name).startswith(OUTCOME)]
     names = list(dict.fromkeys(name.removesuffix("_quant") for name in names))
-    names.sort(key=lambda name: name.removeprefix(OUTCOME) in LENGTHS)
-    units = unique_items(pairs["cluster_baseline"], pairs["item_id"]) if by_item and len(pairs) else None
+    names.sort(key=lambda name: name in LENGTHS)
+    clusters = list_clusters(pairs) if by_item else None
     found = []
     for name in names:
         sides = [f"{name}_{side}" for side in SIDES]
@@ -97,15 +91,15 @@ def compare_outcomes(
         outcome = name.removeprefix(OUTCOME)
         if outcome not in WORDS or not (before.any() or after.any()):  # of a later version, or of no answer
             continue
-        if outcome in LENGTHS and any(pairs[side].isna().any() for side in sides if side in pairs):
+        if name in LENGTHS and any(pairs[side].isna().any() for side in sides if side in pairs):
             continue  # a mean over some of the answers would be of others than the baseline's
         change = compare(
             *(after, before),
-            clusters=units if units is None or units.dtype.kind == "i" else units.astype(str),
+            clusters=clusters,
             confidence=confidence,
             resamples=resamples,
             seed=seed,
-            method=Method.bootstrap if outcome in LENGTHS or method is Method.sequential else method,
+            method=Method.bootstrap if name in LENGTHS or method is Method.sequential else method,
         )
         found.append(OutcomeShift(outcome, change))
     return tuple(found)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from quantexp.comparison.changed_answers import runs_behind
-from quantexp.comparison.flips import SIDES, pair_answers, unique_items
+from quantexp.comparison.flips import SIDES, list_clusters, pair_answers
 from quantexp.comparison.summary import Comparison, RuleShift, Summary, difference_text
 from quantexp.config import StatsConfig, Unit
 from quantexp.stats import Method, compare
@@ -80,12 +80,11 @@ def _shift(before: pd.DataFrame, after: pd.DataFrame, stats: StatsConfig) -> Rul
         return None
     alike = pairs[(baseline == quant) & baseline.notna()]
     options: dict[str, Any] = {"confidence": stats.confidence, "resamples": stats.resamples, "seed": stats.seed}
-    items = unique_items(alike["cluster_baseline"], alike["item_id"]) if stats.unit is Unit.item else None
     difference = None
     if len(alike):
         scores = [alike[f"score_{side}"].to_numpy(dtype=float) for side in SIDES]
-        units = None if items is None else items.astype(str)
-        difference = compare(*scores, clusters=units, method=Method(stats.method.value), **options)
+        clusters = list_clusters(alike) if stats.unit is Unit.item else None
+        difference = compare(*scores, clusters=clusters, method=Method(stats.method.value), **options)
     of_baseline, of_quant = ({str(rule): int(n) for rule, n in each.items()} for each in counts)
     rules = sorted({*of_baseline, *of_quant}, key=lambda rule: (-of_baseline.get(rule, 0), rule))
     shares = tuple((rule, of_baseline.get(rule, 0), of_quant.get(rule, 0)) for rule in rules)

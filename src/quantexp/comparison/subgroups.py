@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from quantexp.comparison.flips import SIDES, unique_items
+from quantexp.comparison.flips import SIDES, list_clusters
 from quantexp.stats import Method, PairedComparison, compare
 from quantexp.tracking.tags import FIELD
 
@@ -60,13 +60,12 @@ def parts(
     of_baseline = [str(name).removesuffix("_baseline") for name in pairs if str(name).endswith("_baseline")]
     fields = [name for name in of_baseline if name.startswith(FIELD) and f"{name}_quant" in pairs]
     found = []
-    items = unique_items(pairs["cluster_baseline"], pairs["item_id"]) if by_item else None
+    clusters = list_clusters(pairs) if by_item else None
     for by, name, rows, column in _selections(pairs, fields):
-        units = None if items is None else items[rows.to_numpy()]
         before, after = (pairs.loc[rows, f"{column}_{side}"].to_numpy(dtype=np.float64) for side in SIDES)
         difference = compare(
             *(before, after),
-            clusters=units if units is None or units.dtype.kind == "i" else units.astype(str),
+            clusters=None if clusters is None else clusters[rows.to_numpy()],
             confidence=confidence,
             resamples=resamples,
             seed=seed,

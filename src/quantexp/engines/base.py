@@ -21,6 +21,9 @@ GENERATES: frozenset[Capability] = frozenset({"generate"})
 READS: frozenset[Capability] = frozenset({"generate", "score", "distributions"})
 """What a `ReadingEngine` can."""
 
+MOST_FORCED = 32
+"""Tokens that may be written to end reasoning, for which there is room beside it."""
+
 Message = Mapping[str, str]
 """One turn of a chat: its `role` and its `content`."""
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from quantexp.config.schema import Config, EngineConfig, ExamplePlace, PromptForm, ReasoningEnd, SamplingConfig
-from quantexp.tasks.reasoning import FORMATS, get_format
+from quantexp.tasks.reasoning import FORMATS, apply_task_budget, get_format
 from quantexp.util.redaction import find_secret, variable_problem
 from quantexp.util.urls import address_problem
 
@@ -58,7 +58,7 @@ def server_problems(config: Config) -> Iterator[str]:
     yield from _reasoning_problems(config)
     if config.task.reasoning_end is ReasoningEnd.force:
         yield "task.reasoning_end=force needs a model in this process: leave it out, or set engine=llama_cpp."
-    granted = config.model.reasoning_tokens if config.task.reasoning_tokens is None else config.task.reasoning_tokens
+    granted = apply_task_budget(config).reasoning_tokens
     in_answer = config.model.examples is ExamplePlace.answer and config.task.shots > 0
     if granted and (config.task.stop or in_answer):
         yield (

@@ -24,9 +24,8 @@ LOOKED_AT = 4 * LONGEST_UNIT
 OTHER_SCRIPT = 0.05
 """So large a share of an answer's letters is of a script that the prompt does not use, at least."""
 
-_LATIN = r"A-Za-zÀ-ɏ"
 _SCRIPTS = {
-    "Latin": _LATIN,
+    "Latin": r"A-Za-zÀ-ɏ",
     "Cyrillic": r"\u0400-\u052f",
     "Hebrew": r"\u0590-\u05ff",
     "Arabic": r"\u0600-\u06ff\u0750-\u077f",
@@ -54,8 +53,7 @@ def list_outcomes(answer: Answer, grade: Grade, prompt: str, tokens: int) -> dic
         `truncated`: cut off within the answer. `ended_in_reasoning`: no answer was begun. `loop`: reasoning or answer
         ends in a loop. `empty`: an answer of white space. `unreadable`: an answer with words from which the grader
         read nothing, though it had come to its end. `other_script`: an answer in letters of another script than the
-        prompt's. `reasoning_tokens`, `answer_tokens`: lengths, NaN if nobody counted the reasoning apart; the first is
-        left out if there is none.
+        prompt's. `reasoning_tokens`, `answer_tokens`: lengths, NaN if nobody counted the reasoning apart.
     """
     is_empty = not answer.ended_in_reasoning and not answer.text.strip()
     reasoning = answer.reasoning_tokens
@@ -67,7 +65,7 @@ def list_outcomes(answer: Answer, grade: Grade, prompt: str, tokens: int) -> dic
         "empty": float(is_empty),
         "unreadable": float(unread and not is_empty),
         "other_script": float(has_other_script(answer.text, prompt)),
-        **({} if reasoning == 0 else {"reasoning_tokens": nan if reasoning is None else float(reasoning)}),
+        "reasoning_tokens": nan if reasoning is None else float(reasoning),
         "answer_tokens": nan if reasoning is None else float(tokens - reasoning),
     }
 

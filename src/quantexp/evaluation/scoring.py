@@ -11,7 +11,7 @@ from quantexp.evaluation.outcomes import list_outcomes
 from quantexp.stats import Method, at_k, estimate
 from quantexp.tasks.graders.base import ENDED_IN_REASONING, UNFINISHED, Answer, Grade, GradeAnswer
 from quantexp.tasks.reasoning import Output
-from quantexp.tracking.tags import FIELD, OUTCOME, RULE
+from quantexp.tracking.tags import FIELD, LENGTHS, OUTCOME, RULE
 from quantexp.util.errors import UserError
 from quantexp.util.metric_names import fold_name
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from quantexp.config import StatsConfig
     from quantexp.engines import Completion, Prompt
     from quantexp.tasks.items import Item
-
-LENGTHS = (f"{OUTCOME}reasoning_tokens", f"{OUTCOME}answer_tokens")
-"""Outcomes of which a gap is not a 0."""
 
 READ = ("reasoning", "answer", "reasoning_tokens")
 """The columns that a reader fills which looks for reasoning."""
@@ -84,24 +81,32 @@ class AnswerGrading:
             items: all that are answered.
             read_output: returns the output of a completion (`Engine.read_output`).
         """
-        self.read_output = read_output
+        self._read_output = read_output
         self._reader = reader
         self._grader = grader
         self._fields = {item.id: item.fields for item in items}
         self._verdicts: dict[tuple[str, int], dict[str, Any]] = {}
+        self._outputs: dict[tuple[str, int], Output] = {}
 
     def start_over(self) -> "AnswerGrading":
         """Return the same for other answers to the same items."""
         again = copy(self)
-        again._verdicts = {}
+        again._verdicts, again._outputs = {}, {}
         return again
+
+    def output(self, prompt: "Prompt", completion: "Completion") -> Output:
+        """Return what the model wrote, with the marks in it."""
+        key = (prompt.item_id, prompt.sample)
+        if key not in self._outputs:
+            self._outputs[key] = self._read_output(prompt, completion)
+        return self._outputs[key]
 
     def verdict(self, prompt: "Prompt", completion: "Completion") -> Mapping[str, Any]:
         """Fill the grader's columns for the answer to a prompt (`verdict`)."""
         key = (prompt.item_id, prompt.sample)
         if key not in self._verdicts:
             fields = self._fields[prompt.item_id]
-            output = self.read_output(prompt, completion)
+            output = self.output(prompt, completion)
             marks = {"marks": encode_marks(output, self._reader)} if self._reader.splits else {}
             found = verdict(self._reader, self._grader, output, fields, completion.finish_reason, prompt.text)
             self._verdicts[key] = marks | found

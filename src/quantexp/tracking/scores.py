@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from quantexp.tracking.tags import FIELD, OUTCOME
+from quantexp.tracking.tags import FIELD, LENGTHS, OUTCOME
 
 SCORES = "scores.arrow"
 """Name of the file: Arrow's IPC format, which is read ten times as fast as Parquet where tables are small."""
@@ -187,9 +187,7 @@ def write_scores(table: pd.DataFrame, path: Path) -> None:
     """
     # One that no answer has is left out, but for the one by which a reader knows that outcomes were recorded.
     outcomes = [
-        str(name)
-        for name in table
-        if str(name).startswith(OUTCOME) and (table[name].any() or str(name) == f"{OUTCOME}answer_tokens")
+        str(name) for name in table if str(name).startswith(OUTCOME) and (table[name].any() or str(name) == LENGTHS[-1])
     ]
     kept = [str(name) for name in table if name in _KEPT or str(name).startswith(FIELD) or name in outcomes]
     narrow = table[kept].astype(dict.fromkeys(outcomes, np.float32))

@@ -99,6 +99,10 @@ OUTCOME = "outcome_"
 """Prefix of an item table's columns that say what an answer is besides right or wrong, and of the metrics that follow:
 rates, or mean lengths."""
 
+LENGTHS = (f"{OUTCOME}reasoning_tokens", f"{OUTCOME}answer_tokens")
+"""Those of them that are numbers of tokens; a gap is one that nobody counted, not a 0. The last is in every table with
+outcomes."""
+
 FIELD = "score_"
 """Prefix of the columns of the per-item table that hold the score of one field of an item."""
 

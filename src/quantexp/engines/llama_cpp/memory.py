@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from quantexp.config import Config, EngineConfig, ModelConfig
+from quantexp.engines.base import MOST_FORCED
 from quantexp.engines.llama_cpp.lanes import BLOCK, count_rows
 from quantexp.engines.llama_cpp.tokenizer import Wording
 from quantexp.models import ModelFile
@@ -28,9 +29,6 @@ FLOATS = {"ALL_F32": 32, "MOSTLY_F16": 16, "MOSTLY_BF16": 16}
 
 MOST_BITS = 9
 """Bits a weight of every other type, at most: Q8_0 has 8.5."""
-
-FORCED = 32
-"""Tokens of context for the words that end reasoning, at most."""
 
 SHARE = 0.8
 """Of the free memory that KV caches may take; the rest is for everything else on the machine."""
@@ -75,7 +73,7 @@ def lanes_that_fit(model: llama_cpp.llama_model_p, config: EngineConfig, file_by
 
 def room_of(form: ReasoningFormat, model: ModelConfig, engine: EngineConfig) -> int:
     """Return the tokens of context that an item needs: those for prompt and answer, and those for reasoning."""
-    return engine.context + (get_reasoning_tokens(model) + FORCED if form.marks else 0)
+    return engine.context + (get_reasoning_tokens(model) + MOST_FORCED if form.marks else 0)
 
 
 def needed_bytes(source: ModelFile, config: Config) -> int:

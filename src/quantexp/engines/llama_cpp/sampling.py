@@ -12,11 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantexp.engines.base import Decoding, Prompt
+from quantexp.engines.base import MOST_FORCED, Decoding, Prompt
 from quantexp.util.llama_library import llama_cpp
-
-MOST_FORCED = 32
-"""Tokens that may be written to end reasoning."""
 
 
 class Penalties:
