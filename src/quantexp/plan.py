@@ -220,26 +220,15 @@ def _answers(runs: Sequence["JobRecord"]) -> "pd.DataFrame":
 def _samples(config: PlanConfig, plans: Sequence[Planned]) -> "Table":
     """Return the items that show the margin with one answer to each, or several."""
     table = _table(plans, "answers\nto an item", "items", "answers\nin all")
-    for (first, each), answers in ((row, k) for row in _by_task(table, plans) for k in SAMPLES):
+    for first, each in _by_task(table, plans):
         assert each.drawn is not None
-        spread = each.drawn.at(answers)
-        items = spread.items_to_show(config.margin, power=config.power, alpha=config.alpha)
-        shown = first if answers == SAMPLES[0] else [""] * len(first)
-        priced = _priced(items * answers, replace(each, cost=_cheaper(each)))
-        table.add_row(*shown, str(answers), f"{items:,}", *priced)
+        answer = replace(each, cost=each.cost and each.cost / each.drawn.samples)
+        for answers in SAMPLES:
+            spread = each.drawn.at(answers)
+            items = spread.items_to_show(config.margin, power=config.power, alpha=config.alpha)
+            shown = first if answers == SAMPLES[0] else [""] * len(first)
+            table.add_row(*shown, str(answers), f"{items:,}", *_priced(items * answers, answer))
     return table
-
-
-def _cheaper(each: Planned) -> Cost | None:
-    """Return the cost of one answer under both quants."""
-    if each.cost is None or each.drawn is None:
-        return each.cost
-    seconds = each.cost.seconds
-    return replace(
-        each.cost,
-        tokens=each.cost.tokens / each.drawn.samples,
-        seconds=None if seconds is None else seconds / each.drawn.samples,
-    )
 
 
 def _needed(config: PlanConfig, plans: Sequence[Planned]) -> "Table":

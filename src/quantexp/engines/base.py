@@ -99,14 +99,13 @@ class Decoding:
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
     penalty_last_n: int = 64
+    thinking: Thinking | None = None
 
     @property
     def penalizes(self) -> bool:
         """True if a penalty changes any logit."""
         given = (self.presence_penalty, self.frequency_penalty, self.repetition_penalty)
         return given != (0.0, 0.0, 1.0) and self.penalty_last_n != 0
-
-    thinking: Thinking | None = None
 
     @property
     def longest(self) -> int:

@@ -143,9 +143,7 @@ def _have_imported() -> None:
     filters = [f"'a b' | {name}" for name in [*jinja2.filters.FILTERS, "wordwrap(1)"]]
     tests = [f"'a' is {name}" for name in jinja2.tests.TESTS]
     for expression in [*once, *filters, *tests]:
-        asked = {"template": f"{{{{ {expression} }}}}", "bos": "", "eos": "", "arguments": {}}
-        _answer({**asked, "messages": None})
-        _answer({**asked, "messages": []})
+        _answer({"template": f"{{{{ {expression} }}}}", "messages": [], "bos": "", "eos": "", "arguments": {}})
     compile_template.cache_clear()
 
 

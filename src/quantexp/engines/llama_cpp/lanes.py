@@ -307,9 +307,8 @@ class Lanes:
             return "stop"
         # Reasoning that was not seen to begin may have taken the answer's tokens.
         longest = decoding.longest + len(self._marks.forced)
-        return (
-            "length" if len(answer.tokens) - earlier == decoding.max_tokens or len(answer.tokens) >= longest else None
-        )
+        is_cut = len(answer.tokens) - earlier == decoding.max_tokens or len(answer.tokens) >= longest
+        return "length" if is_cut else None
 
     def _reasoned(self, answer: _Answer, thinking: Thinking) -> FinishReason | None:
         """End reasoning that has reached its longest: why the output ends, if it does."""
