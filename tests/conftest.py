@@ -2,7 +2,6 @@
 
 import atexit
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -61,15 +60,18 @@ DEMO = ModelConfig(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Have temporary files of libraries, and of processes that are killed, in the test run's folder."""
-    folder = tmp_path_factory.getbasetemp() / "t"  # short: names of sockets are at most 107 bytes long
-    folder.mkdir(exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(folder))
+def _temporary_files() -> Iterator[None]:
+    """Have temporary files of libraries, and of processes that are killed, in one folder.
+
+    Not in the test run's own folder, which may be deep: names of Ray's and Slurm's sockets are at most 107 bytes long.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="q", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", None)
         yield
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -121,3 +121,20 @@ def test_killed_processes_and_a_ray_elsewhere(address: str, tmp_path: Path, star
     assert "the baseline" in out
     # Where they were asked for, though Ray's processes began in another folder.
     assert len(list(tmp_path.glob("multirun/*/*/[01]/quantexp.log"))) >= 2
+
+
+def test_a_folder_of_temporary_files_too_deep_for_sockets(
+    tmp_path: Path, start: Start, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    deep = tmp_path / ("d" * 80)
+    deep.mkdir()
+    monkeypatch.setenv("TMPDIR", str(deep))
+    process = start(
+        tmp_path, "quantexp", "-m", "hydra/launcher=ray", "quant=Q8_0", "task=gsm8k", "task.limit=2",
+        f"model.cache={cache}",
+    )  # fmt: skip
+    _, err = process.communicate(timeout=900)
+    assert process.returncode == 2
+    assert "set hydra.launcher.ray.init._temp_dir, or TMPDIR, to a shorter one" in err
+    assert "Traceback" not in err

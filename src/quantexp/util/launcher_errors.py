@@ -20,6 +20,11 @@ def sentence_of_launcher(error: BaseException) -> str | None:
         )
     if isinstance(error, ConnectionError) and "Ray cluster" in str(error):
         return f"hydra/launcher=ray found no Ray: {_first_line(error)}; set hydra.launcher.ray.init.address."
+    if isinstance(error, OSError) and "AF_UNIX path length" in str(error):
+        return (
+            "The folder of temporary files is too deep for the names of Ray's sockets "
+            f"({_first_line(error)}); set hydra.launcher.ray.init._temp_dir, or TMPDIR, to a shorter one."
+        )
     if isinstance(error, RuntimeError) and "are you indeed on a slurm cluster" in str(error):
         return "hydra/launcher=slurm calls sbatch and srun, which are not here; run it where jobs are submitted."
     return None
