@@ -59,8 +59,8 @@ def check(*overrides: str) -> None:
             r"\(quant\.file_type=MOSTLY_Q8_0 and ",
         ),
         (
-            ("quant=Q4_K_M", "model.imatrix=a,b"),
-            r"\(model\.imatrix=a and model\.imatrix=b\), .*; let the name choose, as",
+            ("quant=Q4_K_M", "model.imatrix=a/x.gguf,b/x.gguf"),
+            r"\(model\.imatrix=a/x.gguf and model\.imatrix=b/x.gguf\), .*; let the name choose, as",
         ),
         (("quant=Q4_K_M", "model.tensor_types={ffn: Q8_0},{}"), r"\(model\.tensor_types=.* and model\.tensor_types="),
         ((*SERVER, "quant=as-is", "engine.model=a,b"), r"\(engine\.model=a and engine\.model=b\)"),
@@ -87,6 +87,7 @@ def test_two_weights_under_one_name_are_refused(overrides: tuple[str, ...], said
             "model.path=A.gguf,B.gguf",
         ),  # told apart by the source
         ("quant=Q4_K_M", "quant.name=a,b", "model.imatrix=${quant.name}.gguf"),
+        ("quant=Q4_K_M", "model.imatrix=null,a.gguf"),  # two conditions
         ("quant=Q8_0", "task.max_tokens=8,9", "seed=0,1", "task=gsm8k,triviaqa"),
         ("quant=Q8_0", "model.chat_template=a.jinja,b.jinja"),
         ("quant=Q8_0,Q8_0",),  # the same job: the second finds the first

@@ -99,28 +99,28 @@ def test_identity_changes_with_all_that_surrounds_an_item(engine: LlamaCpp, demo
         prompter(engine, shots=2, place="answer"),
         prompter(engine, shots=2, place="answer", answer="A:"),
     ]
-    identities = [each.sha256 for each in made]
+    identities = [each.hashes["sha256"] for each in made]
     assert len(set(identities)) == len(identities)
-    assert [each.sha256 for each in made] == identities
+    assert [each.hashes["sha256"] for each in made] == identities
 
 
 def test_identity_changes_with_the_template(engine: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = prompter(engine).sha256
+    before = prompter(engine).hashes["sha256"]
     # A comment, which shows in no prompt that is rendered here but may stand for a branch that does.
     monkeypatch.setattr(engine._wording, "_template", engine.chat_template + "{# revised #}")
-    assert prompter(engine).sha256 != before
+    assert prompter(engine).hashes["sha256"] != before
 
 
 def test_identity_does_not_change_with_items_or_quant(engine: LlamaCpp, demo: ModelConfig) -> None:
     made = prompter(engine, shots=1)
-    before = made.sha256
+    before = made.hashes["sha256"]
     for item in DATA.items[:5]:
         made.prompt(item)
-    assert made.sha256 == before
+    assert made.hashes["sha256"] == before
     file, _ = models.resolve(demo, QuantConfig("F16", "MOSTLY_F16"))
     other = LlamaCpp(file, demo, EngineConfig("llama_cpp", context=256, threads=1))
     try:
-        assert prompter(other, shots=1).sha256 == before
+        assert prompter(other, shots=1).hashes["sha256"] == before
         assert prompter(other, shots=1).prompt(ITEM) == made.prompt(ITEM)
     finally:
         other.close()

@@ -74,8 +74,8 @@ def add_changed_answers(
             table = flip_rows(before.loc[np.unique(here)], after, task=summary.section(each), name=each.quant)
             changed += [table] if len(table) else []
     comparisons = tuple(found[each.model, each.task, each.quant] for each in summary.comparisons)
-    shifts = _describe_shifts(comparisons, 1 - stats.confidence)
-    notes = (shifts, *summary.notes) if shifts else summary.notes
+    first = (_describe_placebos(summary, comparisons), _describe_shifts(comparisons, 1 - stats.confidence))
+    notes = (*filter(None, first), *summary.notes)
     return replace(summary, comparisons=comparisons, notes=notes), pd.concat(
         changed or [pd.DataFrame(columns=[*COLUMNS])], ignore_index=True
     )
@@ -139,6 +139,23 @@ def _answers(run: JobRecord) -> tuple[int, Answers]:
 
 def _seed(run: JobRecord) -> int:
     return int(run.tags["seed"])
+
+
+def _describe_placebos(summary: Summary, comparisons: Sequence[Comparison]) -> str:
+    """Say what changed between the baseline and itself by another arithmetic; empty if no condition is that."""
+    placebos = {(each.model, each.task, each.quant) for each in summary.conditions if each.is_placebo}
+    found = [
+        f"{each.quant} on {each.task} lost {each.flips.lost} and gained {each.flips.gained} of {each.flips.answers} "
+        f"answers, and {each.flips.churn} were read differently"
+        for each in comparisons
+        if (each.model, each.task, each.quant) in placebos and each.flips is not None
+    ]
+    if not found:
+        return ""
+    return (
+        f"Placebo: {'; '.join(found)}.\nIt computes what {summary.baseline} does, rounded otherwise, so changes no "
+        "larger than these are noise of the arithmetic and no damage."
+    )
 
 
 def _describe_shifts(comparisons: Sequence[Comparison], alpha: float) -> str:

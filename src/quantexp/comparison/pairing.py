@@ -1,6 +1,7 @@
 """Pairing of runs that may be compared, and their comparison: job records in, a summary out."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import nan
 from typing import Any
 
@@ -15,8 +16,10 @@ from quantexp.comparison.caveats import (
     quantized_sources,
     repeats_in,
 )
+from quantexp.comparison.conditions import LabelledRuns, label_runs
 from quantexp.comparison.costs import known_cost
 from quantexp.comparison.groups import Group, label_groups, merge_seeds
+from quantexp.comparison.interactions import find_interactions
 from quantexp.comparison.preregistration import report
 from quantexp.comparison.summary import Comparison, Condition, Registered, Summary
 from quantexp.config import Method, StatsConfig, Target, Unit
@@ -48,22 +51,29 @@ def summarise(
     title: str,
     registration: Registration | None = None,
 ) -> Summary:
-    """Pair every quant with the baseline on the items (or, by `stats.unit`, the items of a seed) that both answered.
+    """Pair each condition with the baseline on the items (or, by `stats.unit`, the items of a seed) that both answered.
 
-    Runs are paired only where everything but the quant and the seed is the same; where nothing
+    Runs are paired only where everything but the condition and the seed is the same; where nothing
     fits, the summary says what differs instead of comparing.
 
     Raises:
         UserError: the target is the data's own items, and the runs do not say how many those are; or the runs were
             stopped by one method and are to be judged by another.
     """
+    named, declared_stats, files = label_runs(records, stats, registration), stats, records
+    records, stats = named.records, replace(stats, baseline=named.baseline)
     unit = stats.unit.value
     given = "given" if stats.unit is Unit.answer else "answered"
     groups = label_groups(merge_seeds(records))
     if registration is not None:
         order = registration.order
         models = registration.models
-        groups.sort(key=lambda group: (models.get(group.model, len(models)), *_asked_for(group, stats.baseline, order)))
+        groups.sort(
+            key=lambda group: (
+                models.get(group.model, len(models)),
+                *_asked_for(group, named.declared[group.runs[0].run_id], stats.baseline, order),
+            )
+        )
     check_stopping(records, stats)
     _check_seeds(groups, stats)
     baselines = [group for group in groups if group.quant == stats.baseline]
@@ -102,7 +112,7 @@ def summarise(
     return Summary(
         title=title,
         baseline=stats.baseline,
-        conditions=tuple(_condition(group, stats) for group in groups),
+        conditions=tuple(_condition(group, stats, named) for group in groups),
         comparisons=tuple(
             Comparison(
                 *(group.model, group.task, stats.baseline, group.quant),
@@ -114,7 +124,7 @@ def summarise(
         ),
         notes=tuple(
             dict.fromkeys(
-                [*notes, *list_file_caveats(records), *list_caveats(groups, stats), *repeats_in(compared, stats)]
+                [*notes, *list_file_caveats(files), *list_caveats(groups, stats), *repeats_in(compared, stats)]
             )
         ),
         refusals=tuple(refusals),
@@ -122,17 +132,20 @@ def summarise(
         protocol=describe_protocol(groups, stats),
         unit=unit,
         quantized_sources=quantized_sources(records),
-        registered=None if registration is None else _registered(registration, groups, compared, stats),
+        interactions=find_interactions(groups, named.levels, stats.baseline, stats),
+        registered=None if registration is None else _registered(registration, groups, compared, declared_stats),
     )
 
 
-def _asked_for(group: Group, baseline: str, order: Mapping[str, int]) -> tuple[int, int]:
+def _asked_for(group: Group, name: str, baseline: str, order: Mapping[str, int]) -> tuple[int, int]:
     """Its place in what a sweep asked for; jobs may have begun in another order, or the clock been set. Baseline first.
 
-    What the sweep did not ask for comes last.
+    `name` is what the condition was declared under. A baseline was declared under none, so that another one's comes
+    next; what the sweep did not ask for comes last.
     """
     task = group.runs[0].tags["task"]
-    of_quant = -1 if group.quant == baseline else order.get(f"{task}/{group.quant}", len(order))
+    is_former = group.quant != name and f"{task}/{name}" not in order
+    of_quant = -2 if group.quant == baseline else -1 if is_former else order.get(f"{task}/{name}", len(order))
     return order.get(task, len(order)), of_quant
 
 
@@ -249,7 +262,7 @@ def _why_not(group: Group, baselines: Sequence[Group], baseline: str) -> str:
     return f"{what} (run {runs}) cannot be paired with {baseline} (run {theirs}): {other}."
 
 
-def _condition(group: Group, stats: StatsConfig) -> Condition:
+def _condition(group: Group, stats: StatsConfig, named: LabelledRuns) -> Condition:
     newest = group.runs[-1]
     answers = group.as_drawn(group.answers) if stats.method is Method.sequential else group.answers
     tokens = sum(run.metrics["completion_tokens"] for run in group.runs)
@@ -281,6 +294,9 @@ def _condition(group: Group, stats: StatsConfig) -> Condition:
         cost=known_cost(group.runs),
         items_in_data=int(newest.metrics["items_in_data"]) if "items_in_data" in newest.metrics else None,
         sampled=_sampled(group, stats),
+        levels=named.levels[newest.run_id],
+        kv_bytes=newest.metrics.get("run.kv_bytes_per_token"),
+        is_placebo=newest.run_id in named.placebos,
     )
 
 

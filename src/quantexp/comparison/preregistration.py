@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from quantexp.comparison.summary import Answer, Declaration, Registered
 from quantexp.config import Config, StatsConfig
+from quantexp.config.condition import is_baseline, name_condition, parse_baseline, read_references
 from quantexp.config.fingerprint import pair_fingerprint
 from quantexp.tracking.registration import Registration, digest, read_content
 
@@ -28,10 +29,10 @@ DECISIVE = ("baseline", "margin", "margins", "confidence", "unit", "method", "ta
 
 def write_declaration(jobs: Sequence[Config], stats: StatsConfig) -> str:
     """Write a sweep's declaration as YAML: hypothesis and claims, the family of comparisons, the rule of decision."""
-    family = _family(jobs, stats)
+    family = _family(jobs)
     # A task that is run in several ways, such as with several numbers of examples, is compared in each of them.
     comparisons = {
-        (pair_fingerprint(replace(job, seed=0)), job.quant.name) for job in jobs if job.quant.name != stats.baseline
+        (pair_fingerprint(replace(job, seed=0)), name_condition(job)) for job in jobs if not is_baseline(job)
     }
     content = {
         "hypothesis": asdict(jobs[0].hypothesis),
@@ -40,16 +41,18 @@ def write_declaration(jobs: Sequence[Config], stats: StatsConfig) -> str:
         "analysis": _analysis(stats),
         "seeds": sorted({job.seed for job in jobs}),
     }
+    if references := read_references():
+        content["references"] = [
+            {"model": model, "task": task, "levels": dict(levels)} for (model, task), levels in references.items()
+        ]
     models = dict.fromkeys(job.model.name for job in jobs)
     if len(models) > 1:
-        content["families"] = {
-            model: list(_family([j for j in jobs if j.model.name == model], stats)) for model in models
-        }
+        content["families"] = {model: list(_family([j for j in jobs if j.model.name == model])) for model in models}
     return OmegaConf.to_yaml(OmegaConf.create(content))
 
 
-def _family(jobs: Sequence[Config], stats: StatsConfig) -> dict[str, None]:
-    return dict.fromkeys(f"{job.task.name}/{job.quant.name}" for job in jobs if job.quant.name != stats.baseline)
+def _family(jobs: Sequence[Config]) -> dict[str, None]:
+    return dict.fromkeys(f"{job.task.name}/{name_condition(job)}" for job in jobs if not is_baseline(job))
 
 
 def report(
@@ -98,7 +101,11 @@ def report(
             answers=answers,
         ),
         changes=tuple(changes),
-        answers=tuple(_answers(content["hypothesis"]["claims"], content["analysis"].get("baseline"), stats, scores)),
+        answers=tuple(
+            _answers(
+                content["hypothesis"]["claims"], parse_baseline(content["analysis"]["baseline"]).label, stats, scores
+            )
+        ),
     )
 
 

@@ -41,11 +41,11 @@ FLOOR_COUNTS = ("answers", "lost", "gained", "both_wrong_different", "churn")
 
 @dataclass(frozen=True)
 class Condition:
-    """One model at one quant on one task.
+    """One model under one condition on one task.
 
     Attributes:
         model: Name of the model.
-        quant: Name of the quant, such as Q4_K_M.
+        quant: Name of the condition: the quant, such as Q4_K_M, and levels of other factors, such as `lanes=1`.
         task: Name of the task.
         bits_per_weight: Measured from the file's tensors, not the nominal value of the quant; or given, where only a
             server has the file.
@@ -63,6 +63,9 @@ class Condition:
         cost: Of an item; None where it was not measured.
         items_in_data: Unique items that the data have; None where that is not known.
         sampled: pass@k and majority@k, where items have several answers that are right or wrong.
+        levels: Its level of each factor that varies in the task, the weights first.
+        kv_bytes: Bytes of the KV cache for each token of context; None where that was not recorded.
+        is_placebo: It computes the same as the baseline by another valid arithmetic, so that what changes is noise.
     """
 
     model: str
@@ -83,6 +86,9 @@ class Condition:
     cost: Cost | None = None
     items_in_data: int | None = None
     sampled: tuple[AtK, ...] = ()
+    levels: Mapping[str, str] = field(default_factory=dict)
+    is_placebo: bool = False
+    kv_bytes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +150,25 @@ class Comparison:
     parts: "tuple[Part, ...]" = ()
     rules: RuleShift | None = None
     outcomes: "tuple[OutcomeShift, ...]" = ()
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """Loss of two changed factors beyond the sum of what each loses alone.
+
+    Attributes:
+        condition: Name of the condition in which both are changed.
+        alone: Names of the two conditions in which one is.
+        contrast: Of the items' scores; above 0 one makes the other worse.
+        p_adjusted: After Holm's correction over all interactions of the summary.
+    """
+
+    model: str
+    task: str
+    condition: str
+    alone: tuple[str, str]
+    contrast: Contrast
+    p_adjusted: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -213,6 +238,7 @@ class Summary:
         protocol: Facts that identify the measurement: dataset and prompt hashes, versions.
         unit: What n counts and what is resampled: item, or answer (to an item under one seed).
         registered: What was declared before the first answer; None for runs that are put together by hand.
+        interactions: Of factors that were changed alone and together.
         quantized_sources: Models whose quants were made from a file that is quantized itself, and what that holds.
 
     Raises:
@@ -231,6 +257,7 @@ class Summary:
     unit: str = "item"
     registered: Registered | None = None
     quantized_sources: Mapping[str, str] = field(default_factory=dict)
+    interactions: tuple[Interaction, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what could not be shown without loss."""
@@ -253,6 +280,11 @@ class Summary:
                     f"The comparison of {where} is against {comparison.baseline}, but a summary "
                     f"compares other quants with its one baseline {self.baseline}."
                 )
+
+    @property
+    def noun(self) -> str:
+        """The heading of conditions in tables: they are quants unless another factor varies."""
+        return "condition" if any(len(each.levels) > 1 for each in self.conditions) else "quant"
 
     def models(self) -> tuple[str, ...]:
         """Models, in the order of the conditions."""

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from quantexp.config.condition import find_reference, get_factor, is_baseline
 from quantexp.config.schema import Config, StatsConfig
 
 
@@ -42,7 +43,7 @@ def config_fingerprint(config: Config) -> str:
 
 
 def pair_fingerprint(config: Config, **facts: str) -> str:
-    """sha256 of what a job and the baseline's have in common if they are to be compared: all but quant and file.
+    """sha256 of what a job and the baseline's have in common if they are to be compared: all but their conditions.
 
     Args:
         config: the job.
@@ -57,6 +58,8 @@ def pair_fingerprint(config: Config, **facts: str) -> str:
             "engine": ("floor", "url", "model"),
         },
     )
+    for name in find_reference(config):
+        _drop_factor(tree, name)
     return _sha256({"config": tree, "facts": _facts(config, facts)})
 
 
@@ -70,7 +73,7 @@ def sweep_fingerprint(jobs: Iterable[Config], stats: StatsConfig) -> str:
 
 def measures_floor(config: Config) -> bool:
     """Return whether the job answers its items twice: only the baseline's do."""
-    return config.engine.floor and config.quant.name == config.stats.baseline
+    return config.engine.floor and is_baseline(config)
 
 
 RECIPE = ("imatrix", "output_type", "embedding_type", "tensor_types")
@@ -116,6 +119,15 @@ def _drop(tree: dict[str, Any], keys: Mapping[str, Sequence[str]]) -> None:
             tree.pop(group, None)
 
 
+def _drop_factor(tree: dict[str, Any], name: str) -> None:
+    """Remove what sets a factor."""
+    for key in get_factor(name).keys:
+        group, key_of_group, *argument = key.split(".", 2)
+        if argument:  # of the chat template
+            _drop(tree.get(group, {}), {key_of_group: argument})
+        _drop(tree, {group: () if argument else (key_of_group,)})
+
+
 def _settings(section: Any) -> dict[str, Any]:
     """Collect the fields of a dataclass that are not at their defaults; a new field with a default changes nothing."""
     found = {}
@@ -125,7 +137,7 @@ def _settings(section: Any) -> dict[str, Any]:
         if is_dataclass(value):
             value, default = _settings(value), {}
         if value != default:
-            found[field.name] = value
+            found[field.name] = dict(value) if isinstance(value, dict) else value  # what is dropped stays in the config
     return found
 
 

@@ -1,12 +1,30 @@
 """Identity of a job's scores besides the quant and the seed, and the differences of two jobs in it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+from quantexp.config.condition import get_factor
 
 Identity = Mapping[str, Mapping[str, object]]
 """A mapping per aspect: model, data, prompt, reader, grader, settings."""
 
 NO_READER = "none-v1"
 """Id of the answer reader of all runs before readers were recorded: the whole output is the answer."""
+
+
+WORDS = "words_sha256"
+"""Entry of a prompt's identity that its chat template does not change; it counts where templates are compared."""
+
+
+def share_identity(identity: Identity, varying: Iterable[str]) -> Identity:
+    """Return an identity without what follows from these factors; the same mapping if nothing does."""
+    dropped = {entry for name in varying for entry in get_factor(name).entries}
+    if "prompt.sha256" not in dropped:
+        dropped.add(f"prompt.{WORDS}")  # the hash of the whole prompt says more, and earlier versions had no other
+    found = {
+        aspect: {key: value for key, value in entries.items() if f"{aspect}.{key}" not in dropped}
+        for aspect, entries in identity.items()
+    }
+    return identity if found == identity else found
 
 
 def select_varying(identity: Identity, others: Sequence[Identity]) -> list[tuple[str, object]]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from quantexp.config.condition import OF_WEIGHTS, read_levels
 from quantexp.config.fingerprint import RECIPE, config_fingerprint
 from quantexp.config.schema import Config
 from quantexp.util.errors import UserError
@@ -26,10 +27,12 @@ def check_names(jobs: Sequence[Config]) -> None:
     Raises:
         UserError: there are some; of two such runs, tables would show the newer alone.
     """
-    alike: dict[tuple[str, str], dict[str, Config]] = defaultdict(dict)
+    alike: dict[tuple[str, ...], dict[str, Config]] = defaultdict(dict)
     for job in jobs:
-        alike[job.quant.name, config_fingerprint(_without_file(job))][config_fingerprint(job)] = job
-    for (name, _), several in alike.items():
+        levels = read_levels(job)
+        recipe = [levels[name] for name in OF_WEIGHTS]  # with and without an importance matrix are two conditions
+        alike[job.quant.name, *recipe, config_fingerprint(_without_file(job))][config_fingerprint(job)] = job
+    for (name, *_), several in alike.items():
         if len(several) > 1:
             first, second, *_rest = several.values()
             raise UserError(_explain(name, first, second))

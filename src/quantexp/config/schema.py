@@ -370,7 +370,11 @@ class StatsConfig:
     """Statistics of the comparison."""
 
     baseline: str = "Q8_0"
-    """The quant that the others are compared with."""
+    """The condition that the others are compared with: a quant, or one with levels of other factors, as in
+    `Q8_0 context=8192`; a factor that is not named is at its default, or at the level that was asked for first."""
+    factors: list[str] | None = None
+    """Factors that conditions may differ in: weights, and others, such as context or template (the chat template's
+    arguments). What else differs is compared apart, each with its own baseline. null: all that a sweep varies."""
     resamples: Positive = 10_000
     """Resamples of the bootstrap, and draws of a contrast."""
     seed: Natural = 42

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from quantexp.config.condition import find_factor_problems
 from quantexp.config.fingerprint import RECIPE
 from quantexp.config.own_data import apply_own_data
 from quantexp.config.ranges import find_range_problems
@@ -96,6 +97,7 @@ def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig 
             )
     if isinstance(config, PlanConfig):
         problems += _plan_problems(config)
+    problems += find_factor_problems(config.stats)
     problems += _sequential_problems(config.stats)
     problems += _tracking_problems(config.tracking)
     return problems

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from quantexp.config import Config, Forced
+from quantexp.config.condition import is_baseline
 from quantexp.engines import Completion, Engine, Prompt
 from quantexp.engines.base import ReadingEngine, as_reading, hash_key
+from quantexp.evaluation.finished_jobs import find_baseline
 from quantexp.evaluation.kl_divergence import (
     TokenMeasures,
     TokenSequence,
@@ -93,9 +95,9 @@ def baseline_job(config: Config, pair: str, store: Store, sweep: str | None) -> 
     Raises:
         UserError: the baseline has no such job.
     """
-    if config.quant.name == config.stats.baseline:
+    if is_baseline(config):
         return None
-    found = store.find_baseline(pair, config.stats.baseline, sweep)
+    found = find_baseline(config, pair, store, sweep)
     if found is None:
         raise UserError(
             f"Divergence is measured from the baseline's distributions, and {config.stats.baseline} of "

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from quantexp.config import Config, Method
+from quantexp.config.condition import find_reference, is_baseline
 from quantexp.config.fingerprint import pair_fingerprint
-from quantexp.config.identity import Identity, differences
+from quantexp.config.identity import Identity, differences, share_identity
 from quantexp.engines import Completion, Prompt
+from quantexp.evaluation.finished_jobs import find_baseline
 from quantexp.evaluation.scoring import AnswerGrading
 from quantexp.stats import SequentialTest
 from quantexp.tasks.items import Item
@@ -27,12 +29,14 @@ class StoppingRule:
         margin: the drop that would not matter.
         alpha: the level of its verdicts.
         family: the comparisons that were declared together.
+        varying: the factors in which the two may differ besides the weights.
     """
 
     baseline: JobRecord
     margin: float
     alpha: float
     family: int
+    varying: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -50,7 +54,8 @@ class StoppingRule:
         Raises:
             UserError: something but the quant differs; the sentence names it.
         """
-        if other := differences(identity, self.baseline.identity):
+        here, there = (share_identity(each, self.varying) for each in (identity, self.baseline.identity))
+        if other := differences(here, there):
             raise UserError(
                 f"stats=sequential compares with {self.baseline.name} (run {self.baseline.run_id[:8]}) while the job "
                 f"runs, but that one was made differently: {other}; run the baseline again with the same settings."
@@ -70,9 +75,9 @@ def make_stopping_rule(config: Config, pair: str, store: Store, sweep: str | Non
         UserError: the baseline has not answered the same items yet.
     """
     stats = config.stats
-    if stats.method is not Method.sequential or config.quant.name == stats.baseline:
+    if stats.method is not Method.sequential or is_baseline(config):
         return None
-    baseline = store.find_baseline(pair, stats.baseline, sweep)
+    baseline = find_baseline(config, pair, store, sweep)
     if baseline is None:
         raise UserError(
             f"stats=sequential compares with the baseline while the job runs, and {stats.baseline} of "
@@ -85,6 +90,7 @@ def make_stopping_rule(config: Config, pair: str, store: Store, sweep: str | Non
         margin=stats.margins.get(config.task.name, stats.margin),
         alpha=round(1 - stats.confidence, 12),
         family=1 if declared is None else declared.comparisons,
+        varying=tuple(find_reference(config)),
     )
 
 
@@ -102,10 +108,10 @@ def check_sequential(jobs: Sequence[Config]) -> None:
             "raise task.limit."
         )
     baseline = jobs[0].stats.baseline
-    first: dict[str, str] = {}
+    led_by_baseline: dict[str, bool] = {}
     for job in jobs:
-        leader = first.setdefault(pair_fingerprint(job), job.quant.name)
-        if job.quant.name == baseline != leader:
+        leads = led_by_baseline.setdefault(pair_fingerprint(job), is_baseline(job))
+        if is_baseline(job) and not leads:
             raise UserError(f"stats=sequential compares with {baseline} while the others run: put it first in quant=.")
 
 

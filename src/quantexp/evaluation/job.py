@@ -17,13 +17,14 @@ from omegaconf import OmegaConf
 
 from quantexp import models
 from quantexp.config import Config, ModelConfig
+from quantexp.config.condition import name_condition
 from quantexp.config.fingerprint import config_fingerprint, job_fingerprint, measures_floor, pair_fingerprint
 from quantexp.config.identity import Identity
 from quantexp.engines import Completion, Decoding, Engine, Prompt, open_engine
 from quantexp.engines.batch_invariance import answer_again, verify
 from quantexp.evaluation.answers import AnswerReader
 from quantexp.evaluation.early_stopping import Stopping, StoppingRule, group_duplicates, make_stopping_rule
-from quantexp.evaluation.finished_jobs import adopt, name_job
+from quantexp.evaluation.finished_jobs import adopt, name_job, tag_levels
 from quantexp.evaluation.generation import Generated, generate
 from quantexp.evaluation.job_identity import describe_file, describe_machine, identify, pairing_facts
 from quantexp.evaluation.metrics import (
@@ -296,7 +297,7 @@ def _ask_items(plan: JobPlan, loaded: _Loaded, known: CompletionStore, tracked: 
         for item in items
         for sample in range(config.task.sampling.samples)
     )
-    identity = _record_identity(plan, loaded, prompter.sha256, tracked)
+    identity = _record_identity(plan, loaded, prompter.hashes, tracked)
     if config.engine.verify:
         tracked.log(metrics=verify(engine, prompts, prompter.decoding).metrics())
     grading = AnswerGrading(AnswerReader(engine.reasoning), loaded.grade, items, engine.read_output)
@@ -325,25 +326,23 @@ def _read_windows(plan: JobPlan, loaded: _Loaded, _: CompletionStore, tracked: R
     from quantexp.evaluation import plain_text  # only here, as in `prepare`
 
     given = plain_text.windows_of(loaded.engine, plan.data, plan.config)
-    _record_identity(plan, loaded, given.sha256, tracked)
+    _record_identity(plan, loaded, {"sha256": given.sha256}, tracked)
     generated = plain_text.read(plan.config, plan.baseline, tracked, loaded.engine, given)
     grading = AnswerGrading(AnswerReader(NONE), loaded.grade, given.items, loaded.engine.read_output)
     return Responses(given.items, given.prompts, generated, grading, {}, given.cut)
 
 
-def _record_identity(plan: JobPlan, loaded: _Loaded, prompt_sha256: str, tracked: Run) -> Identity:
+def _record_identity(plan: JobPlan, loaded: _Loaded, prompt: Mapping[str, str], tracked: Run) -> Identity:
     """Record what the job is, before its first answer."""
     config, data, file = plan.config, plan.data, loaded.file
     form = NONE if plan.task.request is Read else loaded.engine.reasoning
-    identity = identify(
-        config, data, plan.grader, file, loaded.source, loaded.engine, prompt_sha256, AnswerReader(form)
-    )
+    identity = identify(config, data, plan.grader, file, loaded.source, loaded.engine, prompt, AnswerReader(form))
     tracked.log(
         params={"file.sha256": file.sha256, "file.path": file.path} | describe_file(config, file, loaded.source),
         tags={IDENTITY + key: json.dumps(value) for key, value in identity.items()} | describe_machine(loaded.engine),
     )
     # In MLflow's list, sorted by name, the quants of a task follow each other from few bits to many.
-    tracked.rename(f"{config.task.name} {file.bits_per_weight:05.2f} {config.quant.name} seed {config.seed}")
+    tracked.rename(f"{config.task.name} {file.bits_per_weight:05.2f} {name_condition(config)} seed {config.seed}")
     tracked.log(tags={} if data.file is None else {DATA_FILE: data.file, DATA_ROWS: str(len(data.items))})
     tracked.log_dataset(f"{data.name}-{config.task.name}", data.fingerprint, len(data.items), data.name)
     return identity
@@ -374,7 +373,7 @@ def _table(task: Task, responses: Responses, completions: Iterable[Completion], 
 
 def _names(config: Config) -> tuple[str, str]:
     """Name the job's run for the terminal and for MLflow's pages."""
-    shown = f"{config.task.name} {config.quant.name} seed {config.seed}"
+    shown = f"{config.task.name} {name_condition(config)} seed {config.seed}"
     return name_job(config), shown
 
 
@@ -387,6 +386,7 @@ def _tags(config: Config) -> dict[str, str]:
         "data": config.data.name,
         "seed": str(config.seed),
         CONFIG: config_fingerprint(config),
+        **tag_levels(config),
     }
 
 

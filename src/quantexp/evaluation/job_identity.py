@@ -1,6 +1,7 @@
 """The identity of a job: all that its scores depend on besides the quant. Runs are paired by it, or refused."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ def identify(
     file: "ModelFile",
     source: "ModelFile",
     engine: "Engine",
-    prompt_sha256: str,
+    prompt: Mapping[str, str],
     reader: AnswerReader,
 ) -> Identity:
     """Name all that a job's scores depend on besides the quant.
@@ -42,7 +43,7 @@ def identify(
         file: the model's file.
         source: what that was made of.
         engine: the loaded model.
-        prompt_sha256: of all that surrounds an item in its prompt.
+        prompt: hashes of what surrounds an item in its prompt.
         reader: of the outputs.
     """
     return {
@@ -51,8 +52,8 @@ def identify(
         "prompt": {
             "version": config.task.prompt.version,
             "shots": config.task.shots,
-            "sha256": prompt_sha256,
-            # Of these the hash says all; they say it to people.
+            **prompt,
+            # Of these the hashes say all; they say it to people.
             **{f"template.{name}": value for name, value in config.model.template.items()},
             **({"system": system} if (system := join_system(config.model.system, config.task.prompt.system)) else {}),
         },

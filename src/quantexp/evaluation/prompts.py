@@ -49,11 +49,17 @@ class Prompter:
         self._shared = _common(*(self._encode(probe)[1] for probe in ("a", "1")))
 
     @property
-    def sha256(self) -> str:
-        """Identity of all that surrounds an item: words, examples, chat template, tokenizer."""
-        text, tokens = self._encode("\N{OBJECT REPLACEMENT CHARACTER}")
+    def hashes(self) -> dict[str, str]:
+        """Identity of all that surrounds an item: words, examples, chat template, tokenizer; and of words and examples.
+
+        The latter is what two chat templates have in common.
+        """
+        placeholder = "\N{OBJECT REPLACEMENT CHARACTER}"
+        text, tokens = self._encode(placeholder)
+        request = self._request(placeholder)
         parts = [self._words.item, self._engine.chat_template, text, tokens]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        words = [self._words.item, request.messages, request.begun]
+        return {"sha256": _hash(parts), "words_sha256": _hash(words)}
 
     def prompt(self, item: Item) -> Prompt:
         """Return the item's prompt.
@@ -141,6 +147,10 @@ def _thinking(config: TaskConfig, engine: Engine) -> Thinking | None:
         return None
     forced = engine.reasoning.forced if config.reasoning_end is ReasoningEnd.force else ""
     return Thinking(engine.reasoning.name, engine.reasoning_tokens, forced)
+
+
+def _hash(parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _user(content: str) -> Message:

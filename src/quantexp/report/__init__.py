@@ -31,6 +31,7 @@ def write_report(summary: "Summary", folder: Path, changed: "pd.DataFrame | None
     from quantexp.report.chart_files import save_charts
     from quantexp.report.charts import charts
     from quantexp.report.divergence import divergence_csv, has_divergence
+    from quantexp.report.factor_grid import interactions_csv
     from quantexp.report.html import report_html
     from quantexp.report.markdown import report_markdown
     from quantexp.report.outcomes import outcomes_csv
@@ -43,6 +44,7 @@ def write_report(summary: "Summary", folder: Path, changed: "pd.DataFrame | None
         **({"divergence.csv": divergence_csv(summary)} if has_divergence(summary) else {}),
         **({"outcomes.csv": outcomes_csv(summary)} if any(each.outcomes for each in summary.comparisons) else {}),
         **({"samples.csv": samples_csv(summary)} if any(each.sampled for each in summary.conditions) else {}),
+        **({"interactions.csv": interactions_csv(summary)} if summary.interactions else {}),
         "comparisons.csv": comparisons_csv(summary),
         "conditions.csv": conditions_csv(summary),
         PAGE: report_html(summary, drawn, changed),

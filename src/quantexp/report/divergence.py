@@ -47,7 +47,7 @@ def divergence_columns(summary: Summary) -> list[Column[_Measured]]:
     return [
         Column("model", lambda row: row.comparison.model),
         Column("task", lambda row: row.comparison.task, "task", lambda row: summary.section(row.comparison), "l"),
-        Column("quant", lambda row: row.comparison.quant, "quant", side="l"),
+        Column("quant", lambda row: row.comparison.quant, summary.noun, side="l"),
         Column(
             "tokens",
             lambda row: row.divergence.summary.tokens,

@@ -8,16 +8,19 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from quantexp.comparison.summary import Divergence, Summary, interval_names
+from quantexp.report.coordinates import find_coordinates
 from quantexp.report.divergence import interval_text
 from quantexp.report.labels import GRID, INK, MUTED
 from quantexp.report.svg import (
     LINE,
     PAPER,
     SIZE,
+    STROKES,
     Chart,
     Panel,
     blank,
-    blank_over_bits,
+    blank_over,
+    name_curves,
     render_panel,
     words,
     write_below,
@@ -73,24 +76,33 @@ def _measured(summary: Summary) -> Iterator[tuple[str, str, list[_Point]]]:
 
 
 def _ladder(summary: Summary, model: str, task: str, found: Sequence[_Point]) -> Panel:
-    baseline = [c.bits_per_weight for c in summary.ladder(model, task) if c.quant == summary.baseline]
-    places = [*(each[:2] for each in found), *((bits, summary.baseline) for bits in baseline)]
-    figure, axes = blank_over_bits(places, summary.baseline, _LEFT)
-    bits, means = [each[0] for each in found], [each[2].summary.mean for each in found]
-    _scale(axes, means)
+    measured = {quant: each.summary.mean for _, quant, each in found}
+    shown = [c for c in summary.ladder(model, task) if c.quant in measured or c.quant == summary.baseline]
+    coordinates = find_coordinates(shown, summary.baseline)
+    figure, axes = blank_over(coordinates, _LEFT)
+    _scale(axes, [*measured.values()])
     axes.tick_params(which="minor", length=0)
-    for place, mean in zip(bits, means, strict=True):
-        if np.isfinite(mean.high):  # no end of an interval is at 0 or below on a logarithmic axis
-            low = mean.low if mean.low > 0 else mean.value
-            axes.plot([place, place], [low, mean.high], color=LINE, linewidth=2, alpha=0.5)
-    line: dict[str, Any] = {"color": LINE, "linewidth": 1.8, "markersize": 7, "markeredgecolor": PAPER}
-    axes.plot(bits, [mean.value for mean in means], marker="o", **line)
-    told = "; ".join(
-        f"{quant} at {place:.2f} bits {interval_text(mean, 4)}"
-        for (place, quant, _), mean in zip(found, means, strict=True)
-    )
+    told = []
+    for number, curve in enumerate(coordinates.curves):
+        points = [
+            (place, measured[place.condition.quant]) for place in curve.places if place.condition.quant in measured
+        ]
+        for place, mean in points:
+            if np.isfinite(mean.high):  # no end of an interval is at 0 or below on a logarithmic axis
+                low = mean.low if mean.low > 0 else mean.value
+                axes.plot([place.x, place.x], [low, mean.high], color=LINE, linewidth=2, alpha=0.5)
+            told.append(
+                (place.x, f"{place.condition.quant} at {place.x:.2f} {coordinates.unit} {interval_text(mean, 4)}")
+            )
+        line: dict[str, Any] = {"color": LINE, "linewidth": 1.8, "markersize": 7, "markeredgecolor": PAPER}
+        line |= {"linestyle": STROKES[number % len(STROKES)], "label": curve.name or None}
+        if points:
+            axes.plot([place.x for place, _ in points], [mean.value for _, mean in points], marker="o", **line)
+    name_curves(axes, coordinates)
     title = summary.make_title(model, task)
-    return render_panel(figure, model, title, f"Mean divergence in nats against bits per weight, {title}: {told}.")
+    words_of_points = "; ".join(text for _, text in sorted(told))
+    about = coordinates.axis.removeprefix("measured ")
+    return render_panel(figure, model, title, f"Mean divergence in nats against {about}, {title}: {words_of_points}.")
 
 
 def _scale(axes: Axes, means: Sequence[Interval]) -> None:

@@ -27,6 +27,7 @@ from quantexp.report.caveats import select_caveats
 from quantexp.report.columns import Column, choose
 from quantexp.report.conclusions import verdict
 from quantexp.report.divergence import divergence_grid, has_divergence, order_text, ranking
+from quantexp.report.factor_grid import GRID_NOTE, INTERACTION_NOTE, interactions_grid, list_factor_grids
 from quantexp.report.outcomes import OUTCOMES_NOTE, outcomes_grid
 from quantexp.report.sampled import SAMPLED_NOTE, sampled_grid
 from quantexp.report.settling import settling_grid, settling_line, settling_notes
@@ -120,6 +121,10 @@ def report_html(summary: Summary, charts: Sequence[Chart], changed: "pd.DataFram
         heads=[(column.side, *column.name.partition(", ")[::2]) for column in _main_columns(summary)],
         tables=[(model, _groups(summary, model, keys), posteriors(summary, model)) for model in summary.models()],
         posterior_note=POSTERIOR_NOTE,
+        factor_grids=list_factor_grids(summary),
+        factor_grids_note=GRID_NOTE,
+        interactions=interactions_grid(summary),
+        interactions_note=INTERACTION_NOTE,
         settling=(settling_line(summary), settling_grid(summary)),
         settling_notes=settling_notes(summary),
         charts=charts,
@@ -249,7 +254,7 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
     quants = dict.fromkeys(c.quant for c in summary.conditions if c.quant != summary.baseline)
     facts = {
         "Baseline": summary.baseline,
-        "Quants": ", ".join(quants),
+        summary.noun.capitalize() + "s": ", ".join(quants),
         "Tasks": ", ".join(dict.fromkeys(c.task for c in summary.conditions)),
         f"{summary.unit.capitalize()}s per task": range_text((c.estimate.n for c in summary.conditions), "–"),
         "Seeds": summary.protocol.get("seeds", ""),

@@ -9,6 +9,7 @@ from quantexp.report.caveats import format_more, select_caveats
 from quantexp.report.columns import Grid
 from quantexp.report.conclusions import sentences, task_outcome, verdict
 from quantexp.report.divergence import divergence_grid, has_divergence, has_partings, order_text, ranking
+from quantexp.report.factor_grid import GRID_NOTE, INTERACTION_NOTE, interactions_grid, list_factor_grids
 from quantexp.report.outcomes import OUTCOMES_NOTE, outcomes_grid
 from quantexp.report.sampled import SAMPLED_NOTE, sampled_grid
 from quantexp.report.settling import settling_grid, settling_line, settling_notes
@@ -37,6 +38,7 @@ def report_markdown(summary: Summary) -> str:
         *_outcome(summary),
         *_comparisons(summary),
         *_caveats(summary),
+        *_factor_grids(summary),
         *_settling(summary),
         *_charts(summary),
         *_divergence(summary),
@@ -117,6 +119,18 @@ def _tables(summary: Summary) -> list[str]:
 def _caveats(summary: Summary) -> list[str]:
     found = _list_caveats(summary)
     return ["## Caveats", found] if found else []
+
+
+def _factor_grids(summary: Summary) -> list[str]:
+    grids = list_factor_grids(summary)
+    if not grids:
+        return []
+    parts = ["## Grid", GRID_NOTE]
+    for each in grids:
+        parts += [f"### {escape(each.title)}", _table(each.grid)]
+    if summary.interactions:
+        parts += [_table(interactions_grid(summary)), INTERACTION_NOTE]
+    return parts
 
 
 def _settling(summary: Summary) -> list[str]:

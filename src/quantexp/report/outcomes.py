@@ -31,7 +31,7 @@ def _outcome_columns(summary: Summary) -> list[Column[_Row]]:
         Column("model", lambda row: row.comparison.model),
         Column("task", lambda row: row.comparison.task, "task", lambda row: summary.section(row.comparison), side="l"),
         Column("baseline", lambda row: row.comparison.baseline),
-        Column("quant", lambda row: row.comparison.quant, "quant", side="l"),
+        Column("quant", lambda row: row.comparison.quant, summary.noun, side="l"),
         Column("outcome", lambda row: row.shift.name, "outcome", lambda row: WORDS[row.shift.name], side="l"),
         Column(
             "of_baseline",

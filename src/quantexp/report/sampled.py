@@ -37,7 +37,7 @@ def _sampled_columns(summary: Summary) -> list[Column[_Sampled]]:
             lambda row: summary.make_title(row.condition.model, row.condition.task),
             "l",
         ),
-        Column("quant", lambda row: row.condition.quant, "quant", side="l"),
+        Column("quant", lambda row: row.condition.quant, summary.noun, side="l"),
         Column("k", lambda row: row.at.k, "k"),
         Column(
             "pass_at_k",

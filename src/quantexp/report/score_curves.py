@@ -2,15 +2,20 @@
 
 from typing import Any
 
+from matplotlib.axes import Axes
+
 from quantexp.comparison.summary import Summary, has_verdicts, interval_names, margin_text, score_text
+from quantexp.report.coordinates import Curve, Place, find_coordinates
 from quantexp.report.svg import (
     LINE,
     PAPER,
     SHADES,
+    STROKES,
     Chart,
     Panel,
-    blank_over_bits,
+    blank_over,
     list_signs,
+    name_curves,
     render_panel,
     scale_scores,
     write_sign,
@@ -28,6 +33,8 @@ def ladders(summary: Summary) -> Chart:
         f"Score in points; bands: {interval_names(summary)} interval of each score over {summary.unit}s ({methods}). "
         "Bands that overlap do not show that quants are equal: see the paired differences. Dashed: the baseline."
     )
+    if any(len(each.levels) > 1 for each in summary.conditions):
+        about += " The band is that of the conditions with the baseline's other levels."
     if any(c.estimate.zero_width for c in summary.conditions):
         about += " Hollow marks: all items scored the same, so the bootstrap has no interval to show."
     if has_verdicts(summary):
@@ -36,35 +43,58 @@ def ladders(summary: Summary) -> Chart:
 
 
 def _panel(summary: Summary, model: str, task: str) -> Panel:
-    points = sorted(summary.ladder(model, task), key=lambda c: c.bits_per_weight)
-    figure, axes = blank_over_bits([(c.bits_per_weight, c.quant) for c in points], summary.baseline, _LEFT)
-    bits, mean = [c.bits_per_weight for c in points], [c.estimate.mean for c in points]
+    coordinates = find_coordinates(summary.ladder(model, task), summary.baseline)
+    places = coordinates.places
+    points = [place.condition for place in places]
+    figure, axes = blank_over(coordinates, _LEFT)
     low, high = [c.estimate.low for c in points], [c.estimate.high for c in points]
     limits = scale_scores(axes, min(low), max(high))
-    if len(points) == 1:
-        axes.plot(bits * 2, [low[0], high[0]], color=LINE, linewidth=2, alpha=0.5)
-    axes.fill_between(bits, low, high, color=LINE, alpha=0.15, linewidth=0)
-    axes.plot(bits, mean, color=LINE, linewidth=1.8, zorder=2)
-    for condition in points:
-        comparison = summary.comparison(condition)
-        decision = comparison.decision if comparison else None
-        colour, shape = SHADES[decision.verdict] if decision else (LINE, "o")
-        place = condition.bits_per_weight, condition.estimate.mean
-        hollow = condition.estimate.zero_width
-        mark: dict[str, Any] = {"linestyle": "none", "clip_on": False, "markeredgewidth": 0.8, "zorder": 3}
-        axes.plot(
-            *([place[0]], [place[1]]),
-            marker=shape,
-            markersize=9.5 if decision else 7.0,
-            markerfacecolor=PAPER if hollow else colour,
-            markeredgecolor=colour if hollow else PAPER,
-            **mark,
-        )
-        if decision:
-            write_sign(axes, *place, decision.verdict, colour if hollow else PAPER)
-    told = "; ".join(f"{c.quant} at {c.bits_per_weight:.2f} bits {' '.join(score_text(c.estimate))}" for c in points)
+    for number, curve in enumerate(coordinates.curves):
+        _draw_curve(axes, curve, STROKES[number % len(STROKES)], has_band=number == 0)
+    name_curves(axes, coordinates)
+    for place in places:
+        _mark(axes, summary, place)
+    told = "; ".join(
+        f"{place.condition.quant} at {place.x:.2f} {coordinates.unit} {' '.join(score_text(place.condition.estimate))}"
+        for place in places
+    )
     title = summary.make_title(model, task)
     beside = f"n = {range_text((c.estimate.n for c in points), '–')} {summary.unit}s"
     if limits != (0.0, 1.0):
         beside += f", axis from {100 * limits[0]:.0f} to {100 * limits[1]:.0f}, not 0 to 100"
-    return render_panel(figure, model, title, f"Score in points against bits per weight, {title}: {told}.", beside)
+    about = coordinates.axis.removeprefix("measured ")
+    return render_panel(figure, model, title, f"Score in points against {about}, {title}: {told}.", beside)
+
+
+def _draw_curve(axes: Axes, curve: Curve, stroke: str, *, has_band: bool) -> None:
+    """Draw a line through scores; the band of the first curve alone, where bands would hide each other."""
+    xs = [place.x for place in curve.places]
+    estimates = [place.condition.estimate for place in curve.places]
+    low, high = [each.low for each in estimates], [each.high for each in estimates]
+    if len(xs) == 1:
+        axes.plot(xs * 2, [low[0], high[0]], color=LINE, linewidth=2, alpha=0.5)
+    if has_band:
+        axes.fill_between(xs, low, high, color=LINE, alpha=0.15, linewidth=0)
+    line: dict[str, Any] = {"color": LINE, "linewidth": 1.8, "zorder": 2, "linestyle": stroke}
+    axes.plot(xs, [each.mean for each in estimates], label=curve.name or None, **line)
+
+
+def _mark(axes: Axes, summary: Summary, place: Place) -> None:
+    """Mark a score, with its verdict if there is one."""
+    condition = place.condition
+    comparison = summary.comparison(condition)
+    decision = comparison.decision if comparison else None
+    colour, shape = SHADES[decision.verdict] if decision else (LINE, "o")
+    at = place.x, condition.estimate.mean
+    hollow = condition.estimate.zero_width
+    mark: dict[str, Any] = {"linestyle": "none", "clip_on": False, "markeredgewidth": 0.8, "zorder": 3}
+    axes.plot(
+        *([at[0]], [at[1]]),
+        marker=shape,
+        markersize=9.5 if decision else 7.0,
+        markerfacecolor=PAPER if hollow else colour,
+        markeredgecolor=colour if hollow else PAPER,
+        **mark,
+    )
+    if decision:
+        write_sign(axes, *at, decision.verdict, colour if hollow else PAPER)

@@ -100,7 +100,7 @@ def settling_grid(summary: Summary) -> Grid:
     """Return the proposals that have a number, as a table."""
     columns: list[Column[Proposal]] = [
         Column("task", None, "task", lambda p: summary.section(p.comparison), "l"),
-        Column("quant", None, "quant", lambda p: p.comparison.quant, "l"),
+        Column("quant", None, summary.noun, lambda p: p.comparison.quant, "l"),
         Column("so_far", None, "unique items so far", lambda p: f"{p.comparison.difference.n:,}"),
         Column("items", None, "more items", lambda p: round_items(p.items or 0)),
         Column("tokens", None, "tokens", lambda p: "-" if p.tokens is None else round_items(round(p.tokens))),

@@ -44,5 +44,5 @@ def categories(summary: Summary) -> Chart | None:
     )
     if any(c.difference.population is not None for c in summary.comparisons):
         about += " They are about the items that the data sample, not about the data's own items alone."
-    header = ("task", "part", "quant", "n", "baseline", "quant's", "baseline - quant, points")
+    header = ("task", "part", summary.noun, "n", "baseline", "quant's", "baseline - quant, points")
     return Chart("parts", "By field and difficulty", about, tuple(panels), Grid(header, "lllrrrr", tuple(rows)))

@@ -25,6 +25,7 @@ from matplotlib.transforms import blended_transform_factory
 
 from quantexp.comparison.summary import Summary
 from quantexp.report.columns import Grid
+from quantexp.report.coordinates import Coordinates
 from quantexp.report.labels import FONT, GRID, INK, LEADER, MUTED, QuantNames, make_line
 from quantexp.stats import Verdict
 from quantexp.util.terminal import printable
@@ -153,15 +154,19 @@ def blank(height: float, left: float, below: float, right: float, above: float) 
     return figure, axes
 
 
-def blank_over_bits(places: Sequence[tuple[float, str]], baseline: str, left: float) -> tuple[Figure, Axes]:
-    """Return an empty panel over measured bits per weight, with the names of the quants above it.
+STROKES = ("-", "--", "-.", ":")
+"""Of the curves of a panel, the first with the baseline's levels."""
+
+
+def blank_over(coordinates: Coordinates, left: float) -> tuple[Figure, Axes]:
+    """Return an empty panel over what conditions differ in, with their names above it.
 
     Args:
-        places: Bits per weight and name of each quant.
-        baseline: The name of the baseline.
+        coordinates: Of all conditions.
         left: Inches left of the plot.
     """
-    named = QuantNames(sorted(set(places)), baseline, (WIDTH - left - _RIGHT, _PLOT))
+    places = [(place.x, place.name) for place in coordinates.places]
+    named = QuantNames(sorted(set(places)), coordinates.baseline, (WIDTH - left - _RIGHT, _PLOT))
     above = named.height + 0.05
     figure, axes = blank(_BELOW + _PLOT + above, left, _BELOW, _RIGHT, above)
     bits = [place for place, _ in places]
@@ -170,8 +175,14 @@ def blank_over_bits(places: Sequence[tuple[float, str]], baseline: str, left: fl
     named.draw(axes)
     axes.grid(axis="y", color=GRID, linewidth=0.7)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    write_below(axes, "measured bits per weight")
+    write_below(axes, coordinates.axis)
     return figure, axes
+
+
+def name_curves(axes: Axes, coordinates: Coordinates) -> None:
+    """Say which stroke is which, if there are several curves."""
+    if len(coordinates.curves) > 1:
+        axes.legend(loc="best", fontsize=7.0, frameon=False, labelcolor=INK, handlelength=2.4)
 
 
 def scale_scores(axes: Axes, low: float, high: float) -> tuple[float, float]:

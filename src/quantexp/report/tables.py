@@ -24,6 +24,7 @@ from quantexp.comparison.summary import (
     reading,
     score_text,
 )
+from quantexp.config.condition import WEIGHTS
 from quantexp.report.columns import Cell, Column, Grid, choose, format_csv, make_grid
 from quantexp.stats import E_VALUE
 
@@ -79,7 +80,7 @@ def comparison_columns(summary: Summary) -> list[Column[Line]]:
         Column("model", lambda line: line.condition.model),
         Column("task", lambda line: line.condition.task, "task", side="l"),
         compared("baseline", lambda c: c.baseline),
-        Column("quant", lambda line: line.condition.quant, "quant", side="l"),
+        Column("quant", lambda line: line.condition.quant, summary.noun, side="l"),
         Column("bits", None, "bits/weight", lambda line: f"{line.condition.bits_per_weight:.2f}"),
         Column("size", None, "file, MB", lambda line: megabytes(line.condition.file_bytes)),
         Column("speed", None, "tokens/s", lambda line: speed_text(line.condition.tokens_per_second, None)),
@@ -87,7 +88,7 @@ def comparison_columns(summary: Summary) -> list[Column[Line]]:
         compared(
             "difference",
             lambda c: c.difference.difference,
-            f"baseline - quant, points [{level}]",
+            f"baseline - {summary.noun}, points [{level}]",
             lambda c: difference_text(c.difference),
         ),
         compared("low", lambda c: c.difference.low),
@@ -175,9 +176,17 @@ def flips_grid(summary: Summary) -> Grid:
     for each in summary.select_comparisons():
         if each.flips is not None:
             counts = [str(getattr(each.flips, key)) for key in FLOOR_COUNTS]
-            rows.append((summary.section(each), each.quant, *counts))
-    header = ("task", "quant", "answers", "lost", "gained", "both wrong, but different", "answer churn")
+            rows.append((summary.section(each), _name_placebo(summary, each), *counts))
+    header = ("task", summary.noun, "answers", "lost", "gained", "both wrong, but different", "answer churn")
     return Grid(header, "llrrrrr", tuple(rows))
+
+
+def _name_placebo(summary: Summary, comparison: Comparison) -> str:
+    """Name a condition, and say if what it changes is noise."""
+    place = comparison.model, comparison.task
+    ladder = summary.ladder(*place)
+    is_placebo = any(each.is_placebo for each in ladder if each.quant == comparison.quant)
+    return f"{comparison.quant} (placebo: noise of the arithmetic)" if is_placebo else comparison.quant
 
 
 def rules_grid(summary: Summary) -> Grid:
@@ -188,7 +197,7 @@ def rules_grid(summary: Summary) -> Grid:
         for c in summary.conditions
         if c.rules
     ]
-    return Grid(("task", "quant", *rules), "ll" + "r" * len(rules), tuple(rows))
+    return Grid(("task", summary.noun, *rules), "ll" + "r" * len(rules), tuple(rows))
 
 
 def condition_columns(summary: Summary) -> list[Column[Condition]]:
@@ -196,7 +205,7 @@ def condition_columns(summary: Summary) -> list[Column[Condition]]:
     return [
         Column("model", lambda c: c.model, "model", side="l"),
         Column("task", lambda c: c.task, "task", side="l"),
-        Column("quant", lambda c: c.quant, "quant", side="l"),
+        Column("quant", lambda c: c.quant, summary.noun, side="l"),
         Column("bits_per_weight", lambda c: c.bits_per_weight, "bits/weight", lambda c: f"{c.bits_per_weight:.4f}"),
         Column("file_bytes", lambda c: c.file_bytes, "file, MB", lambda c: megabytes(c.file_bytes)),
         Column("mean", lambda c: c.estimate.mean),
@@ -285,6 +294,7 @@ def how_to_read(summary: Summary) -> list[tuple[str, str]]:
             f"A difference is the baseline ({summary.baseline}) minus the quant on the same items: positive means the "
             "baseline is better.",
         ),
+        *_explain_conditions(summary),
         ("", f"Brackets hold the {level} interval over {summary.unit}s: {REPEATS[summary.unit]}."),
         ("", f"Lost: {summary.unit}s on which the baseline scores higher; gained: on which the quant does."),
     ]
@@ -331,6 +341,20 @@ def how_to_read(summary: Summary) -> list[tuple[str, str]]:
     if has_zero_width(summary):
         lines.append(("*", f"{ZERO_WIDTH_NOTE}."))
     return lines
+
+
+def _explain_conditions(summary: Summary) -> list[tuple[str, str]]:
+    """Say what a condition that is called by its quant alone stands for."""
+    shared: dict[str, dict[str, None]] = {}
+    for each in summary.conditions:
+        if each.quant == summary.baseline:
+            for name, level in each.levels.items():
+                shared.setdefault(name, {})[level] = None
+    shared.pop(WEIGHTS, None)
+    if not shared:
+        return []
+    told = "; ".join(f"{name}: {', '.join(levels)}" for name, levels in shared.items())
+    return [("", f"A condition is called by its quant, and by each factor that is not as the baseline's ({told}).")]
 
 
 def divergence_note(summary: Summary) -> str:

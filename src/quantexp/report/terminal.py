@@ -98,10 +98,10 @@ def _model_table(summary: Summary, model: str, between: str) -> Table:
         collapse_padding=True,
         pad_edge=False,
     )
-    table.add_column("task, quant", overflow="fold")
+    table.add_column(f"task, {summary.noun}", overflow="fold")
     table.add_column("bits/\nweight", justify="right", no_wrap=True)
     table.add_column("score\n(points)", justify="right", no_wrap=True)
-    table.add_column("baseline\n- quant", justify="right", no_wrap=True)
+    table.add_column(f"baseline\n- {summary.noun}", justify="right", no_wrap=True)
     table.add_column("p,\nHolm" if is_corrected(summary) else "p", justify="right", no_wrap=True)
     table.add_column("verdict", overflow="fold")
     for task, count, rows in _rows(summary, model, between):

@@ -13,8 +13,9 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from quantexp.config import Config, Method
+from quantexp.config.condition import is_baseline, name_condition, read_references
 from quantexp.util import job_process
-from quantexp.util.environment import DECLARED, DEVICES, FOLDER, PARENT, PROCESSES, SEVERAL_MODELS
+from quantexp.util.environment import DECLARED, DEVICES, FOLDER, PARENT, PROCESSES, REFERENCES, SEVERAL_MODELS
 from quantexp.util.errors import UserError
 from quantexp.util.native.threads import THREADS, usable_cores
 
@@ -46,6 +47,7 @@ def check_order(launcher: str, jobs: Sequence[Config]) -> None:
     if launcher == "basic":
         return
     from quantexp.config.fingerprint import pair_fingerprint
+    from quantexp.evaluation.finished_jobs import find_baseline
     from quantexp.evaluation.job_identity import pairing_facts
     from quantexp.tasks import get_task
     from quantexp.tasks.data import load
@@ -53,21 +55,23 @@ def check_order(launcher: str, jobs: Sequence[Config]) -> None:
     from quantexp.tracking.store import Store
 
     stats = jobs[0].stats  # the same for all
-    quants = {job.quant.name for job in jobs}
+    baselines_run = any(is_baseline(job) for job in jobs)
     sequential = stats.method is Method.sequential
-    waited_for = set()
+    waited_for: dict[str, Config] = {}
     for job in jobs:
         task = get_task(job.task.name, job.task.module)
         waits = sequential or job.divergence or task.request is Read
-        if waits and job.quant.name != stats.baseline and stats.baseline in quants:
+        if waits and baselines_run and not is_baseline(job):
             facts = pairing_facts(job, load(job.data, task), task.grader(job.task.grader))
-            waited_for.add(pair_fingerprint(job, **facts))
+            waited_for[pair_fingerprint(job, **facts)] = job
     store = Store.open_existing(jobs[0].tracking) if waited_for else None
-    if any(store is None or store.find_baseline(pair, stats.baseline, None) is None for pair in waited_for):
+    if any(store is None or find_baseline(job, pair, store, None) is None for pair, job in waited_for.items()):
         needs = "stats=sequential" if sequential else "divergence"
+        baseline = next(name_condition(job) for job in jobs if is_baseline(job))
+        alone = f"the baseline {baseline} alone" if read_references() else f"this command with quant={baseline} alone"
         raise UserError(
             f"hydra/launcher={launcher} starts all jobs side by side, and {needs} needs the baseline's finished "
-            f"before the others begin: run this command with quant={stats.baseline} alone, then as it is."
+            f"before the others begin: run {alone}, then as it is."
         )
 
 
@@ -102,7 +106,7 @@ def configure_launcher(config: DictConfig, jobs: Sequence[Config]) -> None:
                 if remote.num_cpus:
                     os.environ[THREADS] = str(math.ceil(remote.num_cpus))
                 # Workers on other machines have another environment than this process.
-                known = (PARENT, DECLARED, SEVERAL_MODELS, THREADS, "MLFLOW_TRACKING_URI")
+                known = (PARENT, DECLARED, REFERENCES, SEVERAL_MODELS, THREADS, "MLFLOW_TRACKING_URI")
                 given = {name: os.environ[name] for name in known if name in os.environ}
                 if launcher.ray.init.get("address") or os.environ.get("RAY_ADDRESS"):
                     # The plugin would ask for a size, which a Ray that runs already refuses.

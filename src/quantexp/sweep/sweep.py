@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from quantexp.config import Config, Method
 from quantexp.config.composition import compose_jobs, compose_once, job_of
+from quantexp.config.condition import declare_references, find_conditions, is_baseline, name_condition
 from quantexp.config.own_data import check_own_data
 from quantexp.sweep import launchers, worker
 from quantexp.util import environment, job_process, slurm
@@ -61,6 +62,7 @@ class SweepCallback(Callback):
         with past_hydra():
             job_process.start(*CHECKING, *RUNNING)
             job = _checked(job_of(config))
+            declare_references(find_conditions([job]))
             job_process.call(prepare_jobs, [job])
             if job.tracking.uri is not None:
                 from quantexp.tracking.store import Store
@@ -90,6 +92,7 @@ def _start(config: DictConfig) -> None:
         )
     if len({job.divergence_over for job in jobs}) > 1:
         raise UserError("divergence_over must be the same for all jobs of a sweep; make two sweeps of it.")
+    declare_references(find_conditions(jobs))
     check_names(jobs)
     check_sequential(jobs)
     launcher = launchers.name_launcher(config)
@@ -97,13 +100,14 @@ def _start(config: DictConfig) -> None:
     titles, extents, facts = job_process.call(prepare_jobs, jobs, launcher == "basic")
     launchers.check_order(launcher, jobs)
     first = jobs[0]
-    quants = list(dict.fromkeys(job.quant.name for job in jobs))
+    names = list(dict.fromkeys(name_condition(job) for job in jobs))
     models = list(dict.fromkeys(job.model.name for job in jobs))
     takes_earlier = first.stats.method is Method.sequential  # the baseline's run then joins the sweep
-    if len(quants) > 1 and first.stats.baseline not in quants and not takes_earlier:
+    has_baseline = any(is_baseline(job) for job in jobs)
+    if len(names) > 1 and not has_baseline and not takes_earlier:
         log.warning(
-            "the baseline %s is not among the quants of this sweep (%s): nothing will be compared; "
-            "add it, or set stats.baseline", first.stats.baseline, ", ".join(quants),
+            "the baseline %s is not among the conditions of this sweep (%s): nothing will be compared; "
+            "add it, or set stats.baseline", first.stats.baseline, ", ".join(names),
         )  # fmt: skip
     from quantexp.comparison.preregistration import write_declaration
     from quantexp.config.fingerprint import config_fingerprint, sweep_fingerprint
@@ -149,10 +153,10 @@ def _start(config: DictConfig) -> None:
         os.environ[environment.SEVERAL_MODELS] = str(len(models))
     log.info(
         "%d jobs: %s%s on %s (%s), tracked in %s",
-        len(jobs), ", ".join(quants), f" of {', '.join(models)}" if len(models) > 1 else "", tasks,
+        len(jobs), ", ".join(names), f" of {', '.join(models)}" if len(models) > 1 else "", tasks,
         ", ".join(titles), store.shown,
     )  # fmt: skip
-    is_compared = len(quants) > 1 and (first.stats.baseline in quants or takes_earlier)
+    is_compared = len(names) > 1 and (has_baseline or takes_earlier)
     if is_compared and first.stats.method is not Method.bootstrap:
         from quantexp.comparison.prospects import describe_prospects
 
@@ -371,8 +375,8 @@ def _compare(sweep: _OpenSweep) -> bool:
     except UserError as error:
         log.error("%s", error)
         return False
-    # Who runs one quant alone has asked for its scores.
-    wanted = len({job.quant.name for job in sweep.jobs}) > 1
+    # Who runs one condition alone has asked for its scores.
+    wanted = len({name_condition(job) for job in sweep.jobs}) > 1
     return complete and not missing and (compared or not wanted)
 
 

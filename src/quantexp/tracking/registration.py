@@ -40,10 +40,22 @@ class Registration:
         return {model: place for place, model in enumerate(read_content(self).get("families") or {})}
 
     @property
+    def baseline(self) -> str | None:
+        """The baseline, as it was declared; None in a declaration that does not say so."""
+        declared = read_content(self)["analysis"].get("baseline")
+        return None if declared is None else str(declared)
+
+    @property
+    def references(self) -> dict[tuple[str, str], dict[str, str]]:
+        """The baseline's level of each factor that varies besides the weights, by model and task."""
+        declared = read_content(self).get("references") or []
+        return {(each["model"], each["task"]): dict(each["levels"]) for each in declared}
+
+    @property
     def order(self) -> dict[str, int]:
         """A place for each task, in the order in which they were asked for, and for each TASK/QUANT after the tasks."""
         family = read_content(self)["family"]
-        tasks = [str(each).rpartition("/")[0] for each in family]
+        tasks = [str(each).partition("/")[0] for each in family]
         return {each: place for place, each in enumerate(dict.fromkeys([*tasks, *map(str, family)]))}
 
 
@@ -74,9 +86,15 @@ def read_content(registration: Registration) -> dict[str, Any]:
     wrong = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
     if not wrong and not _is_hypothesis(content["hypothesis"]):
         wrong = ["hypothesis"]
+    if not wrong and not all(map(_is_reference, content.get("references") or [])):
+        wrong = ["references"]
     if wrong:
         raise UserError(f"A sweep's registration.yaml is damaged (it has no {min(wrong)}); put it back from a copy.")
     return content
+
+
+def _is_reference(each: object) -> bool:
+    return isinstance(each, dict) and each.keys() == {"model", "task", "levels"} and isinstance(each["levels"], dict)
 
 
 def _is_hypothesis(content: Mapping[str, Any]) -> bool:

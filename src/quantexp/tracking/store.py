@@ -20,6 +20,7 @@ from mlflow.entities import Run as RunEntity
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from quantexp.config import TrackingConfig
+from quantexp.config.condition import UNSET
 from quantexp.tracking.backend import Access, Backend, Local, Server, has_database, unwritable_error
 from quantexp.tracking.errors import ServerAwayError
 from quantexp.tracking.operations import read_clock
@@ -30,6 +31,7 @@ from quantexp.tracking.run import AtOnce, Run
 from quantexp.tracking.tags import (
     CONFIG,
     DECLARATION,
+    FACTOR,
     INCLUDES,
     JOB,
     JOBS,
@@ -185,16 +187,25 @@ class Store:
                 log.warning("%s", error)
         return None
 
-    def find_baseline(self, pair: str, quant: str, sweep: str | None) -> JobRecord | None:
-        """Return the finished run of the baseline, named `quant`, that a job with this `PAIR` is compared with.
+    def find_baseline(self, pair: str, quant: str, levels: Mapping[str, str], sweep: str | None) -> JobRecord | None:
+        """Return the finished run of the baseline that a job with this `PAIR` is compared with.
 
         That is the one that counts in the sweep; if none does, the newest, which then counts in it too.
+
+        Args:
+            pair: of the job.
+            quant: the baseline's.
+            levels: the baseline's of each factor that varies besides (`FACTOR`).
+            sweep: id of the sweep's run, if there is one.
         """
         finished = self._reader.search(f"tags.`{PAIR}` = '{pair}' and attributes.status = 'FINISHED'")
         found = [
             run
             for run in finished
-            if (run.data.tags.get(KIND), run.data.tags.get("quant")) == ("job", quant) and STOPPED not in run.data.tags
+            if (run.data.tags.get(KIND), run.data.tags.get("quant")) == ("job", quant)
+            and STOPPED not in run.data.tags
+            # An argument of the chat template that is not given has no tag.
+            and all(run.data.tags.get(FACTOR + name, UNSET) == level for name, level in levels.items())
         ]
         if sweep is None:
             return self._find_newest_usable(found)

@@ -80,6 +80,10 @@ INCLUDES = "includes."
 Their value is what such a job asks for (`CONFIG`).
 """
 
+FACTOR = "factor."
+"""Prefix of a job's tags with its level of each factor besides the quant (`config.condition`); runs of earlier versions
+have none."""
+
 DATA_FILE = "data.file"
 """Tag of a job with the name of the file that its items come from, without the folders; absent for other data."""
 

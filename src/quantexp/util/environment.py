@@ -15,5 +15,8 @@ DECLARED = "QUANTEXP_DECLARED"
 SEVERAL_MODELS = "QUANTEXP_SEVERAL_MODELS"
 """Environment variable that is set if the sweep has several models, which its jobs' lines then name."""
 
+REFERENCES = "QUANTEXP_REFERENCES"
+"""Environment variable with the baseline's levels of factors, by model and task, as JSON; unset if there are none."""
+
 FOLDER = "QUANTEXP_FOLDER"
 """Environment variable with the folder in which the sweep was started, for processes that begin in another."""

@@ -1,0 +1,109 @@
+"""Grids of two factors: the loss of each pair of levels, and whether the losses add up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from quantexp.comparison.interactions import Axis, list_pairs
+from quantexp.comparison.summary import Condition, Interaction, Summary, difference_text, interval_names, points
+from quantexp.report.columns import Column, Grid, format_csv, make_grid
+
+GRID_NOTE = (
+    "Baseline minus condition on the same items, in points, in brackets with its interval: rows and columns are the "
+    "levels of two factors, all others as the baseline's."
+)
+
+INTERACTION_NOTE = (
+    "An interaction is what both changes lose together beyond the sum of what each loses alone. Near 0 the losses add "
+    "up; above 0 one makes the other worse. p after Holm for all interactions of this report."
+)
+
+
+@dataclass(frozen=True)
+class FactorGrid:
+    """Losses by two factors on one task.
+
+    Attributes:
+        title: the task, with the model if there are several.
+        grid: a row for each level of the first factor, a column for each of the second.
+    """
+
+    title: str
+    grid: Grid
+
+
+def list_factor_grids(summary: Summary) -> list[FactorGrid]:
+    """Return a grid for each task and each pair of factors that vary there; none if only one does."""
+    found = []
+    for model in summary.models():
+        for task in summary.tasks(model):
+            ladder = summary.ladder(model, task)
+            reference = next((each for each in ladder if each.quant == summary.baseline), None)
+            if reference is None or any(each.levels.keys() != reference.levels.keys() for each in ladder):
+                continue
+            pairs = list_pairs([each.levels for each in ladder])
+            others = {axis for pair in pairs for axis in pair}
+            for pair in pairs:
+                fixed = others - {*pair}
+                shown = [
+                    each
+                    for each in ladder
+                    if all(axis.read(each.levels) == axis.read(reference.levels) for axis in fixed)
+                ]
+                grid = _cross(summary, shown, *pair)
+                if len(grid.rows) > 1 and len(grid.header) > 2:
+                    found.append(FactorGrid(summary.make_title(model, task), grid))
+    return found
+
+
+def _cross(summary: Summary, conditions: Sequence[Condition], first: Axis, second: Axis) -> Grid:
+    by_levels = {(first.read(each.levels), second.read(each.levels)): each for each in conditions}
+    rows = list(dict.fromkeys(row for row, _ in by_levels))
+    columns = list(dict.fromkeys(column for _, column in by_levels))
+    cells = tuple((row, *(_write(summary, by_levels.get((row, column))) for column in columns)) for row in rows)
+    header = (f"{first.name} \\ {second.name}", *columns)
+    return Grid(header, "l" + "r" * len(columns), cells)
+
+
+def _write(summary: Summary, condition: Condition | None) -> str:
+    if condition is None:
+        return "-"
+    comparison = summary.comparison(condition)
+    if comparison is not None:
+        return " ".join(difference_text(comparison.difference))
+    return "the baseline" if condition.quant == summary.baseline else "not compared"
+
+
+def interaction_columns(summary: Summary) -> list[Column[Interaction]]:
+    """Return the columns of what two factors lose beyond the sum of each alone; fractions in files."""
+    return [
+        Column("model", lambda row: row.model),
+        Column("task", lambda row: row.task, "task", lambda row: summary.make_title(row.model, row.task), "l"),
+        Column("condition", lambda row: row.condition, "condition", side="l"),
+        Column("alone", lambda row: " and ".join(row.alone), "beyond the sum of", side="l"),
+        Column(
+            "interaction",
+            lambda row: row.contrast.estimate,
+            f"interaction, points [{interval_names(summary)}]",
+            lambda row: f"{_signed(row.contrast.estimate)} [{_signed(row.contrast.low)}, {_signed(row.contrast.high)}]",
+        ),
+        Column("low", lambda row: row.contrast.low),
+        Column("high", lambda row: row.contrast.high),
+        Column("p_value", lambda row: row.contrast.p_value),
+        Column("p_adjusted", lambda row: row.p_adjusted, "p", lambda row: f"{row.p_adjusted:.3f}"),
+        Column("n", lambda row: row.contrast.n[0], "n"),
+    ]
+
+
+def _signed(value: float) -> str:
+    text = points(value)
+    return text if value <= 0 else f"+{text}"
+
+
+def interactions_grid(summary: Summary) -> Grid:
+    """Tabulate the interactions; no rows if no two factors were changed alone and together."""
+    return make_grid([each for each in interaction_columns(summary) if each.name], summary.interactions)
+
+
+def interactions_csv(summary: Summary) -> str:
+    """Return the interactions as CSV with a header; differences are fractions, floats have full precision."""
+    return format_csv([each for each in interaction_columns(summary) if each.value], summary.interactions)
