@@ -12,12 +12,14 @@ from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ValidationError
 from tests.support.composing import compose_job, initialize_hydra
 
 from quantexp.config import AggregateConfig, Config
 from quantexp.config.composition import compose_jobs
 from quantexp.config.fingerprint import config_fingerprint, pair_fingerprint
 from quantexp.config.ranges import find_range_problems, range_in_words
+from quantexp.config.schema import FlashAttention
 from quantexp.config.validation import validated
 from quantexp.engines.registry import check_engine
 from quantexp.tasks import TASKS, get_task
@@ -233,6 +235,19 @@ def test_what_follows_can_be_overridden() -> None:
             "engine.lanes is of a model in this process, and engine=openai asks a server: leave it out.",
         ),
         (
+            [*NEEDED["openai"], "engine=openai", "engine.kv_key=q8_0"],
+            "engine.kv_key is of a model in this process, and engine=openai asks a server: leave it out.",
+        ),
+        (
+            [*NEEDED["openai"], "engine=openai", "engine.flash_attention=off"],
+            "engine.flash_attention is of a model in this process, and engine=openai asks a server: leave it out.",
+        ),
+        (
+            ["engine.kv_value=q4_0", "engine.flash_attention=off"],
+            "engine.kv_value=q4_0 needs flash attention, and engine.flash_attention is off: set it to auto, or "
+            "engine.kv_value to f16, bf16 or f32.",
+        ),
+        (
             ["engine.url=http://127.0.0.1:8000/v1"],
             "engine.url is of a server, and engine=llama_cpp runs the model itself: add engine=openai.",
         ),
@@ -299,6 +314,22 @@ def test_what_an_engine_cannot_do_is_refused_before_anything_runs(overrides: lis
     with pytest.raises(UserError) as caught:
         check_engine(compose_job(*overrides))
     assert str(caught.value) == problem
+
+
+@pytest.mark.parametrize("chosen", ["on", "off", "auto"])
+def test_flash_attention_is_on_or_off_on_the_command_line_and_in_yaml(chosen: str) -> None:
+    assert compose_job(f"engine.flash_attention={chosen}").engine.flash_attention is FlashAttention[chosen]
+    # Bare, as people write it, and as a recorded configuration has it.
+    for written in (chosen, f"'{chosen}'"):
+        option = OmegaConf.create(f"engine: {{flash_attention: {written}}}")
+        merged = OmegaConf.merge(compose("config"), option)
+        assert isinstance(merged, DictConfig)
+        assert validated(merged, Config).engine.flash_attention is FlashAttention[chosen]
+
+
+def test_flash_attention_is_nothing_else() -> None:
+    with pytest.raises(ValidationError, match=r"Invalid value 'maybe', expected one of \[auto, on, off\]"):
+        compose_job("engine.flash_attention=maybe")
 
 
 def test_each_quant_may_have_a_server_of_its_own() -> None:

@@ -136,15 +136,22 @@ ARCHITECTURES: Mapping[str, tuple[Mapping[str, object], Shapes]] = {
 model, and a hybrid of attention and convolutions with a state."""
 
 
-def write_architecture(name: str, tokenizer: str, path: Path) -> Path:
+def write_architecture(name: str, tokenizer: str, path: Path, head: int = HEAD) -> Path:
     """Write a model in F32, with weights that make its answers neither constant nor noise.
 
     Args:
         name: one of `ARCHITECTURES`.
         tokenizer: a GGUF with the vocabulary and the chat template.
         path: of the file.
+        head: the size of a head; any but the usual one for a model with plain attention only.
     """
     sizes, shapes = ARCHITECTURES[name]
+    if head != HEAD:
+        sizes = {**sizes, "attention.key_length": head, "attention.value_length": head}
+        wider = {"q": (HEADS * head, WIDTH), "output": (WIDTH, HEADS * head)} | dict.fromkeys(
+            "kv", (KV_HEADS * head, WIDTH)
+        )
+        shapes = {each: wider.get(each.removesuffix(".weight").partition(".attn_")[2], shapes[each]) for each in shapes}
     writer = gguf.GGUFWriter(path, name)
     for key, value in sizes.items():
         if isinstance(value, list):

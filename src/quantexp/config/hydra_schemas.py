@@ -1,14 +1,33 @@
 """Registration of the configuration's types with Hydra."""
 
 import warnings
+from dataclasses import dataclass
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
 from quantexp.config.recommendation import register_resolver
-from quantexp.config.schema import AggregateConfig, Config, MaintenanceConfig, PlanConfig, RegradeConfig, SyncConfig
+from quantexp.config.schema import (
+    AggregateConfig,
+    Config,
+    EngineConfig,
+    MaintenanceConfig,
+    PlanConfig,
+    RegradeConfig,
+    SyncConfig,
+)
 from quantexp.util.native.file_types import list_quants
+
+
+@dataclass
+class ComposedEngineConfig(EngineConfig):
+    """The engine while Hydra composes it.
+
+    A bare `on` or `off` in a YAML file is a truth value by then; `validation.typed` makes the choice of it that it is.
+    """
+
+    flash_attention: bool | str = "auto"  # type: ignore[assignment]
 
 
 def register_schemas() -> None:
@@ -27,6 +46,7 @@ def register_schemas() -> None:
         # The keys of these are whatever a task is called, or needs: data.columns={question: prompt} adds some.
         OmegaConf.set_struct(node.stats.margins, False)
         if "data" in node:
+            node.engine = OmegaConf.structured(ComposedEngineConfig)
             OmegaConf.set_struct(node.data.columns, False)
             OmegaConf.set_struct(node.data.own, False)
             OmegaConf.set_struct(node.engine.extra_body, False)

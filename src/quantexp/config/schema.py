@@ -91,6 +91,44 @@ class PromptForm(Enum):
     """The prompt's token ids, by the same GGUF, for servers that take them (/v1/completions)."""
 
 
+class KVType(Enum):
+    """Type of the numbers in a KV cache."""
+
+    f32 = "f32"
+    """32 bits."""
+    f16 = "f16"
+    """16 bits."""
+    bf16 = "bf16"
+    """16 bits, of which fewer are for precision and more for range."""
+    q8_0 = "q8_0"
+    """8.5 bits."""
+    q5_1 = "q5_1"
+    """6 bits."""
+    q5_0 = "q5_0"
+    """5.5 bits."""
+    q4_1 = "q4_1"
+    """5 bits."""
+    q4_0 = "q4_0"
+    """4.5 bits."""
+    iq4_nl = "iq4_nl"
+    """4.5 bits, on a scale that is not linear."""
+
+
+UNQUANTIZED = frozenset({KVType.f32, KVType.f16, KVType.bf16})
+"""Types that hold each number by itself; the others hold blocks of 32."""
+
+
+class FlashAttention(Enum):
+    """Use of flash attention."""
+
+    auto = "auto"
+    """Where llama.cpp can."""
+    on = "on"
+    """Always; refused where it cannot."""
+    off = "off"
+    """Never."""
+
+
 @dataclass
 class Recommendation:
     """Values of `task.sampling` that a publisher recommends; of what is null, nothing is said."""
@@ -326,6 +364,12 @@ class EngineConfig:
     """Answers written at once; null: 16, or 32 with layers on a GPU. 1 is the plain reference."""
     kv_memory_gb: Annotated[float, Gt(0)] | None = None
     """Gigabytes (1e9 bytes) for the context's KV cache; null: 80% of what the model leaves free."""
+    kv_key: KVType = KVType.f16
+    """Type of the keys in the KV cache. Quantized types hold 32 numbers a block, which must divide a head's size."""
+    kv_value: KVType = KVType.f16
+    """Type of the values in the KV cache; quantized ones need flash attention."""
+    flash_attention: FlashAttention = FlashAttention.auto
+    """Compute attention in one pass, without a matrix of all its weights; it rounds otherwise."""
     verify: bool = False
     """Measure, at the start of each job, whether answers are independent of what is generated beside them."""
     floor: bool = False

@@ -20,6 +20,7 @@ from quantexp.config.recommendation import apply_recommendation
 from quantexp.config.schema import (
     AggregateConfig,
     Config,
+    FlashAttention,
     MaintenanceConfig,
     Method,
     ModelConfig,
@@ -49,6 +50,8 @@ def typed(composed: DictConfig, schema: type[AnyType]) -> AnyType:
         omegaconf.errors.OmegaConfBaseException: an unknown key, a missing value or a wrong type.
     """
     plain = OmegaConf.to_container(composed, resolve=True)
+    if isinstance(plain, dict) and isinstance(engine := plain.get("engine"), dict):
+        _name_switch(engine)
     content = schema, hashlib.sha256(repr(plain).encode()).digest()
     if content in _made:
         return cast(AnyType, _made[content])
@@ -56,6 +59,12 @@ def typed(composed: DictConfig, schema: type[AnyType]) -> AnyType:
     merged = OmegaConf.merge(_structure(cast(Hashable, schema)), cast(dict[str, Any], plain))
     made = _made[content] = OmegaConf.to_object(merged)
     return cast(AnyType, made)
+
+
+def _name_switch(engine: dict[Any, Any]) -> None:
+    """Name the choice that YAML has read as a truth value: its version 1.1 takes `on` and `off` for such."""
+    if isinstance(given := engine.get("flash_attention"), bool):
+        engine["flash_attention"] = (FlashAttention.on if given else FlashAttention.off).name
 
 
 @cache

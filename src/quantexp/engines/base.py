@@ -174,6 +174,10 @@ class Engine(Protocol):
         """Facts that an answer depends on besides file, prompt and settings, e.g. the processor's features."""
 
     @property
+    def sizes(self) -> Mapping[str, float]:
+        """Sizes of the loaded model that follow from its configuration, by the names of metrics; none of a server's."""
+
+    @property
     def chat_template(self) -> str:
         """The template that `render` uses; empty where a server applies one of its own."""
 

@@ -4,12 +4,21 @@ import math
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from quantexp.config.schema import Config, EngineConfig, ExamplePlace, PromptForm, ReasoningEnd, SamplingConfig
+from quantexp.config.schema import (
+    UNQUANTIZED,
+    Config,
+    EngineConfig,
+    ExamplePlace,
+    FlashAttention,
+    PromptForm,
+    ReasoningEnd,
+    SamplingConfig,
+)
 from quantexp.tasks.reasoning import FORMATS, apply_task_budget, get_format
 from quantexp.util.redaction import find_secret, variable_problem
 from quantexp.util.urls import address_problem
 
-LOCAL = ("threads", "gpu_layers", "lanes", "kv_memory_gb")
+LOCAL = ("threads", "gpu_layers", "lanes", "kv_memory_gb", "kv_key", "kv_value", "flash_attention")
 """What only a model in this process has."""
 
 REMOTE = ("url", "urls", "model", "api_key_variable", "extra_body")
@@ -42,6 +51,12 @@ def local_problems(config: Config) -> Iterator[str]:
     yield from _reasoning_problems(config)
     for key in _set(config.engine, REMOTE):
         yield f"engine.{key} is of a server, and engine={config.engine.name} runs the model itself: add engine=openai."
+    value = config.engine.kv_value
+    if config.engine.flash_attention is FlashAttention.off and value not in UNQUANTIZED:
+        yield (
+            f"engine.kv_value={value.value} needs flash attention, and engine.flash_attention is off: set it to auto, "
+            "or engine.kv_value to f16, bf16 or f32."
+        )
     if config.model.source == "server":
         yield (
             f"model.source=server: there is no file of {config.model.name} to load here; add engine=openai and "

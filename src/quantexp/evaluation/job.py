@@ -242,6 +242,7 @@ def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> Jo
             responses.generated.completions,
         )  # fmt: skip
     speeds = collect_measures(responses.generated, meter)
+    speeds |= {f"run.{name}": size for name, size in engine.sizes.items()}
     # The machine only now: a server may have become another one.
     return JobResult(plan, responses, table, floor, metrics, speeds, describe_machine(engine))
 

@@ -163,9 +163,9 @@ def last_error() -> str:
     loading = [line for line in first if "error loading model: " in line]
     header = [line for line in first if line.startswith("gguf_")]
     other = [line for line in _errors if "error" in line or "failed" in line]
-    found = next(iter(loading or header or other), "it gave no reason")
+    found = next(iter(loading or header or other or first), "it gave no reason")
     # It quotes the file, which is anybody's.
-    return one_line(re.sub(r"^gguf_\w+: |^.*error loading model: ", "", found))
+    return one_line(re.sub(r"^gguf_\w+: |^llama_init_from_model: |^.*error loading model: ", "", found))
 
 
 def read_piece(vocabulary: llama_cpp.llama_vocab_p, token: int) -> bytes:

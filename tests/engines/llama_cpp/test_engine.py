@@ -211,8 +211,9 @@ def test_threads_default_to_the_cores_this_process_may_use(q8_0: ModelFile, demo
         assert usable_cores() == 1
         engine = LlamaCpp(q8_0, demo, EngineConfig("llama_cpp", context=256))
         try:
-            assert llama_cpp.llama_n_threads(engine._context) == 1
-            assert llama_cpp.llama_n_threads_batch(engine._context) == 1
+            context = engine._context.open(1)
+            assert llama_cpp.llama_n_threads(context) == 1
+            assert llama_cpp.llama_n_threads_batch(context) == 1
         finally:
             engine.close()
     finally:

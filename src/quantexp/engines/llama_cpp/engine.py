@@ -13,9 +13,11 @@ import numpy as np
 
 from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines.base import READS, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
-from quantexp.engines.llama_cpp.lanes import BATCH, Lanes, count_rows, split
+from quantexp.engines.llama_cpp.contexts import LaneContext
+from quantexp.engines.llama_cpp.kv_cache import read_kv_cache
+from quantexp.engines.llama_cpp.lanes import Lanes, split
 from quantexp.engines.llama_cpp.marks import TokenMarks
-from quantexp.engines.llama_cpp.memory import lanes_that_fit, log_lowered, reduce_lanes, room_of
+from quantexp.engines.llama_cpp.memory import room_of
 from quantexp.engines.llama_cpp.teacher_forcing import Forcing, read_vocabulary
 from quantexp.engines.llama_cpp.tokenizer import Wording
 from quantexp.engines.sequences import Distributions, TokenScores, TokenSequence, Vocabulary, hash_sequences
@@ -47,15 +49,12 @@ class LlamaCpp:
 
     Attributes:
         file: the GGUF.
-        lanes: how many answers are written at once.
         model: llama.cpp's pointer to the loaded model, for contexts beside this one; not after `close`.
         threads: how many compute.
+        words: how a variant computes.
     """
 
     capabilities = READS
-
-    words = "by other kernels of llama.cpp (weights not repacked, no flash attention)"
-    """How a variant computes."""
 
     def __init__(self, file: ModelFile, model: ModelConfig, engine: EngineConfig, *, variant: bool = False) -> None:
         quiet_llama()
@@ -63,6 +62,11 @@ class LlamaCpp:
         engine = replace(engine, gpu_layers=_gpu_layers(engine))
         self.file, self._config = file, engine
         self.threads = engine.threads or usable_cores()
+        cache = read_kv_cache(engine)
+        self._cache = cache.vary() if variant else cache
+        self.words = ""
+        if variant:
+            self.words = f"by other kernels of llama.cpp (weights not repacked{self._cache.compare(cache)})"
         model_parameters = llama_cpp.llama_model_default_params()
         model_parameters.n_gpu_layers = self._config.gpu_layers
         self._repacked = check_library().kernels == "repacked"
@@ -82,35 +86,15 @@ class LlamaCpp:
                     "a context of %d tokens is more than the %d that %s was trained for",
                     engine.context, file.training_context, Path(file.path).name,
                 )  # fmt: skip
-            self.lanes, self._context = self._opened(lanes_that_fit(self.model, engine, file.bytes))
-            held.callback(llama_cpp.llama_free, self._context)
-            self._lanes = Lanes(self.model, self._context, self.lanes, self._marks)
+            self._context = LaneContext(self.model, file, engine, self._cache, self.threads)
+            held.callback(self._context.close)
+            self._lanes = Lanes(self.model, self._marks)
             self._held = held.pop_all()
 
-    def _opened(self, lanes: int) -> tuple[int, llama_cpp.llama_context_p]:
-        """Return a context with as many lanes as llama.cpp finds memory for, and their number."""
-        parameters = llama_cpp.llama_context_default_params()
-        parameters.n_batch = parameters.n_ubatch = BATCH
-        parameters.n_threads = parameters.n_threads_batch = self.threads
-        parameters.kv_unified = False
-        if self._variant:
-            parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        while True:
-            rows = count_rows(lanes)
-            parameters.n_ctx = self._config.context * rows
-            parameters.n_seq_max = parameters.n_outputs_max = rows
-            with interrupts_later():
-                context = llama_cpp.llama_init_from_model(self.model, parameters)
-            if context:
-                return lanes, context
-            fewer = reduce_lanes(lanes)
-            if fewer is None:
-                raise UserError(
-                    f"llama.cpp could not make a context of {self._config.context} tokens for {self.file.path}: "
-                    f"{last_error()}; lower engine.context."
-                )
-            log_lowered(lanes, fewer, f"llama.cpp found no memory for {lanes} ({last_error()})")
-            lanes = fewer
+    @property
+    def lanes(self) -> int:
+        """How many answers are written at once, at most."""
+        return self._context.lanes
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -121,7 +105,13 @@ class LlamaCpp:
             "gpu_layers": str(self._config.gpu_layers),
             "context": str(self._config.context),
             "lanes": "one" if self.lanes == 1 else "several",
+            **self._cache.settings,
         }
+
+    @property
+    def sizes(self) -> Mapping[str, float]:
+        """Bytes that a token's keys and values take."""
+        return {"kv_bytes_per_token": self._cache.bytes_per_token(self.model)}
 
     @property
     def machine(self) -> Mapping[str, str]:
@@ -172,7 +162,7 @@ class LlamaCpp:
 
     def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[PromptCompletion, None, None]:
         """Prompts with their completions, each as it is finished, and the same whatever is generated beside it."""
-        fitting, longest = [], decoding.longest
+        fitting, longest, needed = [], decoding.longest, 0
         if decoding.thinking is not None:
             longest += len(self._marks.forced)  # forced or not, so that the same items are asked
         for prompt in prompts:
@@ -180,6 +170,10 @@ class LlamaCpp:
                 yield prompt, Completion((), (), "", "context", 0.0, 0.0)
             else:
                 fitting.append(prompt)
+                needed = max(needed, len(prompt.tokens) + longest)
+        if not fitting:
+            return
+        self._lanes.use(self._context.open(needed), self._context.lanes)
         yield from self._lanes.run(fitting, decoding)
 
     def key(self, prompt: Prompt, decoding: Decoding) -> bytes:
@@ -231,15 +225,17 @@ class LlamaCpp:
         Raises:
             ValueError, UserError: see `Forcing.rows`; or there is no memory for the context.
         """
-        with Forcing(self.model, context=self._config.context, threads=self.threads) as forcing:
+        with Forcing(self.model, context=self._config.context, threads=self.threads, cache=self._cache) as forcing:
             yield from forcing.distributions(sequences)
 
     def reading_facts(self, sequences: Iterable[TokenSequence]) -> Mapping[str, str]:
         """All that the distributions over these sequences depend on."""
         return {"file": self.file.sha256, **self.settings, **self.machine, "sequences": hash_sequences(sequences)}
 
-    def open_variant(self) -> "LlamaCpp":
-        """Return the same file and settings, computed by other kernels that are as right as these."""
+    def open_variant(self) -> "LlamaCpp | None":
+        """Return the same file and settings, computed by other kernels that are as right as these, if there are any."""
+        if not self._repacked and self._cache.vary() == self._cache:
+            return None
         return LlamaCpp(self.file, self._model_config, self._given, variant=True)
 
     def close(self) -> None:

@@ -156,25 +156,26 @@ class _Lane:
 
 
 class Lanes:
-    """The sequences of one context, and the loop that keeps them busy."""
+    """The sequences of one context, and the loop that keeps them busy; of none before `use`."""
 
-    def __init__(
-        self, model: llama_cpp.llama_model_p, context: llama_cpp.llama_context_p, lanes: int, marks: TokenMarks
-    ) -> None:
-        """Require a context with `count_rows(lanes)` sequences in streams of their own."""
-        self._context, self._marks = context, marks
-        self._memory = llama_cpp.llama_get_memory(context)
+    def __init__(self, model: llama_cpp.llama_model_p, marks: TokenMarks) -> None:
+        self._marks = marks
         self._vocabulary = llama_cpp.llama_model_get_vocab(model)
         self._words = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
         # Recurrent models keep a state, not cells: a part of a sequence cannot be forgotten, so nothing is shared.
         self._can_trim = not (llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model))
-        self._block = 1 if lanes == 1 else BLOCK
-        self._lanes = [_Lane(index) for index in range(lanes)]
         self._prefill = Batch(BATCH, one_sequence=True)
-        self._step = Batch(count_rows(lanes), one_sequence=False)
-        self._step.outputs[:] = 1
         self._scratch = np.empty(self._words, np.float32)
         self._pieces: dict[int, bytes] = {}
+
+    def use(self, context: llama_cpp.llama_context_p, lanes: int) -> None:
+        """Run in a context with `count_rows(lanes)` sequences in streams of their own from now on."""
+        self._context = context
+        self._memory = llama_cpp.llama_get_memory(context)
+        self._block = 1 if lanes == 1 else BLOCK
+        self._lanes = [_Lane(index) for index in range(lanes)]
+        self._step = Batch(count_rows(lanes), one_sequence=False)
+        self._step.outputs[:] = 1
 
     def run(self, prompts: Iterable[Prompt], decoding: Decoding) -> Iterator[PromptCompletion]:
         """Prompts with their completions, each as it is finished."""

@@ -2,19 +2,19 @@
 
 import logging
 import os
-import re
 from pathlib import Path
 
 import psutil
 
 from quantexp.config import Config, EngineConfig, ModelConfig
 from quantexp.engines.base import MOST_FORCED
+from quantexp.engines.llama_cpp.kv_cache import CELLS, KVCache, read_kv_cache
 from quantexp.engines.llama_cpp.lanes import BLOCK, count_rows
 from quantexp.engines.llama_cpp.tokenizer import Wording
 from quantexp.models import ModelFile
 from quantexp.tasks.reasoning import ReasoningFormat, apply_task_budget, get_reasoning_tokens
 from quantexp.util.errors import UserError
-from quantexp.util.llama_library import llama_cpp, read_metadata, without_weights
+from quantexp.util.llama_library import llama_cpp, number_in, read_metadata, without_weights
 
 log = logging.getLogger(__name__)
 
@@ -40,35 +40,93 @@ CGROUPS = (
 """Where Linux says what a container may use and uses, in versions 2 and 1 of its control groups."""
 
 
+def wanted_lanes(config: EngineConfig) -> int:
+    """Return the number of lanes that the configuration asks for, as far as llama.cpp can have them."""
+    wanted = config.lanes or (GPU_LANES if config.gpu_layers else CPU_LANES)
+    return min(wanted, int(llama_cpp.llama_max_parallel_sequences()) // BLOCK * BLOCK)
+
+
 def lanes_that_fit(model: llama_cpp.llama_model_p, config: EngineConfig, file_bytes: int) -> int:
-    """Return the number of lanes to open: what the configuration asks for, lowered to what memory holds.
+    """Return the number of lanes for which memory holds the whole context: what is asked for, or fewer.
 
     Args:
         model: the loaded model.
-        config: lanes, context and kv_memory_gb.
+        config: lanes, context, kv_memory_gb and the types of the cache.
         file_bytes: the model file's size; its pages must stay in memory beside the KV cache.
 
     Raises:
         UserError: not even one sequence fits.
     """
-    wanted = config.lanes or (GPU_LANES if config.gpu_layers else CPU_LANES)
-    wanted = min(wanted, int(llama_cpp.llama_max_parallel_sequences()) // BLOCK * BLOCK)
-    each = kv_bytes(model, config.context)
-    if config.kv_memory_gb is not None:
-        room = int(config.kv_memory_gb * 1e9)
-    elif config.gpu_layers:
-        return wanted  # the device's memory is not ours to see; opening the context tells
-    else:
-        room = int(SHARE * (free_memory() - file_bytes))
-    fitting = next((lanes for lanes in _fewer(wanted) if count_rows(lanes) * each <= room), None)
+    wanted, room = wanted_lanes(config), _room(config, file_bytes)
+    each = kv_bytes(model, config.context, read_kv_cache(config))
+    fitting = next((lanes for lanes in _fewer(wanted) if room is None or count_rows(lanes) * each <= room), None)
     if fitting is None:
         raise UserError(
-            f"A context of {config.context} tokens needs {each / 1e9:.1f} GB and there are {max(room, 0) / 1e9:.1f} GB "
-            "for it; lower engine.context, or raise engine.kv_memory_gb if that is what limits it."
+            f"A context of {config.context} tokens needs {each / 1e9:.1f} GB and there are "
+            f"{max(room or 0, 0) / 1e9:.1f} GB for it; lower engine.context, or raise engine.kv_memory_gb if that is "
+            "what limits it."
         )
-    if fitting < wanted:
-        log_lowered(wanted, fitting, f"{wanted} need {count_rows(wanted) * each / 1e9:.1f} GB of {room / 1e9:.1f} GB")
+    if fitting == 1 < wanted:
+        log_lowered(wanted, 1, _shortage(wanted, each, room))
     return fitting
+
+
+def choose_lanes(
+    model: llama_cpp.llama_model_p, config: EngineConfig, file_bytes: int, fitting: int, length: int
+) -> int:
+    """Return the number of lanes to open for contexts that are shorter than the whole one.
+
+    One lane stays one and several stay several, since these round differently: a job's answers are of one kind.
+
+    Args:
+        model: the loaded model.
+        config: as for `lanes_that_fit`.
+        file_bytes: the model file's size.
+        fitting: what `lanes_that_fit` gave.
+        length: tokens of context in each lane.
+    """
+    if fitting == 1:
+        return 1
+    wanted, room = wanted_lanes(config), _room(config, file_bytes)
+    each = kv_bytes(model, length, read_kv_cache(config))
+    several = [lanes for lanes in _fewer(wanted) if lanes >= fitting]
+    lanes = next((lanes for lanes in several if room is None or count_rows(lanes) * each <= room), fitting)
+    if lanes < wanted:
+        log_lowered(wanted, lanes, _shortage(wanted, each, room))
+    return lanes
+
+
+def _shortage(lanes: int, each: int, room: int | None) -> str:
+    """Say that so many lanes need more than there is."""
+    return f"{lanes} need {count_rows(lanes) * each / 1e9:.1f} GB of {(room or 0) / 1e9:.1f} GB"
+
+
+def _room(config: EngineConfig, file_bytes: int) -> int | None:
+    """Bytes that there are for the KV cache; None if nobody can tell but the attempt."""
+    if config.kv_memory_gb is not None:
+        return int(config.kv_memory_gb * 1e9)
+    if config.gpu_layers:
+        return None  # the device's memory is not ours to see; opening the context tells
+    return int(SHARE * (free_memory() - file_bytes))
+
+
+def fit_length(model: llama_cpp.llama_model_p, needed: int, most: int) -> int:
+    """Return the tokens of context to open for each lane: those that are needed, in whole steps of llama.cpp's.
+
+    Models with two sets of rotary factors compute by the set for long contexts if theirs is longer than the one they
+    were first trained for. So the context stays on the side of that length on which the whole one is.
+
+    Args:
+        model: the loaded model.
+        needed: tokens of the longest prompt and its answer.
+        most: tokens of the whole context.
+    """
+    architecture = read_metadata(model, "general.architecture")
+    keys = ("rope.scaling.original_context_length", "context_length")
+    first = next((n for key in keys if (n := number_in(model, f"{architecture}.{key}"))), most)
+    if first < pad_cells(most):
+        needed = max(needed, first + 1)
+    return pad_cells(needed)
 
 
 def room_of(form: ReasoningFormat, model: ModelConfig, engine: EngineConfig) -> int:
@@ -92,7 +150,7 @@ def needed_bytes(source: ModelFile, config: Config) -> int:
         if model is not None:
             form = Wording(model, config.model, source).reasoning
             room = room_of(form, apply_task_budget(config), config.engine)
-        cache = count_rows(config.engine.lanes or CPU_LANES) * kv_bytes(model, room)
+        cache = count_rows(config.engine.lanes or CPU_LANES) * kv_bytes(model, room, read_kv_cache(config.engine))
     most = config.engine.kv_memory_gb
     return weights + (cache if most is None else min(cache, int(most * 1e9)))
 
@@ -115,21 +173,14 @@ def _fewer(lanes: int) -> list[int]:
     return [lanes, *range((lanes - 1) // BLOCK * BLOCK, 0, -BLOCK), *([1] if lanes > 1 else [])]
 
 
-def kv_bytes(model: llama_cpp.llama_model_p, context: int) -> int:
-    """Bytes of one sequence's KV cache: two 16-bit numbers (key, value) a token, layer, KV head and dimension.
+def kv_bytes(model: llama_cpp.llama_model_p, context: int, cache: KVCache = KVCache()) -> int:  # noqa: B008 - frozen
+    """Bytes of one sequence's KV cache; an estimate, as `KVCache.bytes_per_token`."""
+    return round(cache.bytes_per_token(model) * pad_cells(context))
 
-    An estimate from above where layers differ or keep no cache.
-    """
-    # From the metadata: a model of which only these were read cannot be asked otherwise.
-    architecture = read_metadata(model, "general.architecture")
-    layers, width, heads = (
-        _number(model, f"{architecture}.{key}") for key in ("block_count", "embedding_length", "attention.head_count")
-    )
-    kv_heads = _number(model, f"{architecture}.attention.head_count_kv") or heads
-    per_head = width // max(1, heads)
-    dimensions = sum(_number(model, f"{architecture}.attention.{part}_length") or per_head for part in ("key", "value"))
-    padded = -(-context // 256) * 256  # as llama.cpp allocates it
-    return 2 * dimensions * kv_heads * layers * padded
+
+def pad_cells(tokens: int) -> int:
+    """Round a number of tokens up to the steps in which llama.cpp allocates them."""
+    return -(-tokens // CELLS) * CELLS
 
 
 def free_memory() -> int:
@@ -141,8 +192,3 @@ def free_memory() -> int:
     if granted := os.environ.get("SLURM_MEM_PER_NODE"):  # in MiB; Slurm kills whoever takes more
         free = min(free, (int(granted) << 20) - psutil.Process().memory_info().rss)
     return int(free)
-
-
-def _number(model: llama_cpp.llama_model_p, key: str) -> int:
-    """Return a number of the metadata, the largest where layers differ; 0 where there is none."""
-    return max(map(int, re.findall(r"\d+", read_metadata(model, key) or "")), default=0)

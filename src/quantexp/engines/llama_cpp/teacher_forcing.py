@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from quantexp.engines.llama_cpp.kv_cache import KVCache
 from quantexp.engines.llama_cpp.lanes import BATCH, Batch
 from quantexp.engines.sequences import Distributions, TokenSequence, Vocabulary
 from quantexp.util.errors import UserError
@@ -66,7 +67,14 @@ class Forcing:
         context: the most tokens that a sequence may have.
     """
 
-    def __init__(self, model: llama_cpp.llama_model_p, *, context: int, threads: int) -> None:
+    def __init__(
+        self,
+        model: llama_cpp.llama_model_p,
+        *,
+        context: int,
+        threads: int,
+        cache: KVCache = KVCache(),  # noqa: B008 - frozen
+    ) -> None:
         """Make the context.
 
         Raises:
@@ -81,6 +89,7 @@ class Forcing:
         parameters.n_seq_max = 1
         parameters.n_outputs_max = self._most_outputs
         parameters.n_threads = parameters.n_threads_batch = threads
+        cache.apply(parameters)
         with interrupts_later():
             self._context = llama_cpp.llama_init_from_model(model, parameters)
         if not self._context:

@@ -112,6 +112,11 @@ class OpenAIServer:
         }
 
     @property
+    def sizes(self) -> Mapping[str, float]:
+        """None: a server does not tell."""
+        return {}
+
+    @property
     def chat_template(self) -> str:
         """The template in the model's GGUF; empty where the server applies its own."""
         return self._wording.template if self._wording else ""
