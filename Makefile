@@ -55,6 +55,7 @@ exactness: $(INSTALLED) ## the engine's contract, on many more random cases than
 
 bench: $(INSTALLED) ## speed, as ratios within one run
 	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/kv_types.py
 	$(BIN)/python benchmarks/footprint.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/comparisons.py

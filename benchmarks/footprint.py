@@ -16,7 +16,7 @@ import json, resource, sys, time
 from common import config, model_file
 from quantexp.engines import Decoding, Prompt
 from quantexp.engines.llama_cpp.memory import kv_bytes
-from quantexp.engines.llama_cpp.lanes import rows_for
+from quantexp.engines.llama_cpp.lanes import count_rows
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.util.llama_library import llama_cpp
 job = config(*json.loads(sys.argv[1]))
@@ -29,7 +29,7 @@ first = list(engine.complete([Prompt("0", "", tokens[:5], 0)], Decoding(1)))
 to_first = time.perf_counter() - started
 list(engine.complete([Prompt(str(n), "", tokens[n:], 0) for n in range(2 * engine.lanes)], Decoding(32)))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-kv = rows_for(engine.lanes) * kv_bytes(engine.model, job.engine.context)
+kv = count_rows(engine.lanes) * kv_bytes(engine.model, engine._context.length)
 print(json.dumps({"imports": before, "peak": peak, "kv": kv, "file": file.bytes, "to_first": to_first}))
 """
 

@@ -20,7 +20,7 @@ from unittest.mock import patch
 from common import config, json_lines, llama_tool, model_file
 from llama_cpp import Llama
 
-from quantexp.config import Config, ExamplePlace
+from quantexp.config import Config, EngineConfig, ExamplePlace
 from quantexp.engines import Completion, Decoding, Engine, Prompt, close_engine, open_engine
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.engines.llama_cpp.lanes import BATCH, count_rows
@@ -77,19 +77,21 @@ def main() -> None:
             against_the_loop(config(f"task={task}", f"task.limit={options.items}", f"task.shots={shots}"))
 
 
-def against_batched_bench(job: Config, repeats: int) -> None:
+def against_batched_bench(job: Config, repeats: int, what_differs: str = "") -> None:
     """Time decoding at the job's lanes, and prefill of prompts of 96 and 512 tokens; the best of some turns each."""
     file, lanes = model_file(job), job.engine.lanes
     assert lanes
     ours, theirs = [], []
     for _ in range(repeats):
         ours.append(_ours(job, lanes, 96) | {"pp512": _ours(job, 1, BATCH)["pp"]})
-        theirs.append(_theirs(file.path, lanes, 96) | {"pp512": _theirs(file.path, 1, BATCH)["pp"]})
+        theirs.append(
+            _theirs(file.path, job.engine, lanes, 96) | {"pp512": _theirs(file.path, job.engine, 1, BATCH)["pp"]}
+        )
     for name, what in (("tg", "decode"), ("pp", "prefill 96"), ("pp512", "prefill 512")):
         mine, reference = (max(each[name] for each in turns) for turns in (ours, theirs))
         print(
-            f"{job.quant.name} {lanes:2} lanes {what:11} {mine:6.0f} tokens/s, llama-batched-bench {reference:6.0f}, "
-            f"ratio {mine / reference:.2f}",
+            f"{job.quant.name}{what_differs} {lanes:2} lanes {what:11} {mine:6.0f} tokens/s, "
+            f"llama-batched-bench {reference:6.0f}, ratio {mine / reference:.2f}",
             flush=True,
         )
 
@@ -146,11 +148,13 @@ def _random_prompts(prompts: int, length: int) -> list[Prompt]:
     ]
 
 
-def _theirs(path: str, prompts: int, length: int) -> dict[str, float]:
+def _theirs(path: str, engine: EngineConfig, prompts: int, length: int) -> dict[str, float]:
     shape = ["-npp", str(length), "-ntg", str(TOKENS), "-npl", str(prompts)]
     size = ["-c", str(1024 * count_rows(prompts)), "-b", str(BATCH), "-ub", str(BATCH), "-no-kvu"]
-    threads = ["-t", str(usable_cores()), "-tb", str(usable_cores())]
-    options = ["-m", path, *shape, *size, *threads, "--output-format", "jsonl"]
+    cores = str(engine.threads or usable_cores())
+    threads = ["-t", cores, "-tb", cores]
+    cache = ["-ctk", engine.kv_key.value, "-ctv", engine.kv_value.value, "-fa", engine.flash_attention.value]
+    options = ["-m", path, *shape, *size, *threads, *cache, "--output-format", "jsonl"]
     [figures] = json_lines([str(llama_tool("llama-batched-bench")), *options])
     return {"pp": figures["speed_pp"], "tg": figures["speed_tg"]}
 

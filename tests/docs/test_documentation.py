@@ -70,6 +70,7 @@ IN_ONE_FOLDER = (
     ),
     (
         DOCS / "how-to" / "gpu.md",
+        DOCS / "how-to" / "kv-cache.md",
         DOCS / "how-to" / "plan.md",
         DOCS / "explanation" / "divergence.md",
         DOCS / "explanation" / "exactness.md",
