@@ -77,7 +77,7 @@ def main() -> None:
             against_the_loop(config(f"task={task}", f"task.limit={options.items}", f"task.shots={shots}"))
 
 
-def against_batched_bench(job: Config, repeats: int, what_differs: str = "") -> None:
+def against_batched_bench(job: Config, repeats: int) -> None:
     """Time decoding at the job's lanes, and prefill of prompts of 96 and 512 tokens; the best of some turns each."""
     file, lanes = model_file(job), job.engine.lanes
     assert lanes
@@ -85,12 +85,13 @@ def against_batched_bench(job: Config, repeats: int, what_differs: str = "") -> 
     for _ in range(repeats):
         ours.append(_ours(job, lanes, 96) | {"pp512": _ours(job, 1, BATCH)["pp"]})
         theirs.append(
-            _theirs(file.path, job.engine, lanes, 96) | {"pp512": _theirs(file.path, job.engine, 1, BATCH)["pp"]}
+            run_batched_bench(file.path, job.engine, lanes, 96)
+            | {"pp512": run_batched_bench(file.path, job.engine, 1, BATCH)["pp"]}
         )
     for name, what in (("tg", "decode"), ("pp", "prefill 96"), ("pp512", "prefill 512")):
         mine, reference = (max(each[name] for each in turns) for turns in (ours, theirs))
         print(
-            f"{job.quant.name}{what_differs} {lanes:2} lanes {what:11} {mine:6.0f} tokens/s, "
+            f"{job.quant.name} {lanes:2} lanes {what:11} {mine:6.0f} tokens/s, "
             f"llama-batched-bench {reference:6.0f}, ratio {mine / reference:.2f}",
             flush=True,
         )
@@ -98,7 +99,7 @@ def against_batched_bench(job: Config, repeats: int, what_differs: str = "") -> 
 
 def _ours(job: Config, prompts: int, length: int) -> dict[str, float]:
     engine = LlamaCpp(model_file(job), job.model, job.engine)
-    asked = _random_prompts(prompts, length)
+    asked = random_prompts(prompts, length)
     try:
         with patch.object(llama_cpp, "llama_vocab_is_eog", lambda *_: False):  # the tool does not stop either
             done = [completion for _, completion in engine.complete(asked, Decoding(TOKENS))]
@@ -114,13 +115,13 @@ def _ours(job: Config, prompts: int, length: int) -> dict[str, float]:
 def ways_of_choosing(job: Config, repeats: int) -> None:
     """Time decoding with each way of choosing tokens, at the job's lanes, after prompts of 96 tokens."""
     engine = LlamaCpp(model_file(job), job.model, job.engine)
-    asked = _random_prompts(engine.lanes, 96)
+    asked = random_prompts(engine.lanes, 96)
     seconds: dict[str, list[float]] = {way: [] for way in CHOOSING}
     try:
         with patch.object(llama_cpp, "llama_vocab_is_eog", lambda *_: False):
             for _ in range(repeats):
                 for way, decoding in CHOOSING.items():
-                    once, whole = (_cpu_seconds(engine, asked, replace(decoding, max_tokens=n)) for n in (1, TOKENS))
+                    once, whole = (cpu_seconds(engine, asked, replace(decoding, max_tokens=n)) for n in (1, TOKENS))
                     seconds[way].append(whole - once)
     finally:
         engine.close()
@@ -134,13 +135,15 @@ def ways_of_choosing(job: Config, repeats: int) -> None:
         )
 
 
-def _cpu_seconds(engine: Engine, prompts: Sequence[Prompt], decoding: Decoding) -> float:
+def cpu_seconds(engine: Engine, prompts: Sequence[Prompt], decoding: Decoding) -> float:
+    """CPU time of this process for the answers."""
     started = time.process_time()
     list(engine.complete(prompts, decoding))
     return time.process_time() - started
 
 
-def _random_prompts(prompts: int, length: int) -> list[Prompt]:
+def random_prompts(prompts: int, length: int) -> list[Prompt]:
+    """Return prompts of so many tokens, the same each time."""
     numbers = random.Random(0)
     return [
         Prompt(str(prompt), "", tuple(numbers.randrange(100, 40_000) for _ in range(length)), 0)
@@ -148,9 +151,13 @@ def _random_prompts(prompts: int, length: int) -> list[Prompt]:
     ]
 
 
-def _theirs(path: str, engine: EngineConfig, prompts: int, length: int) -> dict[str, float]:
-    shape = ["-npp", str(length), "-ntg", str(TOKENS), "-npl", str(prompts)]
-    size = ["-c", str(1024 * count_rows(prompts)), "-b", str(BATCH), "-ub", str(BATCH), "-no-kvu"]
+def run_batched_bench(
+    path: str, engine: EngineConfig, prompts: int, length: int, tokens: int = TOKENS
+) -> dict[str, float]:
+    """Have llama.cpp's own tool read and write as much, with the engine's threads and KV cache; its tokens/s."""
+    shape = ["-npp", str(length), "-ntg", str(tokens), "-npl", str(prompts)]
+    context = -(-(length + tokens) // 256) * 256
+    size = ["-c", str(context * count_rows(prompts)), "-b", str(BATCH), "-ub", str(BATCH), "-no-kvu"]
     cores = str(engine.threads or usable_cores())
     threads = ["-t", cores, "-tb", cores]
     cache = ["-ctk", engine.kv_key.value, "-ctv", engine.kv_value.value, "-fa", engine.flash_attention.value]

@@ -104,6 +104,7 @@ def test_the_job_returns_and_records_the_mean_score(config: Config, store: Store
     assert score == run.data.metrics["score"] == pytest.approx(table["score"].mean())
     assert run.info.run_name == "triviaqa 08.51 Q8_0 seed 0"
     assert run.data.params["file.types"] == "Q8_0 >99%, F32 <1%"
+    assert run.data.metrics["run.kv_bytes_per_token"] == 30 * 3 * (64 + 64) * 2
     assert run.data.params["file.imatrix"] == "none named in the file"
     assert "file.misnomer" not in run.data.params
     # Traces come only where they are asked for, and then to a job that has finished before, too.

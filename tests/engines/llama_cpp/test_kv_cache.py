@@ -199,3 +199,20 @@ def test_heads_that_no_block_fits_are_refused(q8_0: ModelFile, tmp_path: Path) -
             opened((file, config), cache),
         ):
             pass
+
+
+def test_what_llama_cpp_alone_refuses_is_a_sentence_that_names_the_keys(
+    q8_0: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_architecture("llama", q8_0.path, tmp_path / "model.gguf")
+    config = ModelConfig(name="small-heads", source="path", path=str(path))
+    file = models.resolve(config, QuantConfig("F32", None))[0]
+    monkeypatch.setattr(KVCache, "check", lambda *_: None)
+    reason = "K cache type q4_0 with block size 32 does not divide n_embd_head_k=16"
+    advice = "lower engine.context, or set engine.lanes=1, or leave engine.kv_key out."
+    cache = KVCache(key=KVType.q4_0)
+    with opened((file, config), cache) as engine, pytest.raises(UserError, match=f"{reason}; {advice}$"):
+        answers(engine, asked(engine), WAYS[0])
+    sequence = TokenSequence((5, 6, 7), 1)
+    with opened((file, config), cache) as engine, pytest.raises(UserError, match=f"{reason}; lower engine.context"):
+        list(engine.score([sequence]))
