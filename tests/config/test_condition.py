@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from quantexp.config import StatsConfig
 from quantexp.config.condition import FACTORS, Case, Conditions, find_factor_problems, parse_baseline
 
-PLAIN = {"context": "4096", "lanes": "several", "gpu_layers": "0", "chat_template": "the file's", "imatrix": "none"}
+PLAIN = {
+    "kv_key": "f16",
+    "kv_value": "f16",
+    "context": "4096",
+    "lanes": "several",
+    "gpu_layers": "0",
+    "chat_template": "the file's",
+    "imatrix": "none",
+}
 
 
 def case(weights: str = "Q8_0", *, model: str = "m", task: str = "t", context: str = "4096", **levels: str) -> Case:
@@ -53,6 +61,14 @@ def test_a_baseline_may_name_its_levels() -> None:
 def test_the_baselines_own_level_is_the_reference_though_others_were_run_at_the_default() -> None:
     grid = [case("Q4_K_M"), case("Q4_K_M", lanes="1"), case(lanes="1")]
     assert labels(*grid) == ["Q4_K_M lanes=several", "Q4_K_M", "Q8_0"]
+
+
+def test_keys_and_values_of_one_type_are_one_word() -> None:
+    grid = [case(), case(kv_key="q8_0", kv_value="q8_0"), case(kv_key="q8_0"), case(kv_value="q4_0", lanes="1")]
+    assert labels(*grid) == ["Q8_0", "Q8_0 kv=q8_0", "Q8_0 kv_key=q8_0", "Q8_0 kv_value=q4_0 lanes=1"]
+    found = conditions(*grid, baseline="Q8_0 kv=q8_0")
+    assert found.label(grid[1]) == found.baseline == "Q8_0 kv=q8_0"
+    assert found.label(grid[2]) == "Q8_0 kv_key=q8_0 kv_value=f16"
 
 
 def test_only_declared_factors_count() -> None:

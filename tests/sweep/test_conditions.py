@@ -66,6 +66,19 @@ def test_two_factors_are_a_grid_against_one_baseline(command: Command, tmp_path:
     assert sorted(compared["task"]) == ["triviaqa (settings.context=1024)", "triviaqa (settings.context=1536)"]
 
 
+def test_types_of_the_kv_cache_are_compared_over_its_bytes(
+    command: Command, tmp_path: Path, quick: tuple[str, ...]
+) -> None:
+    types = ("engine.kv_key=f16,q4_0", "engine.kv_value=${engine.kv_key}")
+    status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0", *types, *quick, "task.limit=2")
+    assert status == 0, err
+    [compared] = report(tmp_path, "comparisons").to_dict("records")
+    assert compared["quant"] == "Q8_0 kv=q4_0"
+    [page] = tmp_path.glob("multirun/*/*/report/report.html")
+    assert "KV cache, bytes a token" in page.read_text()
+    assert "file and KV cache, MB" in page.read_text()
+
+
 def test_a_condition_is_judged_while_it_runs_against_the_baselines_run(
     command: Command, tmp_path: Path, quick: tuple[str, ...]
 ) -> None:

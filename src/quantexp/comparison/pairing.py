@@ -296,8 +296,14 @@ def _condition(group: Group, stats: StatsConfig, named: LabelledRuns) -> Conditi
         sampled=_sampled(group, stats),
         levels=named.levels[newest.run_id],
         kv_bytes=newest.metrics.get("run.kv_bytes_per_token"),
+        context=_context_of(newest),
         is_placebo=newest.run_id in named.placebos,
     )
+
+
+def _context_of(run: JobRecord) -> int | None:
+    known = run.params.get("engine.context", "")
+    return int(known) if known.isdecimal() and run.params.get("engine.name") == "llama_cpp" else None
 
 
 def _sampled(group: Group, stats: StatsConfig) -> tuple[AtK, ...]:

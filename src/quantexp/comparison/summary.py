@@ -65,6 +65,7 @@ class Condition:
         sampled: pass@k and majority@k, where items have several answers that are right or wrong.
         levels: Its level of each factor that varies in the task, the weights first.
         kv_bytes: Bytes of the KV cache for each token of context; None where that was not recorded.
+        context: Tokens of context; None where a server has its own.
         is_placebo: It computes the same as the baseline by another valid arithmetic, so that what changes is noise.
     """
 
@@ -89,6 +90,7 @@ class Condition:
     levels: Mapping[str, str] = field(default_factory=dict)
     is_placebo: bool = False
     kv_bytes: float | None = None
+    context: int | None = None
 
 
 @dataclass(frozen=True)

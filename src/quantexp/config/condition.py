@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 
-from quantexp.config.schema import Config, StatsConfig
+from quantexp.config.schema import Config, FlashAttention, KVType, StatsConfig
 from quantexp.util.environment import REFERENCES
 
 Levels = Mapping[str, str]
@@ -54,6 +54,11 @@ class Factor:
 
 FACTORS: Mapping[str, Factor] = MappingProxyType(
     {
+        "kv_key": Factor(("engine.kv_key",), KVType.f16.value, ("settings.kv_key",)),
+        "kv_value": Factor(("engine.kv_value",), KVType.f16.value, ("settings.kv_value",)),
+        "flash_attention": Factor(
+            ("engine.flash_attention",), FlashAttention.auto.value, ("settings.flash_attention",), is_arithmetic=True
+        ),
         "context": Factor(("engine.context", "model.context"), None, ("settings.context",)),
         "lanes": Factor(("engine.lanes",), "several", ("settings.lanes",), is_arithmetic=True),
         "gpu_layers": Factor(("engine.gpu_layers",), "0", ("settings.gpu_layers",), is_arithmetic=True),
@@ -88,6 +93,9 @@ def read_levels(config: Config) -> dict[str, str]:
     }
     if engine.name == "llama_cpp":
         levels |= {
+            "kv_key": engine.kv_key.value,
+            "kv_value": engine.kv_value.value,
+            "flash_attention": engine.flash_attention.value,
             "context": str(engine.context),
             "lanes": "1" if engine.lanes == 1 else "several",
             "gpu_layers": str(engine.gpu_layers),
@@ -179,7 +187,7 @@ def find_factor_problems(stats: StatsConfig) -> Iterator[str]:
             )
 
 
-PAIRS: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+PAIRS: Mapping[str, tuple[str, ...]] = MappingProxyType({"kv": ("kv_key", "kv_value")})
 """Names that stand for several factors at one level."""
 
 

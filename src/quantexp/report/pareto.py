@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
-from quantexp.comparison.summary import Summary, interval_names
+from quantexp.comparison.summary import Condition, Summary, interval_names
 from quantexp.report.columns import Grid
 from quantexp.report.labels import GRID, MUTED, measure_width
 from quantexp.report.svg import (
@@ -41,7 +41,8 @@ class Offer:
 
     Attributes:
         score: Mean over the model's tasks.
-        file_bytes: None where only a server has the file.
+        bytes: Of the file; and of the KV cache of one whole context, if conditions differ in it. None where only a
+            server has the file.
         tokens_per_second: Mean over the tasks; None where it was not measured on all of them.
         speed_range: Means over the tasks of the 10th and of the 90th percentile of the answers, likewise.
         busy: The largest share of the processor that other work took on any task.
@@ -50,7 +51,7 @@ class Offer:
     quant: str
     score: Interval
     bits_per_weight: float
-    file_bytes: int | None
+    bytes: int | None
     tokens_per_second: float | None
     speed_range: tuple[float, float] | None = None
     busy: float = 0.0
@@ -60,6 +61,7 @@ def offers(summary: Summary, model: str) -> tuple[list[Offer], list[str]]:
     """Return the quants with a score on every task of the model, the most bits first, and the names of the others."""
     tasks = summary.tasks(model)
     of_model = [c for c in summary.conditions if c.model == model]
+    has_caches = compares_caches(summary, model)
     found, partial = [], []
     for quant in dict.fromkeys(c.quant for c in of_model):
         own = [c for c in of_model if c.quant == quant]
@@ -74,9 +76,25 @@ def offers(summary: Summary, model: str) -> tuple[list[Offer], list[str]]:
             spread = sum(low for low, _ in ranges) / len(own), sum(high for _, high in ranges) / len(own)
         score = average([c.estimate for c in own])
         found.append(
-            Offer(quant, score, own[0].bits_per_weight, own[0].file_bytes, speed, spread, max(c.busy for c in own))
+            Offer(
+                *(quant, score, own[0].bits_per_weight, _count_bytes(own[0], has_caches=has_caches), speed, spread),
+                busy=max(c.busy for c in own),
+            )
         )
     return sorted(found, key=lambda offer: -offer.bits_per_weight), partial
+
+
+def compares_caches(summary: Summary, model: str) -> bool:
+    """Tell if a model's conditions have KV caches of different sizes, all of which are known."""
+    of_model = [c for c in summary.conditions if c.model == model]
+    sizes = {None if c.kv_bytes is None or c.context is None else c.kv_bytes * c.context for c in of_model}
+    return len(sizes) > 1 and None not in sizes
+
+
+def _count_bytes(condition: Condition, *, has_caches: bool) -> int | None:
+    if condition.file_bytes is None:
+        return None
+    return condition.file_bytes + (round((condition.kv_bytes or 0.0) * (condition.context or 0)) if has_caches else 0)
 
 
 def front(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:
@@ -122,11 +140,11 @@ def tradeoff(summary: Summary) -> Chart | None:
         if unmeasured:
             missing.append(f"Speed was not measured {where}: {', '.join(unmeasured)}{of}.")
         timed = [offer for offer in found if offer.tokens_per_second is not None]
-        sized = [offer for offer in found if offer.file_bytes is not None]
+        sized = [offer for offer in found if offer.bytes is not None]
         if len(sized) < len(found):
-            unsized = ", ".join(offer.quant for offer in found if offer.file_bytes is None)
+            unsized = ", ".join(offer.quant for offer in found if offer.bytes is None)
             missing.append(f"The size of the file is not known: {unsized}{of}.")
-        sizes = [(offer.file_bytes or 0) / 1e6 for offer in sized]
+        sizes = [(offer.bytes or 0) / 1e6 for offer in sized]
         by_size = front(sizes, [offer.score.value for offer in sized])
         speeds = [offer.tokens_per_second or 0.0 for offer in timed]
         by_speed: list[bool] | None = front([-speed for speed in speeds], [o.score.value for o in timed])
@@ -138,7 +156,7 @@ def tradeoff(summary: Summary) -> Chart | None:
                 f"Other work took a share of the processor while speeds were measured{of}: {', '.join(busy)}."
             )
         if sized:
-            panels.append(_panel("file, MB", sized, sizes, by_size, model, several))
+            panels.append(_panel(_name_size(summary, model), sized, sizes, by_size, model, several))
         if timed:
             panels.append(_panel("tokens/s", timed, speeds, by_speed, model, several))
         fast = {offer.quant for offer, on in zip(timed, by_speed or [False] * len(timed), strict=True) if on}
@@ -148,12 +166,15 @@ def tradeoff(summary: Summary) -> Chart | None:
             rows.append(
                 (
                     *([model] if several else []),
-                    *(offer.quant, "{:.1f} [{:.1f}, {:.1f}]".format(*score), megabytes(offer.file_bytes)),
+                    *(offer.quant, "{:.1f} [{:.1f}, {:.1f}]".format(*score), megabytes(offer.bytes)),
                     speed_text(offer.tokens_per_second, offer.speed_range),
                     " and ".join(["size"] * (offer.quant in small) + ["speed"] * (offer.quant in fast)) or "neither",
                 )
             )
-    header = (*(["model"] if several else []), "quant", "mean score, points", "file, MB", "tokens/s", "on the front of")
+    size = next(
+        (name for name in (_name_size(summary, model) for model in summary.models()) if "KV" in name), "file, MB"
+    )
+    header = (*(["model"] if several else []), summary.noun, "mean score, points", size, "tokens/s", "on the front of")
     sides = "l" * several + "lrrrl"
     about = (
         f"Mean score over the tasks, in points, with its {interval_names(summary)} interval (of each quant alone, not "
@@ -171,6 +192,10 @@ def tradeoff(summary: Summary) -> Chart | None:
         Grid(header, sides, tuple(rows)),
         tuple(missing),
     )
+
+
+def _name_size(summary: Summary, model: str) -> str:
+    return "file and KV cache, MB" if compares_caches(summary, model) else "file, MB"
 
 
 def _panel(
