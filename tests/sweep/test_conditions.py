@@ -70,7 +70,7 @@ def test_types_of_the_kv_cache_are_compared_over_its_bytes(
     command: Command, tmp_path: Path, quick: tuple[str, ...]
 ) -> None:
     types = ("engine.kv_key=f16,q4_0", "engine.kv_value=${engine.kv_key}")
-    status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0", *types, *quick, "task.limit=2")
+    status, _, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0", *types, *quick, "task.limit=2")
     assert status == 0, err
     [compared] = report(tmp_path, "comparisons").to_dict("records")
     assert compared["quant"] == "Q8_0 kv=q4_0"
@@ -135,4 +135,4 @@ def test_a_baseline_that_is_not_there_is_told_before_anything_runs(
     ) in err
     status, _, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0", *quick, "stats.factors=[contxt]")
     assert status == 2
-    assert "stats.factors: there is no factor contxt; there are weights, context, " in err
+    assert "stats.factors: there is no factor contxt; there are weights, kv_key, " in err
