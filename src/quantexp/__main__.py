@@ -1,6 +1,7 @@
 """`python -m quantexp`: one job, or with -m a sweep of them."""
 
 import os
+import sys
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -8,6 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from quantexp.config.command_line import command_line
+from quantexp.models.expansion import expand_arguments
 from quantexp.sweep.sweep import Conclusion
 from quantexp.util.environment import PARENT
 from quantexp.util.error_reports import past_hydra
@@ -26,6 +28,7 @@ def _app(composed: DictConfig) -> float:
 def main() -> None:
     """Entry point."""
     with command_line("quantexp"), Conclusion():
+        sys.argv[1:] = expand_arguments(sys.argv[1:])
         _app()
 
 

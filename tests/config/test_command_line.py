@@ -63,7 +63,7 @@ def shell(tmp_path: Path, cache: Path, command: Callable[..., tuple[int, str, st
     return Shell(folder, cache, command)
 
 
-QUANT_KEYS = "quant.name, quant.file_type, quant.method, quant.bits_per_weight"
+QUANT_KEYS = "quant.name, quant.file_type, quant.method, quant.label, quant.bits_per_weight"
 QUANTS = f"{', '.join(list_quants())}, as-is, awq, exl2, exl3, fp8, gptq"
 
 

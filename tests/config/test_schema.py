@@ -33,6 +33,7 @@ QUANTS_OF_SERVERS = ("awq", "gptq", "exl2", "exl3", "fp8")
 SERVED = ["engine.url=http://127.0.0.1:8000/v1"]
 NEEDED = {
     "local": ["model.path=some.gguf"],
+    "folder": ["model.path=somewhere", "model.name=x"],
     "hub": ["model.repository=owner/name"],
     "files": ["data.path=some.csv"],
     "openai": [*SERVED, "engine.prompt=text"],

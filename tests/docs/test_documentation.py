@@ -82,6 +82,8 @@ IN_ONE_FOLDER = (
 
 BY_ITSELF = {
     DOCS / "how-to" / "own-ggufs.md",
+    DOCS / "how-to" / "folder.md",
+    DOCS / "how-to" / "publishers.md",
     DOCS / "how-to" / "hub-models.md",
     DOCS / "how-to" / "own-data.md",
     DOCS / "how-to" / "own-task.md",
@@ -221,6 +223,8 @@ def world(
                 stem = repository[1].partition("/")[2].removesuffix("-GGUF")
                 files = {f"{stem}-{quant}.gguf": path for quant, path in ladder.items()}
                 hub.publish("model", repository[1], files, commit=None if revision[1] == "main" else revision[1])
+        small = "Qwen2.5-1.5B-Instruct"
+        hub.publish("model", f"unsloth/{small}-GGUF", {f"{small}-UD-Q4_K_XL.gguf": ladder["Q3_K_M"]})
         home = tmp_path_factory.mktemp("hf")
         environment = hub.environment(home) | {
             "XDG_CACHE_HOME": str(cache),
@@ -325,6 +329,19 @@ def test_models_that_think(beginner: Reader, swept: Path) -> None:
 def test_your_own_ggufs(reader: Reader, ladder: dict[str, Path]) -> None:
     reader.has_ggufs(ladder)
     assert len(reader.types_all(DOCS / "how-to" / "own-ggufs.md")) == 4
+
+
+@pytest.mark.slow
+def test_the_files_of_a_folder(reader: Reader, ladder: dict[str, Path]) -> None:
+    (reader.folder / "qwen3-8b").mkdir()
+    for quant, path in {**ladder, "UD-Q4_K_XL": ladder["Q3_K_M"]}.items():
+        (reader.folder / "qwen3-8b" / f"Qwen3-8B-{quant}.gguf").symlink_to(path)
+    assert len(reader.types_all(DOCS / "how-to" / "folder.md")) == 3
+
+
+@pytest.mark.slow
+def test_publishers(reader: Reader) -> None:
+    assert len(reader.types_all(DOCS / "how-to" / "publishers.md")) == 2
 
 
 @pytest.mark.slow

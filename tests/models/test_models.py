@@ -90,7 +90,7 @@ def test_sources_that_name_no_file(tmp_path: Path) -> None:
         source_path(ModelConfig("m", "path", path=str(tmp_path / "absent.gguf")), AS_IS)
     with pytest.raises(UserError, match=r"is not a file"):
         source_path(ModelConfig("m", "path", path=str(tmp_path)), AS_IS)
-    with pytest.raises(UserError, match=r"model\.source=cloud is unknown; choose package, hub, path or server"):
+    with pytest.raises(UserError, match=r"model\.source=cloud is unknown; choose package, hub, path, folder or server"):
         source_path(ModelConfig("m", "cloud"), AS_IS)
 
 

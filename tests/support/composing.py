@@ -14,13 +14,14 @@ from quantexp.config.validation import validated
 @contextmanager
 def initialize_hydra() -> Iterator[None]:
     """Let Hydra compose from conf/ within the block."""
-    _register_once()
+    register_once()
     with initialize_config_module("quantexp.conf", version_base="1.3"):
         yield
 
 
 @cache
-def _register_once() -> None:
+def register_once() -> None:
+    """Make the configuration's types known to Hydra."""
     register_schemas()
 
 

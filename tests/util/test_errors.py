@@ -25,7 +25,10 @@ def _no_full_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
-KEYS = "model, quant, task, data, engine, store, stats, tracking, hypothesis, seed, divergence, divergence_over, force"
+KEYS = (
+    "model, quant, task, data, engine, store, stats, tracking, hypothesis, weights, seed, divergence, divergence_over, "
+    "force"
+)
 
 
 def options(group: str) -> str:
@@ -120,7 +123,7 @@ def conf() -> Iterator[None]:
         (
             "+quant.zzz=1",
             "quant.zzz: there is no such key; choose one of quant.name, quant.file_type, "
-            "quant.method, quant.bits_per_weight.",
+            "quant.method, quant.label, quant.bits_per_weight.",
         ),
         (
             "++data.zzz=1",

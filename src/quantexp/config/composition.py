@@ -1,16 +1,20 @@
 """Composition of a sweep's jobs, each once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import fields
+from pathlib import Path
 from typing import cast
 
+from hydra import initialize_config_module
 from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from quantexp.config.schema import Config
@@ -88,6 +92,30 @@ def compose_once() -> None:
     assert hydra is not None
     assert isinstance(hydra.config_loader, ConfigLoaderImpl)
     hydra.config_loader = SweepLoader(hydra.config_loader)
+
+
+def compose_ahead(words: Sequence[str], *, folder: str | None = None, name: str | None = None) -> DictConfig:
+    """Compose what a command asks for before Hydra does, without the keys that are swept.
+
+    Args:
+        words: its overrides.
+        folder: of further files of configuration.
+        name: of the main one.
+
+    Raises:
+        hydra.errors.HydraException: it cannot be composed.
+    """
+    words = [*words, *([] if folder is None else [f"hydra.searchpath=['file://{Path(folder).absolute()}']"])]
+    is_there = GlobalHydra.instance().is_initialized()
+    with nullcontext() if is_there else initialize_config_module("quantexp.conf", version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        return hydra.compose_config(name or "config", words, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+
+
+def quote_value(text: str) -> str:
+    """Return the text as a value in quotes, which Hydra's grammar reads back."""
+    return QuotedString(text, Quote.single).with_quotes()
 
 
 def compose_jobs(config: DictConfig) -> Iterator[Config]:

@@ -50,6 +50,8 @@ def pair_fingerprint(config: Config, **facts: str) -> str:
         facts: as for `job_fingerprint`, without the file's.
     """
     tree = _decisive(config)
+    if config.weights is not None:
+        _drop(tree, {"model": ("source", "repository", "revision")})
     _drop(
         tree,
         {
@@ -84,7 +86,7 @@ SCHEME = 2
 so that jobs before and after the change would count as the same."""
 
 _INDECISIVE: Mapping[str, Sequence[str]] = {
-    "": ("tracking", "stats", "store", "force", "hypothesis"),
+    "": ("tracking", "stats", "store", "force", "hypothesis", "weights"),  # of the last, the keys that it stands for do
     "model": ("cache", "folder", "note", "licence", "sampling"),  # a recommendation that is taken is the task's
     "data": ("hint", "own"),  # what is its own has taken the others' place by now
     "engine": (

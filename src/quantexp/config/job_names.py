@@ -12,7 +12,7 @@ from quantexp.util.errors import UserError
 
 _FILE: dict[str, tuple[str, ...]] = {
     "model": ("source", "package", "file", "repository", "revision", "path", "checkpoint", "sha256", *RECIPE),
-    "quant": ("file_type", "method", "bits_per_weight"),
+    "quant": ("file_type", "method", "label", "bits_per_weight"),
     "engine": ("url", "urls", "model"),
 }
 """Keys that choose the weights; a comparison tells every other difference by itself."""

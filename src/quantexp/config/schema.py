@@ -170,8 +170,8 @@ class ModelConfig:
     name: str = MISSING
     """What reports call it."""
     source: str = MISSING
-    """Where the file comes from: `package` (an installed Python package), `hub` (the Hugging Face Hub), `path`, or
-    `server`: only a server has it (engine=openai)."""
+    """Where the file comes from: `package` (an installed Python package), `hub` (the Hugging Face Hub), `path`,
+    `folder` (the file in it that is labelled as the quant), or `server`: only a server has it (engine=openai)."""
     package: str | None = None
     """Import name of the package that carries the file; it is located, not imported."""
     file: str | None = None
@@ -185,7 +185,7 @@ class ModelConfig:
     folder: str = "models"
     """Where downloads go, with their checksums in SHA256SUMS; relative to the folder the command runs in."""
     path: str | None = None
-    """A GGUF on this machine."""
+    """A GGUF on this machine; with source `folder`, a folder of them."""
     checkpoint: str | None = None
     """Where only a server has the model: the folder of the safetensors that it loads, or its GGUF, whose headers tell
     the bits per weight; null: quant.bits_per_weight does."""
@@ -240,6 +240,8 @@ class QuantConfig:
     """llama.cpp's name of the type, without `LLAMA_FTYPE_`; null: whatever the file is."""
     method: str | None = None
     """What a checkpoint's config.json calls it (quantization_config.quant_method)."""
+    label: str | None = None
+    """What the name of the repository's file ends with, if that is not `name`."""
     bits_per_weight: Annotated[float, Gt(0), Le(64)] | None = None
     """Bits per weight, if only a server has the model and no checkpoint is here; otherwise measured."""
 
@@ -489,6 +491,10 @@ class Config:
     stats: StatsConfig = field(default_factory=StatsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     hypothesis: HypothesisConfig = field(default_factory=HypothesisConfig)
+    weights: str | None = None
+    """The file, in place of `quant` and of where `model` has its files: one of the Hub as OWNER/NAME:LABEL or
+    OWNER/NAME:LABEL@REVISION, or one on this machine as PATH.gguf. Sweep it to compare publishers; the first is the
+    baseline, unless stats.baseline names another."""
     seed: Natural = 0
     """Chooses which items are drawn from the data, without replacement; sweep it for several draws."""
     divergence: bool = False

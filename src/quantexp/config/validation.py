@@ -32,6 +32,7 @@ from quantexp.config.schema import (
     TrackingConfig,
     Unit,
 )
+from quantexp.config.weights import apply_weights
 from quantexp.util.errors import UserError
 from quantexp.util.urls import address_problem
 
@@ -81,7 +82,7 @@ def validated(composed: DictConfig, schema: type[AnyConfig]) -> AnyConfig:
         omegaconf.errors.OmegaConfBaseException: an unknown key, a missing value or a wrong type.
     """
     if schema is Config:
-        composed = apply_recommendation(apply_own_data(composed))
+        composed = apply_recommendation(apply_own_data(apply_weights(composed)))
     config = typed(composed, schema)
     for problem in _problems(config):
         raise UserError(problem)

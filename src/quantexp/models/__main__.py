@@ -19,6 +19,7 @@ from quantexp.config import Config, ModelConfig, QuantConfig
 from quantexp.config.command_line import COMMANDS, versions
 from quantexp.config.composition import compose_jobs
 from quantexp.config.hydra_schemas import register_schemas
+from quantexp.models.expansion import expand_words
 from quantexp.util.error_reports import report_errors
 from quantexp.util.errors import UserError
 
@@ -116,7 +117,7 @@ def _list(jobs: Sequence[Config], _: _Options) -> bool:
     loader = GlobalHydra.instance().config_loader()
     for option in loader.get_group_options("model"):
         config = _composed([f"model={option}"]).model
-        any_other = "any repository" if config.source == "hub" else "your file"
+        any_other = {"hub": "any repository", "folder": "your folder"}.get(config.source, "your file")
         place = config.repository or config.package or any_other
         choices.add_row(option, str(place), config.licence)
     console.print(choices)
@@ -190,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with report_errors(), initialize_config_module("quantexp.conf", version_base="1.3"):
         is_file = given.command == "inspect" and given.words and not _has_overrides(given.words)
         options = _Options(given.full, given.json, [Path(word).expanduser() for word in given.words if is_file])
-        jobs = list(compose_jobs(_composed([] if is_file else given.words)))
+        jobs = list(compose_jobs(_composed([] if is_file else expand_words(given.words))))
         if not ACTIONS[given.command](jobs, options):
             sys.exit(1)
 

@@ -95,12 +95,14 @@ class Contents:
         metadata: values of the first file that are no lists, by their keys.
         special: written forms of the tokens that are no text.
         tensors: those of all files.
+        vocabulary: the number of tokens and a hash of their written forms; None if the file has none.
     """
 
     paths: tuple[Path, ...]
     metadata: Mapping[str, Value]
     special: tuple[str, ...]
     tensors: tuple[TensorInfo, ...]
+    vocabulary: tuple[int, str] | None = None
 
     @property
     def weights(self) -> int:
@@ -160,7 +162,8 @@ def _read_parts(stamped: tuple[tuple[Path, int, int], ...]) -> Contents:
     )
     if not any(tensor.elements for tensor in tensors):
         raise UserError(f"{paths[0]} has no tensors, so it is a vocabulary and no model; give a model's GGUF.")
-    return Contents(paths, first["metadata"], tuple(first["special"]), tensors)
+    vocabulary = first["vocabulary"] and (first["vocabulary"][0], first["vocabulary"][1])
+    return Contents(paths, first["metadata"], tuple(first["special"]), tensors, vocabulary)
 
 
 def measure_bits(tensors: Iterable[TensorInfo]) -> float:

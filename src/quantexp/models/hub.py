@@ -115,6 +115,7 @@ def _missing(model: ModelConfig, quant: QuantConfig) -> Missing:
     there = [file.name for file in listed]
     names = select_files(model, quant, there)
     asked = f"model.file={model.file}" if model.file else f"quant={quant.name}"
+    asked = f"weights={repository}:{quant.label}" if quant.label else asked
     if not names:
         instead = describe_others(quant, there)
         at = model.revision if model.revision == commit else f"{model.revision}, commit {commit[:12]}"

@@ -1,9 +1,10 @@
 """A repository's files by their names: those that are a quant, and those that only look like it."""
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count as count_from
 from pathlib import PurePosixPath
 
 from quantexp.config import ModelConfig, QuantConfig
@@ -114,6 +115,78 @@ class _Copy:
         return [folder.name for folder in PurePosixPath(self.stem).parents if folder.name]
 
 
+@dataclass(frozen=True, slots=True)
+class LabelledFile:
+    """One of several files, under a label that no other of them has.
+
+    Attributes:
+        label: what it is called.
+        parts: its name, or those of all parts in order.
+        shared: the label in its name that others have too; None if its own is that, or its name has none.
+    """
+
+    label: str
+    parts: tuple[str, ...]
+    shared: str | None = None
+
+
+def label_files(names: Iterable[str]) -> tuple[list[LabelledFile], dict[str, str]]:
+    """Label the files that are quants by their names.
+
+    A file whose name has no label, or one that others have too, is called by its name without its ending.
+
+    Args:
+        names: the files there are, with the folders they are in.
+
+    Returns:
+        The quants, and why each other GGUF is none.
+    """
+    names = list(names)
+    copies = _list_copies(names)
+    left_out = {copy.parts[0]: flaw for copy in copies if (flaw := _find_flaw(copy, copies)) is not None}
+    left_out |= {name: "a piece of a file that was cut: join the pieces" for name in names if _PIECE.search(name)}
+    kept = [copy for copy in copies if copy.parts[0] not in left_out]
+    labels = [_read_label(copy) for copy in kept]
+    count = Counter(label.upper() for label in labels if label is not None)
+    taken = {label for label, times in count.items() if times == 1}
+    found = []
+    for copy, label in zip(kept, labels, strict=True):
+        if label is not None and count[label.upper()] == 1:
+            found.append(LabelledFile(label, copy.parts))
+            continue
+        is_alone = sum(_are_same(each, copy) for each in kept) == 1
+        own = next(name for name in _list_names(copy.base if is_alone else copy.stem) if name.upper() not in taken)
+        taken.add(own.upper())
+        found.append(LabelledFile(own, copy.parts, label))
+    return found, left_out
+
+
+def is_named_after_quant(folder: str) -> bool:
+    """Return whether a folder's name ends in the label of a quant, as those of split files do."""
+    return _ENDING.search(folder) is not None
+
+
+def _list_names(stem: str) -> Iterator[str]:
+    """List what a file may be called by its name."""
+    yield (name := re.sub(r"[^\w.+-]+", "-", stem).strip("-") or "file")
+    yield from (f"{name}-{number}" for number in count_from(2))
+
+
+def _find_flaw(copy: _Copy, copies: Iterable[_Copy]) -> str | None:
+    """Return why a copy is none of a model's quants, if it is not."""
+    if copy.is_beside:
+        found = _BESIDE.search(copy.base)
+        kinds = {"mmproj": "a projector", "imatrix": "an importance matrix"}
+        return kinds.get(found[0].lower() if found else "", "a draft for speculative decoding")
+    if not copy.is_whole:
+        return f"{len(copy.parts)} of {copy.count} parts"
+    if any(each.is_whole and _are_same(each, copy) and each.count < copy.count for each in copies):
+        return "there in fewer parts too"
+    held = copy.label["type"].upper() if copy.label else ""
+    fault = _find_fault(held)
+    return None if fault is None else f"{held}, {fault}"
+
+
 def select_files(model: ModelConfig, quant: QuantConfig, names: Sequence[str]) -> list[str]:
     """Those of a repository's files that are the quant: one, or all parts in order; none if it is not whole there.
 
@@ -142,10 +215,12 @@ def describe_choice(model: ModelConfig, quant: QuantConfig, chosen: Sequence[str
     notes = []
     copies = _list_copies(names)
     copy = next(copy for copy in copies if list(copy.parts) == list(chosen))
-    if copy.rank(quant.name) in {2, 3} and copy.label:
+    asked = _read_asked(quant)
+    if copy.rank(asked) in {2, 3} and copy.label:
+        kept = f"quant=as-is quant.name={copy.label['label']}"
+        kept = f"weights={model.repository}:{copy.label['label']}" if quant.label else kept
         notes.append(
-            f"taking {copy.parts[0]} for {quant.name}, as no file is plainly named so (quant=as-is "
-            f"quant.name={copy.label['label']} keeps its label in reports)"
+            f"taking {copy.parts[0]} for {asked}, as no file is plainly named so ({kept} keeps its label in reports)"
         )
     for other in copies:
         if other.is_whole and _are_same(other, copy) and other.count > copy.count:
@@ -172,7 +247,7 @@ def describe_others(quant: QuantConfig, names: Iterable[str]) -> str:
     names = sorted(names)
     have = _list_labels(names)
     said = [f"it has {', '.join(have)}" if have else "none of its files is named after a quant; set model.file=NAME"]
-    alike = [name for name in names if _is_alike(name, quant.name)]
+    alike = [name for name in names if _is_alike(name, _read_asked(quant))]
     pieces = [name for name in alike if _PIECE.search(name)]
     whole = [copy for copy in _list_copies(alike) if copy.is_beside]
     beside = [part for copy in whole for part in copy.parts]
@@ -195,6 +270,11 @@ def describe_others(quant: QuantConfig, names: Iterable[str]) -> str:
     return "; ".join(said)
 
 
+def _read_asked(quant: QuantConfig) -> str:
+    """Return the label that the quant's file is to have."""
+    return quant.label or quant.name
+
+
 def _list_copies(names: Iterable[str]) -> list[_Copy]:
     """Return the GGUF files by their names, the parts of each put together."""
     groups: dict[tuple[str, int], list[str]] = defaultdict(list)
@@ -209,7 +289,7 @@ def _list_copies(names: Iterable[str]) -> list[_Copy]:
 
 def _fit_label(quant: QuantConfig, copies: Iterable[_Copy]) -> list[_Copy]:
     """Return the copies whose label fits best."""
-    ranked = [(copy.rank(quant.name), copy) for copy in copies if not copy.is_beside]
+    ranked = [(copy.rank(_read_asked(quant)), copy) for copy in copies if not copy.is_beside]
     best = min((rank for rank, _ in ranked if rank is not None), default=None)
     return [copy for rank, copy in ranked if rank == best and best is not None]
 
@@ -236,12 +316,14 @@ def _are_same(one: _Copy, other: _Copy) -> bool:
 
 
 def _describe_choices(model: ModelConfig, quant: QuantConfig, copies: Sequence[_Copy]) -> str:
-    asked = quant.name if model.file is None else f"model.file={model.file}"
+    asked = _read_asked(quant) if model.file is None else f"model.file={model.file}"
     ways = [_file_override(copy) for copy in copies[:MOST_SHOWN]]
+    if quant.label is not None:
+        ways = [f"weights={model.repository}:{copy.parts[0]}" for copy in copies[:MOST_SHOWN]]
     more = f" or {len(copies) - MOST_SHOWN} more" if len(copies) > MOST_SHOWN else ""
     labels = [copy.label["label"] for copy in copies[:MOST_SHOWN] if copy.label]
     sentence = f"Several files of {model.repository} are named after {asked}; choose one with {' or '.join(ways)}{more}"
-    if model.file is None and len({label.lower() for label in labels}) == len(ways) > 1:
+    if model.file is None and quant.label is None and len({label.lower() for label in labels}) == len(ways) > 1:
         sentence += f", or by its label, with quant=as-is quant.name={' or quant.name='.join(labels)}"
     return f"{sentence}."
 
@@ -259,12 +341,18 @@ def _list_labels(names: Iterable[str]) -> list[str]:
     """Return the labels of the repository's models; a type's usual name instead of its alias."""
     labels = {}
     for copy in _list_copies(names):
-        found = copy.label
-        if found and not copy.is_beside and _find_fault(found["type"].upper()) is None:
-            usual = found["type"].upper()
-            label = _USUAL.get(usual, usual) if found["label"] == found["type"] else found["label"]
+        label = _read_label(copy)
+        if copy.label and label and not copy.is_beside and _find_fault(copy.label["type"].upper()) is None:
             labels[label.upper()] = label
     return sorted(labels.values())
+
+
+def _read_label(copy: _Copy) -> str | None:
+    """Return the label at the end of the name; a bare type by its usual name."""
+    if (found := copy.label) is None:
+        return None
+    usual = found["type"].upper()
+    return _USUAL.get(usual, usual) if found["label"] == found["type"] else found["label"]
 
 
 def _find_fault(held: str) -> str | None:

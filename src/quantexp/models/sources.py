@@ -7,6 +7,7 @@ from platformdirs import user_cache_path
 
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.models import hub
+from quantexp.models.folder import find_in_folder
 from quantexp.util.errors import UserError
 
 
@@ -46,8 +47,10 @@ def source_path(model: ModelConfig, quant: QuantConfig) -> Path:
                     f"absolute or relative to {Path.cwd()}."
                 )
             return path.resolve()
+        case "folder":
+            return find_in_folder(model, quant)
         case other:
-            raise UserError(f"model.source={other} is unknown; choose package, hub, path or server.")
+            raise UserError(f"model.source={other} is unknown; choose package, hub, path, folder or server.")
 
 
 def _in_package(model: ModelConfig) -> Path:

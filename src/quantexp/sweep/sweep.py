@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from quantexp.config import Config, Method
-from quantexp.config.composition import compose_jobs, compose_once, job_of
+from quantexp.config.composition import compose_jobs, compose_once, job_of, quote_value
 from quantexp.config.condition import declare_references, find_conditions, is_baseline, name_condition
 from quantexp.config.own_data import check_own_data
 from quantexp.sweep import launchers, worker
@@ -97,7 +98,10 @@ def _start(config: DictConfig) -> None:
     check_sequential(jobs)
     launcher = launchers.name_launcher(config)
     # Jobs of other launchers run in processes that look for themselves.
-    titles, extents, facts = job_process.call(prepare_jobs, jobs, launcher == "basic")
+    titles, extents, facts, template = job_process.call(prepare_jobs, jobs, launcher == "basic")
+    if template is not None:
+        config.hydra.overrides.task.append(f"model.chat_template={quote_value(str(template))}")
+        jobs = [replace(job, model=replace(job.model, chat_template=str(template))) for job in jobs]
     launchers.check_order(launcher, jobs)
     first = jobs[0]
     names = list(dict.fromkeys(name_condition(job) for job in jobs))
@@ -226,7 +230,7 @@ def _check_reading(config: Config) -> None:
 
 def prepare_jobs(
     jobs: Sequence[Config], looks_here: bool = False
-) -> tuple[list[str], list["TaskExtent"], list[dict[str, str]]]:
+) -> tuple[list[str], list["TaskExtent"], list[dict[str, str]], Path | None]:
     """Load the data of each job and have the models here, all of them before the first job runs.
 
     What a download cannot get is told now, not hours later, and jobs on machines without a network find everything.
@@ -237,13 +241,15 @@ def prepare_jobs(
 
     Returns:
         What the data are called in a sentence, how many items there are of each task, and for each job what is needed
-        to look whether it has finished before; empty if only the job itself knows, or nobody looks here.
+        to look whether it has finished before; empty if only the job itself knows, or nobody looks here. Last, a chat
+        template that all jobs are to use, if any.
 
     Raises:
         UserError: data or a model are not there and cannot be had.
     """
     from quantexp import models
     from quantexp.comparison.prospects import count_items
+    from quantexp.sweep.file_review import review_files
     from quantexp.tasks.data import load
     from quantexp.tasks.items import check_gradable, draw_items
     from quantexp.tasks.requests import Read
@@ -259,9 +265,11 @@ def prepare_jobs(
         if task.request is not Read:
             draw_items(ready[-1].items, job.seed, job.task.limit)
     models.prepare((job.model, job.quant) for job in jobs)
+    if (template := review_files(jobs)) is not None:
+        jobs = [replace(job, model=replace(job.model, chat_template=str(template))) for job in jobs]
     facts = [_facts_of(job, rows) if looks_here else {} for job, rows in zip(jobs, ready, strict=True)]
     answered = [job for job in zip(jobs, ready, strict=True) if _task_of(job[0]).request is not Read]
-    return list(dict.fromkeys(rows.title for rows in ready)), count_items(answered), facts
+    return list(dict.fromkeys(rows.title for rows in ready)), count_items(answered), facts, template
 
 
 def _facts_of(job: Config, rows: "Dataset") -> dict[str, str]:
