@@ -64,11 +64,12 @@ def test_a_path_in_the_home_folder_needs_no_quotes() -> None:
 def test_a_file_of_configuration_may_choose_the_folder(tmp_path: Path) -> None:
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     (tmp_path / "own" / "experiment" / "mine.yaml").write_text(
-        "# @package _global_\ndefaults:\n  - override /model: folder\nmodel: {path: tiny}\nstats: {baseline: Q4_0}\n"
-        "hydra: {mode: MULTIRUN, sweeper: {params: {quant: 'Q8_0,Q4_0'}}}\n"
+        "# @package _global_\ndefaults:\n  - override /model: folder\nmodel: {path: tiny}\nstats: {baseline: Q8_0}\n"
+        "hydra: {mode: MULTIRUN, sweeper: {params: {quant: 'BF16,Q8_0'}}}\n"
     )
+    (tmp_path / "tiny" / "X-BF16.gguf").write_bytes(bytes(16))
     given = expand_arguments(["--config-dir", "own", "experiment=mine"])
-    assert given[2:] == ["experiment=mine", "quant=as-is", "quant.name=Q4_0,Q8_0", "stats.baseline=Q4_0", NAMED]
+    assert given[2:] == ["experiment=mine", "quant=as-is", "quant.name=Q8_0,BF16", "stats.baseline=Q8_0", NAMED]
 
 
 @pytest.mark.parametrize(

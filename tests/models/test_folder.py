@@ -56,7 +56,7 @@ def test_labels_are_those_of_the_names_and_unique(tmp_path: Path, files: Made, l
         ("draft-X-Q8_0.gguf", "a draft for speculative decoding"),
         ("X-Q8_0-00001-of-00003.gguf", "1 of 3 parts"),
         ("X-IQ4_KSS.gguf", "IQ4_KSS, a type of ik_llama.cpp, a fork, which llama.cpp cannot read"),
-        ("X-Q8_0.gguf.part1of2", "a piece of a file that was cut: join the pieces"),
+        ("X-Q8_0.gguf.part1of2", "a piece of a file, or an unfinished download"),
     ],
 )
 def test_what_is_no_quant_is_left_out_and_told(tmp_path: Path, name: str, why: str) -> None:
@@ -82,6 +82,13 @@ def test_a_shared_label_is_told(tmp_path: Path) -> None:
     assert describe_shared(folder.files) == [
         "a-Q4_0.gguf, b-Q4_0.gguf are all named Q4_0, so they are called a-Q4_0, b-Q4_0"
     ]
+
+
+def test_a_link_to_nothing_is_told(tmp_path: Path) -> None:
+    make(tmp_path, {"X-Q4_0.gguf": 1})
+    (tmp_path / "X-Q8_0.gguf").symlink_to(tmp_path / "gone")
+    folder = read_folder(str(tmp_path))
+    assert (folder.labels, folder.left_out) == (["Q4_0"], {"X-Q8_0.gguf": "a link to nothing"})
 
 
 def test_a_job_finds_its_file_and_links_keep_their_names(tmp_path: Path) -> None:

@@ -95,11 +95,13 @@ def test_the_same_command_runs_nothing_again(
 
 @pytest.mark.slow
 def test_jobs_side_by_side(folder: Path, command: Command, tmp_path: Path) -> None:
-    chosen = ("hydra/launcher=joblib", "model=folder", f"model.path={folder}", 'quant=glob("Q*")')
+    chosen = ("hydra/launcher=joblib", "model=folder", f"model.path={folder}", 'quant=glob("*Q*", exclude="Q3*")')
     status, _, err = command(tmp_path, "quantexp", "-m", *chosen, *QUICK)
     assert status == 0, err
-    assert "not asked for: UD-Q4_K_XL" in err
-    assert {run.data.tags["quant"] for run in runs_of(tmp_path, "job")} == {"Q8_0", "Q3_K_M"}
+    assert "not asked for: Q3_K_M" in err
+    jobs = runs_of(tmp_path, "job")
+    assert {run.data.tags["quant"] for run in jobs} == {"Q8_0", "UD-Q4_K_XL"}
+    assert len({run.data.params["model.chat_template"] for run in jobs} - {"None"}) == 1
 
 
 def test_a_file_of_another_model_is_refused_before_the_first_job(

@@ -1,7 +1,7 @@
 """Composition of a sweep's jobs, each once."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
@@ -11,11 +11,12 @@ from hydra import initialize_config_module
 from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from quantexp.config.schema import Config
 from quantexp.config.validation import validated
@@ -97,6 +98,8 @@ def compose_once() -> None:
 def compose_ahead(words: Sequence[str], *, folder: str | None = None, name: str | None = None) -> DictConfig:
     """Compose what a command asks for before Hydra does, without the keys that are swept.
 
+    The baseline is missing unless something but its type gives it.
+
     Args:
         words: its overrides.
         folder: of further files of configuration.
@@ -107,10 +110,25 @@ def compose_ahead(words: Sequence[str], *, folder: str | None = None, name: str 
     """
     words = [*words, *([] if folder is None else [f"hydra.searchpath=['file://{Path(folder).absolute()}']"])]
     is_there = GlobalHydra.instance().is_initialized()
-    with nullcontext() if is_there else initialize_config_module("quantexp.conf", version_base="1.3"):
+    conf = nullcontext() if is_there else initialize_config_module("quantexp.conf", version_base="1.3")
+    with conf, _without_default("stats.baseline"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         return hydra.compose_config(name or "config", words, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+
+
+@contextmanager
+def _without_default(key: str) -> Iterator[None]:
+    """Have the schema of a job leave a key missing that has a default."""
+    store = ConfigStore.instance()
+    kept = store.repo["schema.yaml"]
+    node = deepcopy(kept.node)
+    OmegaConf.update(node, key, MISSING)
+    store.store(name="schema", node=node)
+    try:
+        yield
+    finally:
+        store.repo["schema.yaml"] = kept
 
 
 def quote_value(text: str) -> str:

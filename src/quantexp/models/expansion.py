@@ -11,7 +11,6 @@ from hydra.core.override_parser.types import Glob, Override, QuotedString, Trans
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from quantexp.config import StatsConfig
 from quantexp.config.composition import compose_ahead, quote_value
 from quantexp.config.weights import Weights, parse_weights
 from quantexp.util.errors import UserError
@@ -147,7 +146,7 @@ def _expand_folder(command: _Command) -> list[str]:
     folder = read_folder(model.path)
     labels = _choose_labels(command, folder)
     baseline = command.list_values("stats.baseline")
-    if not baseline and stats.baseline != StatsConfig.baseline:
+    if not baseline and not OmegaConf.is_missing(stats, "baseline"):
         baseline = [stats.baseline]
     baseline = [folder.find(each, "stats.baseline").label for each in baseline]
     if not baseline:
@@ -196,7 +195,7 @@ def _expand_weights(command: _Command) -> list[str]:
     changes = {"weights": list(dict.fromkeys(given)), "model.name": _name_model(command, weights)}
     if _chooses_default(command):
         changes["model"] = ["hub"]  # the demo model's own settings are not meant
-    if not command.list_values("stats.baseline") and command.composed.stats.baseline == StatsConfig.baseline:
+    if not command.list_values("stats.baseline") and OmegaConf.is_missing(command.composed.stats, "baseline"):
         changes["stats.baseline"] = [weights[0].name]
     if len(weights) == 1:  # `--cfg job` shows them
         changes |= {"quant": ["as-is"], "quant.name": [weights[0].name]}

@@ -90,8 +90,8 @@ def read_folder(place: str) -> Folder:
             names += [f"{each.name}/{name}" for name in _list_names(each)]
         elif inside := _list_names(each):
             left_out[f"{each.name}/"] = f"a folder with {len(inside)} files that is not named after a quant"
-    labelled, unfit = label_files(names)
-    left_out |= unfit
+    labelled, unfit = label_files(name for name in names if (folder / name).exists())
+    left_out |= unfit | {name: "a link to nothing" for name in names if not (folder / name).exists()}
     files = []
     for found in labelled:
         parts = tuple(folder / part for part in found.parts)
@@ -133,4 +133,4 @@ def describe_shared(files: Sequence[QuantFile]) -> list[str]:
 
 def _list_names(folder: Path) -> list[str]:
     """List the files that are named as GGUFs, or as pieces of one."""
-    return [each.name for each in sorted(folder.iterdir()) if ".gguf" in each.name.lower() and each.is_file()]
+    return [each.name for each in sorted(folder.iterdir()) if ".gguf" in each.name.lower() and not each.is_dir()]

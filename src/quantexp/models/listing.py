@@ -144,7 +144,7 @@ def label_files(names: Iterable[str]) -> tuple[list[LabelledFile], dict[str, str
     names = list(names)
     copies = _list_copies(names)
     left_out = {copy.parts[0]: flaw for copy in copies if (flaw := _find_flaw(copy, copies)) is not None}
-    left_out |= {name: "a piece of a file that was cut: join the pieces" for name in names if _PIECE.search(name)}
+    left_out |= {name: "a piece of a file, or an unfinished download" for name in names if _PIECE.search(name)}
     kept = [copy for copy in copies if copy.parts[0] not in left_out]
     labels = [_read_label(copy) for copy in kept]
     count = Counter(label.upper() for label in labels if label is not None)
