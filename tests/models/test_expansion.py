@@ -142,11 +142,8 @@ ALICE, BOB = "alice/X-GGUF:Q8_0", "bob/X-GGUF:Q4_K_M@v2"
         (
             ("--cfg", "job", f"weights={BOB}"),
             (
-                "model.name=X",
-                "model=hub",
-                "stats.baseline='bob/Q4_K_M@v2'",
-                "quant=as-is",
-                "quant.name='bob/Q4_K_M@v2'",
+                *("model.name=X", "model=hub", "stats.baseline='bob/Q4_K_M@v2'", "quant=as-is", "quant.label=Q4_K_M"),
+                *("model.source=hub", "model.repository=bob/X-GGUF", "model.revision=v2", "quant.name='bob/Q4_K_M@v2'"),
             ),
         ),
     ],

@@ -197,8 +197,9 @@ def _expand_weights(command: _Command) -> list[str]:
         changes["model"] = ["hub"]  # the demo model's own settings are not meant
     if not command.list_values("stats.baseline") and OmegaConf.is_missing(command.composed.stats, "baseline"):
         changes["stats.baseline"] = [weights[0].name]
-    if len(weights) == 1:  # `--cfg job` shows them
-        changes |= {"quant": ["as-is"], "quant.name": [weights[0].name]}
+    if command.shows and len(weights) == 1:
+        stands_for = {key: [value] for key, value in weights[0].keys.items() if isinstance(value, str)}
+        changes |= {"quant": ["as-is"], **stands_for}
     return command.replace({key: values for key, values in changes.items() if values})
 
 
