@@ -134,6 +134,7 @@ DEFAULTS: dict[str, object] = {
     "model.examples": "turns",
     "quant.file_type": None,
     "quant.method": None,
+    "quant.label": None,
     "quant.bits_per_weight": None,
     "task.module": None,
     "task.prompt.answer": "Answer:",

@@ -48,6 +48,8 @@ _ALL = (
         (
             "-m quant=Q8_0,Q5_K_M,Q4_K_M,Q3_K_M task=gsm8k,triviaqa,extraction",
             "-m model=local model.name=mine 'model.path=mine-${quant.name}.gguf' quant=Q8_0,Q4_K_M task=gsm8k",
+            "-m model=folder model.path=my-ggufs task=gsm8k",
+            "-m weights=bartowski/Qwen3-8B-GGUF:Q8_0,unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL task=gsm8k",
         ),
     ),
     Command(
