@@ -104,6 +104,16 @@ def test_jobs_side_by_side(folder: Path, command: Command, tmp_path: Path) -> No
     assert len({run.data.params["model.chat_template"] for run in jobs} - {"None"}) == 1
 
 
+def test_jobs_side_by_side_that_need_the_baselines_are_told_how_to_begin(
+    folder: Path, command: Command, tmp_path: Path
+) -> None:
+    chosen = ("hydra/launcher=joblib", "model=folder", f"model.path={folder}", "divergence=true")
+    status, _, err = command(tmp_path, "quantexp", "-m", *chosen, *QUICK)
+    assert status == 2
+    alone = r"run this command with quant=Q8_0 model\.chat_template=\S+\.jinja alone, then as it is\.$"
+    assert re.search(alone, err.splitlines()[-1])
+
+
 def test_a_file_of_another_model_is_refused_before_the_first_job(
     folder: Path, command: Command, tmp_path: Path
 ) -> None:
