@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from quantexp.config import ModelConfig, QuantConfig
-from quantexp.models.folder import describe_shared, read_folder
+from quantexp.models.folder import describe_labels, read_folder
 from quantexp.models.sources import source_path
 from quantexp.util.errors import UserError
 
@@ -77,10 +77,11 @@ def test_folders_within_count_if_they_are_named_after_a_quant(tmp_path: Path) ->
     assert folder.left_out == {"old/": "a folder with 1 files that is not named after a quant"}
 
 
-def test_a_shared_label_is_told(tmp_path: Path) -> None:
+def test_a_label_that_is_shared_or_missing_is_told(tmp_path: Path) -> None:
     folder = read_folder(str(make(tmp_path, {"a-Q4_0.gguf": 2, "b-Q4_0.gguf": 1, "b-Q8_0.gguf": 4, "c.gguf": 1})))
-    assert describe_shared(folder.files) == [
-        "a-Q4_0.gguf, b-Q4_0.gguf are all named Q4_0, so they are called a-Q4_0, b-Q4_0"
+    assert describe_labels(folder.files) == [
+        "named Q4_0: a-Q4_0.gguf, b-Q4_0.gguf; called a-Q4_0, b-Q4_0",
+        "named after no quant: c.gguf; called c",
     ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from tests.support.composing import compose_job, initialize_hydra
 from tests.support.gguf_files import write_whole_gguf
 from tests.support.reasoning_models import CHAT, write_renamed
 from tests.support.stores import runs_of
@@ -15,6 +16,7 @@ from quantexp.config import ModelConfig, QuantConfig
 from quantexp.models import ModelFile
 from quantexp.models.base_model import check_same_model
 from quantexp.models.contents import read_contents
+from quantexp.sweep.file_review import review_files
 from quantexp.util.errors import UserError
 
 Command = Callable[..., tuple[int, str, str]]
@@ -141,6 +143,17 @@ def test_a_file_that_cannot_be_read_is_refused_with_a_way_out(folder: Path, comm
         f"quantexp: {cut}/Tiny-Q4_0.gguf is not a complete GGUF file (its header ends behind the end of the file); "
         "fetch or make it again, or leave it out, with quant=A,B."
     )
+
+
+def test_a_name_that_says_another_type_is_told(
+    folder: Path, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for label in ("Q8_0", "Q4_0"):
+        (tmp_path / f"Tiny-{label}.gguf").symlink_to(folder / "Tiny-Q8_0.gguf")
+    place = ("model=folder", f"model.path={tmp_path}", "model.name=tiny", f"model.cache={cache}", "quant=as-is")
+    with initialize_hydra(), caplog.at_level("WARNING"):
+        assert review_files([compose_job(*place, f"quant.name={label}") for label in ("Q8_0", "Q4_0")]) is None
+    assert caplog.messages == ["Tiny-Q4_0.gguf is named Q4_0, and says that it holds Q8_0"]
 
 
 def test_another_vocabulary_is_another_model(folder: Path, tmp_path: Path) -> None:

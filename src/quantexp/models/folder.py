@@ -16,7 +16,7 @@ class QuantFile:
     Attributes:
         label: what it is called.
         parts: the file, or all its parts in order.
-        shared: the label in its name that other files have too; None if its own is that, or its name has none.
+        shared: the label in its name that others have too; empty if its name has none, None if that is its own.
         bytes: of all parts.
     """
 
@@ -121,14 +121,15 @@ def describe_left_out(left_out: dict[str, str]) -> str:
     return "left out: " + "; ".join(f"{name}, {why}" for name, why in sorted(left_out.items()))
 
 
-def describe_shared(files: Sequence[QuantFile]) -> list[str]:
-    """Name the files that share a label and what they are called instead; a sentence each, without a full stop."""
-    shared = dict.fromkeys(file.shared for file in files if file.shared is not None)
-    return [
-        f"{', '.join(file.path.name for file in files if file.shared == label)} are all named {label}, so they are "
-        f"called {', '.join(file.label for file in files if file.shared == label)}"
-        for label in shared
-    ]
+def describe_labels(files: Sequence[QuantFile]) -> list[str]:
+    """Tell which files are called by their names, as they share a label or have none; sentences without a full stop."""
+    sentences = []
+    for shared in dict.fromkeys(file.shared for file in files if file.shared is not None):
+        alike = [file for file in files if file.shared == shared]
+        reason = f"named {shared}" if shared else "named after no quant"
+        names, labels = (", ".join(each) for each in ([file.path.name for file in alike], [f.label for f in alike]))
+        sentences.append(f"{reason}: {names}; called {labels}")
+    return sentences
 
 
 def _list_names(folder: Path) -> list[str]:

@@ -122,7 +122,7 @@ class LabelledFile:
     Attributes:
         label: what it is called.
         parts: its name, or those of all parts in order.
-        shared: the label in its name that others have too; None if its own is that, or its name has none.
+        shared: the label in its name that others have too; empty if its name has none, None if that is its own.
     """
 
     label: str
@@ -157,7 +157,7 @@ def label_files(names: Iterable[str]) -> tuple[list[LabelledFile], dict[str, str
         is_alone = sum(_are_same(each, copy) for each in kept) == 1
         own = next(name for name in _list_names(copy.base if is_alone else copy.stem) if name.upper() not in taken)
         taken.add(own.upper())
-        found.append(LabelledFile(own, copy.parts, label))
+        found.append(LabelledFile(own, copy.parts, label or ""))
     return found, left_out
 
 

@@ -8,7 +8,7 @@ from quantexp.config import Config
 from quantexp.models.base_model import check_same_model, keep_template, read_template
 from quantexp.models.contents import Contents, describe_misnomer, read_contents
 from quantexp.models.download import format_size
-from quantexp.models.folder import describe_left_out, describe_shared, read_folder
+from quantexp.models.folder import describe_labels, describe_left_out, read_folder
 from quantexp.models.gguf import UNKNOWN
 from quantexp.models.sources import cache_folder, source_path
 from quantexp.util.errors import UserError
@@ -78,7 +78,7 @@ def _tell_folder(job: Config, names: Sequence[str]) -> None:
     if job.model.source != "folder":
         return
     folder = read_folder(str(job.model.path))
-    for sentence in describe_shared(folder.files):
+    for sentence in describe_labels(folder.files):
         log.info("%s", sentence)
     if left := [label for label in folder.labels if label not in names]:
         log.info("not asked for: %s", ", ".join(left))
