@@ -41,6 +41,10 @@ NAMED = "model.name=tiny"
             ("-m", *FOLDER, "stats.baseline=q4_0", "quant=Q8_0,Q4_0", "model.name=mine"),
             ("quant.name=Q4_0,Q8_0", "stats.baseline=Q4_0"),
         ),
+        (
+            ("-m", *FOLDER, "stats.baseline='q4_0 context=2048'", "quant=Q8_0,Q4_0"),
+            ("quant.name=Q4_0,Q8_0", "stats.baseline='Q4_0 context=2048'", NAMED),
+        ),
         (("quant=UD-Q4_K_XL", *FOLDER), ("quant.name=UD-Q4_K_XL", "stats.baseline=Q8_0", NAMED)),
         (("--cfg", "job", *FOLDER), ("quant.name=Q8_0", "stats.baseline=Q8_0", NAMED)),
         ((*FOLDER, "quant=Q4_0", "--cfg", "job"), ("quant.name=Q4_0", "stats.baseline=Q8_0", NAMED)),

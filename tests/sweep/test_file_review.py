@@ -112,7 +112,7 @@ def test_jobs_side_by_side_that_need_the_baselines_are_told_how_to_begin(
     chosen = ("hydra/launcher=joblib", "model=folder", f"model.path={folder}", "divergence=true")
     status, _, err = command(tmp_path, "quantexp", "-m", *chosen, *QUICK)
     assert status == 2
-    alone = r"run this command with quant=Q8_0 model\.chat_template=\S+\.jinja alone, then as it is\.$"
+    alone = r"run this command with quant=Q8_0 and model\.chat_template=\S+\.jinja alone, then as it is\.$"
     assert re.search(alone, err.splitlines()[-1])
 
 

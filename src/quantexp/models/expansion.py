@@ -12,6 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from quantexp.config.composition import compose_ahead, quote_value
+from quantexp.config.condition import Baseline, parse_baseline
 from quantexp.config.weights import Weights, parse_weights
 from quantexp.util.errors import UserError
 
@@ -148,7 +149,7 @@ def _expand_folder(command: _Command) -> list[str]:
     baseline = command.list_values("stats.baseline")
     if not baseline and not OmegaConf.is_missing(stats, "baseline"):
         baseline = [stats.baseline]
-    baseline = [folder.find(each, "stats.baseline").label for each in baseline]
+    baseline = [_correct_baseline(each, folder) for each in baseline]
     if not baseline:
         baseline = [next(each for each in folder.labels if each in labels or len(labels) == 1)]
     if not command.is_sweep and len(labels) > 1:
@@ -156,13 +157,23 @@ def _expand_folder(command: _Command) -> list[str]:
             raise UserError(
                 f"{folder.path} has {', '.join(folder.labels)}: add -m to compare them, or choose one with quant=LABEL."
             )
-        labels = baseline[:1]
-    # First, as some comparisons need what it has found.
-    labels = [*(each for each in labels if each in baseline), *(each for each in labels if each not in baseline)]
+        labels = [parse_baseline(baseline[0]).weights]
+    first = {parse_baseline(each).weights for each in baseline}  # as some comparisons need what it has found
+    labels = sorted(labels, key=lambda label: label not in first)
     changes = {"quant": ["as-is"], "quant.name": labels, "stats.baseline": baseline}
     if OmegaConf.is_missing(model, "name"):
         changes["model.name"] = [folder.path.name]
     return command.replace(changes)
+
+
+def _correct_baseline(text: str, folder: "Folder") -> str:
+    """Return what `stats.baseline` names, with the label as the folder has it.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    given = parse_baseline(text)
+    return Baseline(folder.find(given.weights, "stats.baseline").label, given.levels).label
 
 
 def _choose_labels(command: _Command, folder: "Folder") -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quantexp.config import Config
+from quantexp.config.condition import parse_baseline
 from quantexp.models.base_model import check_same_model, keep_template, read_template
 from quantexp.models.contents import Contents, describe_misnomer, read_contents
 from quantexp.models.download import format_size
@@ -34,18 +35,21 @@ def review_files(jobs: Sequence[Config]) -> Path | None:
     brought = all(job.weights is not None or job.model.source == "folder" for job in jobs)
     if not brought or len(chosen) == 1:
         return None
+    wanted = parse_baseline(first.stats.baseline).weights
     files = {name: source_path(job.model, job.quant) for name, job in chosen.items()}
     contents = {name: _read(path, first) for name, path in files.items()}
     for name, each in contents.items():
-        role = ", the baseline" if name == first.stats.baseline else ""
+        role = ", the baseline" if name == wanted else ""
         log.info("%s", one_line(f"{name}{role}: {_describe(each)}", 500))
     for name, job in chosen.items():
         _warn_of_name(job.quant.label or name, contents[name])
     _tell_folder(first, list(files))
-    baseline = contents.get(first.stats.baseline, next(iter(contents.values())))
+    baseline = contents.get(wanted, next(iter(contents.values())))
     others = [each for each in contents.values() if each is not baseline]
     way = "leave one of them out"
     check_same_model(baseline, others, f"{way}, with quant=A,B" if first.model.source == "folder" else way)
+    if any(job.model.chat_template is not None or job.engine.name != "llama_cpp" for job in jobs):
+        return None
     return _choose_template(first, baseline, others)
 
 
@@ -90,7 +94,7 @@ def _choose_template(job: Config, baseline: Contents, others: Sequence[Contents]
     """Return the baseline's chat template, in a file of its own, if another file has another one."""
     template = read_template(baseline)
     differing = [each.paths[0] for each in others if read_template(each) != template]
-    if not differing or not template.strip() or job.model.chat_template is not None or job.engine.name != "llama_cpp":
+    if not differing or not template.strip():
         return None
     path = keep_template(template, cache_folder(job.model))
     log.warning(

@@ -68,14 +68,14 @@ def check_order(launcher: str, jobs: Sequence[Config]) -> None:
     if any(store is None or find_baseline(job, pair, store, None) is None for pair, job in waited_for.items()):
         needs = "stats=sequential" if sequential else "divergence"
         baseline = next(name_condition(job) for job in jobs if is_baseline(job))
-        alone = f"the baseline {baseline} alone" if read_references() else f"this command with quant={baseline} alone"
+        alone = f"the baseline {baseline}" if read_references() else f"this command with quant={baseline}"
         if jobs[0].weights is not None:
-            alone = f"this command with the weights of {baseline} alone"
+            alone = f"this command with the weights of {baseline}"
         if (template := jobs[0].model.chat_template) is not None:  # the baseline's, which all files of the sweep share
-            alone = alone.replace(" alone", f" model.chat_template={template} alone")
+            alone += f" and model.chat_template={template}"
         raise UserError(
             f"hydra/launcher={launcher} starts all jobs side by side, and {needs} needs the baseline's finished "
-            f"before the others begin: run {alone}, then as it is."
+            f"before the others begin: run {alone} alone, then as it is."
         )
 
 
