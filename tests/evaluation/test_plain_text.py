@@ -45,7 +45,7 @@ def test_windows_of_a_text_are_read_scored_and_compared(
     assert jobs["Q8_0"].data.metrics["items_in_data"] == len(cut) > 5
     sequences = [cut[str(name)] for name in baseline.index]
     read = [(part.tokens, part.logits.copy()) for part in engine.distributions(sequences)]
-    for (_, row), (actual, logits), scores in zip(baseline.iterrows(), read, engine.score(sequences), strict=True):
+    for (_, row), (actual, logits) in zip(baseline.iterrows(), read, strict=True):
         right = logits.argmax(axis=1) == actual
         assert row["score"] == right.mean()
         shares = logits - np.log(np.exp(logits - logits.max()).sum(axis=1, keepdims=True)) - logits.max()
@@ -55,8 +55,6 @@ def test_windows_of_a_text_are_read_scored_and_compared(
         assert row["prompt"] in TEXT
         held = json.loads(row["output"])
         assert [one == other for one, other in zip(held, json.loads(row["reference"]), strict=True)] == [*right]
-        np.testing.assert_array_equal(scores.top, logits.argmax(axis=1))
-        np.testing.assert_allclose(scores.logprobs, logprobs, atol=1e-4)
 
     [report] = tmp_path.glob("multirun/*/*/report")
     [found] = csv.DictReader((report / "divergence.csv").read_text().splitlines())

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, cast
 
-from quantexp.engines.sequences import Distributions, TokenScores, TokenSequence, Vocabulary
+from quantexp.engines.sequences import Distributions, TokenSequence, Vocabulary
 from quantexp.store.completion import Completion
 from quantexp.tasks.reasoning import Output, ReasoningFormat, Start
 from quantexp.util.errors import UserError
@@ -50,6 +50,19 @@ class Prompt:
     sample: int = 0
     messages: tuple[Message, ...] = ()
     start: Start = "free"
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation(Prompt):
+    """A plain text and a continuation of it, whose tokens are to be scored.
+
+    Attributes:
+        continuation: the tokens after the prompt's; at least one.
+        written: their text.
+    """
+
+    continuation: tuple[int, ...] = ()
+    written: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,12 +275,18 @@ class ReadingEngine(Engine, Predictor, Protocol):
     def text_of(self, tokens: Iterable[int]) -> str:
         """Return the tokens' text; bytes that are not UTF-8 become U+FFFD."""
 
-    def score(self, sequences: Iterable[TokenSequence]) -> Generator[TokenScores, None, None]:
-        """Return the scores of each sequence's tokens, one sequence after the other; close it to have no more.
+    def score(self, prompts: Iterable[Continuation]) -> Generator[tuple[Continuation, Completion], None, None]:
+        """Prompts with their continuations as completions, in order; close it to have no more.
+
+        The log-probabilities do not depend on what is read before or after. Prompts with the same tokens that follow
+        each other are read once. The finish reason of one that does not fit the context is `context`.
 
         Raises:
-            ValueError, UserError: as `distributions`.
+            UserError: they cannot be computed.
         """
+
+    def score_key(self, prompt: Continuation) -> bytes:
+        """sha256 of all that the continuation's log-probabilities depend on."""
 
     def reading_facts(self, sequences: Iterable[TokenSequence]) -> Mapping[str, str]:
         """All that the distributions over these sequences depend on, for their key (`hash_key`)."""

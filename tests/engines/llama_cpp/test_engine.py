@@ -15,6 +15,7 @@ from llama_cpp import llama_cpp
 from quantexp import engines
 from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines import Decoding, Prompt, close_engine, open_engine
+from quantexp.engines.base import Continuation
 from quantexp.engines.llama_cpp import engine as module
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.engines.registry import get_engine
@@ -69,7 +70,7 @@ def test_a_model_that_computes_no_numbers_has_no_answers(q8_0: ModelFile, demo: 
         with pytest.raises(UserError, match="logits that are not numbers"):
             write_reference(copies / "reference.parquet", model, [sequence])
         with pytest.raises(UserError, match="logits that are not numbers"):
-            list(model.score([sequence]))
+            list(model.score([Continuation("a", "", sequence.tokens[:3], 0, continuation=sequence.tokens[3:])]))
         assert not (copies / "reference.parquet").exists()
     finally:
         model.close()

@@ -2,29 +2,27 @@
 
 import logging
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache, cached_property
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 
-import numpy as np
-
 from quantexp.config import EngineConfig, ModelConfig
-from quantexp.engines.base import READS, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
+from quantexp.engines.base import READS, Continuation, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
 from quantexp.engines.llama_cpp.contexts import LaneContext
+from quantexp.engines.llama_cpp.continuations import ContinuationReader
 from quantexp.engines.llama_cpp.kv_cache import read_kv_cache
 from quantexp.engines.llama_cpp.lanes import Lanes, split
 from quantexp.engines.llama_cpp.marks import TokenMarks
 from quantexp.engines.llama_cpp.memory import room_of
 from quantexp.engines.llama_cpp.teacher_forcing import Forcing, read_vocabulary
 from quantexp.engines.llama_cpp.tokenizer import Wording
-from quantexp.engines.sequences import Distributions, TokenScores, TokenSequence, Vocabulary, hash_sequences
+from quantexp.engines.sequences import Distributions, TokenSequence, Vocabulary, hash_sequences
 from quantexp.models import ModelFile
 from quantexp.store.completion import Completion
 from quantexp.tasks.reasoning import Output, ReasoningFormat, get_reasoning_tokens
-from quantexp.util.errors import NOT_NUMBERS, UserError
+from quantexp.util.errors import UserError
 from quantexp.util.llama_library import (
     check_library,
     has_refused_amx,
@@ -209,15 +207,27 @@ class LlamaCpp:
         vocabulary = llama_cpp.llama_model_get_vocab(self.model)
         return b"".join(read_piece(vocabulary, token) for token in tokens).decode("utf-8", "replace")
 
-    def score(self, sequences: Iterable[TokenSequence]) -> Generator[TokenScores, None, None]:
-        """Yield the scores of each sequence's tokens, which do not depend on the sequences around it.
+    def score(self, prompts: Iterable[Continuation]) -> Generator[tuple[Continuation, Completion], None, None]:
+        """Yield each prompt with its continuation, scored in a context beside the engine's own, in order.
 
         Raises:
-            ValueError, UserError: as `distributions`; or the logits are not numbers.
+            UserError: see `ContinuationReader.score`; or there is no memory for the context.
         """
-        with closing(self.distributions(sequences)) as parts:
-            for _, of_sequence in groupby(parts, key=lambda part: part.sequence):
-                yield _concatenate([_score_tokens(part) for part in of_sequence])
+        context = self._config.context
+        with ContinuationReader(self.model, context=context, threads=self.threads, cache=self._cache) as reader:
+            yield from reader.score(prompts)
+
+    def score_key(self, prompt: Continuation) -> bytes:
+        """sha256 of all that the continuation's log-probabilities depend on."""
+        parts = {
+            "file": self.file.sha256,
+            "settings": dict(self.settings),
+            "machine": dict(self.machine),
+            "tokens": prompt.tokens,
+            "split": split(prompt),
+            "continuation": prompt.continuation,
+        }
+        return hash_key(parts)
 
     def distributions(self, sequences: Iterable[TokenSequence]) -> Generator[Distributions, None, None]:
         """Yield the distributions over all scored tokens of the sequences, in a context beside the engine's own.
@@ -241,25 +251,6 @@ class LlamaCpp:
     def close(self) -> None:
         """Free everything that llama.cpp holds."""
         self._held.close()
-
-
-def _score_tokens(part: Distributions) -> TokenScores:
-    """Score some tokens, in float32 (error about 1e-6).
-
-    Raises:
-        UserError: the logits are not numbers.
-    """
-    top = part.logits.argmax(axis=1)
-    below = part.logits - np.take_along_axis(part.logits, top[:, None], 1)
-    of_tokens = np.take_along_axis(below, part.tokens[:, None].astype(np.intp), 1)[:, 0]
-    totals = np.exp(below, out=below).sum(axis=1)
-    if not np.isfinite(totals).all():
-        raise UserError(NOT_NUMBERS)
-    return TokenScores(top.astype(np.int32), of_tokens - np.log(totals))
-
-
-def _concatenate(parts: Sequence[TokenScores]) -> TokenScores:
-    return TokenScores(np.concatenate([part.top for part in parts]), np.concatenate([part.logprobs for part in parts]))
 
 
 def _gpu_layers(engine: EngineConfig) -> int:
