@@ -174,8 +174,9 @@ class Grading:
         from quantexp.evaluation.answers import find_reader, get_reader
         from quantexp.evaluation.regrade_diff import changes_diff, count_changes
         from quantexp.evaluation.scoring import regrade_table, score_metrics
+        from quantexp.tasks.choice import check_outputs
         from quantexp.tasks.items import check_gradable
-        from quantexp.tasks.requests import Read
+        from quantexp.tasks.requests import Choose, Read
         from quantexp.tracking.artifacts import read_table
         from quantexp.tracking.tags import ITEMS, RULE
 
@@ -192,6 +193,8 @@ class Grading:
         check_gradable(items, grader)
         with self._store.file(record.run_id, f"{ITEMS}.parquet") as path:
             table = read_table(path)
+        if task.request is Choose:
+            check_outputs(grader, table["output"])
         with grader.open({}) as grade:
             after = regrade_table(table, reader, grade, items)
         metrics = score_metrics(after, self._stats)

@@ -1,4 +1,4 @@
-"""Subgroup comparisons with the baseline: parts of the items, by difficulty and by field.
+"""Subgroup comparisons with the baseline: parts of the items, by field, by category and by difficulty.
 
 Parts are looked at because one wonders, not because anything was declared about them: their intervals are not corrected
 for how many there are, and they decide nothing.
@@ -12,10 +12,10 @@ import pandas as pd
 
 from quantexp.comparison.flips import SIDES, list_clusters
 from quantexp.stats import Method, PairedComparison, compare
-from quantexp.tracking.tags import FIELD
+from quantexp.tracking.tags import CATEGORY, FIELD
 
 DIFFICULTY, FIELDS = "difficulty", "field"
-"""The ways in which items are taken apart."""
+"""Two of the ways in which items are taken apart; the third is by `CATEGORY`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class Part:
     """A comparison on part of what was asked.
 
     Attributes:
-        by: `DIFFICULTY` (some of the items) or `FIELDS` (one field of all items).
-        name: The level of difficulty, or the field.
+        by: `DIFFICULTY` or `CATEGORY` (some of the items), or `FIELDS` (one field of all items).
+        name: The level of difficulty, the category, or the field.
         difference: Of the scores there, paired; positive means that the baseline is better.
     """
 
@@ -42,11 +42,11 @@ def parts(
     seed: int = 42,
     method: Method = Method.default,
 ) -> tuple[Part, ...]:
-    """Compare a quant with the baseline field by field and difficulty by difficulty.
+    """Compare a quant with the baseline by field, by category and by difficulty.
 
     Args:
         pairs: The answers that both have scored (`flips.pair_answers`); columns `score_NAME` of each side hold the
-            score of a field, `difficulty` the level, where there are any.
+            score of a field, `category` the kind of item, `difficulty` the level, where there are any.
         by_item: Whether an item counts once, with its mean score; otherwise each answer is taken as independent.
         confidence: Nominal coverage of the intervals.
         resamples: Number of resamples, where the method takes any.
@@ -54,8 +54,9 @@ def parts(
         method: Which statistics.
 
     Returns:
-        Fields in the order of the baseline's columns, then levels from the lowest. No levels where all items have the
-        same, or none. Intervals are about the items that the data sample.
+        Fields in the order of the baseline's columns, then categories in the order of their names, then levels from the
+        lowest. No categories or levels where all items have the same, or none. Intervals are about the items that the
+        data sample.
     """
     of_baseline = [str(name).removesuffix("_baseline") for name in pairs if str(name).endswith("_baseline")]
     fields = [name for name in of_baseline if name.startswith(FIELD) and f"{name}_quant" in pairs]
@@ -81,6 +82,9 @@ def _selections(pairs: pd.DataFrame, fields: Sequence[str]) -> Iterator[tuple[st
         rows = pairs[f"{field}_baseline"].notna() & pairs[f"{field}_quant"].notna()
         if rows.any():
             yield FIELDS, field.removeprefix(FIELD), rows, field
+    categories = sorted(pairs[f"{CATEGORY}_baseline"].dropna().unique()) if f"{CATEGORY}_baseline" in pairs else []
+    for category in categories if len(categories) > 1 else ():
+        yield CATEGORY, str(category), pairs[f"{CATEGORY}_baseline"] == category, "score"
     levels = sorted(pairs["difficulty_baseline"].dropna().unique()) if "difficulty_baseline" in pairs else []
     for level in levels if len(levels) > 1 else ():
         yield DIFFICULTY, f"{level:g}", pairs["difficulty_baseline"] == level, "score"

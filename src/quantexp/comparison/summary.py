@@ -136,7 +136,7 @@ class Comparison:
         divergence: Of the distributions; None where it was not measured.
         posterior: Of the drop; None where it was not asked for, or scores are graded.
         rules: Which rules read the two sides; None where they are the same, or the answers were not looked at.
-        parts: The same comparison by field and by difficulty; empty where the answers were not looked at.
+        parts: The same comparison by field, category and difficulty; empty where the answers were not looked at.
         outcomes: What answers are besides right or wrong; empty where they were not looked at.
     """
 

@@ -2,14 +2,17 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from quantexp.engines import Completion, Decoding, Engine, Prompt
 from quantexp.store import CompletionStore
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
+
+AnyPrompt = TypeVar("AnyPrompt", bound=Prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +39,46 @@ def generate(
     decoding: Decoding,
     store: CompletionStore,
     about: Mapping[str, str],
-    *,
-    reuse: bool = True,
-    advance: Callable[[int], None] = lambda _: None,
-    enough: Callable[[Prompt, Completion], bool] | None = None,
-    before: float | None = None,
+    **options: Any,
 ) -> Generated:
     """Generate a completion for each prompt.
 
     Args:
         engine: what generates those that are missing.
-        prompts: in any order; two with the same key are generated once.
+        prompts: as for `complete_missing`.
         decoding: of all of them.
+        store: likewise.
+        about: likewise.
+        options: likewise.
+    """
+    return complete_missing(
+        prompts,
+        lambda prompt: engine.key(prompt, decoding),
+        lambda missing: engine.complete(missing, decoding),
+        store,
+        about,
+        **options,
+    )
+
+
+def complete_missing(
+    prompts: Sequence[AnyPrompt],
+    key_of: Callable[[AnyPrompt], bytes],
+    complete: Callable[[Iterable[AnyPrompt]], Generator[tuple[AnyPrompt, Completion], None, None]],
+    store: CompletionStore,
+    about: Mapping[str, str],
+    *,
+    reuse: bool = True,
+    advance: Callable[[int], None] = lambda _: None,
+    enough: Callable[[AnyPrompt, Completion], bool] | None = None,
+    before: float | None = None,
+) -> Generated:
+    """Look up the completion of each prompt, and have those made that are missing.
+
+    Args:
+        prompts: in any order; two with the same key are completed once.
+        key_of: returns the key under which a prompt's completion is stored.
+        complete: makes the completions of prompts, in any order.
         store: where completions are looked up, and added one by one.
         about: what a person should read beside a stored completion, such as the model's name.
         reuse: whether to take what the store has.
@@ -57,7 +88,7 @@ def generate(
         before: the time, in seconds since 1970, before which completions are `earlier` ones; None for no time. One of
             which the store does not know the time is earlier too.
     """
-    keys = [engine.key(prompt, decoding) for prompt in prompts]
+    keys = [key_of(prompt) for prompt in prompts]
     found: dict[bytes, Completion] = {}
     earlier: set[bytes] = set()
     if reuse:
@@ -84,7 +115,7 @@ def generate(
         return True
 
     if not is_settled():
-        with closing(engine.complete(missing.values(), decoding)) as completions:
+        with closing(complete(missing.values())) as completions:
             for prompt, completion in completions:
                 key = asked[prompt.item_id, prompt.sample]
                 if completion.finish_reason != "context":

@@ -6,9 +6,10 @@
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -40,19 +41,21 @@ from quantexp.evaluation.scoring import AnswerGrading
 from quantexp.models import ModelFile
 from quantexp.store import CompletionStore
 from quantexp.tasks import Grader, Task, get_task
+from quantexp.tasks.choice import needs_unconditional
 from quantexp.tasks.data import load
 from quantexp.tasks.graders.base import GradeAnswer
 from quantexp.tasks.items import Dataset, Item, draw_items
 from quantexp.tasks.reasoning import NONE, apply_task_budget
-from quantexp.tasks.requests import Read
+from quantexp.tasks.requests import Choose, Generate, Read, Request
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.run import Run
 from quantexp.tracking.store import Store
-from quantexp.tracking.tags import CONFIG, DATA_FILE, DATA_ROWS, FLOOR, FLOOR_BY, IDENTITY, JOB, PAIR, STOPPED
+from quantexp.tracking.tags import CATEGORY, CONFIG, DATA_FILE, DATA_ROWS, FLOOR, FLOOR_BY, IDENTITY, JOB, PAIR, STOPPED
 from quantexp.util.environment import DECLARED
 from quantexp.util.errors import UserError
 from quantexp.util.metric_names import fold_name
 from quantexp.util.progress import bar
+from quantexp.util.terminal import one_line
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +108,7 @@ class Responses:
         grading: reads and grades them.
         columns: further columns of the per-item table, by the item's id.
         unique_items: how many different items the data have.
-        decoding: how they were generated; None of plain text, which is only read.
+        decoding: how they were generated; None of plain text and of choices, which are only read.
     """
 
     items: tuple[Item, ...]
@@ -223,8 +226,7 @@ def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> Jo
     file, source = models.resolve(config.model, config.quant)
     engine = open_engine(file, plan.model, config.engine)
     with plan.grader.open({}) as grade:
-        ask = _read_windows if plan.task.request is Read else _ask_items
-        responses = ask(plan, _Loaded(engine, file, source, grade), known, tracked)
+        responses = _WAYS[plan.task.request](plan, _Loaded(engine, file, source, grade), known, tracked)
         table = _table(plan.task, responses, responses.generated.completions, responses.grading)
         floor = None
         if measures_floor(config) and responses.decoding is not None:
@@ -233,7 +235,7 @@ def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> Jo
             second = [again[prompt.item_id, prompt.sample] for prompt in responses.prompts]
             floor = _table(plan.task, responses, second, responses.grading.start_over()), how
     metrics = compute_metrics(config, table, file, responses.unique_items)
-    if config.divergence and plan.task.request is not Read:
+    if config.divergence and plan.task.request is Generate:
         from quantexp.evaluation.divergence import measure_divergence  # only here, as in `prepare`
 
         of_item = {item.id: item for item in responses.items}
@@ -302,24 +304,69 @@ def _ask_items(plan: JobPlan, loaded: _Loaded, known: CompletionStore, tracked: 
     if config.engine.verify:
         tracked.log(metrics=verify(engine, prompts, prompter.decoding).metrics())
     grading = AnswerGrading(AnswerReader(engine.reasoning), loaded.grade, items, engine.read_output)
-    enough = None
-    if plan.rule is not None:
-        plan.rule.check(identity)
-        enough = Stopping(plan.rule, prompts, items, grading)
-    about = {"model": config.model.name, "quant": config.quant.name, "task": config.task.name}
-    declared = os.environ.get(DECLARED)
+    enough = _stopping(plan, identity, prompts, grading)
     with bar(plan.name, len(prompts)) as advance:
         generated = generate(
-            engine, prompts, prompter.decoding, known, about, reuse=config.store.reuse, advance=advance, enough=enough,
-            before=None if declared is None else float(declared),
+            engine, prompts, prompter.decoding, known, _about(config), advance=advance, enough=enough,
+            **_lookup(config),
         )  # fmt: skip
-    if plan.rule is not None and len(generated.completions) < len(prompts):
-        prompts = prompts[: len(generated.completions)]
-        asked = len({prompt.item_id for prompt in prompts})
-        tracked.log(tags={STOPPED: f"{asked} of {len(items)} items ({plan.rule.words})"})
+    prompts = _asked(plan, prompts, generated, tracked)
     columns = {item.id: prompter.columns(item) for item in items}
-    unique_items = len({item.cluster for item in plan.data.items})
-    return Responses(items, prompts, generated, grading, columns, unique_items, prompter.decoding)
+    return Responses(items, prompts, generated, grading, columns, _count_unique(plan), prompter.decoding)
+
+
+def _score_choices(plan: JobPlan, loaded: _Loaded, known: CompletionStore, tracked: Run) -> Responses:
+    """Score the choices of each item, or of as many as the verdict needs; nothing is written."""
+    from quantexp.evaluation import choices  # only here, as in `prepare`
+
+    config, engine, items = plan.config, loaded.engine, plan.items
+    unconditional = needs_unconditional(plan.grader)
+    prompter = choices.ChoicePrompter(plan.task, config, plan.data.examples, engine, unconditional)
+    questions = [prompter.question(item) for item in items]
+    prompts = tuple(question.prompt for question in questions)
+    identity = _record_identity(plan, loaded, prompter.hashes, tracked)
+    grading = AnswerGrading(AnswerReader(NONE), loaded.grade, items, choices.read_output)
+    enough = _stopping(plan, identity, prompts, grading)
+    with bar(plan.name, len(prompts)) as advance:
+        generated = choices.score_choices(
+            engine, questions, known, _about(config), advance=advance, enough=enough, **_lookup(config)
+        )
+    prompts = _asked(plan, prompts, generated, tracked)
+    columns = {item.id: prompter.columns(item) for item in items}
+    return Responses(items, prompts, generated, grading, columns, _count_unique(plan))
+
+
+def _about(config: Config) -> dict[str, str]:
+    """Say what stored completions belong to."""
+    return {"model": config.model.name, "quant": config.quant.name, "task": config.task.name}
+
+
+def _lookup(config: Config) -> dict[str, Any]:
+    """Say which completions are taken from the store, and which of them are earlier than the sweep's declaration."""
+    declared = os.environ.get(DECLARED)
+    return {"reuse": config.store.reuse, "before": None if declared is None else float(declared)}
+
+
+def _stopping(plan: JobPlan, identity: Identity, prompts: Sequence[Prompt], grading: AnswerGrading) -> Stopping | None:
+    """Return what ends the job early; None if it answers all items."""
+    if plan.rule is None:
+        return None
+    plan.rule.check(identity)
+    return Stopping(plan.rule, prompts, plan.items, grading)
+
+
+def _asked(plan: JobPlan, prompts: tuple[Prompt, ...], generated: Generated, tracked: Run) -> tuple[Prompt, ...]:
+    """Return the prompts that were asked; if not all were, the run says so."""
+    if plan.rule is None or len(generated.completions) == len(prompts):
+        return prompts
+    prompts = prompts[: len(generated.completions)]
+    asked = len({prompt.item_id for prompt in prompts})
+    tracked.log(tags={STOPPED: f"{asked} of {len(plan.items)} items ({plan.rule.words})"})
+    return prompts
+
+
+def _count_unique(plan: JobPlan) -> int:
+    return len({item.cluster for item in plan.data.items})
 
 
 def _read_windows(plan: JobPlan, loaded: _Loaded, _: CompletionStore, tracked: Run) -> Responses:
@@ -333,10 +380,16 @@ def _read_windows(plan: JobPlan, loaded: _Loaded, _: CompletionStore, tracked: R
     return Responses(given.items, given.prompts, generated, grading, {}, given.cut)
 
 
+_WAYS: Mapping[type[Request], Callable[[JobPlan, _Loaded, CompletionStore, Run], Responses]] = MappingProxyType(
+    {Generate: _ask_items, Choose: _score_choices, Read: _read_windows}
+)
+"""What is done for each kind of request."""
+
+
 def _record_identity(plan: JobPlan, loaded: _Loaded, prompt: Mapping[str, str], tracked: Run) -> Identity:
     """Record what the job is, before its first answer."""
     config, data, file = plan.config, plan.data, loaded.file
-    form = NONE if plan.task.request is Read else loaded.engine.reasoning
+    form = loaded.engine.reasoning if plan.task.request is Generate else NONE
     identity = identify(config, data, plan.grader, file, loaded.source, loaded.engine, prompt, AnswerReader(form))
     tracked.log(
         params={"file.sha256": file.sha256, "file.path": file.path} | describe_file(config, file, loaded.source),
@@ -358,6 +411,7 @@ def _table(task: Task, responses: Responses, completions: Iterable[Completion], 
             "cluster": of_item[prompt.item_id].cluster,
             "sample": prompt.sample,
             "difficulty": of_item[prompt.item_id].difficulty,
+            **_category(of_item[prompt.item_id]),
             **responses.columns.get(prompt.item_id, {}),
             "prompt": prompt.text,
             "output": grading.output(prompt, completion).text,
@@ -370,6 +424,12 @@ def _table(task: Task, responses: Responses, completions: Iterable[Completion], 
         }
         for prompt, completion in zip(responses.prompts, completions, strict=True)
     )
+
+
+def _category(item: Item) -> dict[str, str]:
+    """Return the item's category, a column of the per-item table if the data say it."""
+    category = item.fields.get(CATEGORY)
+    return {CATEGORY: one_line(category, 60)} if isinstance(category, str) and category.strip() else {}
 
 
 def _names(config: Config) -> tuple[str, str]:

@@ -32,13 +32,9 @@ class Prompter:
         examples: Sequence[Item],
         engine: Engine,
     ) -> None:
-        if config.shots > len(examples):
-            raise UserError(
-                f"task.shots={config.shots} asks for more worked examples than the {len(examples)} there are; lower it."
-            )
         self._task = task
         self._words = config.prompt
-        self._examples = examples[: config.shots]
+        self._examples = check_shots(config.shots, examples)
         self._engine = engine
         self._in_answer = bool(self._examples) and model.examples is ExamplePlace.answer
         stop = (*config.stop, *((SEPARATOR,) if self._in_answer else ()))
@@ -46,7 +42,7 @@ class Prompter:
         self.decoding = Decoding(config.max_tokens, stop, **chosen, thinking=_thinking(config, engine))
         self._system = join_system(model.system, config.prompt.system)
         self._start = self._find_start()
-        self._shared = _common(*(self._encode(probe)[1] for probe in ("a", "1")))
+        self._shared = find_common(*(self._encode(probe)[1] for probe in ("a", "1")))
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -72,7 +68,7 @@ class Prompter:
             text, tokens = self._engine.encode_chat(request.messages, request.begun)
         except UserError as error:
             raise UserError(f"The item {one_line(item.id)} cannot be asked. {error}") from error
-        shared = len(_common(self._shared, tokens[:-1]))
+        shared = len(find_common(self._shared, tokens[:-1]))
         return Prompt(item.id, text, tokens, shared, messages=request.messages, start=self._start)
 
     def _find_start(self) -> Start:
@@ -132,13 +128,33 @@ class Prompter:
         return [(self._filled(each.fields), self._task.target(each.fields)) for each in self._examples]
 
     def _filled(self, fields: Mapping[str, Any]) -> str:
-        try:
-            return self._words.item.format_map(fields)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            names = ", ".join("{" + name + "}" for name in fields)
-            raise UserError(
-                f"task.prompt.item={self._words.item!r} cannot be filled ({error}); it may use {names}."
-            ) from error
+        return fill_words(self._words.item, fields)
+
+
+def check_shots(shots: int, examples: Sequence[Item]) -> Sequence[Item]:
+    """Return as many worked examples as are asked for.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    if shots > len(examples):
+        raise UserError(
+            f"task.shots={shots} asks for more worked examples than the {len(examples)} there are; lower it."
+        )
+    return examples[:shots]
+
+
+def fill_words(words: str, fields: Mapping[str, Any]) -> str:
+    """Fill an item's fields into `task.prompt.item`.
+
+    Raises:
+        UserError: the words name a field that the item has not.
+    """
+    try:
+        return words.format_map(fields)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        names = ", ".join("{" + name + "}" for name in fields)
+        raise UserError(f"task.prompt.item={words!r} cannot be filled ({error}); it may use {names}.") from error
 
 
 def _thinking(config: TaskConfig, engine: Engine) -> Thinking | None:
@@ -157,7 +173,7 @@ def _user(content: str) -> Message:
     return {"role": "user", "content": content}
 
 
-def _common(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
+def find_common(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
     """Return the tokens with which both begin."""
     pairs = takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False))
     return tuple(token for token, _ in pairs)

@@ -1,4 +1,4 @@
-"""Paired differences by field and by difficulty: where a quant loses."""
+"""Paired differences by field, by category and by difficulty: where a quant loses."""
 
 from quantexp.comparison.subgroups import DIFFICULTY, FIELDS
 from quantexp.comparison.summary import Summary, difference_text, interval_names
@@ -6,8 +6,9 @@ from quantexp.report.columns import Grid
 from quantexp.report.forest import Row, draw_forest, span
 from quantexp.report.svg import Chart, Panel
 from quantexp.report.tables import range_text
+from quantexp.tracking.tags import CATEGORY
 
-_CALLED = {FIELDS: "{}", DIFFICULTY: "difficulty {}"}
+_CALLED = {FIELDS: "{}", CATEGORY: "{}", DIFFICULTY: "difficulty {}"}
 
 
 def categories(summary: Summary) -> Chart | None:
@@ -20,7 +21,7 @@ def categories(summary: Summary) -> Chart | None:
     for model in summary.models():
         for task in summary.tasks(model):
             compared = summary.select_comparisons(model, task)
-            for by in (FIELDS, DIFFICULTY):
+            for by in _CALLED:
                 names = dict.fromkeys(part.name for c in compared for part in c.parts if part.by == by)
                 drawn, told = [], []
                 for name in names:
@@ -45,4 +46,4 @@ def categories(summary: Summary) -> Chart | None:
     if any(c.difference.population is not None for c in summary.comparisons):
         about += " They are about the items that the data sample, not about the data's own items alone."
     header = ("task", "part", summary.noun, "n", "baseline", "quant's", "baseline - quant, points")
-    return Chart("parts", "By field and difficulty", about, tuple(panels), Grid(header, "lllrrrr", tuple(rows)))
+    return Chart("parts", "By field, category and difficulty", about, tuple(panels), Grid(header, "lllrrrr", tuple(rows)))

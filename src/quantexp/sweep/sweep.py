@@ -5,7 +5,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -196,13 +196,21 @@ def _checked(job: Config) -> Config:
         UserError: its engine cannot run it, its task has no such grader, or it asks for what only answers can have.
     """
     from quantexp.engines.registry import check_engine
-    from quantexp.tasks.requests import Read
+    from quantexp.tasks.requests import Choose, Read
 
     task = _task_of(job)
     check_engine(job, task.request.needs)
     task.grader(job.task.grader)
     if task.request is Read:
-        _check_reading(job)
+        _check_unanswered(job, "read, not answered", {"stats.method=sequential": job.stats.method is Method.sequential})
+    elif task.request is Choose:
+        not_scored = {
+            "divergence=true": job.divergence,
+            "task.prompt.system": job.task.prompt.system is not None,
+            "task.stop": bool(job.task.stop),
+            "task.sampling.temperature above 0": job.task.sampling.temperature > 0,
+        }
+        _check_unanswered(job, "scored, not answered", not_scored)
     return job
 
 
@@ -212,20 +220,25 @@ def _task_of(job: Config) -> "Task":
     return get_task(job.task.name, job.task.module)
 
 
-def _check_reading(config: Config) -> None:
+def _check_unanswered(config: Config, what: str, further: Mapping[str, bool]) -> None:
     """Refuse what can be asked of answers only.
 
+    Args:
+        config: the job.
+        what: is done with its items.
+        further: other keys that do not go with that, and whether they are asked for.
+
     Raises:
-        UserError: it is asked of plain text.
+        UserError: it is asked of items that are not answered.
     """
     asked = {
-        "stats.method=sequential": config.stats.method is Method.sequential,
+        **further,
         "engine.floor=true": config.engine.floor,
         "engine.verify=true": config.engine.verify,
         "task.sampling.samples above 1": config.task.sampling.samples > 1,
     }
     if wrong := [key for key, is_asked in asked.items() if is_asked]:
-        raise UserError(f"task={config.task.name} is read, not answered, so it cannot have {wrong[0]}: leave that out.")
+        raise UserError(f"task={config.task.name} is {what}, so it cannot have {wrong[0]}: leave that out.")
 
 
 def prepare_jobs(

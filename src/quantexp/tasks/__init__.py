@@ -6,7 +6,7 @@ from dataclasses import replace
 from importlib import import_module
 from types import MappingProxyType
 
-from quantexp.tasks import extraction, gsm8k, plain_text, qa, triviaqa
+from quantexp.tasks import choice, extraction, gsm8k, plain_text, qa, triviaqa
 from quantexp.tasks.base import Task
 from quantexp.tasks.graders.base import Grade, Grader
 from quantexp.util.errors import UserError
@@ -15,7 +15,7 @@ from quantexp.util.terminal import one_line
 __all__ = ["TASKS", "Grade", "Grader", "Task", "get_task"]
 
 TASKS: Mapping[str, Task] = MappingProxyType(
-    {task.name: task for task in (gsm8k.TASK, triviaqa.TASK, extraction.TASK, qa.TASK, plain_text.TASK)}
+    {task.name: task for task in (gsm8k.TASK, triviaqa.TASK, extraction.TASK, choice.TASK, qa.TASK, plain_text.TASK)}
 )
 """Every task by its name."""
 

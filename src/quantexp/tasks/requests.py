@@ -29,6 +29,21 @@ class Generate:
 
 
 @dataclass(frozen=True, slots=True)
+class Choose:
+    """Choices for how a plain text goes on, each to be scored by the probability of its tokens.
+
+    Attributes:
+        context: the text.
+        choices: continuations of it, with the white space before them.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"score"})
+
+    context: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
     """A plain text to be read, window by window, in each of which the second half is scored.
 
@@ -43,7 +58,7 @@ class Read:
     window: int
 
 
-Request = Generate | Read
+Request = Generate | Choose | Read
 """Any of them."""
 
 

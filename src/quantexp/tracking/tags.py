@@ -110,5 +110,8 @@ outcomes."""
 FIELD = "score_"
 """Prefix of the columns of the per-item table that hold the score of one field of an item."""
 
+CATEGORY = "category"
+"""Column of the per-item table with the kind of an item, and the field of the data that says it."""
+
 RULE = "rule."
 """Prefix of the metrics that count the answers which each rule of the grader has read."""
