@@ -30,13 +30,16 @@ ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT.parent / "shared" / "data"
 LEVELS = (1, 2, 3, 4, 5)
 TASK_NAMES = sorted(name for name, task in TASKS.items() if task.is_bundled)
-TEXT = {"gsm8k": "question", "triviaqa": "question", "extraction": "email"}
+TEXT = {"choice": "question", "gsm8k": "question", "triviaqa": "question", "extraction": "email"}
+COUNTS = {"choice": 240, "gsm8k": 200, "triviaqa": 200, "extraction": 200}
 IDS = {
+    "choice": ("choice-{:03d}", "choice-example-{}", 8),
     "gsm8k": ("math-{:03d}", "math-example-{}", 8),
     "triviaqa": ("trivia-{:03d}", "trivia-shot-{}", 8),
     "extraction": ("mail-{:03d}", "mail-shot-{}", 6),
 }
 KEYS = {
+    "choice": ["id", "category", "question", "choices", "answer", "difficulty"],
     "gsm8k": ["id", "question", "answer", "difficulty"],
     "triviaqa": ["id", "question", "answer", "aliases", "difficulty"],
     "extraction": [
@@ -152,7 +155,7 @@ def test_the_task_accepts_all_items_in_the_order_of_the_file(name: str) -> None:
 @pytest.mark.parametrize("name", TASK_NAMES)
 def test_ids(name: str) -> None:
     item_id, example_id, examples_wanted = IDS[name]
-    assert [row["id"] for row in items(name)] == [item_id.format(n) for n in range(1, 201)]
+    assert [row["id"] for row in items(name)] == [item_id.format(n) for n in range(1, COUNTS[name] + 1)]
     assert [row["id"] for row in examples(name)] == [example_id.format(n) for n in range(1, examples_wanted + 1)]
 
 
@@ -163,8 +166,8 @@ def test_items_have_the_fields_of_the_card_and_no_others(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TASK_NAMES)
-def test_forty_items_at_each_level(name: str) -> None:
-    assert Counter(row["difficulty"] for row in items(name)) == dict.fromkeys(LEVELS, 40)
+def test_as_many_items_at_each_level(name: str) -> None:
+    assert Counter(row["difficulty"] for row in items(name)) == dict.fromkeys(LEVELS, COUNTS[name] // 5)
 
 
 @pytest.mark.parametrize("name", TASK_NAMES)
@@ -202,7 +205,9 @@ def test_no_constant_answer_is_often_right(name: str) -> None:
         assert right <= 20, constant
 
 
-@pytest.mark.parametrize(("name", "quoted"), [("gsm8k", "0.148"), ("triviaqa", "0.17"), ("extraction", "0.11")])
+@pytest.mark.parametrize(
+    ("name", "quoted"), [("choice", "0.25"), ("gsm8k", "0.148"), ("triviaqa", "0.17"), ("extraction", "0.11")]
+)
 def test_no_two_items_are_alike(name: str, quoted: str) -> None:
     texts = [row[TEXT[name]] for row in everything(name)]
     assert len({normalize_answer(text) for text in texts}) == len(texts)
@@ -219,7 +224,7 @@ def test_the_card_names_its_files_and_how_to_ask_for_them(name: str) -> None:
     assert f"`data=bundled task={name}`" in text
     assert f"`{name}.jsonl`" in text
     assert f"`{name}_examples.jsonl`" in text
-    assert re.search(r"\b200\b", text.partition(f"`{name}.jsonl`")[0])
+    assert re.search(rf"\b{COUNTS[name]}\b", text.partition(f"`{name}.jsonl`")[0])
     assert re.search(rf"\b{len(examples(name))} (?:worked )?examples", text)
 
 
@@ -605,3 +610,53 @@ def test_addresses_end_in_example_domains() -> None:
     assert len(addresses) >= 5
     assert [address for address in addresses if not re.search(r"[@.]example\.(?:com|org|net)$", address)] == []
     assert not [row["id"] for row in everything("extraction") if re.search(r"https?://|www\.", row["email"])]
+
+
+# Multiple choice
+
+
+def test_choices_are_balanced_and_tell_nothing_by_place_or_length() -> None:
+    rows = items("choice")
+    places = Counter((row["category"], row["difficulty"], row["choices"].index(row["answer"])) for row in rows)
+    assert len(places) == 4 * 5 * 4
+    assert set(places.values()) == {3}
+    counted = {name: [int(cell) for cell in cells] for name, _, *cells in table("choice", "Categories")}
+    of_level = Counter((row["category"], row["difficulty"]) for row in rows)
+    assert counted == {name: [*(of_level[name, level] for level in LEVELS), 60] for name in counted}
+    assert {row["category"] for row in everything("choice")} == set(counted)
+
+    only = {
+        end: [row for row in rows if (lengths := [*map(len, row["choices"])]).count(end(lengths)) == 1]
+        for end in (max, min)
+    }
+    right = {end: sum(len(row["answer"]) == end(map(len, row["choices"])) for row in only[end]) for end in only}
+    for end, found in only.items():
+        assert right[end] < 0.3 * len(found)
+    text = card("choice")
+    assert (
+        f"the only longest one, in characters, of {right[max]} items and the only shortest one of {right[min]};" in text
+    )
+    assert f"in {len(only[max])} items and the shortest in {len(only[min])}," in text
+    mean = [
+        sum(len(choice) for row in rows for choice in row["choices"] if (choice == row["answer"]) == wanted) / count
+        for wanted, count in ((True, 240), (False, 720))
+    ]
+    assert f"right choices have {mean[0]:.1f} characters and wrong ones {mean[1]:.1f}" in text
+    for row in rows:
+        assert len(row["answer"]) <= 2 * max(len(choice) for choice in row["choices"] if choice != row["answer"])
+
+
+def test_no_two_choices_or_sets_of_choices_are_the_same() -> None:
+    rows = everything("choice")
+    assert all(len({normalize_answer(choice) for choice in row["choices"]}) == 4 for row in rows)
+    assert len({frozenset(row["choices"]) for row in rows}) == len(rows)
+    value, *pair = closest([row["question"] for row in rows], [row["question"] for row in items("triviaqa")])
+    assert f"against the questions of `triviaqa.jsonl`: {value:.2f}" in card("choice"), pair
+
+
+def test_the_levels_of_choices_are_as_hard_as_the_card_says() -> None:
+    found = re.search(r"finds (\d+), (\d+), (\d+), (\d+) and (\d+) of 48 \((\d+) of 240", card("choice"))
+    assert found
+    *levels, total = map(int, found.groups())
+    assert sum(levels) == total
+    assert levels == sorted(levels, reverse=True)

@@ -18,6 +18,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "urgency": "low",
         "requested_action": "-",
     },
+    "choice": {"question": "?", "choices": ["Paris", "Rome"], "answer": "Paris"},
     "qa": {"question": "?", "answer": ["Paris", 18]},
     "text": {"text": "?", "tokens": ["a", "\n"]},
 }

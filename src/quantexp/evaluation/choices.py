@@ -7,7 +7,7 @@ are its output, which graders read.
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from quantexp.config import Config
@@ -17,7 +17,7 @@ from quantexp.evaluation.generation import Generated, complete_missing
 from quantexp.evaluation.prompts import check_shots, fill_words, find_common
 from quantexp.store import CompletionStore
 from quantexp.tasks import Task
-from quantexp.tasks.choice import ChoiceScore, format_scores, list_choices
+from quantexp.tasks.choice import ChoiceScore, format_scores, list_choices, parse_scores
 from quantexp.tasks.items import Item
 from quantexp.tasks.reasoning import Output
 from quantexp.tasks.requests import SEPARATOR, Choose
@@ -196,3 +196,13 @@ def _join(question: Question, scores: Sequence[Completion], alone: Sequence[Comp
 def read_output(_: Prompt, completion: Completion) -> Output:
     """Return a question's scores as an output; its tokens are not counted, since none was written."""
     return Output(completion.text)
+
+
+def list_likeliest(outputs: Sequence[Completion]) -> tuple[Completion, ...]:
+    """Return each question's likeliest choice, as if the model had written it."""
+    found = []
+    for output in outputs:
+        scores = parse_scores(output.text) or [ChoiceScore("", 0.0, 1)]
+        likeliest = max(scores, key=lambda score: score.logprob)
+        found.append(replace(output, text=f" {likeliest.choice}" if output.tokens else "", counted=None))
+    return tuple(found)

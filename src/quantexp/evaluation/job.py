@@ -109,6 +109,7 @@ class Responses:
         columns: further columns of the per-item table, by the item's id.
         unique_items: how many different items the data have.
         decoding: how they were generated; None of plain text and of choices, which are only read.
+        chosen: of each item the likeliest choice; None of other tasks.
     """
 
     items: tuple[Item, ...]
@@ -118,6 +119,12 @@ class Responses:
     columns: Mapping[str, Mapping[str, str]]
     unique_items: int
     decoding: Decoding | None = None
+    chosen: tuple[Completion, ...] | None = None
+
+    @property
+    def answers(self) -> tuple[Completion, ...]:
+        """The completions as answers: of choices the likeliest one, as if the model had written it."""
+        return self.generated.completions if self.chosen is None else self.chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,13 +242,12 @@ def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> Jo
             second = [again[prompt.item_id, prompt.sample] for prompt in responses.prompts]
             floor = _table(plan.task, responses, second, responses.grading.start_over()), how
     metrics = compute_metrics(config, table, file, responses.unique_items)
-    if config.divergence and plan.task.request is Generate:
+    if config.divergence and plan.task.request is not Read:
         from quantexp.evaluation.divergence import measure_divergence  # only here, as in `prepare`
 
         of_item = {item.id: item for item in responses.items}
         measure_divergence(
-            config, plan.task, plan.baseline, store, tracked, engine, of_item, responses.prompts,
-            responses.generated.completions,
+            config, plan.task, plan.baseline, store, tracked, engine, of_item, responses.prompts, responses.answers,
         )  # fmt: skip
     speeds = collect_measures(responses.generated, meter)
     speeds |= {f"run.{name}": size for name, size in engine.sizes.items()}
@@ -333,7 +339,8 @@ def _score_choices(plan: JobPlan, loaded: _Loaded, known: CompletionStore, track
         )
     prompts = _asked(plan, prompts, generated, tracked)
     columns = {item.id: prompter.columns(item) for item in items}
-    return Responses(items, prompts, generated, grading, columns, _count_unique(plan))
+    chosen = choices.list_likeliest(generated.completions)
+    return Responses(items, prompts, generated, grading, columns, _count_unique(plan), chosen=chosen)
 
 
 def _about(config: Config) -> dict[str, str]:

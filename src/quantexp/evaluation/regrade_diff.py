@@ -46,10 +46,16 @@ def count_changes(diff: str) -> int:
 
 
 def _changed(was: Mapping[Any, Any], now: Mapping[Any, Any]) -> list[str]:
-    """Return the columns with another score; a field that only one grader has does not make a change by itself."""
+    """Return the columns with another score.
+
+    A field that only one grader has does not make a change by itself, nor does one that is neither right nor wrong.
+    """
     fields = [name for name in dict.fromkeys([*was, *now]) if str(name).startswith(FIELD)]
     scores = {name: (_score(was, name), _score(now, name)) for name in ("score", *fields)}
-    shared = any(None not in pair and pair[0] != pair[1] for pair in scores.values())
+    shared = any(
+        None not in pair and pair[0] != pair[1] and (name == "score" or {*pair} <= {0.0, 1.0})
+        for name, pair in scores.items()
+    )
     return [name for name, (before, after) in scores.items() if before != after] if shared else []
 
 

@@ -46,4 +46,6 @@ def categories(summary: Summary) -> Chart | None:
     if any(c.difference.population is not None for c in summary.comparisons):
         about += " They are about the items that the data sample, not about the data's own items alone."
     header = ("task", "part", summary.noun, "n", "baseline", "quant's", "baseline - quant, points")
-    return Chart("parts", "By field, category and difficulty", about, tuple(panels), Grid(header, "lllrrrr", tuple(rows)))
+    return Chart(
+        "parts", "By field, category and difficulty", about, tuple(panels), Grid(header, "lllrrrr", tuple(rows))
+    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from quantexp.config import Config, Method
+from quantexp.config import Config, Forced, Method
 from quantexp.config.composition import compose_jobs, compose_once, job_of, quote_value
 from quantexp.config.condition import declare_references, find_conditions, is_baseline, name_condition
 from quantexp.config.own_data import check_own_data
@@ -205,7 +205,7 @@ def _checked(job: Config) -> Config:
         _check_unanswered(job, "read, not answered", {"stats.method=sequential": job.stats.method is Method.sequential})
     elif task.request is Choose:
         not_scored = {
-            "divergence=true": job.divergence,
+            "divergence_over=gold": job.divergence and job.divergence_over is Forced.gold,
             "task.prompt.system": job.task.prompt.system is not None,
             "task.stop": bool(job.task.stop),
             "task.sampling.temperature above 0": job.task.sampling.temperature > 0,
