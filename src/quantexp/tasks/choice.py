@@ -57,17 +57,21 @@ def format_scores(scores: Sequence[ChoiceScore]) -> str:
 def parse_scores(output: str) -> list[ChoiceScore] | None:
     """Read scores again; None if the text is none that `format_scores` can have written."""
     try:
-        rows = json.loads(output)
         scores = [
-            ChoiceScore(row["choice"], float(row["logprob"]), int(row["tokens"]), row.get("unconditional"))
-            for row in rows
+            ChoiceScore(
+                row["choice"], float(row["logprob"]), int(row["tokens"]), _read_number(row.get("unconditional"))
+            )
+            for row in json.loads(output)
         ]
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
         return None
-    numbers = [number for score in scores for number in (score.logprob, score.unconditional or 0.0)]
-    if not all(isinstance(number, float | int) and math.isfinite(number) for number in numbers):
+    if not all(math.isfinite(number) for score in scores for number in (score.logprob, score.unconditional or 0.0)):
         return None
     return scores if all(isinstance(score.choice, str) and score.tokens > 0 for score in scores) else None
+
+
+def _read_number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def list_choices(fields: Mapping[str, Any]) -> list[str]:
@@ -175,10 +179,10 @@ def _make_grader(name: str, description: str, reading: Reading, unconditional: b
 
 
 def _share(values: Sequence[float], place: int) -> float:
-    """Return the softmax of one of several log-probabilities, to 6 decimals."""
+    """Return the softmax of one of several log-probabilities, to 9 decimals."""
     top = max(values)
     shares = [math.exp(value - top) for value in values]
-    return round(shares[place] / math.fsum(shares), 6)
+    return round(shares[place] / math.fsum(shares), 9)
 
 
 ACC = _make_grader("acc", "the right choice has the highest log-probability", _read_sum)

@@ -1,0 +1,114 @@
+"""Items per second of multiple choice: quantexp's scores, and each context with each choice read whole by llama.cpp.
+
+    python benchmarks/choices.py [ITEMS]
+
+in one run, on the embedded model at Q8_0, on bundled items (20 unless said otherwise) after five worked examples.
+
+- `quantexp`: what a job does, the store included: the examples are read once, an item once, then its choices.
+- `whole, needed logits`: every item with every choice from the beginning, in calls of 512 tokens, logits for the
+  choice's tokens only.
+- `whole, Llama.eval`: the same through llama-cpp-python's own interface, which has logits for all tokens.
+
+Seconds are of the wall clock and of the processor; on a busy machine go by the latter. The best choice is compared too.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from common import config, model_file
+from llama_cpp import Llama
+from numpy.typing import NDArray
+
+from quantexp.engines.llama_cpp.engine import LlamaCpp
+from quantexp.engines.sequences import TokenSequence
+from quantexp.evaluation.choices import ChoicePrompter, Question, score_choices
+from quantexp.store import CompletionStore
+from quantexp.tasks import get_task
+from quantexp.tasks.choice import parse_scores
+from quantexp.tasks.data import load
+from quantexp.tasks.items import draw_items
+
+SHOTS = 5
+
+
+def main() -> None:
+    """Print a line for each way."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    composed = config("task=choice", f"task.shots={SHOTS}")
+    task, file = get_task("choice"), model_file(composed)
+    data = load(composed.data, task)
+    engine = LlamaCpp(file, composed.model, composed.engine)
+    prompter = ChoicePrompter(task, composed, data.examples, engine, unconditional=False)
+    questions = [prompter.question(item) for item in draw_items(data.items, 0, count)]
+    tokens = [len(each.prompt.tokens) for each in questions]
+    choice = [len(each.continuation) for question in questions for each in question.asked]
+    print(
+        f"{count} items, {np.mean(tokens):.0f} tokens each, of which {questions[0].prompt.shared} are shared; choices of "
+        f"{min(choice)} to {max(choice)} tokens; {engine.threads} threads"
+    )
+    llama = Llama(
+        file.path, n_ctx=1024, n_batch=512, n_threads=engine.threads, logits_all=True, flash_attn=True, verbose=False
+    )
+    ways: dict[str, Callable[[], list[int]]] = {
+        "quantexp": lambda: _score(engine, questions),
+        "whole, needed logits": lambda: _read_whole(engine, questions),
+        "whole, Llama.eval": lambda: _evaluate(llama, questions),
+    }
+    found = {}
+    for name, way in ways.items():
+        started, busy = time.perf_counter(), time.process_time()
+        best = way()
+        found[name] = time.perf_counter() - started, time.process_time() - busy, best
+    ours, ours_busy, chosen = found["quantexp"]
+    for name, (seconds, busy, best) in found.items():
+        same = sum(one == other for one, other in zip(best, chosen, strict=True))
+        print(
+            f"{name:22}{count / seconds:8.2f} items/s{seconds / ours:8.1f} times{busy / count:8.3f} CPU-s an item"
+            f"{busy / ours_busy:8.1f} times   {same} of {count} the same choice"
+        )
+    llama.close()
+    engine.close()
+
+
+def _score(engine: LlamaCpp, questions: list[Question]) -> list[int]:
+    with tempfile.TemporaryDirectory() as folder, CompletionStore(Path(folder)) as store:
+        outputs = score_choices(engine, questions, store, {}).completions
+    return [int(np.argmax([score.logprob for score in parse_scores(each.text) or ()])) for each in outputs]
+
+
+def _read_whole(engine: LlamaCpp, questions: list[Question]) -> list[int]:
+    best = []
+    for question in questions:
+        sequences = [TokenSequence((*each.tokens, *each.continuation), len(each.tokens)) for each in question.asked]
+        sums = np.zeros(len(sequences))
+        for part in engine.distributions(sequences):
+            sums[part.sequence] += _sum(part.logits, part.tokens)
+        best.append(int(sums.argmax()))
+    return best
+
+
+def _evaluate(llama: Llama, questions: list[Question]) -> list[int]:
+    best = []
+    for question in questions:
+        sums = []
+        for each in question.asked:
+            llama.reset()
+            llama.eval([*each.tokens, *each.continuation])
+            rows = slice(len(each.tokens) - 1, len(each.tokens) + len(each.continuation) - 1)
+            sums.append(_sum(llama.scores[rows], np.array(each.continuation)))
+        best.append(int(np.argmax(sums)))
+    return best
+
+
+def _sum(logits: NDArray[np.float32], tokens: NDArray[np.int32]) -> float:
+    below = logits - logits.max(axis=1, keepdims=True)
+    of_tokens = np.take_along_axis(below, tokens[:, None].astype(np.intp), 1)[:, 0]
+    return float((of_tokens - np.log(np.exp(below).sum(axis=1))).sum())
+
+
+if __name__ == "__main__":
+    main()
