@@ -1,8 +1,9 @@
 """Items per second of multiple choice: quantexp's scores, and each context with each choice read whole by llama.cpp.
 
-    python benchmarks/choices.py [ITEMS]
+    python benchmarks/choices.py [ITEMS [THREADS]]
 
-in one run, on the embedded model at Q8_0, on bundled items (20 unless said otherwise) after five worked examples.
+in one run, on the embedded model at Q8_0, on bundled items (20 unless said otherwise) after five worked examples. With
+one thread no time is spent on waiting for another, so that the ratio holds on a busy machine too.
 
 - `quantexp`: what a job does, the store included: the examples are read once, an item once, then its choices.
 - `whole, needed logits`: every item with every choice from the beginning, in calls of 512 tokens, logits for the
@@ -38,7 +39,8 @@ SHOTS = 5
 def main() -> None:
     """Print a line for each way."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    composed = config("task=choice", f"task.shots={SHOTS}")
+    threads = [f"engine.threads={number}" for number in sys.argv[2:3]]
+    composed = config("task=choice", f"task.shots={SHOTS}", "engine.lanes=1", *threads)
     task, file = get_task("choice"), model_file(composed)
     data = load(composed.data, task)
     engine = LlamaCpp(file, composed.model, composed.engine)
@@ -47,8 +49,8 @@ def main() -> None:
     tokens = [len(each.prompt.tokens) for each in questions]
     choice = [len(each.continuation) for question in questions for each in question.asked]
     print(
-        f"{count} items, {np.mean(tokens):.0f} tokens each, of which {questions[0].prompt.shared} are shared; choices of "
-        f"{min(choice)} to {max(choice)} tokens; {engine.threads} threads"
+        f"{count} items, {np.mean(tokens):.0f} tokens each, of which {questions[0].prompt.shared} are shared; "
+        f"choices of {min(choice)} to {max(choice)} tokens; {engine.threads} threads"
     )
     llama = Llama(
         file.path, n_ctx=1024, n_batch=512, n_threads=engine.threads, logits_all=True, flash_attn=True, verbose=False

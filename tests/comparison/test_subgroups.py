@@ -7,6 +7,7 @@ from tests.support.summaries import RIGHT, WRONG, answers
 from quantexp.comparison.flips import pair_answers
 from quantexp.comparison.subgroups import DIFFICULTY, FIELDS, Part, parts
 from quantexp.stats import Method, compare
+from quantexp.tracking.tags import CATEGORY
 
 ROWS = [RIGHT, WRONG, RIGHT, RIGHT]
 AFTER = [WRONG, RIGHT, RIGHT, WRONG]
@@ -48,6 +49,17 @@ def test_rows_are_paired_and_only_those_that_both_scored_count() -> None:
         (DIFFICULTY, "1", 1, 1.0),
         (DIFFICULTY, "2", 1, 1.0),
     ]
+
+
+def test_categories_are_compared_each_on_its_own_rows() -> None:
+    columns = {"category": ["science", "reading", "science", None]}
+    before, after = answers(*ROWS, **columns), answers(*AFTER, **columns)
+    assert named(parts(pair_answers(before, after), resamples=50)) == [
+        (CATEGORY, "reading", 1, -1.0),
+        (CATEGORY, "science", 2, 0.5),
+    ]
+    alike = [answers(*rows, category=["science"] * 4) for rows in (ROWS, AFTER)]
+    assert parts(pair_answers(*alike)) == ()
 
 
 @pytest.mark.parametrize("difficulty", [[None] * 4, [3, 3, 3, 3], [3, None, None, None]])

@@ -167,19 +167,19 @@ def chosen(command: Command, cache: Path, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def test_a_sweep_compares_scores_margins_and_probabilities(chosen: Path) -> None:
+def test_a_sweep_compares_scores_leads_and_probabilities(chosen: Path) -> None:
     found = tables(chosen)
     for table in found.values():
         assert len(table) == 12
-        assert {"category", "score_probability", "score_margin"} <= set(table)
-        assert ((table["score_margin"] > 0.5) == (table["score"] == 1)).all()
+        assert {"category", "score_probability", "score_lead"} <= set(table)
+        assert ((table["score_lead"] > 0.5) == (table["score"] == 1)).all()
         for output, reference in zip(table["output"], table["reference"], strict=True):
             assert reference in [score["choice"] for score in json.loads(output)]
     # The same items, but not the same probabilities.
     assert (found["Q8_0"]["item_id"] == found["Q3_K_M"]["item_id"]).all()
     assert (found["Q8_0"]["score_probability"] != found["Q3_K_M"]["score_probability"]).all()
     page = (report_of(chosen) / "report.html").read_text()
-    for part in ("probability", "margin", "science", "reading", "difficulty 5"):
+    for part in ("probability", "lead", "science", "reading", "difficulty 5"):
         assert part in page, part
     [divergence] = csv.DictReader((report_of(chosen) / "divergence.csv").read_text().splitlines())
     assert float(divergence["divergence"]) > 0

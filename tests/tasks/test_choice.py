@@ -39,25 +39,25 @@ def test_each_reading_ranks_the_same_scores_its_own_way() -> None:
     assert {name for name, grade in found.items() if grade.score == 1} == {"acc_norm"}
     plain = [math.exp(score.logprob) for score in SCORES]
     assert found["acc"].fields["probability"] == pytest.approx(plain[1] / sum(plain), abs=1e-6)
-    assert found["acc"].fields["margin"] == pytest.approx(plain[1] / (plain[1] + plain[0]), abs=1e-6)
+    assert found["acc"].fields["lead"] == pytest.approx(plain[1] / (plain[1] + plain[0]), abs=1e-6)
     # Per byte, then scaled to the mean length of 17 / 3 bytes.
     scaled = [math.exp(-2 / 2 * 17 / 3), math.exp(-4 / 8 * 17 / 3), math.exp(-5.25 / 7 * 17 / 3)]
     assert found["acc_norm"].fields["probability"] == pytest.approx(scaled[1] / sum(scaled), abs=1e-6)
 
 
-def test_the_margin_is_above_a_half_if_the_item_is_right() -> None:
+def test_the_lead_is_above_a_half_if_the_item_is_right() -> None:
     for grader in TASK.graders.values():
         for answer in FIELDS["choices"]:
             grade = grader.grade(format_scores(SCORES), {**FIELDS, "answer": answer})
-            assert (grade.fields["margin"] > 0.5) == (grade.score == 1)
-            assert 0 <= grade.fields["probability"] <= grade.fields["margin"] <= 1
+            assert (grade.fields["lead"] > 0.5) == (grade.score == 1)
+            assert 0 <= grade.fields["probability"] <= grade.fields["lead"] <= 1
 
 
 def test_bytes_are_those_of_utf_8() -> None:
     fields = {"question": "?", "choices": ["éé", "abcd"], "answer": "éé"}
     output = format_scores([ChoiceScore("éé", -3.0, 1), ChoiceScore("abcd", -3.0, 1)])
     grade = TASK.grader("acc_norm").grade(output, fields)
-    assert grade.fields == {"probability": 0.5, "margin": 0.5}
+    assert grade.fields == {"probability": 0.5, "lead": 0.5}
     assert grade.extracted == "éé"  # the first of two that are equal
 
 

@@ -15,7 +15,7 @@ from quantexp.tasks.graders.base import Grade, Grader
 from quantexp.tasks.requests import Choose
 from quantexp.util.errors import UserError
 
-PROBABILITY, MARGIN = "probability", "margin"
+PROBABILITY, LEAD = "probability", "lead"
 """Fields of a grade."""
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -163,16 +163,16 @@ def _make_grader(name: str, description: str, reading: Reading, unconditional: b
         else:
             scores = parse_scores(output)
             if scores is None or [score.choice for score in scores] != choices:
-                return Grade.unreadable("not the choices' scores", (PROBABILITY, MARGIN))
+                return Grade.unreadable("not the choices' scores", (PROBABILITY, LEAD))
             if unconditional and any(score.unconditional is None for score in scores):
-                return Grade.unreadable("no scores without the question", (PROBABILITY, MARGIN))
+                return Grade.unreadable("no scores without the question", (PROBABILITY, LEAD))
             values = reading(scores)
         best = max(range(len(values)), key=values.__getitem__)  # the first of several
         others = max(value for place, value in enumerate(values) if place != right)
         return Grade(
             score=float(best == right),
             extracted=choices[best],
-            fields={PROBABILITY: _share(values, right), MARGIN: _share([values[right], others], 0)},
+            fields={PROBABILITY: _share(values, right), LEAD: _share([values[right], others], 0)},
         )
 
     return ChoiceGrader(name=name, version=1, description=description, grade=grade, unconditional=unconditional)
@@ -189,7 +189,7 @@ ACC = _make_grader("acc", "the right choice has the highest log-probability", _r
 """lm-evaluation-harness's acc. Favours short choices.
 
 Every reading has two fields beside the score. `probability`: of the right choice, among the choices, if the values that
-rank them are log-probabilities. `margin`: the same between the right and the best wrong one alone, so it is above a
+rank them are log-probabilities. `lead`: the same between the right and the best wrong one alone, so it is above a
 half where the item is right, and 1 / (1 + exp(-m)) if the right one is ahead by m nats.
 """
 
