@@ -23,7 +23,8 @@ class Task:
         check: raises ValueError, in one sentence, when the value of a required field is unusable.
         graders: the graders by name.
         default_grader: the name of the grader used when the user names none.
-        request: the kind of request that its items make: an answer to be generated, or a text to be read.
+        request: the kind of request that its items make: an answer to be generated, choices to be scored, or a text to
+            be read.
         is_bundled: whether items of it ship with quantexp.
         is_named_by_user: whether it takes any name that the user gives it.
     """

@@ -8,7 +8,7 @@ from tests.support.architectures import ARCHITECTURES, write_architecture
 
 from quantexp import models
 from quantexp.config import EngineConfig, ModelConfig, QuantConfig
-from quantexp.engines.base import Decoding, Prompt
+from quantexp.engines.base import Continuation, Decoding, Prompt
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.models import ModelFile
 from quantexp.store.completion import Completion
@@ -71,3 +71,23 @@ def test_an_answer_depends_on_nothing_around_it(engine: LlamaCpp, decoding: Deco
         assert answers(engine, [each], decoding).items() <= together.items()
     # As when a run goes on after it was interrupted: with other neighbours, and nothing read before.
     assert answers(engine, asked[2:5], decoding).items() <= together.items()
+
+
+def scores(engine: LlamaCpp, asked: list[Continuation]) -> dict[tuple[str, int], tuple[float, ...]]:
+    return {(prompt.item_id, prompt.sample): completion.logprobs for prompt, completion in engine.score(asked)}
+
+
+def test_a_score_depends_on_nothing_around_it(engine: LlamaCpp) -> None:
+    words = engine.tokenize_plain(" ".join(QUESTIONS))
+    asked = [
+        Continuation(each.item_id, "", each.tokens, each.shared, sample=size, continuation=words[size : 2 * size])
+        for each in prompts(engine)[:3]
+        for size in (1, 2, 3, 20)
+    ]
+    together = scores(engine, asked)
+    assert len(set(together.values())) == len(asked), "each depends on its context and continuation"
+    assert scores(engine, asked[::-1]) == together
+    # Contexts in turn, so that none is kept for its next continuation.
+    assert scores(engine, sorted(asked, key=lambda each: each.sample)) == together
+    for each in (asked[0], asked[-1], asked[6]):
+        assert scores(engine, [each]).items() <= together.items()
