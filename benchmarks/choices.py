@@ -2,9 +2,9 @@
 
     python benchmarks/choices.py [ITEMS [THREADS]]
 
-in one run, on the embedded model at Q8_0, on bundled items (20 unless said otherwise). The five worked examples are items
-with passages, so that the prompt is about as long as one of a public benchmark. With one thread no time is spent on
-waiting for another, so that the ratio holds on a busy machine too.
+in one run, on the embedded model at Q8_0, on bundled items (20 unless said otherwise). The five worked examples are
+items with passages, so that the prompt is about as long as one of a public benchmark. With one thread no time is spent
+on waiting for another, so that the ratio holds on a busy machine too.
 
 - `quantexp`: what a job does, the store included: the examples are read once, an item once, then its choices.
 - `whole, needed logits`: every item with every choice from the beginning, in calls of 512 tokens, logits for the

@@ -84,8 +84,9 @@ def test_spaces_at_the_end_of_the_context_belong_to_the_choice(engine: LlamaCpp)
 def test_the_same_words_have_the_same_identity(engine: LlamaCpp) -> None:
     made = prompter(engine)
     others = [prompter(engine, shots=1), prompter(engine, answer="A:"), prompter(engine, item="Q: {question}")]
-    assert prompter(engine, unconditional=True).sha256 == made.sha256
-    assert len({made.sha256, *(each.sha256 for each in others)}) == 4
+    assert prompter(engine, unconditional=True).hashes == made.hashes
+    for name in ("sha256", "words_sha256"):
+        assert len({made.hashes[name], *(each.hashes[name] for each in others)}) == 4
     with pytest.raises(UserError, match=r"task\.shots=9 asks for more worked examples than the 8 there are"):
         prompter(engine, shots=9)
     with pytest.raises(UserError, match=r"task\.prompt\.item='\{nothing\}' cannot be filled"):

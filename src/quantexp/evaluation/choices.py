@@ -4,8 +4,6 @@ Items are asked as lm-evaluation-harness asks them: in plain text, each choice a
 are its output, which graders read.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +12,7 @@ from quantexp.config import Config
 from quantexp.engines import Completion, Engine, Prompt
 from quantexp.engines.base import Continuation, ReadingEngine, as_reading
 from quantexp.evaluation.generation import Generated, complete_missing
-from quantexp.evaluation.prompts import check_shots, fill_words, find_common
+from quantexp.evaluation.prompts import check_shots, fill_words, find_common, hash_parts
 from quantexp.store import CompletionStore
 from quantexp.tasks import Task
 from quantexp.tasks.choice import ChoiceScore, format_scores, list_choices, parse_scores
@@ -66,11 +64,11 @@ class ChoicePrompter:
         self._shared = find_common(*(self._engine.tokenize_plain(self._before + probe) for probe in ("a", "1")))
 
     @property
-    def sha256(self) -> str:
-        """Identity of all that surrounds an item: words, examples, tokenizer."""
+    def hashes(self) -> dict[str, str]:
+        """Identity of all that surrounds an item: words, examples, tokenizer; and of words and examples alone."""
         text = f"{self._before}\N{OBJECT REPLACEMENT CHARACTER}\n{self._words.answer}"
-        parts = ["plain text", self._words.item, text, self._engine.tokenize_plain(text)]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        words = ["plain text", self._words.item, text]
+        return {"sha256": hash_parts([*words, self._engine.tokenize_plain(text)]), "words_sha256": hash_parts(words)}
 
     def question(self, item: Item) -> Question:
         """Return an item's question.

@@ -55,7 +55,7 @@ class Prompter:
         request = self._request(placeholder)
         parts = [self._words.item, self._engine.chat_template, text, tokens]
         words = [self._words.item, request.messages, request.begun]
-        return {"sha256": _hash(parts), "words_sha256": _hash(words)}
+        return {"sha256": hash_parts(parts), "words_sha256": hash_parts(words)}
 
     def prompt(self, item: Item) -> Prompt:
         """Return the item's prompt.
@@ -165,7 +165,8 @@ def _thinking(config: TaskConfig, engine: Engine) -> Thinking | None:
     return Thinking(engine.reasoning.name, engine.reasoning_tokens, forced)
 
 
-def _hash(parts: object) -> str:
+def hash_parts(parts: object) -> str:
+    """sha256 of anything that JSON has a form of."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
