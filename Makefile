@@ -51,12 +51,13 @@ pictures: $(INSTALLED) browser ## take the pictures of README and docs anew, fro
 	$(BIN)/python docs/making/pictures.py
 
 exactness: $(INSTALLED) ## the engine's contract, on many more random cases than the tests try
-	QUANTEXP_EXACTNESS_EXAMPLES=40 $(BIN)/python -m pytest -n 2 -m "" tests/engines/llama_cpp/test_exactness.py
+	QUANTEXP_EXACTNESS_EXAMPLES=40 $(BIN)/python -m pytest -n 2 -m "" tests/engines/llama_cpp/test_exactness.py tests/engines/llama_cpp/test_continuations.py
 
 bench: $(INSTALLED) ## speed, as ratios within one run
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/kv_types.py
 	$(BIN)/python benchmarks/footprint.py
+	$(BIN)/python benchmarks/choices.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/comparisons.py
 	$(BIN)/python benchmarks/aggregation.py

@@ -183,7 +183,8 @@ def test_a_sweep_compares_scores_leads_and_probabilities(chosen: Path) -> None:
     for part in ("probability", "lead", "science", "reading", "difficulty 1"):
         assert part in page, part
     [divergence] = csv.DictReader((report_of(chosen) / "divergence.csv").read_text().splitlines())
-    assert float(divergence["divergence"]) > 0
+    assert float(divergence["mean"]) > 0
+    assert divergence["answers"] == "12"
 
 
 def test_a_sweep_that_is_killed_goes_on_to_the_same_table(
