@@ -12,6 +12,7 @@ from llama_cpp import Llama
 
 from quantexp import models
 from quantexp.config import DataConfig, EngineConfig, ModelConfig, QuantConfig
+from quantexp.config.schema import KVType
 from quantexp.engines.base import Continuation
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.engines.llama_cpp.lanes import BATCH
@@ -158,3 +159,21 @@ def test_the_key_is_of_all_that_a_score_depends_on(engine: LlamaCpp) -> None:
         replace(prompt, tokens=(*range(40), 5), continuation=(6,)),
     ]
     assert len({key, *(engine.score_key(each) for each in others)}) == len(others) + 1
+
+
+def test_scores_are_of_the_types_of_the_cache(engine: LlamaCpp, q8_0: ModelFile, demo: ModelConfig) -> None:
+    tokens = text_tokens(engine, 300)
+    prompts = [
+        Continuation("", "", tokens[:280], 100, sample=size, continuation=tokens[280 : 280 + size])
+        for size in (1, 2, 9)
+    ]
+    config = EngineConfig("llama_cpp", context=1024, threads=1, lanes=8, kv_key=KVType.q4_0, kv_value=KVType.q4_0)
+    small = LlamaCpp(q8_0, demo, config)
+    try:
+        found = scores(small, prompts)
+        assert scores(small, prompts[::-1]) == found
+        assert scores(small, prompts[1:2]).items() <= found.items()
+        assert all(found[key] != logprobs for key, logprobs in scores(engine, prompts).items())
+        assert small.score_key(prompts[0]) != engine.score_key(prompts[0])
+    finally:
+        small.close()

@@ -15,6 +15,7 @@ from quantexp import models
 from quantexp.config import EngineConfig, ModelConfig, QuantConfig
 from quantexp.config.schema import UNQUANTIZED, FlashAttention, KVType
 from quantexp.engines import Decoding, Prompt
+from quantexp.engines.base import Continuation
 from quantexp.engines.llama_cpp import contexts
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.engines.llama_cpp.kv_cache import KVCache
@@ -134,8 +135,9 @@ def test_the_types_and_the_attention_are_really_used(tiny: tuple[ModelFile, Mode
         with opened(tiny, cache) as engine:
             prompts = asked(engine)[:2]
             found.append(answers(engine, prompts, WAYS[0])["40 tokens"][1])
-            [scores] = engine.score([sequence])
-            read.append(scores.logprobs)
+            first, *others = sequence.tokens
+            [(_, scores)] = engine.score([Continuation("", "", (first,), 0, continuation=(*others,))])
+            read.append(np.array(scores.logprobs))
             keys.append((engine.key(prompts[0], WAYS[0]), tuple(engine.reading_facts([sequence]).items())))
     assert len(set(found)) == len(set(keys)) == len(caches)
     # The finer the cache, the nearer to 16 bits.
@@ -215,4 +217,4 @@ def test_what_llama_cpp_alone_refuses_is_a_sentence_that_names_the_keys(
         answers(engine, asked(engine), WAYS[0])
     sequence = TokenSequence((5, 6, 7), 1)
     with opened((file, config), cache) as engine, pytest.raises(UserError, match=f"{reason}; lower engine.context"):
-        list(engine.score([sequence]))
+        list(engine.distributions([sequence]))
