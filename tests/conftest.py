@@ -42,7 +42,10 @@ settings.load_profile("quick")
 atexit.register(llama_cpp_files.outnull_file.close)
 atexit.register(llama_cpp_files.errnull_file.close)
 
-COMMANDS = ("quantexp", *(f"quantexp.{name}" for name in ("aggregate", "models", "regrade", "plan", "store", "sync")))
+COMMANDS = (
+    "quantexp",
+    *(f"quantexp.{name}" for name in ("aggregate", "compare", "models", "regrade", "plan", "store", "sync")),
+)
 
 # A shell without job control starts what runs in its background with Ctrl-C ignored, and every process that the tests
 # start would inherit that.

@@ -9,7 +9,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rich.console import Console
 from tests.support.composing import initialize_hydra
+from tests.support.published import ITEMS, PUBLISHED, SEEDS, WITH_TIES, Cell, N, format_p, published_answers
 
 from quantexp.comparison.pairing import summarise
 from quantexp.comparison.summary import Summary
@@ -32,45 +33,6 @@ from quantexp.stats import PairedComparison
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.store import Store
 from quantexp.tracking.tags import IDENTITY
-
-
-class Cell(NamedTuple):
-    """One line of the published table, as printed, and the counts behind it."""
-
-    task: str
-    quant: str
-    b: int
-    c: int
-    low: str
-    high: str
-    p: str
-
-
-PUBLISHED = [
-    Cell("gsm8k", "Q5_K_M", 22, 16, "-0.010", "0.030", ".37"),
-    Cell("gsm8k", "Q4_K_M", 16, 16, "-0.018", "0.018", "1.00"),
-    Cell("gsm8k", "Q3_K_M", 31, 19, "-0.003", "0.043", ".10"),
-    Cell("triviaqa", "Q5_K_M", 5, 8, "-0.017", "0.007", ".49"),
-    Cell("triviaqa", "Q4_K_M", 21, 14, "-0.007", "0.032", ".24"),
-    Cell("triviaqa", "Q3_K_M", 37, 18, "0.008", "0.057", ".011"),
-]
-
-# The published p of TriviaQA Q4, .24, does not follow from the definition that gives the other five: with ties on both
-# sides, p is .27. Only half the ties would give .24, and that misses GSM8K Q5 (.33) and TriviaQA Q5 (.41):
-# `test_no_definition_of_p_gives_the_whole_table`.
-WITH_TIES = {("triviaqa", "Q4_K_M"): ".27"}
-
-# Who was right under Q8_0: TriviaQA's 292 of 600 follow from its Wilson interval [.447, .527]; GSM8K's count is not
-# known, and no difference depends on it.
-RIGHT = {"gsm8k": 480, "triviaqa": 292}
-
-# Which of the 600 answers changed is not known, and 10,000 resamples move p by a few thousandths and an end of an
-# interval by an answer from one order to the next. Of the shuffles 0, 1, 2, ... number 691 is the first under which all
-# six cells come out as printed; most give two to four of them. So these digits alone prove little, and the exact law of
-# the resampled difference, which knows no order, is tested beside them.
-SHUFFLE = 691
-
-N, ITEMS, SEEDS = 600, 200, 3
 
 METRICS = {
     "completion_tokens": 30.0, "run.tokens_per_second": 10.0, "model_bytes": 1000.0, "items": 200.0,
@@ -105,16 +67,8 @@ def record(quant: str, scores: Mapping[str, float], *, seed: int = 0, task: str 
 @pytest.fixture(scope="module")
 def records() -> list[JobRecord]:
     """4 quants x 2 tasks x 3 seeds, the changed answers shuffled among the 600."""
-    rng = np.random.default_rng(SHUFFLE)
     jobs = []
-    for task, right in RIGHT.items():
-        baseline = rng.permutation(N) < right
-        answers = {"Q8_0": baseline}
-        for cell in (cell for cell in PUBLISHED if cell.task == task):
-            quant = baseline.copy()
-            quant[rng.permutation(np.flatnonzero(baseline))[: cell.b]] = False
-            quant[rng.permutation(np.flatnonzero(~baseline))[: cell.c]] = True
-            answers[cell.quant] = quant
+    for task, answers in published_answers().items():
         for quant_name, correct in answers.items():
             for seed in range(SEEDS):
                 scores = {f"i{item:03}": float(correct[SEEDS * item + seed]) for item in range(ITEMS)}
@@ -129,11 +83,6 @@ def summary(records: list[JobRecord], published: StatsConfig) -> Summary:
 
 def differences(summary: Summary) -> dict[tuple[str, str], PairedComparison]:
     return {(each.task, each.quant): each.difference for each in summary.comparisons}
-
-
-def p_printed(p: float) -> str:
-    """Two digits, three below .05, and no leading zero."""
-    return (f"{p:.3f}" if p < 0.05 else f"{p:.2f}").removeprefix("0")
 
 
 def exact_law(b: int, c: int) -> NDArray[np.float64]:
@@ -169,7 +118,7 @@ def test_the_published_table_to_its_printed_digits(cell: Cell, summary: Summary)
     assert (found.n, found.changed) == (N, cell.b + cell.c)
     assert found.difference == pytest.approx((cell.b - cell.c) / N, abs=1e-15)
     assert (f"{found.low:.3f}", f"{found.high:.3f}") == (cell.low, cell.high)
-    assert p_printed(found.p_value) == WITH_TIES.get((cell.task, cell.quant), cell.p)
+    assert format_p(found.p_value) == WITH_TIES.get((cell.task, cell.quant), cell.p)
 
 
 @pytest.mark.parametrize("cell", PUBLISHED, ids=lambda cell: f"{cell.task}-{cell.quant}")
@@ -177,7 +126,7 @@ def test_the_exact_law_gives_the_same_table(cell: Cell, summary: Summary) -> Non
     law = exact_law(cell.b, cell.c)
     low, high = exact_ends(law)
     assert (f"{low / N:.3f}", f"{high / N:.3f}") == (cell.low, cell.high)
-    assert p_printed(exact_p(law)) == WITH_TIES.get((cell.task, cell.quant), cell.p)
+    assert format_p(exact_p(law)) == WITH_TIES.get((cell.task, cell.quant), cell.p)
     found = differences(summary)[cell.task, cell.quant]
     assert abs(found.p_value - exact_p(law)) <= 5 * monte_carlo(exact_p(law))
     assert abs(found.low * N - low) <= 1.001

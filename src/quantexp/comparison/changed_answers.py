@@ -3,10 +3,10 @@
 Texts are read only of the answers that are shown, and of each run once: they are a hundred times as much as scores.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,6 @@ from quantexp.config import StatsConfig, Unit
 from quantexp.stats import Method, holm
 from quantexp.tracking.reader import DamagedRunError, JobRecord
 from quantexp.tracking.scores import Answers, answer_frame
-from quantexp.tracking.store import Store
 from quantexp.tracking.tags import ITEMS
 from quantexp.util.progress import bar
 
@@ -30,12 +29,20 @@ MOST_CHANGES = 20_000
 TEXTS = ("prompt", "output", "reference")
 """Columns of an item table that are shown of a changed answer."""
 
+
+class ItemTables(Protocol):
+    """Tables of answers with their texts."""
+
+    def tables(self, run_ids: Sequence[str], name: str, needed: Sequence[str]) -> Iterator[pd.DataFrame]:
+        """Yield the table of each run, in this order."""
+
+
 _Rows = tuple[NDArray[np.intp], NDArray[np.intp]]
 """Places of answers among those of all runs of the baseline, and of the quant."""
 
 
 def add_changed_answers(
-    summary: Summary, records: Sequence[JobRecord], store: Store, stats: StatsConfig
+    summary: Summary, records: Sequence[JobRecord], store: ItemTables, stats: StatsConfig
 ) -> tuple[Summary, pd.DataFrame]:
     """Return the summary with what changed in each comparison and in its parts, and the changed answers, one per row.
 
@@ -106,7 +113,7 @@ def _rows(pairs: pd.DataFrame, most: int) -> _Rows:
     return pairs["row_baseline"].to_numpy()[places], pairs["row_quant"].to_numpy()[places]
 
 
-def _texts(runs: Sequence[JobRecord], rows: NDArray[np.intp], store: Store) -> pd.DataFrame:
+def _texts(runs: Sequence[JobRecord], rows: NDArray[np.intp], store: ItemTables) -> pd.DataFrame:
     """Answers with their texts, by their places among those of all runs, from the runs that have any of them."""
     starts = [0, *accumulate(len(_answers(run)[1].score) for run in runs)]
     of_run = [rows[(rows >= first) & (rows < end)] for first, end in pairwise(starts)]

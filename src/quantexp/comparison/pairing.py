@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import nan
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -50,11 +51,20 @@ def summarise(
     stats: StatsConfig,
     title: str,
     registration: Registration | None = None,
+    unpaired: Mapping[str, str] = MappingProxyType({}),
 ) -> Summary:
     """Pair each condition with the baseline on the items (or, by `stats.unit`, the items of a seed) that both answered.
 
     Runs are paired only where everything but the condition and the seed is the same; where nothing
     fits, the summary says what differs instead of comparing.
+
+    Args:
+        records: finished jobs.
+        failures: a sentence for each job that is left out.
+        stats: how to compare.
+        title: of the summary.
+        registration: what was declared before the first answer, if anything was.
+        unpaired: by the id of a run the sentence that refuses it, if something else than its identity does.
 
     Raises:
         UserError: the target is the data's own items, and the runs do not say how many those are; or the runs were
@@ -85,6 +95,9 @@ def summarise(
         )
     for name, group in zip(name_groups(groups), groups, strict=True):
         if group.quant == stats.baseline or not baselines:
+            continue
+        if refusal := unpaired.get(group.runs[0].run_id):
+            refusals.append(refusal)
             continue
         same = (group.model, group.task, group.identity)
         partner = next((b for b in baselines if (b.model, b.task, b.identity) == same), None)

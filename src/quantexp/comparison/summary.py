@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import isnan
 from typing import TYPE_CHECKING
 
 from quantexp.comparison.costs import Cost
@@ -38,6 +39,9 @@ REPEATS = {
 FLOOR_COUNTS = ("answers", "lost", "gained", "both_wrong_different", "churn")
 """What is counted where the baseline is compared with itself; see `flips.Flips`."""
 
+DIFFERENCES = "differences"
+"""Name of the chart of paired differences, which has files if no file's bits per weight are known."""
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -48,7 +52,7 @@ class Condition:
         quant: Name of the condition: the quant, such as Q4_K_M, and levels of other factors, such as `lanes=1`.
         task: Name of the task.
         bits_per_weight: Measured from the file's tensors, not the nominal value of the quant; or given, where only a
-            server has the file.
+            server has the file; NaN where nobody has said it.
         file_bytes: Size of the model file, or None where only a server has it.
         estimate: Mean score with its interval.
         items: Number of distinct items.
@@ -503,6 +507,11 @@ def interval_names(summary: Summary) -> str:
     levels = {c.estimate.confidence for c in summary.conditions}
     levels |= {c.difference.confidence for c in summary.comparisons}
     return " and ".join(f"{100 * level:.4g}%" for level in sorted(levels)) or "95%"
+
+
+def has_bits(summary: Summary) -> bool:
+    """Return whether the bits per weight of any file are known."""
+    return any(not isnan(c.bits_per_weight) for c in summary.conditions)
 
 
 def has_zero_width(summary: Summary) -> bool:

@@ -3,6 +3,7 @@
 from quantexp.config.schema import (
     AggregateConfig,
     ClaimConfig,
+    CompareConfig,
     Config,
     DataConfig,
     EngineConfig,
@@ -33,6 +34,7 @@ from quantexp.config.schema import (
 __all__ = [
     "AggregateConfig",
     "ClaimConfig",
+    "CompareConfig",
     "Config",
     "DataConfig",
     "EngineConfig",

@@ -58,6 +58,11 @@ _ALL = (
         ("", "sweep=RUN_ID stats.baseline=Q5_K_M stats.margin=0.03"),
     ),
     Command(
+        "quantexp.compare",
+        "Compares results that another harness has written, item by item, and writes a report.",
+        ("Q8_0=results/base Q4_K_M=results/q4", "base.csv q4.csv margin=0.03 metric=exact_match"),
+    ),
+    Command(
         "quantexp.regrade",
         "Grades the stored outputs of a sweep again, without the model, and compares what came of it.",
         ("grader=gsm8k-strict", "sweep=RUN_ID"),
@@ -129,6 +134,7 @@ def hydra_command(
     read: Callable[["DictConfig"], Own],
     register: Callable[[], None] = register_schemas,
     check: Callable[[Sequence[str]], None] | None = None,
+    rewrite: Callable[[Sequence[str]], Sequence[str]] | None = None,
 ) -> Callable[[Callable[[Own], None]], Callable[[], None]]:
     """Make the entry point of a command of the function that does its work.
 
@@ -137,6 +143,7 @@ def hydra_command(
         read: makes the function's argument of what Hydra has composed.
         register: makes the types of the command's configuration known to Hydra.
         check: refuses arguments before Hydra sees them.
+        rewrite: makes keys of arguments that are none.
     """
 
     def decorate(function: Callable[[Own], None]) -> Callable[[], None]:
@@ -151,6 +158,8 @@ def hydra_command(
             with command_line(name, register):
                 if check is not None:
                     check(sys.argv[1:])
+                if rewrite is not None:
+                    sys.argv[1:] = rewrite(sys.argv[1:])
                 stem = name.removeprefix("quantexp.")
                 hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name=stem)(run)()
 

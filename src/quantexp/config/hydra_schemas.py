@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from quantexp.config.recommendation import register_resolver
 from quantexp.config.schema import (
     AggregateConfig,
+    CompareConfig,
     Config,
     EngineConfig,
     MaintenanceConfig,
@@ -40,11 +41,14 @@ def register_schemas() -> None:
         "aggregate_schema": AggregateConfig,
         "regrade_schema": RegradeConfig,
         "plan_schema": PlanConfig,
+        "compare_schema": CompareConfig,
     }
     for name, schema in schemas.items():
         node = OmegaConf.structured(schema)
         # The keys of these are whatever a task is called, or needs: data.columns={question: prompt} adds some.
         OmegaConf.set_struct(node.stats.margins, False)
+        if "columns" in node:
+            OmegaConf.set_struct(node.columns, False)
         if "data" in node:
             node.engine = OmegaConf.structured(ComposedEngineConfig)
             OmegaConf.set_struct(node.data.columns, False)

@@ -20,11 +20,20 @@ from omegaconf import OmegaConf
 
 from quantexp.config.emails import GenerateConfig, ReviewConfig
 from quantexp.config.ranges import range_in_words
-from quantexp.config.schema import AggregateConfig, Config, MaintenanceConfig, PlanConfig, RegradeConfig, SyncConfig
+from quantexp.config.schema import (
+    AggregateConfig,
+    CompareConfig,
+    Config,
+    MaintenanceConfig,
+    PlanConfig,
+    RegradeConfig,
+    SyncConfig,
+)
 
 SCHEMAS: Mapping[str, type] = {
     "config": Config,
     "aggregate": AggregateConfig,
+    "compare": CompareConfig,
     "regrade": RegradeConfig,
     "plan": PlanConfig,
     "store": MaintenanceConfig,

@@ -564,3 +564,27 @@ class PlanConfig:
     """Share of items whose score changes between baseline and quant; null: estimated from the sweep."""
     sweep: str | None = "latest"
     """Run id of the sweep that says what changes and what it costs, or "latest"; null: none."""
+
+
+@dataclass
+class CompareConfig:
+    """One comparison of results that another harness has written."""
+
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    results: list[str] = field(default_factory=list)
+    """Files or folders of results, the baseline first, each as PATH or NAME=PATH; on the command line they stand
+    without the key."""
+    margin: Margin = 0.02
+    """The drop of the mean score that would not matter; 0.02 is two points. To be decided before the results are
+    seen."""
+    metric: str | None = None
+    """The score, such as acc_norm, the column of a table, or Inspect's scorer; null: each task's first."""
+    filter: str | None = None
+    """lm-evaluation-harness's filter between output and score, such as flexible-extract; null: each task's first."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Columns of a table by what they are, as {item: question_id, output: answer}; what is not given is guessed."""
+    out: str = "compare"
+    """The folder that the report is written into; relative to the folder the command runs in."""
+    mlflow: bool = False
+    """Record the comparison as a run in the tracking store too."""

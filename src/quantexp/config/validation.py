@@ -19,6 +19,7 @@ from quantexp.config.ranges import find_range_problems
 from quantexp.config.recommendation import apply_recommendation
 from quantexp.config.schema import (
     AggregateConfig,
+    CompareConfig,
     Config,
     FlashAttention,
     MaintenanceConfig,
@@ -36,7 +37,9 @@ from quantexp.config.weights import apply_weights
 from quantexp.util.errors import UserError
 from quantexp.util.urls import address_problem
 
-AnyConfig = TypeVar("AnyConfig", Config, MaintenanceConfig, RegradeConfig, AggregateConfig, PlanConfig, SyncConfig)
+AnyConfig = TypeVar(
+    "AnyConfig", Config, MaintenanceConfig, RegradeConfig, AggregateConfig, CompareConfig, PlanConfig, SyncConfig
+)
 AnyType = TypeVar("AnyType")
 
 
@@ -89,7 +92,9 @@ def validated(composed: DictConfig, schema: type[AnyConfig]) -> AnyConfig:
     return config
 
 
-def _problems(config: Config | MaintenanceConfig | AggregateConfig | PlanConfig | SyncConfig) -> list[str]:
+def _problems(
+    config: Config | MaintenanceConfig | AggregateConfig | CompareConfig | PlanConfig | SyncConfig,
+) -> list[str]:
     """Return a sentence for each value outside its range."""
     if isinstance(config, MaintenanceConfig):
         return []

@@ -2,7 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 
-from quantexp.comparison.summary import Comparison, Condition, Summary, has_verdicts, margin_text, reading, score_text
+from quantexp.comparison.summary import (
+    Comparison,
+    Condition,
+    Summary,
+    has_bits,
+    has_verdicts,
+    margin_text,
+    reading,
+    score_text,
+)
 from quantexp.report.divergence import order_text
 from quantexp.stats import Verdict
 
@@ -22,7 +31,8 @@ def verdict(summary: Summary) -> tuple[str, str]:
         return _undecided(summary), (
             "No verdicts were asked for: these statistics never show a quant to be as good as the baseline."
         )
-    return write_outcome(summary), f"The margin is {margin_text(summary)}; {_smallest(summary)}."
+    smallest = f"; {_smallest(summary)}" if has_bits(summary) else ""
+    return write_outcome(summary), f"The margin is {margin_text(summary)}{smallest}."
 
 
 def sentences(summary: Summary) -> list[str]:

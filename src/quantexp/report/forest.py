@@ -10,9 +10,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
 from quantexp.comparison.summary import (
+    DIFFERENCES,
     Comparison,
     Summary,
     difference_text,
+    has_bits,
     has_verdicts,
     interval_names,
     reading,
@@ -69,7 +71,8 @@ def forest(summary: Summary) -> Chart:
             " Dashed: the margin. The short bar on a line is the one-sided bound; left of the margin it puts the quant "
             f"within it, if the baseline is shown to score more than that. Signs: {list_signs(summary)}."
         )
-    return Chart("differences", "Paired differences", about, tuple(panels))
+    file = "" if has_bits(summary) else DIFFERENCES
+    return Chart(DIFFERENCES, "Paired differences", about, tuple(panels), file=file)
 
 
 def _by_task(summary: Summary) -> Iterator[list[Comparison]]:

@@ -19,6 +19,7 @@ from quantexp.comparison.summary import (
     Summary,
     answer_text,
     declaration_text,
+    has_bits,
     has_verdicts,
     margin_text,
     points,
@@ -268,7 +269,8 @@ def _main_columns(summary: Summary) -> list[Column[Line]]:
     """Return the columns of the page's main table."""
     shown = ("quant", "reading", "difference", "p_value", "score", "lost", "gained", "churn")
     measured = ("divergence",) if has_divergence(summary) else ()
-    return choose(comparison_columns(summary), *shown, *measured, "bits", "size", "speed")
+    of_file = ("bits", "size", "speed") if has_bits(summary) else ()
+    return choose(comparison_columns(summary), *shown, *measured, *of_file)
 
 
 def _groups(summary: Summary, model: str, keys: Collection[str]) -> list[tuple[str, str, list[dict[str, Any]]]]:

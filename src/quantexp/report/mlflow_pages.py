@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from math import isnan
 
 from quantexp.comparison.summary import Condition, Summary, difference_text, reading, score_text
 from quantexp.report.markdown import description
@@ -35,6 +36,12 @@ def show_in_mlflow(summary: Summary, run: Run, store: Store) -> str:
     Returns:
         The address of the page.
     """
+    describe_comparison(summary, run)
+    return store.share_view(run.id, _view(summary, run.id))
+
+
+def describe_comparison(summary: Summary, run: Run) -> None:
+    """Describe a comparison on the run that holds it, and chart it there."""
     run.describe(description(summary))
     curves: dict[str, dict[int, float]] = {}
     metrics: dict[str, float] = {}
@@ -43,10 +50,10 @@ def show_in_mlflow(summary: Summary, run: Run, store: Store) -> str:
         for name, exact in _figures(summary, condition):
             value = round(exact, 9) + 0.0  # differences of means leave dust such as -2e-18
             metrics[f"{section}/{name} {quant}"] = value
-            curves.setdefault(f"{section} by bits/{name}", {})[round(1000 * condition.bits_per_weight)] = value
+            if not isnan(condition.bits_per_weight):
+                curves.setdefault(f"{section} by bits/{name}", {})[round(1000 * condition.bits_per_weight)] = value
     run.log_curves(curves)
     run.log_changed(metrics)
-    return store.share_view(run.id, _view(summary, run.id))
 
 
 def _view(summary: Summary, run_id: str) -> str:

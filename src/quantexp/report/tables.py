@@ -4,6 +4,7 @@ Nothing here is escaped; each page does that in its own way.
 """
 
 from collections.abc import Callable, Iterable
+from math import isnan
 from typing import NamedTuple
 
 from quantexp.comparison.summary import (
@@ -15,6 +16,7 @@ from quantexp.comparison.summary import (
     Summary,
     comparisons_text,
     difference_text,
+    has_bits,
     has_verdicts,
     has_zero_width,
     interval_names,
@@ -81,7 +83,7 @@ def comparison_columns(summary: Summary) -> list[Column[Line]]:
         Column("task", lambda line: line.condition.task, "task", side="l"),
         compared("baseline", lambda c: c.baseline),
         Column("quant", lambda line: line.condition.quant, summary.noun, side="l"),
-        Column("bits", None, "bits/weight", lambda line: f"{line.condition.bits_per_weight:.2f}"),
+        Column("bits", None, "bits/weight", lambda line: bits_text(line.condition.bits_per_weight, 2)),
         Column("size", None, "file, MB", lambda line: megabytes(line.condition.file_bytes)),
         Column("speed", None, "tokens/s", lambda line: speed_text(line.condition.tokens_per_second, None)),
         Column("score", None, f"score, points [{level}]", lambda line: score_text(line.condition.estimate)),
@@ -152,7 +154,8 @@ def comparisons_csv(summary: Summary) -> str:
 
 def comparisons_grid(summary: Summary, model: str) -> Grid:
     """Every quant of a model on every task."""
-    shown = ("task", "quant", "bits", "score", "difference", "p_value", "lost", "gained", "reading")
+    bits = ("bits",) if has_bits(summary) else ()
+    shown = ("task", "quant", *bits, "score", "difference", "p_value", "lost", "gained", "reading")
     return make_grid(choose(comparison_columns(summary), *shown), list_lines(summary, model))
 
 
@@ -206,7 +209,12 @@ def condition_columns(summary: Summary) -> list[Column[Condition]]:
         Column("model", lambda c: c.model, "model", side="l"),
         Column("task", lambda c: c.task, "task", side="l"),
         Column("quant", lambda c: c.quant, summary.noun, side="l"),
-        Column("bits_per_weight", lambda c: c.bits_per_weight, "bits/weight", lambda c: f"{c.bits_per_weight:.4f}"),
+        Column(
+            "bits_per_weight",
+            lambda c: None if isnan(c.bits_per_weight) else c.bits_per_weight,
+            "bits/weight",
+            lambda c: bits_text(c.bits_per_weight, 4),
+        ),
         Column("file_bytes", lambda c: c.file_bytes, "file, MB", lambda c: megabytes(c.file_bytes)),
         Column("mean", lambda c: c.estimate.mean),
         Column("low", lambda c: c.estimate.low),
@@ -252,9 +260,9 @@ def conditions_csv(summary: Summary) -> str:
 
 def conditions_grid(summary: Summary) -> Grid:
     """Tabulate how each score was made."""
-    shown = ("model", "quant", "task", "bits_per_weight", "file_bytes")
-    counts = ("answers", "n", "design_effect", "grader", "tokens_per_second")
-    return make_grid(choose(condition_columns(summary), *shown, *counts), summary.conditions)
+    of_file, of_run = (("bits_per_weight", "file_bytes"), ("tokens_per_second",)) if has_bits(summary) else ((), ())
+    shown = ("model", "quant", "task", *of_file, "answers", "n", "design_effect", "grader", *of_run)
+    return make_grid(choose(condition_columns(summary), *shown), summary.conditions)
 
 
 def range_text(sizes: Iterable[int], between: str = "-") -> str:
@@ -276,6 +284,11 @@ def speed_text(speed: float | None, spread: tuple[float, float] | None) -> str:
     if speed is None:
         return "-"
     return f"{speed:,.1f}" + ("" if spread is None else f" [{spread[0]:,.1f}, {spread[1]:,.1f}]")
+
+
+def bits_text(bits: float, decimals: int) -> str:
+    """Return bits per weight; a dash where nobody has said them."""
+    return "-" if isnan(bits) else f"{bits:.{decimals}f}"
 
 
 def megabytes(size: int | None) -> str:

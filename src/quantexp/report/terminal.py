@@ -14,6 +14,7 @@ from quantexp.comparison.summary import (
     answer_text,
     comparisons_text,
     declaration_text,
+    has_bits,
     has_verdicts,
     has_zero_width,
     interval_names,
@@ -31,7 +32,7 @@ NARROW, WIDE = 72, 110
 """Columns below which a quant takes lines of its own instead of a row, and from which a row is a single line."""
 
 
-def show(summary: Summary, report: Path, browse: str, page: str | None = None) -> None:
+def show(summary: Summary, report: Path, browse: str | None, page: str | None = None) -> None:
     """Print the verdict, then the table with its caveats, and last where the report is and how to browse.
 
     On a terminal the verdict is wrapped, and the path opens the report; a path or a command, which is copied, is never
@@ -40,7 +41,7 @@ def show(summary: Summary, report: Path, browse: str, page: str | None = None) -
     Args:
         summary: the comparison.
         report: the page.
-        browse: the command that opens MLflow.
+        browse: the command that opens MLflow; None where nothing is recorded in it.
         page: the address at which MLflow then shows the jobs, if they are in its store.
     """
     console = Console()
@@ -54,7 +55,8 @@ def show(summary: Summary, report: Path, browse: str, page: str | None = None) -
     console.print()
     console.print(comparison_table(summary, console.width))
     console.print(Text.assemble("report  ", (str(report), f"link {report.absolute().as_uri()}")), soft_wrap=True)
-    console.print(Text(f"browse  {browse}"), soft_wrap=True)
+    if browse is not None:
+        console.print(Text(f"browse  {browse}"), soft_wrap=True)
     if page is not None:
         console.print(Text(f"        {page}"), soft_wrap=True)
 
@@ -99,7 +101,8 @@ def _model_table(summary: Summary, model: str, between: str) -> Table:
         pad_edge=False,
     )
     table.add_column(f"task, {summary.noun}", overflow="fold")
-    table.add_column("bits/\nweight", justify="right", no_wrap=True)
+    if has_bits(summary):
+        table.add_column("bits/\nweight", justify="right", no_wrap=True)
     table.add_column("score\n(points)", justify="right", no_wrap=True)
     table.add_column(f"baseline\n- {summary.noun}", justify="right", no_wrap=True)
     table.add_column("p,\nHolm" if is_corrected(summary) else "p", justify="right", no_wrap=True)
@@ -116,8 +119,8 @@ def _model_lines(summary: Summary, model: str) -> Text:
     lines = [Text(model, style="bold")]
     for task, count, rows in _rows(summary, model, " "):
         lines += [Text(), Text.assemble((task, "bold"), (f", {count}", "dim"))]
-        for quant, bits, score, change, p, verdict in rows:
-            lines.append(Text.assemble(quant, ", ", bits, " bits: ", score))
+        for quant, *bits, score, change, p, verdict in rows:
+            lines.append(Text.assemble(quant, *(Text.assemble(", ", each, " bits") for each in bits), ": ", score))
             if change.plain not in ("", "-"):
                 lines.append(Text.assemble("    ", change, ", p ", p))
             lines.append(Text.assemble("    ", verdict))
@@ -126,7 +129,8 @@ def _model_lines(summary: Summary, model: str) -> Text:
 
 def _rows(summary: Summary, model: str, between: str) -> Iterator[tuple[str, str, list[list[Text]]]]:
     """Yield each task of a model, how many items it has, and its rows."""
-    shown = choose(comparison_columns(summary), "quant", "bits", "score", "difference", "p_value", "reading")
+    bits = ("bits",) if has_bits(summary) else ()
+    shown = choose(comparison_columns(summary), "quant", *bits, "score", "difference", "p_value", "reading")
     for task in summary.tasks(model):
         lines = list_lines(summary, model, task)
         count = f"n={range_text(line.condition.estimate.n for line in lines)}"

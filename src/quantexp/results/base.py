@@ -1,0 +1,180 @@
+"""Results of a task as every reader hands them over."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isnan, nan
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from quantexp.util.errors import UserError
+
+KEYS = {
+    "document": "the hash of the document",
+    "question": "the question",
+    "prompt_key": "the prompt",
+    "id": "the id",
+}
+"""Columns by which items can be paired, the best first: the content of an item, and last a name that somebody gave."""
+
+COLUMNS = (
+    *KEYS,
+    *("cluster", "seed", "sample", "score", "output", "extracted", "reference", "prompt"),
+)
+"""Columns of a table of results; a text that a file does not have is None."""
+
+TABLE = "a table"
+"""Format of a file that names no harness."""
+
+_WORDS = {
+    **dict.fromkeys(("c", "true", "correct", "yes", "pass", "passed", "right"), 1.0),
+    **dict.fromkeys(("i", "n", "false", "incorrect", "no", "fail", "failed", "wrong"), 0.0),
+    "p": 0.5,
+}
+"""Scores in words; the single letters are Inspect's: correct, incorrect, no answer, partially correct."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The scores that are asked for among those that a file holds.
+
+    Attributes:
+        metric: name of the score; None: the task's first.
+        filter: name of the filter between output and score; None: the task's first.
+        columns: the name of a table's column, by what it is (`tables.GUESSES`).
+    """
+
+    metric: str | None = None
+    filter: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResults:
+    """Results of one task, one row an answer.
+
+    Attributes:
+        task: name of the task.
+        is_named: whether the file says so; otherwise its own name stands there.
+        format: what wrote the file.
+        metric: what the scores are.
+        table: the columns `COLUMNS`; scores from 0 to 1, NaN for an item without one.
+        facts: what must be the same on both sides of a pair, in words; one that is not known is left out.
+        settings: what may differ, and is told.
+        notes: clauses on what was chosen or guessed; several tasks may share one.
+        items_in_data: items that the data have; None where that is not known.
+    """
+
+    task: str
+    is_named: bool
+    format: str
+    metric: str
+    table: pd.DataFrame
+    facts: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    items_in_data: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All that was read of one condition.
+
+    Attributes:
+        name: of the condition.
+        tasks: each once.
+        sha256: of the content of its files.
+        left_out: a sentence for each task that cannot be compared.
+        notes: sentences on what was chosen among the files.
+    """
+
+    name: str
+    tasks: tuple[TaskResults, ...]
+    sha256: str
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def make_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Make a table of results, with every column."""
+    table = pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in COLUMNS})
+    for name in ("seed", "sample"):
+        table[name] = table[name].fillna(0).astype(int)
+    table["score"] = table["score"].astype(float)
+    return table
+
+
+def check_scores(table: pd.DataFrame, where: str, metric: str) -> None:
+    """Refuse scores that no comparison can take.
+
+    Raises:
+        UserError: there is none, or they do not lie between 0 and 1.
+    """
+    scores = table["score"].dropna()
+    if scores.empty:
+        raise UserError(f"{where} has no item with a score ({metric}).")
+    low, high = float(scores.min()), float(scores.max())
+    if low < 0 or high > 1:
+        raise UserError(
+            f"{where} has scores from {low:g} to {high:g} ({metric}), and they must lie between 0 and 1: divide "
+            "them by the largest that there can be, or choose another with metric=NAME."
+        )
+
+
+def read_score(value: object) -> float:
+    """Read one score: a number, a truth value, or one of the words for right and wrong; NaN for a gap.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if value is None or value is pd.NA:
+        return nan
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if word in ("", "nan", "null", "none"):
+            return nan
+        return _WORDS[word] if word in _WORDS else float(word)
+    if isinstance(value, Real) or hasattr(value, "__float__"):
+        return float(value)
+    raise ValueError(f"{value!r} is no number")
+
+
+def is_score(value: object) -> bool:
+    """Tell if a value can be read as a score."""
+    try:
+        return not isnan(read_score(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def hash_text(text: str) -> str:
+    """Return the SHA-256 of a text; half a character, which JSON can hold, counts as it is."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def hash_files(files: Sequence[Path]) -> str:
+    """Return the SHA-256 of a file, or that of the hashes of several."""
+    hashes = []
+    for path in sorted(files):
+        with path.open("rb") as file:
+            hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return hashes[0] if len(hashes) == 1 else hash_text(" ".join(hashes))
+
+
+def choose(wanted: str | None, there: Sequence[str]) -> str:
+    """Return the wanted one if it is there, else the first."""
+    return wanted if wanted is not None and wanted in there else there[0]
+
+
+def check_choice(key: str, wanted: str | None, there: Sequence[Sequence[str]], where: str) -> None:
+    """Refuse a choice that no task of a file has.
+
+    Raises:
+        UserError: none has it.
+    """
+    if wanted is not None and there and not any(wanted in each for each in there):
+        known = dict.fromkeys(name for each in there for name in each)
+        raise UserError(f"{key}={wanted}: {where} has no such {key}; choose one of {', '.join(known)}.")

@@ -1,0 +1,149 @@
+"""Tables of results, and data frames."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quantexp.results.base import Selection, TaskResults, read_score
+from quantexp.results.files import name_sources, read_results
+from quantexp.util.errors import UserError
+
+ROWS = [{"question_id": n, "exact_match": n % 2, "response": f"It is {n}", "gold": "1"} for n in range(4)]
+
+
+def read(source: "Path | pd.DataFrame", **selection: Any) -> tuple[TaskResults, ...]:
+    return read_results(source, Selection(**selection), "q4").tasks
+
+
+def write(folder: Path, rows: Sequence[Mapping[str, Any]], ending: str) -> Path:
+    path, frame = folder / f"q4{ending}", pd.DataFrame(rows)
+    match ending:
+        case ".parquet":
+            frame.to_parquet(path)
+        case ".jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        case ".json":
+            path.write_text(json.dumps(rows))
+        case _:
+            frame.to_csv(path, index=False, sep="\t" if ending == ".tsv" else ",")
+    return path
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet", ".jsonl", ".json", ".csv.gz"])
+def test_every_format_gives_the_same_table(tmp_path: Path, ending: str) -> None:
+    [found] = read(write(tmp_path, ROWS, ending))
+    [frame] = read(pd.DataFrame(ROWS))
+    assert found.table.equals(frame.table)
+    assert found.table["score"].tolist() == [0, 1, 0, 1]
+    assert found.table["id"].tolist() == ["0", "1", "2", "3"]
+    assert found.table["output"].tolist()[0] == found.table["extracted"].tolist()[0] == "It is 0"
+    assert found.notes == ("of q4 score is column exact_match, item is column question_id",)
+
+
+def test_columns_can_be_named() -> None:
+    rows = [{"q": "a", "strict": 1, "score": 0.25}, {"q": "b", "strict": 0, "score": 0.5}]
+    [found] = read(pd.DataFrame(rows), metric="strict", columns={"item": "q"})
+    assert (found.table["id"].tolist(), found.table["score"].tolist()) == (["a", "b"], [1, 0])
+    assert found.notes == ()
+    [found] = read(pd.DataFrame(rows).set_index("q"), columns={"item": "q"})
+    assert found.table["score"].tolist() == [0.25, 0.5]
+
+
+def test_a_column_of_tasks_takes_a_table_apart() -> None:
+    rows = [{"task": task, "id": n, "score": n} for task in ("arc", "gsm8k") for n in (0, 1)]
+    assert [(each.task, len(each.table), each.is_named) for each in read(pd.DataFrame(rows))] == [
+        ("arc", 2, True),
+        ("gsm8k", 2, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "selection", "said"),
+    [
+        (
+            [{"id": 1, "points": 1}],
+            {},
+            "q4 has no column that is known as a score: name it with metric=COLUMN; its columns ",
+        ),
+        (
+            [{"score": 1}],
+            {},
+            "q4 has no column that names its items: name it with columns.item=COLUMN; its ",
+        ),
+        ([{"id": 1, "score": 1}], {"metric": "f"}, "metric=f: q4 has no such column; it has id, score."),
+        (
+            [{"id": 1, "score": 1}],
+            {"columns": {"item": "x"}},
+            "columns.item=x: q4 has no such column; it has id, ",
+        ),
+        (
+            [{"id": 1, "score": 1}],
+            {"columns": {"itm": "id"}},
+            "columns.itm: there is no such thing; choose one of ",
+        ),
+        (
+            [{"id": 1, "score": "good"}],
+            {},
+            "q4 has 'good' as score in row 1, which is no number; choose another ",
+        ),
+        (
+            [{"id": 1, "score": 85.5}],
+            {},
+            "items of q4 has scores from 85.5 to 85.5 (score), and they must lie ",
+        ),
+        ([{"id": 1, "score": None}], {}, "items of q4 has no item with a score (score)."),
+        ([{"id": 1, "score": 1, "epoch": "b"}], {}, "q4 has 'b' as epoch in row 1, which is no whole number; number "),
+        ([], {}, "q4 has no rows."),
+    ],
+)
+def test_a_bad_table_gets_one_sentence(rows: list[dict[str, Any]], selection: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read(pd.DataFrame(rows), **selection)
+    assert str(caught.value).startswith(said)
+    assert str(caught.value).endswith(".")
+
+
+def test_files_that_hold_no_results(tmp_path: Path) -> None:
+    (tmp_path / "q4.csv").write_text('id,score\n1,"')
+    with pytest.raises(UserError, match=r"q4\.csv: line 1 is not CSV"):
+        read(tmp_path / "q4.csv")
+    with pytest.raises(UserError, match=r"gone\.csv: there is no such file or folder; paths are relative to "):
+        read(tmp_path / "gone.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"holds no results that are known: samples_\*\.jsonl of lm-evaluation-harness"):
+        read(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("value", "score"),
+    [(1, 1), (0.5, 0.5), (True, 1), ("C", 1), ("I", 0), ("P", 0.5), ("N", 0), ("false", 0), (" 0.25 ", 0.25)],
+)
+def test_scores_in_words_and_numbers(value: object, score: float) -> None:
+    assert read_score(value) == score
+
+
+@given(st.floats(0, 1) | st.integers(0, 1) | st.booleans())
+def test_a_score_is_read_the_same_from_text(value: float) -> None:
+    assert read_score(value) == read_score(str(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["runs/base.csv", "runs/q4.csv"], ["base", "q4"]),
+        (["base/scores.csv", "q4/scores.csv"], ["base", "q4"]),
+        (["a/x.csv", "b/x.csv", "b/y.csv"], ["a/x", "b/x", "b/y"]),
+        (
+            ["m/base/samples_arc_2026-01-02T03-04-05.1.jsonl", "m/q4/samples_arc_2026-01-02T03-04-06.1.jsonl"],
+            ["base", "q4"],
+        ),
+    ],
+)
+def test_conditions_are_named_by_their_paths(paths: list[str], names: list[str]) -> None:
+    assert name_sources(paths) == names
