@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -121,6 +122,18 @@ def test_another_version_of_a_task_is_refused(compare: Callable[..., Ended], her
     assert ended.status == 1
     assert [row["task"] for row in ended.comparisons] == ["shelf_sums"]
     assert "other on common_words is not compared with base: the task version is 3.0 and not 2.0." in ended.report
+
+
+def test_documents_that_are_written_otherwise_are_paired_by_their_prompts(
+    compare: Callable[..., Ended], here: Path
+) -> None:
+    copy = shutil.copytree(Q4, here / "other")
+    for path in copy.rglob("samples_*"):
+        path.write_text(path.read_text().replace('"doc_hash": "', '"doc_hash": "f'))
+    ended = compare(BASE, str(copy))
+    assert ended.status == 0, ended.err
+    assert "common_words, shelf_sums: items are paired by the prompt." in ended.report
+    assert {(row["task"], row["n"]) for row in ended.comparisons} == {("common_words", "10"), ("shelf_sums", "20")}
 
 
 def test_missing_items_and_tasks_are_told_and_the_rest_is_compared(compare: Callable[..., Ended], here: Path) -> None:
@@ -291,3 +304,17 @@ def test_keys_are_told_from_paths(here: Path, monkeypatch: pytest.MonkeyPatch) -
         "--cfg",
         'results=["a","Q4=a","metric=acc"]',
     ]
+
+
+def test_a_comparison_can_be_recorded(compare: Callable[..., Ended], here: Path) -> None:
+    base, other = write(here / "base.csv", {1: 1, 2: 0, 3: 1}), write(here / "q4.csv", {1: 1, 2: 1, 3: 0})
+    ended = compare(base, other, "mlflow=true")
+    assert ended.status == 0, ended.err
+    assert "browse  mlflow ui --backend-store-uri" in ended.out
+    client = mlflow.MlflowClient(f"sqlite:///{here / 'mlruns' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("quantexp")
+    assert experiment is not None
+    [run] = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_name, run.info.status) == ("compare", "FINISHED")
+    assert run.data.metrics["items/loss_against_base q4"] == 0
+    assert {"report.html", "flips.parquet"} <= {each.path for each in client.list_artifacts(run.info.run_id)}

@@ -5,11 +5,15 @@ from collections.abc import Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from quantexp.config import CompareConfig
+from quantexp.config import CompareConfig, TrackingConfig
 from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
 from quantexp.util.errors import UserError
+
+if TYPE_CHECKING:
+    from quantexp.comparison.analysis import JobComparison
 
 _KEYS = [field.name for field in fields(CompareConfig)]
 
@@ -82,6 +86,20 @@ def _put_first(baseline: str, sources: list[tuple[str, str]]) -> list[tuple[str,
     return sorted(sources, key=lambda source: source[0] != baseline) if baseline else sources
 
 
+def _record(compared: "JobComparison", files: Sequence[Path], tracking: TrackingConfig) -> str:
+    """Record the report in a run of its own, and return the command that shows it."""
+    from quantexp.report.mlflow_pages import describe_comparison
+    from quantexp.tracking.store import Store
+    from quantexp.tracking.tags import FLIPS
+
+    store = Store(tracking)
+    with store.start("compare", "aggregate", None, {"results": compared.summary.title}) as run:
+        run.log_files(files)
+        run.log_items(compared.changed, FLIPS)
+        describe_comparison(compared.summary, run)
+    return store.browse
+
+
 @hydra_command("quantexp.compare", lambda composed: validated(composed, CompareConfig), rewrite=rewrite_words)
 def main(config: CompareConfig) -> None:
     """Entry point."""
@@ -96,8 +114,9 @@ def main(config: CompareConfig) -> None:
     results = [read_results(path, selection, name) for name, path in sources]
     compared = compare_results(results, config.stats)
     summary, folder = compared.summary, Path(config.out).expanduser()
-    write_report(summary, folder, compared.changed)
-    show(summary, folder / PAGE, None)
+    files = write_report(summary, folder, compared.changed)
+    browse = _record(compared, files, config.tracking) if config.mlflow else None
+    show(summary, folder / PAGE, browse)
     if summary.refusals or summary.failures or not summary.comparisons:
         raise SystemExit(1)
 

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ IN_ONE_FOLDER = (
 """Pages that one reader reads, one after the other: what an earlier command has left is there for a later one."""
 
 BY_ITSELF = {
+    DOCS / "how-to" / "compare-results.md",
     DOCS / "how-to" / "own-ggufs.md",
     DOCS / "how-to" / "folder.md",
     DOCS / "how-to" / "publishers.md",
@@ -396,6 +398,23 @@ def test_several_machines(reader: Reader) -> None:
     ended = reader.type(meant.stdout)
     assert ended.status == 0, f"{meant.stdout}\n{ended.err}"
     assert "Q4_K_M gsm8k seed 0" in ended.err
+
+
+def test_results_of_another_harness(beginner: Reader) -> None:
+    page, data = DOCS / "how-to" / "compare-results.md", ROOT / "tests" / "results" / "data"
+    for name in ("base", "q4"):
+        shutil.copytree(data / "lm_eval" / name, beginner.folder / "results" / name)
+        shutil.copytree(data / "inspect" / name, beginner.folder / "logs" / name)
+    for name, wrong in (("base", 1), ("q5", 2), ("q4", 3)):
+        rows = [f"{n},{n},{int(n > wrong)},{int(n > wrong)}" for n in range(20)]
+        (beginner.folder / f"{name}.csv").write_text("\n".join(["id,question_number,points,score", *rows]))
+    has_inspect = find_spec("inspect_ai") is not None
+    of_inspect = [] if has_inspect else [command for command in commands(page) if "logs/" in command]
+    assert len(beginner.types_all(page, *of_inspect)) >= 5
+    [shown] = re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(shown, str(page), "exec"), names)
+    assert names["result"].comparisons["verdict"].tolist() == ["worse"]
 
 
 def test_what_python_is_shown_runs(capsys: pytest.CaptureFixture[str]) -> None:

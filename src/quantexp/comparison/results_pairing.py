@@ -94,9 +94,23 @@ def _pair(task: str, sides: dict[str, TaskResults]) -> TaskPairing:
 
 
 def _choose_key(baseline: TaskResults, others: Sequence[TaskResults]) -> str:
-    """Choose the best key of the baseline among those that most of the others have; its best where none has any."""
+    """Choose the best key of the baseline among those that most of the others have; its best where none has any.
+
+    A key by which hardly an item is the same is passed over for one by which most are: versions of a harness differ in
+    what they take for the document. An id, which says nothing of what was asked, is no such other.
+    """
     own = [key for key in KEYS if has_key(baseline, key)]
-    return max(own, key=lambda key: sum(has_key(other, key) for other in others))
+    counts = {key: sum(has_key(other, key) for other in others) for key in own}
+    shared = [key for key in own if counts[key] == max(counts.values())]
+    content = [key for key in shared if key != "id"]
+    fitting = [key for key in content if all(_share_most(baseline, other, key) for other in others)]
+    return (fitting or shared)[0]
+
+
+def _share_most(baseline: TaskResults, other: TaskResults, key: str) -> bool:
+    """Tell if at least half of the items of one side are on the other too; a side without the key does not count."""
+    before, after = (set(results.table[key]) for results in (baseline, other))
+    return not has_key(other, key) or 2 * len(before & after) >= min(len(before), len(after))
 
 
 def has_key(results: TaskResults, key: str) -> bool:
@@ -121,7 +135,7 @@ def _find_mismatches(baseline: TaskResults, other: TaskResults, key: str) -> Ite
     before, after = before.loc[both], after.loc[both]
     if same_format and key != "prompt_key":
         yield from _describe_differing(before["prompt_key"], after["prompt_key"], "the prompt")
-    if key == "id":
+    if same_format and key != "document":
         yield from _describe_differing(before["reference"], after["reference"], "the reference answer")
 
 
