@@ -3,11 +3,16 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from quantexp.comparison.results_analysis import compare_results
+from quantexp.config import StatsConfig
 from quantexp.results.base import Results, Selection
 from quantexp.results.files import read_results
 from quantexp.results.lm_eval import hash_document
@@ -125,3 +130,24 @@ def test_scores_that_are_no_numbers_or_out_of_range(copy: Path) -> None:
     edit(copy, lambda row: row | ({"acc": "?"} if row["doc_id"] == 3 and "acc" in row else {"acc": 1}))
     with pytest.raises(UserError, match="common_words of q4 has no number as acc of item 3"):
         read(copy)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_damage_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    for path in [*(DATA / "q4").rglob("*.json*")]:
+        text = path.read_text()
+        rows = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else [json.loads(text)]
+        row = rows[data.draw(st.integers(0, len(rows) - 1))]
+        row[data.draw(st.sampled_from(sorted(row)))] = data.draw(json_values)
+        (tmp_path / path.name).write_text("".join(json.dumps(each) + "\n" for each in rows))
+    with suppress(UserError):
+        results = [read_results(DATA / "q4", Selection(), "base"), read(tmp_path)]
+        compare_results(results, StatsConfig(resamples=10))

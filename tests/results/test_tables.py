@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quantexp.comparison.results_analysis import compare_results
+from quantexp.config import StatsConfig
 from quantexp.results.base import Selection, TaskResults, read_score
 from quantexp.results.files import name_sources, read_results
 from quantexp.util.errors import UserError
@@ -147,3 +150,14 @@ def test_a_score_is_read_the_same_from_text(value: float) -> None:
 )
 def test_conditions_are_named_by_their_paths(paths: list[str], names: list[str]) -> None:
     assert name_sources(paths) == names
+
+
+cells = st.none() | st.booleans() | st.integers(-1, 2) | st.floats() | st.text(max_size=3)
+some_rows = st.lists(st.fixed_dictionaries({"score": cells, "id": cells}, optional={"sample": cells, "target": cells}))
+
+
+@given(some_rows, some_rows)
+def test_any_frames_are_compared_or_refused(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
+    with suppress(UserError):
+        results = [read_results(pd.DataFrame(rows), Selection(), name) for name, rows in (("a", before), ("b", after))]
+        compare_results(results, StatsConfig(resamples=10))

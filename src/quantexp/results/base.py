@@ -100,11 +100,19 @@ class Results:
 
 def make_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Make a table of results, with every column."""
-    table = pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in COLUMNS})
+    columns = {name: [_clean(row.get(name)) for row in rows] for name in COLUMNS}
+    table = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
     for name in ("seed", "sample"):
         table[name] = table[name].fillna(0).astype(int)
     table["score"] = table["score"].astype(float)
     return table
+
+
+def _clean(value: Any) -> Any:
+    """Return a value without half characters, which JSON can hold and no file can."""
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 def check_scores(table: pd.DataFrame, where: str, metric: str) -> None:

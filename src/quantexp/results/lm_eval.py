@@ -120,7 +120,7 @@ def read_samples(
             left_out.append(f"{task} of {name} has no score of single items.")
             continue
         metric, chosen = choose(selection.metric, of_metrics), choose(selection.filter, of_filters)
-        if summary.get("higher_is_better", {}).get(task, {}).get(metric) is False:
+        if _look_up(summary, "higher_is_better", task, metric) is False:
             left_out.append(f"{task} of {name} is measured by {metric}, of which less is better; take another.")
             continue
         of_filter = [row for row in rows if _filter_of(row) == chosen]
@@ -156,7 +156,8 @@ def _filter_of(row: Row) -> str:
 
 def _list_metrics(row: Row) -> list[str]:
     """List the metrics of a sample that are one number each."""
-    named = row.get("metrics") or [key for key in row if key not in _DESCRIBES]
+    named = [key for key in _as_list(row.get("metrics")) if isinstance(key, str)]
+    named = named or [key for key in row if key not in _DESCRIBES]
     return [key for key in named if is_score(row.get(key)) and not isinstance(row[key], str)]
 
 
@@ -170,8 +171,8 @@ def _read_sample(row: Row, metric: str, where: str) -> dict[str, Any]:
         raise UserError(f"{where} has no number as {metric} of item {row['doc_id']}.") from None
     return {
         "id": str(row["doc_id"]),
-        "document": row.get("doc_hash") or (None if doc is None else hash_document(doc)),
-        "prompt_key": row.get("prompt_hash") or (None if prompt is None else hash_text(prompt)),
+        "document": _as_hash(row.get("doc_hash")) or (None if doc is None else hash_document(doc)),
+        "prompt_key": _as_hash(row.get("prompt_hash")) or (None if prompt is None else hash_text(prompt)),
         "score": score,
         "output": output,
         "extracted": extracted,
@@ -186,15 +187,24 @@ def hash_document(doc: object) -> str:
 
 
 def _list_arguments(row: Row) -> list[list[Any]]:
-    """List the arguments of each request; the harness writes lists as objects with numbered keys."""
-    given = row.get("arguments") or []
-    requests = list(given.values()) if isinstance(given, dict) else list(given)
-    return [list(each.values()) if isinstance(each, dict) else list(each) for each in requests]
+    """List the arguments of each request."""
+    return [_as_list(each) for each in _as_list(row.get("arguments"))]
+
+
+def _as_list(value: object) -> list[Any]:
+    """Return a list as it is, or what an object holds: the harness writes lists as objects with numbered keys."""
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _as_hash(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _read_answer(row: Row, arguments: Sequence[Sequence[Any]], metric: str) -> tuple[str | None, str | None]:
     """Return what the model wrote or chose, and what was read of it."""
-    filtered = row.get("filtered_resps") or []
+    filtered = _as_list(row.get("filtered_resps"))
     likelihoods = [_log_likelihood(each) for each in filtered]
     if len(likelihoods) > 1 and all(each is not None for each in likelihoods) and len(arguments) == len(likelihoods):
         choices = [str(request[1]).strip() if len(request) > 1 else "" for request in arguments]
@@ -203,7 +213,7 @@ def _read_answer(row: Row, arguments: Sequence[Sequence[Any]], metric: str) -> t
         # Other metrics weigh by a length of the choice that the file does not say.
         best = max(known)[1] if metric == "acc" else None
         return shown, best
-    responses = row.get("resps") or []
+    responses = _as_list(row.get("resps"))
     written = responses[0] if responses else None
     while isinstance(written, list) and written:
         written = written[0]
@@ -230,18 +240,25 @@ def _read_summary(file: SampleFile) -> tuple[Mapping[str, Any], list[Path]]:
     return (content if isinstance(content, dict) else {}), [path]
 
 
+def _look_up(content: object, *keys: str) -> object:
+    """Return what stands under keys within keys; None if it is not there."""
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content
+
+
 def _list_facts(summary: Mapping[str, Any], task: str) -> dict[str, str]:
     known = {
-        "task version": summary.get("versions", {}).get(task),
-        "number of few-shot examples": summary.get("n-shot", {}).get(task),
+        "task version": _look_up(summary, "versions", task),
+        "number of few-shot examples": _look_up(summary, "n-shot", task),
     }
     return {name: str(value) for name, value in known.items() if value is not None}
 
 
 def _count_items(summary: Mapping[str, Any], task: str, table: pd.DataFrame) -> int | None:
     """Count the items that the data have, those that ask the same once as far as they were asked."""
-    there = summary.get("n-samples", {}).get(task, {}).get("original")
-    return None if there is None else int(there) - int(table["document"].duplicated().sum())
+    there = _look_up(summary, "n-samples", task, "original")
+    return there - int(table["document"].duplicated().sum()) if isinstance(there, int) else None
 
 
 def _list_settings(summary: Mapping[str, Any], row: Row) -> dict[str, str]:
