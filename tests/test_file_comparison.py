@@ -59,6 +59,24 @@ def test_paths_are_read_as_the_command_reads_them() -> None:
     assert result.flips["quant_output"].str.contains("There are").any()
 
 
+@pytest.mark.parametrize(("harness", "metric"), [("lighteval", "em"), ("inspect", "match")])
+def test_logs_of_other_harnesses(harness: str, metric: str) -> None:
+    if harness == "inspect":
+        pytest.importorskip("inspect_ai")
+    result = quantexp.compare(DATA.parent / harness / "base", DATA.parent / harness / "q4")
+    [row] = result.comparisons.to_dict("records")
+    assert (row["task"], row["baseline"], row["quant"], row["n"], row["answers"]) == (
+        "shelf_sums",
+        "base",
+        "q4",
+        20,
+        21,
+    )
+    assert set(result.conditions["grader"]) == {metric}
+    scores = result.conditions.set_index("quant")["mean"]
+    assert row["difference"] == pytest.approx(scores["base"] - scores["q4"])
+
+
 def test_a_mistake_gets_one_sentence(frames: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     base, other = frames
     with pytest.raises(quantexp.UserError, match="needs a baseline and at least one other"):

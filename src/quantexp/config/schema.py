@@ -579,7 +579,7 @@ class CompareConfig:
     """The drop of the mean score that would not matter; 0.02 is two points. To be decided before the results are
     seen."""
     metric: str | None = None
-    """The score, such as acc_norm, the column of a table, or Inspect's scorer; null: each task's first."""
+    """The score, such as acc_norm, the column of a table, or a scorer of Inspect; null: each task's first."""
     filter: str | None = None
     """lm-evaluation-harness's filter between output and score, such as flexible-extract; null: each task's first."""
     columns: dict[str, str] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """Results of a task as every reader hands them over."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
@@ -186,3 +187,40 @@ def check_choice(key: str, wanted: str | None, there: Sequence[Sequence[str]], w
     if wanted is not None and there and not any(wanted in each for each in there):
         known = dict.fromkeys(name for each in there for name in each)
         raise UserError(f"{key}={wanted}: {where} has no such {key}; choose one of {', '.join(known)}.")
+
+
+def describe_choice(key: str, chosen: str, there: Sequence[str], wanted: str | None) -> tuple[str, ...]:
+    """Return a clause on a choice that nobody made, if there was one to make."""
+    others = [each for each in there if each != chosen]
+    if not others or chosen == wanted:
+        return ()
+    return (f"the {key} is {chosen}, the first there is; {key}={others[0]} takes another",)
+
+
+def read_summary(path: Path) -> tuple[Mapping[str, Any], list[Path]]:
+    """Read what a run says of itself in its file of results, and return that file; nothing if it is not there.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not path.is_file():
+        return {}, []
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); put back the file, or move it away.") from error
+    return (content if isinstance(content, dict) else {}), [path]
+
+
+def as_list(value: object) -> list[Any]:
+    """Return a list as it is, or what an object holds: some harnesses write lists as objects with numbered keys."""
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def look_up(content: object, *keys: str) -> object:
+    """Return what stands under keys within keys; None if it is not there."""
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from quantexp.results import lm_eval
+from quantexp.results import lighteval, lm_eval
 from quantexp.results.base import Results, Selection, hash_files, hash_text
 from quantexp.results.tables import read_frame, read_table
 from quantexp.tasks.data.files import read_rows
@@ -44,6 +44,9 @@ def _read_folder(folder: Path, selection: Selection, name: str) -> Results:
     if samples:
         tasks, left_out, files = lm_eval.read_samples(samples, selection, name)
         return Results(name, tuple(tasks), hash_files(files), tuple(left_out), tuple(notes))
+    if details := lighteval.choose_details(folder, f"{name}={folder}"):
+        tasks, left_out, files = lighteval.read_details(details, selection, name)
+        return Results(name, tuple(tasks), hash_files(files), tuple(left_out))
     logs = [*folder.rglob("*.eval"), *(path for path in folder.rglob("*.json") if is_log(path))]
     if logs:
         return _read_logs(logs, selection, name)
@@ -52,7 +55,7 @@ def _read_folder(folder: Path, selection: Selection, name: str) -> Results:
         return _read_file(tables[0], selection, name)
     raise UserError(
         f"{name}={folder} holds no results that are known: samples_*.jsonl of lm-evaluation-harness (--log_samples), "
-        "logs of Inspect, or one table."
+        "details of lighteval, logs of Inspect, or one table."
     )
 
 
@@ -65,6 +68,9 @@ def _read_file(path: Path, selection: Selection, name: str) -> Results:
     rows = read_rows(str(path), name)
     if lm_eval.is_sample(rows[0]):
         tasks, left_out, files = lm_eval.read_samples([lm_eval.parse_name(path)], selection, name)
+        return Results(name, tuple(tasks), hash_files(files), tuple(left_out))
+    if lighteval.is_detail(rows[0]):
+        tasks, left_out, files = lighteval.read_details([path], selection, name)
         return Results(name, tuple(tasks), hash_files(files), tuple(left_out))
     return Results(name, tuple(read_table(rows, selection, name, "items")), hash_files([path]))
 

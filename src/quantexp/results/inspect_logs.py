@@ -12,6 +12,7 @@ from quantexp.results.base import (
     check_choice,
     check_scores,
     choose,
+    describe_choice,
     hash_text,
     make_table,
     read_score,
@@ -84,9 +85,7 @@ def _read_task(log: Any, metrics: Sequence[str], selection: Selection, name: str
     where = f"{task} of {name}"
     table = make_table([_read_sample(sample, metric, where) for sample in log.samples])
     check_scores(table, where, metric)
-    notes = []
-    if len(metrics) > 1 and metric != selection.metric:
-        notes.append(f"the metric is {metric}, the first there is; metric={metrics[1]} takes another")
+    notes = list(describe_choice("metric", metric, metrics, selection.metric))
     if log.status != "success":
         notes.append(f"the log of {name} ended with the status {log.status}, with {len(log.samples)} samples")
     return TaskResults(

@@ -13,13 +13,17 @@ import pandas as pd
 from quantexp.results.base import (
     Selection,
     TaskResults,
+    as_list,
     check_choice,
     check_scores,
     choose,
+    describe_choice,
     hash_text,
     is_score,
+    look_up,
     make_table,
     read_score,
+    read_summary,
 )
 from quantexp.tasks.data.files import read_rows
 from quantexp.util.errors import UserError
@@ -113,14 +117,14 @@ def read_samples(
     check_choice("metric", selection.metric, metrics, name)
     tasks, left_out, read = [], [], []
     for (file, rows), of_filters, of_metrics in zip(contents, filters, metrics, strict=True):
-        summary, beside = _read_summary(file)
+        summary, beside = read_summary(_find_summary(file))
         read += [file.path, *beside]
         task = file.task or file.path.stem
         if not of_metrics:
             left_out.append(f"{task} of {name} has no score of single items.")
             continue
         metric, chosen = choose(selection.metric, of_metrics), choose(selection.filter, of_filters)
-        if _look_up(summary, "higher_is_better", task, metric) is False:
+        if look_up(summary, "higher_is_better", task, metric) is False:
             left_out.append(f"{task} of {name} is measured by {metric}, of which less is better; take another.")
             continue
         of_filter = [row for row in rows if _filter_of(row) == chosen]
@@ -135,19 +139,12 @@ def read_samples(
                 table=table,
                 facts=_list_facts(summary, task) | {"metric": metric, "filter": chosen},
                 settings=_list_settings(summary, of_filter[0]),
-                notes=tuple(_describe_choice("filter", chosen, of_filters, selection.filter))
-                + tuple(_describe_choice("metric", metric, of_metrics, selection.metric)),
+                notes=describe_choice("filter", chosen, of_filters, selection.filter)
+                + describe_choice("metric", metric, of_metrics, selection.metric),
                 items_in_data=_count_items(summary, task, table),
             )
         )
     return tasks, left_out, read
-
-
-def _describe_choice(key: str, chosen: str, there: Sequence[str], wanted: str | None) -> list[str]:
-    others = [each for each in there if each != chosen]
-    if not others or chosen == wanted:
-        return []
-    return [f"the {key} is {chosen}, the first there is; {key}={others[0]} takes another"]
 
 
 def _filter_of(row: Row) -> str:
@@ -156,7 +153,7 @@ def _filter_of(row: Row) -> str:
 
 def _list_metrics(row: Row) -> list[str]:
     """List the metrics of a sample that are one number each."""
-    named = [key for key in _as_list(row.get("metrics")) if isinstance(key, str)]
+    named = [key for key in as_list(row.get("metrics")) if isinstance(key, str)]
     named = named or [key for key in row if key not in _DESCRIBES]
     return [key for key in named if is_score(row.get(key)) and not isinstance(row[key], str)]
 
@@ -188,14 +185,7 @@ def hash_document(doc: object) -> str:
 
 def _list_arguments(row: Row) -> list[list[Any]]:
     """List the arguments of each request."""
-    return [_as_list(each) for each in _as_list(row.get("arguments"))]
-
-
-def _as_list(value: object) -> list[Any]:
-    """Return a list as it is, or what an object holds: the harness writes lists as objects with numbered keys."""
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
+    return [as_list(each) for each in as_list(row.get("arguments"))]
 
 
 def _as_hash(value: object) -> str | None:
@@ -204,7 +194,7 @@ def _as_hash(value: object) -> str | None:
 
 def _read_answer(row: Row, arguments: Sequence[Sequence[Any]], metric: str) -> tuple[str | None, str | None]:
     """Return what the model wrote or chose, and what was read of it."""
-    filtered = _as_list(row.get("filtered_resps"))
+    filtered = as_list(row.get("filtered_resps"))
     likelihoods = [_log_likelihood(each) for each in filtered]
     if len(likelihoods) > 1 and all(each is not None for each in likelihoods) and len(arguments) == len(likelihoods):
         choices = [str(request[1]).strip() if len(request) > 1 else "" for request in arguments]
@@ -213,7 +203,7 @@ def _read_answer(row: Row, arguments: Sequence[Sequence[Any]], metric: str) -> t
         # Other metrics weigh by a length of the choice that the file does not say.
         best = max(known)[1] if metric == "acc" else None
         return shown, best
-    responses = _as_list(row.get("resps"))
+    responses = as_list(row.get("resps"))
     written = responses[0] if responses else None
     while isinstance(written, list) and written:
         written = written[0]
@@ -228,36 +218,22 @@ def _log_likelihood(response: object) -> float | None:
     return float(response[0]) if is_score(response[0]) else None
 
 
-def _read_summary(file: SampleFile) -> tuple[Mapping[str, Any], list[Path]]:
-    """Read what the run of a file says of itself, in the file of results beside it; empty if that is not there."""
-    path = file.path.with_name(f"results_{file.date}.json" if file.date else "results.json")
-    if not path.is_file():
-        return {}, []
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}); put back the file, or move it away.") from error
-    return (content if isinstance(content, dict) else {}), [path]
-
-
-def _look_up(content: object, *keys: str) -> object:
-    """Return what stands under keys within keys; None if it is not there."""
-    for key in keys:
-        content = content.get(key) if isinstance(content, dict) else None
-    return content
+def _find_summary(file: SampleFile) -> Path:
+    """Return where the file of results of the same run is."""
+    return file.path.with_name(f"results_{file.date}.json" if file.date else "results.json")
 
 
 def _list_facts(summary: Mapping[str, Any], task: str) -> dict[str, str]:
     known = {
-        "task version": _look_up(summary, "versions", task),
-        "number of few-shot examples": _look_up(summary, "n-shot", task),
+        "task version": look_up(summary, "versions", task),
+        "number of few-shot examples": look_up(summary, "n-shot", task),
     }
     return {name: str(value) for name, value in known.items() if value is not None}
 
 
 def _count_items(summary: Mapping[str, Any], task: str, table: pd.DataFrame) -> int | None:
     """Count the items that the data have, those that ask the same once as far as they were asked."""
-    there = _look_up(summary, "n-samples", task, "original")
+    there = look_up(summary, "n-samples", task, "original")
     return there - int(table["document"].duplicated().sum()) if isinstance(there, int) else None
 
 
