@@ -200,7 +200,7 @@ def test_what_was_paired_by_and_what_was_guessed_is_told(compare: Callable[..., 
     [row] = ended.comparisons
     assert (row["n"], row["lost"], row["gained"]) == ("3", "1", "0")
     assert "items: items are paired by the question." in ended.report
-    assert "of q4 score is column acc, question is column query." in ended.report
+    assert "items: the score is column acc, the question is column query (q4)." in ended.report
     assert "the column of the scores is score in base and acc in q4." in ended.report
 
 

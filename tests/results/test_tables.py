@@ -46,7 +46,7 @@ def test_every_format_gives_the_same_table(tmp_path: Path, ending: str) -> None:
     assert found.table["score"].tolist() == [0, 1, 0, 1]
     assert found.table["id"].tolist() == ["0", "1", "2", "3"]
     assert found.table["output"].tolist()[0] == found.table["extracted"].tolist()[0] == "It is 0"
-    assert found.notes == ("of q4 score is column exact_match, item is column question_id",)
+    assert found.notes == ("the score is column exact_match, the item is column question_id",)
 
 
 def test_columns_can_be_named() -> None:

@@ -202,15 +202,22 @@ def _describe(results: Sequence[Results], pairings: Sequence[TaskPairing]) -> It
         yield from _describe_gaps(pairing)
     for each in results:
         yield from each.notes
-    clauses: dict[str, dict[str, None]] = {}
-    for pairing in pairings:
-        for note in (note for side in pairing.sides.values() for note in side.notes):
-            clauses.setdefault(note, {})[pairing.task] = None
-        clauses.setdefault(f"items are paired by {KEYS[pairing.key]}", {})[pairing.task] = None
-    for clause, tasks in clauses.items():
-        yield f"{list_names(list(tasks))}: {clause}."
+    yield from _describe_choices(results, pairings)
     if all(side.table["output"].isna().all() for pairing in pairings for side in pairing.sides.values()):
         yield "The files hold no answers, so that answer churn counts only those whose score changed."
+
+
+def _describe_choices(results: Sequence[Results], pairings: Sequence[TaskPairing]) -> Iterator[str]:
+    """Yield what was chosen or guessed, and by what items were paired; what tasks and files share is said once."""
+    clauses: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    for pairing in pairings:
+        for name, side in pairing.sides.items():
+            for clause in (*side.notes, f"items are paired by {KEYS[pairing.key]}"):
+                tasks, names = clauses.setdefault(clause, ({}, {}))
+                tasks[pairing.task], names[name] = None, None
+    for clause, (tasks, names) in clauses.items():
+        beside = "" if len(names) == len(results) else f" ({list_names(list(names))})"
+        yield f"{list_names(list(tasks))}: {clause}{beside}."
 
 
 def _describe_differences(pairing: TaskPairing) -> Iterator[str]:

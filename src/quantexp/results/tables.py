@@ -46,7 +46,7 @@ def read_table(rows: Sequence[Mapping[str, Any]], selection: Selection, name: st
     """
     there = list(dict.fromkeys(column for row in rows for column in row))
     columns, guessed = _choose_columns(there, selection, name, rows[0])
-    notes = (f"of {name} {', '.join(f'{what} is column {column}' for what, column in guessed.items())}",)
+    notes = (", ".join(f"the {what} is column {column}" for what, column in guessed.items()),)
     by_task: dict[str, list[dict[str, Any]]] = {}
     for number, row in enumerate(rows, start=1):
         read = _read_row(row, columns, name, number)
