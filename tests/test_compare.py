@@ -82,8 +82,12 @@ def test_two_folders_of_a_harness(compare: Callable[..., Ended], here: Path) -> 
     assert "How many books are on it?" in page
     assert "There are 27 and 43. The answer is" in page
     assert sorted(path.name for path in (here / "compare").iterdir()) == [
-        *("comparisons.csv", "conditions.csv", "differences.png", "differences.svg", "report.html", "report.md"),
+        *("comparisons.csv", "conditions.csv", "differences.png", "differences.svg"),
+        *("flips.parquet", "report.html", "report.md"),
     ]
+    flips = pd.read_parquet(here / "compare" / "flips.parquet")
+    assert flips["baseline_output"].str.contains("The answer is").any()
+    assert "<code>flips.parquet</code> beside this page." in page
     assert sorted(path.name for path in here.iterdir()) == ["compare"]
 
 

@@ -114,7 +114,7 @@ def main(config: CompareConfig) -> None:
     results = [read_results(path, selection, name) for name, path in sources]
     compared = compare_results(results, config.stats)
     summary, folder = compared.summary, Path(config.out).expanduser()
-    files = write_report(summary, folder, compared.changed)
+    files = write_report(summary, folder, compared.changed, is_alone=True)
     browse = _record(compared, files, config.tracking) if config.mlflow else None
     show(summary, folder / PAGE, browse)
     if summary.refusals or summary.failures or not summary.comparisons:

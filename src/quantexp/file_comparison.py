@@ -51,7 +51,7 @@ class FileComparison:
 
     def write(self, folder: str | Path = "compare") -> list[Path]:
         """Write the report into a folder, as the command does, and return its files."""
-        return write_report(self.summary, Path(folder), self.flips)
+        return write_report(self.summary, Path(folder), self.flips, is_alone=True)
 
     def __repr__(self) -> str:
         return f"<comparison with {self.summary.baseline}: {' '.join(sentences(self.summary))}>"

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantexp.util.files import write_atomically
+from quantexp.util.files import open_atomically, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,7 +14,9 @@ PAGE = "report.html"
 """The report, one file that needs no other; beside it are a short page, tables at full precision, and chart files."""
 
 
-def write_report(summary: "Summary", folder: Path, changed: "pd.DataFrame | None" = None) -> list[Path]:
+def write_report(
+    summary: "Summary", folder: Path, changed: "pd.DataFrame | None" = None, *, is_alone: bool = False
+) -> list[Path]:
     """Write the report's files into a folder, made when missing, and return them; files of the same name go.
 
     Every file is complete or absent, and the page that links the others comes last.
@@ -23,6 +25,7 @@ def write_report(summary: "Summary", folder: Path, changed: "pd.DataFrame | None
         summary: What to report.
         folder: Where to.
         changed: The changed answers (`flips.flip_rows`), to be read in the report; None where nobody looked at them.
+        is_alone: Whether no run in MLflow holds the changed answers; their table is then written beside the report.
 
     Raises:
         OSError: The folder or a file cannot be written.
@@ -47,10 +50,15 @@ def write_report(summary: "Summary", folder: Path, changed: "pd.DataFrame | None
         **({"interactions.csv": interactions_csv(summary)} if summary.interactions else {}),
         "comparisons.csv": comparisons_csv(summary),
         "conditions.csv": conditions_csv(summary),
-        PAGE: report_html(summary, drawn, changed),
+        PAGE: report_html(summary, drawn, changed, is_alone=is_alone),
         "report.md": report_markdown(summary),
     }
+    tables = []
+    if is_alone and changed is not None:
+        tables.append(folder / "flips.parquet")
+        with open_atomically(tables[0]) as part:
+            changed.to_parquet(part, index=False)
     pictures = save_charts(summary, drawn, folder)
     for name, text in files.items():
         write_atomically(folder / name, text.encode())
-    return [*(folder / name for name in files), *pictures]
+    return [*(folder / name for name in files), *tables, *pictures]

@@ -99,13 +99,16 @@ class Section:
     listed: int
 
 
-def report_html(summary: Summary, charts: Sequence[Chart], changed: "pd.DataFrame | None" = None) -> str:
+def report_html(
+    summary: Summary, charts: Sequence[Chart], changed: "pd.DataFrame | None" = None, *, is_alone: bool = False
+) -> str:
     """Write the page; the same results give the same text.
 
     Args:
         summary: What to report.
         charts: What to draw, in this order.
         changed: The changed answers (`flips.flip_rows`); None where they were not looked at.
+        is_alone: Whether their table is beside the page, and not in a run of MLflow.
     """
     environment = _environment()
     sections = [] if changed is None else changed_sections(changed, _change_counts(summary))
@@ -142,6 +145,7 @@ def report_html(summary: Summary, charts: Sequence[Chart], changed: "pd.DataFram
         looked_at=changed is not None,
         sections=sections,
         kinds=(LOST, GAINED),
+        flips_place="beside this page" if is_alone else "of this report's MLflow run",
         declaration=declaration_text(summary.registered) if summary.registered else None,
         claims=[(each.claim, answer_text(each)) for each in summary.registered.answers] if summary.registered else [],
         how_to_read=how_to_read(summary),
