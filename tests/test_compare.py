@@ -296,6 +296,16 @@ def test_any_name_of_a_file_will_do(compare: Callable[..., Ended], here: Path, n
     assert [row["quant"] for row in ended.comparisons] == [name]
 
 
+def test_a_path_may_hold_an_equals_sign(compare: Callable[..., Ended], here: Path) -> None:
+    (here / "rate=3").mkdir()
+    write(here / "base.csv", {1: 1, 2: 0})
+    write(here / "rate=3" / "q4.csv", {1: 1, 2: 1})
+    for words, name in ((("rate=3/q4.csv",), "rate=3/q4"), (("4 bit=rate=3/q4.csv",), "4 bit")):
+        ended = compare("base.csv", *words)
+        assert ended.status == 0, ended.err
+        assert [row["quant"] for row in ended.comparisons] == [name.rpartition("/")[2]]
+
+
 def test_keys_are_told_from_paths(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
     (here / "metric=acc").touch()

@@ -34,16 +34,28 @@ def rewrite_words(arguments: Sequence[str]) -> list[str]:
 def is_override(word: str) -> bool:
     """Tell if a word sets a key of the command or of Hydra; one that is a file's name does not."""
     key = word.lstrip("+~").partition("=")[0]
-    return not Path(word).expanduser().exists() and (key.split(".")[0].split("/")[0] in {*_KEYS, "hydra"})
+    return not _exists(word) and (key.split(".")[0].split("/")[0] in {*_KEYS, "hydra"})
 
 
 def _check_path(word: str) -> None:
-    name, equals, path = word.partition("=")
-    if not equals or Path(word).expanduser().exists() or Path(path).expanduser().exists():
-        return
-    close = get_close_matches(name, _KEYS, 1)
-    meant = f"did you mean {close[0]}?" if close else f"paths are relative to {Path.cwd()}."
-    raise UserError(f"{word}: there is neither a file {path} nor a key {name}; {meant}")
+    name, path = _split_name(word)
+    if name and not _exists(path):
+        close = get_close_matches(name, _KEYS, 1)
+        meant = f"did you mean {close[0]}?" if close else f"paths are relative to {Path.cwd()}."
+        raise UserError(f"{word}: there is neither a file {path} nor a key {name}; {meant}")
+
+
+def _split_name(word: str) -> tuple[str, str]:
+    """Return the name and the path in a word; no name where the whole word is a path."""
+    if _exists(word):
+        return "", word
+    parts = word.split("=")
+    splits = [("=".join(parts[:place]), "=".join(parts[place:])) for place in range(1, len(parts))]
+    return next((split for split in splits if _exists(split[1])), splits[0] if splits else ("", word))
+
+
+def _exists(path: str) -> bool:
+    return Path(path).expanduser().exists()
 
 
 def _quote(word: str) -> str:
@@ -65,7 +77,7 @@ def _split_names(words: Sequence[str]) -> list[tuple[str, str]]:
         )
     from quantexp.results.files import name_sources
 
-    split = [("", word) if Path(word).expanduser().exists() else word.rpartition("=")[::2] for word in words]
+    split = [_split_name(word) for word in words]
     places = [Path(path).expanduser().resolve() for _, path in split]
     for place, (_, path) in enumerate(split):
         if places[place] in places[:place]:

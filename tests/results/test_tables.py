@@ -54,6 +54,8 @@ def test_columns_can_be_named() -> None:
     [found] = read(pd.DataFrame(rows), metric="strict", columns={"item": "q"})
     assert (found.table["id"].tolist(), found.table["score"].tolist()) == (["a", "b"], [1, 0])
     assert found.notes == ()
+    [found] = read(pd.DataFrame(rows), metric="exact_match", columns={"item": "q", "score": "strict"})
+    assert found.metric == "strict"  # the metric is that of a log which is compared with the table
     [found] = read(pd.DataFrame(rows).set_index("q"), columns={"item": "q"})
     assert found.table["score"].tolist() == [0.25, 0.5]
 

@@ -90,12 +90,12 @@ def _choose_columns(
     """Return the column of each thing that is known, and those of them that were guessed under another name."""
     given = dict(selection.columns)
     if selection.metric is not None:
-        given["score"] = selection.metric
+        given.setdefault("score", selection.metric)
     for what, column in given.items():
         if what not in GUESSES:
             raise UserError(f"columns.{what}: there is no such thing; choose one of {', '.join(GUESSES)}.")
         if column not in there:
-            key = "metric" if what == "score" and selection.metric is not None else f"columns.{what}"
+            key = f"columns.{what}" if what in selection.columns else "metric"
             raise UserError(f"{key}={column}: {name} has no such column; it has {', '.join(there)}.")
     lower = {column.lower(): column for column in reversed(there)}
     columns, guessed = {}, {}
