@@ -51,6 +51,11 @@ def test_an_outcome_is_shown(frames: tuple[pd.DataFrame, pd.DataFrame], tmp_path
     assert all(path.is_file() for path in written)
 
 
+def test_a_name_may_look_like_a_factor(frames: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    result = quantexp.compare(*frames, names=["a lanes=1", "a lanes=2"])
+    assert result.comparisons["quant"].tolist() == ["a lanes=2"]
+
+
 def test_paths_are_read_as_the_command_reads_them() -> None:
     result = quantexp.compare(DATA / "base", str(DATA / "q4"), metric="acc_norm", filter="flexible-extract")
     assert result.comparisons["task"].tolist() == ["common_words", "shelf_sums"]
@@ -85,6 +90,8 @@ def test_a_mistake_gets_one_sentence(frames: tuple[pd.DataFrame, pd.DataFrame]) 
         quantexp.compare(base, base.copy())
     with pytest.raises(quantexp.UserError, match="names has 1 names for 2 results"):
         quantexp.compare(base, other, names=["a"])
+    with pytest.raises(quantexp.UserError, match="'a y=1 x=2' reads as a quant with other factors"):
+        quantexp.compare(base, other, names=["a y=1 x=2", "b"])
     with pytest.raises(quantexp.UserError, match="margin=2 must be above 0 and below 1"):
         quantexp.compare(base, other, margin=2)
     with pytest.raises(quantexp.UserError, match="baseline has no column that is known as a score"):

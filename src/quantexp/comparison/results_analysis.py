@@ -13,6 +13,7 @@ from quantexp.comparison.changed_answers import add_changed_answers
 from quantexp.comparison.pairing import summarise
 from quantexp.comparison.results_pairing import TaskPairing, describe_missing_tasks, list_names, pair_tasks
 from quantexp.config import Method, StatsConfig, Target
+from quantexp.config.condition import parse_baseline
 from quantexp.results.base import KEYS, Results, TaskResults
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.scores import ScoreTables
@@ -56,7 +57,7 @@ def compare_results(results: Sequence[Results], stats: StatsConfig) -> JobCompar
     names = ", ".join(each.name for each in results)
     title = f"{names}: {', '.join(pairing.task for pairing in pairings)}"
     failures = [sentence for each in results for sentence in each.left_out]
-    stats = replace(stats, baseline=results[0].name)
+    stats = replace(stats, baseline=_check_name(results[0].name))
     summary = summarise(records, failures, stats, title, unpaired=unpaired)
     summary, changed = add_changed_answers(summary, records, ResultTables(tables), stats)
     notes = [*_describe(results, pairings), *summary.notes]
@@ -82,6 +83,17 @@ def _check_sources(results: Sequence[Results]) -> None:
         if each.sha256 in seen:
             raise UserError(f"{seen[each.sha256]} and {each.name} are the same results; compare with another file.")
         seen[each.sha256] = each.name
+
+
+def _check_name(baseline: str) -> str:
+    """Refuse a baseline's name that reads as a quant with levels of other factors, which are written in one way.
+
+    Raises:
+        UserError: it does.
+    """
+    if parse_baseline(baseline).label != baseline:
+        raise UserError(f"The name {baseline!r} reads as a quant with other factors; name it otherwise, as NAME=PATH.")
+    return baseline
 
 
 def _check_stats(results: Sequence[Results], stats: StatsConfig) -> None:

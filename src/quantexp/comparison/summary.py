@@ -289,8 +289,9 @@ class Summary:
 
     @property
     def noun(self) -> str:
-        """The heading of conditions in tables: they are quants unless another factor varies."""
-        return "condition" if any(len(each.levels) > 1 for each in self.conditions) else "quant"
+        """The heading of conditions in tables: they are quants unless another factor varies, or nobody knows."""
+        has_factors = any(len(each.levels) > 1 for each in self.conditions)
+        return "condition" if has_factors or (self.conditions and not has_bits(self)) else "quant"
 
     def models(self) -> tuple[str, ...]:
         """Models, in the order of the conditions."""
