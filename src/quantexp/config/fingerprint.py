@@ -78,7 +78,10 @@ def measures_floor(config: Config) -> bool:
     return config.engine.floor and is_baseline(config)
 
 
-RECIPE = ("imatrix", "output_type", "embedding_type", "tensor_types")
+AUTO = "auto"
+"""Value of `model.imatrix`: make one here."""
+
+RECIPE = ("imatrix", "calibration", "output_type", "embedding_type", "tensor_types")
 """Keys of `model` that belong to a quant which is made here, as its file type does."""
 
 SCHEME = 2

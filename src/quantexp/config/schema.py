@@ -194,7 +194,11 @@ class ModelConfig:
     quantize: bool = False
     """Make each quant here from the source file; otherwise the file is used as it is."""
     imatrix: str | None = None
-    """Importance matrix that quants are made with here: a file of llama-imatrix, GGUF or of its older format."""
+    """Importance matrix that quants are made with here: a file of llama-imatrix, GGUF or of its older format. `auto`
+    makes one here, once, of what the model does with a text (`calibration`)."""
+    calibration: str | None = None
+    """The text that imatrix=auto reads, UTF-8; null: one that ships with quantexp, some ten thousand tokens of prose,
+    code, mathematics and many languages."""
     output_type: str | None = None
     """Type of the output tensor in quants that are made here, such as Q8_0; null: llama.cpp's choice."""
     embedding_type: str | None = None

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from omegaconf import DictConfig, OmegaConf
 
 from quantexp.config.condition import find_factor_problems
-from quantexp.config.fingerprint import RECIPE
+from quantexp.config.fingerprint import AUTO, RECIPE
 from quantexp.config.own_data import apply_own_data
 from quantexp.config.ranges import find_range_problems
 from quantexp.config.recommendation import apply_recommendation
@@ -124,6 +124,8 @@ def _recipe_problems(model: ModelConfig) -> list[str]:
         for key in RECIPE
         if getattr(model, key) and not model.quantize
     ]
+    if model.calibration and model.imatrix != AUTO:
+        problems.append("model.calibration is the text that an importance matrix is made of: add model.imatrix=auto.")
     for pattern in model.tensor_types:
         try:
             re.compile(pattern)

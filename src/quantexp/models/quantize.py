@@ -3,11 +3,13 @@
 import ctypes
 import logging
 import os
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock
 
+from quantexp.models.calibration import read_calibration
 from quantexp.models.gguf import ModelFile
 from quantexp.models.recipe import FLOATS, Recipe
 from quantexp.models.recipe_parameters import build_parameters, check_recipe
@@ -36,7 +38,24 @@ def make_quant(source: ModelFile, recipe: Recipe, cache: Path) -> Path:
     wide = Path(source.path)
     if source.file_type not in FLOATS:
         wide = _made(wide, _place(source, HALF, cache), HALF)
+    if recipe.calibration is not None:
+        recipe = replace(recipe, imatrix=_measure_matrix(source, wide, recipe.calibration, recipe, cache))
     return wide if wide == target else _made(wide, target, recipe)
+
+
+def _measure_matrix(source: ModelFile, wide: Path, text: Path, recipe: Recipe, cache: Path) -> Path:
+    """Return the importance matrix of the model, made of a text if the cache has none yet."""
+    identity = recipe.calibration_sha256.replace(" ", "-")
+    folder = cache / "ladders" / f"{source.sha256[:16]}-{version('llama-cpp-python')}"
+    target = folder / f"imatrix-{identity[:16]}{identity[64:]}.dat"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_suffix(".lock")):
+        if not target.is_file():
+            log.info("making an importance matrix of %s (once; kept in %s)", wide.name, folder)
+            from quantexp.models.importance_measurement import measure_importance, write_matrix  # NumPy, only now
+
+            write_matrix(target, measure_importance(wide, read_calibration(text), wide.name))
+    return target
 
 
 def check_quant(source: ModelFile, recipe: Recipe, cache: Path) -> None:

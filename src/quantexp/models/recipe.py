@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quantexp.config import ModelConfig, QuantConfig
+from quantexp.config.fingerprint import AUTO
+from quantexp.models.calibration import find_calibration, hash_calibration
 from quantexp.models.gguf import hashed
 from quantexp.util.errors import UserError
 from quantexp.util.native.file_types import list_file_types
@@ -22,6 +24,8 @@ class Recipe:
         file_type: llama.cpp's name of it, such as MOSTLY_Q4_K_M.
         imatrix: an importance matrix, if any.
         imatrix_sha256: the hash of that file.
+        calibration: the text of which an importance matrix is to be made, if one is.
+        calibration_sha256: the hash of that text, with how the matrix is made.
         output_type: of the output tensor; None: llama.cpp's choice.
         embedding_type: of the token embeddings, likewise.
         tensor_types: patterns of other tensors' names, with the types of those; the first that fits counts.
@@ -30,6 +34,8 @@ class Recipe:
     file_type: str
     imatrix: Path | None = None
     imatrix_sha256: str = ""
+    calibration: Path | None = None
+    calibration_sha256: str = ""
     output_type: str | None = None
     embedding_type: str | None = None
     tensor_types: tuple[tuple[str, str], ...] = ()
@@ -37,7 +43,8 @@ class Recipe:
     @property
     def digest(self) -> str:
         """Hash of all but the file type; empty if that alone decides."""
-        parts = [self.imatrix_sha256, self.output_type, self.embedding_type, self.tensor_types]
+        parts: list[object] = [self.imatrix_sha256, self.output_type, self.embedding_type, self.tensor_types]
+        parts += [self.calibration_sha256] if self.calibration_sha256 else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16] if any(parts) else ""
 
     @property
@@ -61,7 +68,8 @@ def read_recipe(model: ModelConfig, quant: QuantConfig, cache: Path) -> Recipe:
     if file_type not in list_file_types().values():
         known = ", ".join(sorted(list_file_types().values()))
         raise UserError(f"quant.file_type={file_type} is unknown to llama.cpp; choose one of {known}.")
-    imatrix = Path(model.imatrix).expanduser().absolute() if model.imatrix else None
+    is_made = model.imatrix == AUTO
+    imatrix = Path(model.imatrix).expanduser().absolute() if model.imatrix and not is_made else None
     if imatrix is not None and not imatrix.is_file():
         raise UserError(f"model.imatrix={model.imatrix} is not a file; give the path of an importance matrix.")
     told = Recipe(
@@ -72,5 +80,7 @@ def read_recipe(model: ModelConfig, quant: QuantConfig, cache: Path) -> Recipe:
     if file_type in FLOATS:  # of which llama.cpp reads no more
         return told
     types = tuple((pattern, kind.upper()) for pattern, kind in model.tensor_types.items())
+    if is_made:
+        told = replace(told, calibration=find_calibration(model), calibration_sha256=hash_calibration(model))
     digest = hashed(imatrix, cache) if imatrix is not None else ""
     return replace(told, imatrix=imatrix, imatrix_sha256=digest, tensor_types=types)

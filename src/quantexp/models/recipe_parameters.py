@@ -97,10 +97,10 @@ def check_recipe(source: Path, recipe: Recipe) -> None:
     if status != 0:
         reason = " ".join("".join(said).rpartition("failed to quantize: ")[2].split())
         raise UserError(f"llama.cpp cannot make {name} of {source.name}: {reason or 'it gave no reason'}.")
-    if "will require an imatrix" in "".join(said):
+    if "will require an imatrix" in "".join(said) and recipe.calibration is None:
         raise UserError(
-            f"llama.cpp makes {name} of {source.name} only with an importance matrix: give one that llama-imatrix has "
-            "made of this model, as model.imatrix=FILE."
+            f"llama.cpp makes {name} of {source.name} only with an importance matrix: add model.imatrix=auto, which "
+            "makes one here, or give one that llama-imatrix has made of this model, as model.imatrix=FILE."
         )
 
 
