@@ -43,7 +43,7 @@ from quantexp.tracking.tags import PAIR
 ROOT = Path(__file__).parents[2]
 LADDER = ("F16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q3_K_M")
 COMMANDS = (
-    *("aggregate", "compare", "regrade", "plan", "models", "store", "sync", "doctor"),
+    *("aggregate", "compare", "gate", "regrade", "plan", "models", "store", "sync", "doctor"),
     *("generate_extraction", "review_extraction"),
 )
 MODULES = ["quantexp", *(f"quantexp.{name}" for name in COMMANDS)]

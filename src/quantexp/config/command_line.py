@@ -63,6 +63,11 @@ _ALL = (
         ("Q8_0=results/base Q4_K_M=results/q4", "base.csv q4.csv margin=0.03 metric=exact_match"),
     ),
     Command(
+        "quantexp.gate",
+        "Holds a sweep to a policy: exit status 0 if it passes, 1 if it fails, 3 if that cannot be told.",
+        ("", "policy.margin=0.01 policy.most_truncated=0.05", "sweep=RUN_ID policy.no_worse=[all] policy.blocks=false"),
+    ),
+    Command(
         "quantexp.regrade",
         "Grades the stored outputs of a sweep again, without the model, and compares what came of it.",
         ("grader=gsm8k-strict", "sweep=RUN_ID"),

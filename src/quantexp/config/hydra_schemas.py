@@ -13,6 +13,7 @@ from quantexp.config.schema import (
     CompareConfig,
     Config,
     EngineConfig,
+    GateConfig,
     MaintenanceConfig,
     PlanConfig,
     RegradeConfig,
@@ -42,11 +43,14 @@ def register_schemas() -> None:
         "regrade_schema": RegradeConfig,
         "plan_schema": PlanConfig,
         "compare_schema": CompareConfig,
+        "gate_schema": GateConfig,
     }
     for name, schema in schemas.items():
         node = OmegaConf.structured(schema)
         # The keys of these are whatever a task is called, or needs: data.columns={question: prompt} adds some.
         OmegaConf.set_struct(node.stats.margins, False)
+        if "policy" in node:
+            OmegaConf.set_struct(node.policy.margins, False)
         if "columns" in node:
             OmegaConf.set_struct(node.columns, False)
         if "data" in node:

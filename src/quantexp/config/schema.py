@@ -522,6 +522,39 @@ class AggregateConfig:
 
 
 @dataclass
+class PolicyConfig:
+    """Policy of a release gate."""
+
+    margin: Margin = 0.02
+    """The drop of the mean score that would not matter, on every task; 0.02 is two points."""
+    margins: dict[str, Margin] = field(default_factory=dict)
+    """Other margins for single tasks, as {gsm8k: 0.03}."""
+    no_worse: list[str] = field(default_factory=list)
+    """Tasks on which a loss that is shown fails, however small; [all]: every task."""
+    most_truncated: Annotated[float, Ge(0), Le(1), Example("0.05 for 5% of the answers")] | None = None
+    """The largest share of a condition's answers that are cut off; null: any."""
+    conditions: list[str] = field(default_factory=list)
+    """Conditions that are judged; []: all but the baseline and its placebos."""
+    blocks: bool = True
+    """What cannot be told blocks: exit status 3. Otherwise it is reported, and the status is 0."""
+
+
+@dataclass
+class GateConfig:
+    """One gate on runs that are already in the store."""
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: str = "latest"
+    """Run id of a sweep, or "latest"."""
+    runs: list[str] = field(default_factory=list)
+    """Run ids of single jobs instead of a sweep's."""
+    out: str = "gate"
+    """The folder that gate.md, gate.xml and gate.json are written into."""
+
+
+@dataclass
 class RegradeConfig(AggregateConfig):
     """One grading of runs that are already in the store."""
 

@@ -22,6 +22,7 @@ from quantexp.config.schema import (
     CompareConfig,
     Config,
     FlashAttention,
+    GateConfig,
     MaintenanceConfig,
     Method,
     ModelConfig,
@@ -38,7 +39,15 @@ from quantexp.util.errors import UserError
 from quantexp.util.urls import address_problem
 
 AnyConfig = TypeVar(
-    "AnyConfig", Config, MaintenanceConfig, RegradeConfig, AggregateConfig, CompareConfig, PlanConfig, SyncConfig
+    "AnyConfig",
+    Config,
+    MaintenanceConfig,
+    RegradeConfig,
+    GateConfig,
+    AggregateConfig,
+    CompareConfig,
+    PlanConfig,
+    SyncConfig,
 )
 AnyType = TypeVar("AnyType")
 
@@ -93,7 +102,7 @@ def validated(composed: DictConfig, schema: type[AnyConfig]) -> AnyConfig:
 
 
 def _problems(
-    config: Config | MaintenanceConfig | AggregateConfig | CompareConfig | PlanConfig | SyncConfig,
+    config: Config | MaintenanceConfig | AggregateConfig | GateConfig | CompareConfig | PlanConfig | SyncConfig,
 ) -> list[str]:
     """Return a sentence for each value outside its range."""
     if isinstance(config, MaintenanceConfig):

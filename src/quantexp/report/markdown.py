@@ -114,7 +114,7 @@ def _tables(summary: Summary) -> list[str]:
     """Every condition with its comparison, a table a model."""
     parts: list[str] = []
     for model in summary.models():
-        parts += [f"### {escape(model)}", _table(comparisons_grid(summary, model))]
+        parts += [f"### {escape(model)}", write_table(comparisons_grid(summary, model))]
         told = [f"- {escape(name)}: {value}" for name, value in posteriors(summary, model)]
         parts += [POSTERIOR_NOTE, "\n".join(told)] if told else []
     return parts
@@ -131,16 +131,16 @@ def _factor_grids(summary: Summary) -> list[str]:
         return []
     parts = ["## Grid", GRID_NOTE]
     for each in grids:
-        parts += [f"### {escape(each.title)}", _table(each.grid)]
+        parts += [f"### {escape(each.title)}", write_table(each.grid)]
     if summary.interactions:
-        parts += [_table(interactions_grid(summary)), INTERACTION_NOTE]
+        parts += [write_table(interactions_grid(summary)), INTERACTION_NOTE]
     return parts
 
 
 def _settling(summary: Summary) -> list[str]:
     told, grid = settling_line(summary), settling_grid(summary)
     notes = "\n".join(f"- {escape(note)}" for note in settling_notes(summary))
-    return ["## What would settle it", escape(told), *([_table(grid), notes] if grid.rows else [])] if told else []
+    return ["## What would settle it", escape(told), *([write_table(grid), notes] if grid.rows else [])] if told else []
 
 
 def _list_caveats(summary: Summary) -> str:
@@ -151,25 +151,25 @@ def _list_caveats(summary: Summary) -> str:
 
 def _flips(summary: Summary) -> list[str]:
     grid = flips_grid(summary)
-    return ["## Flips", _table(grid), FLIPS_NOTE] if grid.rows else []
+    return ["## Flips", write_table(grid), FLIPS_NOTE] if grid.rows else []
 
 
 def _outcomes(summary: Summary) -> list[str]:
     grid = outcomes_grid(summary)
     link = "Full precision: [outcomes.csv](outcomes.csv)"
-    return ["## Besides right or wrong", _table(grid), escape(OUTCOMES_NOTE), link] if grid.rows else []
+    return ["## Besides right or wrong", write_table(grid), escape(OUTCOMES_NOTE), link] if grid.rows else []
 
 
 def _sampled(summary: Summary) -> list[str]:
     grid = sampled_grid(summary)
     link = "Full precision: [samples.csv](samples.csv)"
-    return ["## Several answers to an item", _table(grid), SAMPLED_NOTE, link] if grid.rows else []
+    return ["## Several answers to an item", write_table(grid), SAMPLED_NOTE, link] if grid.rows else []
 
 
 def _rules(summary: Summary) -> list[str]:
     grid = rules_grid(summary)
     header = tuple(map(escape, grid.header))
-    return ["## Rules that read the answers", _table(replace(grid, header=header))] if grid.rows else []
+    return ["## Rules that read the answers", write_table(replace(grid, header=header))] if grid.rows else []
 
 
 def _registered(summary: Summary) -> list[str]:
@@ -181,7 +181,9 @@ def _registered(summary: Summary) -> list[str]:
         parts.append(f"> {escape(registered.declaration.hypothesis)}")
     if registered.answers:
         header = ("claim", "answer: sum of losses in points, interval, p (Holm over the claims)")
-        parts.append(_table(Grid(header, "ll", tuple((each.claim, answer_text(each)) for each in registered.answers))))
+        parts.append(
+            write_table(Grid(header, "ll", tuple((each.claim, answer_text(each)) for each in registered.answers)))
+        )
     changes = "\n".join(f"- {escape(change)}" for change in registered.changes)
     return [*parts, f"Changed since:\n\n{changes}" if changes else "Nothing has changed since."]
 
@@ -192,12 +194,12 @@ def _how_to_read(summary: Summary) -> list[str]:
 
 
 def _conditions(summary: Summary) -> list[str]:
-    return ["## Conditions", _table(conditions_grid(summary)) if summary.conditions else "None."]
+    return ["## Conditions", write_table(conditions_grid(summary)) if summary.conditions else "None."]
 
 
 def _protocol(summary: Summary) -> list[str]:
     grid = Grid(("fact", "value"), "ll", tuple(summary.protocol.items()))
-    return ["## Protocol", _table(grid) if grid.rows else "Not recorded."]
+    return ["## Protocol", write_table(grid) if grid.rows else "Not recorded."]
 
 
 def _divergence(summary: Summary) -> list[str]:
@@ -206,7 +208,7 @@ def _divergence(summary: Summary) -> list[str]:
     return [
         "## Divergence",
         ranking(summary),
-        _table(divergence_grid(summary)),
+        write_table(divergence_grid(summary)),
         escape(divergence_note(summary)),
         *_divergence_charts(summary),
         "Full precision: [divergence.csv](divergence.csv)",
@@ -217,7 +219,8 @@ def _listing(heading: str, sentences: Sequence[str], empty: str) -> list[str]:
     return [f"## {heading}", "\n".join(f"- {escape(s)}" for s in sentences) or empty]
 
 
-def _table(grid: Grid) -> str:
+def write_table(grid: Grid) -> str:
+    """Write a table, its text as it is: names and notes are escaped cell by cell."""
     rule = ["---:" if side == "r" else "---" for side in grid.sides]
     lines = [grid.header, rule, *([_cell(cell) for cell in row] for row in grid.rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

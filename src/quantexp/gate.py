@@ -1,0 +1,46 @@
+"""`python -m quantexp.gate`: hold a sweep to a policy; the exit status says what a release pipeline needs to know."""
+
+from pathlib import Path
+
+from quantexp.config import AggregateConfig, GateConfig
+from quantexp.config.command_line import hydra_command
+from quantexp.config.validation import validated
+
+FAILED, INCONCLUSIVE = 1, 3
+"""Exit statuses; 2 is a user's mistake, 0 a release."""
+
+
+@hydra_command("quantexp.gate", lambda composed: validated(composed, GateConfig))
+def main(config: GateConfig) -> None:
+    """Entry point."""
+    from importlib.metadata import version
+
+    from quantexp.comparison.analysis import chosen_sweep, compare, finished_jobs, open_store
+    from quantexp.comparison.policy import Status, decide_gate, judge
+    from quantexp.report.gate_files import describe_ruling, write_gate
+    from quantexp.tracking.backend import Access
+
+    store = open_store(config.tracking, Access.read)
+    sweep = chosen_sweep(AggregateConfig(sweep=config.sweep, runs=config.runs), store)
+    records, failures = finished_jobs(store, sweep, config.runs, "judge")
+    summary = compare(records, failures, config.stats, store, None if config.runs else sweep).summary
+    rulings = judge(summary, config.policy)
+    for each in rulings:
+        print(describe_ruling(each))  # noqa: T201
+    files = write_gate(Path(config.out).expanduser(), summary, config.policy, rulings, version("quantexp"))
+    status = decide_gate(rulings)
+    blocks = "blocks" if config.policy.blocks else "does not block"
+    outcome = {
+        Status.passed: "passed",
+        Status.failed: "failed",
+        Status.inconclusive: f"cannot tell, which {blocks} (policy.blocks)",
+    }[status]
+    print(f"gate {outcome}: {', '.join(map(str, files))}")  # noqa: T201
+    if status is Status.failed:
+        raise SystemExit(FAILED)
+    if status is Status.inconclusive and config.policy.blocks:
+        raise SystemExit(INCONCLUSIVE)
+
+
+if __name__ == "__main__":
+    main()

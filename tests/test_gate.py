@@ -1,0 +1,113 @@
+"""`python -m quantexp.gate`: a sweep held to a policy, as a pipeline sees it."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from tests.support.copies import copied
+
+Command = Callable[..., tuple[int, str, str]]
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def check_schema(content: dict[str, Any]) -> None:
+    """Hold gate.json to its published schema: the keys there are, and the words that they may hold."""
+    schema = json.loads((DOCS / "reference" / "gate.schema.json").read_text())
+    assert content.keys() == set(schema["required"]) == schema["properties"].keys()
+    assert content["schema"] == schema["properties"]["schema"]["const"]
+    statuses = schema["$defs"]["status"]["enum"]
+    assert content["status"] in statuses
+    for name in ("rulings", "comparisons"):
+        item = schema["properties"][name]["items"]
+        assert content[name]
+        for each in content[name]:
+            assert each.keys() == set(item["required"]) == item["properties"].keys()
+    rules = schema["properties"]["rulings"]["items"]["properties"]["rule"]["enum"]
+    assert all(each["rule"] in rules and each["status"] in statuses for each in content["rulings"])
+
+
+@pytest.fixture
+def store(swept: Path, tmp_path: Path) -> Path:
+    """A folder with a copy of the sweep."""
+    copied(swept, tmp_path)
+    return tmp_path
+
+
+def test_a_gate_that_cannot_tell_blocks_unless_it_is_told_not_to(command: Command, store: Path) -> None:
+    status, out, err = command(store, "quantexp.gate")
+    assert (status, err) == (3, "")
+    lines = out.splitlines()
+    assert re.match(r"cannot tell: Q3_K_M on (triviaqa|extraction), margin: (inconclusive|nothing to lose)", lines[0])
+    assert lines[-1].startswith("gate cannot tell, which blocks (policy.blocks): gate/gate.md, ")
+    content = json.loads((store / "gate" / "gate.json").read_text())
+    check_schema(content)
+    assert content["status"] == "inconclusive"
+    assert {each["condition"] for each in content["rulings"]} == {"Q3_K_M"}
+    suite = ElementTree.parse(store / "gate" / "gate.xml").getroot()[0]
+    assert int(suite.attrib["errors"]) == len(content["rulings"]) == int(suite.attrib["tests"])
+    assert "## Quantization gate: cannot tell" in (store / "gate" / "gate.md").read_text()
+
+    status, out, _ = command(store, "quantexp.gate", "policy.blocks=false", "out=other")
+    assert status == 0
+    assert "gate cannot tell, which does not block" in out
+    suite = ElementTree.parse(store / "other" / "gate.xml").getroot()[0]
+    assert int(suite.attrib["skipped"]) == len(content["rulings"])
+
+
+def test_a_gate_passes_and_fails(command: Command, store: Path) -> None:
+    status, out, _ = command(store, "quantexp.gate", "policy.margin=0.99", "policy.conditions=[Q3_K_M]")
+    passes = status == 0
+    assert passes or "nothing to lose" in out, out
+    # Answers of 64 tokens are cut off, most of them.
+    status, out, _ = command(store, "quantexp.gate", "policy.most_truncated=0", "policy.margin=0.99")
+    truncated = [line for line in out.splitlines() if "most_truncated" in line]
+    assert truncated
+    if any(line.startswith("FAIL") for line in truncated):
+        assert status == 1
+        suite = ElementTree.parse(store / "gate" / "gate.xml").getroot()[0]
+        assert int(suite.attrib["failures"]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("policy.margin=2", "policy.margin=2"),
+        ("policy.conditions=[Q4]", "policy.conditions names Q4, of which nothing was compared"),
+        ("policy=strict", "strict"),
+        ("stats=published", "stats=published gives none"),
+        ("sweep=nothing", "nothing"),
+    ],
+)
+def test_a_wrong_word_is_a_sentence(command: Command, store: Path, argument: str, said: str) -> None:
+    status, _, err = command(store, "quantexp.gate", argument)
+    assert status == 2
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_the_documented_policy_and_pipelines_run(command: Command, store: Path) -> None:
+    page = (DOCS / "how-to" / "gate.md").read_text()
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    policy, github, gitlab = blocks
+    (store / "release" / "policy").mkdir(parents=True)
+    (store / "release" / "policy" / "strict.yaml").write_text(policy)
+    status, _, err = command(store, "quantexp.gate", "--config-dir", "release", "policy=strict")
+    assert status in (1, 3), err
+    content = json.loads((store / "gate" / "gate.json").read_text())
+    assert content["policy"]["margin"] == 0.01
+    assert content["policy"]["no_worse"] == ["all"]
+    steps = [step["run"] for step in yaml.safe_load(github)["jobs"]["quantization"]["steps"] if "run" in step]
+    script = yaml.safe_load(gitlab)["quantization"]["script"]
+    for lines in (steps, script):
+        [gate] = [shlex.split(line) for line in lines if "quantexp.gate" in line]
+        assert gate[:3] == ["python", "-m", "quantexp.gate"]
+        assert command(store, *gate[2:])[0] in (1, 3)
+    assert "gate/gate.md" in steps[-1]
+    assert (store / yaml.safe_load(gitlab)["quantization"]["artifacts"]["reports"]["junit"]).is_file()
