@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 from tests.support.published import ITEMS, PUBLISHED, SEEDS, WITH_TIES, N, format_p, published_answers
 
-from quantexp.compare import rewrite_words
+from quantexp.config import CompareConfig
+from quantexp.results.words import rewrite_words
 
 DATA = Path(__file__).parent / "results" / "data"
 BASE, Q4, ONE_SHOT = (str(DATA / "lm_eval" / name) for name in ("base", "q4", "q4-one-shot"))
@@ -311,7 +312,7 @@ def test_keys_are_told_from_paths(here: Path, monkeypatch: pytest.MonkeyPatch) -
     (here / "metric=acc").touch()
     (here / "a").touch()
     words = ["a", "Q4=a", "metric=acc", "margin=0.1", "stats.seed=3", "+hydra.x=1", "--cfg"]
-    assert rewrite_words(words) == [
+    assert rewrite_words(words, CompareConfig) == [
         "margin=0.1",
         "stats.seed=3",
         "+hydra.x=1",

@@ -111,3 +111,19 @@ def test_the_documented_policy_and_pipelines_run(command: Command, store: Path) 
         assert command(store, *gate[2:])[0] in (1, 3)
     assert "gate/gate.md" in steps[-1]
     assert (store / yaml.safe_load(gitlab)["quantization"]["artifacts"]["reports"]["junit"]).is_file()
+
+
+def test_results_of_another_harness_are_held_to_a_policy(command: Command, tmp_path: Path) -> None:
+    for name, right in (("base", 150), ("same", 150), ("worse", 110)):
+        rows = [f"{n},{int(n < right)}" for n in range(200)]
+        in_order = reversed(rows) if name == "same" else rows  # the same file twice would be refused
+        (tmp_path / f"{name}.csv").write_text("\n".join(["id,score", *in_order]))
+    status, out, err = command(tmp_path, "quantexp.gate", "base.csv", "same.csv", "policy.margin=0.05")
+    assert status == 0, (out, err)
+    assert out.startswith("pass: same on ")
+    status, out, err = command(tmp_path, "quantexp.gate", "base.csv", "same.csv", "Q4=worse.csv", "policy.margin=0.05")
+    assert status == 1, (out, err)
+    assert [line.split(" on ")[0] for line in out.splitlines()[:2]] == ["pass: same", "FAIL: Q4"]
+    status, _, err = command(tmp_path, "quantexp.gate", "base.csv")
+    assert status == 2
+    assert "python -m quantexp.gate BASELINE OTHER" in err

@@ -1,29 +1,54 @@
 """`python -m quantexp.gate`: hold a sweep to a policy; the exit status says what a release pipeline needs to know."""
 
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quantexp.config import AggregateConfig, GateConfig
 from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
+from quantexp.results.words import rewrite_words, split_names
+
+if TYPE_CHECKING:
+    from quantexp.comparison.summary import Summary
 
 FAILED, INCONCLUSIVE = 1, 3
 """Exit statuses; 2 is a user's mistake, 0 a release."""
 
 
-@hydra_command("quantexp.gate", lambda composed: validated(composed, GateConfig))
-def main(config: GateConfig) -> None:
-    """Entry point."""
-    from importlib.metadata import version
-
+def _compare_runs(config: GateConfig) -> "Summary":
+    """Compare the jobs of a sweep, or single runs."""
     from quantexp.comparison.analysis import chosen_sweep, compare, finished_jobs, open_store
-    from quantexp.comparison.policy import Status, decide_gate, judge
-    from quantexp.report.gate_files import describe_ruling, write_gate
     from quantexp.tracking.backend import Access
 
     store = open_store(config.tracking, Access.read)
     sweep = chosen_sweep(AggregateConfig(sweep=config.sweep, runs=config.runs), store)
     records, failures = finished_jobs(store, sweep, config.runs, "judge")
-    summary = compare(records, failures, config.stats, store, None if config.runs else sweep).summary
+    return compare(records, failures, config.stats, store, None if config.runs else sweep).summary
+
+
+def _compare_results(config: GateConfig) -> "Summary":
+    """Compare results of another harness."""
+    from quantexp.comparison.results_analysis import compare_results
+    from quantexp.results.base import Selection
+    from quantexp.results.files import read_results
+
+    selection = Selection(config.metric, config.filter, config.columns)
+    named = split_names(config.results, "quantexp.gate")
+    return compare_results([read_results(path, selection, name) for name, path in named], config.stats).summary
+
+
+@hydra_command(
+    "quantexp.gate", lambda composed: validated(composed, GateConfig), rewrite=partial(rewrite_words, schema=GateConfig)
+)
+def main(config: GateConfig) -> None:
+    """Entry point."""
+    from importlib.metadata import version
+
+    from quantexp.comparison.policy import Status, decide_gate, judge
+    from quantexp.report.gate_files import describe_ruling, write_gate
+
+    summary = _compare_results(config) if config.results else _compare_runs(config)
     rulings = judge(summary, config.policy)
     for each in rulings:
         print(describe_ruling(each))  # noqa: T201

@@ -20,10 +20,10 @@ from tests.support.composing import initialize_hydra
 from tests.support.variants import mark_slow
 
 import quantexp
-from quantexp.compare import is_override
 from quantexp.config.command_line import COMMANDS
 from quantexp.config.emails import register_schemas as register_emails
 from quantexp.config.reference import SCHEMAS
+from quantexp.results.words import is_override
 from quantexp.util.native.file_types import list_quants
 
 
@@ -191,7 +191,7 @@ def test_examples_of_help_can_be_typed(name: str) -> None:
         for example in COMMANDS[name].examples:
             overrides = [each for each in shlex.split(example) if each != "-m"]
             if name == "quantexp.compare":
-                overrides = list(filter(is_override, overrides))
+                overrides = [each for each in overrides if is_override(each, SCHEMAS["compare"])]
             stem = name.removeprefix("quantexp.") if name != "quantexp" else "config"
             hydra.compose_config(stem, overrides, run_mode=RunMode.MULTIRUN, from_shell=False)
 

@@ -31,13 +31,13 @@ from tests.support.openai_server import models as listed
 from tests.support.tracking_servers import TrackingServer
 
 from quantexp import models
-from quantexp.compare import is_override
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.config.composition import compose_jobs
 from quantexp.config.emails import register_schemas as register_emails
 from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.reference import CONF, SCHEMAS
 from quantexp.engines.registry import check_engine
+from quantexp.results.words import is_override
 from quantexp.tracking.tags import PAIR
 
 ROOT = Path(__file__).parents[2]
@@ -286,7 +286,7 @@ def test_every_command_can_be_composed() -> None:
             if name in SCHEMAS and not {"--config-dir", "hydra/launcher=ray"} & set(arguments):
                 overrides = [each for each in arguments if "=" in each]
                 if name == "compare":
-                    overrides = list(filter(is_override, overrides))
+                    overrides = [each for each in overrides if is_override(each, SCHEMAS["compare"])]
                 hydra.compose_config(name, overrides, run_mode=RunMode.MULTIRUN, from_shell=False)
                 composed += 1
     assert composed > 50

@@ -550,6 +550,15 @@ class GateConfig:
     """Run id of a sweep, or "latest"."""
     runs: list[str] = field(default_factory=list)
     """Run ids of single jobs instead of a sweep's."""
+    results: list[str] = field(default_factory=list)
+    """Files or folders of another harness's results instead of a sweep's, the baseline first, as quantexp.compare reads
+    them; on the command line they stand without the key."""
+    metric: str | None = None
+    """Of such results the score, such as acc_norm; null: each task's first."""
+    filter: str | None = None
+    """Of such results the filter of lm-evaluation-harness; null: each task's first."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Columns of a table of such results by what they are, as {item: question_id}; what is not given is guessed."""
     out: str = "gate"
     """The folder that gate.md, gate.xml and gate.json are written into."""
 
