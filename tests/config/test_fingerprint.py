@@ -20,6 +20,7 @@ from quantexp.config import (
     SamplingConfig,
     TaskConfig,
 )
+from quantexp.config.choices import Forced
 from quantexp.config.fingerprint import (
     SCHEME,
     config_fingerprint,
@@ -27,7 +28,7 @@ from quantexp.config.fingerprint import (
     pair_fingerprint,
     sweep_fingerprint,
 )
-from quantexp.config.schema import ClaimConfig, Forced, HypothesisConfig
+from quantexp.config.schema import ClaimConfig, HypothesisConfig
 
 JOB = Config(
     model=ModelConfig("some-model", "hub", repository="owner/name", shots=6),

@@ -16,10 +16,10 @@ from omegaconf.errors import ValidationError
 from tests.support.composing import compose_job, initialize_hydra
 
 from quantexp.config import AggregateConfig, Config
+from quantexp.config.choices import FlashAttention
 from quantexp.config.composition import compose_jobs
 from quantexp.config.fingerprint import config_fingerprint, pair_fingerprint
 from quantexp.config.ranges import find_range_problems, range_in_words
-from quantexp.config.schema import FlashAttention
 from quantexp.config.validation import validated
 from quantexp.engines.registry import check_engine
 from quantexp.tasks import TASKS, get_task

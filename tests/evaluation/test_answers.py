@@ -20,8 +20,8 @@ from quantexp.config import (
     TaskConfig,
     TrackingConfig,
 )
+from quantexp.config.choices import Method
 from quantexp.config.identity import NO_READER
-from quantexp.config.schema import Method
 from quantexp.engines import close_engine
 from quantexp.evaluation.answers import AnswerReader, find_reader
 from quantexp.evaluation.job import run_job

@@ -22,7 +22,7 @@ from quantexp.config import (
     TaskConfig,
     TrackingConfig,
 )
-from quantexp.config.schema import ReasoningEnd
+from quantexp.config.choices import ReasoningEnd
 from quantexp.engines import close_engine
 from quantexp.evaluation.job import run_job
 from quantexp.models import ModelFile

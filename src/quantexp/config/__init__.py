@@ -1,36 +1,32 @@
 """The configuration: its keys and their types, how it is composed, checked, and identified."""
 
-from quantexp.config.schema import (
+from quantexp.config.choices import ExamplePlace, Forced, Method, PromptForm, ReasoningEnd, Target, Unit
+from quantexp.config.commands import (
     AggregateConfig,
-    ClaimConfig,
     CompareConfig,
+    GateConfig,
+    MaintenanceConfig,
+    PlanConfig,
+    PolicyConfig,
+    RegradeConfig,
+    SyncConfig,
+)
+from quantexp.config.schema import (
+    ClaimConfig,
     Config,
     DataConfig,
     EngineConfig,
-    ExamplePlace,
-    Forced,
-    GateConfig,
     HypothesisConfig,
-    MaintenanceConfig,
-    Method,
     ModelConfig,
     ModelSampling,
-    PlanConfig,
-    PolicyConfig,
     PromptConfig,
-    PromptForm,
     QuantConfig,
-    ReasoningEnd,
     Recommendation,
-    RegradeConfig,
     SamplingConfig,
     StatsConfig,
     StoreConfig,
-    SyncConfig,
-    Target,
     TaskConfig,
     TrackingConfig,
-    Unit,
 )
 
 __all__ = [

@@ -13,7 +13,8 @@ from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 
-from quantexp.config.schema import Config, FlashAttention, KVType, StatsConfig
+from quantexp.config.choices import FlashAttention, KVType
+from quantexp.config.schema import Config, StatsConfig
 from quantexp.util.environment import REFERENCES
 
 Levels = Mapping[str, str]

@@ -7,18 +7,17 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
-from quantexp.config.recommendation import register_resolver
-from quantexp.config.schema import (
+from quantexp.config.commands import (
     AggregateConfig,
     CompareConfig,
-    Config,
-    EngineConfig,
     GateConfig,
     MaintenanceConfig,
     PlanConfig,
     RegradeConfig,
     SyncConfig,
 )
+from quantexp.config.recommendation import register_resolver
+from quantexp.config.schema import Config, EngineConfig
 from quantexp.util.native.file_types import list_quants
 
 

@@ -18,18 +18,18 @@ from typing import Any
 import omegaconf
 from omegaconf import OmegaConf
 
-from quantexp.config.emails import GenerateConfig, ReviewConfig
-from quantexp.config.ranges import range_in_words
-from quantexp.config.schema import (
+from quantexp.config.commands import (
     AggregateConfig,
     CompareConfig,
-    Config,
     GateConfig,
     MaintenanceConfig,
     PlanConfig,
     RegradeConfig,
     SyncConfig,
 )
+from quantexp.config.emails import GenerateConfig, ReviewConfig
+from quantexp.config.ranges import range_in_words
+from quantexp.config.schema import Config
 
 SCHEMAS: Mapping[str, type] = {
     "config": Config,

@@ -1,12 +1,22 @@
-"""The types of everything under conf/, and their defaults."""
+"""The types of a job's configuration, and their defaults."""
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Lt
 from omegaconf import MISSING
 
+from quantexp.config.choices import (
+    ExamplePlace,
+    FlashAttention,
+    Forced,
+    KVType,
+    Method,
+    PromptForm,
+    ReasoningEnd,
+    Target,
+    Unit,
+)
 from quantexp.config.ranges import Example
 
 Positive = Annotated[int, Ge(1)]
@@ -19,114 +29,6 @@ Penalty = Annotated[float, Ge(-2), Le(2)]
 Repetition = Annotated[float, Gt(0), Le(10), Example("1.05")]
 LastN = Annotated[int, Ge(-1)]
 Margin = Annotated[float, Gt(0), Lt(1), Example("0.02 for 2 points")]
-
-
-class Forced(Enum):
-    """Text over which divergence is measured."""
-
-    answer = "answer"
-    """The baseline's own answers."""
-    gold = "gold"
-    """The right answers."""
-
-
-class ExamplePlace(Enum):
-    """Place of the worked examples."""
-
-    turns = "turns"
-    """As earlier exchanges between user and assistant."""
-    answer = "answer"
-    """At the head of the model's own answer, which it goes on writing: very small models follow a pattern that they
-    seem to have begun themselves, where they ignore one given as a chat."""
-
-
-class Unit(Enum):
-    """Unit that counts once, independent of all others."""
-
-    item = "item"
-    """An item, with the mean score of its answers under all seeds."""
-    answer = "answer"
-    """An item's answer under one seed, so that an item which several seeds drew counts several times: intervals are
-    then too narrow. Several samples of one seed are one answer, their mean."""
-
-
-class Method(Enum):
-    """Statistical method."""
-
-    default = "default"
-    """Tango's interval and McNemar's mid-p for what is right or wrong, Gaffke's bounds for graded scores; verdicts at a
-    margin, corrected for the number of comparisons."""
-    bootstrap = "bootstrap"
-    """The percentile bootstrap for everything, without verdicts; to compare with results that were made so."""
-    sequential = "sequential"
-    """E-values, which hold however often one looks: a quant's job ends as soon as its verdict is known."""
-
-
-class Target(Enum):
-    """Population that a result is about."""
-
-    population = "population"
-    """All items of the kind that the data sample."""
-    items = "items"
-    """The data's own items and no others; intervals shrink with the share of them that was asked."""
-
-
-class ReasoningEnd(Enum):
-    """End of reasoning that is too long."""
-
-    cut = "cut"
-    """The output ends, without an answer."""
-    force = "force"
-    """The model is made to answer: the mark that ends reasoning is written in its place, and it goes on."""
-
-
-class PromptForm(Enum):
-    """Form of the prompt that a server is sent."""
-
-    messages = "messages"
-    """The chat; the server's own template makes the prompt of it (/v1/chat/completions)."""
-    text = "text"
-    """The prompt, made here by the template in the model's GGUF (/v1/completions)."""
-    tokens = "tokens"
-    """The prompt's token ids, by the same GGUF, for servers that take them (/v1/completions)."""
-
-
-class KVType(Enum):
-    """Type of the numbers in a KV cache."""
-
-    f32 = "f32"
-    """32 bits."""
-    f16 = "f16"
-    """16 bits."""
-    bf16 = "bf16"
-    """16 bits, of which fewer are for precision and more for range."""
-    q8_0 = "q8_0"
-    """8.5 bits."""
-    q5_1 = "q5_1"
-    """6 bits."""
-    q5_0 = "q5_0"
-    """5.5 bits."""
-    q4_1 = "q4_1"
-    """5 bits."""
-    q4_0 = "q4_0"
-    """4.5 bits."""
-    iq4_nl = "iq4_nl"
-    """4.5 bits, on a scale that is not linear."""
-
-
-UNQUANTIZED = frozenset({KVType.f32, KVType.f16, KVType.bf16})
-"""Types that hold each number by itself; the others hold blocks of 32."""
-
-
-class FlashAttention(Enum):
-    """Use of flash attention."""
-
-    auto = "auto"
-    """Where llama.cpp can."""
-    on = "on"
-    """Always; refused where it cannot."""
-    off = "off"
-    """Never."""
 
 
 @dataclass
@@ -507,130 +409,3 @@ class Config:
     """Where divergence is measured: over the baseline's answers, or over the gold answers."""
     force: bool = False
     """Run a job even where the same one has finished before."""
-
-
-@dataclass
-class AggregateConfig:
-    """One aggregation of runs that are already in the store."""
-
-    stats: StatsConfig = field(default_factory=StatsConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    sweep: str = "latest"
-    """Run id of a sweep, or "latest"."""
-    runs: list[str] = field(default_factory=list)
-    """Run ids of single jobs instead of a sweep's."""
-
-
-@dataclass
-class PolicyConfig:
-    """Policy of a release gate."""
-
-    margin: Margin = 0.02
-    """The drop of the mean score that would not matter, on every task; 0.02 is two points."""
-    margins: dict[str, Margin] = field(default_factory=dict)
-    """Other margins for single tasks, as {gsm8k: 0.03}."""
-    no_worse: list[str] = field(default_factory=list)
-    """Tasks on which a loss that is shown fails, however small; [all]: every task."""
-    most_truncated: Annotated[float, Ge(0), Le(1), Example("0.05 for 5% of the answers")] | None = None
-    """The largest share of a condition's answers that are cut off; null: any."""
-    conditions: list[str] = field(default_factory=list)
-    """Conditions that are judged; []: all but the baseline and its placebos."""
-    blocks: bool = True
-    """What cannot be told blocks: exit status 3. Otherwise it is reported, and the status is 0."""
-
-
-@dataclass
-class GateConfig:
-    """One gate on runs that are already in the store."""
-
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
-    stats: StatsConfig = field(default_factory=StatsConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    sweep: str = "latest"
-    """Run id of a sweep, or "latest"."""
-    runs: list[str] = field(default_factory=list)
-    """Run ids of single jobs instead of a sweep's."""
-    results: list[str] = field(default_factory=list)
-    """Files or folders of another harness's results instead of a sweep's, the baseline first, as quantexp.compare reads
-    them; on the command line they stand without the key."""
-    metric: str | None = None
-    """Of such results the score, such as acc_norm; null: each task's first."""
-    filter: str | None = None
-    """Of such results the filter of lm-evaluation-harness; null: each task's first."""
-    columns: dict[str, str] = field(default_factory=dict)
-    """Columns of a table of such results by what they are, as {item: question_id}; what is not given is guessed."""
-    out: str = "gate"
-    """The folder that gate.md, gate.xml and gate.json are written into."""
-
-
-@dataclass
-class RegradeConfig(AggregateConfig):
-    """One grading of runs that are already in the store."""
-
-    grader: str | None = None
-    """A grader's name; null: the one that each run was graded by, in its current version."""
-    reader: str | None = None
-    """How outputs are read, as `model.reasoning` has it; null: as they were read, in its current version."""
-
-
-@dataclass
-class SyncConfig:
-    """Sending what was kept for a server."""
-
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-
-
-@dataclass
-class MaintenanceConfig:
-    """Maintenance of the completion store."""
-
-    store: StoreConfig = field(default_factory=StoreConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    compact: bool = False
-    """Rewrite it without duplicates and damaged records."""
-
-
-@dataclass
-class PlanConfig:
-    """Size of an experiment."""
-
-    stats: StatsConfig = field(default_factory=StatsConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    margin: Margin = 0.02
-    """The largest drop that would not matter, as a share: 0.02 is 2 points."""
-    power: float = 0.8
-    """Probability of the wanted answer."""
-    alpha: Annotated[float, Gt(0), Le(0.5), Example("0.05")] = 0.05
-    """Level of the tests."""
-    family: Positive = 1
-    """Number of comparisons declared together; a drop is found at alpha / family, Holm's first step."""
-    items: Positive | None = None
-    """A planned number of items; null: only the numbers that are needed."""
-    changed: Annotated[float, Gt(0), Le(1), Example("0.05 for 5% of the items")] | None = None
-    """Share of items whose score changes between baseline and quant; null: estimated from the sweep."""
-    sweep: str | None = "latest"
-    """Run id of the sweep that says what changes and what it costs, or "latest"; null: none."""
-
-
-@dataclass
-class CompareConfig:
-    """One comparison of results that another harness has written."""
-
-    stats: StatsConfig = field(default_factory=StatsConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    results: list[str] = field(default_factory=list)
-    """Files or folders of results, the baseline first, each as PATH or NAME=PATH; on the command line they stand
-    without the key."""
-    margin: Margin = 0.02
-    """The drop of the mean score that would not matter; 0.02 is two points. To be decided before the results are
-    seen."""
-    metric: str | None = None
-    """The score, such as acc_norm, the column of a table, or a scorer of Inspect; null: each task's first."""
-    filter: str | None = None
-    """lm-evaluation-harness's filter between output and score, such as flexible-extract; null: each task's first."""
-    columns: dict[str, str] = field(default_factory=dict)
-    """Columns of a table by what they are, as {item: question_id, output: answer}; what is not given is guessed."""
-    out: str = "compare"
-    """The folder that the report is written into; relative to the folder the command runs in."""
-    mlflow: bool = False
-    """Record the comparison as a run in the tracking store too."""

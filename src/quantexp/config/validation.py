@@ -12,28 +12,22 @@ from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from quantexp.config.choices import FlashAttention, Method, Target, Unit
+from quantexp.config.commands import (
+    AggregateConfig,
+    CompareConfig,
+    GateConfig,
+    MaintenanceConfig,
+    PlanConfig,
+    RegradeConfig,
+    SyncConfig,
+)
 from quantexp.config.condition import find_factor_problems
 from quantexp.config.fingerprint import AUTO, RECIPE
 from quantexp.config.own_data import apply_own_data
 from quantexp.config.ranges import find_range_problems
 from quantexp.config.recommendation import apply_recommendation
-from quantexp.config.schema import (
-    AggregateConfig,
-    CompareConfig,
-    Config,
-    FlashAttention,
-    GateConfig,
-    MaintenanceConfig,
-    Method,
-    ModelConfig,
-    PlanConfig,
-    RegradeConfig,
-    StatsConfig,
-    SyncConfig,
-    Target,
-    TrackingConfig,
-    Unit,
-)
+from quantexp.config.schema import Config, ModelConfig, StatsConfig, TrackingConfig
 from quantexp.config.weights import apply_weights
 from quantexp.util.errors import UserError
 from quantexp.util.urls import address_problem

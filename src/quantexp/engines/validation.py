@@ -4,16 +4,8 @@ import math
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from quantexp.config.schema import (
-    UNQUANTIZED,
-    Config,
-    EngineConfig,
-    ExamplePlace,
-    FlashAttention,
-    PromptForm,
-    ReasoningEnd,
-    SamplingConfig,
-)
+from quantexp.config.choices import UNQUANTIZED, ExamplePlace, FlashAttention, PromptForm, ReasoningEnd
+from quantexp.config.schema import Config, EngineConfig, SamplingConfig
 from quantexp.tasks.reasoning import FORMATS, apply_task_budget, get_format
 from quantexp.util.redaction import find_secret, variable_problem
 from quantexp.util.urls import address_problem

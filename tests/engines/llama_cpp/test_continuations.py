@@ -12,7 +12,7 @@ from llama_cpp import Llama
 
 from quantexp import models
 from quantexp.config import DataConfig, EngineConfig, ModelConfig, QuantConfig
-from quantexp.config.schema import KVType
+from quantexp.config.choices import KVType
 from quantexp.engines.base import Continuation
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.engines.llama_cpp.lanes import BATCH

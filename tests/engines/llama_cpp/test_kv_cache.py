@@ -13,7 +13,7 @@ from tests.support.variants import mark_slow
 
 from quantexp import models
 from quantexp.config import EngineConfig, ModelConfig, QuantConfig
-from quantexp.config.schema import UNQUANTIZED, FlashAttention, KVType
+from quantexp.config.choices import UNQUANTIZED, FlashAttention, KVType
 from quantexp.engines import Decoding, Prompt
 from quantexp.engines.base import Continuation
 from quantexp.engines.llama_cpp import contexts

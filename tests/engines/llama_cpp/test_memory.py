@@ -9,7 +9,7 @@ import pytest
 from llama_cpp import llama_cpp
 
 from quantexp.config import EngineConfig, ModelConfig
-from quantexp.config.schema import KVType
+from quantexp.config.choices import KVType
 from quantexp.engines import Decoding, Prompt
 from quantexp.engines.llama_cpp import memory
 from quantexp.engines.llama_cpp.engine import LlamaCpp

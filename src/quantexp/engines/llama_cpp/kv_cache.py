@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from quantexp.config import EngineConfig
-from quantexp.config.schema import UNQUANTIZED, FlashAttention, KVType
+from quantexp.config.choices import UNQUANTIZED, FlashAttention, KVType
 from quantexp.util.errors import UserError
 from quantexp.util.llama_library import llama_cpp, number_in, read_metadata
 

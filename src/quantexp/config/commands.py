@@ -1,0 +1,136 @@
+"""The types of the configurations of all commands but the sweep's, and their defaults."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le
+
+from quantexp.config.ranges import Example
+from quantexp.config.schema import Margin, Positive, StatsConfig, StoreConfig, TrackingConfig
+
+
+@dataclass
+class AggregateConfig:
+    """One aggregation of runs that are already in the store."""
+
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: str = "latest"
+    """Run id of a sweep, or "latest"."""
+    runs: list[str] = field(default_factory=list)
+    """Run ids of single jobs instead of a sweep's."""
+
+
+@dataclass
+class PolicyConfig:
+    """Policy of a release gate."""
+
+    margin: Margin = 0.02
+    """The drop of the mean score that would not matter, on every task; 0.02 is two points."""
+    margins: dict[str, Margin] = field(default_factory=dict)
+    """Other margins for single tasks, as {gsm8k: 0.03}."""
+    no_worse: list[str] = field(default_factory=list)
+    """Tasks on which a loss that is shown fails, however small; [all]: every task."""
+    most_truncated: Annotated[float, Ge(0), Le(1), Example("0.05 for 5% of the answers")] | None = None
+    """The largest share of a condition's answers that are cut off; null: any."""
+    conditions: list[str] = field(default_factory=list)
+    """Conditions that are judged; []: all but the baseline and its placebos."""
+    blocks: bool = True
+    """What cannot be told blocks: exit status 3. Otherwise it is reported, and the status is 0."""
+
+
+@dataclass
+class GateConfig:
+    """One gate on runs that are already in the store."""
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: str = "latest"
+    """Run id of a sweep, or "latest"."""
+    runs: list[str] = field(default_factory=list)
+    """Run ids of single jobs instead of a sweep's."""
+    results: list[str] = field(default_factory=list)
+    """Files or folders of another harness's results instead of a sweep's, the baseline first, as quantexp.compare reads
+    them; on the command line they stand without the key."""
+    metric: str | None = None
+    """Of such results the score, such as acc_norm; null: each task's first."""
+    filter: str | None = None
+    """Of such results the filter of lm-evaluation-harness; null: each task's first."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Columns of a table of such results by what they are, as {item: question_id}; what is not given is guessed."""
+    out: str = "gate"
+    """The folder that gate.md, gate.xml and gate.json are written into."""
+
+
+@dataclass
+class RegradeConfig(AggregateConfig):
+    """One grading of runs that are already in the store."""
+
+    grader: str | None = None
+    """A grader's name; null: the one that each run was graded by, in its current version."""
+    reader: str | None = None
+    """How outputs are read, as `model.reasoning` has it; null: as they were read, in its current version."""
+
+
+@dataclass
+class SyncConfig:
+    """Sending what was kept for a server."""
+
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+@dataclass
+class MaintenanceConfig:
+    """Maintenance of the completion store."""
+
+    store: StoreConfig = field(default_factory=StoreConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    compact: bool = False
+    """Rewrite it without duplicates and damaged records."""
+
+
+@dataclass
+class PlanConfig:
+    """Size of an experiment."""
+
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    margin: Margin = 0.02
+    """The largest drop that would not matter, as a share: 0.02 is 2 points."""
+    power: float = 0.8
+    """Probability of the wanted answer."""
+    alpha: Annotated[float, Gt(0), Le(0.5), Example("0.05")] = 0.05
+    """Level of the tests."""
+    family: Positive = 1
+    """Number of comparisons declared together; a drop is found at alpha / family, Holm's first step."""
+    items: Positive | None = None
+    """A planned number of items; null: only the numbers that are needed."""
+    changed: Annotated[float, Gt(0), Le(1), Example("0.05 for 5% of the items")] | None = None
+    """Share of items whose score changes between baseline and quant; null: estimated from the sweep."""
+    sweep: str | None = "latest"
+    """Run id of the sweep that says what changes and what it costs, or "latest"; null: none."""
+
+
+@dataclass
+class CompareConfig:
+    """One comparison of results that another harness has written."""
+
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    results: list[str] = field(default_factory=list)
+    """Files or folders of results, the baseline first, each as PATH or NAME=PATH; on the command line they stand
+    without the key."""
+    margin: Margin = 0.02
+    """The drop of the mean score that would not matter; 0.02 is two points. To be decided before the results are
+    seen."""
+    metric: str | None = None
+    """The score, such as acc_norm, the column of a table, or a scorer of Inspect; null: each task's first."""
+    filter: str | None = None
+    """lm-evaluation-harness's filter between output and score, such as flexible-extract; null: each task's first."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Columns of a table by what they are, as {item: question_id, output: answer}; what is not given is guessed."""
+    out: str = "compare"
+    """The folder that the report is written into; relative to the folder the command runs in."""
+    mlflow: bool = False
+    """Record the comparison as a run in the tracking store too."""
