@@ -72,6 +72,7 @@ IN_ONE_FOLDER = (
     ),
     (
         DOCS / "how-to" / "gpu.md",
+        DOCS / "how-to" / "conditions.md",
         DOCS / "how-to" / "kv-cache.md",
         DOCS / "how-to" / "plan.md",
         DOCS / "explanation" / "divergence.md",
@@ -84,10 +85,12 @@ IN_ONE_FOLDER = (
 
 BY_ITSELF = {
     DOCS / "how-to" / "compare-results.md",
+    DOCS / "how-to" / "gate.md",
     DOCS / "how-to" / "own-ggufs.md",
     DOCS / "how-to" / "folder.md",
     DOCS / "how-to" / "publishers.md",
     DOCS / "how-to" / "hub-models.md",
+    DOCS / "how-to" / "multiple-choice.md",
     DOCS / "how-to" / "own-data.md",
     DOCS / "how-to" / "own-task.md",
     DOCS / "how-to" / "cluster.md",
@@ -327,13 +330,13 @@ def test_models_that_think(beginner: Reader, swept: Path) -> None:
                 check_engine(job)
                 assert job.model.reasoning_tokens == 8192
                 jobs += 1
-    assert jobs == 11
+    assert jobs == 15
 
 
 @pytest.mark.slow
 def test_your_own_ggufs(reader: Reader, ladder: dict[str, Path]) -> None:
     reader.has_ggufs(ladder)
-    assert len(reader.types_all(DOCS / "how-to" / "own-ggufs.md")) == 4
+    assert len(reader.types_all(DOCS / "how-to" / "own-ggufs.md")) == 5
 
 
 @pytest.mark.slow
@@ -358,6 +361,26 @@ def test_models_of_the_hub(reader: Reader) -> None:
 def test_your_own_data(reader: Reader) -> None:
     (reader.folder / "quiz.csv").write_text("prompt,answer,also_right\nWho?,Me,I\nWhat?,It,That\n")
     assert len(reader.types_all(DOCS / "how-to" / "own-data.md")) == 3
+
+
+@pytest.mark.slow
+def test_multiple_choice(reader: Reader) -> None:
+    item = {"question": "Which animal gives us wool?", "choices": ["a sheep", "a frog"], "answer": "A"}
+    (reader.folder / "quiz.jsonl").write_text(json.dumps(item) + "\n")
+    assert len(reader.types_all(DOCS / "how-to" / "multiple-choice.md")) == 3
+
+
+@pytest.mark.slow
+def test_a_release_gate(reader: Reader) -> None:
+    page = DOCS / "how-to" / "gate.md"
+    policies = reader.folder / "release" / "policy"
+    policies.mkdir(parents=True)
+    [policy, *_] = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    (policies / "strict.yaml").write_text(policy)
+    sweep, *gates = [command for command in commands(page) if "results/" not in command]
+    assert reader.type(sweep).status == 0
+    # One item cannot tell; tests/test_gate.py has the other exit statuses, and the pipelines.
+    assert {reader.type(gate).status for gate in gates} <= {1, 3}
 
 
 @pytest.mark.slow
