@@ -84,7 +84,11 @@ def write_older_matrix(path: Path, sums: Mapping[str, np.ndarray], calls: int = 
 def test_every_type_is_made_or_refused_before_the_work_begins(wide: ModelConfig) -> None:
     for name in list_quants():
         if name in NEED_A_MATRIX | NEVER_MADE:
-            words = "only with an importance matrix: give one" if name in NEED_A_MATRIX else "cannot make NVFP4 of"
+            words = (
+                "only with an importance matrix: add model\\.imatrix=auto"
+                if name in NEED_A_MATRIX
+                else "cannot make NVFP4 of"
+            )
             with pytest.raises(UserError, match=words):
                 models.prepare([(wide, quant_of(name))])
             with pytest.raises(UserError, match=words):

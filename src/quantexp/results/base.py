@@ -116,6 +116,21 @@ def _clean(value: Any) -> Any:
     return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
+def check_keys(table: pd.DataFrame, where: str) -> None:
+    """Refuse answers that nothing names: they could be paired with none.
+
+    Raises:
+        UserError: every key has a gap.
+    """
+    if table[[*KEYS]].notna().all().any():
+        return
+    row = int(table["id"].isna().to_numpy().argmax()) + 1
+    raise UserError(
+        f"{where} does not say of every answer which item it is to, as in row {row}: fill the column in, leave such "
+        "rows out, or name another column with columns.item=COLUMN."
+    )
+
+
 def check_scores(table: pd.DataFrame, where: str, metric: str) -> None:
     """Refuse scores that no comparison can take.
 

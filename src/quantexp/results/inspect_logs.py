@@ -10,6 +10,7 @@ from quantexp.results.base import (
     Selection,
     TaskResults,
     check_choice,
+    check_keys,
     check_scores,
     choose,
     describe_choice,
@@ -84,6 +85,7 @@ def _read_task(log: Any, metrics: Sequence[str], selection: Selection, name: str
     task, metric = log.eval.task, choose(selection.metric, metrics)
     where = f"{task} of {name}"
     table = make_table([_read_sample(sample, metric, where) for sample in log.samples])
+    check_keys(table, where)
     check_scores(table, where, metric)
     notes = list(describe_choice("metric", metric, metrics, selection.metric))
     if log.status != "success":

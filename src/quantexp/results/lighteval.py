@@ -11,6 +11,7 @@ from quantexp.results.base import (
     TaskResults,
     as_list,
     check_choice,
+    check_keys,
     check_scores,
     choose,
     describe_choice,
@@ -86,6 +87,7 @@ def read_details(
             left_out.append(f"{task} of {name} is measured by {metric}, of which less is better; take another.")
             continue
         table = make_table([_read_detail(row, metric, f"{task} of {name}") for row in rows])
+        check_keys(table, f"{task} of {name}")
         check_scores(table, f"{task} of {name}", metric)
         version = look_up(config, "version")
         known = {"task version": version, "number of few-shot examples": shots, "metric": metric}

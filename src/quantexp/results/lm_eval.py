@@ -15,6 +15,7 @@ from quantexp.results.base import (
     TaskResults,
     as_list,
     check_choice,
+    check_keys,
     check_scores,
     choose,
     describe_choice,
@@ -129,6 +130,7 @@ def read_samples(
             continue
         of_filter = [row for row in rows if _filter_of(row) == chosen]
         table = make_table([_read_sample(row, metric, f"{task} of {name}") for row in of_filter])
+        check_keys(table, f"{task} of {name}")
         check_scores(table, f"{task} of {name}", metric)
         tasks.append(
             TaskResults(

@@ -5,7 +5,16 @@ from typing import Any
 
 import pandas as pd
 
-from quantexp.results.base import TABLE, Selection, TaskResults, check_scores, is_score, make_table, read_score
+from quantexp.results.base import (
+    TABLE,
+    Selection,
+    TaskResults,
+    check_keys,
+    check_scores,
+    is_score,
+    make_table,
+    read_score,
+)
 from quantexp.util.errors import UserError
 
 GUESSES: Mapping[str, tuple[str, ...]] = {
@@ -54,6 +63,7 @@ def read_table(rows: Sequence[Mapping[str, Any]], selection: Selection, name: st
     found = []
     for each, of_task in by_task.items():
         table = make_table(of_task)
+        check_keys(table, f"{each} of {name}")
         check_scores(table, f"{each} of {name}", columns["score"])
         found.append(
             TaskResults(

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from quantexp.config import Config, Forced, Method
 from quantexp.config.composition import compose_jobs, compose_once, job_of, quote_value
-from quantexp.config.condition import declare_references, find_conditions, is_baseline, name_condition
+from quantexp.config.condition import declare_references, find_conditions, is_baseline, name_condition, read_references
 from quantexp.config.own_data import check_own_data
 from quantexp.sweep import launchers, worker
 from quantexp.util import environment, job_process, slurm
@@ -110,8 +110,9 @@ def _start(config: DictConfig) -> None:
     has_baseline = any(is_baseline(job) for job in jobs)
     if len(names) > 1 and not has_baseline and not takes_earlier:
         log.warning(
-            "the baseline %s is not among the conditions of this sweep (%s): nothing will be compared; "
-            "add it, or set stats.baseline", first.stats.baseline, ", ".join(names),
+            "the baseline %s is not among the %s of this sweep (%s): nothing will be compared; "
+            "add it, or set stats.baseline", first.stats.baseline, "conditions" if read_references() else "quants",
+            ", ".join(names),
         )  # fmt: skip
     from quantexp.comparison.preregistration import write_declaration
     from quantexp.config.fingerprint import config_fingerprint, sweep_fingerprint
