@@ -269,6 +269,10 @@ class ReadingEngine(Engine, Predictor, Protocol):
     def bos(self) -> tuple[int, ...]:
         """The token with which a plain text begins, if the vocabulary adds one."""
 
+    @property
+    def beginning(self) -> tuple[int, ...]:
+        """The token that stands for a context of no words."""
+
     def tokenize_plain(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, `bos` before it; names of special tokens are text."""
 

@@ -176,7 +176,7 @@ def _join(question: Question, scores: Sequence[Completion], alone: Sequence[Comp
     likeliest = scores[max(range(len(sums)), key=sums.__getitem__)]
     text = format_scores(
         [
-            ChoiceScore(choice, total, score.length, sum(alone[place].logprobs) if alone else None)
+            ChoiceScore(choice, total, score.length, sum(alone[place].logprobs) if alone else None, score.likeliest)
             for place, (choice, total, score) in enumerate(zip(question.choices, sums, scores, strict=True))
         ]
     )

@@ -109,6 +109,7 @@ def encode(key: bytes, completion: Completion, about: Mapping[str, str]) -> byte
         "about": dict(about),
         **({} if completion.counted is None else {"counted": completion.counted}),
         **({} if completion.reasoning is None else {"reasoning": completion.reasoning}),
+        **({} if completion.likeliest is None else {"likeliest": completion.likeliest}),
         **({} if completion.created is None else {"created": completion.created}),
     }
     content = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
@@ -139,6 +140,7 @@ def decode(line: bytes) -> tuple[bytes, Completion, dict[str, str]]:
             generation_seconds=_seconds(fields["generation_seconds"]),
             counted=_counted(fields.get("counted")),
             reasoning=None if fields.get("reasoning") is None else _text(fields["reasoning"]),
+            likeliest=None if fields.get("likeliest") is None else bool(fields["likeliest"]),
             created=None if fields.get("created") is None else _seconds(fields["created"]),
         )
         check(completion)

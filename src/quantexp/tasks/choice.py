@@ -31,12 +31,14 @@ class ChoiceScore:
         tokens: how many it has.
         unconditional: the log-probability of the same tokens after the words that head every answer alone, without the
             question; None if it was not asked for.
+        likeliest: whether each of its tokens was the likeliest in its place; None if that is not known.
     """
 
     choice: str
     logprob: float
     tokens: int
     unconditional: float | None = None
+    likeliest: bool | None = None
 
 
 def format_scores(scores: Sequence[ChoiceScore]) -> str:
@@ -50,6 +52,8 @@ def format_scores(scores: Sequence[ChoiceScore]) -> str:
         }
         if score.unconditional is not None:
             shown["unconditional"] = round(score.unconditional, 6)
+        if score.likeliest is not None:
+            shown["likeliest"] = score.likeliest
         lines.append(json.dumps(shown, ensure_ascii=False))
     return "[" + ",\n ".join(lines) + "]"
 
@@ -59,7 +63,11 @@ def parse_scores(output: str) -> list[ChoiceScore] | None:
     try:
         scores = [
             ChoiceScore(
-                row["choice"], float(row["logprob"]), int(row["tokens"]), _read_number(row.get("unconditional"))
+                row["choice"],
+                float(row["logprob"]),
+                int(row["tokens"]),
+                _read_number(row.get("unconditional")),
+                row.get("likeliest"),
             )
             for row in json.loads(output)
         ]

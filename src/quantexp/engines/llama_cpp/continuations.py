@@ -57,17 +57,19 @@ class ContinuationReader(Forcing):
             else:
                 llama_cpp.llama_memory_seq_rm(self._memory, 0, len(tokens), -1)
             between = time.perf_counter()
-            logprobs = [first.logprob(prompt.continuation[0]), *self._read_continuation(prompt)]
+            rows = [(first.logprob(prompt.continuation[0]), first.is_likeliest(prompt.continuation[0]))]
+            rows += self._read_continuation(prompt)
             ended = time.perf_counter()
             yield (
                 prompt,
                 Completion(
                     tokens=prompt.continuation,
-                    logprobs=tuple(logprobs),
+                    logprobs=tuple(logprob for logprob, _ in rows),
                     text=prompt.written,
                     finish_reason="stop",
                     prompt_seconds=between - started,
                     generation_seconds=ended - between,
+                    likeliest=all(likeliest for _, likeliest in rows),
                 ),
             )
 
@@ -83,8 +85,8 @@ class ContinuationReader(Forcing):
         self._held = tokens[:place]
         return _Row(self._logits(-1))
 
-    def _read_continuation(self, prompt: Continuation) -> Iterator[float]:
-        """Read a continuation after its context, and yield the log-probabilities of its tokens but the first."""
+    def _read_continuation(self, prompt: Continuation) -> Iterator[tuple[float, bool]]:
+        """Read a continuation after its context, and yield for its tokens but the first what `_Row` says of each."""
         tokens, begin = prompt.continuation, len(prompt.tokens)
         if len(tokens) == 1:
             return
@@ -93,7 +95,8 @@ class ContinuationReader(Forcing):
         for start, end in calls(max(2, len(tokens) - 1), 0, self._most_outputs):
             self._read(tokens[start:end], begin + start, outputs=end - start)
             for row in range(min(end, len(tokens) - 1) - start):
-                yield _Row(self._logits(row)).logprob(tokens[start + row + 1])
+                found, token = _Row(self._logits(row)), tokens[start + row + 1]
+                yield found.logprob(token), found.is_likeliest(token)
 
     def _read(self, tokens: tuple[int, ...], position: int, outputs: int) -> None:
         """Read tokens from a position on, with logits after the last `outputs` of them."""
@@ -127,3 +130,7 @@ class _Row:
     def logprob(self, token: int) -> float:
         """Return the logarithm of a token's probability."""
         return float(np.float32(float(self._below[token]) - self._log_total))
+
+    def is_likeliest(self, token: int) -> bool:
+        """Return whether no token is likelier."""
+        return float(self._below[token]) == 0.0

@@ -198,6 +198,13 @@ class LlamaCpp:
         adds = llama_cpp.llama_vocab_get_add_bos(vocabulary)
         return (llama_cpp.llama_vocab_bos(vocabulary),) if adds else ()
 
+    @cached_property
+    def beginning(self) -> tuple[int, ...]:
+        """BOS, whether or not the vocabulary adds it to a text; of one without BOS the end of a text."""
+        vocabulary = llama_cpp.llama_model_get_vocab(self.model)
+        bos = llama_cpp.llama_vocab_bos(vocabulary)
+        return (bos if bos >= 0 else llama_cpp.llama_vocab_eos(vocabulary),)
+
     def tokenize_plain(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, BOS before it if the vocabulary adds one; names of special tokens are text."""
         return tokenize_text(llama_cpp.llama_model_get_vocab(self.model), text, begin=True, special=False)
@@ -226,6 +233,7 @@ class LlamaCpp:
             "tokens": prompt.tokens,
             "split": split(prompt),
             "continuation": prompt.continuation,
+            "says": "likeliest",
         }
         return hash_key(parts)
 
