@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from quantexp.comparison.analysis import chosen_sweep, finished_jobs, make_title, open_store
-from quantexp.config import DataConfig, RegradeConfig, StatsConfig
+from quantexp.config import DataConfig, RegradeConfig, StatsConfig, TaskConfig
 from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
 from quantexp.util.error_reports import explain_error
@@ -84,7 +84,7 @@ def regrade(
 
     found, failures = finished_jobs(store, sweep, list(dict.fromkeys(runs)), "grade")
     check_stopping(found, stats)
-    records = found if name is None else _with_grader(found, name)
+    records = found if name is None else _with_grader(found, name, store)
     grading = Grading(store, stats)
     done: list[Regraded] = []
     already: dict[str, list[str]] = defaultdict(list)
@@ -127,10 +127,10 @@ def regrade(
     return not (summary.refusals or summary.failures)
 
 
-def _with_grader(records: Sequence["JobRecord"], name: str) -> list["JobRecord"]:
+def _with_grader(records: Sequence["JobRecord"], name: str, store: "Store") -> list["JobRecord"]:
     """Return the jobs of the tasks that have the grader; a line for each task that has not."""
     kept, lines = [], []
-    tasks = {record.tags["task"]: _task_of(record) for record in records}
+    tasks = {record.tags["task"]: _task_of(record, store) for record in records}
     for task in tasks.values():
         of_task = [record for record in records if record.tags["task"] == task.name]
         if name in task.graders:
@@ -145,11 +145,18 @@ def _with_grader(records: Sequence["JobRecord"], name: str) -> list["JobRecord"]
     return kept
 
 
-def _task_of(record: "JobRecord") -> "Task":
-    from quantexp.tasks import get_task
+def _task_of(record: "JobRecord", store: "Store") -> "Task":
+    from quantexp.tasks import get_task, open_task
+    from quantexp.tracking.artifacts import read_section
 
     module = record.params.get("task.module", "None")  # MLflow keeps params as text
-    return get_task(record.tags["task"], None if module == "None" else module)
+    task = get_task(record.tags["task"], None if module == "None" else module)
+    if task.configure is None:
+        return task
+    with store.file(record.run_id, "config.yaml") as path:
+        if not path.is_file():
+            raise UserError("its config.yaml is not in the store, so nobody knows its task; run it again.")
+        return open_task(read_section(path, "task", TaskConfig))
 
 
 class Grading:
@@ -180,7 +187,7 @@ class Grading:
         from quantexp.tracking.artifacts import read_table
         from quantexp.tracking.tags import ITEMS, RULE
 
-        task = _task_of(record)
+        task = _task_of(record, self._store)
         old = _grader_id(record)
         if task.request is Read:
             raise UserError("plain text has no answers to be graded")

@@ -73,10 +73,10 @@ QUANTS = f"{', '.join(list_quants())}, as-is, awq, exl2, exl3, fp8, gptq"
     [
         ("quant=nope", f"quant=nope: there is no such option; choose one of {QUANTS}."),
         ("-m quant=Q8_0,nope", f"quant=nope: there is no such option; choose one of {QUANTS}."),
-        ("data=nop", "data=nop: there is no such option; choose one of bundled, files, hub."),
+        ("data=nop", "data=nop: there is no such option; choose one of bundled, files, hub, task."),
         (
             "task=nope",
-            "task=nope: there is no such option; choose one of choice, extraction, gsm8k, qa, text, triviaqa.",
+            "task=nope: there is no such option; choose one of choice, extraction, gsm8k, lm-eval, qa, text, triviaqa.",
         ),
         ("task.limt=5", "task.limt: there is no such key; did you mean task.limit?"),
         ("--limit=5", "--limit=5: there is no such flag; keys are set without dashes, as in task.limit=20."),

@@ -92,6 +92,7 @@ BY_ITSELF = {
     DOCS / "how-to" / "hub-models.md",
     DOCS / "how-to" / "multiple-choice.md",
     DOCS / "how-to" / "own-data.md",
+    DOCS / "how-to" / "lm-eval.md",
     DOCS / "how-to" / "own-task.md",
     DOCS / "how-to" / "cluster.md",
     DOCS / "how-to" / "several-machines.md",
@@ -496,6 +497,16 @@ def test_the_protocol_and_the_experiment_it_describes(reader: Reader) -> None:
     assert len(reader._finished("job")[:100]) == 12
     assert (reader.folder / "models" / "SHA256SUMS").read_text().count("Qwen2.5-7B-Instruct-Q") == 4
     assert "n=1 answers" in ended.out
+
+
+@pytest.mark.slow
+def test_tasks_of_the_harness(beginner: Reader) -> None:
+    pytest.importorskip("lm_eval")
+    page = DOCS / "how-to" / "lm-eval.md"
+    for name, text in code(page, "text").items():
+        (beginner.folder / name).parent.mkdir(exist_ok=True)
+        (beginner.folder / name).write_text(text)
+    assert len(beginner.types_all(page)) == 2
 
 
 @pytest.mark.slow

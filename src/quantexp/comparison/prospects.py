@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from quantexp.config import Config, StatsConfig, Target, Unit
-from quantexp.tasks import get_task
+from quantexp.tasks import open_task
 from quantexp.tasks.items import Dataset, draw_items
 
 
@@ -80,5 +80,5 @@ def describe_prospects(extents: Iterable[TaskExtent], stats: StatsConfig) -> Ite
 
 def _has_fields(job: Config, rows: Dataset) -> bool:
     """Tell if the grader scores several fields of an item, whose mean is neither right nor wrong."""
-    grader = get_task(job.task.name, job.task.module).grader(job.task.grader)
+    grader = open_task(job.task).grader(job.task.grader)
     return bool(grader.grade("", rows.items[0].fields).fields)

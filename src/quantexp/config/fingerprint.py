@@ -31,7 +31,9 @@ def _facts(config: Config, facts: dict[str, str]) -> dict[str, str]:
     template = config.model.chat_template
     facts = facts | {"library": version("llama-cpp-python"), "code": _code()}
     if (module := config.task.module) is not None and (spec := find_spec(module)) and spec.origin:
-        facts["task"] = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+        # Of a package all modules: in the order of their names, without what lies deeper.
+        modules = sorted(Path(spec.origin).parent.glob("*.py")) if spec.submodule_search_locations else [spec.origin]
+        facts["task"] = hashlib.sha256(b"".join(Path(each).read_bytes() for each in modules)).hexdigest()
     if template is not None and Path(template).expanduser().is_file():
         facts["chat_template"] = hashlib.sha256(Path(template).expanduser().read_bytes()).hexdigest()
     return facts

@@ -215,12 +215,21 @@ class TaskConfig:
     stop: list[str] = field(default_factory=list)
     """An answer ends before the first of these strings."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    shots: Natural = 0
-    """Worked examples before each item."""
+    shots: Natural | None = 0
+    """Worked examples before each item; null, with task=lm-eval: as many as the task itself has."""
     limit: Positive | None = None
     """Items to draw; null: all."""
     window: int | None = None
     """Tokens in a window of plain text (task=text), of which the second half is scored; null for other tasks."""
+    metric: str = "first"
+    """With task=lm-eval, like every key below: the metric that is the score, such as acc_norm; of several filters
+    METRIC.FILTER. `first`: the first of the task that is higher for a better document."""
+    shots_seed: Natural = 1234
+    """Seed by which worked examples are drawn, if the task draws them."""
+    chat: bool = False
+    """Ask by the model's chat template, examples as earlier turns; otherwise in plain text."""
+    include_path: str | None = None
+    """A folder with YAML files of your own that define tasks."""
 
 
 @dataclass
@@ -230,7 +239,8 @@ class DataConfig:
     name: str = MISSING
     """What reports call it."""
     source: str = "bundled"
-    """`bundled` (ships with quantexp), `hub` (the Hugging Face Hub) or `files` (on this machine)."""
+    """`bundled` (ships with quantexp), `hub` (the Hugging Face Hub), `files` (on this machine) or `task` (it
+    brings them)."""
     repository: str | None = None
     """The Hub's repository, owner/name."""
     subset: str | None = None

@@ -66,7 +66,7 @@ def server_problems(config: Config) -> Iterator[str]:
     if config.task.reasoning_end is ReasoningEnd.force:
         yield "task.reasoning_end=force needs a model in this process: leave it out, or set engine=llama_cpp."
     granted = apply_task_budget(config).reasoning_tokens
-    in_answer = config.model.examples is ExamplePlace.answer and config.task.shots > 0
+    in_answer = config.model.examples is ExamplePlace.answer and bool(config.task.shots)
     if granted and (config.task.stop or in_answer):
         yield (
             "A server's stop strings end reasoning too, so task.stop and model.examples=answer do not go with "
@@ -90,7 +90,11 @@ def server_problems(config: Config) -> Iterator[str]:
             "model.chat_template is not used where the server makes the prompt: give it to the server, or set "
             "engine.prompt=text."
         )
-    if engine.prompt is PromptForm.messages and config.model.examples is ExamplePlace.answer and config.task.shots > 0:
+    if (
+        engine.prompt is PromptForm.messages
+        and config.model.examples is ExamplePlace.answer
+        and bool(config.task.shots)
+    ):
         yield (
             "model.examples=answer begins the model's own answer, which a chat sent to a server cannot do: set "
             "engine.prompt=text (or tokens), which makes the prompt here, or model.examples=turns."

@@ -37,14 +37,16 @@ from quantexp.evaluation.metrics import (
     summary_line,
 )
 from quantexp.evaluation.prompts import Prompter
-from quantexp.evaluation.scoring import AnswerGrading
+from quantexp.evaluation.scoring import AnswerGrading, drop_unbounded
+from quantexp.evaluation.task_prompts import TaskPrompter
 from quantexp.models import ModelFile
 from quantexp.store import CompletionStore
-from quantexp.tasks import Grader, Task, get_task
+from quantexp.tasks import Grader, Task, open_task
 from quantexp.tasks.choice import needs_unconditional
 from quantexp.tasks.data import load
 from quantexp.tasks.graders.base import GradeAnswer
 from quantexp.tasks.items import Dataset, Item, draw_items
+from quantexp.tasks.own_words import OwnWordsTask
 from quantexp.tasks.reasoning import NONE, apply_task_budget
 from quantexp.tasks.requests import Choose, Generate, Read, Request
 from quantexp.tracking.reader import JobRecord
@@ -193,7 +195,10 @@ def prepare(config: Config, store: Store, sweep: str | None) -> JobPlan:
     Raises:
         UserError: the configuration cannot be run.
     """
-    task = get_task(config.task.name, config.task.module)
+    task = open_task(config.task)
+    asked = config
+    if isinstance(task, OwnWordsTask):
+        asked = replace(config, task=replace(config.task, **task.settings))
     grader = task.grader(config.task.grader)
     data = load(config.data, task)
     # Windows of plain text can only be drawn once there is a tokenizer to cut it.
@@ -212,7 +217,7 @@ def prepare(config: Config, store: Store, sweep: str | None) -> JobPlan:
     if rule is not None:
         facts["stopping"] = rule.fingerprint
         items = group_duplicates(items)
-    return JobPlan(config, task, grader, data, items, pair, job_fingerprint(config, **facts), rule, baseline)
+    return JobPlan(asked, task, grader, data, items, pair, job_fingerprint(config, **facts), rule, baseline)
 
 
 def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> JobResult:
@@ -300,7 +305,11 @@ class _Loaded:
 def _ask_items(plan: JobPlan, loaded: _Loaded, known: CompletionStore, tracked: Run) -> Responses:
     """Ask each item, or as many as the verdict needs."""
     config, engine, items = plan.config, loaded.engine, plan.items
-    prompter = Prompter(plan.task, config.task, plan.model, plan.data.examples, engine)
+    prompter: Prompter | TaskPrompter
+    if isinstance(plan.task, OwnWordsTask):
+        prompter = TaskPrompter(plan.task, config, items, engine, plan.data.items)
+    else:
+        prompter = Prompter(plan.task, config.task, plan.model, plan.data.examples, engine)
     prompts = tuple(
         replace(prompter.prompt(item), sample=sample)
         for item in items
@@ -327,7 +336,11 @@ def _score_choices(plan: JobPlan, loaded: _Loaded, known: CompletionStore, track
 
     config, engine, items = plan.config, loaded.engine, plan.items
     unconditional = needs_unconditional(plan.grader)
-    prompter = choices.ChoicePrompter(plan.task, config, plan.data.examples, engine, unconditional)
+    prompter: choices.ChoicePrompter | TaskPrompter
+    if isinstance(plan.task, OwnWordsTask):
+        prompter = TaskPrompter(plan.task, config, items, engine, plan.data.items)
+    else:
+        prompter = choices.ChoicePrompter(plan.task, config, plan.data.examples, engine, unconditional)
     questions = [prompter.question(item) for item in items]
     prompts = tuple(question.prompt for question in questions)
     identity = _record_identity(plan, loaded, prompter.hashes, tracked)
@@ -412,7 +425,7 @@ def _record_identity(plan: JobPlan, loaded: _Loaded, prompt: Mapping[str, str], 
 def _table(task: Task, responses: Responses, completions: Iterable[Completion], grading: AnswerGrading) -> pd.DataFrame:
     """Make the per-item table: a row per prompt, in order."""
     of_item = {item.id: item for item in responses.items}
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "item_id": prompt.item_id,
             "cluster": of_item[prompt.item_id].cluster,
@@ -431,6 +444,7 @@ def _table(task: Task, responses: Responses, completions: Iterable[Completion], 
         }
         for prompt, completion in zip(responses.prompts, completions, strict=True)
     )
+    return drop_unbounded(table)
 
 
 def _category(item: Item) -> dict[str, str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def pairing_facts(config: Config, data: Dataset, grader: Grader) -> dict[str, str]:
     """Collect what a job's fingerprints hold besides its configuration, and what its baseline's must hold as well."""
     reader = f"{config.model.reasoning}-v{VERSION}"  # not yet the one that `auto` stands for, which a file decides
-    return {"data": data.fingerprint, "reader": reader, "grader": grader.id}
+    return {"data": data.fingerprint, "reader": reader, "grader": grader.id, **data.facts}
 
 
 def identify(
@@ -48,7 +48,7 @@ def identify(
     """
     return {
         "model": _describe_model(config, file, source),
-        "data": {"name": data.name, "fingerprint": data.fingerprint},
+        "data": {"name": data.name, "fingerprint": data.fingerprint, **data.facts},
         "prompt": {
             "version": config.task.prompt.version,
             "shots": config.task.shots,

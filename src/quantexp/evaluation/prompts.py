@@ -39,7 +39,7 @@ class Prompter:
         self._in_answer = bool(self._examples) and model.examples is ExamplePlace.answer
         stop = (*config.stop, *((SEPARATOR,) if self._in_answer else ()))
         chosen = {key: value for key, value in asdict(config.sampling).items() if key != "samples"}
-        self.decoding = Decoding(config.max_tokens, stop, **chosen, thinking=_thinking(config, engine))
+        self.decoding = Decoding(config.max_tokens, stop, **chosen, thinking=find_thinking(config, engine))
         self._system = join_system(model.system, config.prompt.system)
         self._start = self._find_start()
         self._shared = find_common(*(self._encode(probe)[1] for probe in ("a", "1")))
@@ -131,12 +131,13 @@ class Prompter:
         return fill_words(self._words.item, fields)
 
 
-def check_shots(shots: int, examples: Sequence[Item]) -> Sequence[Item]:
+def check_shots(shots: int | None, examples: Sequence[Item]) -> Sequence[Item]:
     """Return as many worked examples as are asked for.
 
     Raises:
         UserError: there are fewer.
     """
+    shots = shots or 0
     if shots > len(examples):
         raise UserError(
             f"task.shots={shots} asks for more worked examples than the {len(examples)} there are; lower it."
@@ -157,7 +158,7 @@ def fill_words(words: str, fields: Mapping[str, Any]) -> str:
         raise UserError(f"task.prompt.item={words!r} cannot be filled ({error}); it may use {names}.") from error
 
 
-def _thinking(config: TaskConfig, engine: Engine) -> Thinking | None:
+def find_thinking(config: TaskConfig, engine: Engine) -> Thinking | None:
     """Return how the model may reason before it answers; None if it does not, as far as is known."""
     if not engine.reasoning_tokens:
         return None

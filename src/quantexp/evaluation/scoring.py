@@ -151,7 +151,15 @@ def regrade_table(
     old = [name for name in table if name in _OF_GRADER or str(name).startswith((FIELD, OUTCOME))]
     at = next(place for place, name in enumerate(table) if name in _OF_GRADER)
     others = table.drop(columns=old)
-    return pd.concat([others.iloc[:, :at], verdicts[_ordered(verdicts)], others.iloc[:, at:]], axis="columns")
+    graded = pd.concat([others.iloc[:, :at], verdicts[_ordered(verdicts)], others.iloc[:, at:]], axis="columns")
+    return drop_unbounded(graded)
+
+
+def drop_unbounded(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out fields with a value that is no share: intervals of means are made for scores from 0 to 1."""
+    fields = [str(name) for name in table if str(name).startswith(FIELD)]
+    asked = table[table["score"].notna()]
+    return table.drop(columns=[name for name in fields if not asked[name].dropna().between(0, 1).all()])
 
 
 def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]:

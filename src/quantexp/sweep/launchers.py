@@ -49,7 +49,7 @@ def check_order(launcher: str, jobs: Sequence[Config]) -> None:
     from quantexp.config.fingerprint import pair_fingerprint
     from quantexp.evaluation.finished_jobs import find_baseline
     from quantexp.evaluation.job_identity import pairing_facts
-    from quantexp.tasks import get_task
+    from quantexp.tasks import open_task
     from quantexp.tasks.data import load
     from quantexp.tasks.requests import Read
     from quantexp.tracking.store import Store
@@ -59,7 +59,7 @@ def check_order(launcher: str, jobs: Sequence[Config]) -> None:
     sequential = stats.method is Method.sequential
     waited_for: dict[str, Config] = {}
     for job in jobs:
-        task = get_task(job.task.name, job.task.module)
+        task = open_task(job.task)
         waits = sequential or job.divergence or task.request is Read
         if waits and baselines_run and not is_baseline(job):
             facts = pairing_facts(job, load(job.data, task), task.grader(job.task.grader))

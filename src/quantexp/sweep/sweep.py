@@ -216,9 +216,9 @@ def _checked(job: Config) -> Config:
 
 
 def _task_of(job: Config) -> "Task":
-    from quantexp.tasks import get_task  # only now: a wrong key or type is told at once, without this import
+    from quantexp.tasks import open_task  # only now: a wrong key or type is told at once, without this import
 
-    return get_task(job.task.name, job.task.module)
+    return open_task(job.task)
 
 
 def _check_unanswered(config: Config, what: str, further: Mapping[str, bool]) -> None:

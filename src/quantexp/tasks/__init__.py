@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from quantexp.tasks import choice, extraction, gsm8k, plain_text, qa, triviaqa
 from quantexp.tasks.base import Task
@@ -12,7 +13,10 @@ from quantexp.tasks.graders.base import Grade, Grader
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
 
-__all__ = ["TASKS", "Grade", "Grader", "Task", "get_task"]
+if TYPE_CHECKING:
+    from quantexp.config import TaskConfig
+
+__all__ = ["TASKS", "Grade", "Grader", "Task", "get_task", "open_task"]
 
 TASKS: Mapping[str, Task] = MappingProxyType(
     {task.name: task for task in (gsm8k.TASK, triviaqa.TASK, extraction.TASK, choice.TASK, qa.TASK, plain_text.TASK)}
@@ -20,6 +24,16 @@ TASKS: Mapping[str, Task] = MappingProxyType(
 """Every task by its name."""
 
 _NAME = re.compile(r"\w[\w.-]{0,59}")
+
+
+def open_task(config: "TaskConfig") -> Task:
+    """Return the task that a job has.
+
+    Raises:
+        UserError: there is none, or it cannot be had as it is configured.
+    """
+    task = get_task(config.name, config.module)
+    return task if task.configure is None else task.configure(config)
 
 
 def get_task(name: str, module: str | None = None) -> Task:
@@ -58,7 +72,7 @@ def _brought(name: str, module: str) -> Task:
                 f"task.module={module} has a grader with the name {one_line(grader.name)!r}, which cannot be the name "
                 "of files and metrics: write letters, digits, - and _, at most 60 of them."
             )
-    if task.is_named_by_user and (name == task.name or name not in TASKS):
+    if task.is_named_by_user and (name == task.name or name not in TASKS or task.configure is not None):
         _check_name(name)
         return replace(task, name=name)
     if task.is_named_by_user:

@@ -27,6 +27,7 @@ class Task:
             be read.
         is_bundled: whether items of it ship with quantexp.
         is_named_by_user: whether it takes any name that the user gives it.
+        configure: returns the task as its `TaskConfig` has it; None if that is this one.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Task:
     request: type[Request] = Generate
     is_bundled: bool = False
     is_named_by_user: bool = False
+    configure: "Callable[[Any], Task] | None" = None
 
     def validate(self, fields: Mapping[str, Any]) -> None:
         """Refuse an item that cannot be prompted or graded.

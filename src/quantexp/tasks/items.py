@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from quantexp.tasks.base import Task
@@ -42,6 +42,7 @@ class Dataset:
         examples: items of a separate set, for prompts with worked examples.
         fingerprint: sha256 over the items' canonical JSON, in order; the data's identity.
         file: the name of the file that they come from, without its folders; None for data from elsewhere.
+        facts: what else scores depend on that came with them, such as the version of a program that made them.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Dataset:
     examples: tuple[Item, ...]
     fingerprint: str
     file: str | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -117,7 +119,7 @@ def make_items(rows: Sequence[Mapping[str, Any]], task: Task, where: str) -> tup
         except ValueError as error:
             raise UserError(f"{where}, item {shown}: {one_line(str(error), 400)}.") from error
         fields = {key: value for key, value in row.items() if key not in {"id", "difficulty"}}
-        items.append(Item(item_id, fields, difficulty, _cluster(fields[task.asks])))
+        items.append(Item(item_id, fields, difficulty, find_cluster(fields[task.asks])))
     return tuple(items)
 
 
@@ -155,6 +157,6 @@ def _difficulty(value: object) -> int | None:
     return value
 
 
-def _cluster(asked: str) -> str:
-    """16 hex digits that are the same for the same words: public data sets hold some questions several times."""
+def find_cluster(asked: str) -> str:
+    """Return 16 hex digits that are the same for the same words: public data sets hold some questions several times."""
     return hashlib.sha256(fold_words(asked).encode()).hexdigest()[:16]

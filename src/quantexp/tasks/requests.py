@@ -62,6 +62,36 @@ Request = Generate | Choose | Read
 """Any of them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Words that a model goes on from.
+
+    Attributes:
+        text: plain text; after a chat, the beginning of the answer.
+        messages: the chat before it; of each turn the `role` and the `content`. None for plain text.
+    """
+
+    text: str
+    messages: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRequests:
+    """Requests of an item, in words of the task's own.
+
+    Attributes:
+        question: what they ask, without examples.
+        contexts: one for each continuation, or a single one from which an answer is written.
+        continuations: the texts that are scored, with the white space before them; none if an answer is written.
+        alike: contexts of items of the same kind, always the same ones; what all begin with is read once.
+    """
+
+    question: str
+    contexts: tuple[Context, ...]
+    continuations: tuple[str, ...] = ()
+    alike: tuple[Context, ...] = ()
+
+
 def join_system(*parts: str | None) -> str:
     """Return the words of the system turn, the model's before the task's; empty if there is none."""
     return SEPARATOR.join(words for words in parts if words)

@@ -11,6 +11,7 @@ from quantexp.tasks.data.columns import rename_columns
 from quantexp.tasks.data.files import read_rows
 from quantexp.tasks.data.hub import hub_rows
 from quantexp.tasks.items import Dataset, fingerprint, make_items
+from quantexp.tasks.own_words import OwnWordsTask
 from quantexp.util.errors import UserError
 
 __all__ = ["load"]
@@ -25,6 +26,15 @@ def load(data: DataConfig, task: Task) -> Dataset:
     Raises:
         UserError: the data are not there, or an item cannot be asked or graded.
     """
+    is_own = isinstance(task, OwnWordsTask)
+    if is_own is not (data.source == "task"):
+        raise UserError(
+            f"No items come with {task.name}; bring yours: data=files data.path=FILE."
+            if not is_own
+            else f"{task.name} of lm-evaluation-harness brings its own documents: leave data={data.name} out."
+        )
+    if isinstance(task, OwnWordsTask):
+        return task.load()
     key = f"{task.name} {data}"
     if data.source == "files" or key not in _loaded:
         _loaded[key] = _load(data, task)

@@ -1,0 +1,39 @@
+"""Tasks of lm-evaluation-harness (`task=lm-eval`): its documents, examples, prompts, filters and metrics.
+
+The harness is asked for these only; how its tasks are answered, drawn, compared and reported is quantexp's own. It is
+imported once a job has such a task.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from quantexp.config import TaskConfig
+from quantexp.tasks.base import Task
+
+
+def _configure(config: TaskConfig) -> Task:
+    from quantexp.tasks.lm_eval.task import make_task  # a heavy import
+
+    return make_task(config)
+
+
+def _target(fields: Mapping[str, Any]) -> str:
+    return str(fields["target"])
+
+
+def _check(_: Mapping[str, Any]) -> None:
+    """Accept every document; the harness has made it."""
+
+
+TASK = Task(
+    name="lm-eval",
+    asks="question",
+    required_fields=("question", "target"),
+    target=_target,
+    check=_check,
+    graders={},
+    default_grader="first",
+    is_named_by_user=True,
+    configure=_configure,
+)
+"""Any of them, before it is known which."""
