@@ -73,7 +73,7 @@ QUANTS = f"{', '.join(list_quants())}, as-is, awq, exl2, exl3, fp8, gptq"
     [
         ("quant=nope", f"quant=nope: there is no such option; choose one of {QUANTS}."),
         ("-m quant=Q8_0,nope", f"quant=nope: there is no such option; choose one of {QUANTS}."),
-        ("data=nop", "data=nop: there is no such option; choose one of bundled, files, hub, task."),
+        ("data=nop", "data=nop: there is no such option; choose one of bundled, files, hub, lm-eval."),
         (
             "task=nope",
             "task=nope: there is no such option; choose one of choice, extraction, gsm8k, lm-eval, qa, text, triviaqa.",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from tests.support.stores import client_of, runs_of
 
 from quantexp.config import Config, ModelConfig, QuantConfig, TaskConfig
 from quantexp.engines.llama_cpp.engine import LlamaCpp
+from quantexp.evaluation.choices import score_choices
+from quantexp.evaluation.generation import generate
 from quantexp.evaluation.task_prompts import TaskPrompter
-from quantexp.tasks import open_task
+from quantexp.store import CompletionStore
 from quantexp.tasks.lm_eval.task import make_task
-from quantexp.tasks.own_words import OwnWordsTask
 
 pytest.importorskip("lm_eval")
 
@@ -156,11 +158,15 @@ def test_what_does_not_go_together_is_told(
     assert "Traceback" not in err
 
 
-def prompter(engine: LlamaCpp, folder: Path, name: str, **further: Any) -> tuple[TaskPrompter, list[Any]]:
+def config_of(folder: Path, name: str, **further: Any) -> TaskConfig:
     given: dict[str, Any] = {"grader": "first", "max_tokens": 9, "shots": None, "include_path": str(folder)}
-    config = TaskConfig(name, module="quantexp.tasks.lm_eval", **(given | further))
-    task = open_task(config)
-    assert isinstance(task, OwnWordsTask)
+    return TaskConfig(name, module="quantexp.tasks.lm_eval", **(given | further))
+
+
+def prompter(engine: LlamaCpp, folder: Path, name: str, **further: Any) -> tuple[TaskPrompter, list[Any]]:
+    config = config_of(folder, name, **further)
+    task = make_task(config)
+    config = replace(config, **task.settings)
     items = list(task.load().items)
     job = Config(model=ModelConfig("m", "path"), quant=QuantConfig("q"), task=config)
     return TaskPrompter(task, job, items[:4], engine, items), items
@@ -218,8 +224,66 @@ def test_whether_a_continuation_is_the_likeliest_is_what_the_model_would_write(
 def test_prompts_have_one_identity_whichever_items_are_drawn(engine: LlamaCpp, tmp_path: Path) -> None:
     write_group(tmp_path)
     some, items = prompter(engine, tmp_path, "world")
-    config = TaskConfig("world", module="quantexp.tasks.lm_eval", grader="first", max_tokens=9, shots=None,
-                        include_path=str(tmp_path))  # fmt: skip
+    config = config_of(tmp_path, "world")
     job = Config(model=ModelConfig("m", "path"), quant=QuantConfig("q"), task=config)
     assert TaskPrompter(make_task(config), job, items[-2:], engine, items).hashes == some.hashes
     assert len(some.question(items[0]).asked) == 4
+
+
+FOREIGN: dict[str, dict[str, Any] | None] = {
+    "plain": {},
+    "examples": {"num_fewshot": 3, "training_split": "train", "fewshot_split": "train", "description": "Places.\n\n"},
+    "space": {"doc_to_text": "The capital of {{country}}: ", "target_delimiter": ""},
+    "exact": {"metric_list": [{"metric": metric, **MEAN} for metric in ("exact_match", "acc")]},
+    "mutual": {"metric_list": [{"metric": metric, **MEAN} for metric in ("acc_mutual_info", "acc_bytes")]},
+    "inputs": {"doc_to_text": "answer", "doc_to_choice": "{{choices}}", "doc_to_target": "is in {{country}}."},
+    "last word": {"output_type": "loglikelihood", "doc_to_target": "{{choices[answer]}}", "doc_to_choice": None,
+                  "metric_list": [{"metric": "acc", **MEAN}, {"metric": "perplexity"}]},
+    "written": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("chat", [False, True], ids=["text", "chat"])
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_the_harness_finds_the_same_when_it_asks_this_engine_itself(
+    engine: LlamaCpp, tmp_path: Path, kind: str, chat: bool
+) -> None:
+    from lm_eval.evaluator import evaluate
+    from lm_eval.tasks import TaskManager
+    from tests.support.harness_model import HarnessModel
+
+    definition = FOREIGN[kind]
+    write_sums(tmp_path, "task") if definition is None else write_choices(tmp_path, "task", **definition)
+    made, items = prompter(engine, tmp_path, "task", chat=chat)
+    task = make_task(config_of(tmp_path, "task", chat=chat))
+    with CompletionStore(tmp_path / "store") as store:
+        if definition is None:
+            completions = generate(engine, [made.prompt(item) for item in items[:4]], made.decoding, store, {})
+        else:
+            completions = score_choices(engine, [made.question(item) for item in items[:4]], store, {})
+    grades = [
+        task.grader().grade(each.text, item.fields)
+        for item, each in zip(items[:4], completions.completions, strict=True)
+    ]
+    [theirs] = TaskManager(include_path=str(tmp_path), include_defaults=False).load("task")["tasks"].values()
+    theirs.set_config(key="num_fewshot", value=theirs.config.num_fewshot or 0)
+    theirs.set_fewshot_seed(1234)
+    found = evaluate(
+        HarnessModel(engine, chat), {"tasks": {"task": theirs}}, limit=4, bootstrap_iters=0,
+        apply_chat_template=chat, fewshot_as_multiturn=chat,
+    )["samples"]["task"]  # fmt: skip
+    metric, _, filtered = task.grader().name.partition(".")
+    said = [float(each[metric]) for each in found if each["filter"] == (filtered or "none")]
+    assert [grade.score for grade in grades] == said
+    if definition is None:
+        return
+    asked = [made.question(item).asked[0].text for item in items[:4]]
+    assert asked == [str(each["arguments"][0][0]).rstrip() if not chat else each["arguments"][0][0] for each in found]
+    if not chat:  # there the harness counts the template's last white space to the continuation
+        own = [json.loads(each.text) for each in completions.completions]
+        responses = [[response for [response] in each["resps"]] for each in found]
+        assert [[score["likeliest"] for score in scores] for scores in own] == [
+            [one for _, one in each] for each in responses
+        ]
+        for scores, each in zip(own, responses, strict=True):
+            assert [score["logprob"] for score in scores] == pytest.approx([logprob for logprob, _ in each], abs=1e-3)
