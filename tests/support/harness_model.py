@@ -38,7 +38,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         scored = {each.item_id: completion for each, completion in self.engine.score(prompts)}
         return [(sum(scored[each.item_id].logprobs), bool(scored[each.item_id].likeliest)) for each in prompts]
 
-    def generate_until(self, requests: list[Any], **_: Any) -> list[str]:
+    def generate_until(self, requests: list[Any], **further: Any) -> list[str]:
         answers = []
         for request in requests:
             context, arguments = request.args

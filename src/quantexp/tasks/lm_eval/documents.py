@@ -32,7 +32,9 @@ def load_documents(harness: Harness) -> Dataset:
     rows: list[Mapping[str, Any]] = []
     several = len(harness.tasks) > 1
     for name, task in harness.tasks.items():
-        for place, document in enumerate(list_documents(task)):
+        with seeded(), quiet():
+            documents = list(task.eval_docs)
+        for place, document in enumerate(documents):
             rows.append({SUBTASK: name, DOCUMENT: document})
             try:
                 question, words = _describe_question(task, document)
@@ -47,12 +49,6 @@ def load_documents(harness: Harness) -> Dataset:
                 fields[CATEGORY] = name
             items.append(Item(f"{name}-{place}" if several else str(place), fields, None, find_cluster(words)))
     return Dataset("lm-eval", tuple(items), (), fingerprint(rows), facts=_list_facts(harness))
-
-
-def list_documents(task: Any) -> list[Any]:
-    """Return the documents that a task is measured on, the same ones each time."""
-    with seeded(), quiet():
-        return list(task.eval_docs)
 
 
 def _describe_question(task: Any, document: Any) -> tuple[str, str]:

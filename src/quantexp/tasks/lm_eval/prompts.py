@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quantexp.tasks.items import Item
-from quantexp.tasks.lm_eval.documents import DOCUMENT, PLACE, SUBTASK, list_documents
+from quantexp.tasks.lm_eval.documents import DOCUMENT, PLACE, SUBTASK
 from quantexp.tasks.lm_eval.harness import FOREIGN, Harness, quiet, seeded
 from quantexp.tasks.requests import Context, ItemRequests
 from quantexp.util.errors import UserError
@@ -88,10 +88,12 @@ def _build_requests(
     harness: Harness, name: str, task: Any, places: set[int], chat: bool, system: str
 ) -> dict[int, list[Any]]:
     """Have a task build the requests of documents, and of those that are `_ALIKE`."""
-    count = len(list_documents(task))
+    with seeded(), quiet():
+        count = len(task.eval_docs)
     wanted = sorted({*places, *(place for place in _ALIKE if place < count)})
-    # Examples are drawn for one document after the other: those of one depend on how many came before it.
-    whole = len(wanted) == count or (task.config.num_fewshot > 0 and _draws(task))
+    if task.config.num_fewshot > 0 and _draws(task):
+        # Examples are drawn for one document after the other: those of one depend on how many came before it.
+        wanted = list(range(wanted[-1] + 1))
     options: dict[str, Any] = {}
     if chat:
         options = {"apply_chat_template": True, "fewshot_as_multiturn": True, "chat_template": hold_chat}
@@ -99,7 +101,7 @@ def _build_requests(
     task.set_fewshot_seed(harness.seed)
     try:
         with seeded(), quiet():
-            task.build_all_requests(samples=None if whole else wanted, **options)
+            task.build_all_requests(samples=set(wanted), **options)
     except FOREIGN as error:
         raise UserError(
             f"lm-evaluation-harness cannot make the prompts of {name} ({type(error).__name__}: "
@@ -107,8 +109,7 @@ def _build_requests(
         ) from error
     made: dict[int, list[Any]] = {}
     for instance in task.instances:
-        place = instance.doc_id if whole else wanted[instance.doc_id]
-        made.setdefault(place, []).append(instance)
+        made.setdefault(wanted[instance.doc_id], []).append(instance)
     for instances in made.values():
         instances.sort(key=lambda instance: int(instance.idx))
         kinds = {instance.request_type for instance in instances}
