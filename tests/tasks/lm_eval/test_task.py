@@ -142,6 +142,7 @@ def test_a_task_that_has_moved_is_another_one(tmp_path: Path) -> None:
     ("definition", "further", "sentence"),
     [
         ({}, {"name": "capitols"}, r"task\.name=capitols: lm-evaluation-harness has no such task; did you mean .*cap"),
+        ({}, {"name": "lm_eval"}, r"task=lm-eval needs the name of a task: add task\.name=NAME"),
         ({}, {"metric": "mcc"}, r"task\.metric=mcc is made of a whole corpus.*choose one of acc, acc_norm\."),
         ({}, {"metric": "bleu"}, r"task\.metric=bleu: capitals has no such metric .* choose one of acc, acc_norm\."),
         ({"unsafe_code": True}, {}, r"capitals runs code that the model writes"),

@@ -9,9 +9,12 @@ from typing import Any
 
 from quantexp.config import TaskConfig
 from quantexp.tasks.base import Task
+from quantexp.util.errors import UserError
 
 
 def _configure(config: TaskConfig) -> Task:
+    if config.name == __name__.rpartition(".")[2]:  # what a task without a name is called
+        raise UserError("task=lm-eval needs the name of a task: add task.name=NAME, such as task.name=arc_challenge.")
     from quantexp.tasks.lm_eval.task import make_task  # a heavy import
 
     return make_task(config)

@@ -18,7 +18,7 @@ from jinja2 import TemplateError
 from yaml import YAMLError
 
 from quantexp.util.errors import UserError
-from quantexp.util.huggingface import chain, first_line, quiet_unless_terminal
+from quantexp.util.huggingface import first_line, quiet_unless_terminal
 from quantexp.util.terminal import one_line
 
 FOREIGN = (
@@ -70,6 +70,7 @@ def load_harness(name: str, include_path: str | None, shots: int | None, seed: i
     if include_path is not None and (name not in manager.all_tasks or not _is_complete(manager, name)):
         manager = _open_manager(include_path, with_others=True)  # which takes seconds: there are thousands
     _check_name(name, manager)
+    _check_definition(name, manager.task_index[name].cfg or {})  # before its data are fetched
     quiet_unless_terminal()
     # The libraries' exceptions, not built in: the harness, which needs them, is there.
     from datasets.exceptions import DatasetsError
@@ -81,9 +82,8 @@ def load_harness(name: str, include_path: str | None, shots: int | None, seed: i
     except ImportError as error:
         raise UserError(f"task.name={name} needs a further package ({first_line(error)}): install that.") from error
     except (OSError, DatasetsError, HfHubHTTPError) as error:
-        *_, last = chain(error)
         raise UserError(
-            f"The data of task.name={name} cannot be read ({one_line(first_line(last), 200)}): they come from where "
+            f"The data of task.name={name} cannot be read ({one_line(first_line(error), 200)}): they come from where "
             "its definition says, mostly the Hugging Face Hub, once; without a network only from its cache."
         ) from error
     except (*FOREIGN, RuntimeError) as error:
@@ -93,7 +93,7 @@ def load_harness(name: str, include_path: str | None, shots: int | None, seed: i
         ) from error
     tasks = dict(found["tasks"])
     for task_name, task in tasks.items():
-        _check_task(task_name, task)
+        _check_definition(task_name, {**vars(task.config), "output_type": task.OUTPUT_TYPE})
         _set_shots(task_name, task, shots)
     groups = found.get("groups", {})
     ordered = sorted(groups.values(), key=lambda group: str(group.name) != name)
@@ -170,16 +170,16 @@ def _check_name(name: str, manager: Any) -> None:
         raise UserError(f"task.name={name}: lm-evaluation-harness has no such task; {hint}")
 
 
-def _check_task(name: str, task: Any) -> None:
+def _check_definition(name: str, definition: Mapping[str, Any]) -> None:
     """Refuse a task that is not measured here, and say why."""
     why = None
-    if getattr(task, "UNSAFE_CODE", False):
+    if definition.get("unsafe_code", False) is not False:
         why = "runs code that the model writes, which quantexp does not"
-    elif getattr(task, "MULTIMODAL", False):
+    elif definition.get("doc_to_image") is not None or definition.get("doc_to_audio") is not None:
         why = "asks about images or sound, and quantexp gives models text only"
-    elif task.OUTPUT_TYPE == "loglikelihood_rolling":
+    elif definition.get("output_type") == "loglikelihood_rolling":
         why = "has perplexities of the whole corpus, of which no document has a score; read texts with task=text"
-    elif (task.get_config("repeats") if hasattr(task, "get_config") else 1) not in (1, None):
+    elif definition.get("repeats") not in (1, None):
         why = "asks each document several times, of which the harness's filters make one answer"
     if why is not None:
         raise UserError(f"task.name={name} {why}: choose another task.")

@@ -5,6 +5,7 @@ parts would be another number.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,8 @@ class Metric:
     @property
     def title(self) -> str:
         """Its name as a grader: with the filter's if there are several."""
-        return self.name if self.filters == 1 else f"{self.name}.{self.filter}"
+        title = self.name if self.filters == 1 else f"{self.name}.{self.filter}"
+        return re.sub(r"[^\w.-]", "_", title)  # it names files
 
 
 def make_graders(harness: Harness, kind: str, chosen: str, sizes: Mapping[str, int]) -> tuple[dict[str, Grader], str]:
