@@ -65,7 +65,7 @@ def conf() -> Iterator[None]:
     ("override", "sentence"),
     [
         ("model=Nope", f"model=Nope: there is no such option; choose one of {options('model')}."),
-        ("task=", "task=: there is no such option; choose one of choice, extraction, gsm8k, qa, text, triviaqa."),
+        ("task=", f"task=: there is no such option; choose one of {options('task')}."),
         ("limt=5", f"limt: there is no such key; choose one of {KEYS}."),
         ("limit=5", "limit: there is no such key; did you mean task.limit or data.limit?"),
         ("task.limt=5", "task.limt: there is no such key; did you mean task.limit?"),
