@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quantexp.tasks.items import Item
+from quantexp.tasks.items import Item, fingerprint
 from quantexp.tasks.lm_eval.documents import DOCUMENT, PLACE, SUBTASK
 from quantexp.tasks.lm_eval.harness import FOREIGN, Harness, quiet, seeded
 from quantexp.tasks.requests import Context, ItemRequests
@@ -67,7 +67,7 @@ def ask_documents(
         alike = tuple(_contexts(name, made[place], chat)[0] for place in _ALIKE if place in made)
         for item in own:
             instances = made[item.fields[PLACE]]
-            if instances[0].doc != item.fields[DOCUMENT]:
+            if fingerprint([instances[0].doc]) != fingerprint([item.fields[DOCUMENT]]):
                 raise UserError(
                     f"The documents of {name} are others each time that its definition makes them, so runs of it "
                     "cannot be compared."
