@@ -165,6 +165,7 @@ def chosen(command: Command, cache: Path, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("chosen")
     status, _, err = command(folder, *SWEEP, f"model.cache={cache}", "divergence=true")
     assert status == 0, err
+    assert "tokens/s" not in err  # nothing was written
     return folder
 
 

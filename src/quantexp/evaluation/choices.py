@@ -185,8 +185,9 @@ def _join(question: Question, scores: Sequence[Completion], alone: Sequence[Comp
         logprobs=likeliest.logprobs,
         text=text,
         finish_reason="stop",
-        prompt_seconds=sum(each.prompt_seconds for each in every),
-        generation_seconds=sum(each.generation_seconds for each in every),
+        # All of it was read, so that there is no speed of writing.
+        prompt_seconds=sum(each.prompt_seconds + each.generation_seconds for each in every),
+        generation_seconds=0.0,
         counted=(len(question.prompt.tokens), sum(each.length for each in every)),
     )
 

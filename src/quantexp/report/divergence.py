@@ -116,7 +116,7 @@ def divergence_grid(summary: Summary) -> Grid:
 def divergence_table(summary: Summary) -> Table:
     """For a terminal of 80 columns or more."""
     table = Table(box=box.SIMPLE_HEAD, title=Text("Divergence", style="bold"), title_justify="left", pad_edge=False)
-    table.add_column("task, quant", overflow="fold")
+    table.add_column(f"task, {summary.noun}", overflow="fold")
     for name in ("mean KL\n(nats)", "same top\n(%)", "answers\nthat part"):
         table.add_column(name, justify="right", no_wrap=True)
     shown = choose(divergence_columns(summary), "task", "quant", "mean", "same_top", "parted")
