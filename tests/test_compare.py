@@ -311,14 +311,12 @@ def test_keys_are_told_from_paths(here: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(here)
     (here / "metric=acc").touch()
     (here / "a").touch()
-    words = ["a", "Q4=a", "metric=acc", "margin=0.1", "stats.seed=3", "+hydra.x=1", "--cfg"]
-    assert rewrite_words(words, CompareConfig) == [
-        "margin=0.1",
-        "stats.seed=3",
-        "+hydra.x=1",
-        "--cfg",
-        'results=["a","Q4=a","metric=acc"]',
-    ]
+    words = ["a", "Q4=a", "metric=acc", "margin=0.1", "stats.seed=3", "+hydra.x=1"]
+    rewritten = ["margin=0.1", "stats.seed=3", "+hydra.x=1", 'results=["a","Q4=a","metric=acc"]']
+    assert rewrite_words(words, CompareConfig) == rewritten
+    assert rewrite_words([*words, "--cfg", "job"], CompareConfig) == [*rewritten, "--cfg", "job"]
+    # A flag's value is none of the results, though there is such a file.
+    assert rewrite_words(["--config-dir", "a", *words], CompareConfig) == ["--config-dir", "a", *rewritten]
 
 
 def test_a_comparison_can_be_recorded(compare: Callable[..., Ended], here: Path) -> None:

@@ -31,12 +31,9 @@ def rewrite_words(arguments: Sequence[str], schema: type) -> list[str]:
     paths = [each for each in words if not is_override(each, schema)]
     for each in paths:
         _check_path(each, schema)
-    kept = [
-        *arguments[:begin],
-        *(each for each in words if each not in paths),
-        *arguments[begin + len(words) :],
-    ]
-    return [*kept, f"results=[{','.join(map(_quote, paths))}]"] if paths else kept
+    kept = [each for each in words if each not in paths]
+    named = [f"results=[{','.join(map(_quote, paths))}]"] if paths else []
+    return [*arguments[:begin], *kept, *named, *arguments[begin + len(words) :]]
 
 
 def is_override(word: str, schema: type) -> bool:
