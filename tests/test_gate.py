@@ -45,7 +45,7 @@ def test_a_gate_that_cannot_tell_blocks_unless_it_is_told_not_to(command: Comman
     assert (status, err) == (3, "")
     lines = out.splitlines()
     assert re.match(r"cannot tell: Q3_K_M on (triviaqa|extraction), margin: (inconclusive|nothing to lose)", lines[0])
-    assert lines[-1].startswith("gate cannot tell, which blocks (policy.blocks): gate/gate.md, ")
+    assert lines[-1].startswith("gate cannot tell, which blocks (policy.blocks); the baseline is Q8_0: gate/gate.md, ")
     content = json.loads((store / "gate" / "gate.json").read_text())
     check_schema(content)
     assert content["status"] == "inconclusive"

@@ -60,7 +60,7 @@ def main(config: GateConfig) -> None:
         Status.failed: "failed",
         Status.inconclusive: f"cannot tell, which {blocks} (policy.blocks)",
     }[status]
-    print(f"gate {outcome}: {', '.join(map(str, files))}")  # noqa: T201
+    print(f"gate {outcome}; the baseline is {summary.baseline}: {', '.join(map(str, files))}")  # noqa: T201
     if status is Status.failed:
         raise SystemExit(FAILED)
     if status is Status.inconclusive and config.policy.blocks:

@@ -116,6 +116,21 @@ def test_arguments_of_the_template_are_compared_like_weights(
     assert compared["n"] == 4
 
 
+def test_the_declared_baseline_is_that_of_every_later_comparison(
+    command: Command, tmp_path: Path, quick: tuple[str, ...]
+) -> None:
+    status, _, err = command(
+        tmp_path, "quantexp", "-m", "quant=F16,Q3_K_M", *quick, "task.limit=2", "stats.baseline=F16"
+    )
+    assert status == 0, err
+    for module in ("quantexp.aggregate", "quantexp.gate"):
+        status, out, err = command(tmp_path, module)
+        assert "Q3_K_M" in out, err
+        assert "nothing" not in out.replace("nothing to lose", "").lower()
+    [compared] = report(tmp_path, "comparisons").to_dict("records")
+    assert (compared["baseline"], compared["quant"]) == ("F16", "Q3_K_M")
+
+
 def test_a_baseline_that_is_not_there_is_told_before_anything_runs(
     command: Command, tmp_path: Path, quick: tuple[str, ...]
 ) -> None:

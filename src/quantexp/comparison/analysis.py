@@ -1,7 +1,8 @@
 """Runs in, a comparison out: the entry of every command that compares."""
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
     from quantexp.comparison.summary import Summary
     from quantexp.tracking.backend import Access
     from quantexp.tracking.reader import JobRecord
+    from quantexp.tracking.registration import Registration
     from quantexp.tracking.store import Store
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ def compare(
     except UserError as error:
         registration = None
         failures.append(str(error))
+    stats = _choose_baseline(left, stats, registration)
     while left:
         try:
             summary = summarise(left, failures, stats, make_title(left), registration)
@@ -74,6 +80,20 @@ def compare(
         else:
             return JobComparison(summary, left, changed)
     raise UserError(f"No job is left to compare: {' '.join(failures)}")
+
+
+def _choose_baseline(
+    records: Sequence["JobRecord"], stats: StatsConfig, registration: "Registration | None"
+) -> StatsConfig:
+    """Take the baseline that the sweep has declared, if none is named and the usual one was not run."""
+    usual = stats.baseline == StatsConfig.baseline
+    if not usual or registration is None or any(each.tags["quant"] == stats.baseline for each in records):
+        return stats
+    declared = registration.baseline
+    if declared is None or declared == stats.baseline:
+        return stats
+    log.info("compared with %s, the baseline that the sweep has declared", declared)
+    return replace(stats, baseline=declared)
 
 
 def open_store(config: TrackingConfig, access: "Access") -> "Store":
