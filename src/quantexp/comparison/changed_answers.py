@@ -150,12 +150,11 @@ def _seed(run: JobRecord) -> int:
 
 def _describe_placebos(summary: Summary, comparisons: Sequence[Comparison]) -> str:
     """Say what changed between the baseline and itself by another arithmetic; empty if no condition is that."""
-    placebos = {(each.model, each.task, each.quant) for each in summary.conditions if each.is_placebo}
     found = [
         f"{each.quant} on {each.task} lost {each.flips.lost} and gained {each.flips.gained} of {each.flips.answers} "
         f"answers, and {each.flips.churn} were read differently"
         for each in comparisons
-        if (each.model, each.task, each.quant) in placebos and each.flips is not None
+        if summary.is_placebo(each) and each.flips is not None
     ]
     if not found:
         return ""

@@ -1,11 +1,10 @@
 """Conditions of recorded runs: what each is called, and its identity without what the conditions differ in."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from quantexp.config import StatsConfig
-from quantexp.config.condition import TEMPLATE, WEIGHTS, Case, Conditions, Levels
+from quantexp.config.condition import TEMPLATE, WEIGHTS, Case, Conditions, Levels, write_argument
 from quantexp.config.identity import Identity, share_identity
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.registration import Registration
@@ -76,10 +75,4 @@ def _infer(identity: Identity) -> Levels:
     levels = {name: str(settings[name]) for name in ("context", "gpu_layers") if name in settings}
     if "lanes" in settings:
         levels["lanes"] = "1" if settings["lanes"] == "one" else str(settings["lanes"])
-    given = {key: value for key, value in prompt.items() if key.startswith(TEMPLATE)}
-    return levels | {
-        key: value
-        if isinstance(value, str)
-        else json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        for key, value in given.items()
-    }
+    return levels | {key: write_argument(value) for key, value in prompt.items() if key.startswith(TEMPLATE)}

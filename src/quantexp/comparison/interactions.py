@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import pandas as pd
 
@@ -94,11 +93,10 @@ def _test(
     for name, of_both in changed.items():
         if len(of_both) != 2:
             continue
-        alone = [
+        first, second = (
             next((other for other, of in changed.items() if of == (axis,) and _agrees(axis, levels, other, name)), None)
             for axis in of_both
-        ]
-        first, second = alone
+        )
         if first is None or second is None:
             continue
         sides = [groups[each].by_unit for each in (first, second, name, baseline)]
@@ -119,8 +117,3 @@ def _test(
 
 def _agrees(axis: Axis, levels: Mapping[str, Levels], one: str, other: str) -> bool:
     return axis.read(levels[one]) == axis.read(levels[other])
-
-
-def list_pairs(conditions: Sequence[Levels]) -> list[tuple[Axis, Axis]]:
-    """Return each pair of things that vary among some conditions."""
-    return list(combinations(find_axes(conditions), 2)) if conditions else []

@@ -70,7 +70,8 @@ def summarise(
         UserError: the target is the data's own items, and the runs do not say how many those are; or the runs were
             stopped by one method and are to be judged by another.
     """
-    named, declared_stats, files = label_runs(records, stats, registration), stats, records
+    files, as_given = records, stats  # by the quants' own names, and as a declaration has them
+    named = label_runs(records, stats, registration)
     records, stats = named.records, replace(stats, baseline=named.baseline)
     unit = stats.unit.value
     given = "given" if stats.unit is Unit.answer else "answered"
@@ -146,7 +147,7 @@ def summarise(
         unit=unit,
         quantized_sources=quantized_sources(records),
         interactions=find_interactions(groups, named.levels, stats.baseline, stats),
-        registered=None if registration is None else _registered(registration, groups, compared, declared_stats),
+        registered=None if registration is None else _registered(registration, groups, compared, as_given),
     )
 
 

@@ -65,7 +65,6 @@ def decide_gate(rulings: Sequence[Ruling]) -> Status:
 
 def _select(summary: Summary, policy: PolicyConfig) -> list[Comparison]:
     """Return the comparisons that are judged."""
-    placebos = {(each.model, each.task, each.quant) for each in summary.conditions if each.is_placebo}
     compared = summary.select_comparisons()
     for key, asked, there in (
         ("conditions", policy.conditions, {each.quant for each in compared}),
@@ -79,7 +78,7 @@ def _select(summary: Summary, policy: PolicyConfig) -> list[Comparison]:
             )
     if policy.conditions:
         return [each for each in compared if each.quant in policy.conditions]
-    return [each for each in compared if (each.model, each.task, each.quant) not in placebos]
+    return [each for each in compared if not summary.is_placebo(each)]
 
 
 def _judge_comparison(comparison: Comparison, policy: PolicyConfig) -> Iterator[Ruling]:

@@ -321,6 +321,11 @@ class Summary:
                 found += [c for c in map(self.comparison, self.ladder(each, name)) if c is not None]
         return found
 
+    def is_placebo(self, comparison: Comparison) -> bool:
+        """Tell if it compares the baseline with itself by another arithmetic."""
+        place = comparison.model, comparison.task, comparison.quant
+        return any(each.is_placebo and (each.model, each.task, each.quant) == place for each in self.conditions)
+
     def section(self, comparison: Comparison) -> str:
         """Return the name of its task on a page that all models share."""
         return self.make_title(comparison.model, comparison.task)

@@ -101,16 +101,15 @@ def read_levels(config: Config) -> dict[str, str]:
             "lanes": "1" if engine.lanes == 1 else "several",
             "gpu_layers": str(engine.gpu_layers),
         }
-    return levels | {TEMPLATE + key: _write_argument(value) for key, value in model.template.items()}
+    return levels | {TEMPLATE + key: write_argument(value) for key, value in model.template.items()}
 
 
-def _write_argument(value: object) -> str:
+def write_argument(value: object) -> str:
+    """Write an argument of the chat template as a level: without spaces, so that a label can be read back."""
     plain = value.value if isinstance(value, Enum) else value
-    return (
-        plain
-        if isinstance(plain, str)
-        else json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    )
+    if isinstance(plain, str):
+        return plain
+    return json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,8 +279,7 @@ def _label(case: Case, reference: Levels, baseline: Baseline) -> str:
 
 
 def _level_of(case: Case, name: str) -> str:
-    default = get_factor(name).default
-    return case.levels.get(name, default if default is not None else case.context)
+    return case.levels.get(name, _default_of(case, name))
 
 
 def _default_of(case: Case, name: str) -> str:

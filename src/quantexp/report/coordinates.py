@@ -4,10 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quantexp.comparison.summary import Condition
-from quantexp.config.condition import WEIGHTS
-
-KV_FACTORS = ("kv_key", "kv_value")
-"""Factors that the KV cache's bytes follow from."""
+from quantexp.config.condition import PAIRS, WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ def find_coordinates(conditions: Sequence[Condition], baseline: str) -> Coordina
         axis, unit = "measured bits per weight", "bits"
         values = [each.bits_per_weight for each in conditions]
     elif len({each.kv_bytes for each in conditions}) > 1 and None not in {each.kv_bytes for each in conditions}:
-        factors = KV_FACTORS
+        factors = PAIRS["kv"]
         axis, unit = "KV cache, bytes a token", "bytes a token"
         values = [each.kv_bytes or 0.0 for each in conditions]
     else:
@@ -81,22 +78,23 @@ def find_coordinates(conditions: Sequence[Condition], baseline: str) -> Coordina
         factors = tuple(reference.levels)
         axis, unit = "conditions, in the order asked", "in order"
         values = [float(levels.index(each.quant)) for each in conditions]
-    curves: dict[tuple[str, ...], list[Place]] = {}
+    over_weights = factors == (WEIGHTS,)
+    curves: dict[tuple[str, ...], list[Place]] = {_other_levels(reference, factors): []}
     for each, x in zip(conditions, values, strict=True):
-        key = tuple(level for name, level in each.levels.items() if name not in factors)
-        name = _weights(each) if factors == (WEIGHTS,) else each.quant
-        curves.setdefault(key, []).append(Place(each, x, name))
-    first = tuple(level for name, level in reference.levels.items() if name not in factors)
-    ordered = sorted(curves, key=lambda key: key != first)
-    named = len(curves) > 1
+        place = Place(each, x, _weights(each) if over_weights else each.quant)
+        curves.setdefault(_other_levels(each, factors), []).append(place)
     found = []
-    for key in ordered:
-        places = sorted(curves[key], key=lambda place: place.x)
+    for places in curves.values():
         own = places[0].condition
-        rest = own.quant.removeprefix(_weights(own)).strip() if factors == (WEIGHTS,) else ""
-        found.append(Curve((rest or "as the baseline") if named else "", tuple(places)))
-    of_baseline = _weights(reference) if factors == (WEIGHTS,) else reference.quant
-    return Coordinates(axis, unit, of_baseline, tuple(found))
+        rest = own.quant.removeprefix(_weights(own)).strip() if over_weights else ""
+        name = (rest or "as the baseline") if len(curves) > 1 else ""
+        found.append(Curve(name, tuple(sorted(places, key=lambda place: place.x))))
+    return Coordinates(axis, unit, _weights(reference) if over_weights else reference.quant, tuple(found))
+
+
+def _other_levels(condition: Condition, factors: Sequence[str]) -> tuple[str, ...]:
+    """Return the levels of all factors but these: what the conditions of one curve share."""
+    return tuple(level for name, level in condition.levels.items() if name not in factors)
 
 
 def _weights(condition: Condition) -> str:

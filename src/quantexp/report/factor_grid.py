@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
-from quantexp.comparison.interactions import Axis, list_pairs
-from quantexp.comparison.summary import Condition, Interaction, Summary, difference_text, interval_names, points
+from quantexp.comparison.interactions import Axis, find_axes
+from quantexp.comparison.summary import Condition, Interaction, Summary, difference_text, format_points, interval_names
 from quantexp.report.columns import Column, Grid, format_csv, make_grid
 
 GRID_NOTE = (
@@ -40,10 +41,9 @@ def list_factor_grids(summary: Summary) -> list[FactorGrid]:
             reference = next((each for each in ladder if each.quant == summary.baseline), None)
             if reference is None or any(each.levels.keys() != reference.levels.keys() for each in ladder):
                 continue
-            pairs = list_pairs([each.levels for each in ladder])
-            others = {axis for pair in pairs for axis in pair}
-            for pair in pairs:
-                fixed = others - {*pair}
+            axes = find_axes([each.levels for each in ladder])
+            for pair in combinations(axes, 2):
+                fixed = {*axes} - {*pair}
                 shown = [
                     each
                     for each in ladder
@@ -84,7 +84,10 @@ def interaction_columns(summary: Summary) -> list[Column[Interaction]]:
             "interaction",
             lambda row: row.contrast.estimate,
             f"interaction, points [{interval_names(summary)}]",
-            lambda row: f"{_signed(row.contrast.estimate)} [{_signed(row.contrast.low)}, {_signed(row.contrast.high)}]",
+            lambda row: (
+                f"{format_points(row.contrast.estimate)} "
+                f"[{format_points(row.contrast.low)}, {format_points(row.contrast.high)}]"
+            ),
         ),
         Column("low", lambda row: row.contrast.low),
         Column("high", lambda row: row.contrast.high),
@@ -92,11 +95,6 @@ def interaction_columns(summary: Summary) -> list[Column[Interaction]]:
         Column("p_adjusted", lambda row: row.p_adjusted, "p", lambda row: f"{row.p_adjusted:.3f}"),
         Column("n", lambda row: row.contrast.n[0], "n"),
     ]
-
-
-def _signed(value: float) -> str:
-    text = points(value)
-    return text if value <= 0 else f"+{text}"
 
 
 def interactions_grid(summary: Summary) -> Grid:

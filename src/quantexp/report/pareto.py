@@ -156,7 +156,7 @@ def tradeoff(summary: Summary) -> Chart | None:
                 f"Other work took a share of the processor while speeds were measured{of}: {', '.join(busy)}."
             )
         if sized:
-            panels.append(_panel(_name_size(summary, model), sized, sizes, by_size, model, several))
+            panels.append(_panel(_name_size(compares_caches(summary, model)), sized, sizes, by_size, model, several))
         if timed:
             panels.append(_panel("tokens/s", timed, speeds, by_speed, model, several))
         fast = {offer.quant for offer, on in zip(timed, by_speed or [False] * len(timed), strict=True) if on}
@@ -171,9 +171,7 @@ def tradeoff(summary: Summary) -> Chart | None:
                     " and ".join(["size"] * (offer.quant in small) + ["speed"] * (offer.quant in fast)) or "neither",
                 )
             )
-    size = next(
-        (name for name in (_name_size(summary, model) for model in summary.models()) if "KV" in name), "file, MB"
-    )
+    size = _name_size(any(compares_caches(summary, model) for model in summary.models()))
     header = (*(["model"] if several else []), summary.noun, "mean score, points", size, "tokens/s", "on the front of")
     sides = "l" * several + "lrrrl"
     about = (
@@ -194,8 +192,8 @@ def tradeoff(summary: Summary) -> Chart | None:
     )
 
 
-def _name_size(summary: Summary, model: str) -> str:
-    return "file and KV cache, MB" if compares_caches(summary, model) else "file, MB"
+def _name_size(has_caches: bool) -> str:
+    return "file and KV cache, MB" if has_caches else "file, MB"
 
 
 def _panel(

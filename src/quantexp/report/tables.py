@@ -186,10 +186,8 @@ def flips_grid(summary: Summary) -> Grid:
 
 def _name_placebo(summary: Summary, comparison: Comparison) -> str:
     """Name a condition, and say if what it changes is noise."""
-    place = comparison.model, comparison.task
-    ladder = summary.ladder(*place)
-    is_placebo = any(each.is_placebo for each in ladder if each.quant == comparison.quant)
-    return f"{comparison.quant} (placebo: noise of the arithmetic)" if is_placebo else comparison.quant
+    noise = " (placebo: noise of the arithmetic)" if summary.is_placebo(comparison) else ""
+    return f"{comparison.quant}{noise}"
 
 
 def rules_grid(summary: Summary) -> Grid:
