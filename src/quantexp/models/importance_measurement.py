@@ -55,6 +55,9 @@ _Tensor._fields_ = [
     ("name", ctypes.c_char * 64),
 ]
 
+_EXPERTS = b"MUL_MAT_ID"
+"""Multiplication by those of several matrices that are chosen for each row."""
+
 _F32, _I32 = 0, 26
 """Numbers of types that rows and the choices of experts have."""
 
@@ -66,6 +69,12 @@ class _Sums:
         self.squares = np.zeros((matrices, columns))
         self.counts = np.zeros(matrices)
 
+    def add(self, matrix: int, rows: NDArray[np.float32]) -> None:
+        """Add rows, shape (rows, columns), that one matrix was multiplied by."""
+        wide = rows.astype(np.float64)
+        self.squares[matrix] += (wide * wide).sum(axis=0)
+        self.counts[matrix] += len(rows)
+
 
 class _Collector:
     """Sees every operation of a graph, and sums the inputs of those that multiply a weight."""
@@ -73,7 +82,7 @@ class _Collector:
     def __init__(self) -> None:
         self.sums: dict[str, _Sums] = {}
         self.problem: str | None = None
-        base = _open_base()
+        base = llama_cpp._lib  # which finds ggml's own functions, too
         self._read = base.ggml_backend_tensor_get
         self._read.argtypes = [ctypes.POINTER(_Tensor), ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
         self._read.restype = None
@@ -87,51 +96,41 @@ class _Collector:
         tensor = ctypes.cast(address, ctypes.POINTER(_Tensor))
         try:
             if ask:
-                return self._find_kind(tensor) is not None
-            self._take(tensor)
+                return self._counts(tensor)
+            self._take(tensor.contents)
         except _LayoutError as error:  # an exception cannot pass through llama.cpp
             self.problem = str(error)
             return False
         return True
 
-    def _find_kind(self, tensor: Any) -> str | None:
-        """Return the kind of multiplication that counts; None of every other operation."""
+    def _counts(self, tensor: Any) -> bool:
+        """Tell if an operation multiplies a weight by the text's rows."""
         content = tensor.contents
         if self._name(tensor) != content.name:
             raise _LayoutError("this llama.cpp lays out its tensors in another way")
-        kind = self._name_op(content.op)
-        if kind == b"MUL_MAT_ID":
-            return "experts"
-        if kind != b"MUL_MAT":
-            return None
+        operation: bytes = self._name_op(content.op)
+        if operation != b"MUL_MAT":
+            return operation == _EXPERTS
         weight, rows = content.src[0].contents, content.src[1].contents
-        if rows.ne[1] < _FEWEST_ROWS or rows.type != _F32:
-            return None
-        return "matrix" if _plain_name(weight).startswith("blk.") else None
+        is_of_text: bool = rows.ne[1] >= _FEWEST_ROWS and rows.type == _F32
+        return is_of_text and _plain_name(weight).startswith("blk.")
 
-    def _take(self, tensor: Any) -> None:
-        content = tensor.contents
-        weight, rows = content.src[0].contents, content.src[1]
-        values = self._array(rows, np.dtype(np.float32))
+    def _take(self, operation: Any) -> None:
+        """Add the inputs of an operation to its weight's sums."""
+        weight, values = operation.src[0].contents, self._array(operation.src[1], np.dtype(np.float32))
         name, columns = _plain_name(weight), int(values.shape[-1])
-        if self._find_kind(tensor) == "experts":
+        if self._name_op(operation.op) == _EXPERTS:
             sums = self._of(name, int(weight.ne[2]), columns)
-            chosen = self._array(content.src[2], np.dtype(np.int32))[0, 0]
-            for place, experts in enumerate(chosen):
-                inputs = values[0, place]
+            chosen = self._array(operation.src[2], np.dtype(np.int32))[0, 0]
+            for inputs, experts in zip(values[0], chosen, strict=True):
                 for number, expert in enumerate(experts):
-                    row = inputs[number % len(inputs)].astype(np.float64)
-                    sums.squares[expert] += row * row
-                    sums.counts[expert] += 1
+                    sums.add(expert, inputs[number % len(inputs)][None])
             return
         sums = self._of(name, int(weight.ne[2] * weight.ne[3]), columns)
-        for outer in range(values.shape[0]):
-            for inner in range(values.shape[1]):
-                # A matrix may serve several of the rows' (`ggml_mul_mat` broadcasts).
-                number = (outer * values.shape[1] + inner) * len(sums.counts) // (values.shape[0] * values.shape[1])
-                part = values[outer, inner].astype(np.float64)
-                sums.squares[number] += (part * part).sum(axis=0)
-                sums.counts[number] += len(part)
+        parts = values.reshape(-1, *values.shape[2:])
+        for number, rows in enumerate(parts):
+            # A matrix may serve several of the rows' (`ggml_mul_mat` broadcasts).
+            sums.add(number * len(sums.counts) // len(parts), rows)
 
     def _of(self, name: str, matrices: int, columns: int) -> _Sums:
         return self.sums.setdefault(name, _Sums(matrices, columns))
@@ -158,13 +157,6 @@ def _plain_name(tensor: Any) -> str:
     if name.count("#") > 1:
         return name.split("#")[1]
     return name
-
-
-def _open_base() -> Any:
-    """Return the library that holds ggml's own functions."""
-    folder = Path(llama_cpp._lib._name).parent
-    found = sorted(folder.glob("*ggml-base.*"))
-    return ctypes.CDLL(str(found[0])) if found else llama_cpp._lib
 
 
 def measure_importance(model: Path, text: str, name: str, threads: int | None = None) -> dict[str, NDArray[np.float32]]:

@@ -46,7 +46,7 @@ def make_quant(source: ModelFile, recipe: Recipe, cache: Path) -> Path:
 def _measure_matrix(source: ModelFile, wide: Path, text: Path, recipe: Recipe, cache: Path) -> Path:
     """Return the importance matrix of the model, made of a text if the cache has none yet."""
     identity = recipe.calibration_sha256.replace(" ", "-")
-    folder = cache / "ladders" / f"{source.sha256[:16]}-{version('llama-cpp-python')}"
+    folder = _folder(source, cache)
     target = folder / f"imatrix-{identity[:16]}{identity[64:]}.dat"
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")):
@@ -72,7 +72,12 @@ def _place(source: ModelFile, recipe: Recipe, cache: Path) -> Path:
     """Return where the quant is kept; what needs no making is where it is."""
     if source.file_type == recipe.file_type and not recipe.digest:
         return Path(source.path)
-    return cache / "ladders" / f"{source.sha256[:16]}-{version('llama-cpp-python')}" / f"{recipe.name}.gguf"
+    return _folder(source, cache) / f"{recipe.name}.gguf"
+
+
+def _folder(source: ModelFile, cache: Path) -> Path:
+    """Return where all that is made of a source is kept."""
+    return cache / "ladders" / f"{source.sha256[:16]}-{version('llama-cpp-python')}"
 
 
 def _made(source: Path, target: Path, recipe: Recipe) -> Path:
