@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
 from numbers import Real
@@ -99,13 +99,24 @@ class Results:
     notes: tuple[str, ...] = ()
 
 
-def make_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Make a table of results, with every column."""
+def make_table(rows: Sequence[Mapping[str, Any]], where: str, metric: str) -> pd.DataFrame:
+    """Make a table of results, with every column, that can be compared.
+
+    Args:
+        rows: an answer each.
+        where: they are from, for sentences.
+        metric: what their scores are.
+
+    Raises:
+        UserError: nothing names an answer's item, there is no score, or one does not lie between 0 and 1.
+    """
     columns = {name: [_clean(row.get(name)) for row in rows] for name in COLUMNS}
     table = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
     for name in ("seed", "sample"):
         table[name] = table[name].fillna(0).astype(int)
     table["score"] = table["score"].astype(float)
+    _check_keys(table, where)
+    _check_scores(table, where, metric)
     return table
 
 
@@ -116,7 +127,7 @@ def _clean(value: Any) -> Any:
     return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
-def check_keys(table: pd.DataFrame, where: str) -> None:
+def _check_keys(table: pd.DataFrame, where: str) -> None:
     """Refuse answers that nothing names: they could be paired with none.
 
     Raises:
@@ -131,7 +142,7 @@ def check_keys(table: pd.DataFrame, where: str) -> None:
     )
 
 
-def check_scores(table: pd.DataFrame, where: str, metric: str) -> None:
+def _check_scores(table: pd.DataFrame, where: str, metric: str) -> None:
     """Refuse scores that no comparison can take.
 
     Raises:
@@ -186,6 +197,17 @@ def hash_files(files: Sequence[Path]) -> str:
         with path.open("rb") as file:
             hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
     return hashes[0] if len(hashes) == 1 else hash_text(" ".join(hashes))
+
+
+def check_model(folders: Iterable[Path], shown: str) -> None:
+    """Refuse folders of several models, each of which has its results in one.
+
+    Raises:
+        UserError: there are several.
+    """
+    models = sorted({folder.name for folder in folders})
+    if len(models) > 1:
+        raise UserError(f"{shown} has the results of {len(models)} models ({', '.join(models)}); give one's folder.")
 
 
 def choose(wanted: str | None, there: Sequence[str]) -> str:

@@ -10,8 +10,6 @@ from quantexp.results.base import (
     Selection,
     TaskResults,
     check_choice,
-    check_keys,
-    check_scores,
     choose,
     describe_choice,
     hash_text,
@@ -84,9 +82,7 @@ def _list_metrics(log: Any) -> list[str]:
 def _read_task(log: Any, metrics: Sequence[str], selection: Selection, name: str) -> TaskResults:
     task, metric = log.eval.task, choose(selection.metric, metrics)
     where = f"{task} of {name}"
-    table = make_table([_read_sample(sample, metric, where) for sample in log.samples])
-    check_keys(table, where)
-    check_scores(table, where, metric)
+    table = make_table([_read_sample(sample, metric, where) for sample in log.samples], where, metric)
     notes = list(describe_choice("metric", metric, metrics, selection.metric))
     if log.status != "success":
         notes.append(f"the log of {name} ended with the status {log.status}, with {len(log.samples)} samples")

@@ -11,8 +11,7 @@ from quantexp.results.base import (
     TaskResults,
     as_list,
     check_choice,
-    check_keys,
-    check_scores,
+    check_model,
     choose,
     describe_choice,
     hash_text,
@@ -44,9 +43,7 @@ def choose_details(folder: Path, shown: str) -> list[Path]:
         UserError: there are several models.
     """
     runs = {path.parent for path in folder.rglob(PATTERN)}
-    models = sorted({run.parent.name for run in runs})
-    if len(models) > 1:
-        raise UserError(f"{shown} has the results of {len(models)} models ({', '.join(models)}); give one's folder.")
+    check_model((run.parent for run in runs), shown)
     return sorted(max(runs, key=lambda run: run.name).glob(PATTERN)) if runs else []
 
 
@@ -86,9 +83,8 @@ def read_details(
         if _is_less_better(config, metric):
             left_out.append(f"{task} of {name} is measured by {metric}, of which less is better; take another.")
             continue
-        table = make_table([_read_detail(row, metric, f"{task} of {name}") for row in rows])
-        check_keys(table, f"{task} of {name}")
-        check_scores(table, f"{task} of {name}", metric)
+        where = f"{task} of {name}"
+        table = make_table([_read_detail(row, metric, where) for row in rows], where, metric)
         version = look_up(config, "version")
         known = {"task version": version, "number of few-shot examples": shots, "metric": metric}
         tasks.append(

@@ -15,8 +15,7 @@ from quantexp.results.base import (
     TaskResults,
     as_list,
     check_choice,
-    check_keys,
-    check_scores,
+    check_model,
     choose,
     describe_choice,
     hash_text,
@@ -77,9 +76,7 @@ def choose_files(folder: Path, shown: str) -> tuple[list[SampleFile], list[str]]
         UserError: there are several models.
     """
     found = sorted(folder.glob(PATTERN)) or sorted(folder.glob(f"*/{PATTERN}"))
-    models = sorted({path.parent.name for path in found})
-    if len(models) > 1:
-        raise UserError(f"{shown} has the results of {len(models)} models ({', '.join(models)}); give one's folder.")
+    check_model((path.parent for path in found), shown)
     newest: dict[str, SampleFile] = {}
     older: dict[str, int] = {}
     for each in sorted(map(parse_name, found), key=lambda file: file.date):
@@ -129,9 +126,8 @@ def read_samples(
             left_out.append(f"{task} of {name} is measured by {metric}, of which less is better; take another.")
             continue
         of_filter = [row for row in rows if _filter_of(row) == chosen]
-        table = make_table([_read_sample(row, metric, f"{task} of {name}") for row in of_filter])
-        check_keys(table, f"{task} of {name}")
-        check_scores(table, f"{task} of {name}", metric)
+        where = f"{task} of {name}"
+        table = make_table([_read_sample(row, metric, where) for row in of_filter], where, metric)
         tasks.append(
             TaskResults(
                 task=task,

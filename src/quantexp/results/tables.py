@@ -9,8 +9,6 @@ from quantexp.results.base import (
     TABLE,
     Selection,
     TaskResults,
-    check_keys,
-    check_scores,
     is_score,
     make_table,
     read_score,
@@ -62,9 +60,7 @@ def read_table(rows: Sequence[Mapping[str, Any]], selection: Selection, name: st
         by_task.setdefault(_text(row.get(columns["task"])) or task if "task" in columns else task, []).append(read)
     found = []
     for each, of_task in by_task.items():
-        table = make_table(of_task)
-        check_keys(table, f"{each} of {name}")
-        check_scores(table, f"{each} of {name}", columns["score"])
+        table = make_table(of_task, f"{each} of {name}", columns["score"])
         found.append(
             TaskResults(
                 task=each,

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from quantexp.tasks.items import Dataset, Item, find_cluster, fingerprint
-from quantexp.tasks.lm_eval.harness import FOREIGN, Harness, quiet, seeded
+from quantexp.tasks.lm_eval.harness import FOREIGN, Harness, describe_error, quiet, seeded
 from quantexp.util.errors import UserError
-from quantexp.util.huggingface import first_line
-from quantexp.util.terminal import one_line
 
 DOCUMENT, PLACE, SUBTASK = "doc", "place", "subtask"
 """Fields of an item: the document, its place among the task's, and the name of the task in its group."""
@@ -42,7 +40,7 @@ def load_documents(harness: Harness) -> Dataset:
             except FOREIGN as error:
                 raise UserError(
                     f"The document {place} of {name} cannot be made a question by its definition "
-                    f"({type(error).__name__}: {one_line(first_line(error), 200)})."
+                    f"({describe_error(error)})."
                 ) from error
             fields = {"question": question, "target": target, DOCUMENT: document, PLACE: place, SUBTASK: name}
             if several:

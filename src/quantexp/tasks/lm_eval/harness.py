@@ -88,8 +88,8 @@ def load_harness(name: str, include_path: str | None, shots: int | None, seed: i
         ) from error
     except (*FOREIGN, RuntimeError) as error:
         raise UserError(
-            f"lm-evaluation-harness cannot make task.name={name} ({type(error).__name__}: "
-            f"{one_line(first_line(error), 200)}); correct its definition, or choose another task."
+            f"lm-evaluation-harness cannot make task.name={name} ({describe_error(error)}); correct its definition, or "
+            "choose another task."
         ) from error
     tasks = dict(found["tasks"])
     for task_name, task in tasks.items():
@@ -98,6 +98,11 @@ def load_harness(name: str, include_path: str | None, shots: int | None, seed: i
     groups = found.get("groups", {})
     ordered = sorted(groups.values(), key=lambda group: str(group.name) != name)
     return Harness(name, tasks, tuple(ordered), seed)
+
+
+def describe_error(error: BaseException) -> str:
+    """Name such an error in a clause: its kind, and its first line."""
+    return f"{type(error).__name__}: {one_line(first_line(error), 200)}"
 
 
 @contextmanager

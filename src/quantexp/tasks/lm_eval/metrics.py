@@ -13,10 +13,9 @@ from typing import Any
 from quantexp.tasks.choice import parse_scores
 from quantexp.tasks.graders.base import Grade, Grader
 from quantexp.tasks.lm_eval.documents import DOCUMENT, PLACE, SUBTASK
-from quantexp.tasks.lm_eval.harness import FOREIGN, Harness
+from quantexp.tasks.lm_eval.harness import FOREIGN, Harness, describe_error
 from quantexp.tasks.lm_eval.prompts import SCORES, WRITES
 from quantexp.util.errors import UserError
-from quantexp.util.huggingface import first_line
 from quantexp.util.terminal import one_line
 
 FIRST = "first"
@@ -185,8 +184,7 @@ def _grade_document(
             found[each] = task.process_results(document, filtered), _show_response(kind, filtered, fields)
     except FOREIGN as error:
         raise UserError(
-            f"lm-evaluation-harness cannot grade the document {fields[PLACE]} of {name} ({type(error).__name__}: "
-            f"{one_line(first_line(error), 200)})."
+            f"lm-evaluation-harness cannot grade the document {fields[PLACE]} of {name} ({describe_error(error)})."
         ) from error
     return found
 

@@ -5,11 +5,9 @@ from typing import Any
 
 from quantexp.tasks.items import Item, fingerprint
 from quantexp.tasks.lm_eval.documents import DOCUMENT, PLACE, SUBTASK
-from quantexp.tasks.lm_eval.harness import FOREIGN, Harness, quiet, seeded
+from quantexp.tasks.lm_eval.harness import FOREIGN, Harness, describe_error, quiet, seeded
 from quantexp.tasks.requests import Context, ItemRequests
 from quantexp.util.errors import UserError
-from quantexp.util.huggingface import first_line
-from quantexp.util.terminal import one_line
 
 WRITES, SCORES = "generate_until", "loglikelihood"
 """Kinds of request, as the harness names them."""
@@ -104,8 +102,8 @@ def _build_requests(
             task.build_all_requests(samples=set(wanted), **options)
     except FOREIGN as error:
         raise UserError(
-            f"lm-evaluation-harness cannot make the prompts of {name} ({type(error).__name__}: "
-            f"{one_line(first_line(error), 200)}); try fewer examples (task.shots), or correct its definition."
+            f"lm-evaluation-harness cannot make the prompts of {name} ({describe_error(error)}); try fewer "
+            "examples (task.shots), or correct its definition."
         ) from error
     made: dict[int, list[Any]] = {}
     for instance in task.instances:
