@@ -38,8 +38,7 @@ class Prompter:
         self._engine = engine
         self._in_answer = bool(self._examples) and model.examples is ExamplePlace.answer
         stop = (*config.stop, *((SEPARATOR,) if self._in_answer else ()))
-        chosen = {key: value for key, value in asdict(config.sampling).items() if key != "samples"}
-        self.decoding = Decoding(config.max_tokens, stop, **chosen, thinking=find_thinking(config, engine))
+        self.decoding = make_decoding(config, engine, stop)
         self._system = join_system(model.system, config.prompt.system)
         self._start = self._find_start()
         self._shared = find_common(*(self._encode(probe)[1] for probe in ("a", "1")))
@@ -158,7 +157,13 @@ def fill_words(words: str, fields: Mapping[str, Any]) -> str:
         raise UserError(f"task.prompt.item={words!r} cannot be filled ({error}); it may use {names}.") from error
 
 
-def find_thinking(config: TaskConfig, engine: Engine) -> Thinking | None:
+def make_decoding(config: TaskConfig, engine: Engine, stop: Sequence[str]) -> Decoding:
+    """Return how answers are written: by the task's sampling, up to these stop strings."""
+    chosen = {key: value for key, value in asdict(config.sampling).items() if key != "samples"}
+    return Decoding(config.max_tokens, tuple(stop), **chosen, thinking=_find_thinking(config, engine))
+
+
+def _find_thinking(config: TaskConfig, engine: Engine) -> Thinking | None:
     """Return how the model may reason before it answers; None if it does not, as far as is known."""
     if not engine.reasoning_tokens:
         return None

@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from quantexp.config import Config
-from quantexp.engines import Decoding, Engine, Prompt
+from quantexp.engines import Engine, Prompt
 from quantexp.engines.base import Continuation, ReadingEngine, as_reading
 from quantexp.evaluation.choices import Question
-from quantexp.evaluation.prompts import find_common, find_thinking, hash_parts
+from quantexp.evaluation.prompts import find_common, hash_parts, make_decoding
 from quantexp.tasks.items import Item
 from quantexp.tasks.own_words import OwnWordsTask
 from quantexp.tasks.reasoning import Start
@@ -43,9 +42,7 @@ class TaskPrompter:
         self._requests = task.ask([*{item.id: item for item in (*items, *firsts)}.values()], system)
         self._alike = [self._requests[item.id].alike for item in firsts]
         self._shared: dict[str, Tokens] = {}
-        chosen = {key: value for key, value in asdict(config.task.sampling).items() if key != "samples"}
-        thinking = find_thinking(config.task, engine)
-        self.decoding = Decoding(config.task.max_tokens, tuple(config.task.stop), **chosen, thinking=thinking)
+        self.decoding = make_decoding(config.task, engine, config.task.stop)
 
     @property
     def hashes(self) -> dict[str, str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines.base import READS, Continuation, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
@@ -176,15 +177,17 @@ class LlamaCpp:
 
     def key(self, prompt: Prompt, decoding: Decoding) -> bytes:
         """sha256 of all that the prompt's completion depends on."""
-        parts = {
+        return hash_key({**self._key_of(prompt), "decoding": decisive(prompt, decoding)})
+
+    def _key_of(self, prompt: Prompt) -> dict[str, Any]:
+        """Collect what everything depends on that is computed after a prompt."""
+        return {
             "file": self.file.sha256,
             "settings": dict(self.settings),
             "machine": dict(self.machine),
             "tokens": prompt.tokens,
             "split": split(prompt),
-            "decoding": decisive(prompt, decoding),
         }
-        return hash_key(parts)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -226,16 +229,7 @@ class LlamaCpp:
 
     def score_key(self, prompt: Continuation) -> bytes:
         """sha256 of all that the continuation's log-probabilities depend on."""
-        parts = {
-            "file": self.file.sha256,
-            "settings": dict(self.settings),
-            "machine": dict(self.machine),
-            "tokens": prompt.tokens,
-            "split": split(prompt),
-            "continuation": prompt.continuation,
-            "says": "likeliest",
-        }
-        return hash_key(parts)
+        return hash_key({**self._key_of(prompt), "continuation": prompt.continuation, "says": "likeliest"})
 
     def distributions(self, sequences: Iterable[TokenSequence]) -> Generator[Distributions, None, None]:
         """Yield the distributions over all scored tokens of the sequences, in a context beside the engine's own.
