@@ -3,13 +3,10 @@
 `prepare` settles what the job is before any model is loaded, `run` answers and grades, `record` writes down the result.
 """
 
-import json
 import logging
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,17 +14,16 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from quantexp import models
-from quantexp.config import Config, ModelConfig
+from quantexp.config import Config
 from quantexp.config.condition import name_condition
 from quantexp.config.fingerprint import config_fingerprint, job_fingerprint, measures_floor, pair_fingerprint
-from quantexp.config.identity import Identity
-from quantexp.engines import Completion, Decoding, Engine, Prompt, open_engine
-from quantexp.engines.batch_invariance import answer_again, verify
-from quantexp.evaluation.answers import AnswerReader
-from quantexp.evaluation.early_stopping import Stopping, StoppingRule, group_duplicates, make_stopping_rule
+from quantexp.engines import Completion, open_engine
+from quantexp.engines.batch_invariance import answer_again
+from quantexp.evaluation.asking import Loaded, Responses, ask
+from quantexp.evaluation.early_stopping import group_duplicates, make_stopping_rule
 from quantexp.evaluation.finished_jobs import adopt, name_job, tag_levels
-from quantexp.evaluation.generation import Generated, generate
-from quantexp.evaluation.job_identity import describe_file, describe_machine, identify, pairing_facts
+from quantexp.evaluation.job_identity import describe_machine, pairing_facts
+from quantexp.evaluation.job_plan import JobPlan
 from quantexp.evaluation.metrics import (
     Meter,
     collect_measures,
@@ -36,97 +32,21 @@ from quantexp.evaluation.metrics import (
     floor_metrics,
     summary_line,
 )
-from quantexp.evaluation.prompts import Prompter
 from quantexp.evaluation.scoring import AnswerGrading, drop_unbounded
-from quantexp.evaluation.task_prompts import TaskPrompter
-from quantexp.models import ModelFile
 from quantexp.store import CompletionStore
-from quantexp.tasks import Grader, Task, open_task
-from quantexp.tasks.choice import needs_unconditional
+from quantexp.tasks import Task, open_task
 from quantexp.tasks.data import load
-from quantexp.tasks.graders.base import GradeAnswer
-from quantexp.tasks.items import Dataset, Item, draw_items
+from quantexp.tasks.items import Item, draw_items
 from quantexp.tasks.own_words import OwnWordsTask
-from quantexp.tasks.reasoning import NONE, apply_task_budget
-from quantexp.tasks.requests import Choose, Generate, Read, Request
-from quantexp.tracking.reader import JobRecord
+from quantexp.tasks.requests import Read
 from quantexp.tracking.run import Run
 from quantexp.tracking.store import Store
-from quantexp.tracking.tags import CATEGORY, CONFIG, DATA_FILE, DATA_ROWS, FLOOR, FLOOR_BY, IDENTITY, JOB, PAIR, STOPPED
-from quantexp.util.environment import DECLARED
+from quantexp.tracking.tags import CATEGORY, CONFIG, FLOOR, FLOOR_BY, JOB, PAIR
 from quantexp.util.errors import UserError
 from quantexp.util.metric_names import fold_name
-from quantexp.util.progress import bar
 from quantexp.util.terminal import one_line
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class JobPlan:
-    """A job, settled before any model is loaded.
-
-    Attributes:
-        config: what was asked for.
-        task: what is asked.
-        grader: who grades.
-        data: where the items come from.
-        items: those that are asked, in this order; of plain text its documents, which are cut into windows later.
-        pair: what it has in common with the baseline's job (`pair_fingerprint`).
-        fingerprint: what makes it this job (`job_fingerprint`).
-        rule: when it may end early; None if it answers all items.
-        baseline: the baseline's finished job, for divergence; None if this is it, or none is measured.
-    """
-
-    config: Config
-    task: Task
-    grader: Grader
-    data: Dataset
-    items: tuple[Item, ...]
-    pair: str
-    fingerprint: str
-    rule: StoppingRule | None
-    baseline: JobRecord | None
-
-    @property
-    def name(self) -> str:
-        """The job's name on the terminal."""
-        return name_job(self.config)
-
-    @property
-    def model(self) -> ModelConfig:
-        """The model, as it is used for the job's task."""
-        return apply_task_budget(self.config)
-
-
-@dataclass(frozen=True, slots=True)
-class Responses:
-    """The prompts of a job, and how the model responded.
-
-    Attributes:
-        items: all that the job would ask.
-        prompts: those that were asked, in order.
-        generated: the completions of the prompts, in the same order.
-        grading: reads and grades them.
-        columns: further columns of the per-item table, by the item's id.
-        unique_items: how many different items the data have.
-        decoding: how they were generated; None of plain text and of choices, which are only read.
-        chosen: of each item the likeliest choice; None of other tasks.
-    """
-
-    items: tuple[Item, ...]
-    prompts: tuple[Prompt, ...]
-    generated: Generated
-    grading: AnswerGrading
-    columns: Mapping[str, Mapping[str, str]]
-    unique_items: int
-    decoding: Decoding | None = None
-    chosen: tuple[Completion, ...] | None = None
-
-    @property
-    def answers(self) -> tuple[Completion, ...]:
-        """The completions as answers: of choices the likeliest one, as if the model had written it."""
-        return self.generated.completions if self.chosen is None else self.chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +158,7 @@ def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> Jo
     file, source = models.resolve(config.model, config.quant)
     engine = open_engine(file, plan.model, config.engine)
     with plan.grader.open({}) as grade:
-        responses = _WAYS[plan.task.request](plan, _Loaded(engine, file, source, grade), known, tracked)
+        responses = ask(plan, Loaded(engine, file, source, grade), known, tracked)
         table = _table(plan.task, responses, responses.generated.completions, responses.grading)
         floor = None
         if measures_floor(config) and responses.decoding is not None:
@@ -290,136 +210,6 @@ def open_failed_run(config: Config, store: Store, sweep: str | None) -> Run:
     """Open a run for a job that fails before its own has begun."""
     name, shown = _names(config)
     return store.start(name, "job", sweep, _tags(config), shown)
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """A loaded model, its files, and an open grader."""
-
-    engine: Engine
-    file: ModelFile
-    source: ModelFile
-    grade: GradeAnswer
-
-
-def _ask_items(plan: JobPlan, loaded: _Loaded, known: CompletionStore, tracked: Run) -> Responses:
-    """Ask each item, or as many as the verdict needs."""
-    config, engine, items = plan.config, loaded.engine, plan.items
-    prompter: Prompter | TaskPrompter
-    if isinstance(plan.task, OwnWordsTask):
-        prompter = TaskPrompter(plan.task, config, items, engine, plan.data.items)
-    else:
-        prompter = Prompter(plan.task, config.task, plan.model, plan.data.examples, engine)
-    prompts = tuple(
-        replace(prompter.prompt(item), sample=sample)
-        for item in items
-        for sample in range(config.task.sampling.samples)
-    )
-    identity = _record_identity(plan, loaded, prompter.hashes, tracked)
-    if config.engine.verify:
-        tracked.log(metrics=verify(engine, prompts, prompter.decoding).metrics())
-    grading = AnswerGrading(AnswerReader(engine.reasoning), loaded.grade, items, engine.read_output)
-    enough = _stopping(plan, identity, prompts, grading)
-    with bar(plan.name, len(prompts)) as advance:
-        generated = generate(
-            engine, prompts, prompter.decoding, known, _about(config), advance=advance, enough=enough,
-            **_lookup(config),
-        )  # fmt: skip
-    prompts = _asked(plan, prompts, generated, tracked)
-    columns = {item.id: prompter.columns(item) for item in items}
-    return Responses(items, prompts, generated, grading, columns, _count_unique(plan), prompter.decoding)
-
-
-def _score_choices(plan: JobPlan, loaded: _Loaded, known: CompletionStore, tracked: Run) -> Responses:
-    """Score the choices of each item, or of as many as the verdict needs; nothing is written."""
-    from quantexp.evaluation import choices  # only here, as in `prepare`
-
-    config, engine, items = plan.config, loaded.engine, plan.items
-    unconditional = needs_unconditional(plan.grader)
-    prompter: choices.ChoicePrompter | TaskPrompter
-    if isinstance(plan.task, OwnWordsTask):
-        prompter = TaskPrompter(plan.task, config, items, engine, plan.data.items)
-    else:
-        prompter = choices.ChoicePrompter(plan.task, config, plan.data.examples, engine, unconditional)
-    questions = [prompter.question(item) for item in items]
-    prompts = tuple(question.prompt for question in questions)
-    identity = _record_identity(plan, loaded, prompter.hashes, tracked)
-    grading = AnswerGrading(AnswerReader(NONE), loaded.grade, items, choices.read_output)
-    enough = _stopping(plan, identity, prompts, grading)
-    with bar(plan.name, len(prompts)) as advance:
-        generated = choices.score_choices(
-            engine, questions, known, _about(config), advance=advance, enough=enough, **_lookup(config)
-        )
-    prompts = _asked(plan, prompts, generated, tracked)
-    columns = {item.id: prompter.columns(item) for item in items}
-    chosen = choices.list_likeliest(generated.completions)
-    return Responses(items, prompts, generated, grading, columns, _count_unique(plan), chosen=chosen)
-
-
-def _about(config: Config) -> dict[str, str]:
-    """Say what stored completions belong to."""
-    return {"model": config.model.name, "quant": config.quant.name, "task": config.task.name}
-
-
-def _lookup(config: Config) -> dict[str, Any]:
-    """Say which completions are taken from the store, and which of them are earlier than the sweep's declaration."""
-    declared = os.environ.get(DECLARED)
-    return {"reuse": config.store.reuse, "before": None if declared is None else float(declared)}
-
-
-def _stopping(plan: JobPlan, identity: Identity, prompts: Sequence[Prompt], grading: AnswerGrading) -> Stopping | None:
-    """Return what ends the job early; None if it answers all items."""
-    if plan.rule is None:
-        return None
-    plan.rule.check(identity)
-    return Stopping(plan.rule, prompts, plan.items, grading)
-
-
-def _asked(plan: JobPlan, prompts: tuple[Prompt, ...], generated: Generated, tracked: Run) -> tuple[Prompt, ...]:
-    """Return the prompts that were asked; if not all were, the run says so."""
-    if plan.rule is None or len(generated.completions) == len(prompts):
-        return prompts
-    prompts = prompts[: len(generated.completions)]
-    asked = len({prompt.item_id for prompt in prompts})
-    tracked.log(tags={STOPPED: f"{asked} of {len(plan.items)} items ({plan.rule.words})"})
-    return prompts
-
-
-def _count_unique(plan: JobPlan) -> int:
-    return len({item.cluster for item in plan.data.items})
-
-
-def _read_windows(plan: JobPlan, loaded: _Loaded, _: CompletionStore, tracked: Run) -> Responses:
-    """Read windows of plain text; nothing is asked."""
-    from quantexp.evaluation import plain_text  # only here, as in `prepare`
-
-    given = plain_text.windows_of(loaded.engine, plan.data, plan.config)
-    _record_identity(plan, loaded, {"sha256": given.sha256}, tracked)
-    generated = plain_text.read(plan.config, plan.baseline, tracked, loaded.engine, given)
-    grading = AnswerGrading(AnswerReader(NONE), loaded.grade, given.items, loaded.engine.read_output)
-    return Responses(given.items, given.prompts, generated, grading, {}, given.cut)
-
-
-_WAYS: Mapping[type[Request], Callable[[JobPlan, _Loaded, CompletionStore, Run], Responses]] = MappingProxyType(
-    {Generate: _ask_items, Choose: _score_choices, Read: _read_windows}
-)
-"""What is done for each kind of request."""
-
-
-def _record_identity(plan: JobPlan, loaded: _Loaded, prompt: Mapping[str, str], tracked: Run) -> Identity:
-    """Record what the job is, before its first answer."""
-    config, data, file = plan.config, plan.data, loaded.file
-    form = loaded.engine.reasoning if plan.task.request is Generate else NONE
-    identity = identify(config, data, plan.grader, file, loaded.source, loaded.engine, prompt, AnswerReader(form))
-    tracked.log(
-        params={"file.sha256": file.sha256, "file.path": file.path} | describe_file(config, file, loaded.source),
-        tags={IDENTITY + key: json.dumps(value) for key, value in identity.items()} | describe_machine(loaded.engine),
-    )
-    # In MLflow's list, sorted by name, the quants of a task follow each other from few bits to many.
-    tracked.rename(f"{config.task.name} {file.bits_per_weight:05.2f} {name_condition(config)} seed {config.seed}")
-    tracked.log(tags={} if data.file is None else {DATA_FILE: data.file, DATA_ROWS: str(len(data.items))})
-    tracked.log_dataset(f"{data.name}-{config.task.name}", data.fingerprint, len(data.items), data.name)
-    return identity
 
 
 def _table(task: Task, responses: Responses, completions: Iterable[Completion], grading: AnswerGrading) -> pd.DataFrame:

@@ -1,0 +1,209 @@
+"""The ways in which a job asks a model: it writes answers, scores choices, or reads plain text."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from quantexp.config import Config
+from quantexp.config.condition import name_condition
+from quantexp.config.identity import Identity
+from quantexp.engines import Completion, Decoding, Engine, Prompt
+from quantexp.engines.batch_invariance import verify
+from quantexp.evaluation.answers import AnswerReader
+from quantexp.evaluation.early_stopping import Stopping
+from quantexp.evaluation.generation import Generated, generate
+from quantexp.evaluation.job_identity import describe_file, describe_machine, identify
+from quantexp.evaluation.job_plan import JobPlan
+from quantexp.evaluation.prompts import Prompter
+from quantexp.evaluation.scoring import AnswerGrading
+from quantexp.evaluation.task_prompts import TaskPrompter
+from quantexp.models import ModelFile
+from quantexp.store import CompletionStore
+from quantexp.tasks.choice import needs_unconditional
+from quantexp.tasks.graders.base import GradeAnswer
+from quantexp.tasks.items import Item
+from quantexp.tasks.own_words import OwnWordsTask
+from quantexp.tasks.reasoning import NONE
+from quantexp.tasks.requests import Choose, Generate, Read, Request
+from quantexp.tracking.run import Run
+from quantexp.tracking.tags import DATA_FILE, DATA_ROWS, IDENTITY, STOPPED
+from quantexp.util.environment import DECLARED
+from quantexp.util.progress import bar
+
+
+@dataclass(frozen=True, slots=True)
+class Responses:
+    """The prompts of a job, and how the model responded.
+
+    Attributes:
+        items: all that the job would ask.
+        prompts: those that were asked, in order.
+        generated: the completions of the prompts, in the same order.
+        grading: reads and grades them.
+        columns: further columns of the per-item table, by the item's id.
+        unique_items: how many different items the data have.
+        decoding: how they were generated; None of plain text and of choices, which are only read.
+        chosen: of each item the likeliest choice; None of other tasks.
+    """
+
+    items: tuple[Item, ...]
+    prompts: tuple[Prompt, ...]
+    generated: Generated
+    grading: AnswerGrading
+    columns: Mapping[str, Mapping[str, str]]
+    unique_items: int
+    decoding: Decoding | None = None
+    chosen: tuple[Completion, ...] | None = None
+
+    @property
+    def answers(self) -> tuple[Completion, ...]:
+        """The completions as answers: of choices the likeliest one, as if the model had written it."""
+        return self.generated.completions if self.chosen is None else self.chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A loaded model, its files, and an open grader."""
+
+    engine: Engine
+    file: ModelFile
+    source: ModelFile
+    grade: GradeAnswer
+
+
+def ask(plan: JobPlan, loaded: Loaded, known: CompletionStore, tracked: Run) -> Responses:
+    """Ask what the job's task asks, in the way of its requests.
+
+    Args:
+        plan: the job.
+        loaded: what responds, and grades.
+        known: the completions that exist already; new ones are added one by one.
+        tracked: the job's run, which learns at once what the job is.
+
+    Raises:
+        UserError: an item cannot be asked, or no prompt fits the context.
+    """
+    return _WAYS[plan.task.request](plan, loaded, known, tracked)
+
+
+def _ask_items(plan: JobPlan, loaded: Loaded, known: CompletionStore, tracked: Run) -> Responses:
+    """Ask each item, or as many as the verdict needs."""
+    config, engine, items = plan.config, loaded.engine, plan.items
+    prompter: Prompter | TaskPrompter
+    if isinstance(plan.task, OwnWordsTask):
+        prompter = TaskPrompter(plan.task, config, items, engine, plan.data.items)
+    else:
+        prompter = Prompter(plan.task, config.task, plan.model, plan.data.examples, engine)
+    prompts = tuple(
+        replace(prompter.prompt(item), sample=sample)
+        for item in items
+        for sample in range(config.task.sampling.samples)
+    )
+    identity = _record_identity(plan, loaded, prompter.hashes, tracked)
+    if config.engine.verify:
+        tracked.log(metrics=verify(engine, prompts, prompter.decoding).metrics())
+    grading = AnswerGrading(AnswerReader(engine.reasoning), loaded.grade, items, engine.read_output)
+    enough = _stopping(plan, identity, prompts, grading)
+    with bar(plan.name, len(prompts)) as advance:
+        generated = generate(
+            engine, prompts, prompter.decoding, known, _about(config), advance=advance, enough=enough,
+            **_lookup(config),
+        )  # fmt: skip
+    prompts = _asked(plan, prompts, generated, tracked)
+    columns = {item.id: prompter.columns(item) for item in items}
+    return Responses(items, prompts, generated, grading, columns, _count_unique(plan), prompter.decoding)
+
+
+def _score_choices(plan: JobPlan, loaded: Loaded, known: CompletionStore, tracked: Run) -> Responses:
+    """Score the choices of each item, or of as many as the verdict needs; nothing is written."""
+    from quantexp.evaluation import choices  # only here, as in `job.prepare`
+
+    config, engine, items = plan.config, loaded.engine, plan.items
+    unconditional = needs_unconditional(plan.grader)
+    prompter: choices.ChoicePrompter | TaskPrompter
+    if isinstance(plan.task, OwnWordsTask):
+        prompter = TaskPrompter(plan.task, config, items, engine, plan.data.items)
+    else:
+        prompter = choices.ChoicePrompter(plan.task, config, plan.data.examples, engine, unconditional)
+    questions = [prompter.question(item) for item in items]
+    prompts = tuple(question.prompt for question in questions)
+    identity = _record_identity(plan, loaded, prompter.hashes, tracked)
+    grading = AnswerGrading(AnswerReader(NONE), loaded.grade, items, choices.read_output)
+    enough = _stopping(plan, identity, prompts, grading)
+    with bar(plan.name, len(prompts)) as advance:
+        generated = choices.score_choices(
+            engine, questions, known, _about(config), advance=advance, enough=enough, **_lookup(config)
+        )
+    prompts = _asked(plan, prompts, generated, tracked)
+    columns = {item.id: prompter.columns(item) for item in items}
+    chosen = choices.list_likeliest(generated.completions)
+    return Responses(items, prompts, generated, grading, columns, _count_unique(plan), chosen=chosen)
+
+
+def _about(config: Config) -> dict[str, str]:
+    """Say what stored completions belong to."""
+    return {"model": config.model.name, "quant": config.quant.name, "task": config.task.name}
+
+
+def _lookup(config: Config) -> dict[str, Any]:
+    """Say which completions are taken from the store, and which of them are earlier than the sweep's declaration."""
+    declared = os.environ.get(DECLARED)
+    return {"reuse": config.store.reuse, "before": None if declared is None else float(declared)}
+
+
+def _stopping(plan: JobPlan, identity: Identity, prompts: Sequence[Prompt], grading: AnswerGrading) -> Stopping | None:
+    """Return what ends the job early; None if it answers all items."""
+    if plan.rule is None:
+        return None
+    plan.rule.check(identity)
+    return Stopping(plan.rule, prompts, plan.items, grading)
+
+
+def _asked(plan: JobPlan, prompts: tuple[Prompt, ...], generated: Generated, tracked: Run) -> tuple[Prompt, ...]:
+    """Return the prompts that were asked; if not all were, the run says so."""
+    if plan.rule is None or len(generated.completions) == len(prompts):
+        return prompts
+    prompts = prompts[: len(generated.completions)]
+    asked = len({prompt.item_id for prompt in prompts})
+    tracked.log(tags={STOPPED: f"{asked} of {len(plan.items)} items ({plan.rule.words})"})
+    return prompts
+
+
+def _count_unique(plan: JobPlan) -> int:
+    return len({item.cluster for item in plan.data.items})
+
+
+def _read_windows(plan: JobPlan, loaded: Loaded, _: CompletionStore, tracked: Run) -> Responses:
+    """Read windows of plain text; nothing is asked."""
+    from quantexp.evaluation import plain_text  # only here, as in `job.prepare`
+
+    given = plain_text.windows_of(loaded.engine, plan.data, plan.config)
+    _record_identity(plan, loaded, {"sha256": given.sha256}, tracked)
+    generated = plain_text.read(plan.config, plan.baseline, tracked, loaded.engine, given)
+    grading = AnswerGrading(AnswerReader(NONE), loaded.grade, given.items, loaded.engine.read_output)
+    return Responses(given.items, given.prompts, generated, grading, {}, given.cut)
+
+
+def _record_identity(plan: JobPlan, loaded: Loaded, prompt: Mapping[str, str], tracked: Run) -> Identity:
+    """Record what the job is, before its first answer."""
+    config, data, file = plan.config, plan.data, loaded.file
+    form = loaded.engine.reasoning if plan.task.request is Generate else NONE
+    identity = identify(config, data, plan.grader, file, loaded.source, loaded.engine, prompt, AnswerReader(form))
+    tracked.log(
+        params={"file.sha256": file.sha256, "file.path": file.path} | describe_file(config, file, loaded.source),
+        tags={IDENTITY + key: json.dumps(value) for key, value in identity.items()} | describe_machine(loaded.engine),
+    )
+    # In MLflow's list, sorted by name, the quants of a task follow each other from few bits to many.
+    tracked.rename(f"{config.task.name} {file.bits_per_weight:05.2f} {name_condition(config)} seed {config.seed}")
+    tracked.log(tags={} if data.file is None else {DATA_FILE: data.file, DATA_ROWS: str(len(data.items))})
+    tracked.log_dataset(f"{data.name}-{config.task.name}", data.fingerprint, len(data.items), data.name)
+    return identity
+
+
+_WAYS: Mapping[type[Request], Callable[[JobPlan, Loaded, CompletionStore, Run], Responses]] = MappingProxyType(
+    {Generate: _ask_items, Choose: _score_choices, Read: _read_windows}
+)
+"""What is done for each kind of request."""
