@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from quantexp.comparison.analysis import finished_jobs
 from quantexp.comparison.costs import Cost, count_generated, estimate_cost
-from quantexp.comparison.summary import given_points
+from quantexp.comparison.wording import given_points
 from quantexp.config import PlanConfig, Unit
 from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated

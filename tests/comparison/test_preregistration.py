@@ -9,7 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from quantexp.comparison.preregistration import report, write_declaration
-from quantexp.comparison.summary import Registered, answer_text, declaration_text
+from quantexp.comparison.summary import Registered
+from quantexp.comparison.wording import answer_text, declaration_text
 from quantexp.config import ClaimConfig, Config, HypothesisConfig, QuantConfig, StatsConfig, TaskConfig
 from quantexp.tracking.registration import Registration, digest, read_time
 from quantexp.util.errors import UserError

@@ -9,15 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantexp.comparison.summary import (
-    Comparison,
-    Condition,
-    Summary,
-    difference_text,
-    format_points,
-    p_text,
-    reading,
-)
+from quantexp.comparison.summary import Comparison, Condition, Summary
+from quantexp.comparison.wording import difference_text, format_points, p_text, reading
 from quantexp.report.conclusions import sentences, verdict, write_outcome
 from quantexp.stats import Kind, Method, PairedComparison, Verdict, compare, decide, estimate
 

@@ -15,7 +15,8 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 from tests.support.summaries import LADDER, make_summary
 
-from quantexp.comparison.summary import Comparison, Condition, Summary, reading
+from quantexp.comparison.summary import Comparison, Condition, Summary
+from quantexp.comparison.wording import reading
 from quantexp.report import write_report
 from quantexp.report.labels import spread
 from quantexp.report.markdown import escape, report_markdown

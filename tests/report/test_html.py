@@ -16,7 +16,8 @@ from tests.support.summaries import RIGHT, WRONG, answers, changed, make_summary
 
 from quantexp.comparison.flips import flips, pair_answers
 from quantexp.comparison.subgroups import parts
-from quantexp.comparison.summary import Summary, difference_text, reading, score_text
+from quantexp.comparison.summary import Summary
+from quantexp.comparison.wording import difference_text, reading, score_text
 from quantexp.report.charts import charts
 from quantexp.report.conclusions import verdict
 from quantexp.report.html import changed_sections, protocol_groups, report_html

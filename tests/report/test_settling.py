@@ -8,7 +8,8 @@ from tests.report.test_html import Page
 from tests.support.summaries import LADDER, make_summary
 
 from quantexp.comparison.costs import Cost
-from quantexp.comparison.summary import Summary, round_items
+from quantexp.comparison.summary import Summary
+from quantexp.comparison.wording import round_items
 from quantexp.report.charts import charts
 from quantexp.report.html import report_html
 from quantexp.report.markdown import report_markdown

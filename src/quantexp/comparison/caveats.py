@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from quantexp.comparison.groups import Group
-from quantexp.comparison.summary import REPEATS, points
+from quantexp.comparison.wording import REPEATS, points
 from quantexp.config import Method, StatsConfig, Target, Unit
 from quantexp.stats import PairedComparison
 from quantexp.tracking.reader import JobRecord

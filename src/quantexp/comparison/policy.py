@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from quantexp.comparison.summary import Comparison, Summary, points, reading
+from quantexp.comparison.summary import Comparison, Summary
+from quantexp.comparison.wording import points, reading
 from quantexp.config import PolicyConfig
 from quantexp.stats import Verdict
 from quantexp.util.errors import UserError

@@ -52,7 +52,7 @@ def count_items(jobs: Iterable[tuple[Config, Dataset]]) -> list[TaskExtent]:
 def describe_prospects(extents: Iterable[TaskExtent], stats: StatsConfig) -> Iterator[str]:
     """Say of which tasks a sweep has too few items to show the margin, unless a quant gains more than it loses."""
     # Only now: the process that counts does without SciPy.
-    from quantexp.comparison.summary import given_points
+    from quantexp.comparison.wording import given_points
     from quantexp.stats import Kind, Method, fewest_items
 
     found: dict[tuple[int, float, int | None], list[str]] = {}

@@ -8,7 +8,8 @@ import pandas as pd
 
 from quantexp.comparison.changed_answers import runs_behind
 from quantexp.comparison.flips import SIDES, list_clusters, pair_answers
-from quantexp.comparison.summary import Comparison, RuleShift, Summary, difference_text
+from quantexp.comparison.summary import Comparison, RuleShift, Summary
+from quantexp.comparison.wording import difference_text
 from quantexp.config import StatsConfig, Unit
 from quantexp.stats import Method, compare
 from quantexp.tracking.reader import JobRecord

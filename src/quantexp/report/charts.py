@@ -1,6 +1,6 @@
 """The charts of the HTML page, in their order."""
 
-from quantexp.comparison.summary import Summary, has_bits
+from quantexp.comparison.summary import Summary
 from quantexp.report.divergence_panels import divergences, select_partings
 from quantexp.report.forest import changes, forest
 from quantexp.report.pareto import tradeoff
@@ -15,10 +15,10 @@ def charts(summary: Summary) -> list[Chart]:
         return []
     with panel_style():
         drawn = [
-            ladders(summary) if has_bits(summary) else None,
+            ladders(summary) if summary.has_bits else None,
             forest(summary) if summary.comparisons else None,
             changes(summary) if summary.comparisons else None,
-            tradeoff(summary) if has_bits(summary) else None,
+            tradeoff(summary) if summary.has_bits else None,
             categories(summary),
             divergences(summary),
             select_partings(summary),

@@ -2,16 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from quantexp.comparison.summary import (
-    Comparison,
-    Condition,
-    Summary,
-    has_bits,
-    has_verdicts,
-    margin_text,
-    reading,
-    score_text,
-)
+from quantexp.comparison.summary import Comparison, Condition, Summary
+from quantexp.comparison.wording import has_verdicts, margin_text, reading, score_text
 from quantexp.report.divergence import order_text
 from quantexp.stats import Verdict
 
@@ -31,7 +23,7 @@ def verdict(summary: Summary) -> tuple[str, str]:
         return _undecided(summary), (
             "No verdicts were asked for: these statistics never show a quant to be as good as the baseline."
         )
-    smallest = f"; {_smallest(summary)}" if has_bits(summary) else ""
+    smallest = f"; {_smallest(summary)}" if summary.has_bits else ""
     return write_outcome(summary), f"The margin is {margin_text(summary)}{smallest}."
 
 

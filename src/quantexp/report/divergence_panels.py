@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from quantexp.comparison.summary import Divergence, Summary, interval_names
+from quantexp.comparison.summary import Divergence, Summary
+from quantexp.comparison.wording import interval_names
 from quantexp.report.coordinates import find_coordinates
 from quantexp.report.divergence import interval_text
 from quantexp.report.labels import GRID, INK, MUTED

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from quantexp.comparison.interactions import Axis, find_axes
-from quantexp.comparison.summary import Condition, Interaction, Summary, difference_text, format_points, interval_names
+from quantexp.comparison.summary import Condition, Interaction, Summary
+from quantexp.comparison.wording import difference_text, format_points, interval_names
 from quantexp.report.columns import Column, Grid, format_csv, make_grid
 
 GRID_NOTE = (

@@ -9,16 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
-from quantexp.comparison.summary import (
-    DIFFERENCES,
-    Comparison,
-    Summary,
-    difference_text,
-    has_bits,
-    has_verdicts,
-    interval_names,
-    reading,
-)
+from quantexp.comparison.summary import DIFFERENCES, Comparison, Summary
+from quantexp.comparison.wording import difference_text, has_verdicts, interval_names, reading
 from quantexp.report.labels import GRID, INK, MUTED, measure_width
 from quantexp.report.svg import (
     BAD,
@@ -71,7 +63,7 @@ def forest(summary: Summary) -> Chart:
             " Dashed: the margin. The short bar on a line is the one-sided bound; left of the margin it puts the quant "
             f"within it, if the baseline is shown to score more than that. Signs: {list_signs(summary)}."
         )
-    file = "" if has_bits(summary) else DIFFERENCES
+    file = "" if summary.has_bits else DIFFERENCES
     return Chart(DIFFERENCES, "Paired differences", about, tuple(panels), file=file)
 
 

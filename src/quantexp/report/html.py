@@ -15,15 +15,8 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from quantexp.comparison.flips import CHANGES, GAINED, LOST, OTHER_SAME, OTHER_WRONG, anchor, as_text
-from quantexp.comparison.summary import (
-    Summary,
-    answer_text,
-    declaration_text,
-    has_bits,
-    has_verdicts,
-    margin_text,
-    points,
-)
+from quantexp.comparison.summary import Summary
+from quantexp.comparison.wording import answer_text, declaration_text, has_verdicts, margin_text, points
 from quantexp.report.caveats import select_caveats
 from quantexp.report.columns import Column, choose
 from quantexp.report.conclusions import verdict
@@ -273,7 +266,7 @@ def _main_columns(summary: Summary) -> list[Column[Line]]:
     """Return the columns of the page's main table."""
     shown = ("quant", "reading", "difference", "p_value", "score", "lost", "gained", "churn")
     measured = ("divergence",) if has_divergence(summary) else ()
-    of_file = ("bits", "size", "speed") if has_bits(summary) else ()
+    of_file = ("bits", "size", "speed") if summary.has_bits else ()
     return choose(comparison_columns(summary), *shown, *measured, *of_file)
 
 

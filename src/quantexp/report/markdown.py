@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from quantexp.comparison.summary import DIFFERENCES, Summary, answer_text, declaration_text, has_bits
+from quantexp.comparison.summary import DIFFERENCES, Summary
+from quantexp.comparison.wording import answer_text, declaration_text
 from quantexp.report.caveats import format_more, select_caveats
 from quantexp.report.columns import Grid
 from quantexp.report.conclusions import sentences, task_outcome, verdict
@@ -93,12 +94,12 @@ def _outcome(summary: Summary) -> list[str]:
 
 def _charts(summary: Summary) -> list[str]:
     words, kind = "score against measured bits per weight", "score_vs_bits"
-    if not has_bits(summary):
+    if not summary.has_bits:
         words, kind = "paired differences", DIFFERENCES
     return [
         f"![{escape(model)}: {words}]({stem}.png)\n\n[The same chart as SVG]({stem}.svg)"
         for model, stem in summary.chart_stems(kind).items()
-        if has_bits(summary) or summary.select_comparisons(model)
+        if summary.has_bits or summary.select_comparisons(model)
     ]
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from math import isnan
 
-from quantexp.comparison.summary import Condition, Summary, difference_text, reading, score_text
+from quantexp.comparison.summary import Condition, Summary
+from quantexp.comparison.wording import difference_text, reading, score_text
 from quantexp.report.markdown import description
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.run import Run

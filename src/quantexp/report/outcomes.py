@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from quantexp.comparison.outcomes import WORDS, OutcomeShift
-from quantexp.comparison.summary import Comparison, Summary, format_points
+from quantexp.comparison.summary import Comparison, Summary
+from quantexp.comparison.wording import format_points
 from quantexp.report.columns import Cell, Column, Grid, choose, format_csv, make_grid
 
 OUTCOMES_NOTE = (

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
-from quantexp.comparison.summary import Condition, Summary, interval_names
+from quantexp.comparison.summary import Condition, Summary
+from quantexp.comparison.wording import interval_names
 from quantexp.report.columns import Grid
 from quantexp.report.labels import GRID, MUTED, measure_width
 from quantexp.report.svg import (

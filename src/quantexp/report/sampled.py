@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from quantexp.comparison.summary import Condition, Summary, interval_names, score_text
+from quantexp.comparison.summary import Condition, Summary
+from quantexp.comparison.wording import interval_names, score_text
 from quantexp.report.columns import Column, Grid, choose, format_csv, make_grid
 from quantexp.stats import AtK
 

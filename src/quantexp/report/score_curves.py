@@ -4,7 +4,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from quantexp.comparison.summary import Summary, has_verdicts, interval_names, margin_text, score_text
+from quantexp.comparison.summary import Summary
+from quantexp.comparison.wording import has_verdicts, interval_names, margin_text, score_text
 from quantexp.report.coordinates import Curve, Place, find_coordinates
 from quantexp.report.svg import (
     LINE,

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quantexp.comparison.summary import Comparison, Condition, Summary, has_too_few_items, round_items
+from quantexp.comparison.summary import Comparison, Condition, Summary
+from quantexp.comparison.wording import has_too_few_items, round_items
 from quantexp.report.columns import Column, Grid, make_grid
 from quantexp.report.divergence import has_divergence
 from quantexp.stats import FEW_CHANGED, Verdict

@@ -1,7 +1,8 @@
 """Paired differences by field, by category and by difficulty: where a quant loses."""
 
 from quantexp.comparison.subgroups import DIFFICULTY, FIELDS
-from quantexp.comparison.summary import Summary, difference_text, interval_names
+from quantexp.comparison.summary import Summary
+from quantexp.comparison.wording import difference_text, interval_names
 from quantexp.report.columns import Grid
 from quantexp.report.forest import Row, draw_forest, span
 from quantexp.report.svg import Chart, Panel

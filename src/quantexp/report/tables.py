@@ -7,16 +7,12 @@ from collections.abc import Callable, Iterable
 from math import isnan
 from typing import NamedTuple
 
-from quantexp.comparison.summary import (
-    FLOOR_COUNTS,
+from quantexp.comparison.summary import FLOOR_COUNTS, Comparison, Condition, Summary
+from quantexp.comparison.wording import (
     REPEATS,
     ZERO_WIDTH_NOTE,
-    Comparison,
-    Condition,
-    Summary,
     comparisons_text,
     difference_text,
-    has_bits,
     has_verdicts,
     has_zero_width,
     interval_names,
@@ -154,7 +150,7 @@ def comparisons_csv(summary: Summary) -> str:
 
 def comparisons_grid(summary: Summary, model: str) -> Grid:
     """Every quant of a model on every task."""
-    bits = ("bits",) if has_bits(summary) else ()
+    bits = ("bits",) if summary.has_bits else ()
     shown = ("task", "quant", *bits, "score", "difference", "p_value", "lost", "gained", "reading")
     return make_grid(choose(comparison_columns(summary), *shown), list_lines(summary, model))
 
@@ -258,7 +254,7 @@ def conditions_csv(summary: Summary) -> str:
 
 def conditions_grid(summary: Summary) -> Grid:
     """Tabulate how each score was made."""
-    of_file, of_run = (("bits_per_weight", "file_bytes"), ("tokens_per_second",)) if has_bits(summary) else ((), ())
+    of_file, of_run = (("bits_per_weight", "file_bytes"), ("tokens_per_second",)) if summary.has_bits else ((), ())
     shown = ("model", "quant", "task", *of_file, "answers", "n", "design_effect", "grader", *of_run)
     return make_grid(choose(condition_columns(summary), *shown), summary.conditions)
 

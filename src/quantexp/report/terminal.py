@@ -8,13 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantexp.comparison.summary import (
+from quantexp.comparison.summary import Summary
+from quantexp.comparison.wording import (
     ZERO_WIDTH_NOTE,
-    Summary,
     answer_text,
     comparisons_text,
     declaration_text,
-    has_bits,
     has_verdicts,
     has_zero_width,
     interval_names,
@@ -101,7 +100,7 @@ def _model_table(summary: Summary, model: str, between: str) -> Table:
         pad_edge=False,
     )
     table.add_column(f"task, {summary.noun}", overflow="fold")
-    if has_bits(summary):
+    if summary.has_bits:
         table.add_column("bits/\nweight", justify="right", no_wrap=True)
     table.add_column("score\n(points)", justify="right", no_wrap=True)
     table.add_column(f"baseline\n- {summary.noun}", justify="right", no_wrap=True)
@@ -129,7 +128,7 @@ def _model_lines(summary: Summary, model: str) -> Text:
 
 def _rows(summary: Summary, model: str, between: str) -> Iterator[tuple[str, str, list[list[Text]]]]:
     """Yield each task of a model, how many items it has, and its rows."""
-    bits = ("bits",) if has_bits(summary) else ()
+    bits = ("bits",) if summary.has_bits else ()
     shown = choose(comparison_columns(summary), "quant", *bits, "score", "difference", "p_value", "reading")
     for task in summary.tasks(model):
         lines = list_lines(summary, model, task)
