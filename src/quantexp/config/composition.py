@@ -1,6 +1,6 @@
 """Composition of a sweep's jobs, each once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import fields
@@ -11,6 +11,7 @@ from hydra import initialize_config_module
 from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -131,9 +132,21 @@ def _without_default(key: str) -> Iterator[None]:
         store.repo["schema.yaml"] = kept
 
 
-def quote_value(text: str) -> str:
+def quote_value(text: str, quote: Quote = Quote.single) -> str:
     """Return the text as a value in quotes, which Hydra's grammar reads back."""
-    return QuotedString(text, Quote.single).with_quotes()
+    return QuotedString(text, quote).with_quotes()
+
+
+def replace_overrides(arguments: Sequence[str], change: Callable[[Sequence[str]], Sequence[str]]) -> list[str]:
+    """Return a command's arguments with other overrides; flags, and their values, stay where they are.
+
+    Args:
+        arguments: of the command.
+        change: returns the overrides in the place of those that it is given.
+    """
+    words = get_args_parser().parse_known_args(list(arguments))[0].overrides
+    begin = next(at for at in range(len(arguments) + 1) if list(arguments[at : at + len(words)]) == words)
+    return [*arguments[:begin], *change(words), *arguments[begin + len(words) :]]
 
 
 def compose_jobs(config: DictConfig) -> Iterator[Config]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from hydra._internal.utils import get_args_parser
@@ -11,7 +12,7 @@ from hydra.core.override_parser.types import Glob, Override, QuotedString, Trans
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from quantexp.config.composition import compose_ahead, quote_value
+from quantexp.config.composition import compose_ahead, quote_value, replace_overrides
 from quantexp.config.condition import Baseline, parse_baseline
 from quantexp.config.weights import Weights, parse_weights
 from quantexp.util.errors import UserError
@@ -83,12 +84,11 @@ def expand_arguments(arguments: Sequence[str]) -> list[str]:
     given, unknown = get_args_parser().parse_known_args(list(arguments))
     if unknown or given.shell_completion or given.info or not _is_concerned(arguments):
         return list(arguments)
-    words = expand_words(
-        given.overrides, folder=given.config_dir, name=given.config_name, is_sweep=given.multirun, shows=bool(given.cfg)
-    )
-    count = len(given.overrides)
-    begin = next(at for at in range(len(arguments) + 1) if list(arguments[at : at + count]) == given.overrides)
-    return [*arguments[:begin], *words, *arguments[begin + count :]]
+    expand = partial(
+        expand_words,
+        folder=given.config_dir, name=given.config_name, is_sweep=given.multirun, shows=bool(given.cfg),
+    )  # fmt: skip
+    return replace_overrides(arguments, expand)
 
 
 def expand_words(

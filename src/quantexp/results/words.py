@@ -1,6 +1,5 @@
 """Words of a command that name results: PATH or NAME=PATH, the baseline first."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import fields
 from difflib import get_close_matches
@@ -24,16 +23,18 @@ def rewrite_words(arguments: Sequence[str], schema: type) -> list[str]:
     Raises:
         UserError: a word is neither a key nor a path.
     """
-    from hydra._internal.utils import get_args_parser
+    from hydra.core.override_parser.types import Quote
 
-    words = get_args_parser().parse_known_args(list(arguments))[0].overrides  # without flags, and the values of those
-    begin = next(at for at in range(len(arguments) + 1) if list(arguments[at : at + len(words)]) == words)
-    paths = [each for each in words if not is_override(each, schema)]
-    for each in paths:
-        _check_path(each, schema)
-    kept = [each for each in words if each not in paths]
-    named = [f"results=[{','.join(map(_quote, paths))}]"] if paths else []
-    return [*arguments[:begin], *kept, *named, *arguments[begin + len(words) :]]
+    from quantexp.config.composition import quote_value, replace_overrides  # Hydra, only now
+
+    def name_results(words: Sequence[str]) -> list[str]:
+        paths = [each for each in words if not is_override(each, schema)]
+        for each in paths:
+            _check_path(each, schema)
+        named = [f"results=[{','.join(quote_value(each, Quote.double) for each in paths)}]"] if paths else []
+        return [*(each for each in words if each not in paths), *named]
+
+    return replace_overrides(arguments, name_results)
 
 
 def is_override(word: str, schema: type) -> bool:
@@ -61,13 +62,6 @@ def _split_name(word: str) -> tuple[str, str]:
 
 def _exists(path: str) -> bool:
     return Path(path).expanduser().exists()
-
-
-def _quote(word: str) -> str:
-    """Quote a path, so that Hydra takes each of its characters as it is."""
-    # Only backslashes before a quote, or at the end, mean something.
-    escaped = re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), word)
-    return f'"{escaped}"'
 
 
 def split_names(words: Sequence[str], command: str) -> list[tuple[str, str]]:
