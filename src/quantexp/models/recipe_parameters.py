@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from quantexp.models.importance_matrix import Weights, read_importance_matrix
 from quantexp.models.recipe import Recipe
@@ -41,6 +41,20 @@ def list_tensor_types() -> dict[str, int]:
         for name, number in names.items()
         if any(f"{quant}_".startswith(f"{name}_") for quant in list_quants())
     }
+
+
+class Block(NamedTuple):
+    """What a type of tensor stores together: numbers, and the bytes that they take."""
+
+    numbers: int
+    bytes: int
+
+
+def measure_block(number: int) -> Block:
+    """Return the block of the type with this number, as llama.cpp has it."""
+    numbers_of, bytes_of = llama_cpp._lib.ggml_blck_size, llama_cpp._lib.ggml_type_size
+    numbers_of.restype, bytes_of.restype = ctypes.c_int64, ctypes.c_size_t
+    return Block(numbers_of(number), bytes_of(number))
 
 
 @contextmanager
@@ -115,13 +129,13 @@ def _check_told_types(source: Path, recipe: Recipe) -> None:
         return
     weights = _read_weights(recipe)
     width = _read_width(source)
-    block_of, needs_matrix = llama_cpp._lib.ggml_blck_size, llama_cpp._lib.ggml_quantize_requires_imatrix
-    block_of.restype, needs_matrix.restype = ctypes.c_int64, ctypes.c_bool
+    needs_matrix = llama_cpp._lib.ggml_quantize_requires_imatrix
+    needs_matrix.restype = ctypes.c_bool
     for key, (kind, tensor) in told.items():
         if not kind:
             continue
         number = _number_of(f"model.{key}", kind)
-        if width % (block := block_of(number)):
+        if width % (block := measure_block(number).numbers):
             raise UserError(
                 f"model.{key}={kind} needs rows of a multiple of {block} numbers, and those of {source.name} have "
                 f"{width}: choose a type with smaller blocks, such as Q8_0."

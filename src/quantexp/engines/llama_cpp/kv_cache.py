@@ -2,36 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from quantexp.config import EngineConfig
 from quantexp.config.choices import UNQUANTIZED, FlashAttention, KVType
+from quantexp.models.recipe_parameters import list_tensor_types, measure_block
 from quantexp.util.errors import UserError
 from quantexp.util.llama_library import llama_cpp, number_in, read_metadata
 
 CELLS = 256
 """Tokens by which llama.cpp lengthens a cache, and by which the part of it grows that attention looks at."""
 
-
-class _Layout(NamedTuple):
-    """Layout of a type: its number in ggml.h, and the numbers and bytes of a block."""
-
-    number: int
-    block: int
-    bytes: int
-
-
-_LAYOUTS: Mapping[KVType, _Layout] = {
-    KVType.f32: _Layout(0, 1, 4),
-    KVType.f16: _Layout(1, 1, 2),
-    KVType.bf16: _Layout(30, 1, 2),
-    KVType.q8_0: _Layout(8, 32, 34),
-    KVType.q5_1: _Layout(7, 32, 24),
-    KVType.q5_0: _Layout(6, 32, 22),
-    KVType.q4_1: _Layout(3, 32, 20),
-    KVType.q4_0: _Layout(2, 32, 18),
-    KVType.iq4_nl: _Layout(20, 32, 18),
-}
 
 _ATTENTION: Mapping[FlashAttention, int] = {
     FlashAttention.auto: llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
@@ -63,7 +43,7 @@ class KVCache:
 
     def apply(self, parameters: llama_cpp.llama_context_params) -> None:
         """Write the types into the parameters of a context."""
-        parameters.type_k, parameters.type_v = _LAYOUTS[self.key].number, _LAYOUTS[self.value].number
+        parameters.type_k, parameters.type_v = _number_of(self.key), _number_of(self.value)
         parameters.flash_attn_type = _ATTENTION[self.attention]
 
     def check(self, model: llama_cpp.llama_model_p) -> None:
@@ -76,7 +56,7 @@ class KVCache:
             ("key", self.key, head_sizes(model, "key")),
             ("value", self.value, head_sizes(model, "value")),
         ):
-            block = _LAYOUTS[kind].block
+            block = measure_block(_number_of(kind)).numbers
             if odd := [size for size in sizes if size % block]:
                 raise UserError(
                     f"engine.kv_{name}={kind.value} holds {block} numbers a block, and this model's heads have "
@@ -106,11 +86,14 @@ class KVCache:
         layers = number_in(model, f"{architecture}.block_count") or 0
         heads = number_in(model, f"{architecture}.attention.head_count") or 0
         heads = number_in(model, f"{architecture}.attention.head_count_kv") or heads
-        head = sum(
-            max(head_sizes(model, part)) * _LAYOUTS[kind].bytes / _LAYOUTS[kind].block
-            for part, kind in (("key", self.key), ("value", self.value))
-        )
+        blocks = {"key": measure_block(_number_of(self.key)), "value": measure_block(_number_of(self.value))}
+        head = sum(max(head_sizes(model, part)) * block.bytes / block.numbers for part, block in blocks.items())
         return layers * heads * head
+
+
+def _number_of(kind: KVType) -> int:
+    """Return ggml's number of a type."""
+    return list_tensor_types()[kind.value.upper()]
 
 
 def read_kv_cache(engine: EngineConfig) -> KVCache:
