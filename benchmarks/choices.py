@@ -11,21 +11,29 @@ on waiting for another, so that the ratio holds on a busy machine too.
   choice's tokens only.
 - `whole, Llama.eval`: the same through llama-cpp-python's own interface, which has logits for all tokens; on every
   fourth item, because it is slow.
+- `echo by a server`: `llama_cpp.server`, asked for prompt and log-probabilities as lm-evaluation-harness's `gguf` model
+  does; on two items. Left out without `pip install "llama-cpp-python[server]"`.
 
 Seconds are of the wall clock and of the processor; on a busy machine go by the latter. The best choice is compared too.
 """
 
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from socket import socket
 
 import numpy as np
+import openai
+import psutil
 from common import config, model_file
 from llama_cpp import Llama
 from numpy.typing import NDArray
 
+from quantexp.engines.base import Continuation
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.engines.sequences import TokenSequence
 from quantexp.evaluation.choices import ChoicePrompter, Question, score_choices
@@ -76,13 +84,21 @@ def main() -> None:
             ours, ours_busy = seconds, busy
             chosen = {each.prompt.item_id: one for each, one in zip(asked, best, strict=True)}
         same = sum(one == chosen[each.prompt.item_id] for each, one in zip(asked, best, strict=True))
-        print(
-            f"{name:22}{1 / seconds:8.2f} items/s{seconds / ours:8.1f} times{busy:8.3f} CPU-s an item"
-            f"{busy / ours_busy:8.1f} times   {same} of {len(asked)} the same choice",
-            flush=True,
-        )
+        print(_describe(name, seconds, ours, busy, ours_busy, same, len(asked)), flush=True)
     llama.close()
     engine.close()
+    if find_spec("fastapi"):
+        two = questions[:2]
+        seconds, busy, best = _ask_server(str(file.path), engine.threads, two)
+        same = sum(one == chosen[each.prompt.item_id] for each, one in zip(two, best, strict=True))
+        print(_describe("echo by a server", seconds, ours, busy, ours_busy, same, len(two)))
+
+
+def _describe(name: str, seconds: float, ours: float, busy: float, ours_busy: float, same: int, count: int) -> str:
+    return (
+        f"{name:22}{1 / seconds:8.2f} items/s{seconds / ours:8.1f} times{busy:8.3f} CPU-s an item"
+        f"{busy / ours_busy:8.1f} times   {same} of {count} the same choice"
+    )
 
 
 def _score(engine: LlamaCpp, questions: list[Question]) -> list[int]:
@@ -113,6 +129,35 @@ def _evaluate(llama: Llama, questions: list[Question]) -> list[int]:
             sums.append(_sum(llama.scores[rows], np.array(each.continuation)))
         best.append(int(np.argmax(sums)))
     return best
+
+
+def _ask_server(path: str, threads: int, questions: list[Question]) -> tuple[float, float, list[int]]:
+    """Return seconds and processor seconds an item, and the best choices, by prompts that the server gives back."""
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", path, "--n_ctx", "1024", "--logits_all", "true"]
+    command += ["--n_threads", str(threads), "--n_threads_batch", str(threads), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", timeout=3600, max_retries=60)
+            client.models.list()
+            process = psutil.Process(server.pid)
+            started, before = time.perf_counter(), sum(process.cpu_times()[:2])
+            best = [int(np.argmax([_echo(client, each) for each in question.asked])) for question in questions]
+            seconds, busy = time.perf_counter() - started, sum(process.cpu_times()[:2]) - before
+        finally:
+            server.kill()
+    return seconds / len(questions), busy / len(questions), best
+
+
+def _echo(client: openai.OpenAI, asked: Continuation) -> float:
+    text = asked.text + asked.written
+    reply = client.completions.create(model="one", prompt=text, echo=True, logprobs=10, max_tokens=1, temperature=0)
+    found = reply.choices[0].logprobs
+    offsets, logprobs = (found and found.text_offset) or [], (found and found.token_logprobs) or []
+    within = [value for place, value in zip(offsets, logprobs, strict=True) if len(asked.text) <= place < len(text)]
+    return float(sum(value for value in within if value is not None))
 
 
 def _sum(logits: NDArray[np.float32], tokens: NDArray[np.int32]) -> float:
