@@ -180,6 +180,7 @@ class Grading:
         """
         from quantexp.evaluation.answers import find_reader, get_reader
         from quantexp.evaluation.regrade_diff import changes_diff, count_changes
+        from quantexp.evaluation.resources import ResourceSettings, open_grader
         from quantexp.evaluation.scoring import regrade_table, score_metrics
         from quantexp.tasks.choice import check_outputs
         from quantexp.tasks.items import check_gradable
@@ -202,8 +203,8 @@ class Grading:
             table = read_table(path)
         if task.request is Choose:
             check_outputs(grader, table["output"])
-        with grader.open({}) as grade:
-            after = regrade_table(table, reader, grade, items)
+        with open_grader(grader, ResourceSettings(record.name)) as opened:
+            after = regrade_table(table, reader, opened.grade, items)
         metrics = score_metrics(after, self._stats)
         # Scores by another reader stand beside those of the same grader.
         new = grader.id if reader.id == read_by else f"{grader.id}.{_file_name(reader.id)}"
@@ -221,7 +222,7 @@ class Grading:
         run.log_yaml(diff, f"regrade/{old}..{new}.diff")
         run.log(
             metrics={f"{new}/{key}": value for key, value in metrics.items()},
-            tags={f"grader.{new}": f"regraded {datetime.now(UTC).isoformat(timespec='seconds')}"},
+            tags={**opened.facts, f"grader.{new}": f"regraded {datetime.now(UTC).isoformat(timespec='seconds')}"},
         )
         return Regraded(
             record=replace(

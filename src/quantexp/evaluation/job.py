@@ -32,6 +32,7 @@ from quantexp.evaluation.metrics import (
     floor_metrics,
     summary_line,
 )
+from quantexp.evaluation.resources import ResourceSettings, open_grader
 from quantexp.evaluation.scoring import AnswerGrading, drop_unbounded
 from quantexp.store import CompletionStore
 from quantexp.tasks import Task, open_task
@@ -157,8 +158,9 @@ def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> Jo
     tracked.log(params=_params(config))
     file, source = models.resolve(config.model, config.quant)
     engine = open_engine(file, plan.model, config.engine)
-    with plan.grader.open({}) as grade:
-        responses = ask(plan, Loaded(engine, file, source, grade), known, tracked)
+    with open_grader(plan.grader, ResourceSettings(plan.name)) as opened:
+        tracked.log(tags=opened.facts)
+        responses = ask(plan, Loaded(engine, file, source, opened.grade), known, tracked)
         table = _table(plan.task, responses, responses.generated.completions, responses.grading)
         floor = None
         if measures_floor(config) and responses.decoding is not None:
@@ -215,6 +217,8 @@ def open_failed_run(config: Config, store: Store, sweep: str | None) -> Run:
 def _table(task: Task, responses: Responses, completions: Iterable[Completion], grading: AnswerGrading) -> pd.DataFrame:
     """Make the per-item table: a row per prompt, in order."""
     of_item = {item.id: item for item in responses.items}
+    completions = tuple(completions)
+    grading.grade_all(responses.prompts, completions)
     table = pd.DataFrame(
         {
             "item_id": prompt.item_id,

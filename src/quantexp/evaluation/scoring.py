@@ -1,15 +1,15 @@
 """From outputs to scores: the columns of the per-item table that a grader fills, and the metrics that follow."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pandas as pd
 
 from quantexp.evaluation.answers import AnswerReader, decode_output, encode_marks
 from quantexp.evaluation.outcomes import list_outcomes
 from quantexp.stats import Method, at_k, estimate
-from quantexp.tasks.graders.base import ENDED_IN_REASONING, UNFINISHED, Answer, Grade, GradeAnswer
+from quantexp.tasks.graders.base import ENDED_IN_REASONING, UNFINISHED, Answer, Grade, GradeAnswer, JointGrading
 from quantexp.tasks.reasoning import Output
 from quantexp.tracking.tags import FIELD, LENGTHS, OUTCOME, RULE
 from quantexp.util.errors import UserError
@@ -37,30 +37,49 @@ def verdict(
     prompt: str = "",
 ) -> dict[str, Any]:
     """Fill the columns of reader and grader for one output; an item that was never asked gets no score."""
-    answer = reader.read(output, finish_reason == "length")
-    grade = None if finish_reason == "context" else _grade(grader, answer, fields)
-    read = (answer.reasoning, answer.text, answer.reasoning_tokens)
-    return {
-        **(dict(zip(READ, read, strict=True)) if reader.splits else {}),
-        "extracted": grade.extracted if grade else None,
-        "rule": grade.rule if grade else None,
-        "score": grade.score if grade else None,
-        **{FIELD + name: value for name, value in (grade.fields if grade else {}).items()},
-        "grading_error": grade.error if grade else "not asked: does not fit the context",
-        **{OUTCOME + name: value for name, value in _outcomes(answer, grade, prompt, output).items()},
-    }
+    return next(_list_verdicts(reader, grader, [_Graded(output, fields, finish_reason, prompt)]))
+
+
+class _Graded(NamedTuple):
+    """An output that is to be graded, as `verdict` takes it."""
+
+    output: Output
+    fields: Mapping[str, Any]
+    finish_reason: str
+    prompt: str
+
+
+def _list_verdicts(reader: AnswerReader, grader: GradeAnswer, given: Sequence[_Graded]) -> Iterator[dict[str, Any]]:
+    """Fill the columns for each output, in order; one that was never asked is not graded."""
+    answers = [reader.read(each.output, each.finish_reason == "length") for each in given]
+    asked = [
+        (answer, each.fields) for answer, each in zip(answers, given, strict=True) if each.finish_reason != "context"
+    ]
+    if isinstance(grader, JointGrading):
+        grades = iter(grader.grade_all(asked))
+    else:
+        grades = (grader(answer, fields) for answer, fields in asked)
+    for each, answer in zip(given, answers, strict=True):
+        grade = None if each.finish_reason == "context" else _settle(next(grades), answer)
+        read = (answer.reasoning, answer.text, answer.reasoning_tokens)
+        yield {
+            **(dict(zip(READ, read, strict=True)) if reader.splits else {}),
+            "extracted": grade.extracted if grade else None,
+            "rule": grade.rule if grade else None,
+            "score": grade.score if grade else None,
+            **{FIELD + name: value for name, value in (grade.fields if grade else {}).items()},
+            "grading_error": grade.error if grade else "not asked: does not fit the context",
+            **{OUTCOME + name: value for name, value in _outcomes(answer, grade, each.prompt, each.output).items()},
+        }
 
 
 def _outcomes(answer: Answer, grade: Grade | None, prompt: str, output: Output) -> dict[str, float]:
     return {} if grade is None else list_outcomes(answer, grade, prompt, output.tokens or 0)
 
 
-def _grade(grader: GradeAnswer, answer: Answer, fields: Mapping[str, Any]) -> Grade:
-    """Grade an answer; one that never began scores 0, whatever the grader would make of nothing."""
-    grade = grader(answer, fields)
-    if not answer.ended_in_reasoning:
-        return grade
-    return Grade.unreadable(ENDED_IN_REASONING, grade.fields)
+def _settle(grade: Grade, answer: Answer) -> Grade:
+    """Return the grade that counts: an answer that never began scores 0, whatever the grader makes of nothing."""
+    return Grade.unreadable(ENDED_IN_REASONING, grade.fields) if answer.ended_in_reasoning else grade
 
 
 class AnswerGrading:
@@ -103,14 +122,22 @@ class AnswerGrading:
 
     def verdict(self, prompt: "Prompt", completion: "Completion") -> Mapping[str, Any]:
         """Fill the grader's columns for the answer to a prompt (`verdict`)."""
-        key = (prompt.item_id, prompt.sample)
-        if key not in self._verdicts:
-            fields = self._fields[prompt.item_id]
-            output = self.output(prompt, completion)
-            marks = {"marks": encode_marks(output, self._reader)} if self._reader.splits else {}
-            found = verdict(self._reader, self._grader, output, fields, completion.finish_reason, prompt.text)
+        self.grade_all([prompt], [completion])
+        return self._verdicts[prompt.item_id, prompt.sample]
+
+    def grade_all(self, prompts: "Sequence[Prompt]", completions: "Sequence[Completion]") -> None:
+        """Grade the answers to prompts that have no verdict yet, together if the grader does so."""
+        new = {
+            (prompt.item_id, prompt.sample): _Graded(
+                self.output(prompt, completion), self._fields[prompt.item_id], completion.finish_reason, prompt.text
+            )
+            for prompt, completion in zip(prompts, completions, strict=True)
+            if (prompt.item_id, prompt.sample) not in self._verdicts
+        }
+        verdicts = _list_verdicts(self._reader, self._grader, [*new.values()])
+        for (key, given), found in zip(new.items(), verdicts, strict=True):
+            marks = {"marks": encode_marks(given.output, self._reader)} if self._reader.splits else {}
             self._verdicts[key] = marks | found
-        return self._verdicts[key]
 
 
 def regrade_table(
@@ -134,20 +161,11 @@ def regrade_table(
             "grade it with the data that it was run on."
         )
     rows = cast(list[dict[str, Any]], table.to_dict("records"))
-    verdicts = pd.DataFrame(
-        [
-            verdict(
-                reader,
-                grader,
-                decode_output(row, reader),
-                items[row["item_id"]],
-                row["finish_reason"],
-                str(row.get("prompt", "")),
-            )
-            for row in rows
-        ],
-        index=table.index,
-    )
+    given = [
+        _Graded(decode_output(row, reader), items[row["item_id"]], row["finish_reason"], str(row.get("prompt", "")))
+        for row in rows
+    ]
+    verdicts = pd.DataFrame([*_list_verdicts(reader, grader, given)], index=table.index)
     old = [name for name in table if name in _OF_GRADER or str(name).startswith((FIELD, OUTCOME))]
     at = next(place for place, name in enumerate(table) if name in _OF_GRADER)
     others = table.drop(columns=old)

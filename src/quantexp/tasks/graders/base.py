@@ -1,6 +1,7 @@
 """Grades and graders: an answer and an item in, a grade out."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -76,6 +77,18 @@ GradeAnswer = Callable[[Answer, Mapping[str, Any]], Grade]
 """A grader that is open: an answer and the item's fields in, a grade out."""
 
 
+class JointGrading(ABC):
+    """An open grader that takes less time for many answers at once than for one after the other."""
+
+    @abstractmethod
+    def __call__(self, answer: Answer, fields: Mapping[str, Any]) -> Grade:
+        """Grade an answer."""
+
+    @abstractmethod
+    def grade_all(self, answers: Sequence[tuple[Answer, Mapping[str, Any]]]) -> Iterator[Grade]:
+        """Grade answers, each with its item's fields; the grades come in their order, each as soon as it is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grader:
     """A named, versioned way to score one output.
@@ -111,10 +124,10 @@ class Grader:
     def open(self, resources: Mapping[Need, Any]) -> Iterator[GradeAnswer]:
         """Make it ready to grade; what it holds is released at the end.
 
-        A grader that holds something while it grades overrides this.
+        A grader that holds something while it grades overrides this, and may yield a `JointGrading`.
 
         Args:
-            resources: what it may use, by the need that each meets.
+            resources: what it may use, by the need that each meets (`evaluation.resources`).
 
         Raises:
             UserError: one that it needs is missing.
