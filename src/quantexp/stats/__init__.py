@@ -24,13 +24,23 @@ from quantexp.stats.comparison import (
 from quantexp.stats.contrast import Contrast, contrast
 from quantexp.stats.divergence import DivergenceSummary, Interval, divergence_summary
 from quantexp.stats.further import FEW_CHANGED, FurtherItems, fewest_items
+from quantexp.stats.gatekeeping import gate_tasks, noninferiority_p
 from quantexp.stats.lattice import Law
+from quantexp.stats.pooling import PooledComparison, pool, stratified_sign_p
 from quantexp.stats.power import (
     mcnemar_power,
     minimal_detectable_difference,
     power_within,
     required_items,
     required_items_within,
+)
+from quantexp.stats.random_effects import (
+    FEW_PLACES,
+    Heterogeneity,
+    RandomEffects,
+    effect_variance,
+    measure_heterogeneity,
+    random_effects,
 )
 from quantexp.stats.sequential import (
     AnytimeBounds,
@@ -42,11 +52,12 @@ from quantexp.stats.sequential import (
     sequential_decision,
     sequential_items,
 )
-from quantexp.stats.verdict import Decision, Verdict, decide, holm
+from quantexp.stats.verdict import Decision, HeldBack, Verdict, decide, holm
 
 __all__ = [
     "E_VALUE",
     "FEW_CHANGED",
+    "FEW_PLACES",
     "AnytimeBounds",
     "AtK",
     "Contrast",
@@ -55,12 +66,16 @@ __all__ = [
     "DropPosterior",
     "Estimate",
     "FurtherItems",
+    "HeldBack",
+    "Heterogeneity",
     "Interval",
     "Kind",
     "Law",
     "McNemar",
     "Method",
     "PairedComparison",
+    "PooledComparison",
+    "RandomEffects",
     "RunningEValues",
     "SequentialDecision",
     "SequentialTest",
@@ -74,22 +89,29 @@ __all__ = [
     "decide",
     "divergence_summary",
     "drop_posterior",
+    "effect_variance",
     "estimate",
     "exact_bootstrap_law",
     "fewest_items",
+    "gate_tasks",
     "holm",
     "majority_at_k",
     "mcnemar",
     "mcnemar_p",
     "mcnemar_power",
+    "measure_heterogeneity",
     "minimal_detectable_difference",
+    "noninferiority_p",
     "pass_at_k",
+    "pool",
     "power_within",
+    "random_effects",
     "required_items",
     "required_items_within",
     "running_e_values",
     "sequential_decision",
     "sequential_items",
+    "stratified_sign_p",
     "tango_interval",
     "wilson_interval",
 ]

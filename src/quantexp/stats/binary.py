@@ -122,6 +122,17 @@ def tango_upper(b: int, c: int, n: int, *, confidence: float = 0.95) -> float:
     return inside
 
 
+def tango_z(b: int, c: int, n: int, delta: float) -> float:
+    """Return Tango's score z(Δ) of a true difference Δ: see `tango_upper`.
+
+    Raises:
+        ValueError: The counts do not fit n.
+    """
+    _check_counts(b, c, n)
+    distance, variance = b - c - n * delta, _score_variance(b, c, n, delta)
+    return distance / math.sqrt(variance) if variance > 0.0 else math.copysign(math.inf, distance)
+
+
 def _score_variance(b: int, c: int, n: int, delta: float) -> float:
     """Variance of b - c if the true difference is delta."""
     linear = (2 * n - b + c) * delta - b - c

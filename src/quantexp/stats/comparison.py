@@ -28,7 +28,7 @@ _SLACK = 1e-9
 E_VALUE = "mixture e-value"
 """What a comparison's `test_method` says where units may be looked at one by one."""
 
-_TIES = "percentile bootstrap, ties on both sides"
+TIES = "percentile bootstrap, ties on both sides"
 """What it says of the method bootstrap."""
 
 
@@ -115,7 +115,7 @@ class PairedComparison:
     @property
     def method(self) -> Method:
         """Method that made it."""
-        return {E_VALUE: Method.sequential, _TIES: Method.bootstrap}.get(self.test_method, Method.default)
+        return {E_VALUE: Method.sequential, TIES: Method.bootstrap}.get(self.test_method, Method.default)
 
     @property
     def zero_width(self) -> bool:
@@ -233,7 +233,7 @@ def compare_units(
     if method is Method.bootstrap:
         means = resampled_means(differences, resamples, seed)
         bounds = percentile_bounds(means, confidence)
-        p_value, test_method = p_with_ties(means, tie), _TIES
+        p_value, test_method = p_with_ties(means, tie), TIES
     elif method is Method.sequential:
         _check_range(before, after)
         found = anytime_bounds(np.clip(differences, -1, 1), confidence=confidence)

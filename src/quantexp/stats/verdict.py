@@ -29,6 +29,13 @@ class Verdict(Enum):
     """The baseline scored no more than chance + margin on these items: a loss beyond the margin could not be seen."""
 
 
+class HeldBack(Enum):
+    """Reason why a comparison that alone is within the margin is not called so."""
+
+    pool = "the pool comes first, and is not within its margin"
+    tasks = "too many tasks are claimed together"
+
+
 _VERDICTS = {
     (True, False): Verdict.within_margin,
     (False, True): Verdict.worse,
@@ -53,6 +60,7 @@ class Decision:
         chance: Score of an answer at random.
         at_ceiling: Whether a quant could not be better by the margin, since the baseline's mean is above 1 - margin.
             Losses are seen there as anywhere, but that no gain is seen says nothing.
+        held_back: Why "within margin" is not claimed although the comparison alone shows it; see `gate_tasks`.
     """
 
     verdict: Verdict
@@ -62,6 +70,7 @@ class Decision:
     fewest_items: int | None
     chance: float
     at_ceiling: bool
+    held_back: HeldBack | None = None
 
     @property
     def further_items(self) -> int | None:
