@@ -44,7 +44,10 @@ atexit.register(llama_cpp_files.errnull_file.close)
 
 COMMANDS = (
     "quantexp",
-    *(f"quantexp.{name}" for name in ("aggregate", "compare", "gate", "models", "regrade", "plan", "store", "sync")),
+    *(
+        f"quantexp.{name}"
+        for name in ("aggregate", "compare", "gate", "models", "pick", "regrade", "plan", "store", "sync")
+    ),
 )
 
 # A shell without job control starts what runs in its background with Ctrl-C ignored, and every process that the tests

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from quantexp.comparison.analysis import finished_jobs
 from quantexp.comparison.costs import Cost, count_generated, estimate_cost
+from quantexp.comparison.spreads import measure_spread
 from quantexp.comparison.wording import given_points
 from quantexp.config import PlanConfig, Unit
 from quantexp.config.command_line import hydra_command
@@ -160,9 +161,7 @@ def _measured(config: PlanConfig, store: "Store", sweep: str) -> Pilot:
             for condition in ladder:
                 if summary.comparison(condition) is None:
                     continue
-                before, after = _scores(runs[baseline]), _scores(runs[condition.quant])
-                both = before.index.intersection(after.index)
-                seen = Spread.seen(before[both], after[both])
+                seen = measure_spread(runs[baseline], runs[condition.quant])
                 spread = seen if config.changed is None else Spread(config.changed)
                 cost = estimate_cost(runs[baseline]) + estimate_cost(runs[condition.quant])
                 drawn = _drawn(runs[baseline], runs[condition.quant])
@@ -178,15 +177,6 @@ def _measured(config: PlanConfig, store: "Store", sweep: str) -> Pilot:
         ),
         left_out=(*summary.refusals, *summary.failures),
     )
-
-
-def _scores(runs: Sequence["JobRecord"]) -> "pd.Series[float]":
-    """Score of each unique item, the mean over seeds."""
-    import pandas as pd
-
-    answers = pd.concat([run.scores.dropna() for run in runs])
-    clusters = {item: cluster for run in runs for item, cluster in run.clusters.items()}
-    return answers.groupby([clusters.get(item, item) for item in answers.index]).mean()
 
 
 def _drawn(baseline: Sequence["JobRecord"], quant: Sequence["JobRecord"]) -> "SamplingSpread | None":

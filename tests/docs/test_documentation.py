@@ -43,7 +43,7 @@ from quantexp.tracking.tags import PAIR
 ROOT = Path(__file__).parents[2]
 LADDER = ("F16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q3_K_M")
 COMMANDS = (
-    *("aggregate", "compare", "gate", "regrade", "plan", "models", "store", "sync", "doctor"),
+    *("aggregate", "compare", "gate", "pick", "regrade", "plan", "models", "store", "sync", "doctor"),
     *("generate_extraction", "review_extraction"),
 )
 MODULES = ["quantexp", *(f"quantexp.{name}" for name in COMMANDS)]
@@ -86,6 +86,7 @@ IN_ONE_FOLDER = (
 BY_ITSELF = {
     DOCS / "how-to" / "compare-results.md",
     DOCS / "how-to" / "gate.md",
+    DOCS / "how-to" / "pick.md",
     DOCS / "how-to" / "own-ggufs.md",
     DOCS / "how-to" / "folder.md",
     DOCS / "how-to" / "publishers.md",
@@ -382,6 +383,14 @@ def test_a_release_gate(reader: Reader) -> None:
     assert reader.type(sweep).status == 0
     # One item cannot tell; tests/test_gate.py has the other exit statuses, and the pipelines.
     assert {reader.type(gate).status for gate in gates} <= {1, 3}
+
+
+@pytest.mark.slow
+def test_a_pick(reader: Reader) -> None:
+    for command in commands(DOCS / "how-to" / "pick.md"):
+        is_pick = command.split()[2] == "quantexp.pick"
+        # One item is certain of nothing but the baseline, which may not write ten tokens a second here.
+        assert reader.type(command).status in ((0, 1, 3) if is_pick else (0,)), command
 
 
 @pytest.mark.slow

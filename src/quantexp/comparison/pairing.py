@@ -25,6 +25,7 @@ from quantexp.comparison.preregistration import report
 from quantexp.comparison.summary import Comparison, Condition, Registered, Summary
 from quantexp.config import Method, StatsConfig, Target, Unit
 from quantexp.config.identity import differences, select_varying
+from quantexp.models.footprint import Footprint, read_footprints
 from quantexp.stats import (
     AtK,
     Decision,
@@ -41,7 +42,7 @@ from quantexp.stats import (
 from quantexp.stats import Method as StatsMethod
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.registration import Registration
-from quantexp.tracking.tags import STOPPED
+from quantexp.tracking.tags import MEMORY, STOPPED
 from quantexp.util.errors import UserError
 
 
@@ -312,7 +313,20 @@ def _condition(group: Group, stats: StatsConfig, named: LabelledRuns) -> Conditi
         kv_bytes=newest.metrics.get("run.kv_bytes_per_token"),
         context=_context_of(newest),
         is_placebo=newest.run_id in named.placebos,
+        prompt_tokens_per_second=_reading_speed(group.runs),
+        footprints=_footprints_of(newest),
     )
+
+
+def _reading_speed(runs: Sequence[JobRecord]) -> float | None:
+    """Return the mean speed of reading prompts, over the runs that have timed it."""
+    known = [speed for run in runs if (speed := run.metrics.get("run.prompt_tokens_per_second"))]
+    return sum(known) / len(known) if known else None
+
+
+def _footprints_of(run: JobRecord) -> tuple[Footprint, ...]:
+    text = run.params.get(MEMORY)
+    return () if text is None else read_footprints(text)
 
 
 def _context_of(run: JobRecord) -> int | None:

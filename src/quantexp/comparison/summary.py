@@ -12,6 +12,7 @@ from math import isnan
 from typing import TYPE_CHECKING
 
 from quantexp.comparison.costs import Cost
+from quantexp.models.footprint import Footprint
 from quantexp.stats import (
     AtK,
     Contrast,
@@ -50,6 +51,7 @@ class Condition:
         repeats: Number of runs (seeds) that the scores come from.
         grader: Name and version of the grader.
         tokens_per_second: Generation speed, or None when it was not measured.
+        prompt_tokens_per_second: Speed of reading prompts, likewise.
         run_ids: The runs these scores come from.
         floor: What changed when the same items were answered a second time (`FLOOR_COUNTS`); None where they were not.
         speed_range: 10th and 90th percentile of the single answers' tokens a second; None where they were not measured.
@@ -61,6 +63,7 @@ class Condition:
         levels: Its level of each factor that varies in the task, the weights first.
         kv_bytes: Bytes of the KV cache for each token of context; None where that was not recorded.
         context: Tokens of context; None where a server has its own.
+        footprints: Memory of one conversation beside the weights, by context; empty where that was not recorded.
         is_placebo: It computes the same as the baseline by another valid arithmetic, so that what changes is noise.
     """
 
@@ -86,6 +89,8 @@ class Condition:
     is_placebo: bool = False
     kv_bytes: float | None = None
     context: int | None = None
+    prompt_tokens_per_second: float | None = None
+    footprints: tuple[Footprint, ...] = ()
 
 
 @dataclass(frozen=True)

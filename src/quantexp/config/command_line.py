@@ -68,6 +68,11 @@ _ALL = (
         ("", "policy.margin=0.01 policy.most_truncated=0.05", "sweep=RUN_ID policy.no_worse=[all] policy.blocks=false"),
     ),
     Command(
+        "quantexp.pick",
+        "Picks the smallest condition of a sweep that is within the margin and fits the memory that there is.",
+        ("memory=16GB context=8192", "memory=8GiB context=32768 speed=10", "sweep=RUN_ID margin=0.03"),
+    ),
+    Command(
         "quantexp.regrade",
         "Grades the stored outputs of a sweep again, without the model, and compares what came of it.",
         ("grader=gsm8k-strict", "sweep=RUN_ID"),

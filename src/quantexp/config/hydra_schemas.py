@@ -12,6 +12,7 @@ from quantexp.config.commands import (
     CompareConfig,
     GateConfig,
     MaintenanceConfig,
+    PickConfig,
     PlanConfig,
     RegradeConfig,
     SyncConfig,
@@ -43,6 +44,7 @@ def register_schemas() -> None:
         "plan_schema": PlanConfig,
         "compare_schema": CompareConfig,
         "gate_schema": GateConfig,
+        "pick_schema": PickConfig,
     }
     for name, schema in schemas.items():
         node = OmegaConf.structured(schema)

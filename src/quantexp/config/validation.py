@@ -18,6 +18,7 @@ from quantexp.config.commands import (
     CompareConfig,
     GateConfig,
     MaintenanceConfig,
+    PickConfig,
     PlanConfig,
     RegradeConfig,
     SyncConfig,
@@ -38,6 +39,7 @@ AnyConfig = TypeVar(
     MaintenanceConfig,
     RegradeConfig,
     GateConfig,
+    PickConfig,
     AggregateConfig,
     CompareConfig,
     PlanConfig,
@@ -96,7 +98,14 @@ def validated(composed: DictConfig, schema: type[AnyConfig]) -> AnyConfig:
 
 
 def _problems(
-    config: Config | MaintenanceConfig | AggregateConfig | GateConfig | CompareConfig | PlanConfig | SyncConfig,
+    config: Config
+    | MaintenanceConfig
+    | AggregateConfig
+    | GateConfig
+    | PickConfig
+    | CompareConfig
+    | PlanConfig
+    | SyncConfig,
 ) -> list[str]:
     """Return a sentence for each value outside its range."""
     if isinstance(config, MaintenanceConfig):

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, cast
 
 from quantexp.engines.sequences import Distributions, TokenSequence, Vocabulary
+from quantexp.models.footprint import Footprint
 from quantexp.store.completion import Completion
 from quantexp.tasks.reasoning import Output, ReasoningFormat, Start
 from quantexp.util.errors import UserError
@@ -189,6 +190,14 @@ class Engine(Protocol):
     @property
     def sizes(self) -> Mapping[str, float]:
         """Sizes of the loaded model that follow from its configuration, by the names of metrics; none of a server's."""
+
+    @property
+    def footprints(self) -> tuple[Footprint, ...]:
+        """Memory of one conversation beside the weights, by context; empty if nobody can tell, as of a server's."""
+
+    @property
+    def shares_beginnings(self) -> bool:
+        """True if tokens that prompts have in common are read once, as far as `Prompt.shared` says."""
 
     @property
     def chat_template(self) -> str:

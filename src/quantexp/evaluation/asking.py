@@ -21,6 +21,7 @@ from quantexp.evaluation.prompts import Prompter
 from quantexp.evaluation.scoring import AnswerGrading
 from quantexp.evaluation.task_prompts import TaskPrompter
 from quantexp.models import ModelFile
+from quantexp.models.footprint import write_footprints
 from quantexp.store import CompletionStore
 from quantexp.tasks.choice import needs_unconditional
 from quantexp.tasks.graders.base import GradeAnswer
@@ -29,7 +30,7 @@ from quantexp.tasks.own_words import OwnWordsTask
 from quantexp.tasks.reasoning import NONE
 from quantexp.tasks.requests import Choose, Generate, Read, Request
 from quantexp.tracking.run import Run
-from quantexp.tracking.tags import DATA_FILE, DATA_ROWS, IDENTITY, STOPPED
+from quantexp.tracking.tags import DATA_FILE, DATA_ROWS, IDENTITY, MEMORY, STOPPED
 from quantexp.util.environment import DECLARED
 from quantexp.util.progress import bar
 
@@ -193,7 +194,9 @@ def _record_identity(plan: JobPlan, loaded: Loaded, prompt: Mapping[str, str], t
     form = loaded.engine.reasoning if plan.task.request is Generate else NONE
     identity = identify(config, data, plan.grader, file, loaded.source, loaded.engine, prompt, AnswerReader(form))
     tracked.log(
-        params={"file.sha256": file.sha256, "file.path": file.path} | describe_file(config, file, loaded.source),
+        params={"file.sha256": file.sha256, "file.path": file.path}
+        | describe_file(config, file, loaded.source)
+        | ({MEMORY: write_footprints(footprints)} if (footprints := loaded.engine.footprints) else {}),
         tags={IDENTITY + key: json.dumps(value) for key, value in identity.items()} | describe_machine(loaded.engine),
     )
     # In MLflow's list, sorted by name, the quants of a task follow each other from few bits to many.

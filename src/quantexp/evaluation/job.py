@@ -30,6 +30,7 @@ from quantexp.evaluation.metrics import (
     compute_metrics,
     description,
     floor_metrics,
+    measure_reading,
     summary_line,
 )
 from quantexp.evaluation.resources import ResourceSettings, open_grader
@@ -178,6 +179,8 @@ def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> Jo
         )  # fmt: skip
     speeds = collect_measures(responses.generated, meter)
     speeds |= {f"run.{name}": size for name, size in engine.sizes.items()}
+    reading = measure_reading(responses.prompts, responses.generated.completions, shares=engine.shares_beginnings)
+    speeds |= {} if reading is None else {"run.prompt_tokens_per_second": reading}
     # The machine only now: a server may have become another one.
     return JobResult(plan, responses, table, floor, metrics, speeds, describe_machine(engine))
 

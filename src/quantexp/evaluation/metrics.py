@@ -3,7 +3,7 @@
 import os
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import psutil
 from quantexp.comparison.flips import flips
 from quantexp.comparison.summary import FLOOR_COUNTS
 from quantexp.config import Config
+from quantexp.engines import Completion, Prompt
 from quantexp.engines.registry import get_engine
 from quantexp.evaluation.generation import Generated
 from quantexp.evaluation.scoring import score_metrics
@@ -77,6 +78,24 @@ def _busy_seconds() -> float:
 
 def _own_seconds() -> float:
     return float(sum(psutil.Process().cpu_times()[:4]))
+
+
+def measure_reading(prompts: Sequence[Prompt], completions: Sequence[Completion], *, shares: bool) -> float | None:
+    """Measure the speed at which prompts were read, in tokens a second; None if nobody has read or timed any.
+
+    Args:
+        prompts: with their tokens.
+        completions: of these, in the same order.
+        shares: whether the beginning that prompts share was read once (`Engine.shares_beginnings`). If it was read
+            again, as after an interruption, the speed comes out too low.
+    """
+    answered = [pair for pair in zip(prompts, completions, strict=True) if pair[1].generation_seconds > 0]
+    seconds = sum(completion.prompt_seconds for _, completion in answered)
+    tokens = sum(len(prompt.tokens) for prompt, _ in answered)
+    if shares and answered:
+        shared = [prompt.shared for prompt, _ in answered]
+        tokens -= sum(shared) - max(shared)
+    return tokens / seconds if tokens > 0 and seconds > 0 else None
 
 
 def collect_measures(generated: Generated, meter: Meter) -> dict[str, float]:

@@ -23,6 +23,7 @@ from quantexp.report.conclusions import verdict
 from quantexp.report.divergence import divergence_grid, has_divergence, order_text, ranking
 from quantexp.report.factor_grid import GRID_NOTE, INTERACTION_NOTE, interactions_grid, list_factor_grids
 from quantexp.report.outcomes import OUTCOMES_NOTE, outcomes_grid
+from quantexp.report.pick import PickReport
 from quantexp.report.sampled import SAMPLED_NOTE, sampled_grid
 from quantexp.report.settling import settling_grid, settling_line, settling_notes
 from quantexp.report.svg import SIGNS, Chart
@@ -93,7 +94,12 @@ class Section:
 
 
 def report_html(
-    summary: Summary, charts: Sequence[Chart], changed: "pd.DataFrame | None" = None, *, is_alone: bool = False
+    summary: Summary,
+    charts: Sequence[Chart],
+    changed: "pd.DataFrame | None" = None,
+    *,
+    is_alone: bool = False,
+    picked: PickReport | None = None,
 ) -> str:
     """Write the page; the same results give the same text.
 
@@ -102,6 +108,7 @@ def report_html(
         charts: What to draw, in this order.
         changed: The changed answers (`flips.flip_rows`); None where they were not looked at.
         is_alone: Whether their table is beside the page, and not in a run of MLflow.
+        picked: What to pick; None if nobody asked.
     """
     environment = _environment()
     sections = [] if changed is None else changed_sections(changed, _change_counts(summary))
@@ -113,6 +120,7 @@ def report_html(
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         verdict=[*verdict(summary), order_text(summary)],
         facts=_facts(summary),
+        picked=picked,
         caveats=select_caveats(summary),
         pairing=pairing_text(summary),
         heads=[(column.side, *column.name.partition(", ")[::2]) for column in _main_columns(summary)],

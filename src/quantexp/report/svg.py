@@ -158,18 +158,19 @@ STROKES = ("-", "--", "-.", ":")
 """Of the curves of a panel, the first with the baseline's levels."""
 
 
-def blank_over(coordinates: Coordinates, left: float) -> tuple[Figure, Axes]:
+def blank_over(coordinates: Coordinates, left: float, also: Sequence[float] = ()) -> tuple[Figure, Axes]:
     """Return an empty panel over what conditions differ in, with their names above it.
 
     Args:
         coordinates: Of all conditions.
         left: Inches left of the plot.
+        also: What the axis holds besides them.
     """
     places = [(place.x, place.name) for place in coordinates.places]
     named = QuantNames(sorted(set(places)), coordinates.baseline, (WIDTH - left - _RIGHT, _PLOT))
     above = named.height + 0.05
     figure, axes = blank(_BELOW + _PLOT + above, left, _BELOW, _RIGHT, above)
-    bits = [place for place, _ in places]
+    bits = [*(place for place, _ in places), *also]
     room = max(0.08 * (max(bits) - min(bits)), 0.3)
     axes.set_xlim(min(bits) - room, max(bits) + room)
     named.draw(axes)

@@ -24,6 +24,7 @@ from quantexp.report.caveats import format_more, select_caveats
 from quantexp.report.columns import Cell, choose
 from quantexp.report.conclusions import sentences
 from quantexp.report.divergence import divergence_table, has_divergence, ranking
+from quantexp.report.pick import PickReport
 from quantexp.report.settling import settling_line
 from quantexp.report.tables import comparison_columns, list_lines, range_text
 
@@ -58,6 +59,24 @@ def show(summary: Summary, report: Path, browse: str | None, page: str | None = 
         console.print(Text(f"browse  {browse}"), soft_wrap=True)
     if page is not None:
         console.print(Text(f"        {page}"), soft_wrap=True)
+
+
+def show_pick(report: PickReport) -> None:
+    """Print a pick: the answer, the candidates as a table and the notes."""
+    console = Console()
+    for part in report.parts:
+        first, *others = part.sentences
+        console.print(Text(first, style="bold"), soft_wrap=not console.is_terminal)
+        for sentence in others:
+            console.print(Text(sentence), soft_wrap=not console.is_terminal)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for name, side in zip(part.narrow.header, part.narrow.sides, strict=True):
+            table.add_column(name, justify="right" if side == "r" else "left", no_wrap=side == "r")
+        for row in part.narrow.rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
+    for note in report.notes:
+        console.print(Text(note), soft_wrap=not console.is_terminal)
 
 
 def comparison_table(summary: Summary, width: int = 80) -> Table:

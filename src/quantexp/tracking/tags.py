@@ -56,6 +56,10 @@ TYPES, MISNOMER, MATRIX = "file.types", "file.misnomer", "file.imatrix"
 """Parameters of a job whose file is a GGUF: the types of its tensors by their share of the weights; what it holds if it
 is mostly of another type than it says; the importance matrix that it names."""
 
+MEMORY = "file.memory"
+"""Parameter of a job whose engine can tell: the memory of one conversation beside the weights, by tokens of context
+(`models.footprint`)."""
+
 JOB = "job.sha256"
 """Tag with the fingerprint of all that decides a job's results: a job is finished when a run with it is."""
 

@@ -31,6 +31,7 @@ from llama_cpp import llama_cpp  # noqa: E402
 
 # The other modules import llama_cpp from here, so that the lines above always come first.
 __all__ = [
+    "captured_log",
     "check_library",
     "has_refused_amx",
     "interrupts_later",
@@ -54,6 +55,9 @@ GGML_BACKEND_DEVICE_TYPE_CPU = 0
 
 _errors: deque[str] = deque(maxlen=8)
 
+_listeners: list[list[str]] = []
+"""Those who want the lines of the log, see `captured_log`."""
+
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def _keep(level: int, text: bytes, _: ctypes.c_void_p) -> None:
@@ -62,6 +66,19 @@ def _keep(level: int, text: bytes, _: ctypes.c_void_p) -> None:
         _errors.append(line)
     if line:
         log.debug("%s", line)
+        for lines in _listeners:
+            lines.append(line)
+
+
+@contextmanager
+def captured_log() -> Iterator[list[str]]:
+    """Lines that llama.cpp logs meanwhile; `quiet_llama` must have been called."""
+    lines: list[str] = []
+    _listeners.append(lines)
+    try:
+        yield lines
+    finally:
+        _listeners[:] = [each for each in _listeners if each is not lines]
 
 
 def quiet_llama() -> None:

@@ -13,6 +13,7 @@ from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines.base import READS, Continuation, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
 from quantexp.engines.llama_cpp.contexts import LaneContext
 from quantexp.engines.llama_cpp.continuations import ContinuationReader
+from quantexp.engines.llama_cpp.footprint import measure_footprints
 from quantexp.engines.llama_cpp.kv_cache import read_kv_cache
 from quantexp.engines.llama_cpp.lanes import Lanes, split
 from quantexp.engines.llama_cpp.marks import TokenMarks
@@ -21,6 +22,7 @@ from quantexp.engines.llama_cpp.teacher_forcing import Forcing, read_vocabulary
 from quantexp.engines.llama_cpp.tokenizer import Wording
 from quantexp.engines.sequences import Distributions, TokenSequence, Vocabulary, hash_sequences
 from quantexp.models import ModelFile
+from quantexp.models.footprint import CONTEXTS, Footprint
 from quantexp.store.completion import Completion
 from quantexp.tasks.reasoning import Output, ReasoningFormat, get_reasoning_tokens
 from quantexp.util.errors import UserError
@@ -111,6 +113,20 @@ class LlamaCpp:
     def sizes(self) -> Mapping[str, float]:
         """Bytes that a token's keys and values take."""
         return {"kv_bytes_per_token": self._cache.bytes_per_token(self.model)}
+
+    @cached_property
+    def footprints(self) -> tuple[Footprint, ...]:
+        """Memory of one conversation beside the weights; none, and the log says why, if llama.cpp does not tell."""
+        try:
+            return measure_footprints(self.file.path, CONTEXTS, self._cache)
+        except UserError as error:
+            log.info("the memory that %s takes is not recorded: %s", Path(self.file.path).name, error)
+            return ()
+
+    @property
+    def shares_beginnings(self) -> bool:
+        """True but for models with recurrent layers, which cannot go back to the end of a beginning."""
+        return self._lanes.can_trim
 
     @property
     def machine(self) -> Mapping[str, str]:

@@ -9,10 +9,6 @@ from quantexp.models.recipe_parameters import list_tensor_types, measure_block
 from quantexp.util.errors import UserError
 from quantexp.util.llama_library import llama_cpp, number_in, read_metadata
 
-CELLS = 256
-"""Tokens by which llama.cpp lengthens a cache, and by which the part of it grows that attention looks at."""
-
-
 _ATTENTION: Mapping[FlashAttention, int] = {
     FlashAttention.auto: llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
     FlashAttention.on: llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,

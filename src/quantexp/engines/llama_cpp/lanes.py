@@ -156,14 +156,18 @@ class _Lane:
 
 
 class Lanes:
-    """The sequences of one context, and the loop that keeps them busy; of none before `use`."""
+    """The sequences of one context, and the loop that keeps them busy; of none before `use`.
+
+    Attributes:
+        can_trim: whether the end of a sequence can be forgotten, so that its beginning serves other prompts.
+    """
 
     def __init__(self, model: llama_cpp.llama_model_p, marks: TokenMarks) -> None:
         self._marks = marks
         self._vocabulary = llama_cpp.llama_model_get_vocab(model)
         self._words = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
         # Recurrent models keep a state, not cells: a part of a sequence cannot be forgotten, so nothing is shared.
-        self._can_trim = not (llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model))
+        self.can_trim = not (llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model))
         self._prefill = Batch(BATCH, one_sequence=True)
         self._scratch = np.empty(self._words, np.float32)
         self._pieces: dict[int, bytes] = {}
@@ -223,14 +227,14 @@ class Lanes:
 
     def _hold(self, lane: _Lane, shared: tuple[int, ...]) -> int:
         """Leave nothing in the lane but the shared beginning, if any lane has read it; how many tokens stay."""
-        if not shared or not self._can_trim:
+        if not shared or not self.can_trim:
             source = None
         else:
             same = (other for other in (lane, *self._lanes) if other.held == shared)
             source = next(same, None)
         if source is None:
             llama_cpp.llama_memory_seq_rm(self._memory, lane.index, -1, -1)
-            lane.held = shared if self._can_trim else ()
+            lane.held = shared if self.can_trim else ()
             return 0
         if source is not lane:
             # Between streams llama.cpp copies whole sequences only; what follows the beginning is cut off below.

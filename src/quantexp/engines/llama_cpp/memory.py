@@ -8,10 +8,11 @@ import psutil
 
 from quantexp.config import Config, EngineConfig, ModelConfig
 from quantexp.engines.base import MOST_FORCED
-from quantexp.engines.llama_cpp.kv_cache import CELLS, KVCache, read_kv_cache
+from quantexp.engines.llama_cpp.kv_cache import KVCache, read_kv_cache
 from quantexp.engines.llama_cpp.lanes import BLOCK, count_rows
 from quantexp.engines.llama_cpp.tokenizer import Wording
 from quantexp.models import ModelFile
+from quantexp.models.footprint import CELLS
 from quantexp.tasks.reasoning import ReasoningFormat, apply_task_budget, get_reasoning_tokens
 from quantexp.util.errors import UserError
 from quantexp.util.llama_library import llama_cpp, number_in, read_metadata, without_weights

@@ -21,6 +21,7 @@ from quantexp.engines.openai.responses import THINKING_OFF, OneAnswer, Ungradabl
 from quantexp.engines.openai.sampling_fields import sampling_fields
 from quantexp.engines.openai.server_identity import ServerIdentity, identify_server
 from quantexp.models import ModelFile
+from quantexp.models.footprint import Footprint
 from quantexp.store.completion import Completion
 from quantexp.tasks.reasoning import HARMONY, THINK, Mark, Output, ReasoningFormat, find_marks, get_format
 from quantexp.util.errors import UserError
@@ -110,6 +111,16 @@ class OpenAIServer:
             "logprobs": "yes" if self._logprobs else "not offered",
             "revision": str(REVISION),
         }
+
+    @property
+    def footprints(self) -> tuple[Footprint, ...]:
+        """None is known of a server's model."""
+        return ()
+
+    @property
+    def shares_beginnings(self) -> bool:
+        """Nobody knows what a server reads once."""
+        return False
 
     @property
     def sizes(self) -> Mapping[str, float]:

@@ -1,0 +1,33 @@
+"""Spread of items between a baseline and a quant, as a sweep has seen it: what a plan is made from."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from quantexp.stats.planning import Spread
+    from quantexp.tracking.reader import JobRecord
+
+
+def measure_spread(baseline: Sequence["JobRecord"], quant: Sequence["JobRecord"]) -> "Spread":
+    """Measure how much the scores of the items that both sides have differ.
+
+    Args:
+        baseline: its runs on a task.
+        quant: its runs on the same.
+    """
+    from quantexp.stats.planning import Spread
+
+    before, after = _average_scores(baseline), _average_scores(quant)
+    both = before.index.intersection(after.index)
+    return Spread.seen(before[both], after[both])
+
+
+def _average_scores(runs: Sequence["JobRecord"]) -> "pd.Series[float]":
+    """Score of each unique item, the mean over seeds."""
+    import pandas as pd
+
+    answers = pd.concat([run.scores.dropna() for run in runs])
+    clusters = {item: cluster for run in runs for item, cluster in run.clusters.items()}
+    return answers.groupby([clusters.get(item, item) for item in answers.index]).mean()
