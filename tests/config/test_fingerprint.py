@@ -176,6 +176,8 @@ DEFAULTS: dict[str, object] = {
     "seed": 0,
     "divergence": False,
     "divergence_over": "answer",
+    "divergence_base": None,
+    "divergence_write": None,
 }
 """Defaults that jobs of the present `SCHEME` were fingerprinted with."""
 

@@ -76,6 +76,7 @@ IN_ONE_FOLDER = (
         DOCS / "how-to" / "kv-cache.md",
         DOCS / "how-to" / "plan.md",
         DOCS / "explanation" / "divergence.md",
+        DOCS / "how-to" / "perplexity.md",
         DOCS / "explanation" / "exactness.md",
         DOCS / "explanation" / "statistics.md",
         DOCS / "reference" / "configuration.md",

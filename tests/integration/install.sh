@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What tests/integration needs besides the development environment: Slurm with its accounting, PostgreSQL with its
-# driver, libfaketime, Ray (400 MB), and llama-server and llama-imatrix, which are built here because tests beside their
-# build would time out.
+# driver, libfaketime, Ray (400 MB), and llama-server, llama-imatrix and llama-perplexity, which are built here because
+# tests beside their build would time out.
 # For Debian and Ubuntu; nothing is installed that is there. The tests start daemons of their own.
 set -euo pipefail
 python=${1:?the Python to install Ray and psycopg for}
@@ -27,4 +27,5 @@ command -v faketime > /dev/null || install faketime
 "$python" -m pip install --quiet --disable-pip-version-check --constraint "$here/../../requirements.lock" "ray[default]<3" \
     "psycopg[binary]>=3.2"
 "$python" -m pip install --quiet --disable-pip-version-check --no-deps "hydra-ray-launcher>=1.2.2"
-PYTHONPATH=$here/../../benchmarks "$python" -c 'import common; [common.llama_tool(each) for each in ("llama-server", "llama-imatrix")]'
+PYTHONPATH=$here/../../benchmarks "$python" -c \
+    'import common; [common.llama_tool(f"llama-{each}") for each in ("server", "imatrix", "perplexity")]'

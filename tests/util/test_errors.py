@@ -27,7 +27,7 @@ def _no_full_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 KEYS = (
     "model, quant, task, data, engine, store, stats, tracking, hypothesis, weights, seed, divergence, divergence_over, "
-    "force"
+    "divergence_base, divergence_write, force"
 )
 
 

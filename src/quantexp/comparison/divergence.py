@@ -6,12 +6,12 @@ from dataclasses import replace
 import pandas as pd
 
 from quantexp.comparison.changed_answers import runs_behind
-from quantexp.comparison.summary import Comparison, Divergence, Summary
+from quantexp.comparison.summary import Comparison, Condition, Divergence, Summary
 from quantexp.config import Forced
 from quantexp.stats import divergence_summary
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.store import Store
-from quantexp.tracking.tags import DIVERGENCE, PARTED
+from quantexp.tracking.tags import BASE, DIVERGENCE, PARTED
 
 COLUMNS = {
     DIVERGENCE: ("item_id", "sample", "divergence", "same_top", "baseline_logprob", "quant_logprob"),
@@ -29,7 +29,7 @@ def add_divergence(
     """
     runs = runs_behind(summary, records)
 
-    def measured(each: Comparison) -> Divergence | None:
+    def measured(each: Comparison | Condition) -> Divergence | None:
         of = runs[each.model, each.task, each.quant]
         if not all(DIVERGENCE in run.metrics for run in of):
             return None
@@ -50,9 +50,18 @@ def add_divergence(
             answers=len(answers),
             parted=tuple(int(place) for place in answers.dropna()),
             over=_over(of[0]),
+            base=of[0].tags.get(BASE, ""),
         )
 
-    return replace(summary, comparisons=tuple(replace(each, divergence=measured(each)) for each in summary.comparisons))
+    return replace(
+        summary,
+        # A baseline has a divergence only from a file.
+        conditions=tuple(
+            replace(each, divergence=measured(each)) if each.quant == summary.baseline else each
+            for each in summary.conditions
+        ),
+        comparisons=tuple(replace(each, divergence=measured(each)) for each in summary.comparisons),
+    )
 
 
 def _over(run: JobRecord) -> str:

@@ -64,6 +64,7 @@ class Condition:
         kv_bytes: Bytes of the KV cache for each token of context; None where that was not recorded.
         context: Tokens of context; None where a server has its own.
         footprints: Memory of one conversation beside the weights, by context; empty where that was not recorded.
+        divergence: Of its distributions from those in a file; None of all that is measured from the baseline.
         is_placebo: It computes the same as the baseline by another valid arithmetic, so that what changes is noise.
     """
 
@@ -91,11 +92,12 @@ class Condition:
     context: int | None = None
     prompt_tokens_per_second: float | None = None
     footprints: tuple[Footprint, ...] = ()
+    divergence: "Divergence | None" = None
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Divergence of a quant's distributions from the baseline's.
+    """Divergence of a quant's distributions from the baseline's, or from those in a file.
 
     Attributes:
         summary: Over the tokens that both have read.
@@ -103,12 +105,14 @@ class Divergence:
         parted: Of each of the quant's answers that leaves the baseline's at some token, the place of that token in it,
             counted from 0.
         over: What both have read, in words.
+        base: The name of the file with the distributions; empty if they are the baseline's.
     """
 
     summary: DivergenceSummary
     answers: int
     parted: tuple[int, ...]
     over: str
+    base: str = ""
 
 
 @dataclass(frozen=True)
@@ -322,12 +326,23 @@ class Summary:
                 found += [c for c in map(self.comparison, self.ladder(each, name)) if c is not None]
         return found
 
+    def find_divergence(self, condition: Condition) -> Divergence | None:
+        """Return the divergence of a condition, None where none was measured; the baseline has one from a file only."""
+        comparison = self.comparison(condition)
+        return condition.divergence if comparison is None else comparison.divergence
+
+    @property
+    def divergence_base(self) -> str:
+        """The name of what divergence is measured from: a file's, or else the baseline's."""
+        found = [each.divergence for each in self.conditions if each.divergence is not None]
+        return found[0].base if found else self.baseline
+
     def is_placebo(self, comparison: Comparison) -> bool:
         """Tell if it compares the baseline with itself by another arithmetic."""
         place = comparison.model, comparison.task, comparison.quant
         return any(each.is_placebo and (each.model, each.task, each.quant) == place for each in self.conditions)
 
-    def section(self, comparison: Comparison) -> str:
+    def section(self, comparison: Comparison | Condition) -> str:
         """Return the name of its task on a page that all models share."""
         return self.make_title(comparison.model, comparison.task)
 

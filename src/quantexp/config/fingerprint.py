@@ -57,7 +57,7 @@ def pair_fingerprint(config: Config, **facts: str) -> str:
     _drop(
         tree,
         {
-            "": ("quant",),
+            "": ("quant", "divergence_write"),
             "model": ("file", "path", "sha256", "checkpoint", *RECIPE),
             "engine": ("floor", "url", "model"),
         },
@@ -109,6 +109,8 @@ def _decisive(config: Config) -> dict[str, Any]:
         _drop(tree, {"": ("divergence_over",)})
     if config.engine.name == "llama_cpp":
         _drop(tree, {"engine": ("url", "model", "prompt", "extra_body")})
+    if not is_baseline(config):  # only its job writes
+        _drop(tree, {"": ("divergence_write",)})
     if not measures_floor(config):  # where it is measured, it is part of the job
         _drop(tree, {"engine": ("floor",)})
     if config.engine.lanes != 1:  # any number above one gives the same answers

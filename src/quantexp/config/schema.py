@@ -417,5 +417,11 @@ class Config:
     """Measure, at each token of the baseline's answers, how far each quant's distribution is from the baseline's."""
     divergence_over: Forced = Forced.answer
     """Where divergence is measured: over the baseline's answers, or over the gold answers."""
+    divergence_base: str | None = None
+    """With task=text: a file of llama-perplexity's --kl-divergence-base. Every condition's divergence is
+    measured from the distributions in it, over its windows; null: from the baseline's."""
+    divergence_write: str | None = None
+    """With task=text: such a file, into which the baseline's distributions are written, for llama-perplexity's
+    --kl-divergence and for `divergence_base`; null: none."""
     force: bool = False
     """Run a job even where the same one has finished before."""

@@ -1,7 +1,9 @@
 """A job's part in measuring divergence (`divergence=true`): the baseline's pass, and each quant's against it."""
 
+import collections
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pandas as pd
 from quantexp.config import Config, Forced
 from quantexp.config.condition import is_baseline
 from quantexp.engines import Completion, Engine, Prompt
-from quantexp.engines.base import ReadingEngine, as_reading, hash_key
+from quantexp.engines.base import Predictor, ReadingEngine, as_reading, hash_key
 from quantexp.evaluation.finished_jobs import find_baseline
 from quantexp.evaluation.kl_divergence import (
     TokenMeasures,
@@ -22,6 +24,7 @@ from quantexp.evaluation.kl_divergence import (
     write_reference,
 )
 from quantexp.evaluation.kl_divergence.encoding import DRAWN, TAU
+from quantexp.evaluation.kl_divergence.llama_file import LlamaFileWriter
 from quantexp.tasks import Task
 from quantexp.tasks.items import Item
 from quantexp.tracking.artifacts import read_table
@@ -116,11 +119,18 @@ def keep_reference(config: Config, run: Run, engine: ReadingEngine, sequences: S
     facts = {**engine.reading_facts(sequences), "tau": str(TAU), "drawn": str(DRAWN)}
     name = hash_key(facts).hex()[:32]
     path = _reference_folder(config) / f"{name}.parquet"
+    written = None if config.divergence_write is None else Path(config.divergence_write).expanduser()
+    model: Predictor = engine if written is None else LlamaFileWriter(engine, written)
     if not path.is_file():
         log.info("%s: keeping its distributions, for the quants to be held against", run.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_room(path.parent, predicted_bytes(sum(each.scored for each in sequences)), config.store.references_gb)
-        write_reference(path, engine, sequences, facts)
+        write_reference(path, model, sequences, facts)
+    elif written is not None:
+        with closing(model.distributions(sequences)) as parts:
+            collections.deque(parts, maxlen=0)
+    if written is not None:
+        log.info("%s: wrote %s, for llama-perplexity's --kl-divergence", run.name, written)
     run.log(tags={REFERENCE: str(path)})
     return path
 
@@ -157,11 +167,24 @@ def measure_against_baseline(
             f"The baseline's distributions are not in {path} any more: run the baseline again with force=true."
         )
     found = compare(path, engine, sequences)
-    measures = found.measures
+    record_measures(run, found.measures, [sequence.scored for sequence in sequences], names)
+    return found.measures
+
+
+def record_measures(run: Run, measures: TokenMeasures, counts: Sequence[int], names: pd.DataFrame) -> None:
+    """Record what was measured, token by token.
+
+    Args:
+        run: of the job.
+        measures: of all tokens of all sequences.
+        counts: tokens of each sequence.
+        names: item_id and sample of each.
+    """
+    sequence = np.repeat(np.arange(len(counts)), counts)
     tokens = pd.DataFrame(
         {
-            "item_id": names["item_id"].to_numpy()[found.sequence],
-            "sample": names["sample"].to_numpy()[found.sequence],
+            "item_id": names["item_id"].to_numpy()[sequence],
+            "sample": names["sample"].to_numpy()[sequence],
             "divergence": measures.divergence.astype(np.float32),
             "same_top": measures.same_top,
             "baseline_logprob": measures.baseline_logprob.astype(np.float32),
@@ -172,7 +195,6 @@ def measure_against_baseline(
     of_item = tokens.groupby(["item_id", "sample"], sort=False)
     run.log_items(of_item.mean().assign(tokens=of_item.size()).reset_index(), DIVERGENCE_ITEMS)
     run.log(metrics={DIVERGENCE: float(measures.divergence.mean()), "same_top": float(measures.same_top.mean())})
-    return measures
 
 
 def _answers(prompts: Sequence[Prompt], completions: Iterable[Completion]) -> pd.DataFrame:

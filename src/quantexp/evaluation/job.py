@@ -130,7 +130,7 @@ def prepare(config: Config, store: Store, sweep: str | None) -> JobPlan:
     pair = pair_fingerprint(config, **facts)
     rule = make_stopping_rule(config, pair, store, sweep)
     baseline = None
-    if config.divergence or task.request is Read:
+    if (config.divergence or task.request is Read) and config.divergence_base is None:
         # Only here: most jobs do without what it imports.
         from quantexp.evaluation import divergence
 

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 def pairing_facts(config: Config, data: Dataset, grader: Grader) -> dict[str, str]:
     """Collect what a job's fingerprints hold besides its configuration, and what its baseline's must hold as well."""
     reader = f"{config.model.reasoning}-v{VERSION}"  # not yet the one that `auto` stands for, which a file decides
-    return {"data": data.fingerprint, "reader": reader, "grader": grader.id, **data.facts}
+    return {"data": data.fingerprint, "reader": reader, "grader": grader.id, **data.facts, **_identify_base(config)}
+
+
+def _identify_base(config: Config) -> dict[str, str]:
+    """Name the file that divergence is measured from; nothing if that is the baseline's own distributions."""
+    if config.divergence_base is None:
+        return {}
+    # Only here, as in `job.prepare`.
+    from quantexp.evaluation.kl_divergence.llama_file import hash_llama_file
+
+    return {"divergence_base": hash_llama_file(Path(config.divergence_base).expanduser())}
 
 
 def identify(
@@ -48,7 +58,7 @@ def identify(
     """
     return {
         "model": _describe_model(config, file, source),
-        "data": {"name": data.name, "fingerprint": data.fingerprint, **data.facts},
+        "data": {"name": data.name, "fingerprint": data.fingerprint, **data.facts, **_identify_base(config)},
         "prompt": {
             "version": config.task.prompt.version,
             "shots": config.task.shots,

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,13 +14,15 @@ from quantexp.config import Config
 from quantexp.engines import Completion, Engine, Prompt
 from quantexp.engines.base import ReadingEngine, as_reading
 from quantexp.engines.sequences import TokenScores
-from quantexp.evaluation.divergence import keep_reference, measure_against_baseline
+from quantexp.evaluation.divergence import keep_reference, measure_against_baseline, record_measures
 from quantexp.evaluation.generation import Generated
 from quantexp.evaluation.kl_divergence import TokenSequence, read_baseline_scores, windows
+from quantexp.evaluation.kl_divergence.llama_file import LlamaFile, find_windows, measure_from_file, open_base
 from quantexp.tasks.items import Dataset, Item, draw_items
 from quantexp.tasks.requests import Read
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.run import Run
+from quantexp.tracking.tags import BASE
 from quantexp.util.errors import UserError
 
 
@@ -35,6 +37,8 @@ class Windows:
         sequences: both halves, likewise.
         cut: how many windows the text has, of which these were drawn.
         sha256: of how they were cut.
+        base: the file that divergence is measured from, if it is a file.
+        numbers: which window of that file each is, counted from 0.
     """
 
     items: tuple[Item, ...]
@@ -42,6 +46,8 @@ class Windows:
     sequences: tuple[TokenSequence, ...]
     cut: int
     sha256: str
+    base: LlamaFile | None = None
+    numbers: tuple[int, ...] = ()
 
 
 def windows_of(engine: Engine, data: Dataset, config: Config) -> Windows:
@@ -53,7 +59,8 @@ def windows_of(engine: Engine, data: Dataset, config: Config) -> Windows:
         config: the job.
 
     Raises:
-        UserError: no document fills a window, a window does not fit into the context, or fewer are there than wanted.
+        UserError: no document fills a window, a window does not fit into the context, or fewer are there than wanted;
+            or `divergence_base` is no file of this model and text.
     """
     length = config.task.window
     if length is None or not 4 <= length <= config.engine.context:
@@ -72,7 +79,10 @@ def windows_of(engine: Engine, data: Dataset, config: Config) -> Windows:
         raise UserError(
             f"No text of {data.name} has one window of {length} tokens; give longer ones, or lower task.window."
         )
-    items = draw_items([item for item, _ in found.values()], config.seed, config.task.limit)
+    base, numbers = _find_base(config, reading, {name: each for name, (_, each) in found.items()})
+    items = draw_items(
+        [item for item, _ in found.values() if base is None or item.id in numbers], config.seed, config.task.limit
+    )
     sequences = tuple(found[item.id][1] for item in items)
     halves = [sequence.tokens[sequence.first :] for sequence in sequences]
     items = tuple(
@@ -84,7 +94,22 @@ def windows_of(engine: Engine, data: Dataset, config: Config) -> Windows:
         for item, sequence in zip(items, sequences, strict=True)
     )
     how = f"windows of {length} tokens, the last {sequences[0].scored} scored"
-    return Windows(items, prompts, sequences, len(found), hashlib.sha256(how.encode()).hexdigest())
+    return Windows(
+        *(items, prompts, sequences, len(numbers) if base else len(found), hashlib.sha256(how.encode()).hexdigest()),
+        base,
+        tuple(numbers[item.id] for item in items) if base else (),
+    )
+
+
+def _find_base(
+    config: Config, reading: ReadingEngine, cut: Mapping[str, TokenSequence]
+) -> tuple[LlamaFile | None, dict[str, int]]:
+    """Return the file that divergence is measured from, and the numbers in it of the windows that it has, by name."""
+    if config.divergence_base is None:
+        return None, {}
+    base, names = open_base(config.divergence_base, config.task.window), list(cut)
+    found = find_windows(base, list(cut.values()), reading.bos, reading.vocabulary.size)
+    return base, {names[place]: number for place, number in found.items()}
 
 
 def read(config: Config, baseline: JobRecord | None, run: Run, engine: Engine, given: Windows) -> Generated:
@@ -106,10 +131,15 @@ def read(config: Config, baseline: JobRecord | None, run: Run, engine: Engine, g
     """
     reading = as_reading(engine, f"task={config.task.name}")
     started = time.perf_counter()
-    if baseline is None:
+    names = pd.DataFrame({"item_id": [item.id for item in given.items], "sample": 0})
+    if given.base is not None:
+        measures = measure_from_file(given.base, given.numbers, reading, given.sequences)
+        record_measures(run, measures, [sequence.scored for sequence in given.sequences], names)
+        run.log(tags={BASE: given.base.path.name})
+        scores = TokenScores(measures.quant_top, measures.quant_logprob.astype(np.float32))
+    elif baseline is None:
         scores = read_baseline_scores(keep_reference(config, run, reading, given.sequences))
     else:
-        names = pd.DataFrame({"item_id": [item.id for item in given.items], "sample": 0})
         measures = measure_against_baseline(config, baseline, run, reading, given.sequences, names)
         scores = TokenScores(measures.quant_top, measures.quant_logprob.astype(np.float32))
     seconds = (time.perf_counter() - started) / len(scores.top)

@@ -11,13 +11,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from quantexp.comparison.summary import Comparison, Divergence, Summary
+from quantexp.comparison.summary import Condition, Divergence, Summary
 from quantexp.report.columns import Column, Grid, choose, format_csv, make_grid
 from quantexp.stats import Interval
 
 
 class _Measured(NamedTuple):
-    comparison: Comparison
+    condition: Condition
     divergence: Divergence
 
 
@@ -26,15 +26,17 @@ _FEWEST_RANKED = 5
 
 
 def _measured(summary: Summary) -> Iterator[_Measured]:
-    """Yield the comparisons with a divergence, task by task, from most to fewest bits."""
-    for each in summary.select_comparisons():
-        if each.divergence is not None:
-            yield _Measured(each, each.divergence)
+    """Yield the conditions with a divergence, task by task, from most to fewest bits."""
+    for model in summary.models():
+        for task in summary.tasks(model):
+            for each in summary.ladder(model, task):
+                if (divergence := summary.find_divergence(each)) is not None:
+                    yield _Measured(each, divergence)
 
 
 def has_divergence(summary: Summary, model: str | None = None) -> bool:
     """Return whether it was measured anywhere, or for a model."""
-    return any(each.divergence is not None for each in summary.comparisons if model in (None, each.model))
+    return any(model in (None, each.condition.model) for each in _measured(summary))
 
 
 def has_partings(summary: Summary, model: str) -> bool:
@@ -45,9 +47,9 @@ def has_partings(summary: Summary, model: str) -> bool:
 def divergence_columns(summary: Summary) -> list[Column[_Measured]]:
     """Return the columns of how far quants are from the baseline; probabilities and shares are fractions in files."""
     return [
-        Column("model", lambda row: row.comparison.model),
-        Column("task", lambda row: row.comparison.task, "task", lambda row: summary.section(row.comparison), "l"),
-        Column("quant", lambda row: row.comparison.quant, summary.noun, side="l"),
+        Column("model", lambda row: row.condition.model),
+        Column("task", lambda row: row.condition.task, "task", lambda row: summary.section(row.condition), "l"),
+        Column("quant", lambda row: row.condition.quant, summary.noun, side="l"),
         Column(
             "tokens",
             lambda row: row.divergence.summary.tokens,
@@ -132,9 +134,10 @@ def ranking(summary: Summary) -> str:
     perfectly wrong.
     """
     by_task: dict[str, list[tuple[float, float]]] = {}
-    for each, divergence in _measured(summary):
-        both = divergence.summary.mean.value, each.difference.difference
-        by_task.setdefault(summary.section(each), []).append(both)
+    for each in summary.select_comparisons():
+        if each.divergence is not None:
+            both = each.divergence.summary.mean.value, each.difference.difference
+            by_task.setdefault(summary.section(each), []).append(both)
     found = []
     for task, pairs in by_task.items():
         divergences, losses = [kl for kl, _ in pairs], [loss for _, loss in pairs]
@@ -175,14 +178,16 @@ def order_text(summary: Summary) -> str:
         tasks_of: dict[str, list[str]] = {}
         for task in summary.tasks(model):
             means = [
-                (c.divergence.summary.mean, c.quant) for c in summary.select_comparisons(model, task) if c.divergence
+                (each.divergence.summary.mean, each.condition.quant)
+                for each in _measured(summary)
+                if (each.condition.model, each.condition.task) == (model, task)
             ]
             if len(means) > 1:
                 tasks_of.setdefault(_chain(means), []).append(task)
         parts = [f"{order}{_on(tasks, summary, model)}" for order, tasks in tasks_of.items()]
         if parts:
             of = f" of {model}" if len(summary.models()) > 1 else ""
-            told.append(f"By divergence{of}, the nearest to {summary.baseline} first: {'; '.join(parts)}.")
+            told.append(f"By divergence{of}, the nearest to {summary.divergence_base} first: {'; '.join(parts)}.")
     return " ".join(told)
 
 

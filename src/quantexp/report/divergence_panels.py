@@ -41,8 +41,8 @@ def divergences(summary: Summary) -> Chart | None:
     """Mean divergence against bits per weight; None where it was not measured."""
     panels = [_ladder(summary, model, task, found) for model, task, found in _measured(summary)]
     about = (
-        f"Mean divergence of each quant's distributions from {summary.baseline}'s, in nats (logarithmic axis). Bars: "
-        f"{interval_names(summary)} interval over items. It ranks quants: whether one is worse, the scores say. "
+        f"Mean divergence of each quant's distributions from {summary.divergence_base}'s, in nats (logarithmic axis). "
+        f"Bars: {interval_names(summary)} interval over items. It ranks quants: whether one is worse, the scores say. "
         "Dashed: the baseline."
     )
     title = "Divergence against bits per weight"
@@ -69,9 +69,8 @@ def _measured(summary: Summary) -> Iterator[tuple[str, str, list[_Point]]]:
         for task in summary.tasks(model):
             found = []
             for condition in summary.ladder(model, task):
-                comparison = summary.comparison(condition)
-                if comparison is not None and comparison.divergence is not None:
-                    found.append((condition.bits_per_weight, condition.quant, comparison.divergence))
+                if (divergence := summary.find_divergence(condition)) is not None:
+                    found.append((condition.bits_per_weight, condition.quant, divergence))
             if found:
                 yield model, task, sorted(found, key=lambda each: each[:2])
 

@@ -366,11 +366,12 @@ def _explain_conditions(summary: Summary) -> list[tuple[str, str]]:
 
 def divergence_note(summary: Summary) -> str:
     """Explain the columns of the divergence table."""
-    read = " and of ".join(dict.fromkeys(each.divergence.over for each in summary.comparisons if each.divergence))
+    found = list(filter(None, map(summary.find_divergence, summary.conditions)))
+    read = " and of ".join(dict.fromkeys(each.over for each in found))
     return (
-        f"Over the tokens of {read}: KL({summary.baseline} || quant); how often both hold the same token likeliest; "
-        "how the probability of the token that stands there changes. Brackets: intervals over items. An answer parts "
-        "where the quant's own first differs from the baseline's."
+        f"Over the tokens of {read}: KL({summary.divergence_base} || quant); how often both hold the same token "
+        "likeliest; how the probability of the token that stands there changes. Brackets: intervals over items. An "
+        "answer parts where the quant's own first differs from the baseline's."
     )
 
 

@@ -60,7 +60,7 @@ def check_order(launcher: str, jobs: Sequence[Config]) -> None:
     waited_for: dict[str, Config] = {}
     for job in jobs:
         task = open_task(job.task)
-        waits = sequential or job.divergence or task.request is Read
+        waits = sequential or ((job.divergence or task.request is Read) and job.divergence_base is None)
         if waits and baselines_run and not is_baseline(job):
             facts = pairing_facts(job, load(job.data, task), task.grader(job.task.grader))
             waited_for[pair_fingerprint(job, **facts)] = job

@@ -91,8 +91,9 @@ def _start(config: DictConfig) -> None:
             "stats must be the same for all jobs of a sweep, which is analysed in one way; compare in another one "
             "afterwards with: python -m quantexp.aggregate stats=..."
         )
-    if len({job.divergence_over for job in jobs}) > 1:
-        raise UserError("divergence_over must be the same for all jobs of a sweep; make two sweeps of it.")
+    for key in ("divergence_over", "divergence_base", "divergence_write"):
+        if len({getattr(job, key) for job in jobs}) > 1:
+            raise UserError(f"{key} must be the same for all jobs of a sweep; make two sweeps of it.")
     declare_references(find_conditions(jobs))
     check_names(jobs)
     check_sequential(jobs)
@@ -202,6 +203,7 @@ def _checked(job: Config) -> Config:
     task = _task_of(job)
     check_engine(job, task.request.needs)
     task.grader(job.task.grader)
+    _check_files(job, task.request is Read)
     if task.request is Read:
         _check_unanswered(job, "read, not answered", {"stats.method=sequential": job.stats.method is Method.sequential})
     elif task.request is Choose:
@@ -213,6 +215,32 @@ def _checked(job: Config) -> Config:
         }
         _check_unanswered(job, "scored, not answered", not_scored)
     return job
+
+
+def _check_files(job: Config, reads: bool) -> None:
+    """Refuse llama-perplexity's files where they are of no use.
+
+    Raises:
+        UserError: the task reads no plain text, one file is to be read and another written, or one cannot be.
+    """
+    given = {"divergence_base": job.divergence_base, "divergence_write": job.divergence_write}
+    for key, path in given.items():
+        if path is not None and not reads:
+            raise UserError(
+                f"{key}={path} is a file of llama-perplexity, which reads plain text: add task=text data=files "
+                "data.path=TEXT, or leave it out."
+            )
+    if None not in given.values():
+        raise UserError(
+            "With divergence_base nothing is measured from the baseline, whose distributions divergence_write would "
+            "write: leave one of them out."
+        )
+    if job.divergence_base is not None:
+        from quantexp.evaluation.kl_divergence.llama_file import open_base
+
+        open_base(job.divergence_base, job.task.window)
+    if job.divergence_write is not None and not Path(job.divergence_write).expanduser().absolute().parent.is_dir():
+        raise UserError(f"divergence_write={job.divergence_write} is in no folder that there is: make it first.")
 
 
 def _task_of(job: Config) -> "Task":

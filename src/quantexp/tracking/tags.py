@@ -34,6 +34,9 @@ GOLD = "gold"
 REFERENCE = "divergence.reference"
 """Tag of a baseline's job with the file that holds its distributions."""
 
+BASE = "divergence.base"
+"""Tag of a job whose divergence was measured from a file: the file's name, without the folders."""
+
 KIND = "quantexp.kind"
 """Tag that tells a job from the sweep it belongs to."""
 
