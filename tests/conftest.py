@@ -46,7 +46,19 @@ COMMANDS = (
     "quantexp",
     *(
         f"quantexp.{name}"
-        for name in ("aggregate", "compare", "gate", "models", "pick", "regrade", "plan", "store", "sync")
+        for name in (
+            "aggregate",
+            "compare",
+            "export",
+            "gate",
+            "models",
+            "pick",
+            "regrade",
+            "plan",
+            "reproduce",
+            "store",
+            "sync",
+        )
     ),
 )
 

@@ -190,9 +190,9 @@ def test_examples_of_help_can_be_typed(name: str) -> None:
         assert hydra is not None
         for example in COMMANDS[name].examples:
             overrides = [each for each in shlex.split(example) if each != "-m"]
-            if name == "quantexp.compare":
-                overrides = [each for each in overrides if is_override(each, SCHEMAS["compare"])]
             stem = name.removeprefix("quantexp.") if name != "quantexp" else "config"
+            if stem in ("compare", "reproduce"):
+                overrides = [each for each in overrides if is_override(each, SCHEMAS[stem])]
             hydra.compose_config(stem, overrides, run_mode=RunMode.MULTIRUN, from_shell=False)
 
 

@@ -43,7 +43,8 @@ from quantexp.tracking.tags import PAIR
 ROOT = Path(__file__).parents[2]
 LADDER = ("F16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q3_K_M")
 COMMANDS = (
-    *("aggregate", "compare", "gate", "pick", "regrade", "plan", "models", "store", "sync", "doctor"),
+    *("aggregate", "compare", "export", "gate", "pick", "regrade", "reproduce", "plan", "models", "store", "sync"),
+    "doctor",
     *("generate_extraction", "review_extraction"),
 )
 MODULES = ["quantexp", *(f"quantexp.{name}" for name in COMMANDS)]
@@ -88,6 +89,7 @@ BY_ITSELF = {
     DOCS / "how-to" / "compare-results.md",
     DOCS / "how-to" / "gate.md",
     DOCS / "how-to" / "pick.md",
+    DOCS / "how-to" / "publish.md",
     DOCS / "how-to" / "own-ggufs.md",
     DOCS / "how-to" / "folder.md",
     DOCS / "how-to" / "publishers.md",
@@ -392,6 +394,21 @@ def test_a_pick(reader: Reader) -> None:
         is_pick = command.split()[2] == "quantexp.pick"
         # One item is certain of nothing but the baseline, which may not write ten tokens a second here.
         assert reader.type(command).status in ((0, 1, 3) if is_pick else (0,)), command
+
+
+@pytest.mark.slow
+def test_publishing(reader: Reader, ladder: dict[str, Path]) -> None:
+    (reader.folder / "my-ggufs").mkdir()
+    for quant in ("Q8_0", "Q3_K_M"):
+        (reader.folder / "my-ggufs" / f"Mine-{quant}.gguf").symlink_to(ladder[quant])
+    sweep, export, again = commands(DOCS / "how-to" / "publish.md")
+    for command in (sweep, export):
+        ended = reader.type(command)
+        assert ended.status == 0, f"{command}\n{ended.err}"
+    shutil.copy(reader.folder / "export" / "results.json", reader.folder)
+    ended = reader.type(f"{again} threads=1")
+    assert ended.status == 0, f"{again}\n{ended.err}\n{ended.out}"
+    assert ended.out.count("to the byte") == 4
 
 
 @pytest.mark.slow

@@ -4,12 +4,14 @@ from quantexp.config.choices import ExamplePlace, Forced, Method, PromptForm, Re
 from quantexp.config.commands import (
     AggregateConfig,
     CompareConfig,
+    ExportConfig,
     GateConfig,
     MaintenanceConfig,
     PickConfig,
     PlanConfig,
     PolicyConfig,
     RegradeConfig,
+    ReproduceConfig,
     SyncConfig,
 )
 from quantexp.config.schema import (
@@ -38,6 +40,7 @@ __all__ = [
     "DataConfig",
     "EngineConfig",
     "ExamplePlace",
+    "ExportConfig",
     "Forced",
     "GateConfig",
     "HypothesisConfig",
@@ -54,6 +57,7 @@ __all__ = [
     "ReasoningEnd",
     "Recommendation",
     "RegradeConfig",
+    "ReproduceConfig",
     "SamplingConfig",
     "StatsConfig",
     "StoreConfig",

@@ -73,6 +73,16 @@ _ALL = (
         ("memory=16GB context=8192", "memory=8GiB context=32768 speed=10", "sweep=RUN_ID margin=0.03"),
     ),
     Command(
+        "quantexp.export",
+        "Writes a sweep's results as they are published: model card, JSON, CSV, BibTeX, .eval_results.",
+        ("", "sweep=RUN_ID url=https://huggingface.co/OWNER/NAME"),
+    ),
+    Command(
+        "quantexp.reproduce",
+        "Runs again what a published file declares: exit status 0 if it agrees, 1 if not, 3 if that cannot be told.",
+        ("results.json", "results.json model_path=my-ggufs margin=0.01"),
+    ),
+    Command(
         "quantexp.regrade",
         "Grades the stored outputs of a sweep again, without the model, and compares what came of it.",
         ("grader=gsm8k-strict", "sweep=RUN_ID"),

@@ -1,7 +1,7 @@
 """The types of the configurations of all commands but the sweep's, and their defaults."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
@@ -83,6 +83,44 @@ class PickConfig:
     """Run ids of single jobs instead of a sweep's."""
     out: str = "pick"
     """The folder that pick.md, its chart and the report are written into."""
+
+
+@dataclass
+class ExportConfig:
+    """One publication of runs that are already in the store."""
+
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: str = "latest"
+    """Run id of a sweep, or "latest"."""
+    runs: list[str] = field(default_factory=list)
+    """Run ids of single jobs instead of a sweep's."""
+    out: str = "export"
+    """The folder that the files are written into."""
+    url: str | None = None
+    """Where the results will be found; it goes into the model card, the citation and `.eval_results`."""
+    author: str | None = None
+    """Whose results they are, for the citation: names joined by `and`."""
+    benchmarks: dict[str, str] = field(default_factory=dict)
+    """The Hub's benchmark of tasks whose items are one's, as {mmlu_pro: TIGER-Lab/MMLU-Pro:mmlu_pro}."""
+
+
+@dataclass
+class ReproduceConfig:
+    """One reproduction of a published file."""
+
+    file: str = ""
+    """The results.json of quantexp.export; on the command line it stands without the key."""
+    model_path: str | None = None
+    """The model's GGUF, or a folder with all of them, if the published file names files of a machine."""
+    places: dict[str, Any] = field(default_factory=dict)
+    """Further keys of the jobs that say where something is here, as {data.path: quiz.csv} or {engine.url: ADDRESS}."""
+    threads: Positive | None = None
+    """Threads of llama.cpp; null: the physical cores this process may use. No answer depends on them."""
+    margin: Margin | None = None
+    """The difference between the published scores and those here that would not matter; null: the published margin."""
+    out: str = "reproduction"
+    """The folder of the runs and the answers; the same command goes on from what is there."""
 
 
 @dataclass

@@ -44,6 +44,12 @@ def config_fingerprint(config: Config) -> str:
     return _sha256(_decisive(config))
 
 
+def list_decisive(config: Config) -> dict[str, Any]:
+    """Return what decides a job's answers and grades, as far as it is not at the schema's defaults, as plain values."""
+    tree: dict[str, Any] = json.loads(json.dumps(_decisive(config), default=_plain))
+    return tree
+
+
 def pair_fingerprint(config: Config, **facts: str) -> str:
     """sha256 of what a job and the baseline's have in common if they are to be compared: all but their conditions.
 

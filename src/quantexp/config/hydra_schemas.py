@@ -10,11 +10,13 @@ from omegaconf import OmegaConf
 from quantexp.config.commands import (
     AggregateConfig,
     CompareConfig,
+    ExportConfig,
     GateConfig,
     MaintenanceConfig,
     PickConfig,
     PlanConfig,
     RegradeConfig,
+    ReproduceConfig,
     SyncConfig,
 )
 from quantexp.config.recommendation import register_resolver
@@ -45,6 +47,7 @@ def register_schemas() -> None:
         "compare_schema": CompareConfig,
         "gate_schema": GateConfig,
         "pick_schema": PickConfig,
+        "export_schema": ExportConfig,
     }
     for name, schema in schemas.items():
         node = OmegaConf.structured(schema)
@@ -52,6 +55,8 @@ def register_schemas() -> None:
         OmegaConf.set_struct(node.stats.margins, False)
         if "policy" in node:
             OmegaConf.set_struct(node.policy.margins, False)
+        if "benchmarks" in node:
+            OmegaConf.set_struct(node.benchmarks, False)
         if "columns" in node:
             OmegaConf.set_struct(node.columns, False)
         if "data" in node:
@@ -64,6 +69,9 @@ def register_schemas() -> None:
             OmegaConf.set_struct(node.model.template, False)
             OmegaConf.set_struct(node.model.tensor_types, False)
         store.store(name=name, node=node)
+    reproduction = OmegaConf.structured(ReproduceConfig)
+    OmegaConf.set_struct(reproduction.places, False)
+    store.store(name="reproduce_schema", node=reproduction)
     store.store(name="store_schema", node=MaintenanceConfig)
     store.store(name="sync_schema", node=SyncConfig)
     # Hydra warns of an option in a folder of the user's that is called like one of these, and takes the user's.

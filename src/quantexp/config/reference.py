@@ -21,11 +21,13 @@ from omegaconf import OmegaConf
 from quantexp.config.commands import (
     AggregateConfig,
     CompareConfig,
+    ExportConfig,
     GateConfig,
     MaintenanceConfig,
     PickConfig,
     PlanConfig,
     RegradeConfig,
+    ReproduceConfig,
     SyncConfig,
 )
 from quantexp.config.emails import GenerateConfig, ReviewConfig
@@ -38,6 +40,8 @@ SCHEMAS: Mapping[str, type] = {
     "compare": CompareConfig,
     "gate": GateConfig,
     "pick": PickConfig,
+    "export": ExportConfig,
+    "reproduce": ReproduceConfig,
     "regrade": RegradeConfig,
     "plan": PlanConfig,
     "store": MaintenanceConfig,

@@ -16,11 +16,13 @@ from quantexp.config.choices import FlashAttention, Method, Target, Unit
 from quantexp.config.commands import (
     AggregateConfig,
     CompareConfig,
+    ExportConfig,
     GateConfig,
     MaintenanceConfig,
     PickConfig,
     PlanConfig,
     RegradeConfig,
+    ReproduceConfig,
     SyncConfig,
 )
 from quantexp.config.condition import find_factor_problems
@@ -40,6 +42,8 @@ AnyConfig = TypeVar(
     RegradeConfig,
     GateConfig,
     PickConfig,
+    ExportConfig,
+    ReproduceConfig,
     AggregateConfig,
     CompareConfig,
     PlanConfig,
@@ -103,6 +107,8 @@ def _problems(
     | AggregateConfig
     | GateConfig
     | PickConfig
+    | ExportConfig
+    | ReproduceConfig
     | CompareConfig
     | PlanConfig
     | SyncConfig,
@@ -113,6 +119,8 @@ def _problems(
     if isinstance(config, SyncConfig):
         return _tracking_problems(config.tracking)
     problems = list(find_range_problems(config))
+    if isinstance(config, ReproduceConfig):
+        return problems
     if isinstance(config, Config):
         problems += _sampling_problems(config)
         problems += _claim_problems(config)

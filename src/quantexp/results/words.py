@@ -37,6 +37,32 @@ def rewrite_words(arguments: Sequence[str], schema: type) -> list[str]:
     return replace_overrides(arguments, name_results)
 
 
+def rewrite_file(arguments: Sequence[str], schema: type) -> list[str]:
+    """Make the key `file` of the one path among the arguments; keys and flags stay.
+
+    Args:
+        arguments: of the command.
+        schema: the type of its configuration.
+
+    Raises:
+        UserError: there are several, or a word is neither a key nor a path.
+    """
+    from hydra.core.override_parser.types import Quote
+
+    from quantexp.config.composition import quote_value, replace_overrides  # Hydra, only now
+
+    def name_file(words: Sequence[str]) -> list[str]:
+        paths = [each for each in words if not is_override(each, schema)]
+        for each in paths:
+            _check_path(each, schema)
+        if len(paths) > 1:
+            raise UserError(f"{' and '.join(paths)}: one file at a time.")
+        named = [f"file={quote_value(each, Quote.double)}" for each in paths]
+        return [*(each for each in words if each not in paths), *named]
+
+    return replace_overrides(arguments, name_file)
+
+
 def is_override(word: str, schema: type) -> bool:
     """Tell if a word sets a key of the command or of Hydra; one that is a file's name does not."""
     key = word.lstrip("+~").partition("=")[0]

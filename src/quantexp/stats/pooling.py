@@ -8,6 +8,7 @@ tasks. Beside them stands the stratified cluster bootstrap: items, with all thei
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -186,6 +187,8 @@ def stratified_sign_p(parts: Sequence[PairedComparison], weights: Sequence[float
     if np.allclose(steps, steps[0], rtol=1e-12, atol=0.0):
         pooled = mcnemar(sum(part.lost for part in parts), sum(part.gained for part in parts))
         return pooled.exact, pooled.mid_p
+    sums: NDArray[np.float64]
+    probabilities: NDArray[np.floating[Any]]
     changed = np.array([part.changed for part in parts])
     observed = abs(sum(float(step) * (part.lost - part.gained) for step, part in zip(steps, parts, strict=True)))
     most = float(steps @ changed)
@@ -202,7 +205,7 @@ def stratified_sign_p(parts: Sequence[PairedComparison], weights: Sequence[float
             lost = np.arange(count + 1)
             places = np.rint(size * lost / width).astype(np.int64)
             law = np.bincount(places, weights=binom.pmf(lost, count, 0.5))
-            probabilities = np.asarray(np.maximum(fftconvolve(probabilities, law), 0.0), dtype=np.float64)
+            probabilities = np.maximum(fftconvolve(probabilities, law), 0.0)
         # In steps of twice the grid's: a loss that becomes a gain changes the sum by two.
         sums = 2.0 * width * np.arange(probabilities.size) - most
         tie = 2.0 * width * len(parts)

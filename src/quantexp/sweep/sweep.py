@@ -62,7 +62,7 @@ class SweepCallback(Callback):
         """Check the one job's configuration."""
         with past_hydra():
             job_process.start(*CHECKING, *RUNNING)
-            job = _checked(job_of(config))
+            job = check_job(job_of(config))
             declare_references(find_conditions([job]))
             job_process.call(prepare_jobs, [job])
             if job.tracking.uri is not None:
@@ -80,7 +80,7 @@ def _start(config: DictConfig) -> None:
     global _open
     job_process.start(*CHECKING)
     compose_once()
-    jobs = [_checked(job) for job in compose_jobs(config)]
+    jobs = [check_job(job) for job in compose_jobs(config)]
     if not jobs:
         raise UserError("This sweep has no jobs: a pattern such as glob(...) fits no option; --help lists the options.")
     from quantexp.config.job_names import check_names
@@ -191,7 +191,7 @@ def _refuse_twice(run: "Run") -> None:
     )
 
 
-def _checked(job: Config) -> Config:
+def check_job(job: Config) -> Config:
     """Return the job; nothing in it is sure to fail once it runs.
 
     Raises:

@@ -8,6 +8,7 @@ import pandas as pd
 import yaml
 from omegaconf import OmegaConf
 
+from quantexp.config import Config
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
 
@@ -68,10 +69,29 @@ def read_section(path: Path, name: str, schema: type[T]) -> T:
         section = read_yaml(file.read(LARGEST + 1), str(path)).get(name)
     if not isinstance(section, dict):
         raise UserError(f"{path} is damaged (it has no {name}); put it back from a copy.")
-    if reference := next((text for text in _texts(section) if "${" in text), None):
-        raise UserError(f"{path} holds {one_line(reference)}, which is not looked up in a file from a store.")
+    _refuse_references(section, path)
     merged = OmegaConf.merge(OmegaConf.structured(schema), section)
     return cast(T, OmegaConf.to_object(merged))
+
+
+def read_config(path: Path) -> Config:
+    """Return the configuration of a run's job, from its config.yaml.
+
+    Raises:
+        UserError: it is not there, damaged, or refers to something outside of it.
+        OmegaConfBaseException: a value is not what the schema says.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is gone; put it back from a copy.")
+    with path.open("rb") as file:
+        content = read_yaml(file.read(LARGEST + 1), str(path))
+    _refuse_references(content, path)
+    return cast(Config, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), content)))
+
+
+def _refuse_references(content: object, path: Path) -> None:
+    if reference := next((text for text in _texts(content) if "${" in text), None):
+        raise UserError(f"{path} holds {one_line(reference)}, which is not looked up in a file from a store.")
 
 
 class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc]

@@ -379,6 +379,10 @@ class Store:
                 closed.append(name_run(run))
         return closed
 
+    def command(self, sweep: str) -> str | None:
+        """Return the command that began a sweep; None if nobody recorded it."""
+        return self._reader.entity(sweep).data.tags.get("command")
+
     def asked(self, sweep: str) -> set[str]:
         """Return the fingerprints (`CONFIG`) of the sweep's jobs that have begun or were finished before."""
         included = self._reader.find_all(_list_included(self._reader.entity(sweep)))
