@@ -187,7 +187,7 @@ def stratified_sign_p(parts: Sequence[PairedComparison], weights: Sequence[float
     if np.allclose(steps, steps[0], rtol=1e-12, atol=0.0):
         pooled = mcnemar(sum(part.lost for part in parts), sum(part.gained for part in parts))
         return pooled.exact, pooled.mid_p
-    sums: NDArray[np.float64]
+    sums: NDArray[np.floating[Any]]
     probabilities: NDArray[np.floating[Any]]
     changed = np.array([part.changed for part in parts])
     observed = abs(sum(float(step) * (part.lost - part.gained) for step, part in zip(steps, parts, strict=True)))
