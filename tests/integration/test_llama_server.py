@@ -1,17 +1,23 @@
 """llama.cpp's own llama-server, built from the source that llama-cpp-python carries, with the embedded model."""
 
+import re
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from running import llama_server
+from common import llama_tool
+from running import free_port, llama_server
 from tests.support.predictions import alike, both, prompts_of
 
 from quantexp import models
 from quantexp.config import EngineConfig, ExamplePlace, ModelConfig, PromptForm, QuantConfig
+from quantexp.config.choices import FlashAttention, KVType
 from quantexp.engines import Decoding
 from quantexp.engines.llama_cpp.engine import LlamaCpp
+from quantexp.engines.llama_cpp.footprint import measure_footprints
+from quantexp.engines.llama_cpp.kv_cache import KVCache
 from quantexp.engines.openai.engine import OpenAIServer
 from quantexp.models import ModelFile
 from quantexp.util.errors import UserError
@@ -103,3 +109,45 @@ def test_a_sweep_of_two_quants_on_two_servers(
     [report] = tmp_path.glob("multirun/*/*/report/report.md")
     assert "Noise floor: Q8_0 on triviaqa" in report.read_text()
     assert "Different servers" not in report.read_text()
+
+
+def project_memory(path: str, *options: str) -> int:
+    """The MiB in all that llama-server expects to take, by its own table, before it takes them."""
+    command = [
+        str(llama_tool("llama-server")),
+        "--model",
+        path,
+        "--port",
+        str(free_port()),
+        "-np",
+        "1",
+        "-t",
+        "1",
+        "-v",
+    ]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        assert server.stdout is not None
+        sizes = []
+        for line in server.stdout:
+            # | - Host | 292 = 91 + 180 + 21 |: in all, weights, context, buffers.
+            if found := re.search(r"memory_breakdown_print: .*\| +(?:.*\()?(\d+) = +\d+ \+ +\d+ \+ +\d+", line):
+                sizes.append(int(found[1]))
+            elif sizes:
+                break
+        server.kill()
+    return sum(sizes)
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        (KVCache(), ()),
+        (KVCache(KVType.q8_0, KVType.q4_0), ("-ctk", "q8_0", "-ctv", "q4_0")),
+        (KVCache(attention=FlashAttention.off), ("-fa", "off")),
+    ],
+)
+def test_the_memory_of_a_pick_is_what_it_projects(settings: KVCache, options: tuple[str, ...], q8_0: ModelFile) -> None:
+    contexts = (2048, 8192, 32768)
+    for context, found in zip(contexts, measure_footprints(q8_0.path, contexts, settings), strict=True):
+        total = q8_0.bytes + found.cache + found.buffers
+        assert total == pytest.approx(project_memory(q8_0.path, "-c", str(context), *options) * 2**20, rel=0.03)
