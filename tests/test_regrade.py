@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run as RunEntity
 from omegaconf import OmegaConf
+from tests.support.judges import judge_of, measure_by_few, serve_judge
 from tests.support.verdicts import verdict
 
 from quantexp import tasks
 from quantexp.config import Config, DataConfig, StatsConfig, TaskConfig, TrackingConfig
 from quantexp.evaluation.scoring import score_metrics
-from quantexp.regrade import SHOWN, Grading, Regraded, regrade
+from quantexp.regrade import SHOWN, Asking, Grading, Regraded, regrade
 from quantexp.stats import estimate
 from quantexp.tasks import Grade, Grader, get_task
 from quantexp.tasks.data import load
@@ -401,3 +402,30 @@ def test_a_pair_that_does_not_fit_is_no_success(store: Store, sweep: str, tmp_pa
     job(store, sweep, quant="Q3_K_M", max_tokens=128)
     assert not regrade(STATS, store, sweep, [], "gsm8k-strict", tmp_path)
     assert "settings.max_tokens is 128 here and 64 there" in (tmp_path / "report.md").read_text()
+
+
+def test_a_judge_grades_what_was_left_open_and_two_judges_stand_side_by_side(
+    store: Store, sweep: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure_by_few(monkeypatch)
+    gold = str(bundled("extraction").items[2].fields["requested_action"])
+    outputs = [json.dumps({"requested_action": action}) for action in ("Cancel the table.", gold, "Bring it later.")]
+    run = job(
+        store, sweep, [(0, outputs[0], "stop"), (1, "no idea", "stop"), (2, outputs[2], "stop")], task="extraction"
+    )
+    [record], _ = store.jobs([run])
+    ids = set()
+    for name in ("one-judge", "other-judge"):
+        with serve_judge(name, known={(gold, "Bring it later."): name == "one-judge"}) as server:
+            asking = Asking(judge_of(server.address, name), completions=tmp_path / "completions")
+            new = Grading(store, STATS, asking).grade(record, "requested-action-judge")
+        assert new is not None
+        identity = new.record.identity["grader"]
+        assert identity["judge"] == f"{name} ({name} of {server.address}), 1 votes in each order, temperature 0"
+        assert new.record.tags["grading.judge"] == identity["judge"]
+        _, _, kept = new.graders.partition("..")
+        ids.add(kept)
+        right = 1.0 if name == "one-judge" else 0.0
+        assert table_of(store, run, f"items.{kept}")["score"].tolist() == [0.0, 0.0, right]
+        assert entity(store, run).data.metrics[f"{kept}/score"] == pytest.approx(right / 3)
+    assert len(ids) == 2

@@ -64,7 +64,8 @@ def test_a_mistake_ends_with_status_2_and_a_job_that_cannot_be_graded_with_1(
     assert err == (
         "quantexp: grader=nope: no task of these jobs has such a grader; choose one that it has: "
         "triviaqa has lm-eval, triviaqa, triviaqa-contains, triviaqa-unicode; "
-        "extraction has extraction, extraction-contains, extraction-nofence.\n"
+        "extraction has extraction, extraction-contains, extraction-nofence, requested-action-embedding, "
+        "requested-action-judge.\n"
     )
     status, out, err = command(tmp_path, "quantexp.regrade", "grader=extraction-nofence")
     assert (status, out) == (1, "")

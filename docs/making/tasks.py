@@ -19,7 +19,9 @@ def graders() -> str:
 
 
 def cards() -> str:
-    """Return the data cards of the bundled items, each a section."""
+    """Return the data cards of the bundled items and of the pairs that judges are measured by, each a section."""
     bundled = files("quantexp.tasks") / "bundled"
-    texts = [(bundled / f"{name}.md").read_text(encoding="utf-8") for name, task in TASKS.items() if task.is_bundled]
+    files_of = [bundled / f"{name}.md" for name, task in TASKS.items() if task.is_bundled]
+    pairs = sorted((each for each in (bundled / "calibration").iterdir() if each.name.endswith(".md")), key=str)
+    texts = [file.read_text(encoding="utf-8") for file in [*files_of, *pairs]]
     return "\n\n".join(re.sub(r"^(#+) (?:Data card: )?", r"#\1 ", text, flags=re.MULTILINE) for text in texts)

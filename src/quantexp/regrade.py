@@ -1,11 +1,13 @@
 """`python -m quantexp.regrade`: grade the stored outputs of any earlier sweep again, without the model."""
 
 import hashlib
+import json
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from quantexp.comparison.analysis import chosen_sweep, finished_jobs, make_title, open_store
-from quantexp.config import DataConfig, RegradeConfig, StatsConfig, TaskConfig
+from quantexp.config import DataConfig, EmbedderConfig, JudgeConfig, RegradeConfig, StatsConfig, TaskConfig
 from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
 from quantexp.util.error_reports import explain_error
@@ -22,6 +24,7 @@ from quantexp.util.errors import UserError
 from quantexp.util.files import write_atomically
 
 if TYPE_CHECKING:
+    from quantexp.evaluation.resources import ResourceSettings
     from quantexp.tasks import Task
     from quantexp.tasks.items import Dataset
     from quantexp.tracking.reader import JobRecord
@@ -50,6 +53,21 @@ class Regraded:
     line: str
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What graders may ask while they grade.
+
+    Attributes:
+        judge: the judge.
+        embedder: the embedder.
+        completions: folder of the completion store, where a judge's replies are kept.
+    """
+
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
+    completions: Path = Path("mlruns/completions")
+
+
 def regrade(
     stats: StatsConfig,
     store: "Store",
@@ -58,6 +76,7 @@ def regrade(
     name: str | None,
     folder: Path,
     reading: str | None = None,
+    asking: "Asking | None" = None,
 ) -> bool:
     """Grade again, write the new scores beside the old ones, and report on both.
 
@@ -69,6 +88,7 @@ def regrade(
         name: the grader's name; None: the one that each run was graded by, in its current version.
         folder: where the report goes.
         reading: the reader's name; None: the one that each run was read by.
+        asking: what graders may ask; None: nothing.
 
     Returns:
         Whether every job had finished, could be graded again, and could be compared.
@@ -85,7 +105,7 @@ def regrade(
     found, failures = finished_jobs(store, sweep, list(dict.fromkeys(runs)), "grade")
     check_stopping(found, stats)
     records = found if name is None else _with_grader(found, name, store)
-    grading = Grading(store, stats)
+    grading = Grading(store, stats, asking or Asking())
     done: list[Regraded] = []
     already: dict[str, list[str]] = defaultdict(list)
     with bar("grading", len(records)) as advance:
@@ -162,9 +182,10 @@ def _task_of(record: "JobRecord", store: "Store") -> "Task":
 class Grading:
     """Grades one job after the other; data that several of them share are read once."""
 
-    def __init__(self, store: "Store", stats: StatsConfig) -> None:
+    def __init__(self, store: "Store", stats: StatsConfig, asking: Asking | None = None) -> None:
         self._store = store
         self._stats = stats
+        self._asking = asking or Asking()
         self._data: dict[str, Dataset] = {}
 
     def grade(self, record: "JobRecord", name: str | None, reading: str | None = None) -> Regraded | None:
@@ -180,7 +201,7 @@ class Grading:
         """
         from quantexp.evaluation.answers import find_reader, get_reader
         from quantexp.evaluation.regrade_diff import changes_diff, count_changes
-        from quantexp.evaluation.resources import ResourceSettings, open_grader
+        from quantexp.evaluation.resources import open_grader
         from quantexp.evaluation.scoring import regrade_table, score_metrics
         from quantexp.tasks.choice import check_outputs
         from quantexp.tasks.items import check_gradable
@@ -195,7 +216,7 @@ class Grading:
         grader = task.grader(old.rpartition("-v")[0] if name is None else name)
         read_by = str(record.identity["reader"]["id"])
         reader = find_reader(read_by) if reading is None else get_reader(reading)
-        if (reader.id, grader.id) == (read_by, old):
+        if (reader.id, grader.id) == (read_by, old) and not grader.needs:
             return None
         items = self._items(record, task)
         check_gradable(items, grader)
@@ -203,11 +224,13 @@ class Grading:
             table = read_table(path)
         if task.request is Choose:
             check_outputs(grader, table["output"])
-        with open_grader(grader, ResourceSettings(record.name)) as opened:
+        with self._resources(record) as settings, open_grader(grader, settings) as opened:
             after = regrade_table(table, reader, opened.grade, items)
         metrics = score_metrics(after, self._stats)
         # Scores by another reader stand beside those of the same grader.
         new = grader.id if reader.id == read_by else f"{grader.id}.{_file_name(reader.id)}"
+        if opened.identity:  # and those of one judge beside those of another
+            new += f".{hashlib.sha256(json.dumps(opened.identity, sort_keys=True).encode()).hexdigest()[:8]}"
         diff = changes_diff(table, after, old, new, f"{record.name} (run {record.run_id[:8]})")
 
         line = (
@@ -230,8 +253,9 @@ class Grading:
                 identity={
                     **record.identity,
                     "reader": {"id": reader.id},
-                    "grader": {**record.identity["grader"], "id": grader.id},
+                    "grader": {"id": grader.id, **opened.identity},
                 },
+                tags={**record.tags, **opened.facts},
                 metrics={key: value for key, value in record.metrics.items() if not key.startswith(RULE)} | metrics,
                 scores=after["score"].astype(float).groupby(after["item_id"], sort=False).mean(),
                 answers=None,
@@ -240,6 +264,24 @@ class Grading:
             diff=diff,
             line=line,
         )
+
+    @contextmanager
+    def _resources(self, record: "JobRecord") -> Iterator["ResourceSettings"]:
+        """Yield what a grader of this job may ask."""
+        from quantexp.evaluation.judge_engine import ModelUnderTest
+        from quantexp.evaluation.resources import ResourceSettings
+        from quantexp.store import CompletionStore
+
+        model = record.identity["model"]
+        tested = ModelUnderTest(
+            str(model["name"]),
+            record.params.get("file.sha256", ""),
+            str(model.get("architecture", "")),
+            record.tags.get("engine.url", ""),
+            record.tags.get("engine.model", ""),
+        )
+        with CompletionStore(self._asking.completions) as known:
+            yield ResourceSettings(record.name, self._asking.judge, self._asking.embedder, known, tested)
 
     def _items(self, record: "JobRecord", task: "Task") -> Mapping[str, Mapping[str, Any]]:
         """Return the fields of the items that the job was run on, by their ids."""
@@ -301,7 +343,8 @@ def main(config: RegradeConfig) -> None:
     store = open_store(config.tracking, Access.write)
     folder = Path(HydraConfig.get().runtime.output_dir) / "report"
     sweep = chosen_sweep(config, store)
-    if not regrade(config.stats, store, sweep, config.runs, config.grader, folder, config.reader):
+    asking = Asking(config.judge, config.embedder, Path(config.store.folder))
+    if not regrade(config.stats, store, sweep, config.runs, config.grader, folder, config.reader, asking):
         raise SystemExit(1)
 
 

@@ -87,7 +87,8 @@ def test_a_pure_grader_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         assert opened.grade(Answer("?"), {}).extracted == "pure"
 
 
-def test_a_need_that_nobody_meets_is_refused() -> None:
+def test_a_need_that_nobody_meets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "OPENERS", {})
     with (
         pytest.raises(UserError, match="needs what this version of quantexp cannot give it \\(embedder\\)"),
         open_grader(_grader(Grader, frozenset({"embedder"})), SETTINGS),

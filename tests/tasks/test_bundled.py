@@ -19,11 +19,14 @@ from typing import Any
 
 import pytest
 from tests.support.bundled_math import DERIVED
+from tests.support.judges import RUBRICS
 
 from quantexp.config import DataConfig
 from quantexp.tasks import TASKS, get_task
 from quantexp.tasks.data import load
 from quantexp.tasks.extraction import CATEGORIES, URGENCIES
+from quantexp.tasks.graders.calibration import load_pairs
+from quantexp.tasks.graders.rubrics import SAME_REQUEST, Rubric
 from quantexp.tasks.normalise import normalize_answer, normalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -246,7 +249,8 @@ def test_everything_bundled_ships_in_the_wheel() -> None:
     shipped = {path for pattern in setuptools["package-data"]["quantexp.tasks"] for path in package.glob(pattern)}
     assert shipped == {path for path in (package / "bundled").rglob("*") if path.is_file()}
     assert {path.name for path in shipped} == {
-        f"{name}{ending}" for name in TASK_NAMES for ending in (".jsonl", "_examples.jsonl", ".md")
+        *(f"{name}{ending}" for name in TASK_NAMES for ending in (".jsonl", "_examples.jsonl", ".md")),
+        *(f"{rubric.calibration}{ending}" for rubric in RUBRICS for ending in (".jsonl", ".md")),
     }
 
 
@@ -660,3 +664,34 @@ def test_the_levels_of_choices_are_as_hard_as_the_card_says() -> None:
     *levels, total = map(int, found.groups())
     assert sum(levels) == total
     assert levels == sorted(levels, reverse=True)
+
+
+# Pairs by which judges are measured
+
+
+@pytest.mark.parametrize("rubric", RUBRICS, ids=lambda rubric: rubric.id)
+def test_pairs_of_judges_are_as_the_card_says(rubric: Rubric) -> None:
+    name = rubric.calibration
+    pairs = load_pairs(name)
+    text = " ".join(bundled(f"calibration/{name}.md").split())
+    assert len(pairs) >= 150
+    assert text.startswith(f"# Data card: {text[13:].partition(' (calibration')[0]} (calibration")
+    assert f"{len(pairs)} pairs (`{name}.jsonl`)" in text
+    assert len({pair.id for pair in pairs}) == len({(pair.first, pair.second) for pair in pairs}) == len(pairs)
+    labels = Counter(pair.label for pair in pairs)
+    assert f"({labels[True]})" in text
+    assert f"({labels[False]})" in text
+    halves = Counter(pair.is_for_choosing for pair in pairs)
+    assert f"{halves[True]} to choose thresholds, {halves[False]} to measure" in text
+    for pair in pairs:
+        assert pair.second == pair.second.strip() != pair.first
+    kinds = Counter((pair.kind, pair.label) for pair in pairs)
+    rows = [line.strip("|").split("|")[:3] for line in bundled(f"calibration/{name}.md").splitlines() if "|" in line]
+    shown = {tuple(cell.strip() for cell in row) for row in rows}
+    yes, no = ("same", "different") if rubric is SAME_REQUEST else ("said", "not said")
+    assert {(kind, yes if label else no, str(count)) for (kind, label), count in kinds.items()} <= shown
+
+
+def test_first_texts_of_requests_are_the_gold_actions() -> None:
+    gold = {row["id"]: row["requested_action"] for row in items("extraction")}
+    assert all(row["first"] == gold[row["item"]] for row in read_rows(bundled("calibration/requested_action.jsonl")))

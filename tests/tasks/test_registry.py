@@ -29,7 +29,10 @@ def test_grader_ids_are_stable() -> None:
             *("lm-eval-strict-v1", "lm-eval-flexible-v1"),
         ],
         "triviaqa": ["triviaqa-v1", "triviaqa-unicode-v1", "triviaqa-contains-v1", "lm-eval-v1"],
-        "extraction": ["extraction-v2", "extraction-nofence-v1", "extraction-contains-v1"],
+        "extraction": [
+            *("extraction-v2", "extraction-nofence-v1", "extraction-contains-v1"),
+            *("requested-action-judge-v1", "requested-action-embedding-v1"),
+        ],
         "choice": ["acc-v1", "acc_norm-v1", "acc_token-v1", "acc_unconditional-v1"],
         "qa": ["qa-v2", "qa-contains-v2", "qa-number-v1"],
         "text": ["text-v1"],

@@ -12,6 +12,7 @@ from quantexp.tracking.tags import (
     DATA_FILE,
     DATA_ROWS,
     FLOOR_BY,
+    GRADING,
     MATRIX,
     MISNOMER,
     SOURCE_BITS,
@@ -36,11 +37,13 @@ def list_caveats(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
     yield from _noise(named)
     yield from _about_servers(groups)
     yield from _about_sampling(named)
+    yield from _about_judges(runs)
     for key, what in {
         "items_not_asked": "Items that did not fit the context and count in no score",
         "items_cut_at_max_tokens": "Answers cut off at max_tokens",
         "items_ended_in_reasoning": "Outputs that ended before an answer had begun, which score 0 (raise "
         "task.reasoning_tokens, or set task.reasoning_end=force)",
+        "items_undecided": "Answers on which the judge came to no verdict, and which count in no score",
         "items_unfinished": "Answers cut off before they came to an answer, which were not read and score 0",
     }.items():
         counts = {
@@ -69,6 +72,19 @@ def list_caveats(groups: Sequence[Group], stats: StatsConfig) -> Iterable[str]:
     for run in runs:
         if note := run.params.get("model.note"):
             yield f"{run.tags['model']}: {note}"
+
+
+def _about_judges(runs: Sequence[JobRecord]) -> Iterable[str]:
+    """Yield who has graded, if that was a judge or an embedder, and what it was measured to be worth."""
+    for name, what in (("judge", "Verdicts are of the judge"), ("embedder", "Similarities are of the embedder")):
+        key = f"{GRADING}{name}"
+        found: dict[str, dict[str, None]] = {}
+        for run in runs:
+            if key in run.tags:
+                said = [value for tag, value in sorted(run.tags.items()) if tag.startswith(f"{key}.")]
+                found.setdefault(run.tags[key], {}).update(dict.fromkeys(said))
+        for identity, measured in found.items():
+            yield "\n".join([f"{what} {identity}.", *(f"{each[:1].upper()}{each[1:]}." for each in measured)])
 
 
 def list_file_caveats(records: Sequence[JobRecord]) -> Iterable[str]:

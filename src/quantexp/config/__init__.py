@@ -14,6 +14,7 @@ from quantexp.config.commands import (
     ReproduceConfig,
     SyncConfig,
 )
+from quantexp.config.grading import EmbedderConfig, JudgeConfig
 from quantexp.config.schema import (
     ClaimConfig,
     Config,
@@ -38,12 +39,14 @@ __all__ = [
     "CompareConfig",
     "Config",
     "DataConfig",
+    "EmbedderConfig",
     "EngineConfig",
     "ExamplePlace",
     "ExportConfig",
     "Forced",
     "GateConfig",
     "HypothesisConfig",
+    "JudgeConfig",
     "MaintenanceConfig",
     "Method",
     "ModelConfig",

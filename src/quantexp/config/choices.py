@@ -109,3 +109,16 @@ class FlashAttention(Enum):
     """Always; refused where it cannot."""
     off = "off"
     """Never."""
+
+
+class Pooling(Enum):
+    """Pooling of a text's token vectors into one."""
+
+    file = "file"
+    """As the GGUF says; one that says nothing is refused."""
+    mean = "mean"
+    """Their mean."""
+    cls = "cls"
+    """The first one."""
+    last = "last"
+    """The last one."""

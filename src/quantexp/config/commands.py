@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
+from quantexp.config.grading import EmbedderConfig, JudgeConfig
 from quantexp.config.ranges import Example
 from quantexp.config.schema import Margin, Positive, StatsConfig, StoreConfig, TrackingConfig
 
@@ -127,6 +128,9 @@ class ReproduceConfig:
 class RegradeConfig(AggregateConfig):
     """One grading of runs that are already in the store."""
 
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
     grader: str | None = None
     """A grader's name; null: the one that each run was graded by, in its current version."""
     reader: str | None = None

@@ -57,6 +57,9 @@ def register_schemas() -> None:
             OmegaConf.set_struct(node.policy.margins, False)
         if "benchmarks" in node:
             OmegaConf.set_struct(node.benchmarks, False)
+        if "judge" in node:
+            OmegaConf.set_struct(node.judge.model, False)
+            OmegaConf.set_struct(node.judge.engine, False)
         if "columns" in node:
             OmegaConf.set_struct(node.columns, False)
         if "data" in node:

@@ -17,6 +17,7 @@ from quantexp.config.choices import (
     Target,
     Unit,
 )
+from quantexp.config.grading import EmbedderConfig, JudgeConfig
 from quantexp.config.ranges import Example
 
 Positive = Annotated[int, Ge(1)]
@@ -407,6 +408,8 @@ class Config:
     stats: StatsConfig = field(default_factory=StatsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     hypothesis: HypothesisConfig = field(default_factory=HypothesisConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
     weights: str | None = None
     """The file, in place of `quant` and of where `model` has its files: one of the Hub as OWNER/NAME:LABEL or
     OWNER/NAME:LABEL@REVISION, or one on this machine as PATH.gguf. Sweep it to compare publishers; the first is the

@@ -18,13 +18,13 @@ from quantexp.evaluation.generation import Generated, generate
 from quantexp.evaluation.job_identity import describe_file, describe_machine, identify
 from quantexp.evaluation.job_plan import JobPlan
 from quantexp.evaluation.prompts import Prompter
+from quantexp.evaluation.resources import OpenGrader
 from quantexp.evaluation.scoring import AnswerGrading
 from quantexp.evaluation.task_prompts import TaskPrompter
 from quantexp.models import ModelFile
 from quantexp.models.footprint import write_footprints
 from quantexp.store import CompletionStore
 from quantexp.tasks.choice import needs_unconditional
-from quantexp.tasks.graders.base import GradeAnswer
 from quantexp.tasks.items import Item
 from quantexp.tasks.own_words import OwnWordsTask
 from quantexp.tasks.reasoning import NONE
@@ -67,12 +67,12 @@ class Responses:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A loaded model, its files, and an open grader."""
+    """A loaded model, its files, and the opened grader."""
 
     engine: Engine
     file: ModelFile
     source: ModelFile
-    grade: GradeAnswer
+    grader: OpenGrader
 
 
 def ask(plan: JobPlan, loaded: Loaded, known: CompletionStore, tracked: Run) -> Responses:
@@ -106,7 +106,7 @@ def _ask_items(plan: JobPlan, loaded: Loaded, known: CompletionStore, tracked: R
     identity = _record_identity(plan, loaded, prompter.hashes, tracked)
     if config.engine.verify:
         tracked.log(metrics=verify(engine, prompts, prompter.decoding).metrics())
-    grading = AnswerGrading(AnswerReader(engine.reasoning), loaded.grade, items, engine.read_output)
+    grading = AnswerGrading(AnswerReader(engine.reasoning), loaded.grader.grade, items, engine.read_output)
     enough = _stopping(plan, identity, prompts, grading)
     with bar(plan.name, len(prompts)) as advance:
         generated = generate(
@@ -132,7 +132,7 @@ def _score_choices(plan: JobPlan, loaded: Loaded, known: CompletionStore, tracke
     questions = [prompter.question(item) for item in items]
     prompts = tuple(question.prompt for question in questions)
     identity = _record_identity(plan, loaded, prompter.hashes, tracked)
-    grading = AnswerGrading(AnswerReader(NONE), loaded.grade, items, choices.read_output)
+    grading = AnswerGrading(AnswerReader(NONE), loaded.grader.grade, items, choices.read_output)
     enough = _stopping(plan, identity, prompts, grading)
     with bar(plan.name, len(prompts)) as advance:
         generated = choices.score_choices(
@@ -184,7 +184,7 @@ def _read_windows(plan: JobPlan, loaded: Loaded, _: CompletionStore, tracked: Ru
     given = plain_text.windows_of(loaded.engine, plan.data, plan.config)
     _record_identity(plan, loaded, {"sha256": given.sha256}, tracked)
     generated = plain_text.read(plan.config, plan.baseline, tracked, loaded.engine, given)
-    grading = AnswerGrading(AnswerReader(NONE), loaded.grade, given.items, loaded.engine.read_output)
+    grading = AnswerGrading(AnswerReader(NONE), loaded.grader.grade, given.items, loaded.engine.read_output)
     return Responses(given.items, given.prompts, generated, grading, {}, given.cut)
 
 
@@ -192,7 +192,8 @@ def _record_identity(plan: JobPlan, loaded: Loaded, prompt: Mapping[str, str], t
     """Record what the job is, before its first answer."""
     config, data, file = plan.config, plan.data, loaded.file
     form = loaded.engine.reasoning if plan.task.request is Generate else NONE
-    identity = identify(config, data, plan.grader, file, loaded.source, loaded.engine, prompt, AnswerReader(form))
+    grader = {"id": plan.grader.id, **loaded.grader.identity}
+    identity = identify(config, data, grader, file, loaded.source, loaded.engine, prompt, AnswerReader(form))
     tracked.log(
         params={"file.sha256": file.sha256, "file.path": file.path}
         | describe_file(config, file, loaded.source)

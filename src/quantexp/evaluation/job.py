@@ -24,6 +24,7 @@ from quantexp.evaluation.early_stopping import group_duplicates, make_stopping_r
 from quantexp.evaluation.finished_jobs import adopt, name_job, tag_levels
 from quantexp.evaluation.job_identity import describe_machine, pairing_facts
 from quantexp.evaluation.job_plan import JobPlan
+from quantexp.evaluation.judge_engine import ModelUnderTest
 from quantexp.evaluation.metrics import (
     Meter,
     collect_measures,
@@ -159,9 +160,11 @@ def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> Jo
     tracked.log(params=_params(config))
     file, source = models.resolve(config.model, config.quant)
     engine = open_engine(file, plan.model, config.engine)
-    with open_grader(plan.grader, ResourceSettings(plan.name)) as opened:
+    url, served = engine.machine.get("url", ""), engine.machine.get("model", "")
+    tested = ModelUnderTest(config.model.name, file.sha256, file.architecture, url, served)
+    with open_grader(plan.grader, ResourceSettings(plan.name, config.judge, config.embedder, known, tested)) as opened:
         tracked.log(tags=opened.facts)
-        responses = ask(plan, Loaded(engine, file, source, opened.grade), known, tracked)
+        responses = ask(plan, Loaded(engine, file, source, opened), known, tracked)
         table = _table(plan.task, responses, responses.generated.completions, responses.grading)
         floor = None
         if measures_floor(config) and responses.decoding is not None:
@@ -270,9 +273,14 @@ def _tags(config: Config) -> dict[str, str]:
 
 
 def _params(config: Config) -> dict[str, object]:
-    """Return every key of the configuration, but those of a recommendation that says nothing."""
+    """Return every key of the configuration, but those of what is not there, such as a judge or a recommendation."""
     flat = _flat(asdict(config))
-    return {key: value for key, value in flat.items() if value is not None or not key.startswith("model.sampling.")}
+    absent = tuple(f"{name}." for name in ("judge", "embedder") if flat[f"{name}.name"] == "none")
+    return {
+        key: value
+        for key, value in flat.items()
+        if (value is not None or not key.startswith("model.sampling.")) and not key.startswith(absent)
+    }
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:

@@ -37,7 +37,7 @@ def _identify_base(config: Config) -> dict[str, str]:
 def identify(
     config: Config,
     data: Dataset,
-    grader: Grader,
+    grader: Mapping[str, str],
     file: "ModelFile",
     source: "ModelFile",
     engine: "Engine",
@@ -49,7 +49,7 @@ def identify(
     Args:
         config: the job.
         data: where its items come from.
-        grader: who grades.
+        grader: who grades, and what decides its grades besides.
         file: the model's file.
         source: what that was made of.
         engine: the loaded model.
@@ -68,7 +68,7 @@ def identify(
             **({"system": system} if (system := join_system(config.model.system, config.task.prompt.system)) else {}),
         },
         "reader": {"id": reader.id},
-        "grader": {"id": grader.id},
+        "grader": grader,
         "settings": {
             "max_tokens": config.task.max_tokens,
             "decoding": _describe_decoding(config.task),

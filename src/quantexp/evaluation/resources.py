@@ -4,9 +4,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from quantexp.config.grading import EmbedderConfig, JudgeConfig
 from quantexp.tasks.graders.base import GradeAnswer, Grader, Need
+
+if TYPE_CHECKING:
+    from quantexp.evaluation.judge_engine import ModelUnderTest
+    from quantexp.store import CompletionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,20 +20,40 @@ class ResourceSettings:
 
     Attributes:
         name: of what is graded, for the terminal.
+        judge: the judge, if there is one.
+        embedder: the embedder, if there is one.
+        known: the completions that exist already, to which a judge's replies are added; None: there is no store.
+        tested: the model whose answers are graded; None if that is not known.
     """
 
     name: str
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
+    known: "CompletionStore | None" = None
+    tested: "ModelUnderTest | None" = None
 
 
 class Resource(Protocol):
     """A resource that is open.
 
     Attributes:
-        facts: recorded with the grades, as tags of the run.
+        facts: recorded with the grades, as tags of the run; known once the grader has been opened.
     """
 
     @property
     def facts(self) -> Mapping[str, str]: ...  # noqa: D102
+
+
+@runtime_checkable
+class IdentifiedResource(Resource, Protocol):
+    """A resource that decides grades: one judge's verdicts are not another's.
+
+    Attributes:
+        identity: all that grades depend on of it; runs with another one are not compared.
+    """
+
+    @property
+    def identity(self) -> Mapping[str, str]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +62,37 @@ class OpenGrader:
 
     Attributes:
         grade: an answer and the item's fields in, a grade out.
+        identity: of its resources.
         facts: of its resources.
     """
 
     grade: GradeAnswer
+    identity: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
-OPENERS: Mapping[Need, Callable[[ResourceSettings], AbstractContextManager[Resource]]] = MappingProxyType({})
+@contextmanager
+def _open_judge(settings: ResourceSettings) -> Iterator[Resource]:
+    from quantexp.evaluation.judge_engine import open_judge_model
+    from quantexp.evaluation.judging import EngineJudge
+
+    assert settings.known is not None, "whoever grades by a judge has a store"
+    assert settings.tested is not None, "likewise"
+    with open_judge_model(settings.judge, settings.tested) as model:
+        yield EngineJudge(settings.judge, model, settings.known)
+
+
+@contextmanager
+def _open_embedder(settings: ResourceSettings) -> Iterator[Resource]:
+    from quantexp.evaluation.embedding import open_text_embedder
+
+    with open_text_embedder(settings.embedder) as embedder:
+        yield embedder
+
+
+OPENERS: Mapping[Need, Callable[[ResourceSettings], AbstractContextManager[Resource]]] = MappingProxyType(
+    {"judge": _open_judge, "embedder": _open_embedder}
+)
 """Opens a resource, by the need that it meets; it imports what it takes only when it is called."""
 
 
@@ -61,5 +109,9 @@ def open_grader(grader: Grader, settings: ResourceSettings) -> Iterator[OpenGrad
     """
     with ExitStack() as stack:
         opened = {need: stack.enter_context(OPENERS[need](settings)) for need in sorted(grader.needs & OPENERS.keys())}
+        grade = stack.enter_context(grader.open(opened))
+        # Only now: opening the grader may have measured its resources.
+        identified = [resource for resource in opened.values() if isinstance(resource, IdentifiedResource)]
+        identity = {name: value for resource in identified for name, value in resource.identity.items()}
         facts = {name: value for resource in opened.values() for name, value in resource.facts.items()}
-        yield OpenGrader(stack.enter_context(grader.open(opened)), facts)
+        yield OpenGrader(grade, identity, facts)

@@ -9,7 +9,15 @@ import pandas as pd
 from quantexp.evaluation.answers import AnswerReader, decode_output, encode_marks
 from quantexp.evaluation.outcomes import list_outcomes
 from quantexp.stats import Method, at_k, estimate
-from quantexp.tasks.graders.base import ENDED_IN_REASONING, UNFINISHED, Answer, Grade, GradeAnswer, JointGrading
+from quantexp.tasks.graders.base import (
+    ENDED_IN_REASONING,
+    UNDECIDED,
+    UNFINISHED,
+    Answer,
+    Grade,
+    GradeAnswer,
+    JointGrading,
+)
 from quantexp.tasks.reasoning import Output
 from quantexp.tracking.tags import FIELD, LENGTHS, OUTCOME, RULE
 from quantexp.util.errors import UserError
@@ -66,7 +74,7 @@ def _list_verdicts(reader: AnswerReader, grader: GradeAnswer, given: Sequence[_G
             **(dict(zip(READ, read, strict=True)) if reader.splits else {}),
             "extracted": grade.extracted if grade else None,
             "rule": grade.rule if grade else None,
-            "score": grade.score if grade else None,
+            "score": None if grade is None or grade.is_undecided else grade.score,
             **{FIELD + name: value for name, value in (grade.fields if grade else {}).items()},
             "grading_error": grade.error if grade else "not asked: does not fit the context",
             **{OUTCOME + name: value for name, value in _outcomes(answer, grade, each.prompt, each.output).items()},
@@ -74,7 +82,7 @@ def _list_verdicts(reader: AnswerReader, grader: GradeAnswer, given: Sequence[_G
 
 
 def _outcomes(answer: Answer, grade: Grade | None, prompt: str, output: Output) -> dict[str, float]:
-    return {} if grade is None else list_outcomes(answer, grade, prompt, output.tokens or 0)
+    return {} if grade is None or grade.is_undecided else list_outcomes(answer, grade, prompt, output.tokens or 0)
 
 
 def _settle(grade: Grade, answer: Answer) -> Grade:
@@ -201,6 +209,7 @@ def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]
     found = estimate(scored["score"].to_numpy(), clusters=scored["cluster"].to_numpy(), **options)
     wrong = table["grading_error"].where(table["score"].notna())
     unfinished, in_reasoning = wrong.eq(UNFINISHED), wrong.eq(ENDED_IN_REASONING)
+    undecided = int(table["grading_error"].str.startswith(UNDECIDED).sum())
     reasoned = {"items_ended_in_reasoning": int(in_reasoning.sum())} if READ[0] in table else {}
     return {
         "score": found.mean,
@@ -208,6 +217,7 @@ def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]
         "score_high": found.high,
         "items_unreadable": int((wrong.notna() & ~unfinished & ~in_reasoning).sum()),
         "items_unfinished": int(unfinished.sum()),
+        **({"items_undecided": undecided} if undecided else {}),
         **_metrics_at_k(scored, options),
         **reasoned,
         **outcome_means(table),

@@ -1,5 +1,6 @@
 """Statistics: arrays in, frozen dataclasses out; nothing here knows where a score came from."""
 
+from quantexp.stats.agreement import Agreement, agreement, choose_threshold
 from quantexp.stats.at_k import AtK, at_k, majority_at_k, pass_at_k
 from quantexp.stats.average import average
 from quantexp.stats.bayes import DropPosterior, drop_posterior
@@ -58,6 +59,7 @@ __all__ = [
     "E_VALUE",
     "FEW_CHANGED",
     "FEW_PLACES",
+    "Agreement",
     "AnytimeBounds",
     "AtK",
     "Contrast",
@@ -80,9 +82,11 @@ __all__ = [
     "SequentialDecision",
     "SequentialTest",
     "Verdict",
+    "agreement",
     "anytime_bounds",
     "at_k",
     "average",
+    "choose_threshold",
     "compare",
     "compare_units",
     "contrast",

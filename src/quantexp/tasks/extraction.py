@@ -2,17 +2,18 @@
 
 An item has `email` and the gold values of the four fields: `customer_name` (text, or None when the
 sender's name appears nowhere), `issue_category` (one of CATEGORIES), `urgency` (one of URGENCIES)
-and `requested_action` (free text: shown in worked examples, never graded).
+and `requested_action` (free text: shown in worked examples, and graded by graders of its own).
 """
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from quantexp.tasks.base import Task, index_by_name, require_text
 from quantexp.tasks.graders.base import Grade, Grader
+from quantexp.tasks.json_answers import DECODER, parse_json, strip_fence
 from quantexp.tasks.normalise import normalize_name
+from quantexp.tasks.requested_action import BY_EMBEDDER, BY_JUDGE
 
 CATEGORIES = ("billing", "shipping", "technical", "account", "product")
 """What an e-mail can be about."""
@@ -28,9 +29,6 @@ ANSWER_FIELDS = (*GRADED_FIELDS, "requested_action")
 
 LONGEST_NAME = 1000
 """Characters. What is longer is no name, and canonical ordering takes quadratic time."""
-
-_OPENING_FENCE = re.compile(r"```[ \t]*+(?:json)?+\s*+(?![A-Za-z`])", re.IGNORECASE)
-"""A fence that names json or nothing; "```python" is another language's, and stays."""
 
 
 def _same_name(read: object, gold: str | None) -> bool:
@@ -52,49 +50,11 @@ _COMPARISON: Mapping[str, Callable[[object, Any], bool]] = {
 }
 
 
-def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) < len(keys):
-        raise ValueError("the same key twice")
-    return dict(pairs)
-
-
-def _no_constant(constant: str) -> object:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _parse(text: str) -> object:
-    """Strict JSON (RFC 8259), refusing also what `json` lets through: NaN, duplicate keys.
-
-    Raises:
-        ValueError: `text` is not that; the message says why.
-    """
-    try:
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
-
 _ATTEMPTS = 100
 """Braces in a text that may open no JSON object."""
 
 _BARE, _FENCE, _INSIDE = "bare object", "fenced object", "object inside text"
 """The rules by which an object is found."""
-
-
-def strip_fence(text: str) -> str:
-    """`text` without surrounding white space and without the Markdown fence around all of it.
-
-    The fence may name "json", in any case, or nothing. A missing closing fence is forgiven, since a
-    stop sequence may have eaten it; text after the closing fence is kept, and so breaks the JSON.
-    """
-    text = text.strip()
-    opening = _OPENING_FENCE.match(text)
-    if opening is None:
-        return text
-    return text[opening.end() :].removesuffix("```").rstrip()
 
 
 def _canonical(answer: Mapping[str, object]) -> str:
@@ -116,7 +76,7 @@ def _last_object(text: str) -> dict[str, object] | None:
     failed, place = 0, text.find("{")
     while place >= 0 and failed < _ATTEMPTS:
         try:
-            value, place = _DECODER.raw_decode(text, place)
+            value, place = DECODER.raw_decode(text, place)
         except (ValueError, RecursionError):
             failed, place = failed + 1, place + 1
         else:
@@ -134,7 +94,7 @@ def _graded(answer: Mapping[str, object], fields: Mapping[str, Any], rule: str) 
 
 def _grade_json(text: str, fields: Mapping[str, Any], rule: str) -> Grade:
     try:
-        answer = _parse(text)
+        answer = parse_json(text)
     except ValueError as error:
         return Grade.unreadable(f"not JSON: {error}", GRADED_FIELDS)
     if not isinstance(answer, dict):
@@ -224,7 +184,7 @@ TASK = Task(
     required_fields=("email", *ANSWER_FIELDS),
     target=_target,
     check=_check,
-    graders=index_by_name(EXTRACTION, EXTRACTION_NOFENCE, EXTRACTION_CONTAINS),
+    graders=index_by_name(EXTRACTION, EXTRACTION_NOFENCE, EXTRACTION_CONTAINS, BY_JUDGE, BY_EMBEDDER),
     default_grader=EXTRACTION.name,
     is_bundled=True,
 )

@@ -100,6 +100,9 @@ DATA_ROWS = "data.rows"
 IDENTITY = "identity."
 """Prefix of the tags that say what a job's scores depend on besides the quant; runs are paired by them."""
 
+GRADING = "grading."
+"""Prefix of the tags that say who a grader has asked, such as a judge, and what that was measured to be worth."""
+
 
 def job_name(quant: str, task: str, seed: int | str, model: str = "") -> str:
     """Name a job on the terminal; by its model too, if that is given. MLflow's pages sort it by task and bits."""

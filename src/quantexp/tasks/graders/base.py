@@ -14,6 +14,9 @@ UNFINISHED = "unfinished: cut off at max_tokens before an answer"
 ENDED_IN_REASONING = "ended in reasoning: no answer was begun"
 """Why nothing was read of an output without an answer."""
 
+UNDECIDED = "undecided: "
+"""Begins why an answer has no score although it was asked for: whoever was to decide has not."""
+
 Need = Literal["sandbox", "judge", "embedder"]
 """A resource that a grader may need, and that is opened for it."""
 
@@ -47,6 +50,8 @@ class Grade:
             read, which always scores 0.
         fields: score of each field, where an item has several; empty otherwise.
         error: why nothing could be read ("no number", "not JSON: ..."); None when something was.
+        is_undecided: whether there is no score: the fault is of whoever was to decide, and not of the answer. Such an
+            answer counts in no mean, and is counted apart.
         rule: which of a grader's rules found what was read ("marker", "last number"); None where it has but one way, or
             found nothing.
     """
@@ -56,6 +61,7 @@ class Grade:
     fields: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
     rule: str | None = None
+    is_undecided: bool = False
 
     @classmethod
     def right_or_wrong(cls, right: bool, extracted: str, rule: str | None = None) -> "Grade":
@@ -66,6 +72,11 @@ class Grade:
     def unreadable(cls, error: str, field_names: Iterable[str] = ()) -> "Grade":
         """Return the grade of an output from which nothing could be read: 0 in all fields, and why."""
         return cls(score=0.0, extracted=None, fields=dict.fromkeys(field_names, 0.0), error=error)
+
+    @classmethod
+    def undecided(cls, why: str, extracted: str | None) -> "Grade":
+        """Return the grade of an answer on which there is no verdict, and why."""
+        return cls(score=0.0, extracted=extracted, error=f"{UNDECIDED}{why}", is_undecided=True)
 
     @classmethod
     def unfinished(cls) -> "Grade":

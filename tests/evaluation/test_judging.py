@@ -1,0 +1,97 @@
+"""The judge: what it is measured by, when it is refused, and that it is asked each question once."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.judges import judge_of, labels_of, measure_by_few, serve_judge
+
+from quantexp.config.grading import JudgeConfig
+from quantexp.evaluation.judge_engine import ModelUnderTest
+from quantexp.evaluation.resources import ResourceSettings, open_grader
+from quantexp.store import CompletionStore
+from quantexp.tasks import get_task
+from quantexp.tasks.graders.base import Answer, Grade, JointGrading
+from quantexp.tasks.graders.rubrics import SAME_REQUEST
+from quantexp.util.errors import UserError
+
+TESTED = ModelUnderTest("qwen3-8b", "abc", "qwen3", "http://127.0.0.1:1/v1", "qwen")
+GRADER = get_task("extraction").grader("requested-action-judge")
+GOLD = {"requested_action": "Refund the €20."}
+PAIRS = len(labels_of(SAME_REQUEST))
+
+
+def answer(action: str) -> Answer:
+    return Answer(f'{{"requested_action": "{action}"}}')
+
+
+def graded(
+    config: JudgeConfig, folder: Path, *answers: Answer, tested: ModelUnderTest = TESTED
+) -> tuple[list[Grade], Mapping[str, str]]:
+    """The grades of answers to GOLD, and what is recorded of the judge."""
+    with (
+        CompletionStore(folder / "completions") as known,
+        open_grader(GRADER, ResourceSettings("a job", config, known=known, tested=tested)) as opened,
+    ):
+        assert isinstance(opened.grade, JointGrading)
+        return list(opened.grade.grade_all([(each, GOLD) for each in answers])), opened.facts
+
+
+def test_a_judge_is_measured_then_asked_in_both_orders_and_each_question_once(tmp_path: Path) -> None:
+    gold = GOLD["requested_action"]
+    known = {(gold, "Give the 20 euros back."): True}
+    with serve_judge(noise=0.1, position=0.05, known=known) as server:
+        answers = [
+            answer("Give the 20 euros back."),
+            answer("Charge €20."),
+            answer("refund the €20"),
+            Answer("Refund it."),
+        ]
+        grades, facts = graded(judge_of(server.address), tmp_path, *answers)
+        assert [(grade.score, grade.rule, grade.error) for grade in grades] == [
+            (1, "verdict", None),
+            (0, "verdict", None),
+            (1, "same words", None),
+            (0, None, "not JSON: Expecting value: line 1 column 1 (char 0)"),
+        ]
+        # Two small questions first; each pair in both orders, and each of the calibration a second time.
+        assert len(server.asked) == 2 + 2 * 2 * PAIRS + 2 * 2
+        again, same = graded(judge_of(server.address), tmp_path, *answers)
+        assert (again, same) == (grades, facts)
+        assert len(server.asked) == 4 + 2 * 2 * PAIRS + 2 * 2
+    assert facts["grading.judge"] == (f"a-judge (a-judge of {server.address}), 1 votes in each order, temperature 0")
+    measured = facts["grading.judge.same-request-v1"]
+    assert measured == (
+        f"same-request-v1: agrees with 91% of {PAIRS} labels, kappa 0.83 [0.76, 0.90]; noise floor: 2.5% of its "
+        "verdicts change with the order of the texts, 0.0% if asked again; 2.5% ties, 0.0% of its replies unreadable"
+    )
+
+
+@pytest.mark.parametrize(
+    ("say", "problem"),
+    [
+        (lambda rubric, label: f"They are {rubric.yes if label else rubric.no}.", "100% of its replies cannot be read"),
+        (lambda rubric, label: rubric.yes, "kappa is 0.00 .*, 0% of its replies cannot be read"),
+    ],
+)
+def test_a_judge_that_agrees_too_little_is_refused(
+    tmp_path: Path, say: Any, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure_by_few(monkeypatch)
+    with serve_judge(say=say) as server, pytest.raises(UserError, match=f"too little with the 40 .*{problem}"):
+        graded(judge_of(server.address), tmp_path, answer("Charge €20."))
+
+
+@pytest.mark.parametrize(
+    ("name", "tested", "problem"),
+    [
+        ("Qwen3-8B", TESTED, "qwen3-8b by its name"),
+        ("other", ModelUnderTest("mine", "abc", url="{url}", served="a-judge"), "a-judge of http"),
+    ],
+)
+def test_the_model_under_test_is_no_judge(tmp_path: Path, name: str, tested: ModelUnderTest, problem: str) -> None:
+    with serve_judge() as server:
+        tested = ModelUnderTest(tested.name, tested.sha256, "", tested.url.format(url=server.address), tested.served)
+        with pytest.raises(UserError, match=f"is the model under test .{problem}"):
+            graded(judge_of(server.address, name), tmp_path, tested=tested)
