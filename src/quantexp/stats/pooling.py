@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.signal import fftconvolve
-from scipy.stats import binom
+from scipy.special import gammaln
 
 from quantexp.stats.binary import mcnemar
 from quantexp.stats.bootstrap import p_with_ties, resampled_means
@@ -197,14 +196,16 @@ def stratified_sign_p(parts: Sequence[PairedComparison], weights: Sequence[float
         for step, count in zip(steps, changed, strict=True):
             lost = np.arange(count + 1)
             sums = np.add.outer(sums, step * (2.0 * lost - count)).ravel()
-            probabilities = np.multiply.outer(probabilities, binom.pmf(lost, count, 0.5)).ravel()
+            probabilities = np.multiply.outer(probabilities, _fair_coin(count)).ravel()
         tie = TIE_TOLERANCE * max(most, 1.0)
     else:
+        from scipy.signal import fftconvolve  # takes a second to load
+
         probabilities, width = np.ones(1), most / _GRID
         for size, count in zip(steps, changed, strict=True):
             lost = np.arange(count + 1)
             places = np.rint(size * lost / width).astype(np.int64)
-            law = np.bincount(places, weights=binom.pmf(lost, count, 0.5))
+            law = np.bincount(places, weights=_fair_coin(count))
             probabilities = np.maximum(fftconvolve(probabilities, law), 0.0)
         # In steps of twice the grid's: a loss that becomes a gain changes the sum by two.
         sums = 2.0 * width * np.arange(probabilities.size) - most
@@ -212,6 +213,13 @@ def stratified_sign_p(parts: Sequence[PairedComparison], weights: Sequence[float
     beyond = float(probabilities[sums > observed + tie].sum())
     at = float(probabilities[np.abs(sums - observed) <= tie].sum())
     return min(1.0, 2.0 * (beyond + at)), min(1.0, 2.0 * beyond + at)
+
+
+def _fair_coin(count: int) -> NDArray[np.float64]:
+    """Return the probability of each number of heads among so many throws of a fair coin."""
+    heads = np.arange(count + 1)
+    ways = gammaln(count + 1.0) - gammaln(heads + 1.0) - gammaln(count - heads + 1.0)
+    return np.exp(ways - count * math.log(2.0))
 
 
 def _check_numbers(count: int, **given: Sequence[object] | None) -> None:

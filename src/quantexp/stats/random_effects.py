@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from scipy.stats import chi2, t
+from scipy.special import chdtrc, chdtri, stdtrit
 
 from quantexp.stats.checks import check_confidence, check_scores
 from quantexp.stats.comparison import PairedComparison
@@ -177,7 +176,10 @@ def _check_effects(effects: ArrayLike, variances: ArrayLike) -> tuple[NDArray[np
 def _heterogeneity(y: NDArray[np.float64], v: NDArray[np.float64], confidence: float) -> Heterogeneity:
     degrees, tail = y.size - 1, (1.0 - confidence) / 2.0
     q = _spread(y, v, 0.0)
-    between = [_solve_spread(y, v, target) for target in (degrees, chi2.isf(tail, degrees), chi2.ppf(tail, degrees))]
+    between = [
+        _solve_spread(y, v, target)
+        for target in (degrees, *map(float, (chdtri(degrees, tail), chdtri(degrees, 1.0 - tail))))
+    ]
     w = 1.0 / v
     typical = degrees * w.sum() / (w.sum() ** 2 - w @ w)
     shares = [each / (each + typical) for each in between]
@@ -185,7 +187,7 @@ def _heterogeneity(y: NDArray[np.float64], v: NDArray[np.float64], confidence: f
     return Heterogeneity(
         q,
         degrees,
-        float(chi2.sf(q, degrees)),
+        float(chdtrc(degrees, q)),
         *(float(each) for each in shares),
         *taus,
     )
@@ -204,8 +206,10 @@ def _solve_spread(y: NDArray[np.float64], v: NDArray[np.float64], target: float)
     most = float(np.ptp(y)) ** 2 / target * y.size + float(v.max())
     while _spread(y, v, most) > target:
         most *= 2.0
+    from scipy.optimize import brentq  # takes half a second to load
+
     return float(brentq(lambda between: _spread(y, v, between) - target, 0.0, most, xtol=1e-14))
 
 
 def _quantile(confidence: float, degrees: int) -> float:
-    return float(t.ppf((1.0 + confidence) / 2.0, degrees))
+    return float(stdtrit(degrees, (1.0 + confidence) / 2.0))
