@@ -24,9 +24,10 @@ def check_schema(content: dict[str, Any]) -> None:
     assert content["schema"] == schema["properties"]["schema"]["const"]
     statuses = schema["$defs"]["status"]["enum"]
     assert content["status"] in statuses
-    for name in ("rulings", "comparisons"):
+    assert bool(content["pools"]) == (content["policy"]["pool"] != "none")
+    for name in ("rulings", "pools", "comparisons"):
         item = schema["properties"][name]["items"]
-        assert content[name]
+        assert content[name] or name == "pools"
         for each in content[name]:
             assert each.keys() == set(item["required"]) == item["properties"].keys()
     rules = schema["properties"]["rulings"]["items"]["properties"]["rule"]["enum"]
@@ -75,9 +76,28 @@ def test_a_gate_passes_and_fails(command: Command, store: Path) -> None:
         assert int(suite.attrib["failures"]) >= 1
 
 
+def test_a_gate_on_the_pool_alone(command: Command, store: Path) -> None:
+    arguments = ("policy.pool=items", "policy.pool_margin=0.99", "policy.each_task=false")
+    status, out, _ = command(store, "quantexp.gate", *arguments)
+    line, *rest = out.splitlines()
+    assert line.startswith(("pass: Q3_K_M on pool, pool: ", "cannot tell: Q3_K_M on pool, pool: "))
+    assert (status == 0) == line.startswith("pass")
+    assert len(rest) == 1
+    content = json.loads((store / "gate" / "gate.json").read_text())
+    check_schema(content)
+    [pool] = content["pools"]
+    assert pool["tasks"] == ["triviaqa", "extraction"]
+    assert pool["weights"] == [0.5, 0.5]
+    assert content["rulings"][0]["rule"] == "pool"
+
+
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
+        ("policy.each_task=false", "policy.each_task=false leaves nothing to judge"),
+        ("policy.pool=weights", "policy.pool=weights needs the weights of at least two tasks"),
+        ("policy.pool_margin=0.1", "policy.pool_margin needs a pool"),
+        ("policy.pool_weights={a: 1}", "policy.pool_weights are of policy.pool=weights"),
         ("policy.margin=2", "policy.margin=2"),
         ("policy.conditions=[Q4]", "policy.conditions names Q4, of which nothing was compared"),
         ("policy=strict", "strict"),

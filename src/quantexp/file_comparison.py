@@ -15,6 +15,7 @@ from quantexp.config import StatsConfig
 from quantexp.report import write_report
 from quantexp.report.conclusions import sentences
 from quantexp.report.markdown import description
+from quantexp.report.pools import pools_csv
 from quantexp.report.tables import comparisons_csv, conditions_csv
 from quantexp.results.base import Selection
 from quantexp.results.files import name_sources, read_results
@@ -48,6 +49,11 @@ class FileComparison:
     def comparisons(self) -> pd.DataFrame:
         """One row a comparison with the baseline: difference, interval, p, verdict."""
         return pd.read_csv(StringIO(comparisons_csv(self.summary)))
+
+    @cached_property
+    def pools(self) -> pd.DataFrame:
+        """One row a condition over several tasks (stats.pool): difference, interval, verdict; empty without a pool."""
+        return pd.read_csv(StringIO(pools_csv(self.summary)))
 
     def write(self, folder: str | Path = "compare") -> list[Path]:
         """Write the report into a folder, as the command does, and return its files."""

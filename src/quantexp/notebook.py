@@ -15,6 +15,7 @@ from quantexp.config import StatsConfig, TrackingConfig
 from quantexp.report.conclusions import sentences
 from quantexp.report.divergence import divergence_csv
 from quantexp.report.markdown import description
+from quantexp.report.pools import models_csv, pools_csv
 from quantexp.report.tables import comparisons_csv, conditions_csv
 from quantexp.tracking.artifacts import read_section, read_table
 from quantexp.tracking.errors import ServerAwayError
@@ -53,6 +54,16 @@ class Result:
     def comparisons(self) -> pd.DataFrame:
         """One row a comparison with the baseline: difference, interval, p, verdict."""
         return pd.read_csv(StringIO(comparisons_csv(self.summary)))
+
+    @cached_property
+    def pools(self) -> pd.DataFrame:
+        """One row a condition over several tasks (stats.pool): difference, interval, verdict; empty without a pool."""
+        return pd.read_csv(StringIO(pools_csv(self.summary)))
+
+    @cached_property
+    def models(self) -> pd.DataFrame:
+        """One row a condition that several models have: what it costs on average; empty of one model."""
+        return pd.read_csv(StringIO(models_csv(self.summary)))
 
     @cached_property
     def divergence(self) -> pd.DataFrame:

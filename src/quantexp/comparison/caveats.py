@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from quantexp.comparison.groups import Group
+from quantexp.comparison.pairs import Pair
 from quantexp.comparison.wording import REPEATS, points
-from quantexp.config import Method, StatsConfig, Target, Unit
+from quantexp.config import Method, Pool, StatsConfig, Target, Unit
 from quantexp.stats import PairedComparison
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.tags import (
@@ -215,12 +216,12 @@ def _about_sampling(named: Sequence[tuple[str, Group]]) -> Iterable[str]:
         )
 
 
-def repeats_in(compared: Sequence[tuple[Group, PairedComparison]], stats: StatsConfig) -> Iterable[str]:
+def repeats_in(compared: Sequence[Pair], stats: StatsConfig) -> Iterable[str]:
     """Yield the design effect of repeated items, where each counts once."""
     by_task: dict[str, list[PairedComparison]] = defaultdict(list)
-    for group, found in compared:
-        if found.answers > found.n and stats.unit is Unit.item:
-            by_task[group.task].append(found)
+    for pair in compared:
+        if pair.difference.answers > pair.difference.n and stats.unit is Unit.item:
+            by_task[pair.group.task].append(pair.difference)
     for task, each in by_task.items():
         effects = sorted(found.design_effect for found in each if found.design_effect == found.design_effect)
         if not effects:
@@ -277,7 +278,24 @@ def _statistics(stats: StatsConfig) -> str:
     return (
         f"{stats.confidence:.0%} intervals over {unit}s; {REPEATS[unit]}; about {about}; right or wrong: Tango's score "
         "interval and McNemar's mid-p, one score by Wilson; graded: Gaffke's bounds; p after Holm over all comparisons "
-        f"of this report; margin {_margins(stats)}"
+        f"of this report; margin {_margins(stats)}{_pool(stats)}"
+    )
+
+
+def _pool(stats: StatsConfig) -> str:
+    """Name the order of claims, if there is a pool."""
+    if stats.pool is Pool.none:
+        return ""
+    margin = stats.margin if stats.pool_margin is None else stats.pool_margin
+    weights = ", ".join(f"{task} {weight:g}" for task, weight in stats.pool_weights.items())
+    counted = {
+        Pool.items: "each item counts equally",
+        Pool.tasks: "each task counts equally",
+        Pool.weights: f"weights {weights}",
+    }[stats.pool]
+    return (
+        f"; pool over tasks ({counted}), margin {points(margin)} points: its claim to be within comes first, then "
+        "those of its tasks by Holm; losses stand behind no gate, the pools being further members of Holm's family"
     )
 
 

@@ -48,11 +48,15 @@ class Group:
         names, items = self._unit_names(answers)
         return np.asarray(np.unique(names, return_inverse=True)[1][items], dtype=np.intp)
 
+    def name_units(self, answers: "pd.Series[float]") -> NDArray[Any]:
+        """Return the name of the unit of each answer where an item counts once."""
+        names, items = self._unit_names(answers)
+        return names[items]
+
     @property
     def by_unit(self) -> "pd.Series[float]":
         """The mean score of each item, or of those that ask the same, by name."""
-        names, items = self._unit_names(self.answers)
-        return self.answers.groupby(names[items]).mean()
+        return self.answers.groupby(self.name_units(self.answers)).mean()
 
     def _unit_names(self, answers: "pd.Series[float]") -> tuple[NDArray[Any], NDArray[np.intp]]:
         """Return the unit of each item's answers, the item or those that ask the same; and each answer's item."""

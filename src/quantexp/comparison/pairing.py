@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import nan
 from types import MappingProxyType
 from typing import Any
 
@@ -21,9 +20,11 @@ from quantexp.comparison.conditions import LabelledRuns, label_runs
 from quantexp.comparison.costs import known_cost
 from quantexp.comparison.groups import Group, label_groups, merge_seeds
 from quantexp.comparison.interactions import find_interactions
+from quantexp.comparison.pairs import Pair, choose_options, make_pair
+from quantexp.comparison.pools import compare_models, decide_in_order, make_pools
 from quantexp.comparison.preregistration import report
 from quantexp.comparison.summary import Comparison, Condition, Registered, Summary
-from quantexp.config import Method, StatsConfig, Target, Unit
+from quantexp.config import Method, StatsConfig, Unit
 from quantexp.config.identity import differences, select_varying
 from quantexp.models.footprint import Footprint, read_footprints
 from quantexp.stats import (
@@ -33,13 +34,9 @@ from quantexp.stats import (
     Kind,
     PairedComparison,
     at_k,
-    compare,
-    compare_units,
-    decide,
     drop_posterior,
     estimate,
 )
-from quantexp.stats import Method as StatsMethod
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.registration import Registration
 from quantexp.tracking.tags import MEMORY, STOPPED
@@ -89,7 +86,7 @@ def summarise(
     check_stopping(records, stats)
     _check_seeds(groups, stats)
     baselines = [group for group in groups if group.quant == stats.baseline]
-    compared: list[tuple[Group, PairedComparison]] = []
+    compared: list[Pair] = []
     refusals, partly, notes = [], [], []
     if groups and not baselines:
         notes.append(
@@ -117,25 +114,24 @@ def summarise(
         alone = len(sides[0].symmetric_difference(sides[1]))
         if alone and not any(STOPPED in run.tags for run in group.runs):
             partly.append(f"{name} on {len(both)} of {len(both) + alone}")
-        compared.append((group, _compared(partner, group, both, stats)))
+        compared.append(make_pair(partner, group, both, stats))
     if partly:
         notes.append(f"Compared on the {unit}s {given} under both quants, which are not all: {', '.join(partly)}.")
-    decisions: list[Any] = [None] * len(compared)
-    if compared and stats.method is not Method.bootstrap:
-        margins = [stats.margins.get(group.runs[0].tags["task"], stats.margin) for group, _ in compared]
-        decisions = [*decide([found for _, found in compared], margins, alpha=1 - stats.confidence)]
+    pools = make_pools(compared, groups, stats)
+    decisions, pooled = decide_in_order(compared, pools, stats)
+    notes += pools.missing
     return Summary(
         title=title,
         baseline=stats.baseline,
         conditions=tuple(_condition(group, stats, named) for group in groups),
         comparisons=tuple(
             Comparison(
-                *(group.model, group.task, stats.baseline, group.quant),
-                found,
+                *(pair.group.model, pair.group.task, stats.baseline, pair.group.quant),
+                pair.difference,
                 decision,
-                posterior=_posterior(found, decision) if stats.bayes else None,
+                posterior=_posterior(pair.difference, decision) if stats.bayes else None,
             )
-            for (group, found), decision in zip(compared, decisions, strict=True)
+            for pair, decision in zip(compared, decisions, strict=True)
         ),
         notes=tuple(
             dict.fromkeys(
@@ -149,6 +145,9 @@ def summarise(
         quantized_sources=quantized_sources(records),
         interactions=find_interactions(groups, named.levels, stats.baseline, stats),
         registered=None if registration is None else _registered(registration, groups, compared, as_given),
+        pools=pooled,
+        unpooled=pools.missing,
+        across=compare_models(compared, pools, stats),
     )
 
 
@@ -195,7 +194,7 @@ def _posterior(found: PairedComparison, decision: Decision | None) -> DropPoster
 def _registered(
     registration: Registration,
     groups: Sequence[Group],
-    compared: Sequence[tuple[Group, PairedComparison]],
+    compared: Sequence[Pair],
     stats: StatsConfig,
 ) -> Registered:
     """Return the declaration beside its outcome."""
@@ -203,7 +202,7 @@ def _registered(
     for group in groups:
         scores.setdefault(group.model, {})[group.task, group.quant] = group.by_unit
     names: dict[str, list[str]] = {}
-    for group, _ in compared:
+    for group in (pair.group for pair in compared):
         # By the task's own name: a way of running it that is told apart here was declared under it.
         names.setdefault(group.model, []).append(f"{group.runs[0].tags['task']}/{group.quant}")
     counts = [_count_answers(run, registration.sweep) for group in groups for run in group.runs]
@@ -217,51 +216,6 @@ def _count_answers(run: JobRecord, sweep: str) -> tuple[int, int]:
     # A job that was taken over from elsewhere had finished before this sweep came to it.
     taken_over = run.tags.get("mlflow.parentRunId") != sweep
     return answers if taken_over else int(run.metrics.get("run.completions_before_declaration", 0)), answers
-
-
-def _compared(partner: Group, group: Group, both: pd.Index, stats: StatsConfig) -> PairedComparison:
-    """Return the comparison on the items, or items and seeds, that both have."""
-    before, after = (_of(side, both, stats) for side in (partner, group))
-    if stats.method is Method.sequential:
-        before, after = group.as_drawn(before), group.as_drawn(after)
-    if before.index.equals(after.index):
-        units = None if stats.unit is Unit.answer else group.units(after)
-        return compare(before.to_numpy(), after.to_numpy(), clusters=units, **_options(group, stats))
-    # The same items under other seeds: only an item's means can be paired, not its single answers.
-    ours, theirs = (
-        np.asarray(side.groupby(each.units(side)).mean(), dtype=np.float64)
-        for each, side in ((partner, before), (group, after))
-    )
-    return compare_units(ours, theirs, answers=len(before), design_effect=nan, **_options(group, stats))
-
-
-def _of(side: Group, both: pd.Index, stats: StatsConfig) -> "pd.Series[float]":
-    """Return the answers of one side that count, in order."""
-    level = None if stats.unit is Unit.answer else "item"
-    own = side.answers.index if stats.unit is Unit.answer else side.items
-    return (
-        side.answers if len(own) == len(both) else side.answers[side.answers.index.isin(both, level=level)].sort_index()
-    )
-
-
-def _options(group: Group, stats: StatsConfig) -> dict[str, Any]:
-    """Return the options of every estimate of a group."""
-    population = None
-    if stats.target is Target.items:
-        found = {run.metrics.get("items_in_data") for run in group.runs}
-        if len(found) > 1 or None in found:
-            raise UserError(
-                f"stats.target=items needs to know how many items the data of {group.task} have, and the runs of "
-                f"{group.quant} do not say; run them again with force=true, or set stats.target=population."
-            )
-        population = int(found.pop() or 0)
-    return {
-        "population": population,
-        "confidence": stats.confidence,
-        "resamples": stats.resamples,
-        "seed": stats.seed,
-        "method": StatsMethod(stats.method.value),
-    }
 
 
 def _why_not(group: Group, baselines: Sequence[Group], baseline: str) -> str:
@@ -295,7 +249,7 @@ def _condition(group: Group, stats: StatsConfig, named: LabelledRuns) -> Conditi
         estimate=estimate(
             answers.to_numpy(),
             clusters=None if stats.unit is Unit.answer else group.units(answers),
-            **_options(group, stats),
+            **choose_options(group, stats),
         ),
         items=group.items.size,
         repeats=len(group.runs),
@@ -349,7 +303,7 @@ def _sampled(group: Group, stats: StatsConfig) -> tuple[AtK, ...]:
         columns["unit"].append([group.clusters.get(item, item) for item in items])
     score, read, item, sample, unit = (np.concatenate(each) for each in columns.values())
     clusters = None if stats.unit is Unit.answer else unit
-    return at_k(score, read, item, sample, clusters=clusters, **_options(group, stats))
+    return at_k(score, read, item, sample, clusters=clusters, **choose_options(group, stats))
 
 
 def _speed_range(runs: Sequence[JobRecord]) -> tuple[float, float] | None:

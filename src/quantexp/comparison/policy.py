@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from quantexp.comparison.summary import Comparison, Summary
+from quantexp.comparison.summary import POOL, Comparison, Pooled, Summary
 from quantexp.comparison.wording import points, reading
-from quantexp.config import PolicyConfig
+from quantexp.config import PolicyConfig, Pool
 from quantexp.stats import Verdict
 from quantexp.util.errors import UserError
 
@@ -48,7 +48,8 @@ def judge(summary: Summary, policy: PolicyConfig) -> list[Ruling]:
         UserError: the policy names a task or a condition that was not compared, or the comparison has no verdicts.
     """
     compared = _select(summary, policy)
-    found = [ruling for each in compared for ruling in _judge_comparison(each, policy)]
+    found = [*_judge_pools(summary, policy)] if policy.pool is not Pool.none else []
+    found += [ruling for each in compared for ruling in _judge_comparison(each, policy)]
     for sentence in (*summary.refusals, *summary.failures):
         found.append(Ruling("complete", "", "", "", Status.inconclusive, sentence.rstrip(".")))
     if not compared and not found:
@@ -82,12 +83,32 @@ def _select(summary: Summary, policy: PolicyConfig) -> list[Comparison]:
     return [each for each in compared if not summary.is_placebo(each)]
 
 
+def _judge_pools(summary: Summary, policy: PolicyConfig) -> Iterator[Ruling]:
+    judged = [each for each in summary.pools if _is_judged(summary, each, policy)]
+    for each in judged:
+        if each.decision is not None:
+            status = _MARGIN[each.decision.verdict]
+            yield Ruling("pool", each.model, POOL, each.quant, status, reading(each))
+    for sentence in summary.unpooled:
+        yield Ruling("pool", "", "", "", Status.inconclusive, sentence.rstrip("."))
+    if not judged and not summary.unpooled:
+        reason = "there is no pool: it takes two tasks at least"
+        yield Ruling("pool", "", "", "", Status.inconclusive, reason)
+
+
+def _is_judged(summary: Summary, pool: Pooled, policy: PolicyConfig) -> bool:
+    if policy.conditions:
+        return pool.quant in policy.conditions
+    return not any(each.is_placebo and each.quant == pool.quant for each in summary.conditions)
+
+
 def _judge_comparison(comparison: Comparison, policy: PolicyConfig) -> Iterator[Ruling]:
     where = comparison.model, comparison.task, comparison.quant
     if comparison.decision is None:
         raise UserError("A gate needs verdicts, and stats=published gives none: set stats=default.")
     verdict = comparison.decision.verdict
-    yield Ruling("margin", *where, _MARGIN[verdict], reading(comparison))
+    if policy.each_task:
+        yield Ruling("margin", *where, _MARGIN[verdict], reading(comparison))
     if {comparison.task, ALL} & {*policy.no_worse}:
         loss = comparison.difference
         if verdict in (Verdict.worse, Verdict.worse_within_margin):

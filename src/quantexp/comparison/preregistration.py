@@ -9,7 +9,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from quantexp.comparison.summary import Answer, Declaration, Registered
-from quantexp.config import Config, StatsConfig
+from quantexp.config import Config, Pool, StatsConfig
 from quantexp.config.condition import is_baseline, name_condition, parse_baseline, read_references
 from quantexp.config.fingerprint import pair_fingerprint
 from quantexp.tracking.registration import Registration, digest, read_content
@@ -26,6 +26,9 @@ Scores = Mapping[tuple[str, str], "pd.Series[float]"]
 DECISIVE = ("baseline", "margin", "margins", "confidence", "unit", "method", "target")
 """The settings of the analysis that a verdict depends on; resamples and their seed only move its last digits."""
 
+OF_POOL = ("pool", "pool_weights", "pool_margin")
+"""Those of the pool, which are declared if there is one."""
+
 
 def write_declaration(jobs: Sequence[Config], stats: StatsConfig) -> str:
     """Write a sweep's declaration as YAML: hypothesis and claims, the family of comparisons, the rule of decision."""
@@ -38,7 +41,7 @@ def write_declaration(jobs: Sequence[Config], stats: StatsConfig) -> str:
         "hypothesis": asdict(jobs[0].hypothesis),
         "family": list(family),
         "comparisons": len(comparisons),
-        "analysis": _analysis(stats),
+        "analysis": _analysis(stats, () if stats.pool is Pool.none else OF_POOL),
         "seeds": sorted({job.seed for job in jobs}),
     }
     if references := read_references():
@@ -74,10 +77,11 @@ def report(
         answers: how many there are.
     """
     content = read_content(registration)
+    declared = _analysis(StatsConfig(), OF_POOL, ()) | content["analysis"]
     changes = [
-        f"stats.{key} was declared as {content['analysis'].get(key)} and is {value}."
-        for key, value in _analysis(stats).items()
-        if content["analysis"].get(key) != value
+        f"stats.{key} was declared as {declared.get(key)} and is {value}."
+        for key, value in _analysis(stats, OF_POOL).items()
+        if declared.get(key) != value
     ]
     if digest(registration.text) != registration.sha256:
         changes.insert(0, "The declaration itself has been changed: its sha256 is another one.")
@@ -153,5 +157,6 @@ def _losses(task: str, weights: Mapping[str, float], baseline: str, scores: Scor
     return np.asarray(losses.to_numpy() @ np.array([*weights.values()], dtype=float))
 
 
-def _analysis(stats: StatsConfig) -> dict[str, Any]:
-    return {key: value.value if isinstance(value := getattr(stats, key), Enum) else value for key in DECISIVE}
+def _analysis(stats: StatsConfig, of_pool: Sequence[str], keys: Sequence[str] = DECISIVE) -> dict[str, Any]:
+    values = {key: getattr(stats, key) for key in (*keys, *of_pool)}
+    return {key: value.value if isinstance(value, Enum) else value for key, value in values.items()}

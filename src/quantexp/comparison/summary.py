@@ -21,6 +21,8 @@ from quantexp.stats import (
     DropPosterior,
     Estimate,
     PairedComparison,
+    PooledComparison,
+    RandomEffects,
 )
 
 if TYPE_CHECKING:
@@ -177,6 +179,58 @@ class Interaction:
     p_adjusted: float = 1.0
 
 
+POOL = "pool"
+"""Stands where a task's name does, for all tasks together."""
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """One condition of a model against the baseline over several tasks.
+
+    Attributes:
+        tasks: Their names, in the order of the pool's weights.
+        pooled: The comparison.
+        weighting: How tasks count, as `stats.pool` has it.
+        decision: The verdict, made before those on the tasks; None where none was asked for.
+    """
+
+    model: str
+    baseline: str
+    quant: str
+    tasks: tuple[str, ...]
+    pooled: PooledComparison
+    weighting: str
+    decision: Decision | None = None
+
+    @property
+    def difference(self) -> PairedComparison:
+        """The weighted mean of the tasks' differences."""
+        return self.pooled.overall
+
+
+@dataclass(frozen=True)
+class AcrossModels:
+    """Cost of one condition over several models.
+
+    Attributes:
+        task: Name of the task, or `POOL`.
+        quant: Name of the condition.
+        models: Their names.
+        families: The family of each.
+        losses: Of each, as fractions of the score.
+        errors: Standard error of each by chance.
+        average: Over these models and further ones of their kind.
+    """
+
+    task: str
+    quant: str
+    models: tuple[str, ...]
+    families: tuple[str, ...]
+    losses: tuple[float, ...]
+    errors: tuple[float, ...]
+    average: RandomEffects
+
+
 @dataclass(frozen=True)
 class Declaration:
     """Declaration before the first answer, and its time.
@@ -246,6 +300,9 @@ class Summary:
         registered: What was declared before the first answer; None for runs that are put together by hand.
         interactions: Of factors that were changed alone and together.
         quantized_sources: Models whose quants were made from a file that is quantized itself, and what that holds.
+        pools: Of each model's conditions, over its tasks; empty where no pool was asked for.
+        unpooled: Sentences naming the pools that could not be made, and why.
+        across: Of conditions that several models have.
 
     Raises:
         ValueError: Two conditions or two comparisons stand for the same thing, or a comparison
@@ -264,6 +321,9 @@ class Summary:
     registered: Registered | None = None
     quantized_sources: Mapping[str, str] = field(default_factory=dict)
     interactions: tuple[Interaction, ...] = ()
+    pools: tuple[Pooled, ...] = ()
+    unpooled: tuple[str, ...] = ()
+    across: tuple[AcrossModels, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what could not be shown without loss."""

@@ -2,8 +2,8 @@
 
 import re
 
-from quantexp.comparison.summary import Answer, Comparison, Registered, Summary
-from quantexp.stats import FEW_CHANGED, Decision, Estimate, PairedComparison, Verdict
+from quantexp.comparison.summary import Answer, Comparison, Pooled, Registered, Summary
+from quantexp.stats import FEW_CHANGED, Decision, Estimate, HeldBack, PairedComparison, Verdict
 
 REPEATS = {
     "item": "an item answered under several seeds counts once, with its mean score",
@@ -12,7 +12,7 @@ REPEATS = {
 """How several answers to one item count, by the unit that is counted and resampled."""
 
 
-def reading(comparison: Comparison) -> str:
+def reading(comparison: Comparison | Pooled) -> str:
     """Put a comparison into words, in points: its verdict, or where there is none, its interval alone.
 
     Failing to see a difference is never read as evidence that there is none.
@@ -30,8 +30,18 @@ def reading(comparison: Comparison) -> str:
             return f"worse by {points(max(difference.low, 0.0))} to {points(difference.high)} points"
         case Verdict.nothing_to_lose:
             return f"nothing to lose: the baseline scored {points(difference.baseline_mean)} on these items"
+        case Verdict.inconclusive if decision.held_back is not None:
+            return f"inconclusive: alone {bound}, but {_HELD_BACK[decision.held_back]}"
+        case Verdict.inconclusive if isinstance(comparison, Pooled):
+            return f"inconclusive: {_range_text(difference)}"
         case Verdict.inconclusive:
             return f"inconclusive: {_missing(difference, decision)}"
+
+
+_HELD_BACK = {
+    HeldBack.pool: "the pool, which comes first, is not within its margin",
+    HeldBack.tasks: "not after Holm's correction for the tasks of its pool",
+}
 
 
 def _missing(difference: PairedComparison, decision: Decision) -> str:
@@ -74,9 +84,16 @@ def _interval_reading(difference: PairedComparison) -> str:
         return f"worse by {points(low)} to {points(high)} points"
     if high < 0:
         return f"better by {points(-high)} to {points(-low)} points"
-    best = f"{points(-low)} better" if low < 0 else "no change"
-    worst = f"{points(high)} worse" if high > 0 else "no change"
-    return f"undecided: from {best} to {worst}"
+    return f"undecided: {_range_text(difference)}"
+
+
+def _range_text(difference: PairedComparison) -> str:
+    """Return the ends of an interval in words."""
+    ends = (difference.low, difference.high)
+    best, worst = (
+        "no change" if end == 0 else f"{points(abs(end))} {'worse' if end > 0 else 'better'}" for end in ends
+    )
+    return f"from {best} to {worst}"
 
 
 def points(fraction: float) -> str:
@@ -111,7 +128,7 @@ def difference_text(difference: PairedComparison) -> tuple[str, str]:
     return format_points(difference.difference), f"[{low}, {high}]{mark}"
 
 
-def p_text(comparison: Comparison) -> str:
+def p_text(comparison: Comparison | Pooled) -> str:
     """Return the p-value, after Holm's correction where there is a verdict; `-` when the interval has no width.
 
     A bootstrap of B resamples cannot tell less than 2 / B from 0.
@@ -149,6 +166,13 @@ def comparisons_text(summary: Summary) -> str:
     """Words for all comparisons of a summary, such as `all 9 comparisons`."""
     count = len(summary.comparisons)
     return "the one comparison" if count == 1 else f"all {count} comparisons"
+
+
+def family_text(summary: Summary) -> str:
+    """Words for all that p-values are corrected for, such as `all 9 comparisons and 3 pools`."""
+    count = len(summary.pools)
+    pools = "" if not count else f" and {'the pool' if count == 1 else f'{count} pools'}"
+    return f"{comparisons_text(summary)}{pools}"
 
 
 def is_corrected(summary: Summary) -> bool:

@@ -1,6 +1,6 @@
 """The configuration: its keys and their types, how it is composed, checked, and identified."""
 
-from quantexp.config.choices import ExamplePlace, Forced, Method, PromptForm, ReasoningEnd, Target, Unit
+from quantexp.config.choices import ExamplePlace, Forced, Method, Pool, PromptForm, ReasoningEnd, Target, Unit
 from quantexp.config.commands import (
     AggregateConfig,
     CompareConfig,
@@ -54,6 +54,7 @@ __all__ = [
     "PickConfig",
     "PlanConfig",
     "PolicyConfig",
+    "Pool",
     "PromptConfig",
     "PromptForm",
     "QuantConfig",

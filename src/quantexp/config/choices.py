@@ -53,6 +53,19 @@ class Target(Enum):
     """The data's own items and no others; intervals shrink with the share of them that was asked."""
 
 
+class Pool(Enum):
+    """Weighting of a model's tasks in the one decision over all of them."""
+
+    none = "none"
+    """No pool: each task stands for itself."""
+    items = "items"
+    """Each item counts equally, whatever its task."""
+    tasks = "tasks"
+    """Each task counts equally, whatever the number of its items."""
+    weights = "weights"
+    """Each task counts as `stats.pool_weights` says."""
+
+
 class ReasoningEnd(Enum):
     """End of reasoning that is too long."""
 

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
+from quantexp.config.choices import Pool
 from quantexp.config.grading import EmbedderConfig, JudgeConfig
 from quantexp.config.ranges import Example
-from quantexp.config.schema import Margin, Positive, StatsConfig, StoreConfig, TrackingConfig
+from quantexp.config.schema import Margin, Positive, StatsConfig, StoreConfig, TrackingConfig, Weight
 
 
 @dataclass
@@ -30,6 +31,14 @@ class PolicyConfig:
     """The drop of the mean score that would not matter, on every task; 0.02 is two points."""
     margins: dict[str, Margin] = field(default_factory=dict)
     """Other margins for single tasks, as {gsm8k: 0.03}."""
+    pool: Pool = Pool.none
+    """Rule on all tasks of a model together, which comes first: how they count; none: no such rule."""
+    pool_weights: dict[str, Weight] = field(default_factory=dict)
+    """The tasks' weights with pool=weights, as {gsm8k: 2, triviaqa: 1}."""
+    pool_margin: Margin | None = None
+    """The drop of the pool that would not matter; null: `margin`."""
+    each_task: bool = True
+    """Whether each task must be within its margin too; false: the pool alone must."""
     no_worse: list[str] = field(default_factory=list)
     """Tasks on which a loss that is shown fails, however small; [all]: every task."""
     most_truncated: Annotated[float, Ge(0), Le(1), Example("0.05 for 5% of the answers")] | None = None

@@ -53,8 +53,10 @@ def register_schemas() -> None:
         node = OmegaConf.structured(schema)
         # The keys of these are whatever a task is called, or needs: data.columns={question: prompt} adds some.
         OmegaConf.set_struct(node.stats.margins, False)
+        OmegaConf.set_struct(node.stats.pool_weights, False)
         if "policy" in node:
             OmegaConf.set_struct(node.policy.margins, False)
+            OmegaConf.set_struct(node.policy.pool_weights, False)
         if "benchmarks" in node:
             OmegaConf.set_struct(node.benchmarks, False)
         if "judge" in node:

@@ -12,6 +12,7 @@ from quantexp.config.choices import (
     Forced,
     KVType,
     Method,
+    Pool,
     PromptForm,
     ReasoningEnd,
     Target,
@@ -30,6 +31,8 @@ Penalty = Annotated[float, Ge(-2), Le(2)]
 Repetition = Annotated[float, Gt(0), Le(10), Example("1.05")]
 LastN = Annotated[int, Ge(-1)]
 Margin = Annotated[float, Gt(0), Lt(1), Example("0.02 for 2 points")]
+
+Weight = Annotated[float, Gt(0), Example("2 for a task that counts twice as much as one with 1")]
 
 
 @dataclass
@@ -131,6 +134,9 @@ class ModelConfig:
     """Where worked examples stand in the chat."""
     licence: str = ""
     """Licence of the weights; recorded with each run."""
+    family: str | None = None
+    """What reports over several models count as one family, such as qwen2.5; null: the architecture that the file says
+    (general.architecture)."""
     note: str = ""
     """A caveat about this model; shown in every report."""
     cache: str | None = None
@@ -354,6 +360,13 @@ class StatsConfig:
     """The drop of the mean score that would not matter; 0.02 is two points. To be decided before likewise."""
     margins: dict[str, Margin] = field(default_factory=dict)
     """Other margins for single tasks, as {gsm8k: 0.03}."""
+    pool: Pool = Pool.none
+    """One decision over all tasks of a model, made before those on single tasks; to be decided before likewise."""
+    pool_weights: dict[str, Weight] = field(default_factory=dict)
+    """The tasks' weights with pool=weights, in proportion, as {gsm8k: 2, triviaqa: 1}; a task that is not named is not
+    in the pool."""
+    pool_margin: Margin | None = None
+    """The drop of the pool that would not matter; null: that of `margin`."""
     bayes: bool = False
     """Report the posterior probability that a drop is below the margin, where scores are right or wrong."""
 

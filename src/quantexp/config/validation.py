@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from quantexp.config.choices import FlashAttention, Method, Target, Unit
+from quantexp.config.choices import FlashAttention, Method, Pool, Target, Unit
 from quantexp.config.commands import (
     AggregateConfig,
     CompareConfig,
@@ -134,6 +134,7 @@ def _problems(
         problems += _plan_problems(config)
     problems += find_factor_problems(config.stats)
     problems += _sequential_problems(config.stats)
+    problems += _pool_problems(config)
     problems += _tracking_problems(config.tracking)
     return problems
 
@@ -165,6 +166,28 @@ def _sequential_problems(stats: StatsConfig) -> list[str]:
             "stats.method=sequential speaks of the items that the data sample, not of the data's own items, where late "
             "items are bound to make up for early ones: leave stats.target at population."
         )
+    return problems
+
+
+def _pool_problems(config: Config | AggregateConfig | GateConfig | CompareConfig | PlanConfig) -> list[str]:
+    stats, group = config.stats, "policy" if isinstance(config, GateConfig) else "stats"  # a gate's is the policy's
+    problems = []
+    if stats.pool is not Pool.none and stats.method is Method.sequential:
+        problems.append(
+            f"{group}.pool needs numbers of items that are fixed beforehand, and with stats.method=sequential they are "
+            f"not: use stats=default, or {group}.pool=none."
+        )
+    if stats.pool_weights and stats.pool is not Pool.weights:
+        problems.append(f"{group}.pool_weights are of {group}.pool=weights: set that, or leave them out.")
+    if stats.pool is Pool.weights and len(stats.pool_weights) < 2:
+        problems.append(
+            f"{group}.pool=weights needs the weights of at least two tasks, as in "
+            f"'{group}.pool_weights={{gsm8k: 2, triviaqa: 1}}'."
+        )
+    if stats.pool_margin is not None and stats.pool is Pool.none:
+        problems.append(f"{group}.pool_margin needs a pool: set {group}.pool=tasks, or another of its words.")
+    if isinstance(config, GateConfig) and config.stats.pool is Pool.none and not config.policy.each_task:
+        problems.append("policy.each_task=false leaves nothing to judge without a pool: set policy.pool=tasks.")
     return problems
 
 

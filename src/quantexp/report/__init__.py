@@ -38,6 +38,7 @@ def write_report(
     from quantexp.report.html import report_html
     from quantexp.report.markdown import report_markdown
     from quantexp.report.outcomes import outcomes_csv
+    from quantexp.report.pools import models_csv, pools_csv
     from quantexp.report.sampled import samples_csv
     from quantexp.report.tables import comparisons_csv, conditions_csv
 
@@ -48,6 +49,8 @@ def write_report(
         **({"outcomes.csv": outcomes_csv(summary)} if any(each.outcomes for each in summary.comparisons) else {}),
         **({"samples.csv": samples_csv(summary)} if any(each.sampled for each in summary.conditions) else {}),
         **({"interactions.csv": interactions_csv(summary)} if summary.interactions else {}),
+        **({"pools.csv": pools_csv(summary)} if summary.pools else {}),
+        **({"models.csv": models_csv(summary)} if summary.across else {}),
         "comparisons.csv": comparisons_csv(summary),
         "conditions.csv": conditions_csv(summary),
         PAGE: report_html(summary, drawn, changed, is_alone=is_alone),

@@ -35,7 +35,8 @@ def save_charts(summary: Summary, charts: Sequence[Chart], folder: Path) -> list
     """
     paths = []
     for chart in (each for each in charts if each.file):
-        for model, stem in summary.chart_stems(chart.file).items():
+        of_all = dict.fromkeys((panel.model for panel in chart.panels), chart.file)
+        for model, stem in (of_all if chart.is_shared else summary.chart_stems(chart.file)).items():
             if panels := [panel for panel in chart.panels if panel.model == model]:
                 with panel_style():
                     sheet, placed = _lay_out(summary, chart, model, panels)

@@ -5,6 +5,7 @@ from quantexp.report.divergence_panels import divergences, select_partings
 from quantexp.report.forest import changes, forest
 from quantexp.report.memory import memory_chart, recorded_memories
 from quantexp.report.pareto import tradeoff
+from quantexp.report.pool_charts import model_forest, pool_forest
 from quantexp.report.score_curves import ladders
 from quantexp.report.subgroups import categories
 from quantexp.report.svg import Chart, panel_style
@@ -22,6 +23,8 @@ def charts(summary: Summary, picked: Chart | None = None) -> list[Chart]:
     with panel_style():
         drawn = [
             picked,
+            pool_forest(summary) if summary.pools else None,
+            model_forest(summary) if summary.across else None,
             ladders(summary) if summary.has_bits else None,
             forest(summary) if summary.comparisons else None,
             changes(summary) if summary.comparisons else None,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from quantexp.comparison.summary import Comparison, Condition, Summary
 from quantexp.comparison.wording import has_verdicts, margin_text, reading, score_text
 from quantexp.report.divergence import order_text
+from quantexp.report.pools import model_outcomes, pool_outcomes
 from quantexp.stats import Verdict
 
 _FLOORED = (
@@ -33,7 +34,9 @@ def sentences(summary: Summary) -> list[str]:
     missing = [f"{count} {what}{'s' * (count > 1)} {which}" for (what, which), count in counts.items() if count]
     order = order_text(summary)
     return [
+        *pool_outcomes(summary),
         *verdict(summary),
+        *model_outcomes(summary),
         *([order] if order else []),
         *([f"Incomplete: {', '.join(missing)}."] if missing else []),
     ]
@@ -53,7 +56,13 @@ def _outcome_of(summary: Summary, model: str) -> str:
     worse = [quant for quant, of in verdicts.items() if Verdict.worse in of]
     partly = [quant for quant, of in verdicts.items() if of <= _HARMLESS and quant not in harmless]
     floored = [quant for quant, of in verdicts.items() if Verdict.nothing_to_lose in of and quant not in worse]
-    unclear = [quant for quant in verdicts if quant not in {*harmless, *worse, *partly, *floored}]
+    held = [
+        comparison.quant
+        for comparison in summary.comparisons
+        if comparison.model == model and comparison.decision is not None and comparison.decision.held_back
+    ]
+    held = [quant for quant in verdicts if quant in held and quant not in {*worse, *floored}]
+    unclear = [quant for quant in verdicts if quant not in {*harmless, *worse, *partly, *floored, *held}]
     everywhere, somewhere = _places(summary, model)
     return _said(
         summary,
@@ -63,6 +72,7 @@ def _outcome_of(summary: Summary, model: str) -> str:
             "within the margin on the tasks compared, which are not all": partly,
             f"worse {somewhere}": worse,
             _FLOORED: floored,
+            "inconclusive on at least one task, by the order of claims that begins with the pool": held,
             "inconclusive (too few items)": unclear,
         },
     )

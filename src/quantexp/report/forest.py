@@ -86,25 +86,30 @@ def span(differences: Sequence[PairedComparison], also: Sequence[float] = ()) ->
 def draw_forest(rows: Sequence[Row], limits: tuple[float, float], model: str, title: str, alternative: str) -> Panel:
     """Draw rows from the top down, and the margin of their verdicts, if it is one."""
     found = {row.decision.margin for row in rows if row.decision is not None}
-    figure, axes = _blank_rows(rows)
-    axes.set_xlim(*limits)
-    axes.grid(axis="x", color=GRID, linewidth=0.7)
-    axes.axvline(0.0, color=MUTED, linewidth=1.0, zorder=1)
+    figure, axes = blank_rows(rows)
+    scale_losses(axes, limits)
     if len(found) == 1:
         [margin] = found
         axes.axvline(margin, color=BAD, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
         axes.axvspan(margin, limits[1], color=BAD, alpha=0.07, linewidth=0, zorder=0)
     for place, row in enumerate(rows):
         if row.difference is not None:
-            _draw_interval(axes, place, row.difference, row.decision)
+            draw_interval(axes, place, row.difference, row.decision)
+    return render_panel(figure, model, title, alternative)
+
+
+def scale_losses(axes: Axes, limits: tuple[float, float]) -> None:
+    """Set the axis of baseline minus quant, in points."""
+    axes.set_xlim(*limits)
+    axes.grid(axis="x", color=GRID, linewidth=0.7)
+    axes.axvline(0.0, color=MUTED, linewidth=1.0, zorder=1)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:+g}" if abs(x) > 1e-9 else "0"))
     write_below(axes, "← better", 0.0, "left", 0.04)
     write_below(axes, "worse →", 1.0, "right", 0.04)
-    return render_panel(figure, model, title, alternative)
 
 
-def _blank_rows(rows: Sequence[Row]) -> tuple[Figure, Axes]:
+def blank_rows(rows: Sequence[Row]) -> tuple[Figure, Axes]:
     """Return an empty panel with a row for each name, from the top down."""
     names = [shorten(row.name) for row in rows]
     left = 0.12 + max(
@@ -121,7 +126,8 @@ def _blank_rows(rows: Sequence[Row]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _draw_interval(axes: Axes, place: int, difference: PairedComparison, decision: Decision | None) -> None:
+def draw_interval(axes: Axes, place: int, difference: PairedComparison, decision: Decision | None) -> None:
+    """Draw a difference with its interval in a row."""
     colour, shape = (LINE, "o") if decision is None else SHADES[decision.verdict]
     axes.plot([difference.low, difference.high], [place, place], color=colour, linewidth=2.0, solid_capstyle="butt")
     if decision is not None:
@@ -154,7 +160,7 @@ def changes(summary: Summary) -> Chart:
 
 
 def _draw_changes(summary: Summary, compared: Sequence[Comparison], most: int) -> Panel:
-    figure, axes = _blank_rows([Row(c.quant, c.difference) for c in compared])
+    figure, axes = blank_rows([Row(c.quant, c.difference) for c in compared])
     axes.set_xlim(-1.22 * most, 1.22 * most)
     for place, each in enumerate(compared):
         lost, gained = each.difference.lost, each.difference.gained

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -97,8 +98,19 @@ def gate_json(summary: Summary, policy: PolicyConfig, rulings: Sequence[Ruling],
         "title": summary.title,
         "baseline": summary.baseline,
         "status": decide_gate(rulings).value,
-        "policy": asdict(policy),
+        "policy": {key: value.value if isinstance(value, Enum) else value for key, value in asdict(policy).items()},
         "rulings": [{**asdict(each), "status": each.status.value} for each in rulings],
+        "pools": [
+            {
+                **{"model": each.model, "condition": each.quant, "tasks": list(each.tasks)},
+                "weights": list(each.pooled.weights),
+                **{"difference": each.difference.difference, "low": each.difference.low},
+                **{"high": each.difference.high, "upper": each.difference.upper, "n": each.difference.n},
+                "p_adjusted": each.decision.p_adjusted if each.decision else None,
+                "verdict": each.decision.verdict.value if each.decision else None,
+            }
+            for each in summary.pools
+        ],
         "comparisons": [
             {
                 **{"model": each.model, "task": each.task, "condition": each.quant},

@@ -24,6 +24,14 @@ from quantexp.report.divergence import divergence_grid, has_divergence, order_te
 from quantexp.report.factor_grid import GRID_NOTE, INTERACTION_NOTE, interactions_grid, list_factor_grids
 from quantexp.report.outcomes import OUTCOMES_NOTE, outcomes_grid
 from quantexp.report.pick import PickReport
+from quantexp.report.pools import (
+    MODELS_NOTE,
+    model_outcomes,
+    models_grid,
+    pool_notes,
+    pool_outcomes,
+    pools_grid,
+)
 from quantexp.report.sampled import SAMPLED_NOTE, sampled_grid
 from quantexp.report.settling import settling_grid, settling_line, settling_notes
 from quantexp.report.svg import SIGNS, Chart
@@ -119,6 +127,13 @@ def report_html(
         style=style,
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         verdict=[*verdict(summary), order_text(summary)],
+        pool_outcomes=pool_outcomes(summary),
+        pools=pools_grid(summary),
+        pool_notes=pool_notes(summary),
+        model_outcomes=model_outcomes(summary),
+        all_model_outcomes=model_outcomes(summary, is_whole=True),
+        models=models_grid(summary),
+        models_note=MODELS_NOTE,
         facts=_facts(summary),
         picked=picked,
         caveats=select_caveats(summary),

@@ -12,6 +12,16 @@ from quantexp.report.conclusions import sentences, task_outcome, verdict
 from quantexp.report.divergence import divergence_grid, has_divergence, has_partings, order_text, ranking
 from quantexp.report.factor_grid import GRID_NOTE, INTERACTION_NOTE, interactions_grid, list_factor_grids
 from quantexp.report.outcomes import OUTCOMES_NOTE, outcomes_grid
+from quantexp.report.pools import (
+    MODELS,
+    MODELS_NOTE,
+    POOLS,
+    model_outcomes,
+    models_grid,
+    pool_notes,
+    pool_outcomes,
+    pools_grid,
+)
 from quantexp.report.sampled import SAMPLED_NOTE, sampled_grid
 from quantexp.report.settling import settling_grid, settling_line, settling_notes
 from quantexp.report.tables import (
@@ -37,6 +47,8 @@ def report_markdown(summary: Summary) -> str:
     parts = [
         f"# {escape(summary.title)}",
         *_outcome(summary),
+        *_pools(summary),
+        *_models(summary),
         *_comparisons(summary),
         *_caveats(summary),
         *_factor_grids(summary),
@@ -119,6 +131,34 @@ def _tables(summary: Summary) -> list[str]:
         told = [f"- {escape(name)}: {value}" for name, value in posteriors(summary, model)]
         parts += [POSTERIOR_NOTE, "\n".join(told)] if told else []
     return parts
+
+
+def _pools(summary: Summary) -> list[str]:
+    if not summary.pools and not summary.unpooled:
+        return []
+    parts = ["## Pool", *map(escape, [*pool_outcomes(summary), *summary.unpooled])]
+    if summary.pools:
+        notes = "\n".join(f"- {escape(note)}" for note in pool_notes(summary))
+        parts += [write_table(pools_grid(summary)), notes, *_link_charts(summary, POOLS, "the tasks and their pool")]
+        parts.append("Full precision: [pools.csv](pools.csv)")
+    return parts
+
+
+def _models(summary: Summary) -> list[str]:
+    if not summary.across:
+        return []
+    told = "\n".join(f"- {escape(each)}" for each in model_outcomes(summary, is_whole=True))
+    link = f"![What each model loses]({MODELS}.png)\n\n[The same chart as SVG]({MODELS}.svg)"
+    csv = "Full precision: [models.csv](models.csv)"
+    return ["## Over models", told, write_table(models_grid(summary)), escape(MODELS_NOTE), link, csv]
+
+
+def _link_charts(summary: Summary, kind: str, words: str) -> list[str]:
+    return [
+        f"![{escape(model)}: {words}]({stem}.png)\n\n[The same chart as SVG]({stem}.svg)"
+        for model, stem in summary.chart_stems(kind).items()
+        if any(pool.model == model for pool in summary.pools)
+    ]
 
 
 def _caveats(summary: Summary) -> list[str]:

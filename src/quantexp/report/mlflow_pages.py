@@ -9,6 +9,7 @@ from math import isnan
 from quantexp.comparison.summary import Condition, Summary
 from quantexp.comparison.wording import difference_text, reading, score_text
 from quantexp.report.markdown import description
+from quantexp.report.pools import list_pool_figures
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.run import Run
 from quantexp.tracking.store import Store
@@ -53,6 +54,7 @@ def describe_comparison(summary: Summary, run: Run) -> None:
             metrics[f"{section}/{name} {quant}"] = value
             if not isnan(condition.bits_per_weight):
                 curves.setdefault(f"{section} by bits/{name}", {})[round(1000 * condition.bits_per_weight)] = value
+    metrics |= {name: round(exact, 9) + 0.0 for name, exact in list_pool_figures(summary)}
     run.log_curves(curves)
     run.log_changed(metrics)
 

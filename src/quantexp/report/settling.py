@@ -39,7 +39,7 @@ def find_proposals(summary: Summary) -> list[Proposal]:
     """List what each inconclusive comparison takes, the cheapest first and those without a number last."""
     found = []
     for each in summary.select_comparisons():
-        if each.decision is None or each.decision.verdict is not Verdict.inconclusive:
+        if each.decision is None or each.decision.verdict is not Verdict.inconclusive or each.decision.held_back:
             continue
         items = each.decision.further_items if each.difference.changed >= FEW_CHANGED else None
         sides = [_condition(summary, each, quant) for quant in (each.baseline, each.quant)]

@@ -118,6 +118,7 @@ class Chart:
         numbers: What it shows as a table; None where the page's main table has it.
         missing: What it does not show, and why, in sentences.
         file: What its files are called, see `Summary.chart_stems`; empty if it is on the page only.
+        is_shared: Whether its panels are of all models together, so that it has one file.
     """
 
     key: str
@@ -127,6 +128,7 @@ class Chart:
     numbers: Grid | None = None
     missing: tuple[str, ...] = ()
     file: str = ""
+    is_shared: bool = False
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from quantexp.comparison.wording import (
     ZERO_WIDTH_NOTE,
     comparisons_text,
     difference_text,
+    family_text,
     has_verdicts,
     has_zero_width,
     interval_names,
@@ -310,12 +311,13 @@ def how_to_read(summary: Summary) -> list[tuple[str, str]]:
             (
                 "Within margin",
                 f"the one-sided {level} upper bound of the loss is below the margin ({margin_text(summary)}), and the "
-                "baseline is shown to score more than that. This is a claim for each comparison alone.",
+                "baseline is shown to score more than that. This is a claim for each comparison alone"
+                + (", but for tasks of a pool: see there." if summary.pools else "."),
             ),
             (
                 "Worse",
                 "the baseline is better, and significantly so at the level that the intervals leave"
-                + (f", after Holm's correction for {comparisons_text(summary)} of this report." if count > 1 else "."),
+                + (f", after Holm's correction for {family_text(summary)} of this report." if count > 1 else "."),
             ),
             ("Worse, but within margin", "both; the loss is real, and too small to matter."),
             (

@@ -8,23 +8,28 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantexp.comparison.summary import Summary
+from quantexp.comparison.summary import Pooled, Summary
 from quantexp.comparison.wording import (
     ZERO_WIDTH_NOTE,
     answer_text,
-    comparisons_text,
     declaration_text,
+    difference_text,
+    family_text,
     has_verdicts,
     has_zero_width,
     interval_names,
     is_corrected,
     margin_text,
+    p_text,
+    points,
+    reading,
 )
 from quantexp.report.caveats import format_more, select_caveats
 from quantexp.report.columns import Cell, choose
 from quantexp.report.conclusions import sentences
 from quantexp.report.divergence import divergence_table, has_divergence, ranking
 from quantexp.report.pick import PickReport
+from quantexp.report.pools import WEIGHTINGS
 from quantexp.report.settling import settling_line
 from quantexp.report.tables import comparison_columns, list_lines, range_text
 
@@ -158,6 +163,20 @@ def _rows(summary: Summary, model: str, between: str) -> Iterator[tuple[str, str
             verdict.style = _STYLES.get(verdict.plain.split()[0], "")
             rows.append([Text.assemble("  ", quant), *cells, verdict])
         yield task, count + ("" if summary.unit == "item" else f" {summary.unit}s"), rows
+    if pools := [pool for pool in summary.pools if pool.model == model]:
+        yield (
+            f"pool of {len(pools[0].tasks)} tasks",
+            WEIGHTINGS[pools[0].weighting],
+            [_pool_row(summary, pool, between) for pool in pools],
+        )
+
+
+def _pool_row(summary: Summary, pool: Pooled, between: str) -> list[Text]:
+    bits = [Text("")] if summary.has_bits else []
+    cells = [_styled(points(pool.difference.quant_mean), between), _styled(difference_text(pool.difference), between)]
+    said = reading(pool)
+    verdict = Text(said, style=_STYLES.get(said.split()[0], ""))
+    return [Text(f"  {pool.quant}"), *bits, *cells, Text(p_text(pool)), verdict]
 
 
 _STYLES = {
@@ -179,7 +198,7 @@ def _legend(summary: Summary) -> Text:
     ]
     words.append(f"Brackets: {interval_names(summary)} intervals over {summary.unit}s.")
     if has_verdicts(summary):
-        corrected = f"; p after Holm for {comparisons_text(summary)}" if is_corrected(summary) else ""
+        corrected = f"; p after Holm for {family_text(summary)}" if is_corrected(summary) else ""
         words.append(f"Margin: {margin_text(summary)}{corrected}. Inconclusive does not mean equal.")
     elif summary.comparisons:
         many = f" of the {len(summary.comparisons)}" if len(summary.comparisons) > 1 else ""
