@@ -134,7 +134,9 @@ def _problems(
         problems += _plan_problems(config)
     problems += find_factor_problems(config.stats)
     problems += _sequential_problems(config.stats)
-    problems += _pool_problems(config)
+    problems += _pool_problems(config.stats, "policy" if isinstance(config, GateConfig) else "stats")
+    if isinstance(config, GateConfig) and config.stats.pool is Pool.none and not config.policy.each_task:
+        problems.append("policy.each_task=false leaves nothing to judge without a pool: set policy.pool=tasks.")
     problems += _tracking_problems(config.tracking)
     return problems
 
@@ -169,8 +171,7 @@ def _sequential_problems(stats: StatsConfig) -> list[str]:
     return problems
 
 
-def _pool_problems(config: Config | AggregateConfig | GateConfig | CompareConfig | PlanConfig) -> list[str]:
-    stats, group = config.stats, "policy" if isinstance(config, GateConfig) else "stats"  # a gate's is the policy's
+def _pool_problems(stats: StatsConfig, group: str) -> list[str]:
     problems = []
     if stats.pool is not Pool.none and stats.method is Method.sequential:
         problems.append(
@@ -186,8 +187,6 @@ def _pool_problems(config: Config | AggregateConfig | GateConfig | CompareConfig
         )
     if stats.pool_margin is not None and stats.pool is Pool.none:
         problems.append(f"{group}.pool_margin needs a pool: set {group}.pool=tasks, or another of its words.")
-    if isinstance(config, GateConfig) and config.stats.pool is Pool.none and not config.policy.each_task:
-        problems.append("policy.each_task=false leaves nothing to judge without a pool: set policy.pool=tasks.")
     return problems
 
 

@@ -208,7 +208,7 @@ def stratified_sign_p(parts: Sequence[PairedComparison], weights: Sequence[float
             law = np.bincount(places, weights=_fair_coin(count))
             probabilities = np.maximum(fftconvolve(probabilities, law), 0.0)
         # In steps of twice the grid's: a loss that becomes a gain changes the sum by two.
-        sums = 2.0 * width * np.arange(probabilities.size) - most
+        sums = np.arange(probabilities.size, dtype=np.float64) * (2.0 * width) - most
         tie = 2.0 * width * len(parts)
     beyond = float(probabilities[sums > observed + tie].sum())
     at = float(probabilities[np.abs(sums - observed) <= tie].sum())
