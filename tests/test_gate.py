@@ -144,6 +144,18 @@ def test_results_of_another_harness_are_held_to_a_policy(command: Command, tmp_p
     status, out, err = command(tmp_path, "quantexp.gate", "base.csv", "same.csv", "Q4=worse.csv", "policy.margin=0.05")
     assert status == 1, (out, err)
     assert [line.split(" on ")[0] for line in out.splitlines()[:2]] == ["pass: same", "FAIL: Q4"]
+    # The baseline is the first, unless another is named.
+    status, out, err = command(
+        tmp_path, "quantexp.gate", "Q4=worse.csv", "Q8_0=base.csv", "policy.margin=0.05", "stats.baseline=Q8_0"
+    )
+    assert (status, err) == (1, "")
+    assert out.startswith("FAIL: Q4 on ")
+    assert "the baseline is Q8_0: " in out
+    status, out, _ = command(tmp_path, "quantexp.gate", "Q4=worse.csv", "Q8_0=base.csv", "policy.margin=0.05")
+    assert (status, "the baseline is Q4: " in out) == (0, True)
+    status, _, err = command(tmp_path, "quantexp.gate", "base.csv", "same.csv", "stats.baseline=Q6_K")
+    assert status == 2
+    assert "stats.baseline=Q6_K: no results are called so; choose one of base, same" in err
     status, _, err = command(tmp_path, "quantexp.gate", "base.csv")
     assert status == 2
     assert "python -m quantexp.gate BASELINE OTHER" in err

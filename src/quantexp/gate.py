@@ -1,13 +1,14 @@
 """`python -m quantexp.gate`: hold a sweep to a policy; the exit status says what a release pipeline needs to know."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantexp.config import AggregateConfig, GateConfig
+from quantexp.config import AggregateConfig, GateConfig, StatsConfig
 from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
-from quantexp.results.words import rewrite_words, split_names
+from quantexp.results.words import put_first, rewrite_words, split_names
 
 if TYPE_CHECKING:
     from quantexp.comparison.summary import Summary
@@ -24,7 +25,8 @@ def _compare_runs(config: GateConfig) -> "Summary":
     store = open_store(config.tracking, Access.read)
     sweep = chosen_sweep(AggregateConfig(sweep=config.sweep, runs=config.runs), store)
     records, failures = finished_jobs(store, sweep, config.runs, "judge")
-    return compare(records, failures, config.stats, store, None if config.runs else sweep).summary
+    stats = config.stats if config.stats.baseline else replace(config.stats, baseline=StatsConfig.baseline)
+    return compare(records, failures, stats, store, None if config.runs else sweep).summary
 
 
 def _compare_results(config: GateConfig) -> "Summary":
@@ -34,7 +36,7 @@ def _compare_results(config: GateConfig) -> "Summary":
     from quantexp.results.files import read_results
 
     selection = Selection(config.metric, config.filter, config.columns)
-    named = split_names(config.results, "quantexp.gate")
+    named = put_first(config.stats.baseline, split_names(config.results, "quantexp.gate"))
     return compare_results([read_results(path, selection, name) for name, path in named], config.stats).summary
 
 

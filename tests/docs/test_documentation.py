@@ -293,8 +293,8 @@ def test_every_command_can_be_composed() -> None:
             # A group of the reader's own; a plugin that is not installed here.
             if name in SCHEMAS and not {"--config-dir", "hydra/launcher=ray"} & set(arguments):
                 overrides = [each for each in arguments if "=" in each]
-                if name == "compare":
-                    overrides = [each for each in overrides if is_override(each, SCHEMAS["compare"])]
+                if name in {"compare", "gate"}:
+                    overrides = [each for each in overrides if is_override(each, SCHEMAS[name])]
                 hydra.compose_config(name, overrides, run_mode=RunMode.MULTIRUN, from_shell=False)
                 composed += 1
     assert composed > 50

@@ -61,8 +61,8 @@ class GateConfig:
     runs: list[str] = field(default_factory=list)
     """Run ids of single jobs instead of a sweep's."""
     results: list[str] = field(default_factory=list)
-    """Files or folders of another harness's results instead of a sweep's, the baseline first, as quantexp.compare reads
-    them; on the command line they stand without the key."""
+    """Files or folders of another harness's results instead of a sweep's, the baseline first unless stats.baseline
+    names one, as quantexp.compare reads them; on the command line they stand without the key."""
     metric: str | None = None
     """Of such results the score, such as acc_norm; null: each task's first."""
     filter: str | None = None
