@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from quantexp.results import lighteval, lm_eval
+from quantexp.results import lighteval, llama_eval, lm_eval, nemo_evaluator
 from quantexp.results.base import Results, Selection, hash_files, hash_text
 from quantexp.results.tables import read_frame, read_table
 from quantexp.tasks.data.files import read_rows
@@ -47,21 +47,30 @@ def _read_folder(folder: Path, selection: Selection, name: str) -> Results:
     if details := lighteval.choose_details(folder, f"{name}={folder}"):
         tasks, left_out, files = lighteval.read_details(details, selection, name)
         return Results(name, tuple(tasks), hash_files(files), tuple(left_out))
+    if results := nemo_evaluator.find_results(folder, name):
+        return _read_nemo(results, selection, name)
     logs = [*folder.rglob("*.eval"), *(path for path in folder.rglob("*.json") if is_log(path))]
     if logs:
         return _read_logs(logs, selection, name)
+    if states := [path for path in sorted(folder.iterdir()) if llama_eval.is_state(path)]:
+        return _read_states(states, selection, name)
     tables = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in TABLES]
     if len(tables) == 1:
         return _read_file(tables[0], selection, name)
+    nemo_evaluator.check_sums(folder, name)
     raise UserError(
         f"{name}={folder} holds no results that are known: samples_*.jsonl of lm-evaluation-harness (--log_samples), "
-        "details of lighteval, logs of Inspect, or one table."
+        "details of lighteval, logs of Inspect, results.jsonl of NeMo Evaluator, states of llama-eval, or one table."
     )
 
 
 def _read_file(path: Path, selection: Selection, name: str) -> Results:
     if path.suffix == ".eval" or is_log(path):
         return _read_logs([path], selection, name)
+    if llama_eval.is_state(path):
+        return _read_states([path], selection, name)
+    if nemo_evaluator.is_bundle(path):
+        return _read_nemo([nemo_evaluator.find_beside(path, name)], selection, name)
     if path.suffix == ".json" and path.name.startswith("results") and (beside := _find_samples(path)):
         tasks, left_out, files = lm_eval.read_samples(beside, selection, name)
         return Results(name, tuple(tasks), hash_files(files), tuple(left_out))
@@ -72,6 +81,8 @@ def _read_file(path: Path, selection: Selection, name: str) -> Results:
     if lighteval.is_detail(rows[0]):
         tasks, left_out, files = lighteval.read_details([path], selection, name)
         return Results(name, tuple(tasks), hash_files(files), tuple(left_out))
+    if nemo_evaluator.is_result(rows[0]):
+        return _read_nemo([path], selection, name)
     return Results(name, tuple(read_table(rows, selection, name, "items")), hash_files([path]))
 
 
@@ -87,6 +98,16 @@ def _read_logs(paths: Sequence[Path], selection: Selection, name: str) -> Result
 
     tasks, left_out, files, notes = read_logs(paths, selection, name)
     return Results(name, tuple(tasks), hash_files(files), tuple(left_out), tuple(notes))
+
+
+def _read_nemo(paths: Sequence[Path], selection: Selection, name: str) -> Results:
+    tasks, files, notes = nemo_evaluator.read_runs(paths, selection, name)
+    return Results(name, tuple(tasks), hash_files(files), notes=tuple(notes))
+
+
+def _read_states(paths: Sequence[Path], selection: Selection, name: str) -> Results:
+    tasks, left_out = llama_eval.read_states(paths, selection, name)
+    return Results(name, tuple(tasks), hash_files(paths), tuple(left_out))
 
 
 def is_log(path: Path) -> bool:
