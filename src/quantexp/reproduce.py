@@ -43,7 +43,7 @@ def _restore_job(job: "Job", stats: dict[str, Any], config: ReproduceConfig, fol
 
     places = dict(config.places)
     if config.model_path is not None:
-        places["model.path"] = _find_file(config.model_path, job)
+        places["model.path"] = config.model_path
     if config.threads is not None:
         places["engine.threads"] = config.threads
     found = restore_settings(job.settings, stats, places)
@@ -63,14 +63,6 @@ def _restore_job(job: "Job", stats: dict[str, Any], config: ReproduceConfig, fol
         store=StoreConfig(folder=str(folder / "completions")),
         tracking=TrackingConfig(folder=str(folder / "mlruns")),
     )
-
-
-def _find_file(given: str, job: "Job") -> str:
-    """Return the path that a job's `model.path` is: the file that is given, or the job's own in a folder."""
-    path = Path(given).expanduser()
-    model = job.settings.get("model")
-    is_folder = isinstance(model, dict) and model.get("source") == "folder"
-    return str(path / job.file.name) if path.is_dir() and not is_folder else str(path)
 
 
 def repeat_jobs(publication: "Publication", jobs: Sequence[Config], file: str) -> "list[Pair]":

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from enum import Enum
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -103,7 +103,7 @@ def restore_settings(settings: Mapping[str, Any], stats: Mapping[str, Any], plac
     Args:
         settings: of the job (`publish_settings`).
         stats: of the analysis (`publish_stats`).
-        places: where things are on this machine, by their keys (`PLACES`).
+        places: where things are on this machine, by their keys (`PLACES`); of files, the folder will do.
 
     Raises:
         UserError: the settings are none of this version, refer to something, or a value lies outside its range; or
@@ -116,17 +116,17 @@ def restore_settings(settings: Mapping[str, Any], stats: Mapping[str, Any], plac
         if key not in PLACES:
             raise UserError(f"places: {key} does not say where something is; choose of {', '.join(PLACES)}.")
     _check_trust(tree, places)
-    for group, keys in FILES.items():
-        for key in keys:
-            within = tree.get(group)
-            if isinstance(within, dict) and isinstance(within.get(key), str) and within[key] != AUTO:
-                within[key] = PurePath(within[key]).name  # a file by a stranger chooses no folder here
     for key, value in places.items():
         group, name = key.split(".")
-        within = tree.setdefault(group, {})
-        if group == "model" and name == "path" and within.get("source") not in ("path", "folder"):
-            continue
-        within[name] = value
+        if name not in FILES.get(group, ()):
+            tree.setdefault(group, {})[name] = value
+    for group, keys in FILES.items():
+        for name in keys:
+            within = tree.get(group)
+            if isinstance(within, dict) and isinstance(within.get(name), str) and within[name] != AUTO:
+                within[name] = _place_file(
+                    within[name], places.get(f"{group}.{name}"), is_folder=_is_folder(tree, name)
+                )
     try:
         structure = OmegaConf.structured(Config)
         merged = OmegaConf.merge(structure, {**tree, "stats": dict(stats)})
@@ -134,6 +134,19 @@ def restore_settings(settings: Mapping[str, Any], stats: Mapping[str, Any], plac
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         said = explain_error(error) or str(error)
         raise UserError(f"its settings are none of this version of quantexp: {said}") from error
+
+
+def _is_folder(tree: Mapping[str, Any], key: str) -> bool:
+    return key == "task.include_path" or (key == "model.path" and tree["model"].get("source") == "folder")
+
+
+def _place_file(published: str, place: object, *, is_folder: bool) -> str:
+    """Return where a published file is here: at its place, in the folder that is its place, or beside the reader."""
+    name = PurePath(published).name  # a file by a stranger chooses no folder
+    if place is None:
+        return name
+    path = Path(str(place)).expanduser()
+    return str(path / name if path.is_dir() and not is_folder else path)
 
 
 def _check_trust(tree: Mapping[str, Any], places: Mapping[str, Any]) -> None:

@@ -52,7 +52,7 @@ def write_export(
     stems = {model: f"{stem}.png" for model, stem in summary.chart_stems(kind).items()}
     drawn = {model: name for model, name in stems.items() if folder / name in pictures}
     files = {
-        CARD: write_card(summary, publication, drawn, url or RESULTS),
+        CARD: write_card(summary, publication, drawn, url),
         RESULTS: publication.dump(),
         TABLE: write_rows(publication),
         CITATION: write_citation(publication, author, url),

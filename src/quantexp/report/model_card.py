@@ -15,14 +15,14 @@ RESULTS = "results.json"
 """Name of the file that `quantexp.reproduce` reads."""
 
 
-def write_card(summary: Summary, publication: Publication, charts: Mapping[str, str], results: str = RESULTS) -> str:
+def write_card(summary: Summary, publication: Publication, charts: Mapping[str, str], url: str | None = None) -> str:
     """Write the section, to be pasted below a model card's own text.
 
     Args:
         summary: the comparison.
         publication: what is published of it.
         charts: the file of each model's chart.
-        results: the file, or the address, of the published results.
+        url: where the results are published, if they are.
     """
     found, meaning = verdict(summary)
     parts = ["## Quantization quality", f"**{escape(found)}** {escape(meaning)}"]
@@ -36,7 +36,7 @@ def write_card(summary: Summary, publication: Publication, charts: Mapping[str, 
     caveats, _ = select_caveats(summary)
     if caveats:
         parts.append("\n".join(f"- {escape(each)}" for each in caveats))
-    parts += [f"Protocol: {escape(write_protocol(publication))}", *_reproduction(publication, results)]
+    parts += [f"Protocol: {escape(write_protocol(publication))}", *_reproduction(publication, url)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -82,7 +82,7 @@ def _describe_task(job: Job, jobs: Sequence[Job]) -> str:
     seeds = sorted({each.seed for each in alike})
     return (
         f"{job.task}: {items:,} items a run of {data.get('name')} data ({str(data.get('fingerprint'))[:12]}), seed"
-        f"{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}, {prompt.get('shots')} shots, prompt version "
+        f"{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}, {prompt.get('shots')}-shot, prompt version "
         f"{prompt.get('version')}, grader {job.identity.get('grader', {}).get('id')}"
     )
 
@@ -91,9 +91,16 @@ def _join(words: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(words))
 
 
-def _reproduction(publication: Publication, results: str) -> list[str]:
-    commands = [f"python -m quantexp.reproduce {results}"]
-    told = "Every answer is in the results as a hash; this runs all of it again, and says whether it agrees:"
-    if publication.command is not None:
-        commands.append(f"# it was run by: {publication.command}")
-    return [told, "```sh\n" + "\n".join(commands) + "\n```", f"Results: {results}, sha256 `{publication.sha256}`"]
+def _reproduction(publication: Publication, url: str | None) -> list[str]:
+    """Say how to run it again; files of somebody's own machine have to be had first."""
+    jobs = publication.jobs
+    version = max(job.software.quantexp for job in jobs)
+    is_here = any(job.settings.get("model", {}).get("source") in ("path", "folder") for job in jobs)
+    commands = [
+        *([] if publication.command is None else [f"# it was run by: {publication.command}"]),
+        f'pip install "quantexp=={version}"',
+        f"python -m quantexp.reproduce {RESULTS}" + (" model_path=FOLDER_WITH_THE_FILES" if is_here else ""),
+    ]
+    told = f"Every answer is in {RESULTS} as a hash. This runs all of it again, and says whether it agrees:"
+    where = f"[{RESULTS}](<{url}>)" if url else RESULTS
+    return [told, "```sh\n" + "\n".join(commands) + "\n```", f"Results: {where}, sha256 `{publication.sha256}`"]
