@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from making.keys import commands, groups
 from making.models import models
-from making.tasks import cards, graders
+from making.tasks import cards, constraints, graders
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TABLES: Mapping[str, Callable[[], str]] = {
     "groups": groups,
     "commands": commands,
+    "constraints": constraints,
     "graders": graders,
     "cards": cards,
     "models": models,

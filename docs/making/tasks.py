@@ -1,10 +1,11 @@
-"""What is said of tasks: their graders, and the cards of the data that ship with quantexp."""
+"""What is said of tasks: their graders, the kinds of constraints, and the cards of the data that ship with quantexp."""
 
 import re
 from importlib.resources import files
 
 from making.keys import escaped
 from quantexp.tasks import TASKS
+from quantexp.tasks.constraints import FAMILIES
 
 
 def graders() -> str:
@@ -15,6 +16,16 @@ def graders() -> str:
         for grader in ordered:
             note = " (default)" if grader.name == task.default_grader else ""
             lines.append(f"| `{name}` | `{grader.name}`{note} | {grader.version} | {escaped(grader.description)} |")
+    return "\n".join(lines)
+
+
+def constraints() -> str:
+    """Markdown of the kinds of constraints, with what each takes; what may be left out in parentheses."""
+    lines = ["| family | kind | a text keeps it with | takes |", "|---|---|---|---|"]
+    for family, kinds in FAMILIES.items():
+        for kind in kinds:
+            takes = [f"`{name}`" if each.is_required else f"(`{name}`)" for name, each in kind.takes.items()]
+            lines.append(f"| {family} | `{kind.name}` | {escaped(kind.description)} | {', '.join(takes)} |")
     return "\n".join(lines)
 
 

@@ -76,7 +76,8 @@ QUANTS = f"{', '.join(list_quants())}, as-is, awq, exl2, exl3, fp8, gptq"
         ("data=nop", "data=nop: there is no such option; choose one of bundled, files, hub, lm-eval."),
         (
             "task=nope",
-            "task=nope: there is no such option; choose one of choice, extraction, gsm8k, lm-eval, qa, text, triviaqa.",
+            "task=nope: there is no such option; choose one of choice, extraction, gsm8k, instructions, lm-eval, qa, "
+            "text, triviaqa.",
         ),
         ("task.limt=5", "task.limt: there is no such key; did you mean task.limit?"),
         ("--limit=5", "--limit=5: there is no such flag; keys are set without dashes, as in task.limit=20."),

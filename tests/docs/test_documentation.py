@@ -95,6 +95,7 @@ BY_ITSELF = {
     DOCS / "how-to" / "publishers.md",
     DOCS / "how-to" / "hub-models.md",
     DOCS / "how-to" / "multiple-choice.md",
+    DOCS / "how-to" / "instructions.md",
     DOCS / "how-to" / "own-data.md",
     DOCS / "how-to" / "lm-eval.md",
     DOCS / "how-to" / "own-task.md",
@@ -373,6 +374,14 @@ def test_multiple_choice(reader: Reader) -> None:
     item = {"question": "Which animal gives us wool?", "choices": ["a sheep", "a frog"], "answer": "A"}
     (reader.folder / "quiz.jsonl").write_text(json.dumps(item) + "\n")
     assert len(reader.types_all(DOCS / "how-to" / "multiple-choice.md")) == 3
+
+
+@pytest.mark.slow
+def test_instructions(reader: Reader) -> None:
+    page = DOCS / "how-to" / "instructions.md"
+    for name, content in code(page, "text").items():
+        (reader.folder / name).write_text(content)
+    assert len(reader.types_all(page)) == 2
 
 
 @pytest.mark.slow

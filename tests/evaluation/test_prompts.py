@@ -66,6 +66,15 @@ def test_examples_in_the_answer(engine: LlamaCpp) -> None:
     assert made.decoding.stop == ("\n\n",)
 
 
+def test_without_instructions_the_item_is_all_that_is_said(engine: LlamaCpp) -> None:
+    made = prompter(engine, shots=1, place="answer", instructions="", item="{question}")
+    assert made.prompt(ITEM).text == (
+        f"{HEAD}<|im_start|>user\nCapital of Italy?<|im_end|>\n<|im_start|>assistant\nRome<|im_end|>\n"
+        "<|im_start|>user\nCapital of Peru?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert made.decoding.stop == ()
+
+
 def test_tokens_are_those_of_the_text(engine: LlamaCpp) -> None:
     prompt = prompter(engine, shots=1).prompt(ITEM)
     assert prompt.item_id == "i"

@@ -1,6 +1,7 @@
 """Tasks of lm-evaluation-harness on data made here: their YAML files and rows, in a folder."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,3 +76,47 @@ def write_group(folder: Path, weighted: bool = True, name: str = "world") -> Non
     mean = {"metric": "acc", "aggregation": "mean", "weight_by_size": weighted}
     group = {"group": name, "task": [f"{name}_west", f"{name}_east"], "aggregate_metric_list": [mean]}
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(group))
+
+
+INSTRUCTED = """\
+def agg_inst_level_acc(items):
+    values = [value for item in items for value in item]
+    return sum(values) / len(values)
+
+
+def process_results(doc, results):
+    kept = [word in results[0] for word in doc["words"]]
+    loose = [word in results[0].lower() for word in doc["words"]]
+    return {
+        "prompt_level_strict_acc": all(kept),
+        "inst_level_strict_acc": kept,
+        "prompt_level_loose_acc": all(loose),
+        "inst_level_loose_acc": loose,
+    }
+"""
+"""IFEval's metrics, of constraints that need no further package: each is a word that must occur."""
+
+
+def write_instructions(folder: Path, name: str = "instructed") -> None:
+    """Write a task with IFEval's metrics, of which two have several values a document."""
+    rows = [
+        {"prompt": "Name a pet.", "words": ["cat"]},
+        {"prompt": "Name three colours.", "words": ["red", "green", "blue"]},
+    ]
+    (folder / "instructed.py").write_text(INSTRUCTED)
+    metrics = [
+        {
+            "metric": f"{level}_level_{way}_acc",
+            "aggregation": "mean" if level == "prompt" else "!function instructed.agg_inst_level_acc",
+            "higher_is_better": True,
+        }
+        for way in ("strict", "loose")
+        for level in ("prompt", "inst")
+    ]
+    write_task(
+        folder, name, rows, output_type="generate_until", doc_to_text="prompt", doc_to_target=0, num_fewshot=0,
+        generation_kwargs={"until": [], "do_sample": False, "max_gen_toks": 32},
+        process_results="!function instructed.process_results", metric_list=metrics,
+    )  # fmt: skip
+    path = folder / f"{name}.yaml"
+    path.write_text(re.sub(r"'(!function [\w.]+)'", r"\1", path.read_text()))

@@ -33,13 +33,20 @@ ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT.parent / "shared" / "data"
 LEVELS = (1, 2, 3, 4, 5)
 TASK_NAMES = sorted(name for name, task in TASKS.items() if task.is_bundled)
-TEXT = {"choice": "question", "gsm8k": "question", "triviaqa": "question", "extraction": "email"}
-COUNTS = {"choice": 240, "gsm8k": 200, "triviaqa": 200, "extraction": 200}
+TEXT = {
+    "choice": "question",
+    "gsm8k": "question",
+    "triviaqa": "question",
+    "extraction": "email",
+    "instructions": "prompt",
+}
+COUNTS = {"choice": 240, "gsm8k": 200, "triviaqa": 200, "extraction": 200, "instructions": 160}
 IDS = {
     "choice": ("choice-{:03d}", "choice-example-{}", 8),
     "gsm8k": ("math-{:03d}", "math-example-{}", 8),
     "triviaqa": ("trivia-{:03d}", "trivia-shot-{}", 8),
     "extraction": ("mail-{:03d}", "mail-shot-{}", 6),
+    "instructions": ("instruction-{:03d}", "instruction-example-{}", 6),
 }
 KEYS = {
     "choice": ["id", "category", "question", "choices", "answer", "difficulty"],
@@ -54,6 +61,7 @@ KEYS = {
         "requested_action",
         "difficulty",
     ],
+    "instructions": ["id", "category", "prompt", "constraints", "answer", "difficulty"],
 }
 
 Row = dict[str, Any]
@@ -209,7 +217,14 @@ def test_no_constant_answer_is_often_right(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "quoted"), [("choice", "0.25"), ("gsm8k", "0.148"), ("triviaqa", "0.17"), ("extraction", "0.11")]
+    ("name", "quoted"),
+    [
+        ("choice", "0.25"),
+        ("gsm8k", "0.148"),
+        ("triviaqa", "0.17"),
+        ("extraction", "0.11"),
+        ("instructions", "0.27"),
+    ],
 )
 def test_no_two_items_are_alike(name: str, quoted: str) -> None:
     texts = [row[TEXT[name]] for row in everything(name)]

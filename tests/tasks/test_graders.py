@@ -19,6 +19,14 @@ FIELDS: dict[str, dict[str, Any]] = {
         "requested_action": "-",
     },
     "choice": {"question": "?", "choices": ["Paris", "Rome"], "answer": "Paris"},
+    "instructions": {
+        "prompt": "?",
+        "constraints": [
+            {"kind": "sentences", "exactly": 2},
+            {"kind": "json_object"},
+            {"kind": "emphasis", "exactly": 1},
+        ],
+    },
     "qa": {"question": "?", "answer": ["Paris", 18]},
     "text": {"text": "?", "tokens": ["a", "\n"]},
 }

@@ -19,7 +19,7 @@ class ExamplePlace(Enum):
     """As earlier exchanges between user and assistant."""
     answer = "answer"
     """At the head of the model's own answer, which it goes on writing: very small models follow a pattern that they
-    seem to have begun themselves, where they ignore one given as a chat."""
+    seem to have begun themselves, where they ignore one given as a chat. Tasks without instructions have `turns`."""
 
 
 class Unit(Enum):

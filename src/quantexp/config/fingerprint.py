@@ -156,7 +156,7 @@ def _settings(section: Any) -> dict[str, Any]:
     return found
 
 
-_CODE = ("quantexp.tasks", "quantexp.tasks.graders")
+_CODE = ("quantexp.tasks", "quantexp.tasks.constraints", "quantexp.tasks.graders")
 """Packages whose own modules make prompts and grades: a changed word in them is another job."""
 
 

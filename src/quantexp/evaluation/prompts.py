@@ -36,7 +36,9 @@ class Prompter:
         self._words = config.prompt
         self._examples = check_shots(config.shots, examples)
         self._engine = engine
-        self._in_answer = bool(self._examples) and model.examples is ExamplePlace.answer
+        # Without instructions there is no turn that the answer could be to.
+        answers_them = model.examples is ExamplePlace.answer and bool(config.prompt.instructions)
+        self._in_answer = bool(self._examples) and answers_them
         stop = (*config.stop, *((SEPARATOR,) if self._in_answer else ()))
         self.decoding = make_decoding(config, engine, stop)
         self._system = join_system(model.system, config.prompt.system)
@@ -115,7 +117,7 @@ class Prompter:
             messages += [_user(asked), {"role": "assistant", "content": gold}]
         first, *others = [*messages, _user(item)]
         # In the first user turn, not in a system turn: some templates refuse the latter.
-        instructed = _user(self._words.instructions + SEPARATOR + first["content"])
+        instructed = _user(join_system(self._words.instructions, first["content"]))
         return Generate((*self._opening(), instructed, *others), max_tokens, stop)
 
     def _opening(self) -> tuple[Message, ...]:

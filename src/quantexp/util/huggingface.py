@@ -215,5 +215,6 @@ def _said(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return an error's text, as far as it fits into a sentence; its name if it has none."""
-    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    """Return the first line of an error's text that has words, to be put into a sentence; its name if there is none."""
+    lines = (line.strip() for line in str(error).splitlines() if any(map(str.isalnum, line)))
+    return next(lines, type(error).__name__).rstrip(".")

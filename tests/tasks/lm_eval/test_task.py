@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.harness_tasks import MEAN, write_choices, write_group, write_sums, write_task
+from tests.support.harness_tasks import MEAN, write_choices, write_group, write_instructions, write_sums, write_task
 
 from quantexp.config import TaskConfig
 from quantexp.tasks import get_task, open_task
@@ -102,6 +102,24 @@ def test_filters_make_metrics_of_their_own(tmp_path: Path) -> None:
     assert strict.grade("It is 3.", fields).error == "nothing that the filter strict looks for"
     assert flexible.grade("It is 3.", fields).extracted == "3"
     assert flexible.grade("It is 4.", fields).score == 0
+
+
+def test_a_document_has_the_share_of_its_own_values(tmp_path: Path) -> None:
+    write_instructions(tmp_path)
+    task = opened(tmp_path, "instructed")
+    pets, colours = (item.fields for item in data_of(task).items)
+    assert task.grader().name == "prompt_level_strict_acc"
+    grade = task.grader().grade("red and Blue", colours)
+    others = {"inst_level_strict_acc_by_document": 1 / 3, "inst_level_loose_acc_by_document": 2 / 3}
+    assert grade.score == 0
+    assert grade.fields == pytest.approx({**others, "prompt_level_loose_acc": 0})
+    assert task.grader().grade("a cat", pets).fields == dict.fromkeys(grade.fields, 1)
+    by_document = opened(tmp_path, "instructed", metric="inst_level_strict_acc_by_document").grader("first")
+    assert by_document.grade("red and Blue", colours).score == pytest.approx(1 / 3)
+    with pytest.raises(
+        UserError, match=r"inst_level_strict_acc is made of a whole corpus.*inst_level_strict_acc_by_doc"
+    ):
+        opened(tmp_path, "instructed", metric="inst_level_strict_acc")
 
 
 def test_a_group_is_one_task_with_categories(tmp_path: Path) -> None:

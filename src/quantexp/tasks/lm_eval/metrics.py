@@ -1,7 +1,8 @@
 """Metrics of lm-evaluation-harness that a single document has, as graders.
 
 A metric that exists over a corpus only, such as BLEU, a perplexity or an F1 of all labels, is refused: the mean of its
-parts would be another number.
+parts would be another number. IFEval's instruction-level accuracy counts all instructions of the corpus alike; a
+document's own share is a metric by another name, which ends in BY_DOCUMENT.
 """
 
 import math
@@ -13,7 +14,7 @@ from typing import Any
 from quantexp.tasks.choice import parse_scores
 from quantexp.tasks.graders.base import Grade, Grader
 from quantexp.tasks.lm_eval.documents import DOCUMENT, PLACE, SUBTASK
-from quantexp.tasks.lm_eval.harness import FOREIGN, Harness, describe_error
+from quantexp.tasks.lm_eval.harness import FOREIGN, Harness, describe_error, seeded
 from quantexp.tasks.lm_eval.prompts import SCORES, WRITES
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
@@ -25,6 +26,13 @@ _NOTHING = "[invalid]"
 """What the harness's filters make of an output in which they find nothing."""
 
 
+_POOLED = "agg_inst_level_acc"
+"""How the harness calls the mean over the values of all documents, of which each has several."""
+
+BY_DOCUMENT = "_by_document"
+"""End of the name of a metric that is the mean of a document's own values."""
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A metric of the outputs that a filter has passed.
@@ -34,17 +42,20 @@ class Metric:
         filter: of the filter; the harness calls the one that takes outputs as they are "none".
         grows: whether a better document has a higher value.
         filters: how many the task has.
+        is_pooled: whether a document has several values, and the harness takes the mean over those of all documents.
     """
 
     name: str
     filter: str
     grows: bool
     filters: int
+    is_pooled: bool = False
 
     @property
     def title(self) -> str:
         """Its name as a grader: with the filter's if there are several."""
-        title = self.name if self.filters == 1 else f"{self.name}.{self.filter}"
+        name = self.name + BY_DOCUMENT * self.is_pooled
+        title = name if self.filters == 1 else f"{name}.{self.filter}"
         return re.sub(r"[^\w.-]", "_", title)  # it names files
 
 
@@ -71,7 +82,9 @@ def make_graders(harness: Harness, kind: str, chosen: str, sizes: Mapping[str, i
     if not rising:
         over = f", and {', '.join(whole)} is of a whole corpus" if whole else ""
         raise UserError(f"task.name={harness.name} has no metric that a document has a score by{over}: choose another.")
-    picked = next((each for each in rising if chosen in (FIRST, each.title, each.name)), None)
+    picked = next(
+        (each for each in rising if chosen == each.title or (not each.is_pooled and chosen in (FIRST, each.name))), None
+    )
     if picked is None and chosen in whole:
         raise UserError(
             f"task.metric={chosen} is made of a whole corpus, not of documents, so it has no mean of them: choose one "
@@ -88,16 +101,16 @@ def make_graders(harness: Harness, kind: str, chosen: str, sizes: Mapping[str, i
 
 
 def _list_metrics(task: Any) -> list[Metric]:
-    """Return the metrics of which the harness takes the mean over documents."""
+    """Return the metrics that a document has."""
     from lm_eval.api.metrics import mean
 
     grows = task.higher_is_better()
     filters = [str(each.name) for each in task._filters]
     return [
-        Metric(str(name), each, bool(grows.get(name, False)), len(filters))
+        Metric(str(name), each, bool(grows.get(name, False)), len(filters), aggregate is not mean)
         for name, aggregate in task.aggregation().items()
         for each in filters
-        if aggregate is mean
+        if aggregate is mean or getattr(aggregate, "__name__", "") == _POOLED
     ]
 
 
@@ -130,7 +143,7 @@ def _make_grader(harness: Harness, kind: str, metric: Metric, others: Sequence[M
         if responses is None:
             return Grade.unreadable("not the scores of continuations", columns)
         found = _grade_document(harness, kind, fields, responses)
-        values = {each.title: _read_value(found[each.filter][0].get(each.name)) for each in others}
+        values = {each.title: _read_metric(each, found[each.filter][0]) for each in others}
         score = values[metric.title]
         if score is None or not 0 <= score <= 1:
             raise UserError(
@@ -177,11 +190,12 @@ def _grade_document(
     ]
     task._instances = instances
     try:
-        task.apply_filters()
-        found = {}
-        for each in instances[0].filtered_resps:
-            filtered = [instance.filtered_resps[each] for instance in instances]
-            found[each] = task.process_results(document, filtered), _show_response(kind, filtered, fields)
+        with seeded():
+            task.apply_filters()
+            found = {}
+            for each in instances[0].filtered_resps:
+                filtered = [instance.filtered_resps[each] for instance in instances]
+                found[each] = task.process_results(document, filtered), _show_response(kind, filtered, fields)
     except FOREIGN as error:
         raise UserError(
             f"lm-evaluation-harness cannot grade the document {fields[PLACE]} of {name} ({describe_error(error)})."
@@ -195,6 +209,16 @@ def _show_response(kind: str, filtered: Sequence[Any], fields: Mapping[str, Any]
     if len(filtered) == 1:
         return str(fields["target"]) if filtered[0][1] else "something else"
     return f"choice {max(range(len(filtered)), key=lambda place: float(filtered[place][0])) + 1}"
+
+
+def _read_metric(metric: Metric, found: Mapping[str, Any]) -> float | None:
+    """Return a document's value, of several their mean; None if it is no finite number."""
+    value = found.get(metric.name)
+    if not metric.is_pooled:
+        return _read_value(value)
+    several = [_read_value(each) for each in value] if isinstance(value, list) else []
+    known = [each for each in several if each is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(several) else None
 
 
 def _read_value(value: Any) -> float | None:
