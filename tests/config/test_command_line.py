@@ -24,6 +24,7 @@ from quantexp.config.command_line import COMMANDS
 from quantexp.config.emails import register_schemas as register_emails
 from quantexp.config.reference import SCHEMAS
 from quantexp.results.words import is_override
+from quantexp.tasks import TASKS
 from quantexp.util.native.file_types import list_quants
 
 
@@ -76,8 +77,7 @@ QUANTS = f"{', '.join(list_quants())}, as-is, awq, exl2, exl3, fp8, gptq"
         ("data=nop", "data=nop: there is no such option; choose one of bundled, files, hub, lm-eval."),
         (
             "task=nope",
-            "task=nope: there is no such option; choose one of choice, extraction, gsm8k, instructions, lm-eval, qa, "
-            "text, triviaqa.",
+            f"task=nope: there is no such option; choose one of {', '.join(sorted([*TASKS, 'lm-eval']))}.",
         ),
         ("task.limt=5", "task.limt: there is no such key; did you mean task.limit?"),
         ("--limit=5", "--limit=5: there is no such flag; keys are set without dashes, as in task.limit=20."),

@@ -34,14 +34,23 @@ REFERENCE = ROOT.parent / "shared" / "data"
 LEVELS = (1, 2, 3, 4, 5)
 TASK_NAMES = sorted(name for name, task in TASKS.items() if task.is_bundled)
 TEXT = {
+    "chat": "turns",
     "choice": "question",
     "gsm8k": "question",
     "triviaqa": "question",
     "extraction": "email",
     "instructions": "prompt",
 }
-COUNTS = {"choice": 240, "gsm8k": 200, "triviaqa": 200, "extraction": 200, "instructions": 160}
+COUNTS = {
+    "chat": 60,
+    "choice": 240,
+    "gsm8k": 200,
+    "triviaqa": 200,
+    "extraction": 200,
+    "instructions": 160,
+}
 IDS = {
+    "chat": ("chat-{:03d}", "chat-example-{}", 8),
     "choice": ("choice-{:03d}", "choice-example-{}", 8),
     "gsm8k": ("math-{:03d}", "math-example-{}", 8),
     "triviaqa": ("trivia-{:03d}", "trivia-shot-{}", 8),
@@ -49,6 +58,7 @@ IDS = {
     "instructions": ("instruction-{:03d}", "instruction-example-{}", 6),
 }
 KEYS = {
+    "chat": ["id", "category", "turns", "replies", "answer", "checks", "difficulty"],
     "choice": ["id", "category", "question", "choices", "answer", "difficulty"],
     "gsm8k": ["id", "question", "answer", "difficulty"],
     "triviaqa": ["id", "question", "answer", "aliases", "difficulty"],
@@ -219,6 +229,7 @@ def test_no_constant_answer_is_often_right(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "quoted"),
     [
+        ("chat", "0.12"),
         ("choice", "0.25"),
         ("gsm8k", "0.148"),
         ("triviaqa", "0.17"),
@@ -227,7 +238,7 @@ def test_no_constant_answer_is_often_right(name: str) -> None:
     ],
 )
 def test_no_two_items_are_alike(name: str, quoted: str) -> None:
-    texts = [row[TEXT[name]] for row in everything(name)]
+    texts = ["\n".join(text) if isinstance(text := row[TEXT[name]], list) else text for row in everything(name)]
     assert len({normalize_answer(text) for text in texts}) == len(texts)
     value, *pair = closest(texts)
     assert value < (0.30 if name == "extraction" else 0.35), pair
@@ -629,6 +640,29 @@ def test_addresses_end_in_example_domains() -> None:
     assert len(addresses) >= 5
     assert [address for address in addresses if not re.search(r"[@.]example\.(?:com|org|net)$", address)] == []
     assert not [row["id"] for row in everything("extraction") if re.search(r"https?://|www\.", row["email"])]
+
+
+# Dialogues
+
+
+def test_the_card_counts_the_dialogues() -> None:
+    rows = items("chat")
+    counted = {name: [int(cell) for cell in cells] for name, _, *cells in table("chat", "Categories")}
+    of_level = Counter((row["category"], row["difficulty"]) for row in rows)
+    assert counted == {name: [*(of_level[name, level] for level in LEVELS), 15] for name in counted}
+    turns = Counter(len(row["turns"]) for row in rows)
+    assert f"{turns[2]} dialogues have two turns, {turns[3]} have three and {turns[4]} have four" in card("chat")
+    found = re.search(r"passes (\d+), (\d+), (\d+), (\d+) and (\d+) of 12 \((\d+) of 60\)", card("chat"))
+    assert found
+    *levels, total = map(int, found.groups())
+    assert sum(levels) == total
+    assert 0.15 <= total / 60 <= 0.9
+
+
+def test_no_dialogue_is_passed_by_saying_nothing_in_particular() -> None:
+    for row in everything("chat"):
+        for answer in ("It is what it is.", "it is what it is?", "IT IS", "a\nb", "Well."):
+            assert TASKS["chat"].grader().grade(answer, row).score == 0, row["id"]
 
 
 # Multiple choice

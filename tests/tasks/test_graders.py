@@ -27,6 +27,7 @@ FIELDS: dict[str, dict[str, Any]] = {
             {"kind": "emphasis", "exactly": 1},
         ],
     },
+    "chat": {"turns": ["?"], "replies": [], "answer": "Paris", "checks": [{"has": "Paris"}, {"case": "upper"}]},
     "qa": {"question": "?", "answer": ["Paris", 18]},
     "text": {"text": "?", "tokens": ["a", "\n"]},
 }

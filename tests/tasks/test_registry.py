@@ -7,12 +7,21 @@ from quantexp.util.errors import UserError
 
 
 def test_tasks_by_name() -> None:
-    assert sorted(TASKS) == ["choice", "extraction", "gsm8k", "instructions", "qa", "text", "triviaqa"]
+    assert sorted(TASKS) == [
+        "chat",
+        "choice",
+        "extraction",
+        "gsm8k",
+        "instructions",
+        "qa",
+        "text",
+        "triviaqa",
+    ]
     assert all(get_task(name).name == name for name in TASKS)
 
 
 def test_unknown_task_lists_the_known() -> None:
-    with pytest.raises(UserError, match=r"gsm9k.*choice, extraction, gsm8k, instructions, qa, text, triviaqa"):
+    with pytest.raises(UserError, match=rf"gsm9k.*{', '.join(sorted(TASKS))}"):
         get_task("gsm9k")
 
 
@@ -35,6 +44,7 @@ def test_grader_ids_are_stable() -> None:
         ],
         "choice": ["acc-v1", "acc_norm-v1", "acc_token-v1", "acc_unconditional-v1"],
         "instructions": ["instructions-v1"],
+        "chat": ["chat-v1"],
         "qa": ["qa-v2", "qa-contains-v2", "qa-number-v1"],
         "text": ["text-v1"],
     }

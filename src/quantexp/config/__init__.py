@@ -1,6 +1,6 @@
 """The configuration: its keys and their types, how it is composed, checked, and identified."""
 
-from quantexp.config.choices import ExamplePlace, Forced, Method, Pool, PromptForm, ReasoningEnd, Target, Unit
+from quantexp.config.choices import ExamplePlace, Forced, History, Method, Pool, PromptForm, ReasoningEnd, Target, Unit
 from quantexp.config.commands import (
     AggregateConfig,
     CompareConfig,
@@ -45,6 +45,7 @@ __all__ = [
     "ExportConfig",
     "Forced",
     "GateConfig",
+    "History",
     "HypothesisConfig",
     "JudgeConfig",
     "MaintenanceConfig",

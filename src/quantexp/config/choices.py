@@ -12,6 +12,15 @@ class Forced(Enum):
     """The right answers."""
 
 
+class History(Enum):
+    """Earlier answers in a dialogue."""
+
+    own = "own"
+    """The model's own, so that errors compound."""
+    gold = "gold"
+    """Those that the item brings."""
+
+
 class ExamplePlace(Enum):
     """Place of the worked examples."""
 

@@ -10,6 +10,7 @@ from quantexp.config.choices import (
     ExamplePlace,
     FlashAttention,
     Forced,
+    History,
     KVType,
     Method,
     Pool,
@@ -226,6 +227,8 @@ class TaskConfig:
     """Worked examples before each item; null, with task=lm-eval: as many as the task itself has."""
     limit: Positive | None = None
     """Items to draw; null: all."""
+    history: History = History.own
+    """With task=chat, what stands in the earlier turns of the assistant."""
     window: int | None = None
     """Tokens in a window of plain text (task=text), of which the second half is scored; null for other tasks."""
     metric: str = "first"

@@ -1,18 +1,20 @@
-"""The ways in which a job asks a model: it writes answers, scores choices, or reads plain text."""
+"""The ways in which a job asks a model: it writes answers, holds dialogues, scores choices, or reads plain text."""
 
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantexp.config import Config
 from quantexp.config.condition import name_condition
 from quantexp.config.identity import Identity
 from quantexp.engines import Completion, Decoding, Engine, Prompt
-from quantexp.engines.batch_invariance import verify
+from quantexp.engines.batch_invariance import answer_again, verify
 from quantexp.evaluation.answers import AnswerReader
+from quantexp.evaluation.conversations import ConversationPrompter, count_answers, hold, list_columns
 from quantexp.evaluation.early_stopping import Stopping
 from quantexp.evaluation.generation import Generated, generate
 from quantexp.evaluation.job_identity import describe_file, describe_machine, identify
@@ -28,11 +30,29 @@ from quantexp.tasks.choice import needs_unconditional
 from quantexp.tasks.items import Item
 from quantexp.tasks.own_words import OwnWordsTask
 from quantexp.tasks.reasoning import NONE
-from quantexp.tasks.requests import Choose, Generate, Read, Request
+from quantexp.tasks.requests import Choose, Converse, Generate, Read, Request
 from quantexp.tracking.run import Run
 from quantexp.tracking.tags import DATA_FILE, DATA_ROWS, IDENTITY, MEMORY, STOPPED
 from quantexp.util.environment import DECLARED
 from quantexp.util.progress import bar
+
+if TYPE_CHECKING:
+    from quantexp.evaluation.choices import ChoicePrompter
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """The same asked once more.
+
+    Attributes:
+        prompts: that were asked; of dialogues others, if earlier answers came out otherwise.
+        completions: of the prompts, in order.
+        how: in what way, in words.
+    """
+
+    prompts: tuple[Prompt, ...]
+    completions: tuple[Completion, ...]
+    how: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +64,9 @@ class Responses:
         prompts: those that were asked, in order.
         generated: the completions of the prompts, in the same order.
         grading: reads and grades them.
-        columns: further columns of the per-item table, by the item's id.
+        columns: returns further columns of the per-item table for a prompt.
         unique_items: how many different items the data have.
-        decoding: how they were generated; None of plain text and of choices, which are only read.
+        repeat: asks once more, for the noise floor; None of plain text and of choices, which are only read.
         chosen: of each item the likeliest choice; None of other tasks.
     """
 
@@ -54,9 +74,9 @@ class Responses:
     prompts: tuple[Prompt, ...]
     generated: Generated
     grading: AnswerGrading
-    columns: Mapping[str, Mapping[str, str]]
+    columns: Callable[[Prompt], Mapping[str, str]]
     unique_items: int
-    decoding: Decoding | None = None
+    repeat: Callable[[], Repetition] | None = None
     chosen: tuple[Completion, ...] | None = None
 
     @property
@@ -114,8 +134,57 @@ def _ask_items(plan: JobPlan, loaded: Loaded, known: CompletionStore, tracked: R
             **_lookup(config),
         )  # fmt: skip
     prompts = _asked(plan, prompts, generated, tracked)
+    repeat = partial(_repeat, engine, prompts, prompter.decoding)
+    return Responses(items, prompts, generated, grading, _list_columns(prompter, items), _count_unique(plan), repeat)
+
+
+def _repeat(engine: Engine, prompts: tuple[Prompt, ...], decoding: Decoding) -> Repetition:
+    again, how = answer_again(engine, prompts, decoding)
+    return Repetition(prompts, tuple(again[prompt.item_id, prompt.sample] for prompt in prompts), how)
+
+
+def _list_columns(
+    prompter: "Prompter | TaskPrompter | ChoicePrompter", items: Sequence[Item]
+) -> Callable[[Prompt], Mapping[str, str]]:
     columns = {item.id: prompter.columns(item) for item in items}
-    return Responses(items, prompts, generated, grading, columns, _count_unique(plan), prompter.decoding)
+    return lambda prompt: columns[prompt.item_id]
+
+
+def _hold_conversations(plan: JobPlan, loaded: Loaded, known: CompletionStore, tracked: Run) -> Responses:
+    """Hold the dialogue of each item, or as many last turns as the verdict needs."""
+    config, engine, items = plan.config, loaded.engine, plan.items
+    prompter = ConversationPrompter(config, plan.data.examples, engine)
+    samples = range(config.task.sampling.samples)
+    begun = [prompter.open(item, sample) for item in items for sample in samples]
+    opened = tuple(each.prompt for each in begun)
+    identity = _record_identity(plan, loaded, prompter.hashes, tracked)
+    if config.engine.verify:
+        tracked.log(metrics=verify(engine, opened, prompter.decoding).metrics())
+    grading = AnswerGrading(AnswerReader(engine.reasoning), loaded.grader.grade, items, engine.read_output)
+    enough = _stopping(plan, identity, opened, grading)
+    with bar(plan.name, count_answers(begun)) as advance:
+
+        def answer(prompts: Sequence[Prompt], is_last: bool) -> Generated:
+            return generate(
+                engine, prompts, prompter.decoding, known, _about(config), advance=advance,
+                enough=enough if is_last else None, **_lookup(config),
+            )  # fmt: skip
+
+        held = hold(begun, prompter, engine, answer)
+
+    def repeat() -> Repetition:
+        ways = []
+
+        def answer(prompts: Sequence[Prompt], _: bool) -> Generated:
+            found = _repeat(engine, tuple(prompts), prompter.decoding)
+            ways.append(found.how)
+            return Generated(found.completions, len(prompts), 0)
+
+        again = hold(begun, prompter, engine, answer)
+        return Repetition(again.prompts, again.generated.completions, ways[-1])
+
+    prompts = _asked(plan, held.prompts, held.generated, tracked)
+    return Responses(items, prompts, held.generated, grading, list_columns, _count_unique(plan), repeat)
 
 
 def _score_choices(plan: JobPlan, loaded: Loaded, known: CompletionStore, tracked: Run) -> Responses:
@@ -139,8 +208,8 @@ def _score_choices(plan: JobPlan, loaded: Loaded, known: CompletionStore, tracke
             engine, questions, known, _about(config), advance=advance, enough=enough, **_lookup(config)
         )
     prompts = _asked(plan, prompts, generated, tracked)
-    columns = {item.id: prompter.columns(item) for item in items}
     chosen = choices.list_likeliest(generated.completions)
+    columns = _list_columns(prompter, items)
     return Responses(items, prompts, generated, grading, columns, _count_unique(plan), chosen=chosen)
 
 
@@ -185,13 +254,13 @@ def _read_windows(plan: JobPlan, loaded: Loaded, _: CompletionStore, tracked: Ru
     _record_identity(plan, loaded, {"sha256": given.sha256}, tracked)
     generated = plain_text.read(plan.config, plan.baseline, tracked, loaded.engine, given)
     grading = AnswerGrading(AnswerReader(NONE), loaded.grader.grade, given.items, loaded.engine.read_output)
-    return Responses(given.items, given.prompts, generated, grading, {}, given.cut)
+    return Responses(given.items, given.prompts, generated, grading, lambda _: {}, given.cut)
 
 
 def _record_identity(plan: JobPlan, loaded: Loaded, prompt: Mapping[str, str], tracked: Run) -> Identity:
     """Record what the job is, before its first answer."""
     config, data, file = plan.config, plan.data, loaded.file
-    form = loaded.engine.reasoning if plan.task.request is Generate else NONE
+    form = loaded.engine.reasoning if plan.task.request in (Generate, Converse) else NONE
     grader = {"id": plan.grader.id, **loaded.grader.identity}
     identity = identify(config, data, grader, file, loaded.source, loaded.engine, prompt, AnswerReader(form))
     tracked.log(
@@ -208,6 +277,6 @@ def _record_identity(plan: JobPlan, loaded: Loaded, prompt: Mapping[str, str], t
 
 
 _WAYS: Mapping[type[Request], Callable[[JobPlan, Loaded, CompletionStore, Run], Responses]] = MappingProxyType(
-    {Generate: _ask_items, Choose: _score_choices, Read: _read_windows}
+    {Generate: _ask_items, Converse: _hold_conversations, Choose: _score_choices, Read: _read_windows}
 )
 """What is done for each kind of request."""

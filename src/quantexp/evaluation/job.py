@@ -18,7 +18,6 @@ from quantexp.config import Config
 from quantexp.config.condition import name_condition
 from quantexp.config.fingerprint import config_fingerprint, job_fingerprint, measures_floor, pair_fingerprint
 from quantexp.engines import Completion, open_engine
-from quantexp.engines.batch_invariance import answer_again
 from quantexp.evaluation.asking import Loaded, Responses, ask
 from quantexp.evaluation.early_stopping import group_duplicates, make_stopping_rule
 from quantexp.evaluation.finished_jobs import adopt, name_job, tag_levels
@@ -167,11 +166,11 @@ def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> Jo
         responses = ask(plan, Loaded(engine, file, source, opened), known, tracked)
         table = _table(plan.task, responses, responses.generated.completions, responses.grading)
         floor = None
-        if measures_floor(config) and responses.decoding is not None:
+        if measures_floor(config) and responses.repeat is not None:
             log.info("%s: answering everything again for the noise floor", plan.name)
-            again, how = answer_again(engine, responses.prompts, responses.decoding)
-            second = [again[prompt.item_id, prompt.sample] for prompt in responses.prompts]
-            floor = _table(plan.task, responses, second, responses.grading.start_over()), how
+            again = responses.repeat()
+            second = replace(responses, prompts=again.prompts)
+            floor = _table(plan.task, second, again.completions, responses.grading.start_over()), again.how
     metrics = compute_metrics(config, table, file, responses.unique_items)
     if config.divergence and plan.task.request is not Read:
         from quantexp.evaluation.divergence import measure_divergence  # only here, as in `prepare`
@@ -232,7 +231,7 @@ def _table(task: Task, responses: Responses, completions: Iterable[Completion], 
             "sample": prompt.sample,
             "difficulty": of_item[prompt.item_id].difficulty,
             **_category(of_item[prompt.item_id]),
-            **responses.columns.get(prompt.item_id, {}),
+            **responses.columns(prompt),
             "prompt": prompt.text,
             "output": grading.output(prompt, completion).text,
             "reference": task.target(of_item[prompt.item_id].fields),

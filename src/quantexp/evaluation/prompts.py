@@ -78,11 +78,7 @@ class Prompter:
         Raises:
             UserError: the answer is begun in the prompt, and the template has opened reasoning before it.
         """
-        form = self._engine.reasoning
-        if not form.marks:
-            return "closed"
-        text = self._engine.render((*self._opening(), _user(_PROBE)))
-        start = form.find_start(re.split(_PROBE, text, flags=re.IGNORECASE)[-1])
+        start = find_start(self._engine, self._opening())
         if start == "open" and self._in_answer:
             raise UserError(
                 "model.examples=answer begins the model's answer, but the chat template has opened its reasoning: set "
@@ -130,6 +126,15 @@ class Prompter:
 
     def _filled(self, fields: Mapping[str, Any]) -> str:
         return fill_words(self._words.item, fields)
+
+
+def find_start(engine: Engine, opening: tuple[Message, ...]) -> Start:
+    """Find where outputs begin, by what the template writes after the last turn of a chat with this opening."""
+    form = engine.reasoning
+    if not form.marks:
+        return "closed"
+    text = engine.render((*opening, _user(_PROBE)))
+    return form.find_start(re.split(_PROBE, text, flags=re.IGNORECASE)[-1])
 
 
 def check_shots(shots: int | None, examples: Sequence[Item]) -> Sequence[Item]:

@@ -7,7 +7,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from quantexp.tasks import choice, extraction, gsm8k, instructions, plain_text, qa, triviaqa
+from quantexp.tasks import chat, choice, extraction, gsm8k, instructions, plain_text, qa, triviaqa
 from quantexp.tasks.base import Task
 from quantexp.tasks.graders.base import Grade, Grader
 from quantexp.util.errors import UserError
@@ -19,7 +19,19 @@ if TYPE_CHECKING:
 __all__ = ["TASKS", "Grade", "Grader", "Task", "get_task", "open_task"]
 
 TASKS: Mapping[str, Task] = MappingProxyType(
-    {each.TASK.name: each.TASK for each in (gsm8k, triviaqa, extraction, choice, instructions, qa, plain_text)}
+    {
+        each.TASK.name: each.TASK
+        for each in (
+            gsm8k,
+            triviaqa,
+            extraction,
+            choice,
+            instructions,
+            chat,
+            qa,
+            plain_text,
+        )
+    }
 )
 """Every task by its name."""
 

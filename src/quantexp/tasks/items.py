@@ -119,7 +119,7 @@ def make_items(rows: Sequence[Mapping[str, Any]], task: Task, where: str) -> tup
         except ValueError as error:
             raise UserError(f"{where}, item {shown}: {one_line(str(error), 400)}.") from error
         fields = {key: value for key, value in row.items() if key not in {"id", "difficulty"}}
-        items.append(Item(item_id, fields, difficulty, find_cluster(fields[task.asks])))
+        items.append(Item(item_id, fields, difficulty, find_cluster(_join_texts(fields[task.asks]))))
     return tuple(items)
 
 
@@ -155,6 +155,11 @@ def _difficulty(value: object) -> int | None:
             "data.columns='{difficulty: null}'"
         )
     return value
+
+
+def _join_texts(asked: str | Sequence[str]) -> str:
+    """Return what is asked as one text, if it is asked in several turns."""
+    return asked if isinstance(asked, str) else "\n".join(asked)
 
 
 def find_cluster(asked: str) -> str:

@@ -58,7 +58,22 @@ class Read:
     window: int
 
 
-Request = Generate | Choose | Read
+@dataclass(frozen=True, slots=True)
+class Converse:
+    """A dialogue to be held, turn by turn, of which the last answer counts.
+
+    Attributes:
+        turns: what the user says.
+        replies: what stands for the model's answers to all turns but the last; None for its own.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"generate"})
+
+    turns: tuple[str, ...]
+    replies: tuple[str, ...] | None = None
+
+
+Request = Generate | Choose | Read | Converse
 """Any of them."""
 
 

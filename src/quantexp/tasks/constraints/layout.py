@@ -19,7 +19,7 @@ from quantexp.tasks.constraints.base import (
     optional,
 )
 from quantexp.tasks.constraints.measures import is_bullet, list_lines
-from quantexp.tasks.extraction import strip_fence
+from quantexp.tasks.json_answers import strip_fence
 
 _NUMBER = re.compile(r"[ \t]*+(?:\*\*)?(\d{1,3})[.)][ \t*]")
 _HEADING = re.compile(r" {0,3}#{1,6}[ \t]++\S")
