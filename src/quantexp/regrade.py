@@ -61,11 +61,13 @@ class Asking:
         judge: the judge.
         embedder: the embedder.
         completions: folder of the completion store, where a judge's replies are kept.
+        unsafe_code: whether generated code may run although something is open to it.
     """
 
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
     completions: Path = Path("mlruns/completions")
+    unsafe_code: bool = False
 
 
 def regrade(
@@ -281,7 +283,10 @@ class Grading:
             record.tags.get("engine.model", ""),
         )
         with CompletionStore(self._asking.completions) as known:
-            yield ResourceSettings(record.name, self._asking.judge, self._asking.embedder, known, tested)
+            asking = self._asking
+            yield ResourceSettings(
+                record.name, asking.judge, asking.embedder, known, tested, shows=False, unsafe_code=asking.unsafe_code
+            )
 
     def _items(self, record: "JobRecord", task: "Task") -> Mapping[str, Mapping[str, Any]]:
         """Return the fields of the items that the job was run on, by their ids."""
@@ -343,7 +348,7 @@ def main(config: RegradeConfig) -> None:
     store = open_store(config.tracking, Access.write)
     folder = Path(HydraConfig.get().runtime.output_dir) / "report"
     sweep = chosen_sweep(config, store)
-    asking = Asking(config.judge, config.embedder, Path(config.store.folder))
+    asking = Asking(config.judge, config.embedder, Path(config.store.folder), config.unsafe_code)
     if not regrade(config.stats, store, sweep, config.runs, config.grader, folder, config.reader, asking):
         raise SystemExit(1)
 

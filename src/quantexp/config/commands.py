@@ -144,6 +144,8 @@ class RegradeConfig(AggregateConfig):
     """A grader's name; null: the one that each run was graded by, in its current version."""
     reader: str | None = None
     """How outputs are read, as `model.reasoning` has it; null: as they were read, in its current version."""
+    unsafe_code: bool = False
+    """Run code that a model has written also if this machine cannot shut it in."""
 
 
 @dataclass

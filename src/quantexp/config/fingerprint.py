@@ -99,6 +99,7 @@ so that jobs before and after the change would count as the same."""
 _INDECISIVE: Mapping[str, Sequence[str]] = {
     "": ("tracking", "stats", "store", "force", "hypothesis", "weights"),  # of the last, the keys that it stands for do
     "model": ("cache", "folder", "note", "licence", "family", "sampling"),  # what is taken of that is the task's
+    "task": ("unsafe_code",),
     "data": ("hint", "own"),  # what is its own has taken the others' place by now
     "engine": (
         *("threads", "kv_memory_gb", "verify", "urls", "api_key_variable", "concurrency", "timeout", "retries"),

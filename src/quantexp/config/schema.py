@@ -231,6 +231,9 @@ class TaskConfig:
     """With task=chat, what stands in the earlier turns of the assistant."""
     window: int | None = None
     """Tokens in a window of plain text (task=text), of which the second half is scored; null for other tasks."""
+    unsafe_code: bool = False
+    """Run code that the model writes also if this machine cannot shut it in; tasks of lm-evaluation-harness that run
+    such code always want it."""
     metric: str = "first"
     """With task=lm-eval, like every key below: the metric that is the score, such as acc_norm; of several filters
     METRIC.FILTER. `first`: the first of the task that is higher for a better document."""

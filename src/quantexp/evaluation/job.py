@@ -161,7 +161,10 @@ def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> Jo
     engine = open_engine(file, plan.model, config.engine)
     url, served = engine.machine.get("url", ""), engine.machine.get("model", "")
     tested = ModelUnderTest(config.model.name, file.sha256, file.architecture, url, served)
-    with open_grader(plan.grader, ResourceSettings(plan.name, config.judge, config.embedder, known, tested)) as opened:
+    resources = ResourceSettings(
+        plan.name, config.judge, config.embedder, known, tested, unsafe_code=config.task.unsafe_code
+    )
+    with open_grader(plan.grader, resources) as opened:
         tracked.log(tags=opened.facts)
         responses = ask(plan, Loaded(engine, file, source, opened), known, tracked)
         table = _table(plan.task, responses, responses.generated.completions, responses.grading)

@@ -24,6 +24,8 @@ class ResourceSettings:
         embedder: the embedder, if there is one.
         known: the completions that exist already, to which a judge's replies are added; None: there is no store.
         tested: the model whose answers are graded; None if that is not known.
+        shows: whether a resource may show a bar of its own.
+        unsafe_code: whether generated code may run although something is open to it (`task.unsafe_code`).
     """
 
     name: str
@@ -31,6 +33,8 @@ class ResourceSettings:
     embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
     known: "CompletionStore | None" = None
     tested: "ModelUnderTest | None" = None
+    shows: bool = True
+    unsafe_code: bool = False
 
 
 class Resource(Protocol):
@@ -90,8 +94,14 @@ def _open_embedder(settings: ResourceSettings) -> Iterator[Resource]:
         yield embedder
 
 
+def _open_sandbox(settings: ResourceSettings) -> AbstractContextManager[Resource]:
+    from quantexp.util.code_sandbox import open_sandbox
+
+    return open_sandbox(settings.name, settings.unsafe_code, settings.shows)
+
+
 OPENERS: Mapping[Need, Callable[[ResourceSettings], AbstractContextManager[Resource]]] = MappingProxyType(
-    {"judge": _open_judge, "embedder": _open_embedder}
+    {"judge": _open_judge, "embedder": _open_embedder, "sandbox": _open_sandbox}
 )
 """Opens a resource, by the need that it meets; it imports what it takes only when it is called."""
 
