@@ -19,6 +19,7 @@ with atheris.instrument_imports(include=["quantexp"]):
     from quantexp.models import gguf, gguf_header_process, gguf_probe_process, safetensors
     from quantexp.store import Completion, CompletionStore, segments
     from quantexp.tasks import TASKS
+    from quantexp.tasks.code_text import find_code
     from quantexp.util.errors import UserError
 
 from tests.support.gguf_files import write_gguf
@@ -32,10 +33,14 @@ def graders(data: bytes) -> None:
     output = data.decode("utf-8", "replace")
     for task in TASKS.values():
         for grader in task.graders.values():
+            if grader.needs:
+                continue
             grade = grader.grade(output, FIELDS[task.name])
             assert 0 <= grade.score <= 1
             assert grade.extracted is None or grade.extracted.encode() is not None
             assert grade.error is None or grade.error.encode() is not None
+    code = find_code(output, FIELDS["code"]["prompt"], "double")
+    assert (code is None) == (not output.strip())
 
 
 KEYS = [bytes([number]) * 32 for number in range(3)]

@@ -28,6 +28,12 @@ FIELDS: dict[str, dict[str, Any]] = {
         ],
     },
     "chat": {"turns": ["?"], "replies": [], "answer": "Paris", "checks": [{"has": "Paris"}, {"case": "upper"}]},
+    "code": {
+        "prompt": 'def double(x):\n    """Return 2 * x."""',
+        "function": "double",
+        "solution": "def double(x):\n    return 2 * x",
+        "tests": [[[2], 4]],
+    },
     "qa": {"question": "?", "answer": ["Paris", 18]},
     "text": {"text": "?", "tokens": ["a", "\n"]},
 }
@@ -36,9 +42,9 @@ GRADERS = [
     for name, task in TASKS.items()
     for grader in task.graders.values()
     for each in (grader, replace(grader, name=f"{grader.name}-cut", grade=grader.grade_cut or grader.grade))
-    if each is grader or grader.grade_cut
+    if not grader.needs and (each is grader or grader.grade_cut)
 ]
-"""Every grader, and as another one what it does with answers that were cut off."""
+"""Every grader that needs nothing, and as another one what it does with answers that were cut off."""
 
 LENGTH = 20_000
 """Characters. A square of it is hundreds of millions of steps."""

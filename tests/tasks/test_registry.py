@@ -10,6 +10,7 @@ def test_tasks_by_name() -> None:
     assert sorted(TASKS) == [
         "chat",
         "choice",
+        "code",
         "extraction",
         "gsm8k",
         "instructions",
@@ -45,6 +46,7 @@ def test_grader_ids_are_stable() -> None:
         "choice": ["acc-v1", "acc_norm-v1", "acc_token-v1", "acc_unconditional-v1"],
         "instructions": ["instructions-v1"],
         "chat": ["chat-v1"],
+        "code": ["code-v1"],
         "qa": ["qa-v2", "qa-contains-v2", "qa-number-v1"],
         "text": ["text-v1"],
     }

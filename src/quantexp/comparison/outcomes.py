@@ -16,6 +16,10 @@ WORDS = {
     "empty": "empty",
     "unreadable": "nothing could be read",
     "other_script": "in letters of another script",
+    "syntax_error": "code that is no Python",
+    "exception": "code that raises an exception",
+    "wrong_result": "code with a wrong result",
+    "time_out": "code that does not end in time",
     "reasoning_tokens": "length of the reasoning",
     "answer_tokens": "length of the answer",
 }

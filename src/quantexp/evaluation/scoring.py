@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 READ = ("reasoning", "answer", "reasoning_tokens")
 """The columns that a reader fills which looks for reasoning."""
 
-_OF_GRADER = frozenset({*READ, "extracted", "rule", "score", "grading_error"})
+EXPLANATION = "explanation"
+"""The column of graders that explain their grades."""
+
+_OF_GRADER = frozenset({*READ, "extracted", "rule", "score", "grading_error", EXPLANATION})
 """The other columns that a reader and a grader fill; tables of earlier versions have no rule."""
 
 
@@ -77,12 +80,15 @@ def _list_verdicts(reader: AnswerReader, grader: GradeAnswer, given: Sequence[_G
             "score": None if grade is None or grade.is_undecided else grade.score,
             **{FIELD + name: value for name, value in (grade.fields if grade else {}).items()},
             "grading_error": grade.error if grade else "not asked: does not fit the context",
+            **({EXPLANATION: grade.explanation} if grade and grade.explanation is not None else {}),
             **{OUTCOME + name: value for name, value in _outcomes(answer, grade, each.prompt, each.output).items()},
         }
 
 
 def _outcomes(answer: Answer, grade: Grade | None, prompt: str, output: Output) -> dict[str, float]:
-    return {} if grade is None or grade.is_undecided else list_outcomes(answer, grade, prompt, output.tokens or 0)
+    if grade is None or grade.is_undecided:
+        return {}
+    return {**grade.outcomes, **list_outcomes(answer, grade, prompt, output.tokens or 0)}
 
 
 def _settle(grade: Grade, answer: Answer) -> Grade:
@@ -269,4 +275,5 @@ def _ordered(verdicts: pd.DataFrame) -> list[str]:
     fields = [str(name) for name in verdicts if str(name).startswith(FIELD)]
     outcomes = [str(name) for name in verdicts if str(name).startswith(OUTCOME)]
     read = [name for name in READ if name in verdicts]
-    return [*read, "extracted", "rule", "score", *fields, "grading_error", *outcomes]
+    explained = [EXPLANATION] if EXPLANATION in verdicts else []
+    return [*read, "extracted", "rule", "score", *fields, "grading_error", *explained, *outcomes]

@@ -54,6 +54,9 @@ class Grade:
             answer counts in no mean, and is counted apart.
         rule: which of a grader's rules found what was read ("marker", "last number"); None where it has but one way, or
             found nothing.
+        explanation: why the score is what it is, in a sentence; None if the grader has nothing to say.
+        outcomes: 1 or 0 by the name of an outcome that only this grader knows, such as `syntax_error`; all of them for
+            each answer that it has looked at.
     """
 
     score: float
@@ -62,6 +65,8 @@ class Grade:
     error: str | None = None
     rule: str | None = None
     is_undecided: bool = False
+    explanation: str | None = None
+    outcomes: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def right_or_wrong(cls, right: bool, extracted: str, rule: str | None = None) -> "Grade":
