@@ -107,8 +107,9 @@ BY_ITSELF = {
 }
 """Pages that need something to be there first, or another place; each has a test of its own."""
 
-COMPOSED = {DOCS / "how-to" / "reasoning.md"}
-"""Pages whose commands need a model that reasons, for which nothing stands here: they are composed and checked."""
+COMPOSED = {DOCS / "how-to" / "reasoning.md", DOCS / "how-to" / "long-context.md"}
+"""Pages whose commands need a model that reasons, or reads long texts, for which nothing stands here: they are composed
+and checked."""
 
 THE_EXPERIMENT = ("python -m quantexp experiment=quant-cliff", "python -m quantexp experiment=quant-cliff-smoke")
 """Run by the test of docs/explanation/protocol.md and by tests/sweep/test_smoke.py."""

@@ -144,7 +144,7 @@ def test_another_metric_is_another_reading_of_the_same_outputs(swept: Path, comm
     ("arguments", "sentence"),
     [
         (("task.metric=mcc",), "task.metric=mcc is made of a whole corpus"),
-        (("data=bundled",), "brings its own documents: leave data=bundled out"),
+        (("data=bundled",), "brings its own items: leave data=bundled out"),
         (("engine.floor=true",), "task=capitals is scored, not answered, so it cannot have engine.floor=true"),
     ],
 )

@@ -34,6 +34,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "solution": "def double(x):\n    return 2 * x",
         "tests": [[[2], 4]],
     },
+    "long": {"question": "?", "answer": ["12345", "54321"], "candidates": []},
     "qa": {"question": "?", "answer": ["Paris", 18]},
     "text": {"text": "?", "tokens": ["a", "\n"]},
 }

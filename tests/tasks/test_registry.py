@@ -14,6 +14,7 @@ def test_tasks_by_name() -> None:
         "extraction",
         "gsm8k",
         "instructions",
+        "long",
         "qa",
         "text",
         "triviaqa",
@@ -47,6 +48,7 @@ def test_grader_ids_are_stable() -> None:
         "instructions": ["instructions-v1"],
         "chat": ["chat-v1"],
         "code": ["code-v1"],
+        "long": ["long-v1"],
         "qa": ["qa-v2", "qa-contains-v2", "qa-number-v1"],
         "text": ["text-v1"],
     }

@@ -6,16 +6,17 @@ for how many there are, and they decide nothing.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from quantexp.comparison.flips import SIDES, list_clusters
-from quantexp.stats import Method, PairedComparison, compare
-from quantexp.tracking.tags import CATEGORY, FIELD
+from quantexp.stats import Estimate, Method, PairedComparison, compare, estimate
+from quantexp.tracking.tags import CATEGORY, FIELD, PLACE
 
 DIFFICULTY, FIELDS = "difficulty", "field"
-"""Two of the ways in which items are taken apart; the third is by `CATEGORY`."""
+"""Two of the ways in which items are taken apart; the others are by `CATEGORY` and by `PLACE`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +24,16 @@ class Part:
     """A comparison on part of what was asked.
 
     Attributes:
-        by: `DIFFICULTY` or `CATEGORY` (some of the items), or `FIELDS` (one field of all items).
-        name: The level of difficulty, the category, or the field.
+        by: `DIFFICULTY`, `CATEGORY` or `PLACE` (some of the items), or `FIELDS` (one field of all items).
+        name: The level of difficulty, the category, the place, or the field.
         difference: Of the scores there, paired; positive means that the baseline is better.
+        scores: Of a place the scores of both sides; None of other parts.
     """
 
     by: str
     name: str
     difference: PairedComparison
+    scores: tuple[Estimate, Estimate] | None = None
 
 
 def parts(
@@ -42,11 +45,12 @@ def parts(
     seed: int = 42,
     method: Method = Method.default,
 ) -> tuple[Part, ...]:
-    """Compare a quant with the baseline by field, by category and by difficulty.
+    """Compare a quant with the baseline by field, by category, by difficulty and by place.
 
     Args:
         pairs: The answers that both have scored (`flips.pair_answers`); columns `score_NAME` of each side hold the
-            score of a field, `category` the kind of item, `difficulty` the level, where there are any.
+            score of a field, `category` the kind of item, `difficulty` the level, `place` length and depth in a long
+            text, where there are any.
         by_item: Whether an item counts once, with its mean score; otherwise each answer is taken as independent.
         confidence: Nominal coverage of the intervals.
         resamples: Number of resamples, where the method takes any.
@@ -55,8 +59,8 @@ def parts(
 
     Returns:
         Fields in the order of the baseline's columns, then categories in the order of their names, then levels from the
-        lowest. No categories or levels where all items have the same, or none. Intervals are about the items that the
-        data sample.
+        lowest, then places. No categories or levels where all items have the same, or none. Intervals are about the
+        items that the data sample.
     """
     of_baseline = [str(name).removesuffix("_baseline") for name in pairs if str(name).endswith("_baseline")]
     fields = [name for name in of_baseline if name.startswith(FIELD) and f"{name}_quant" in pairs]
@@ -64,15 +68,15 @@ def parts(
     clusters = list_clusters(pairs) if by_item else None
     for by, name, rows, column in _selections(pairs, fields):
         before, after = (pairs.loc[rows, f"{column}_{side}"].to_numpy(dtype=np.float64) for side in SIDES)
-        difference = compare(
-            *(before, after),
-            clusters=None if clusters is None else clusters[rows.to_numpy()],
-            confidence=confidence,
-            resamples=resamples,
-            seed=seed,
-            method=method,
-        )
-        found.append(Part(by, name, difference))
+        options: dict[str, Any] = {
+            "clusters": None if clusters is None else clusters[rows.to_numpy()],
+            "confidence": confidence,
+            "resamples": resamples,
+            "seed": seed,
+            "method": method,
+        }
+        scores = (estimate(before, **options), estimate(after, **options)) if by == PLACE else None
+        found.append(Part(by, name, compare(before, after, **options), scores))
     return tuple(found)
 
 
@@ -88,3 +92,6 @@ def _selections(pairs: pd.DataFrame, fields: Sequence[str]) -> Iterator[tuple[st
     levels = sorted(pairs["difficulty_baseline"].dropna().unique()) if "difficulty_baseline" in pairs else []
     for level in levels if len(levels) > 1 else ():
         yield DIFFICULTY, f"{level:g}", pairs["difficulty_baseline"] == level, "score"
+    places = sorted(pairs[f"{PLACE}_baseline"].dropna().unique()) if f"{PLACE}_baseline" in pairs else []
+    for place in places:
+        yield PLACE, str(place), pairs[f"{PLACE}_baseline"] == place, "score"

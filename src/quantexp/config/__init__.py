@@ -1,6 +1,17 @@
 """The configuration: its keys and their types, how it is composed, checked, and identified."""
 
-from quantexp.config.choices import ExamplePlace, Forced, History, Method, Pool, PromptForm, ReasoningEnd, Target, Unit
+from quantexp.config.choices import (
+    ExamplePlace,
+    Forced,
+    History,
+    Method,
+    Pool,
+    PromptForm,
+    ReasoningEnd,
+    Target,
+    Tokenizer,
+    Unit,
+)
 from quantexp.config.commands import (
     AggregateConfig,
     CompareConfig,
@@ -69,6 +80,7 @@ __all__ = [
     "SyncConfig",
     "Target",
     "TaskConfig",
+    "Tokenizer",
     "TrackingConfig",
     "Unit",
 ]

@@ -21,6 +21,15 @@ class History(Enum):
     """Those that the item brings."""
 
 
+class Tokenizer(Enum):
+    """Measure of a text's length."""
+
+    model = "model"
+    """Tokens of the model's own tokenizer, chat template included."""
+    characters = "characters"
+    """Four characters count as a token: for servers, whose tokenizers are not here."""
+
+
 class ExamplePlace(Enum):
     """Place of the worked examples."""
 

@@ -17,6 +17,7 @@ from quantexp.config.choices import (
     PromptForm,
     ReasoningEnd,
     Target,
+    Tokenizer,
     Unit,
 )
 from quantexp.config.grading import EmbedderConfig, JudgeConfig
@@ -229,6 +230,10 @@ class TaskConfig:
     """Items to draw; null: all."""
     history: History = History.own
     """With task=chat, what stands in the earlier turns of the assistant."""
+    lengths: list[int] = field(default_factory=list)
+    """With task=long, tokens of prompt and answer together; items are made for each."""
+    tokenizer: Tokenizer = Tokenizer.model
+    """With task=long, how these are counted."""
     window: int | None = None
     """Tokens in a window of plain text (task=text), of which the second half is scored; null for other tasks."""
     unsafe_code: bool = False

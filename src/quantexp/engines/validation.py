@@ -41,6 +41,12 @@ def _reasoning_problems(config: Config) -> Iterator[str]:
 def local_problems(config: Config) -> Iterator[str]:
     """Yield a sentence for each, where the model is to run in this process."""
     yield from _reasoning_problems(config)
+    if config.task.lengths and max(config.task.lengths) > config.engine.context:
+        longest = max(config.task.lengths)
+        yield (
+            f"task.lengths asks for texts of {longest} tokens, and engine.context={config.engine.context} holds no "
+            f"more than that: set engine.context={longest}, or lower task.lengths."
+        )
     for key in _set(config.engine, REMOTE):
         yield f"engine.{key} is of a server, and engine={config.engine.name} runs the model itself: add engine=openai."
     value = config.engine.kv_value

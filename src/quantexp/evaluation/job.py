@@ -43,7 +43,7 @@ from quantexp.tasks.own_words import OwnWordsTask
 from quantexp.tasks.requests import Read
 from quantexp.tracking.run import Run
 from quantexp.tracking.store import Store
-from quantexp.tracking.tags import CATEGORY, CONFIG, FLOOR, FLOOR_BY, JOB, PAIR
+from quantexp.tracking.tags import CATEGORY, CONFIG, FLOOR, FLOOR_BY, JOB, PAIR, PLACE, PLACES
 from quantexp.util.errors import UserError
 from quantexp.util.metric_names import fold_name
 from quantexp.util.terminal import one_line
@@ -233,7 +233,7 @@ def _table(task: Task, responses: Responses, completions: Iterable[Completion], 
             "cluster": of_item[prompt.item_id].cluster,
             "sample": prompt.sample,
             "difficulty": of_item[prompt.item_id].difficulty,
-            **_category(of_item[prompt.item_id]),
+            **_describe_item(of_item[prompt.item_id]),
             **responses.columns(prompt),
             "prompt": prompt.text,
             "output": grading.output(prompt, completion).text,
@@ -249,10 +249,11 @@ def _table(task: Task, responses: Responses, completions: Iterable[Completion], 
     return drop_unbounded(table)
 
 
-def _category(item: Item) -> dict[str, str]:
-    """Return the item's category, a column of the per-item table if the data say it."""
-    category = item.fields.get(CATEGORY)
-    return {CATEGORY: one_line(category, 60)} if isinstance(category, str) and category.strip() else {}
+def _describe_item(item: Item) -> dict[str, str]:
+    """Return the columns of the per-item table for what the data say of an item: its category, and where it asks."""
+    category, place = item.fields.get(CATEGORY), item.fields.get(PLACE)
+    told = {CATEGORY: one_line(category, 60)} if isinstance(category, str) and category.strip() else {}
+    return told | ({PLACE: place} if isinstance(place, str) and PLACES.fullmatch(place) else {})
 
 
 def _names(config: Config) -> tuple[str, str]:

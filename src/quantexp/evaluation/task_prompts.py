@@ -39,7 +39,8 @@ class TaskPrompter:
         # Whichever items are drawn, the same ones say what surrounds them.
         firsts = {item.fields.get(CATEGORY): item for item in reversed(data)}.values()
         system = join_system(config.model.system, config.task.prompt.system)
-        self._requests = task.ask([*{item.id: item for item in (*items, *firsts)}.values()], system)
+        asked = [*{item.id: item for item in (*items, *firsts)}.values()]
+        self._requests = task.ask(asked, system, lambda messages: len(engine.encode_chat(messages)[1]))
         self._alike = [self._requests[item.id].alike for item in firsts]
         self._shared: dict[str, Tokens] = {}
         self.decoding = make_decoding(config.task, engine, config.task.stop)

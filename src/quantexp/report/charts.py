@@ -1,6 +1,7 @@
 """The charts of the HTML page, in their order."""
 
 from quantexp.comparison.summary import Summary
+from quantexp.report.depth_panels import depths
 from quantexp.report.divergence_panels import divergences, select_partings
 from quantexp.report.forest import changes, forest
 from quantexp.report.memory import memory_chart, recorded_memories
@@ -31,6 +32,7 @@ def charts(summary: Summary, picked: Chart | None = None) -> list[Chart]:
             tradeoff(summary) if summary.has_bits else None,
             memory_chart(summary, recorded_memories(summary)) if picked is None else None,
             categories(summary),
+            depths(summary),
             divergences(summary),
             select_partings(summary),
         ]

@@ -9,6 +9,7 @@ from quantexp.comparison.wording import answer_text, declaration_text
 from quantexp.report.caveats import format_more, select_caveats
 from quantexp.report.columns import Grid
 from quantexp.report.conclusions import sentences, task_outcome, verdict
+from quantexp.report.depths import FILE, has_depths
 from quantexp.report.divergence import divergence_grid, has_divergence, has_partings, order_text, ranking
 from quantexp.report.factor_grid import GRID_NOTE, INTERACTION_NOTE, interactions_grid, list_factor_grids
 from quantexp.report.outcomes import OUTCOMES_NOTE, outcomes_grid
@@ -54,6 +55,7 @@ def report_markdown(summary: Summary) -> str:
         *_factor_grids(summary),
         *_settling(summary),
         *_charts(summary),
+        *_depths(summary),
         *_divergence(summary),
         *_flips(summary),
         *_outcomes(summary),
@@ -112,6 +114,14 @@ def _charts(summary: Summary) -> list[str]:
         f"![{escape(model)}: {words}]({stem}.png)\n\n[The same chart as SVG]({stem}.svg)"
         for model, stem in summary.chart_stems(kind).items()
         if summary.has_bits or summary.select_comparisons(model)
+    ]
+
+
+def _depths(summary: Summary) -> list[str]:
+    return [
+        f"![{escape(model)}: accuracy by length and depth]({stem}.png)\n\n[The same chart as SVG]({stem}.svg)"
+        for model, stem in summary.chart_stems(FILE).items()
+        if has_depths(summary, model)
     ]
 
 

@@ -14,9 +14,10 @@ _CALLED = {FIELDS: "{}", CATEGORY: "{}", DIFFICULTY: "difficulty {}"}
 
 def categories(summary: Summary) -> Chart | None:
     """Return a panel for each task and way of taking it apart; None where the answers were not looked at."""
-    if not any(c.parts for c in summary.comparisons):
+    shown = [part.difference for c in summary.comparisons for part in c.parts if part.by in _CALLED]
+    if not shown:
         return None
-    limits = span([part.difference for c in summary.comparisons for part in c.parts])
+    limits = span(shown)
     panels: list[Panel] = []
     rows: list[tuple[str, ...]] = []
     for model in summary.models():
@@ -32,9 +33,9 @@ def categories(summary: Summary) -> Chart | None:
                     drawn += [Row(quant, part.difference) for quant, part in here]
                     for quant, part in here:
                         d = part.difference
-                        shown = " ".join(difference_text(d))
-                        told.append(f"{called}, {quant} {shown}")
-                        cells = (f"{100 * d.baseline_mean:.1f}", f"{100 * d.quant_mean:.1f}", shown)
+                        difference = " ".join(difference_text(d))
+                        told.append(f"{called}, {quant} {difference}")
+                        cells = (f"{100 * d.baseline_mean:.1f}", f"{100 * d.quant_mean:.1f}", difference)
                         rows.append((summary.section(compared[0]), called, quant, str(d.n), *cells))
                 if drawn:
                     title = f"{summary.section(compared[0])}, by {by}"

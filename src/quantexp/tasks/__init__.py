@@ -7,7 +7,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from quantexp.tasks import chat, choice, code, extraction, gsm8k, instructions, plain_text, qa, triviaqa
+from quantexp.tasks import chat, choice, code, extraction, gsm8k, instructions, long, plain_text, qa, triviaqa
 from quantexp.tasks.base import Task
 from quantexp.tasks.graders.base import Grade, Grader
 from quantexp.util.errors import UserError
@@ -29,6 +29,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             instructions,
             chat,
             code,
+            long,
             qa,
             plain_text,
         )

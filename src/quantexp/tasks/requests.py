@@ -8,6 +8,10 @@ SEPARATOR = "\n\n"
 """Between the parts of a prompt; the end of an answer where examples stand in the answer."""
 
 
+Message = Mapping[str, str]
+"""One turn of a chat: its `role` and its `content`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Generate:
     """An answer to be written.

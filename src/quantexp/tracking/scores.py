@@ -20,13 +20,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from quantexp.tracking.tags import CATEGORY, FIELD, LENGTHS, OUTCOME
+from quantexp.tracking.tags import CATEGORY, FIELD, LENGTHS, OUTCOME, PLACE
 
 SCORES = "scores.arrow"
 """Name of the file: Arrow's IPC format, which is read ten times as fast as Parquet where tables are small."""
 
 _NEEDED = ("item_id", "cluster", "score")
-_ASKED = ("item_id", "cluster", "sample", "difficulty", CATEGORY)
+_ASKED = ("item_id", "cluster", "sample", "difficulty", CATEGORY, PLACE)
 _KEPT = {*_ASKED, *_NEEDED, "extracted", "grading_error"}
 
 FACTS = b"quantexp.run"
@@ -48,7 +48,8 @@ class Asked:
         clusters: what the answers to items that ask the same share, likewise.
         samples: number of each answer among those to its item, shape (m,); None where the table does not say.
         difficulty: of each answer's item, shape (m,), NaN where it has none; None where no item has.
-        category: of each answer's item, shape (m,), None where it has none; None where no item has.
+        words: of each answer's item, shape (m,), its category and place, by the name of the column; None where it has
+            none; without what no item has.
         index: the items, each once, in the order in which they were asked.
         places: of each answer its item in `index`; None where every item has one answer.
         of_item: the cluster of each item.
@@ -58,7 +59,7 @@ class Asked:
     clusters: NDArray[np.int32]
     samples: NDArray[np.int64] | None
     difficulty: NDArray[np.float64] | None
-    category: NDArray[np.object_] | None
+    words: Mapping[str, NDArray[np.object_]]
     index: pd.Index
     places: NDArray[np.intp] | None
     of_item: Mapping[str, str]
@@ -157,7 +158,7 @@ class ScoreTables:
             clusters=self._names.numbers(clusters),
             samples=columns["sample"].to_numpy() if "sample" in said else None,
             difficulty=_floats(columns["difficulty"]) if rated else None,
-            category=_texts(columns[CATEGORY]) if CATEGORY in said else None,
+            words={name: _texts(columns[name]) for name in (CATEGORY, PLACE) if name in said},
             index=pd.Index(unique, dtype="str", name="item_id"),
             places=None if len(unique) == len(items) else places,
             of_item=self._clusters.setdefault(frozenset(of_item.items()), of_item),
@@ -296,12 +297,9 @@ def answer_frame(conditions: Mapping[str, Sequence[tuple[int, Answers]]]) -> Ite
                     for _, answers in runs
                 ]
             )
-        if any(answers.asked.category is not None for _, answers in runs):
-            of_runs = (
-                np.full(len(answers.score), None) if answers.asked.category is None else answers.asked.category
-                for _, answers in runs
-            )
-            columns[CATEGORY] = np.concatenate([*of_runs])
+        for told in dict.fromkeys(name for _, answers in runs for name in answers.asked.words):
+            of_runs = (answers.asked.words.get(told, np.full(len(answers.score), None)) for _, answers in runs)
+            columns[told] = np.concatenate([*of_runs])
         for field in dict.fromkeys(name for _, answers in runs for name in answers.fields):
             columns[field] = np.concatenate(
                 [answers.fields.get(field, np.full(len(answers.score), gap)) for _, answers in runs]

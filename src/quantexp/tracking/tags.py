@@ -1,5 +1,7 @@
 """Names of tags, metrics and tables in the store."""
 
+import re
+
 JOBS = "jobs"
 """Folder of a sweep's run with a file for each of its jobs that has finished: a run that is gone is missed by it."""
 
@@ -122,6 +124,13 @@ FIELD = "score_"
 
 CATEGORY = "category"
 """Column of the per-item table with the kind of an item, and the field of the data that says it."""
+
+PLACE = "place"
+"""Column of the per-item table, and field of the data, with the length of an item's text in tokens and how deep in it
+lies what is asked for: `4096 tokens, 25%`, or `4096 tokens` if that lies in several places."""
+
+PLACES = re.compile(r"(\d{1,9}) tokens(?:, (\d{1,3})%)?")
+"""Its form."""
 
 RULE = "rule."
 """Prefix of the metrics that count the answers which each rule of the grader has read."""

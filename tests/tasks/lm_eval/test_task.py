@@ -53,20 +53,20 @@ def test_requests_are_those_of_the_harness(tmp_path: Path) -> None:
     task = opened(tmp_path, "sums")
     items = data_of(task).items
     assert task.settings == {"shots": 2, "max_tokens": 12, "stop": ["\n"]}
-    some, all_of_them = task.ask(items[3:5], ""), task.ask(items, "")
+    some, all_of_them = task.ask(items[3:5], "", len), task.ask(items, "", len)
     # Examples are drawn for one document after the other: what is drawn of them does not move any.
     assert some == {item.id: all_of_them[item.id] for item in items[3:5]}
     [context] = some[items[3].id].contexts
     assert context.text.count("Question: ") == 3
     assert context.text.endswith("\n\nQuestion: 4 + 5\nAnswer:")
-    assert opened(tmp_path, "sums", shots_seed=7).ask(items, "") != all_of_them
+    assert opened(tmp_path, "sums", shots_seed=7).ask(items, "", len) != all_of_them
 
 
 def test_a_chat_has_the_examples_as_turns(tmp_path: Path) -> None:
     write_sums(tmp_path, gen_prefix="The sum is", description="Add.")
     task = opened(tmp_path, "sums", chat=True, shots=1)
     [item, *_] = data_of(task).items
-    [context] = task.ask([item], "Be brief.")[item.id].contexts
+    [context] = task.ask([item], "Be brief.", len)[item.id].contexts
     assert [message["role"] for message in context.messages] == ["system", "user", "assistant", "user"]
     assert context.messages[0]["content"] == "Be brief.\n\nAdd."
     assert context.messages[-1]["content"] == "Question: 1 + 2\nAnswer:"

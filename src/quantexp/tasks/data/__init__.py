@@ -26,15 +26,12 @@ def load(data: DataConfig, task: Task) -> Dataset:
     Raises:
         UserError: the data are not there, or an item cannot be asked or graded.
     """
-    is_own = isinstance(task, OwnWordsTask)
-    if is_own is not (data.source == "task"):
-        raise UserError(
-            f"No items come with {task.name}; bring yours: data=files data.path=FILE."
-            if not is_own
-            else f"{task.name} of lm-evaluation-harness brings its own documents: leave data={data.name} out."
-        )
     if isinstance(task, OwnWordsTask):
+        if data.source != ("bundled" if task.is_bundled else "task"):
+            raise UserError(f"{task.name} brings its own items: leave data={data.name} out.")
         return task.load()
+    if data.source == "task":
+        raise UserError(f"No items come with {task.name}; bring yours: data=files data.path=FILE.")
     key = f"{task.name} {data}"
     if data.source == "files" or key not in _loaded:
         _loaded[key] = _load(data, task)

@@ -13,7 +13,7 @@ from quantexp.tasks.lm_eval.documents import SUBTASK, load_documents
 from quantexp.tasks.lm_eval.harness import list_shots, load_harness
 from quantexp.tasks.lm_eval.metrics import FIRST, make_graders
 from quantexp.tasks.lm_eval.prompts import SCORES, WRITES, ask_documents
-from quantexp.tasks.own_words import OwnWordsTask
+from quantexp.tasks.own_words import CountTokens, OwnWordsTask
 from quantexp.tasks.requests import Choose, Generate, ItemRequests
 from quantexp.util.errors import UserError
 
@@ -60,7 +60,7 @@ def _load_task(
     sizes = Counter(item.fields[SUBTASK] for item in data.items)
     graders, default = make_graders(harness, SCORES if scored else WRITES, metric, sizes)
 
-    def ask(items: Sequence[Item], system: str) -> Mapping[str, ItemRequests]:
+    def ask(items: Sequence[Item], system: str, _: CountTokens) -> Mapping[str, ItemRequests]:
         asked = ask_documents(harness, items, chat, system)
         if odd := [item for item, (_, given) in asked.items() if given != arguments[0]]:
             raise UserError(
