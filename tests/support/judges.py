@@ -11,9 +11,9 @@ from tests.support.openai_server import Asked, OpenAIServer, Reply, chat, models
 from quantexp.config.grading import JudgeConfig
 from quantexp.evaluation import judging
 from quantexp.tasks.graders.calibration import load_pairs
-from quantexp.tasks.graders.rubrics import SAME_REQUEST, Rubric
+from quantexp.tasks.graders.rubrics import SAME_REQUEST, SAYS_FACT, Rubric
 
-RUBRICS = (SAME_REQUEST,)
+RUBRICS = (SAME_REQUEST, SAYS_FACT)
 
 
 def labels_of(rubric: Rubric) -> dict[tuple[str, str], bool]:

@@ -45,6 +45,7 @@ TEXT = {
     "triviaqa": "question",
     "extraction": "email",
     "instructions": "prompt",
+    "summary": "document",
 }
 COUNTS = {
     "chat": 60,
@@ -54,6 +55,7 @@ COUNTS = {
     "triviaqa": 200,
     "extraction": 200,
     "instructions": 160,
+    "summary": 60,
 }
 IDS = {
     "chat": ("chat-{:03d}", "chat-example-{}", 8),
@@ -63,6 +65,7 @@ IDS = {
     "triviaqa": ("trivia-{:03d}", "trivia-shot-{}", 8),
     "extraction": ("mail-{:03d}", "mail-shot-{}", 6),
     "instructions": ("instruction-{:03d}", "instruction-example-{}", 6),
+    "summary": ("text-{:03d}", "text-shot-{}", 6),
 }
 KEYS = {
     "chat": ["id", "category", "turns", "replies", "answer", "checks", "difficulty"],
@@ -70,6 +73,7 @@ KEYS = {
     "code": ["id", "category", "prompt", "function", "solution", "tests", "difficulty"],
     "gsm8k": ["id", "question", "answer", "difficulty"],
     "triviaqa": ["id", "question", "answer", "aliases", "difficulty"],
+    "summary": ["id", "category", "document", "summary", "must", "must_not", "mentions", "difficulty"],
     "extraction": [
         "id",
         "email",
@@ -254,13 +258,14 @@ def test_no_constant_answer_is_often_right(name: str) -> None:
         ("triviaqa", "0.17"),
         ("extraction", "0.11"),
         ("instructions", "0.27"),
+        ("summary", "0.02"),
     ],
 )
 def test_no_two_items_are_alike(name: str, quoted: str) -> None:
     texts = ["\n".join(text) if isinstance(text := row[TEXT[name]], list) else text for row in everything(name)]
     assert len({normalize_answer(text) for text in texts}) == len(texts)
     value, *pair = closest(texts)
-    assert value < (0.30 if name == "extraction" else 0.35), pair
+    assert value < (0.30 if name in ("extraction", "summary") else 0.35), pair
     digits = len(quoted) - 2
     assert quoted == f"{value:.{digits}f}", pair
     assert re.search(rf"[Ll]argest\b[^:.]*?\b(?:is|questions:) {re.escape(quoted)}\b", card(name))
@@ -764,3 +769,45 @@ def test_pairs_of_judges_are_as_the_card_says(rubric: Rubric) -> None:
 def test_first_texts_of_requests_are_the_gold_actions() -> None:
     gold = {row["id"]: row["requested_action"] for row in items("extraction")}
     assert all(row["first"] == gold[row["item"]] for row in read_rows(bundled("calibration/requested_action.jsonl")))
+
+
+# Summaries
+
+
+def test_texts_and_checklists_are_as_the_card_says() -> None:
+    rows, text = items("summary"), card("summary")
+    cells = Counter((row["category"], row["difficulty"]) for row in rows)
+    assert set(cells.values()) == {3}
+    assert Counter(row["category"] for row in rows) == {kind: int(n) for kind, n, _ in table("summary", "Categories")}
+    stated = {int(level): words for level, words, _ in table("summary", "Difficulty")}
+    for level in LEVELS:
+        lengths = [len(row["document"].split()) for row in at(level, rows)]
+        assert stated[level] == f"{min(lengths)} to {max(lengths)}"
+    for name, of_item, of_example in (("must", 4, 3), ("must_not", 3, 2)):
+        assert {len(row[name]) for row in rows} == {of_item}
+        assert {len(row[name]) for row in examples("summary")} == {of_example}
+        assert f"({of_item * 60} in all)" in text
+    for field, shown in (("document", "124 to 272"), ("summary", "40 to 60")):
+        lengths = [len(row[field].split()) for row in rows]
+        assert f"{min(lengths)} to {max(lengths)}" == shown
+        assert f"of {shown} words" in text
+    assert {len(row["mentions"]) for row in rows} == {2, 3}
+    statements = [each for row in everything("summary") for each in row["must"] + row["must_not"]]
+    assert all(each.endswith(".") and len(each.split()) <= 20 for each in statements)
+
+
+def test_calibration_summaries_are_of_bundled_texts_and_have_faults() -> None:
+    by_id = {row["id"]: row for row in items("summary")}
+    pairs = read_rows(bundled("calibration/summary.jsonl"))
+    grouped: dict[str, list[Row]] = {}
+    for pair in pairs:
+        grouped.setdefault(pair["first"], []).append(pair)
+    assert len(grouped) == 24
+    for of_summary in grouped.values():
+        [item] = {pair["item"] for pair in of_summary}
+        row = by_id[item]
+        assert [pair["second"] for pair in of_summary] == row["must"] + row["must_not"]
+        faults = [pair["label"] != pair["kind"].startswith("fact") for pair in of_summary]
+        assert any(faults)
+    assert {by_id[pair["item"]]["difficulty"] for pair in pairs} == set(LEVELS)
+    assert set(Counter(by_id[of[0]["item"]]["category"] for of in grouped.values()).values()) == {6}

@@ -35,6 +35,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "tests": [[[2], 4]],
     },
     "long": {"question": "?", "answer": ["12345", "54321"], "candidates": []},
+    "summary": {"document": "Paris is a city of 18.", "summary": "-", "must": ["-"], "mentions": [["Paris"], ["18"]]},
     "qa": {"question": "?", "answer": ["Paris", 18]},
     "text": {"text": "?", "tokens": ["a", "\n"]},
 }

@@ -16,6 +16,7 @@ def test_tasks_by_name() -> None:
         "instructions",
         "long",
         "qa",
+        "summary",
         "text",
         "triviaqa",
     ]
@@ -49,6 +50,7 @@ def test_grader_ids_are_stable() -> None:
         "chat": ["chat-v1"],
         "code": ["code-v1"],
         "long": ["long-v1"],
+        "summary": ["summary-v1", "summary-judge-v1"],
         "qa": ["qa-v2", "qa-contains-v2", "qa-number-v1"],
         "text": ["text-v1"],
     }

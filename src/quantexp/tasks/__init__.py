@@ -7,7 +7,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from quantexp.tasks import chat, choice, code, extraction, gsm8k, instructions, long, plain_text, qa, triviaqa
+from quantexp.tasks import chat, choice, code, extraction, gsm8k, instructions, long, plain_text, qa, summary, triviaqa
 from quantexp.tasks.base import Task
 from quantexp.tasks.graders.base import Grade, Grader
 from quantexp.util.errors import UserError
@@ -30,6 +30,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             chat,
             code,
             long,
+            summary,
             qa,
             plain_text,
         )
