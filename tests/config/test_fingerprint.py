@@ -173,6 +173,7 @@ DEFAULTS: dict[str, object] = {
     "engine.model": None,
     "engine.prompt": "messages",
     "engine.extra_body": {},
+    "engine.prompt_logprobs": 20,
     "seed": 0,
     "divergence": False,
     "divergence_over": "answer",

@@ -26,9 +26,10 @@ from mlflow.entities import Run
 from tests.support.copies import copied
 from tests.support.forking import Ended, Forker
 from tests.support.hub import Hub, publish_gsm8k, publish_triviaqa
-from tests.support.openai_server import OpenAIServer, chat, continuation, good
+from tests.support.openai_server import OpenAIServer, chat, good
 from tests.support.openai_server import models as listed
 from tests.support.tracking_servers import TrackingServer
+from tests.support.vllm_server import answer_by
 
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
@@ -36,6 +37,7 @@ from quantexp.config.composition import compose_jobs
 from quantexp.config.emails import register_schemas as register_emails
 from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.reference import CONF, SCHEMAS
+from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.engines.registry import check_engine
 from quantexp.results.words import is_override
 from quantexp.tracking.tags import PAIR
@@ -486,7 +488,7 @@ def test_what_python_is_shown_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-def test_servers(reader: Reader) -> None:
+def test_servers(reader: Reader, engine: LlamaCpp) -> None:
     bf16: dict[str, Any] = {"l.weight": {"dtype": "BF16", "shape": [32, 8], "data_offsets": [0, 512]}}
     awq: dict[str, Any] = {
         "l.qweight": {"dtype": "I32", "shape": [32, 1], "data_offsets": [0, 128]},
@@ -498,9 +500,11 @@ def test_servers(reader: Reader) -> None:
         content = json.dumps(header).encode()
         size = max(entry["data_offsets"][1] for entry in header.values())
         (folder / "model.safetensors").write_bytes(len(content).to_bytes(8, "little") + content + bytes(size))
-    reader.openai.answer = lambda asked: chat() if "messages" in asked else continuation()
+    (reader.folder / "wiki.test.raw").write_text("The harbour wakes before the town does. " * 100)
+    by_model = answer_by(engine)
+    reader.openai.answer = lambda asked: chat() if "messages" in asked else by_model(asked)
     reader.openai.pages = listed("my-model")
-    assert len(reader.types_all(DOCS / "how-to" / "servers.md")) == 4
+    assert len(reader.types_all(DOCS / "how-to" / "servers.md")) == 5
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ def test_windows_of_a_text_are_read_scored_and_compared(
             (("data=bundled",), "No items of text ship with quantexp; bring yours: data=files data.path=FILE."),
             (
                 ("engine=openai", "engine.url=http://127.0.0.1:9/v1", "engine.threads=null", "model.examples=turns"),
-                "task=text needs a model in this process: set engine=llama_cpp.",
+                "No connection to http://127.0.0.1:9/v1",
             ),
             (("quant=Q3_K_M",), "has no finished run that left them: run it first"),
         ],

@@ -1,14 +1,22 @@
 """Two tiny models of one vocabulary that disagree, and a text for them."""
 
 import struct
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from quantexp.config import EngineConfig, ModelConfig
+from quantexp.engines.llama_cpp.engine import LlamaCpp
+from quantexp.models.gguf import identify
 from quantexp.util.native.tiny_model import WIDTH, write_tiny_model
 
 HARBOUR = " ".join(
     f"On day {n} the {n + 1} cats of the harbour ate {n + 2} fish and slept in the sun." for n in range(30)
 )
 """48 windows of 64 tokens, a token a byte."""
+
+HARBOUR_FILE = Path(__file__).parents[1] / "evaluation" / "kl_divergence" / "data" / "harbour.kld"
+"""The first model's distributions over the first four, as llama-perplexity has written them."""
 
 LAST_NORM, A_FEED_FORWARD_NORM = 4, 1
 """Places among the norms of the file."""
@@ -21,6 +29,15 @@ def write_tiny_pair(folder: Path) -> tuple[Path, Path]:
     (folder / "base.gguf").write_bytes(base)
     (folder / "quant.gguf").write_bytes(_scale_norm(base, A_FEED_FORWARD_NORM, 300.0))
     return folder / "base.gguf", folder / "quant.gguf"
+
+
+@contextmanager
+def open_tiny_pair(folder: Path) -> Iterator[tuple[LlamaCpp, LlamaCpp]]:
+    """Yield both, loaded."""
+    config, model = EngineConfig("llama_cpp", context=128, threads=1, lanes=1), ModelConfig("tiny", "path")
+    base, quant = (identify(path, folder) for path in write_tiny_pair(folder))
+    with closing(LlamaCpp(base, model, config)) as one, closing(LlamaCpp(quant, model, config)) as other:
+        yield one, other
 
 
 def _scale_norm(content: bytes, number: int, scale: float) -> bytes:

@@ -11,7 +11,7 @@ from quantexp.config import Forced
 from quantexp.stats import divergence_summary
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.store import Store
-from quantexp.tracking.tags import BASE, DIVERGENCE, PARTED
+from quantexp.tracking.tags import BASE, DIVERGENCE, LEFT_OUT, PARTED
 
 COLUMNS = {
     DIVERGENCE: ("item_id", "sample", "divergence", "same_top", "baseline_logprob", "quant_logprob"),
@@ -51,17 +51,28 @@ def add_divergence(
             parted=tuple(int(place) for place in answers.dropna()),
             over=_over(of[0]),
             base=of[0].tags.get(BASE, ""),
+            left_out=float(tokens[LEFT_OUT].mean()) if LEFT_OUT in tokens else None,
         )
+
+    bases = {_base_of(run) for place in runs if place[2] == summary.baseline for run in runs[place]}
+
+    def measured_alone(each: Condition) -> Divergence | None:
+        """Return the divergence of a condition that has no comparison, from the file that the baseline's is from."""
+        of = runs[each.model, each.task, each.quant]
+        is_alike = bases == {_base_of(run) for run in of} != {None}
+        return measured(each) if is_alike and summary.comparison(each) is None else None
 
     return replace(
         summary,
-        # A baseline has a divergence only from a file.
-        conditions=tuple(
-            replace(each, divergence=measured(each)) if each.quant == summary.baseline else each
-            for each in summary.conditions
-        ),
+        conditions=tuple(replace(each, divergence=measured_alone(each)) for each in summary.conditions),
         comparisons=tuple(replace(each, divergence=measured(each)) for each in summary.comparisons),
     )
+
+
+def _base_of(run: JobRecord) -> str | None:
+    """Return the hash of the file that a run's divergence was measured from; None if it was the baseline's own."""
+    found = run.identity.get("data", {}).get("divergence_base")
+    return None if found is None else str(found)
 
 
 def _over(run: JobRecord) -> str:

@@ -108,6 +108,8 @@ class Divergence:
             counted from 0.
         over: What both have read, in words.
         base: The name of the file with the distributions; empty if they are the baseline's.
+        left_out: Of a server's quant, whose divergence is a lower bound: the mean of the baseline's probability of the
+            tokens that it was not told of. None where whole distributions were measured.
     """
 
     summary: DivergenceSummary
@@ -115,6 +117,7 @@ class Divergence:
     parted: tuple[int, ...]
     over: str
     base: str = ""
+    left_out: float | None = None
 
 
 @dataclass(frozen=True)
@@ -396,6 +399,12 @@ class Summary:
         """The name of what divergence is measured from: a file's, or else the baseline's."""
         found = [each.divergence for each in self.conditions if each.divergence is not None]
         return found[0].base if found else self.baseline
+
+    @property
+    def has_bounds(self) -> bool:
+        """True if any divergence is a lower bound."""
+        found = map(self.find_divergence, self.conditions)
+        return any(each is not None and each.left_out is not None for each in found)
 
     def is_placebo(self, comparison: Comparison) -> bool:
         """Tell if it compares the baseline with itself by another arithmetic."""

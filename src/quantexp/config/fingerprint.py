@@ -115,7 +115,7 @@ def _decisive(config: Config) -> dict[str, Any]:
     if not config.divergence:
         _drop(tree, {"": ("divergence_over",)})
     if config.engine.name == "llama_cpp":
-        _drop(tree, {"engine": ("url", "model", "prompt", "extra_body")})
+        _drop(tree, {"engine": ("url", "model", "prompt", "extra_body", "prompt_logprobs")})
     if not is_baseline(config):  # only its job writes
         _drop(tree, {"": ("divergence_write",)})
     if not measures_floor(config):  # where it is measured, it is part of the job

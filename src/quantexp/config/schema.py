@@ -328,6 +328,9 @@ class EngineConfig:
     retries: Natural = 5
     """How often a request is sent again after a time-out, a lost connection, a status 408, 409, 429 or 5xx, or an
     answer that makes no sense."""
+    prompt_logprobs: Positive = 20
+    """With task=text: so many of the likeliest tokens of each place the server tells of; vLLM's own limit is 20, unless
+    --max-logprobs says otherwise."""
     extra_body: dict[str, Any] = field(default_factory=dict)
     """Further fields of every request, which the protocol does not have and the server does; recorded, so that it may
     hold no secret."""

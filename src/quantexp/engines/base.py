@@ -6,21 +6,25 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, cast
 
-from quantexp.engines.sequences import Distributions, TokenSequence, Vocabulary
+from quantexp.engines.sequences import Distributions, Likeliest, TokenSequence, Vocabulary
 from quantexp.models.footprint import Footprint
 from quantexp.store.completion import Completion
 from quantexp.tasks.reasoning import Output, ReasoningFormat, Start
 from quantexp.util.errors import UserError
 
-Capability = Literal["generate", "score", "distributions"]
+Capability = Literal["generate", "score", "distributions", "likeliest"]
 """A kind of request that an engine can serve: `generate` completes prompts (`Engine.complete`), `score` gives the
-log-probabilities of given tokens and `distributions` whole distributions (`ReadingEngine`)."""
+log-probabilities of given tokens and `distributions` whole distributions (`ReadingEngine`), `likeliest` those of the
+likeliest tokens of a plain text's places (`LikeliestEngine`, or from the distributions)."""
 
 GENERATES: frozenset[Capability] = frozenset({"generate"})
 """What every engine can."""
 
-READS: frozenset[Capability] = frozenset({"generate", "score", "distributions"})
+READS: frozenset[Capability] = frozenset({"generate", "score", "distributions", "likeliest"})
 """What a `ReadingEngine` can."""
+
+TELLS: frozenset[Capability] = frozenset({"generate", "likeliest"})
+"""What a `LikeliestEngine` can."""
 
 MOST_FORCED = 32
 """Tokens that may be written to end reasoning, for which there is room beside it."""
@@ -271,22 +275,44 @@ class Predictor(Protocol):
         """
 
 
-class ReadingEngine(Engine, Predictor, Protocol):
-    """An engine that reads given tokens: one with the capabilities `score` and `distributions`."""
+class TextEngine(Engine, Protocol):
+    """An engine that takes plain text apart into tokens."""
 
     @property
     def bos(self) -> tuple[int, ...]:
         """The token with which a plain text begins, if the vocabulary adds one."""
-
-    @property
-    def beginning(self) -> tuple[int, ...]:
-        """The token that stands for a context of no words."""
 
     def tokenize_plain(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, `bos` before it; names of special tokens are text."""
 
     def text_of(self, tokens: Iterable[int]) -> str:
         """Return the tokens' text; bytes that are not UTF-8 become U+FFFD."""
+
+    def reading_facts(self, sequences: Iterable[TokenSequence]) -> Mapping[str, str]:
+        """All that the predictions over these sequences depend on, for their key (`hash_key`)."""
+
+
+class LikeliestEngine(TextEngine, Protocol):
+    """An engine with the capability `likeliest` and no distributions."""
+
+    @property
+    def most(self) -> int:
+        """Tokens that are told of at each place, besides the one that stands there."""
+
+    def likeliest(self, sequences: Sequence[TokenSequence]) -> list[Likeliest]:
+        """Return the likeliest tokens at the scored places of each sequence.
+
+        Raises:
+            UserError: they cannot be had.
+        """
+
+
+class ReadingEngine(TextEngine, Predictor, Protocol):
+    """An engine that reads given tokens: one with the capabilities `score` and `distributions`."""
+
+    @property
+    def beginning(self) -> tuple[int, ...]:
+        """The token that stands for a context of no words."""
 
     def score(self, prompts: Iterable[Continuation]) -> Generator[tuple[Continuation, Completion], None, None]:
         """Prompts with their continuations as completions, in order; close it to have no more.
@@ -301,8 +327,10 @@ class ReadingEngine(Engine, Predictor, Protocol):
     def score_key(self, prompt: Continuation) -> bytes:
         """sha256 of all that the continuation's log-probabilities depend on."""
 
-    def reading_facts(self, sequences: Iterable[TokenSequence]) -> Mapping[str, str]:
-        """All that the distributions over these sequences depend on, for their key (`hash_key`)."""
+
+def as_teller(engine: Engine) -> LikeliestEngine | None:
+    """Return the engine, if it tells of the likeliest tokens only; None if it has whole distributions."""
+    return None if "distributions" in engine.capabilities else cast(LikeliestEngine, engine)
 
 
 def reading_problem(what: str) -> str:

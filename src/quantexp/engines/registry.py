@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from quantexp.config import Config, EngineConfig, ModelConfig
-from quantexp.engines.base import GENERATES, READS, Capability, Engine, reading_problem
+from quantexp.engines.base import READS, TELLS, Capability, Engine, reading_problem
 from quantexp.engines.validation import local_problems, server_problems
 from quantexp.util.errors import UserError
 
@@ -46,7 +46,7 @@ def _open_openai(file: "ModelFile", model: ModelConfig, engine: EngineConfig) ->
 ENGINES: Mapping[str, EngineSpec] = MappingProxyType(
     {
         "llama_cpp": EngineSpec(READS, local_problems, _open_llama_cpp),
-        "openai": EngineSpec(GENERATES, server_problems, _open_openai, "the server's context"),
+        "openai": EngineSpec(TELLS, server_problems, _open_openai, "the server's context"),
     }
 )
 """Every engine by its name."""
@@ -76,7 +76,7 @@ def check_engine(config: Config, needs: frozenset[str] = frozenset()) -> None:
     engine = get_engine(config.engine.name)
     for problem in engine.problems(config):
         raise UserError(problem)
-    if config.divergence and "distributions" not in engine.capabilities:
+    if config.divergence and "distributions" not in engine.capabilities and "likeliest" not in needs:
         raise UserError(reading_problem("divergence=true"))
     if not needs <= engine.capabilities:
         raise UserError(reading_problem(f"task={config.task.name}"))

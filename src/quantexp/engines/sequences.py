@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,42 @@ class TokenScores:
 
     top: NDArray[np.int32]
     logprobs: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Likeliest:
+    """What a server tells of a model's predictions at n scored tokens that follow each other in one sequence.
+
+    Attributes:
+        tokens: the scored tokens, shape (n,).
+        logprobs: their log-probabilities in nats, shape (n,).
+        ids: the likeliest tokens of each place, the likeliest first, and the scored one, shape (n, k + 1); -1 where
+            there are fewer.
+        of_ids: their log-probabilities in nats, shape (n, k + 1); -inf where there are fewer.
+    """
+
+    tokens: NDArray[np.int32]
+    logprobs: NDArray[np.float64]
+    ids: NDArray[np.int32]
+    of_ids: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return self.tokens.size
+
+    @property
+    def scores(self) -> TokenScores:
+        """The judgement of the scored tokens."""
+        return TokenScores(self.ids[:, 0], self.logprobs.astype(np.float32))
+
+
+def join_likeliest(parts: Sequence[Likeliest]) -> Likeliest:
+    """Return one after the other.
+
+    Raises:
+        ValueError: there are no parts, or of some more tokens were asked for than of others.
+    """
+    names = [field.name for field in fields(Likeliest)]
+    return Likeliest(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def hash_sequences(sequences: Iterable[TokenSequence]) -> str:

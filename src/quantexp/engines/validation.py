@@ -13,7 +13,7 @@ from quantexp.util.urls import address_problem
 LOCAL = ("threads", "gpu_layers", "lanes", "kv_memory_gb", "kv_key", "kv_value", "flash_attention")
 """What only a model in this process has."""
 
-REMOTE = ("url", "urls", "model", "api_key_variable", "extra_body")
+REMOTE = ("url", "urls", "model", "api_key_variable", "extra_body", "prompt_logprobs")
 """What only a server has."""
 
 TEMPLATE_FIELDS = frozenset({"chat_template_kwargs", "reasoning_effort"})

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from quantexp.config import Config, Forced
 from quantexp.config.condition import is_baseline
@@ -31,7 +32,7 @@ from quantexp.tracking.artifacts import read_table
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.run import Run
 from quantexp.tracking.store import Store
-from quantexp.tracking.tags import ANSWERS, DIVERGENCE, DIVERGENCE_ITEMS, GOLD, PARTED, REFERENCE
+from quantexp.tracking.tags import ANSWERS, DIVERGENCE, DIVERGENCE_ITEMS, GOLD, LEFT_OUT, PARTED, REFERENCE
 from quantexp.util.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -117,13 +118,11 @@ def keep_reference(config: Config, run: Run, engine: ReadingEngine, sequences: S
         UserError: there would be more of such files than `store.references_gb` allows.
     """
     facts = {**engine.reading_facts(sequences), "tau": str(TAU), "drawn": str(DRAWN)}
-    name = hash_key(facts).hex()[:32]
-    path = _reference_folder(config) / f"{name}.parquet"
+    path = make_reference_path(config, facts)
     written = None if config.divergence_write is None else Path(config.divergence_write).expanduser()
     model: Predictor = engine if written is None else LlamaFileWriter(engine, written)
     if not path.is_file():
         log.info("%s: keeping its distributions, for the quants to be held against", run.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
         _check_room(path.parent, predicted_bytes(sum(each.scored for each in sequences)), config.store.references_gb)
         write_reference(path, model, sequences, facts)
     elif written is not None:
@@ -132,6 +131,28 @@ def keep_reference(config: Config, run: Run, engine: ReadingEngine, sequences: S
     if written is not None:
         log.info("%s: wrote %s, for llama-perplexity's --kl-divergence", run.name, written)
     run.log(tags={REFERENCE: str(path)})
+    return path
+
+
+def make_reference_path(config: Config, facts: Mapping[str, str]) -> Path:
+    """Return the file for the baseline's predictions that depend on these facts; its folder is there afterwards."""
+    folder = _reference_folder(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{hash_key(facts).hex()[:32]}.parquet"
+
+
+def find_reference_file(config: Config, baseline: JobRecord) -> Path:
+    """Return the file with a baseline's predictions.
+
+    Raises:
+        UserError: it is gone.
+    """
+    # The name alone: the store may have been moved since, or the tag be somebody else's.
+    path = _reference_folder(config) / Path(baseline.tags.get(REFERENCE, "none")).name
+    if not path.is_file():
+        raise UserError(
+            f"The baseline's distributions are not in {path} any more: run the baseline again with force=true."
+        )
     return path
 
 
@@ -160,18 +181,18 @@ def measure_against_baseline(
     Raises:
         UserError: the baseline's file is gone, damaged, or of other sequences.
     """
-    # The name alone: the store may have been moved since, or the tag be somebody else's.
-    path = _reference_folder(config) / Path(baseline.tags.get(REFERENCE, "none")).name
-    if not path.is_file():
-        raise UserError(
-            f"The baseline's distributions are not in {path} any more: run the baseline again with force=true."
-        )
-    found = compare(path, engine, sequences)
+    found = compare(find_reference_file(config, baseline), engine, sequences)
     record_measures(run, found.measures, [sequence.scored for sequence in sequences], names)
     return found.measures
 
 
-def record_measures(run: Run, measures: TokenMeasures, counts: Sequence[int], names: pd.DataFrame) -> None:
+def record_measures(
+    run: Run,
+    measures: TokenMeasures,
+    counts: Sequence[int],
+    names: pd.DataFrame,
+    left_out: NDArray[np.float64] | None = None,
+) -> None:
     """Record what was measured, token by token.
 
     Args:
@@ -179,6 +200,7 @@ def record_measures(run: Run, measures: TokenMeasures, counts: Sequence[int], na
         measures: of all tokens of all sequences.
         counts: tokens of each sequence.
         names: item_id and sample of each.
+        left_out: where divergence is a lower bound, the baseline's probability of what is left out at each token.
     """
     sequence = np.repeat(np.arange(len(counts)), counts)
     tokens = pd.DataFrame(
@@ -191,10 +213,14 @@ def record_measures(run: Run, measures: TokenMeasures, counts: Sequence[int], na
             "quant_logprob": measures.quant_logprob.astype(np.float32),
         }
     )
+    metrics = {DIVERGENCE: float(measures.divergence.mean()), "same_top": float(measures.same_top.mean())}
+    if left_out is not None:
+        tokens[LEFT_OUT] = left_out.astype(np.float32)
+        metrics[LEFT_OUT] = float(left_out.mean())
     run.log_table(tokens, DIVERGENCE)
     of_item = tokens.groupby(["item_id", "sample"], sort=False)
     run.log_items(of_item.mean().assign(tokens=of_item.size()).reset_index(), DIVERGENCE_ITEMS)
-    run.log(metrics={DIVERGENCE: float(measures.divergence.mean()), "same_top": float(measures.same_top.mean())})
+    run.log(metrics=metrics)
 
 
 def _answers(prompts: Sequence[Prompt], completions: Iterable[Completion]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from rich.text import Text
 from quantexp.comparison.summary import Condition, Divergence, Summary
 from quantexp.report.columns import Column, Grid, choose, format_csv, make_grid
 from quantexp.stats import Interval
+from quantexp.stats.divergence import AT_MOST
 
 
 class _Measured(NamedTuple):
@@ -58,7 +59,10 @@ def divergence_columns(summary: Summary) -> list[Column[_Measured]]:
         ),
         Column("items", lambda row: row.divergence.summary.items),
         Column("confidence", lambda row: row.divergence.summary.confidence),
-        *_figure("mean", "mean, nats", lambda mean: interval_text(mean, 4)),
+        Column("mean", lambda row: row.divergence.summary.mean.value, "mean, nats", _mean),
+        *_figure("mean")[1:],
+        Column("left_out", lambda row: row.divergence.left_out, "left out, %", _left_out),
+        Column("at_most", _at_most, "at most, nats", lambda row: _known(_at_most(row), 4)),
         *_figure("median", "median", lambda median: f"{median.value:.4f}"),
         *_figure("p90"),
         *_figure("p95"),
@@ -99,6 +103,33 @@ def _figure(name: str, heading: str = "", text: Callable[[Interval], str] | None
     return [Column(name, end("value"), heading, read), *ends]
 
 
+def _mean(row: _Measured) -> str:
+    """Return the mean with its interval, marked if it is a lower bound."""
+    mark = "" if row.divergence.left_out is None else "≥ "
+    return mark + interval_text(row.divergence.summary.mean, 4)
+
+
+def _reachable(divergence: Divergence) -> Interval:
+    """Return the interval of the mean, up to what is left out at `AT_MOST` where it is a lower bound."""
+    mean = divergence.summary.mean
+    return Interval(mean.value, mean.low, mean.high + AT_MOST * (divergence.left_out or 0.0))
+
+
+def _left_out(row: _Measured) -> str:
+    share = row.divergence.left_out
+    return _known(None if share is None else 100 * share, 1)
+
+
+def _at_most(row: _Measured) -> float | None:
+    """Return the mean with what is left out at `AT_MOST`; None where nothing is."""
+    share = row.divergence.left_out
+    return None if share is None else row.divergence.summary.mean.value + AT_MOST * share
+
+
+def _known(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
 def _parted(row: _Measured) -> str:
     return f"{len(row.divergence.parted)} of {row.divergence.answers}" if row.divergence.answers else ""
 
@@ -110,8 +141,9 @@ def divergence_csv(summary: Summary) -> str:
 
 def divergence_grid(summary: Summary) -> Grid:
     """Tabulate the divergence of each quant; no rows where it was not measured."""
-    shown = ("task", "quant", "tokens", "mean", "median", "p99", "maximum", "same_top", "probability_change_rms")
-    columns = choose(divergence_columns(summary), *shown, "log_perplexity_ratio", "parted", "place")
+    bounds = ("left_out", "at_most") if summary.has_bounds else ()
+    shown = ("median", "p99", "maximum", "same_top", "probability_change_rms", "log_perplexity_ratio")
+    columns = choose(divergence_columns(summary), "task", "quant", "tokens", "mean", *bounds, *shown, "parted", "place")
     return make_grid(columns, _measured(summary))
 
 
@@ -171,14 +203,15 @@ def _correlation_text(divergences: Sequence[float], losses: Sequence[float]) -> 
 def order_text(summary: Summary) -> str:
     """Order the quants from the nearest to the baseline on, one sentence per model; empty if nothing was measured.
 
-    A quant comes "then" only if the interval of its mean divergence lies above those of all that are nearer.
+    A quant comes "then" only if the interval of its mean divergence lies above those of all that are nearer. Where that
+    is a lower bound, the interval ends where what is left out adds as much as it is taken to.
     """
     told = []
     for model in summary.models():
         tasks_of: dict[str, list[str]] = {}
         for task in summary.tasks(model):
             means = [
-                (each.divergence.summary.mean, each.condition.quant)
+                (_reachable(each.divergence), each.condition.quant)
                 for each in _measured(summary)
                 if (each.condition.model, each.condition.task) == (model, task)
             ]

@@ -26,6 +26,7 @@ from quantexp.comparison.wording import (
 from quantexp.config.condition import WEIGHTS
 from quantexp.report.columns import Cell, Column, Grid, choose, format_csv, make_grid
 from quantexp.stats import E_VALUE
+from quantexp.stats.divergence import AT_MOST
 
 FLIPS_NOTE = (
     "Answers, not items: an item that several seeds ask has several. Lost and gained: the score fell or rose. Churn: "
@@ -374,6 +375,18 @@ def divergence_note(summary: Summary) -> str:
         f"Over the tokens of {read}: KL({summary.divergence_base} || quant); how often both hold the same token "
         "likeliest; how the probability of the token that stands there changes. Brackets: intervals over items. An "
         "answer parts where the quant's own first differs from the baseline's."
+        f"{_bounds_note(summary)}"
+    )
+
+
+def _bounds_note(summary: Summary) -> str:
+    """Explain divergences that are bounds; empty if there are none."""
+    if not summary.has_bounds:
+        return ""
+    return (
+        " Of a server's model every divergence is a lower bound, from the likeliest tokens that it tells of; left out "
+        "is the baseline's probability of the others. No upper bound is certain; the one shown holds if the "
+        f"distributions of what is left out diverge by no more than {AT_MOST:g} nat."
     )
 
 

@@ -28,6 +28,10 @@ from quantexp.stats.units import group
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 """Those that `llama-perplexity` prints, above the median."""
 
+AT_MOST = 1.0
+"""Nats that each unit of the baseline's probability of which a quant's server does not tell is taken to add at most.
+See docs/explanation/divergence.md."""
+
 _FEWEST_BEYOND = 50
 """Tokens that must lie beyond a quantile; with fewer, 95% intervals were measured to cover as little as .64."""
 

@@ -235,6 +235,11 @@ def _check_files(job: Config, reads: bool) -> None:
             "With divergence_base nothing is measured from the baseline, whose distributions divergence_write would "
             "write: leave one of them out."
         )
+    if job.divergence_write is not None and job.engine.name != "llama_cpp":
+        raise UserError(
+            "divergence_write needs whole distributions, and a server tells of the likeliest tokens only: set "
+            "engine=llama_cpp, or leave it out."
+        )
     if job.divergence_base is not None:
         from quantexp.evaluation.kl_divergence.llama_file import open_base
 
@@ -262,7 +267,8 @@ def _check_unanswered(config: Config, what: str, further: Mapping[str, bool]) ->
     """
     asked = {
         **further,
-        "engine.floor=true": config.engine.floor,
+        # Of a server it is on unless somebody says otherwise, and does nothing to what is read.
+        "engine.floor=true": config.engine.floor and config.engine.name == "llama_cpp",
         "engine.verify=true": config.engine.verify,
         "task.sampling.samples above 1": config.task.sampling.samples > 1,
     }

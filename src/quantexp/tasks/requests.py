@@ -56,7 +56,7 @@ class Read:
         window: tokens in a window.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"score", "distributions"})
+    needs: ClassVar[frozenset[str]] = frozenset({"likeliest"})
 
     text: str
     window: int

@@ -36,6 +36,10 @@ GOLD = "gold"
 REFERENCE = "divergence.reference"
 """Tag of a baseline's job with the file that holds its distributions."""
 
+LEFT_OUT = "left_out"
+"""Column of the table of tokens, and metric, of a job whose divergence is a lower bound: the baseline's probability of
+what its server has not told of."""
+
 BASE = "divergence.base"
 """Tag of a job whose divergence was measured from a file: the file's name, without the folders."""
 

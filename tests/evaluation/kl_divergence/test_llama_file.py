@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.tiny_models import HARBOUR, write_tiny_pair
+from tests.support.tiny_models import HARBOUR, open_tiny_pair, write_tiny_pair
+from tests.support.tiny_models import HARBOUR_FILE as FILE
 
-from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.evaluation.kl_divergence import windows
 from quantexp.evaluation.kl_divergence.llama_file import (
@@ -25,11 +25,8 @@ from quantexp.evaluation.kl_divergence.llama_file import (
     measure_rows,
     open_llama_file,
 )
-from quantexp.models.gguf import identify
 from quantexp.tasks.requests import Read
 from quantexp.util.errors import UserError
-
-FILE = Path(__file__).parent / "data" / "harbour.kld"
 
 PRINTED = {
     "mean": 0.047905,
@@ -46,15 +43,8 @@ HALF_STEP = CUT / MOST_STEPS / 2
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LlamaCpp, LlamaCpp]]:
-    folder = tmp_path_factory.mktemp("tiny")
-    config = EngineConfig("llama_cpp", context=128, threads=1, lanes=1)
-    base, quant = (
-        LlamaCpp(identify(path, folder), ModelConfig("tiny", "path", cache=str(folder)), config)
-        for path in write_tiny_pair(folder)
-    )
-    yield base, quant
-    base.close()
-    quant.close()
+    with open_tiny_pair(tmp_path_factory.mktemp("tiny")) as pair:
+        yield pair
 
 
 def test_figures_are_those_that_the_tool_prints(pair: tuple[LlamaCpp, LlamaCpp]) -> None:

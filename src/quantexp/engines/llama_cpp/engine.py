@@ -33,8 +33,6 @@ from quantexp.util.llama_library import (
     last_error,
     llama_cpp,
     quiet_llama,
-    read_piece,
-    tokenize_text,
 )
 from quantexp.util.native.library import library_build
 from quantexp.util.native.threads import usable_cores
@@ -213,9 +211,7 @@ class LlamaCpp:
     @property
     def bos(self) -> tuple[int, ...]:
         """BOS, if the vocabulary adds it to a text."""
-        vocabulary = llama_cpp.llama_model_get_vocab(self.model)
-        adds = llama_cpp.llama_vocab_get_add_bos(vocabulary)
-        return (llama_cpp.llama_vocab_bos(vocabulary),) if adds else ()
+        return self._wording.bos
 
     @cached_property
     def beginning(self) -> tuple[int, ...]:
@@ -226,12 +222,11 @@ class LlamaCpp:
 
     def tokenize_plain(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, BOS before it if the vocabulary adds one; names of special tokens are text."""
-        return tokenize_text(llama_cpp.llama_model_get_vocab(self.model), text, begin=True, special=False)
+        return self._wording.tokenize_plain(text)
 
     def text_of(self, tokens: Iterable[int]) -> str:
         """Return the tokens' text; bytes that are not UTF-8 become U+FFFD."""
-        vocabulary = llama_cpp.llama_model_get_vocab(self.model)
-        return b"".join(read_piece(vocabulary, token) for token in tokens).decode("utf-8", "replace")
+        return self._wording.text_of(tokens)
 
     def score(self, prompts: Iterable[Continuation]) -> Generator[tuple[Continuation, Completion], None, None]:
         """Yield each prompt with its continuation, scored in a context beside the engine's own, in order.

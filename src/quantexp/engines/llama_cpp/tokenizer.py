@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain, islice
@@ -16,7 +16,7 @@ from quantexp.engines.llama_cpp.marks import find_token
 from quantexp.models import ModelFile
 from quantexp.tasks.reasoning import FORMATS, ReasoningFormat, choose_format, get_format
 from quantexp.util.errors import UserError
-from quantexp.util.llama_library import last_error, llama_cpp, tokenize_text, without_weights
+from quantexp.util.llama_library import last_error, llama_cpp, read_piece, tokenize_text, without_weights
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +139,20 @@ class Wording:
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids, the names of special tokens parsed; BOS added unless the text begins with it."""
         return tokenize_text(self._vocabulary, text, begin=not self._begins(text), special=True)
+
+    @property
+    def bos(self) -> tuple[int, ...]:
+        """BOS, if the vocabulary adds it to a text."""
+        adds = llama_cpp.llama_vocab_get_add_bos(self._vocabulary)
+        return (llama_cpp.llama_vocab_bos(self._vocabulary),) if adds else ()
+
+    def tokenize_plain(self, text: str) -> tuple[int, ...]:
+        """Token ids of plain text, BOS before it if the vocabulary adds one; names of special tokens are text."""
+        return tokenize_text(self._vocabulary, text, begin=True, special=False)
+
+    def text_of(self, tokens: Iterable[int]) -> str:
+        """Return the tokens' text; bytes that are not UTF-8 become U+FFFD."""
+        return b"".join(read_piece(self._vocabulary, token) for token in tokens).decode("utf-8", "replace")
 
     def remove_added_bos(self, text: str) -> str:
         """Return the text of which a tokenizer that adds BOS as the model asks for makes the same tokens.

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from quantexp.config import EngineConfig, ModelConfig, PromptForm
-from quantexp.engines.base import GENERATES, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
+from quantexp.engines.base import TELLS, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
+from quantexp.engines.openai.prompt_logprobs import PromptReader
 from quantexp.engines.openai.responses import THINKING_OFF, OneAnswer, UngradableError, read_answer
 from quantexp.engines.openai.sampling_fields import sampling_fields
 from quantexp.engines.openai.server_identity import ServerIdentity, identify_server
+from quantexp.engines.sequences import Likeliest, TokenSequence, hash_sequences
 from quantexp.models import ModelFile
 from quantexp.models.footprint import Footprint
 from quantexp.store.completion import Completion
@@ -48,7 +50,7 @@ class OpenAIServer:
         UserError: nothing is there, it has not this model or another one than the file, or its key is wrong.
     """
 
-    capabilities = GENERATES
+    capabilities = TELLS
 
     def __init__(self, file: ModelFile, model: ModelConfig, engine: EngineConfig) -> None:
         assert engine.url is not None, "checked with the configuration"
@@ -87,6 +89,7 @@ class OpenAIServer:
             self._server.model = self.identity.model
             self._fingerprints: dict[str, None] = {}
             self._fingerprint, self._warned = "", False
+            self._reader = PromptReader(self._server, self.identity.model, engine)
             self._logprobs = False
             self._logprobs = self._runner.run(self._tried())
             self._held = held.pop_all()
@@ -177,6 +180,50 @@ class OpenAIServer:
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids; none where the server makes the prompt."""
         return self._wording.tokenize(text) if self._wording else ()
+
+    @property
+    def most(self) -> int:
+        """Tokens that the server is asked to tell of at each place of a plain text."""
+        return self._reader.most
+
+    @property
+    def bos(self) -> tuple[int, ...]:
+        """BOS, if the GGUF's vocabulary adds it to a text, or the server does.
+
+        Raises:
+            UserError: there is no tokenizer.
+        """
+        if self._wording:
+            return self._wording.bos
+        added, bare = (self._runner.run(self._reader.tokenize("1", special=each)) for each in (True, False))
+        return added[: len(added) - len(bare)]
+
+    def tokenize_plain(self, text: str) -> tuple[int, ...]:
+        """Token ids of plain text, by the GGUF's tokenizer or the server's; BOS before it if that adds one.
+
+        Raises:
+            UserError: there is no tokenizer.
+        """
+        if self._wording:
+            return self._wording.tokenize_plain(text)
+        return self._runner.run(self._reader.tokenize(text))
+
+    def text_of(self, tokens: Iterable[int]) -> str:
+        """Return the tokens' text, as far as it is known."""
+        return self._wording.text_of(tokens) if self._wording else self._reader.text_of(tokens)
+
+    def likeliest(self, sequences: Sequence[TokenSequence]) -> list[Likeliest]:
+        """Return the likeliest tokens at the scored places of each sequence.
+
+        Raises:
+            UserError: the server cannot tell.
+        """
+        return self._runner.run(self._reader.likeliest(sequences))
+
+    def reading_facts(self, sequences: Iterable[TokenSequence]) -> Mapping[str, str]:
+        """All that the predictions over these sequences depend on, as far as the server tells."""
+        server = json.dumps([*self.identity.fixed, "" if self.file.bytes else self._server.address])
+        return {"file": self.file.sha256, **self.settings, "server": server, "sequences": hash_sequences(sequences)}
 
     def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[PromptCompletion, None, None]:
         """Prompts with their completions, each as it comes; close it to have no more.

@@ -183,7 +183,7 @@ def _hash(path: Path, size: int, changed: int) -> str:
 
 
 def find_windows(
-    file: LlamaFile, cut: Sequence[TokenSequence], begin: tuple[int, ...], vocabulary: int
+    file: LlamaFile, cut: Sequence[TokenSequence], begin: tuple[int, ...], vocabulary: int | None
 ) -> dict[int, int]:
     """Find the windows of a text that a file has.
 
@@ -191,7 +191,7 @@ def find_windows(
         file: the file.
         cut: the windows of the text; there may be more than in the file.
         begin: the token with which each begins, if the vocabulary adds one.
-        vocabulary: the size of the model's.
+        vocabulary: the size of the model's; None if only a server knows it.
 
     Returns:
         The number in the file of each window that is there, by its place in `cut`, both counted from 0.
@@ -199,7 +199,7 @@ def find_windows(
     Raises:
         UserError: the file is of another model, or a window in it is none of the text.
     """
-    if file.vocabulary != vocabulary:
+    if vocabulary is not None and file.vocabulary != vocabulary:
         raise UserError(
             f"divergence_base={file.path} holds distributions over {file.vocabulary:,} tokens and this model has "
             f"{vocabulary:,}; take the file of a quant of this model."

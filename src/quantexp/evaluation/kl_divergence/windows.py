@@ -2,12 +2,12 @@
 
 import itertools
 
-from quantexp.engines.base import ReadingEngine
+from quantexp.engines.base import TextEngine
 from quantexp.engines.sequences import TokenSequence
 from quantexp.tasks.requests import Read
 
 
-def windows(engine: ReadingEngine, request: Read, *, most: int | None = None) -> list[TokenSequence]:
+def windows(engine: TextEngine, request: Read, *, most: int | None = None) -> list[TokenSequence]:
     """Windows of a text, one after the other, in each of which the second half is scored.
 
     The first token of a window is replaced by BOS if the vocabulary adds one. Of a window of 512 tokens the last 255
