@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 import quantexp
-from quantexp.config import StatsConfig
+from quantexp.config import Pool, StatsConfig
 from quantexp.stats import compare as compare_scores
+from quantexp.util.errors import UserError
 
 DATA = Path(__file__).parent / "results" / "data" / "lm_eval"
 
@@ -38,6 +39,18 @@ def test_frames_give_what_the_statistics_give(frames: tuple[pd.DataFrame, pd.Dat
     assert len(result.flips) == row["lost"] == expected.lost
     assert result.conditions["n"].tolist() == [300, 300]
     assert "bits_per_weight" not in result._repr_markdown_()
+
+
+def test_several_tasks_are_one_decision(frames: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    base, other = (pd.concat([side.assign(task="a"), side.assign(task="b").head(100)]) for side in frames)
+    result = quantexp.compare(base, other, stats=StatsConfig(pool=Pool.tasks, margin=0.3, resamples=100))
+    [row] = result.pools.to_dict("records")
+    assert row["difference"] == pytest.approx(result.comparisons["difference"].mean())
+    assert row["low"] < row["difference"] < row["upper"] < row["high"]
+    assert row["verdict"] == "worse, but within margin"
+    assert "2 tasks pooled (each task counts equally, margin 30.0 points): other worse, but" in repr(result)
+    with pytest.raises(UserError, match="weights of at least two tasks"):
+        quantexp.compare(base, other, stats=StatsConfig(pool=Pool.weights))
 
 
 def test_an_outcome_is_shown(frames: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from quantexp.report.conclusions import sentences
 from quantexp.report.pools import model_outcomes, pool_outcomes, pools_grid
 from quantexp.stats import HeldBack, Verdict, pool
 from quantexp.tracking.reader import JobRecord
+from quantexp.util.errors import UserError
 
 Counts = tuple[int, int, int]
 """Items lost, gained, and all."""
@@ -142,6 +143,13 @@ def test_published_statistics_pool_without_a_verdict() -> None:
     assert found.difference.interval_method.startswith("percentile bootstrap")
     assert (found.difference.low, found.difference.high) == (found.pooled.bootstrap_low, found.pooled.bootstrap_high)
     assert pool_outcomes(summary)[0].startswith("2 tasks pooled (each task counts equally): Q4 ")
+
+
+def test_numbers_of_items_must_be_fixed_beforehand() -> None:
+    with pytest.raises(UserError, match=r"stats\.pool needs numbers of items that are fixed beforehand"):
+        summary_of({"s": (1, 0, 50), "t": (1, 0, 50)}, method=Method.sequential)
+    with pytest.raises(UserError, match=r"stats\.pool_weights are of stats\.pool=weights"):
+        summary_of({"s": (1, 0, 50), "t": (1, 0, 50)}, pool_weights={"s": 1.0})
 
 
 MODELS = {"a": ("llama", (12, 4, 200)), "b": ("llama", (9, 4, 200)), "c": ("qwen2", (20, 2, 200))}

@@ -78,6 +78,7 @@ IN_ONE_FOLDER = (
         DOCS / "how-to" / "conditions.md",
         DOCS / "how-to" / "kv-cache.md",
         DOCS / "how-to" / "plan.md",
+        DOCS / "how-to" / "pool.md",
         DOCS / "explanation" / "divergence.md",
         DOCS / "how-to" / "perplexity.md",
         DOCS / "explanation" / "exactness.md",

@@ -50,6 +50,8 @@ def test_what_must_hold_for_any_effects(found: list[tuple[float, float]], shared
 def test_equal_effects_have_the_error_of_their_mean_and_no_less() -> None:
     summary = random_effects([0.02] * 4, [1e-4] * 4)
     assert summary.heterogeneity.tau == summary.heterogeneity.q == 0
+    assert summary.heterogeneity.i2 == 0
+    assert summary.heterogeneity.i2_high == pytest.approx(1 - chi2.ppf(0.025, 3) / 3)  # agreement by luck is no proof
     assert summary.high - summary.mean == pytest.approx(t.ppf(0.975, 3) * 0.005)
 
 

@@ -15,9 +15,11 @@ from quantexp.comparison.groups import Group
 from quantexp.comparison.pairs import Pair
 from quantexp.comparison.summary import POOL, AcrossModels, Pooled
 from quantexp.config import Method, Pool, StatsConfig, Target
+from quantexp.config.validation import find_pool_problems
 from quantexp.stats import Decision, decide, effect_variance, gate_tasks, noninferiority_p, pool, random_effects
 from quantexp.stats import Method as StatsMethod
 from quantexp.stats.units import finite_factor
+from quantexp.util.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,12 @@ def make_pools(pairs: Sequence[Pair], groups: Sequence[Group], stats: StatsConfi
         pairs: all that are compared.
         groups: the runs of every condition, which say what tasks a model has.
         stats: how tasks count.
+
+    Raises:
+        UserError: that does not fit the other statistics.
     """
+    for problem in find_pool_problems(stats):
+        raise UserError(problem)
     if stats.pool is Pool.none:
         return Pools()
     found, members, missing = [], [], []

@@ -134,7 +134,7 @@ def _problems(
         problems += _plan_problems(config)
     problems += find_factor_problems(config.stats)
     problems += _sequential_problems(config.stats)
-    problems += _pool_problems(config.stats, "policy" if isinstance(config, GateConfig) else "stats")
+    problems += find_pool_problems(config.stats, "policy" if isinstance(config, GateConfig) else "stats")
     if isinstance(config, GateConfig) and config.stats.pool is Pool.none and not config.policy.each_task:
         problems.append("policy.each_task=false leaves nothing to judge without a pool: set policy.pool=tasks.")
     problems += _tracking_problems(config.tracking)
@@ -171,7 +171,8 @@ def _sequential_problems(stats: StatsConfig) -> list[str]:
     return problems
 
 
-def _pool_problems(stats: StatsConfig, group: str) -> list[str]:
+def find_pool_problems(stats: StatsConfig, group: str = "stats") -> list[str]:
+    """Return a sentence for each key of the pool that does not fit the others, by the group that sets them."""
     problems = []
     if stats.pool is not Pool.none and stats.method is Method.sequential:
         problems.append(

@@ -37,10 +37,10 @@ class Heterogeneity:
         i2: Share of the effects' variance that chance does not explain: tau² / (tau² + s²), where s² is the typical
             variance by chance (Higgins and Thompson 2002, Statistics in Medicine 21).
         i2_low: Lower end of its interval.
-        i2_high: Upper end of its interval.
+        i2_high: Upper end of it, for which Q counts as no less than it is by chance.
         tau: Standard deviation between the true effects (Paule and Mandel 1982).
         tau_low: Lower end of its interval (Q-profile: Viechtbauer 2007, Statistics in Medicine 26).
-        tau_high: Upper end of its interval.
+        tau_high: Upper end of it, likewise.
     """
 
     q: float
@@ -182,6 +182,9 @@ def _heterogeneity(y: NDArray[np.float64], v: NDArray[np.float64], confidence: f
     ]
     w = 1.0 / v
     typical = degrees * w.sum() / (w.sum() ** 2 - w @ w)
+    # Effects that agree by luck more than they should do not show that they are the same.
+    most = 1.0 - float(chi2.ppf(tail, degrees)) / degrees
+    between[2] = max(between[2], typical * most / (1.0 - most))
     shares = [each / (each + typical) for each in between]
     taus = [math.sqrt(each) for each in between]
     return Heterogeneity(
