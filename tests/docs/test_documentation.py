@@ -26,6 +26,7 @@ from mlflow.entities import Run
 from tests.support.copies import copied
 from tests.support.forking import Ended, Forker
 from tests.support.hub import Hub, publish_gsm8k, publish_triviaqa
+from tests.support.judges import answer_as_judge
 from tests.support.openai_server import OpenAIServer, chat, good
 from tests.support.openai_server import models as listed
 from tests.support.tracking_servers import TrackingServer
@@ -93,6 +94,7 @@ BY_ITSELF = {
     DOCS / "how-to" / "gate.md",
     DOCS / "how-to" / "pick.md",
     DOCS / "how-to" / "publish.md",
+    DOCS / "how-to" / "judge.md",
     DOCS / "how-to" / "own-ggufs.md",
     DOCS / "how-to" / "folder.md",
     DOCS / "how-to" / "publishers.md",
@@ -195,7 +197,7 @@ class Reader:
         key, _, value = argument.partition("=")
         if key in {"model.path", "model.checkpoint"}:
             return f"{key}={self.folder}/{Path(value).name}"
-        if key in {"engine.url", "engine.urls"}:
+        if key in {"engine.url", "engine.urls", "judge.engine.url"}:
             return re.sub(r"http://127\.0\.0\.1:\d+/v1", self.openai.address, argument)
         if key == "tracking.uri":
             return f"{key}={self.tracking_server}"
@@ -281,6 +283,20 @@ def test_a_command_of_each_kind_of_page(beginner: Reader, swept: Path) -> None:
         command = next(each for each in commands(page) if each.split()[2] == module)
         ended = beginner.type(command)
         assert ended.status == 0, f"{command}\n{ended.err}"
+
+
+def test_a_judge_behind_a_server(beginner: Reader, swept: Path) -> None:
+    copied(swept, beginner.folder)
+    beginner.openai.answer = answer_as_judge(noise=0.05, position=0.05)
+    beginner.openai.pages = listed("somebody")
+    ended = beginner.type(commands(DOCS / "how-to" / "judge.md")[0])
+    assert ended.status == 0, ended.err
+    assert "triviaqa has no grader requested-action-judge: left out (2 jobs)" in ended.err
+    [report] = beginner.folder.glob("multirun/*/*-regrade/report/report.md")
+    text = report.read_text()
+    assert "Verdicts are of the judge somebody (somebody of http://" in text
+    assert "kappa 0." in text
+    assert "noise floor: " in text
 
 
 def test_every_command_can_be_composed() -> None:

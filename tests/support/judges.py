@@ -45,17 +45,15 @@ def judge_of(address: str, name: str = "a-judge", **keys: Any) -> JudgeConfig:
     return JudgeConfig("server", {"source": "server", "name": name}, {"name": "openai", "url": address}, **keys)
 
 
-def serve_judge(
-    name: str = "a-judge",
+def answer_as_judge(
     noise: float = 0.0,
     position: float = 0.0,
     known: Mapping[tuple[str, str], bool] | None = None,
     say: Callable[[Rubric, bool], str] = lambda rubric, label: rubric.yes if label else rubric.no,
-) -> OpenAIServer:
-    """Serve a judge that knows the labels.
+) -> Callable[[Asked], Reply]:
+    """Answer as a judge that knows the labels of the bundled pairs.
 
     Args:
-        name: the model's.
         noise: share of the bundled pairs on which it errs, whatever their order.
         position: share of pairs on which it says no in the other order.
         known: labels of other pairs; what it does not know is no.
@@ -75,4 +73,9 @@ def serve_judge(
                 return chat(say(rubric, label and not (is_swapped and drawn[1] < position)))
         raise AssertionError(of_item(asked))
 
-    return OpenAIServer(answer, pages=models(name))
+    return answer
+
+
+def serve_judge(name: str = "a-judge", **behaviour: Any) -> OpenAIServer:
+    """Serve a judge; `behaviour` is that of `answer_as_judge`."""
+    return OpenAIServer(answer_as_judge(**behaviour), pages=models(name))
