@@ -183,7 +183,7 @@ def _heterogeneity(y: NDArray[np.float64], v: NDArray[np.float64], confidence: f
     w = 1.0 / v
     typical = degrees * w.sum() / (w.sum() ** 2 - w @ w)
     # Effects that agree by luck more than they should do not show that they are the same.
-    most = 1.0 - float(chi2.ppf(tail, degrees)) / degrees
+    most = 1.0 - float(chdtri(degrees, 1.0 - tail)) / degrees
     between[2] = max(between[2], typical * most / (1.0 - most))
     shares = [each / (each + typical) for each in between]
     taus = [math.sqrt(each) for each in between]
