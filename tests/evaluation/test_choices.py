@@ -228,8 +228,6 @@ def test_another_reading_needs_no_model(
         (("engine.floor=true",), "task=choice is scored, not answered, so it cannot have engine.floor=true"),
         (("task.prompt.system=Hello",), "cannot have task.prompt.system"),
         (("divergence=true", "divergence_over=gold"), "cannot have divergence_over=gold"),
-        (("engine=openai", "engine.url=http://127.0.0.1:9/v1", "engine.threads=null", "model.examples=turns"),
-         "task=choice needs a model in this process: set engine=llama_cpp."),
     ],
 )  # fmt: skip
 def test_what_cannot_be_scored_is_told(

@@ -14,8 +14,8 @@ from quantexp.util.errors import UserError
 
 Capability = Literal["generate", "score", "distributions", "likeliest"]
 """A kind of request that an engine can serve: `generate` completes prompts (`Engine.complete`), `score` gives the
-log-probabilities of given tokens and `distributions` whole distributions (`ReadingEngine`), `likeliest` those of the
-likeliest tokens of a plain text's places (`LikeliestEngine`, or from the distributions)."""
+log-probabilities of given tokens (`ScoringEngine`), `distributions` whole distributions (`ReadingEngine`), `likeliest`
+those of the likeliest tokens of a plain text's places (`LikeliestEngine`, or from the distributions)."""
 
 GENERATES: frozenset[Capability] = frozenset({"generate"})
 """What every engine can."""
@@ -23,7 +23,7 @@ GENERATES: frozenset[Capability] = frozenset({"generate"})
 READS: frozenset[Capability] = frozenset({"generate", "score", "distributions", "likeliest"})
 """What a `ReadingEngine` can."""
 
-TELLS: frozenset[Capability] = frozenset({"generate", "likeliest"})
+TELLS: frozenset[Capability] = frozenset({"generate", "score", "likeliest"})
 """What a `LikeliestEngine` can."""
 
 MOST_FORCED = 32
@@ -307,8 +307,8 @@ class LikeliestEngine(TextEngine, Protocol):
         """
 
 
-class ReadingEngine(TextEngine, Predictor, Protocol):
-    """An engine that reads given tokens: one with the capabilities `score` and `distributions`."""
+class ScoringEngine(TextEngine, Protocol):
+    """An engine with the capability `score`."""
 
     @property
     def beginning(self) -> tuple[int, ...]:
@@ -328,6 +328,10 @@ class ReadingEngine(TextEngine, Predictor, Protocol):
         """sha256 of all that the continuation's log-probabilities depend on."""
 
 
+class ReadingEngine(ScoringEngine, Predictor, Protocol):
+    """An engine that reads given tokens: one with the capabilities `score` and `distributions`."""
+
+
 def as_teller(engine: Engine) -> LikeliestEngine | None:
     """Return the engine, if it tells of the likeliest tokens only; None if it has whole distributions."""
     return None if "distributions" in engine.capabilities else cast(LikeliestEngine, engine)
@@ -336,6 +340,21 @@ def as_teller(engine: Engine) -> LikeliestEngine | None:
 def reading_problem(what: str) -> str:
     """Say that an engine cannot read what something asks of it."""
     return f"{what} needs a model in this process: set engine=llama_cpp."
+
+
+def as_scoring(engine: Engine, what: str) -> ScoringEngine:
+    """Return the engine, if it can score given tokens.
+
+    Args:
+        engine: any.
+        what: what it is to score, to begin a sentence.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if "score" not in engine.capabilities:
+        raise UserError(reading_problem(what))
+    return cast(ScoringEngine, engine)
 
 
 def as_reading(engine: Engine, what: str) -> ReadingEngine:

@@ -10,7 +10,7 @@ from typing import Any
 
 from quantexp.config import Config
 from quantexp.engines import Completion, Engine, Prompt
-from quantexp.engines.base import Continuation, ReadingEngine, as_reading
+from quantexp.engines.base import Continuation, ScoringEngine, as_scoring
 from quantexp.evaluation.generation import Generated, complete_missing
 from quantexp.evaluation.prompts import check_shots, fill_words, find_common, hash_parts
 from quantexp.store import CompletionStore
@@ -57,7 +57,7 @@ class ChoicePrompter:
         """
         self._words = config.task.prompt
         self._examples = check_shots(config.task.shots, examples)
-        self._engine: ReadingEngine = as_reading(engine, f"task={config.task.name}")
+        self._engine: ScoringEngine = as_scoring(engine, f"task={config.task.name}")
         self._unconditional = unconditional
         worked = [f"{self._head(item.fields)} {task.target(item.fields)}" for item in self._examples]
         self._before = "".join(words + SEPARATOR for words in (self._words.instructions, *worked) if words)
@@ -142,11 +142,11 @@ def score_choices(
     Returns:
         One completion for each question, whose text is the scores of its choices; it counts single scores.
     """
-    reading = as_reading(engine, "Scoring choices")
+    scoring = as_scoring(engine, "Scoring choices")
     options: dict[str, Any] = {"reuse": reuse, "before": before}
     # First, because contexts that follow each other share their beginning, and these share it with no item.
     alone_prompts = [each for question in questions for each in question.alone]
-    alone = complete_missing(alone_prompts, reading.score_key, reading.score, store, about, **options)
+    alone = complete_missing(alone_prompts, scoring.score_key, scoring.score, store, about, **options)
     scores: list[Completion] = []
     outputs: list[Completion] = []
     places = iter(alone.completions)
@@ -163,7 +163,7 @@ def score_choices(
         return enough is not None and enough(question.prompt, outputs[-1])
 
     asked_prompts = [each for question in questions for each in question.asked]
-    asked = complete_missing(asked_prompts, reading.score_key, reading.score, store, about, enough=is_enough, **options)
+    asked = complete_missing(asked_prompts, scoring.score_key, scoring.score, store, about, enough=is_enough, **options)
     return Generated(tuple(outputs), asked.new + alone.new, asked.reused + alone.reused, asked.earlier + alone.earlier)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from quantexp.config import Config
 from quantexp.engines import Engine, Prompt
-from quantexp.engines.base import Continuation, ReadingEngine, as_reading
+from quantexp.engines.base import Continuation, ScoringEngine, as_scoring
 from quantexp.evaluation.choices import Question
 from quantexp.evaluation.prompts import find_common, hash_parts, make_decoding
 from quantexp.tasks.items import Item
@@ -79,6 +79,11 @@ class TaskPrompter:
             spaces = context.text[len(context.text.rstrip()) :]
             context = Context(context.text.rstrip(), context.messages)
             text, tokens = self._encode(context)
+            if not tokens:
+                raise UserError(
+                    f"{self._title} scores continuations of a chat, whose tokens only the server knows: give the "
+                    "tokenizer here, by model=local model.path=GGUF engine.prompt=tokens, or set task.chat=false."
+                )
             continuation = self._find_continuation(context, tokens, spaces + written)
             if not continuation:
                 raise UserError(
@@ -106,21 +111,21 @@ class TaskPrompter:
         }
 
     @property
-    def _reading(self) -> ReadingEngine:
-        return as_reading(self._engine, f"{self._title} in plain text, or with scores of continuations,")
+    def _scoring(self) -> ScoringEngine:
+        return as_scoring(self._engine, f"{self._title} in plain text, or with scores of continuations,")
 
     def _encode(self, context: Context) -> tuple[str, Tokens]:
         if context.messages:
             return self._engine.encode_chat(context.messages, context.text)
-        return context.text, self._reading.tokenize_plain(context.text) or self._reading.beginning
+        return context.text, self._scoring.tokenize_plain(context.text) or self._scoring.beginning
 
     def _find_continuation(self, context: Context, tokens: Tokens, written: str) -> Tokens:
         """Return the tokens that are more than the context's if both are tokenized together."""
         if context.messages:
             return self._engine.encode_chat(context.messages, context.text + written)[1][len(tokens) :]
         if not context.text:  # its token stands for no words, and the vocabulary may have put it there already
-            return self._reading.tokenize_plain(written)[len(self._reading.bos) :]
-        return self._reading.tokenize_plain(context.text + written)[len(tokens) :]
+            return self._scoring.tokenize_plain(written)[len(self._scoring.bos) :]
+        return self._scoring.tokenize_plain(context.text + written)[len(tokens) :]
 
     def _count_shared(self, request: ItemRequests, tokens: Tokens) -> int:
         """Count the leading tokens that contexts of this kind have in common, whichever of them are asked."""

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from quantexp.config import EngineConfig, ModelConfig, PromptForm
-from quantexp.engines.base import TELLS, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
+from quantexp.engines.base import TELLS, Continuation, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
+from quantexp.engines.openai.continuations import score_continuations
 from quantexp.engines.openai.prompt_logprobs import PromptReader
 from quantexp.engines.openai.responses import THINKING_OFF, OneAnswer, UngradableError, read_answer
 from quantexp.engines.openai.sampling_fields import sampling_fields
@@ -220,6 +221,34 @@ class OpenAIServer:
         """
         return self._runner.run(self._reader.likeliest(sequences))
 
+    @property
+    def beginning(self) -> tuple[int, ...]:
+        """The token that stands for a context of no words.
+
+        Raises:
+            UserError: none begins a text.
+        """
+        if not self.bos:
+            raise UserError(
+                f"{self._server.address} begins a text with no token of its own, so nothing stands before a "
+                "continuation without a context: set engine=llama_cpp."
+            )
+        return self.bos
+
+    def score(self, prompts: Iterable[Continuation]) -> Generator[tuple[Continuation, Completion], None, None]:
+        """Yield each prompt with its continuation as the completion, in order; close it to have no more.
+
+        Raises:
+            UserError: the server cannot, or gives no log-probabilities.
+        """
+        yield from score_continuations(self._reader, self._runner, prompts, self._config.concurrency)
+
+    def score_key(self, prompt: Continuation) -> bytes:
+        """sha256 of all that the continuation's log-probabilities depend on, as far as the server tells."""
+        return hash_key(
+            self._identity | {"tokens": prompt.tokens, "continuation": prompt.continuation, "says": "likeliest"}
+        )
+
     def reading_facts(self, sequences: Iterable[TokenSequence]) -> Mapping[str, str]:
         """All that the predictions over these sequences depend on, as far as the server tells."""
         server = json.dumps([*self.identity.fixed, "" if self.file.bytes else self._server.address])
@@ -253,17 +282,18 @@ class OpenAIServer:
 
     def key(self, prompt: Prompt, decoding: Decoding) -> bytes:
         """sha256 of what the prompt's completion depends on, as far as the server tells."""
-        parts = {
+        return hash_key(self._identity | {"asked": self._asked(prompt), "decoding": decisive(prompt, decoding)})
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        return {
             "file": self.file.sha256,
             "settings": dict(self.settings),
             # Where the model's bytes are not known, another address may well be another model.
             "url": "" if self.file.bytes else self._server.address,
             "server": [*self.identity.fixed, self._fingerprint],
             "revision": REVISION,
-            "asked": self._asked(prompt),
-            "decoding": decisive(prompt, decoding),
         }
-        return hash_key(parts)
 
     def open_variant(self) -> None:
         """None: a server computes as it does."""

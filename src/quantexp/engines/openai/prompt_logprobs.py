@@ -15,7 +15,8 @@ from quantexp.util.openai_client import NoAnswerError, NonsenseError, RefusedErr
 from quantexp.util.openai_responses import LEAST, MOST_TOKENS, ROUNDING, check_body
 
 NONE_GIVEN = (
-    "{address} gives no log-probabilities of a prompt's tokens (prompt_logprobs), of which divergence is made: serve "
+    "{address} gives no log-probabilities of a prompt's tokens (prompt_logprobs), of which divergence and scores of "
+    "choices are made: serve "
     "the model with vLLM or a server that knows this field of it, or set engine=llama_cpp."
 )
 
@@ -73,8 +74,12 @@ class PromptReader:
                 "by model=local model.path=GGUF engine.prompt=tokens."
             ) from error
 
-    async def likeliest(self, sequences: Sequence[TokenSequence]) -> list[Likeliest]:
+    async def likeliest(self, sequences: Sequence[TokenSequence], most: int | None = None) -> list[Likeliest]:
         """Read sequences, several at once.
+
+        Args:
+            sequences: what is read.
+            most: tokens that are asked for at each place, if not as many as are configured.
 
         Raises:
             UserError: the server cannot, or gives no log-probabilities.
@@ -83,22 +88,22 @@ class PromptReader:
 
         async def read(sequence: TokenSequence) -> Likeliest:
             async with places:
-                return await self._read(sequence)
+                return await self._read(sequence, most or self.most)
 
         return await _gather([read(sequence) for sequence in sequences])
 
-    async def _read(self, sequence: TokenSequence) -> Likeliest:
+    async def _read(self, sequence: TokenSequence, most: int) -> Likeliest:
         request: dict[str, Any] = {
             "model": self._model,
             "prompt": list(sequence.tokens),
             "max_tokens": 1,
             "temperature": 0.0,
-            "prompt_logprobs": self.most,
+            "prompt_logprobs": most,
             **self._config.extra_body,
         }
         address = self._server.address
         try:
-            return await self._server.ask("/completions", request, lambda body: self._parse(body, sequence))
+            return await self._server.ask("/completions", request, lambda body: self._parse(body, sequence, most))
         except NonsenseError as error:
             raise UserError(f"{address} gave {error} for the log-probabilities of a prompt's tokens.") from error
         except NoAnswerError as error:
@@ -114,7 +119,7 @@ class PromptReader:
                 f"start vLLM with --max-logprobs {self.most}."
             ) from error
 
-    def _parse(self, body: object, sequence: TokenSequence) -> Likeliest:
+    def _parse(self, body: object, sequence: TokenSequence, most: int) -> Likeliest:
         """Read the JSON of an answer.
 
         Raises:
@@ -130,7 +135,7 @@ class PromptReader:
         if len(given) != len(sequence.tokens):
             raise NonsenseError(f"{len(given)} places for a prompt of {len(sequence.tokens)} tokens")
         count = sequence.scored
-        ids = np.full((count, self.most + 1), -1, np.int32)
+        ids = np.full((count, most + 1), -1, np.int32)
         of_ids = np.full(ids.shape, -np.inf)
         logprobs = np.empty(count)
         for place, entries in enumerate(given):
@@ -145,7 +150,7 @@ class PromptReader:
             row = place - sequence.first
             logprobs[row] = min(entries[own].logprob, 0.0)
             ranked = sorted(entries.items(), key=lambda each: -each[1].logprob)
-            for column, (token, entry) in enumerate(islice(ranked, self.most + 1)):
+            for column, (token, entry) in enumerate(islice(ranked, most + 1)):
                 ids[row, column], of_ids[row, column] = int(token), min(entry.logprob, 0.0)
         actual = np.array(sequence.tokens[sequence.first :], np.int32)
         return Likeliest(actual, logprobs, ids, of_ids)
