@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from quantexp.comparison.preregistration import report, write_declaration
 from quantexp.comparison.summary import Registered
 from quantexp.comparison.wording import answer_text, declaration_text
-from quantexp.config import ClaimConfig, Config, HypothesisConfig, QuantConfig, StatsConfig, TaskConfig
+from quantexp.config import ClaimConfig, Config, HypothesisConfig, Pool, QuantConfig, StatsConfig, TaskConfig
 from quantexp.tracking.registration import Registration, digest, read_time
 from quantexp.util.errors import UserError
 
@@ -104,6 +104,7 @@ def test_later_changes_are_named() -> None:
     assert reported(found, StatsConfig(margin=0.05, resamples=50)).changes == (
         "stats.margin was declared as 0.02 and is 0.05.",
     )
+    assert reported(found, StatsConfig(pool=Pool.tasks)).changes == ("stats.pool was declared as none and is tasks.",)
     assert reported(found, compared=["s/Q4", "t/Q4", "s/Q3", "s/Q6"]).changes == (
         "s/Q6 is compared, but was not declared.",
         "t/Q3 was declared, but is not compared.",

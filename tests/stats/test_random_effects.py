@@ -93,9 +93,9 @@ def test_wrong_input_is_a_sentence() -> None:
 @pytest.mark.parametrize("tau", [0.0, 0.01, 0.03])
 @pytest.mark.parametrize("shared", [0.0, 0.5])
 def test_the_interval_over_few_models_covers(models: int, tau: float, shared: float) -> None:
-    rates = simulate_models(models, tau, 4000, shared=shared)
-    assert rates.covers >= 0.93
+    rates = simulate_models(models, tau, 1500, shared=shared)
+    assert rates.covers >= 0.925
     if tau == 0.03:
         assert rates.normal_covers < rates.covers
     if models > 2 and tau != 0.01:  # a spread that is mostly below chance is often estimated as none
-        assert rates.predicts >= 0.92
+        assert rates.predicts >= 0.9

@@ -22,6 +22,9 @@ FEW_PLACES = 10
 _LEAST_SHARE = 1e-3
 """Of an effect's variance, which is left to it at least if the rest is shared."""
 
+_HALVINGS = 45
+"""Of the range of tau²; SciPy's root finders take half a second to load."""
+
 _LEAST_VARIANCE = 1e-12
 """Of an effect that is known: a fixed set, all of which was answered."""
 
@@ -176,14 +179,12 @@ def _check_effects(effects: ArrayLike, variances: ArrayLike) -> tuple[NDArray[np
 def _heterogeneity(y: NDArray[np.float64], v: NDArray[np.float64], confidence: float) -> Heterogeneity:
     degrees, tail = y.size - 1, (1.0 - confidence) / 2.0
     q = _spread(y, v, 0.0)
-    between = [
-        _solve_spread(y, v, target)
-        for target in (degrees, *map(float, (chdtri(degrees, tail), chdtri(degrees, 1.0 - tail))))
-    ]
+    few, many = (float(chdtri(degrees, share)) for share in (1.0 - tail, tail))
+    between = [_solve_spread(y, v, target) for target in (degrees, many, few)]
     w = 1.0 / v
     typical = degrees * w.sum() / (w.sum() ** 2 - w @ w)
     # Effects that agree by luck more than they should do not show that they are the same.
-    most = 1.0 - float(chdtri(degrees, 1.0 - tail)) / degrees
+    most = 1.0 - few / degrees
     between[2] = max(between[2], typical * most / (1.0 - most))
     shares = [each / (each + typical) for each in between]
     taus = [math.sqrt(each) for each in between]
@@ -206,12 +207,13 @@ def _solve_spread(y: NDArray[np.float64], v: NDArray[np.float64], target: float)
     """Return the tau² at which Q(tau²) is as large as the target; 0 if it is below for any."""
     if _spread(y, v, 0.0) <= target:
         return 0.0
-    most = float(np.ptp(y)) ** 2 / target * y.size + float(v.max())
-    while _spread(y, v, most) > target:
-        most *= 2.0
-    from scipy.optimize import brentq  # takes half a second to load
-
-    return float(brentq(lambda between: _spread(y, v, between) - target, 0.0, most, xtol=1e-14))
+    low, high = 0.0, float(np.ptp(y)) ** 2 / target * y.size + float(v.max())
+    while _spread(y, v, high) > target:
+        low, high = high, 2.0 * high
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if _spread(y, v, middle) > target else (low, middle)
+    return high
 
 
 def _quantile(confidence: float, degrees: int) -> float:
