@@ -66,9 +66,11 @@ def test_levels_and_kinds_are_those_of_the_card() -> None:
     kinds = Counter(row["category"] for row in ROWS)
     assert {cells[0].strip(" `"): int(cells[-1]) for cells in table} == kinds
     levels = Counter(row["difficulty"] for row in ROWS)
-    assert (
-        f"levels 1 to 5 have {', '.join(str(levels[level]) for level in range(1, 5))} and {levels[5]} items" in card()
-    )
+    *first, last = (str(levels[level]) for level in range(1, 6))
+    assert f"levels 1 to 5 have {', '.join(first)} and {last} items" in card()
+    scored = re.search(r"scores (0\.\d+) on the 50 items", card())
+    assert scored
+    assert 0.15 <= float(scored[1]) <= 0.9
 
 
 def test_every_item_is_asked_about_what_its_text_holds_once() -> None:
