@@ -77,7 +77,10 @@ def test_a_file_that_does_not_say_how_it_pools_is_refused(q8_0: ModelFile) -> No
 
 def test_an_embedder_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     for config, problem in (
-        (EmbedderConfig(), "The grader needs an embedder: add embedder=sentence-transformers"),
+        (
+            EmbedderConfig(),
+            "The grader needs an embedder: add embedder=sentence-transformers",
+        ),
         (
             EmbedderConfig("sentence-transformers", str(tmp_path / "no")),
             "is no folder of a sentence-transformers model",

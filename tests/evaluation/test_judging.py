@@ -10,10 +10,11 @@ from tests.support.judges import judge_of, labels_of, measure_by_few, serve_judg
 from quantexp.config.grading import JudgeConfig
 from quantexp.evaluation.judge_engine import ModelUnderTest
 from quantexp.evaluation.resources import ResourceSettings, open_grader
+from quantexp.models import ModelFile
 from quantexp.store import CompletionStore
 from quantexp.tasks import get_task
 from quantexp.tasks.graders.base import Answer, Grade, JointGrading
-from quantexp.tasks.graders.rubrics import SAME_REQUEST
+from quantexp.tasks.graders.rubrics import SAME_REQUEST, Rubric
 from quantexp.util.errors import UserError
 
 TESTED = ModelUnderTest("qwen3-8b", "abc", "qwen3", "http://127.0.0.1:1/v1", "qwen")
@@ -32,7 +33,7 @@ def graded(
     """The grades of answers to GOLD, and what is recorded of the judge."""
     with (
         CompletionStore(folder / "completions") as known,
-        open_grader(GRADER, ResourceSettings("a job", config, known=known, tested=tested)) as opened,
+        open_grader(GRADER, ResourceSettings("a job", judge=config, known=known, tested=tested)) as opened,
     ):
         assert isinstance(opened.grade, JointGrading)
         return list(opened.grade.grade_all([(each, GOLD) for each in answers])), opened.facts
@@ -95,3 +96,39 @@ def test_the_model_under_test_is_no_judge(tmp_path: Path, name: str, tested: Mod
         tested = ModelUnderTest(tested.name, tested.sha256, "", tested.url.format(url=server.address), tested.served)
         with pytest.raises(UserError, match=f"is the model under test .{problem}"):
             graded(judge_of(server.address, name), tmp_path, tested=tested)
+
+
+def test_votes_are_drawn_and_the_majority_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure_by_few(monkeypatch)
+    gold = GOLD["requested_action"]
+    drawn = iter(range(1000))
+
+    def say(rubric: Rubric, label: bool) -> str:
+        return rubric.no if next(drawn) % 10 == 0 else rubric.yes if label else rubric.no
+
+    with serve_judge(known={(gold, "Give it back."): True}, say=say) as server:
+        config = judge_of(server.address, votes=3, temperature=0.7)
+        [grade], facts = graded(config, tmp_path, answer("Give it back."))
+        votes = [asked for asked in server.asked if "Give it back." in str(asked)]
+    assert (grade.score, len(votes), len({asked["seed"] for asked in votes})) == (1, 6, 6)
+    assert "3 votes in each order, temperature 0.7, seed 0" in facts["grading.judge"]
+    measured = facts["grading.judge.same-request-v1"]
+    assert "agrees with 100% of 40 labels" in measured
+
+
+def test_an_answer_on_which_votes_are_a_tie_has_no_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure_by_few(monkeypatch)
+    with serve_judge(position=1, known={(GOLD["requested_action"], "Give it back."): True}) as server:
+        [grade], _ = graded(judge_of(server.address, agreement=-1), tmp_path, answer("Give it back."))
+    assert (grade.is_undecided, grade.error) == (True, "undecided: the judge's votes are a tie")
+
+
+@pytest.mark.slow  # every bundled pair through the embedded model, in both orders
+def test_the_embedded_model_agrees_too_little_to_judge_another(q8_0: ModelFile, tmp_path: Path) -> None:
+    model = {"source": "path", "path": q8_0.path, "name": "smollm2-135m-instruct"}
+    config = JudgeConfig("local", model, {"name": "llama_cpp", "context": 1024, "threads": 1})
+    with pytest.raises(UserError, match=r"too little with the 240 bundled pairs .*kappa is -?0\.\d\d \["):
+        graded(config, tmp_path, answer("Charge €20."), tested=ModelUnderTest("random-weights", "0", "llama"))
+    same = ModelUnderTest("another-name", q8_0.sha256)
+    with pytest.raises(UserError, match=r"is the model under test .the file with sha256"):
+        graded(config, tmp_path, answer("Charge €20."), tested=same)

@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from quantexp.config.grading import EmbedderConfig, JudgeConfig
 from quantexp.evaluation import resources
 from quantexp.evaluation.answers import AnswerReader
-from quantexp.evaluation.resources import ResourceSettings, open_grader
+from quantexp.evaluation.resources import ResourceSettings, check_resources, open_grader
 from quantexp.evaluation.scoring import regrade_table
 from quantexp.tasks.graders.base import Answer, Grade, Grader, JointGrading, Need
 from quantexp.tasks.reasoning import NONE
@@ -94,3 +95,10 @@ def test_a_need_that_nobody_meets_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         open_grader(_grader(Grader, frozenset({"embedder"})), SETTINGS),
     ):
         pass
+
+
+def test_a_missing_judge_is_told_before_anything_is_loaded() -> None:
+    grader = _grader(Grader, frozenset({"judge"}))
+    with pytest.raises(UserError, match="The grader lookup needs a judge: add judge=local "):
+        check_resources(grader, JudgeConfig(), EmbedderConfig())
+    check_resources(grader, JudgeConfig("server"), EmbedderConfig())

@@ -27,6 +27,7 @@ from quantexp.config.commands import (
 )
 from quantexp.config.condition import find_factor_problems
 from quantexp.config.fingerprint import AUTO, RECIPE
+from quantexp.config.grading import JudgeConfig
 from quantexp.config.own_data import apply_own_data
 from quantexp.config.ranges import find_range_problems
 from quantexp.config.recommendation import apply_recommendation
@@ -121,6 +122,8 @@ def _problems(
     problems = list(find_range_problems(config))
     if isinstance(config, ReproduceConfig):
         return problems
+    if isinstance(config, Config | RegradeConfig):
+        problems += _judge_problems(config.judge)
     if isinstance(config, Config):
         problems += _sampling_problems(config)
         problems += _claim_problems(config)
@@ -139,6 +142,12 @@ def _problems(
         problems.append("policy.each_task=false leaves nothing to judge without a pool: set policy.pool=tasks.")
     problems += _tracking_problems(config.tracking)
     return problems
+
+
+def _judge_problems(judge: JudgeConfig) -> list[str]:
+    if judge.votes == 1 or judge.temperature > 0:
+        return []
+    return [f"judge.votes={judge.votes} would all be the same at temperature 0; set judge.temperature above 0."]
 
 
 def _recipe_problems(model: ModelConfig) -> list[str]:

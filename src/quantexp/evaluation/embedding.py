@@ -138,13 +138,8 @@ def open_text_embedder(config: EmbedderConfig) -> Iterator[TextEmbedder]:
     """Open an embedder.
 
     Raises:
-        UserError: there is none, or it cannot be opened.
+        UserError: it cannot be opened.
     """
-    if config.name == "none":
-        raise UserError(
-            "The grader needs an embedder: add embedder=sentence-transformers embedder.path=FOLDER, or embedder=gguf "
-            "embedder.path=FILE.gguf."
-        )
     if config.path is None:
         raise UserError(f"embedder={config.name} does not say which model embeds: add embedder.path=PATH.")
     path = Path(config.path).expanduser()

@@ -70,23 +70,17 @@ def open_judge_model(config: JudgeConfig, tested: ModelUnderTest) -> Iterator[Ju
     """Open the model of a judge, beside whatever else is open.
 
     Raises:
-        UserError: there is none, it cannot be opened, or it is the model under test.
+        UserError: it cannot be opened, or it is the model under test.
     """
     from quantexp import models  # only now: most graders need no model
 
-    if config.name == "none":
-        raise UserError(
-            "The grader needs a judge: add judge=local judge.model.path=FILE.gguf, or judge=server "
-            "judge.model.name=NAME judge.engine.url=URL."
-        )
     model, engine = _read_model(config), _read_engine(config)
     # Of a model that only a server has, nobody asks here how many bits its weights have.
     quant = QuantConfig("as-is", bits_per_weight=16.0 if model.source == "server" and not model.checkpoint else None)
-    _check(
-        config, Config(model=model, quant=quant, task=TaskConfig("judge", max_tokens=config.max_tokens), engine=engine)
-    )
+    task = TaskConfig("judge", max_tokens=config.max_tokens)
+    _check(Config(model=model, quant=quant, task=task, engine=engine))
     file, _ = models.resolve(model, quant)
-    refuse_same_model(model.name, file, engine, tested)
+    refuse_same_model(model.name, file, tested)
     with closing(get_engine(engine.name).open(file, model, engine)) as opened:
         url, served = opened.machine.get("url", ""), opened.machine.get("model", "")
         if url and (url, served) == (tested.url, tested.served):
@@ -96,7 +90,7 @@ def open_judge_model(config: JudgeConfig, tested: ModelUnderTest) -> Iterator[Ju
         yield JudgeModel(model.name, identity, opened, model.system or "", family, is_exact=not url)
 
 
-def refuse_same_model(name: str, file: "ModelFile", engine: EngineConfig, tested: ModelUnderTest) -> None:
+def refuse_same_model(name: str, file: "ModelFile", tested: ModelUnderTest) -> None:
     """Refuse a judge that is the model under test, at whichever quant.
 
     Raises:
@@ -151,15 +145,11 @@ def _read_section(given: Mapping[str, Any], key: str, schema: type[Section]) -> 
     return section
 
 
-def _check(config: JudgeConfig, asked: Config) -> None:
+def _check(asked: Config) -> None:
     """Refuse what the judge's engine cannot do.
 
     Raises:
         UserError: there is something; the sentence names the keys as they are typed.
     """
-    if config.votes > 1 and config.temperature == 0:
-        raise UserError(
-            f"judge.votes={config.votes} would all be the same at temperature 0; set judge.temperature above 0."
-        )
     for problem in get_engine(asked.engine.name).problems(asked):
         raise UserError(re.sub(r"\b(model|engine)(?=[.=])", r"judge.\1", problem))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from quantexp.config.grading import EmbedderConfig, JudgeConfig
 from quantexp.tasks.graders.base import GradeAnswer, Grader, Need
+from quantexp.util.errors import UserError
 
 if TYPE_CHECKING:
     from quantexp.evaluation.judge_engine import ModelUnderTest
@@ -75,11 +76,44 @@ class OpenGrader:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
+_MISSING: Mapping[Need, tuple[str, str]] = MappingProxyType(
+    {
+        "judge": (
+            "a judge",
+            "judge=local judge.model.path=FILE.gguf, or judge=server judge.model.name=NAME judge.engine.url=URL",
+        ),
+        "embedder": (
+            "an embedder",
+            "embedder=sentence-transformers embedder.path=FOLDER, or embedder=gguf embedder.path=FILE.gguf",
+        ),
+    }
+)
+"""What a need that is none by default is called, and what to add for it."""
+
+
+def check_resources(grader: Grader, judge: JudgeConfig, embedder: EmbedderConfig) -> None:
+    """Refuse a grader that needs what the configuration does not have, before any model is loaded.
+
+    Raises:
+        UserError: it needs a judge or an embedder, and there is none.
+    """
+    given: Mapping[Need, str] = {"judge": judge.name, "embedder": embedder.name}
+    for need in sorted(grader.needs & given.keys()):
+        _refuse_none(need, given[need], f"The grader {grader.name}")
+
+
+def _refuse_none(need: Need, name: str, who: str = "The grader") -> None:
+    if name == "none":
+        what, add = _MISSING[need]
+        raise UserError(f"{who} needs {what}: add {add}.")
+
+
 @contextmanager
 def _open_judge(settings: ResourceSettings) -> Iterator[Resource]:
     from quantexp.evaluation.judge_engine import open_judge_model
     from quantexp.evaluation.judging import EngineJudge
 
+    _refuse_none("judge", settings.judge.name)
     assert settings.known is not None, "whoever grades by a judge has a store"
     assert settings.tested is not None, "likewise"
     with open_judge_model(settings.judge, settings.tested) as model:
@@ -90,6 +124,7 @@ def _open_judge(settings: ResourceSettings) -> Iterator[Resource]:
 def _open_embedder(settings: ResourceSettings) -> Iterator[Resource]:
     from quantexp.evaluation.embedding import open_text_embedder
 
+    _refuse_none("embedder", settings.embedder.name)
     with open_text_embedder(settings.embedder) as embedder:
         yield embedder
 

@@ -195,14 +195,16 @@ def check_job(job: Config) -> Config:
     """Return the job; nothing in it is sure to fail once it runs.
 
     Raises:
-        UserError: its engine cannot run it, its task has no such grader, or it asks for what only answers can have.
+        UserError: its engine cannot run it, its task has no such grader, what that needs is not there, or it asks for
+            what only answers can have.
     """
     from quantexp.engines.registry import check_engine
+    from quantexp.evaluation.resources import check_resources
     from quantexp.tasks.requests import Choose, Read
 
     task = _task_of(job)
     check_engine(job, task.request.needs)
-    task.grader(job.task.grader)
+    check_resources(task.grader(job.task.grader), job.judge, job.embedder)
     _check_files(job, task.request is Read)
     if task.request is Read:
         _check_unanswered(job, "read, not answered", {"stats.method=sequential": job.stats.method is Method.sequential})
