@@ -1,5 +1,6 @@
 """Divergence in words: no more is said than the tokens and the quants at hand bear."""
 
+import csv
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 from scipy.stats import spearmanr
 from tests.support.summaries import make_summary
 
-from quantexp.comparison.summary import Divergence, Summary
+from quantexp.comparison.summary import Divergence, RankComparison, Summary
 from quantexp.report.divergence import divergence_csv, divergence_grid, order_text, ranking
-from quantexp.stats import Interval, divergence_summary
+from quantexp.report.divergence_limits import direction_grid, limit_notes, rank_csv, rank_grid
+from quantexp.report.html import report_html
+from quantexp.report.markdown import report_markdown
+from quantexp.stats import Interval, RankAgreement, divergence_summary
 
 FIVE = tuple((f"Q{8 - number}", 8.0 - number) for number in range(6))
 
@@ -31,6 +35,42 @@ def test_three_quants_have_no_rank_correlation_and_five_have_its_p() -> None:
     assert "(Spearman, permutation p): gsm8k +" in words
     assert "(of 5, p " in words
     assert ranking(measured(make_summary(tasks=["gsm8k"], ladder=FIVE))) == words
+
+
+def ranked(summary: Summary, near: RankAgreement) -> Summary:
+    """The summary with an agreement of orders on each of its tasks."""
+    found = [
+        RankComparison(summary.models()[0], task, "plain text", task, RankAgreement(6, 0.6, 0.2, 0.8), near)
+        for task in summary.tasks(summary.models()[0])
+    ]
+    return replace(summary, rank_agreements=tuple(found))
+
+
+def test_what_divergence_cannot_tell_is_said() -> None:
+    summary = ranked(measured(make_summary(tasks=["gsm8k"], ladder=FIVE)), RankAgreement(3, np.nan))
+    # Tokens of 2 logarithms less under the quant than under the baseline: probability moves away from them.
+    assert {row[-1] for row in direction_grid(summary).rows} == {"away from it"}
+    [row] = rank_grid(summary).rows
+    assert row == ("gsm8k (plain text)", "gsm8k", "6", "0.60 [0.20, 0.80]", "3", "too few (takes 5)")
+    [found] = csv.DictReader(rank_csv(summary).splitlines())
+    assert (found["tau"], found["near_tau"]) == ("0.6", "")
+    page, markdown = report_html(summary, []), report_markdown(summary)
+    for text in (page, markdown):
+        assert "What divergence cannot tell" in text
+        assert "too few" in text
+    plain = make_summary(tasks=["gsm8k"])
+    assert "What divergence cannot tell" not in report_html(plain, []) + report_markdown(plain)
+
+
+def test_moves_away_from_the_baselines_own_answers_are_no_loss() -> None:
+    summary = measured(make_summary(tasks=["gsm8k"]))
+    assert not any("are not the right ones" in note for note in limit_notes(summary))
+    found = [
+        replace(each, divergence=replace(each.divergence, over="the baseline's own answers"))
+        for each in summary.comparisons
+        if each.divergence is not None
+    ]
+    assert any("are not the right ones" in note for note in limit_notes(replace(summary, comparisons=tuple(found))))
 
 
 def with_means(*means: tuple[float, float, float]) -> Summary:

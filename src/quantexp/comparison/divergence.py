@@ -6,6 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from quantexp.comparison.changed_answers import runs_behind
+from quantexp.comparison.rank_agreement import add_rank_agreement
 from quantexp.comparison.summary import Comparison, Condition, Divergence, Summary
 from quantexp.config import Forced
 from quantexp.stats import divergence_summary
@@ -23,17 +24,20 @@ COLUMNS = {
 def add_divergence(
     summary: Summary, records: Sequence[JobRecord], store: Store, *, confidence: float, seed: int
 ) -> Summary:
-    """Return the summary with the divergence of each comparison whose runs have all measured it.
+    """Return the summary with the divergence of each comparison whose runs have all measured it, and what it ranks.
 
     Tokens are resampled with their item, or with those items that ask the same.
     """
     runs = runs_behind(summary, records)
+    items: dict[tuple[str, str, str], pd.DataFrame] = {}
 
     def measured(each: Comparison | Condition) -> Divergence | None:
         of = runs[each.model, each.task, each.quant]
         if not all(DIVERGENCE in run.metrics for run in of):
             return None
         tokens = _tables(of, store, DIVERGENCE)
+        of_item = tokens.groupby("item_id")["divergence"]
+        items[each.model, each.task, each.quant] = pd.DataFrame({"sum": of_item.sum(), "tokens": of_item.size()})
         # Plain text has no answers.
         answers = _tables(of, store, PARTED)["token"] if all(PARTED in run.metrics for run in of) else pd.Series()
         clusters = {item: cluster for run in of for item, cluster in run.clusters.items()}
@@ -62,11 +66,12 @@ def add_divergence(
         is_alike = bases == {_base_of(run) for run in of} != {None}
         return measured(each) if is_alike and summary.comparison(each) is None else None
 
-    return replace(
+    summary = replace(
         summary,
         conditions=tuple(replace(each, divergence=measured_alone(each)) for each in summary.conditions),
         comparisons=tuple(replace(each, divergence=measured(each)) for each in summary.comparisons),
     )
+    return add_rank_agreement(summary, records, items, confidence=confidence, seed=seed)
 
 
 def _base_of(run: JobRecord) -> str | None:

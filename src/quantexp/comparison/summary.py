@@ -24,6 +24,7 @@ from quantexp.stats import (
     PooledComparison,
     RandomEffects,
 )
+from quantexp.stats.rank_agreement import RankAgreement
 
 if TYPE_CHECKING:
     from quantexp.comparison.flips import Flips  # so does it
@@ -118,6 +119,26 @@ class Divergence:
     over: str
     base: str = ""
     left_out: float | None = None
+
+
+@dataclass(frozen=True)
+class RankComparison:
+    """Agreement of the conditions' order by divergence on a corpus with their order by loss on a task.
+
+    Attributes:
+        corpus: Name of the task whose tokens divergence was measured over.
+        over: What was read there, in words.
+        task: Name of the task whose losses are ordered.
+        whole: Of all conditions.
+        near: Of the half with the least divergence.
+    """
+
+    model: str
+    corpus: str
+    over: str
+    task: str
+    whole: RankAgreement
+    near: RankAgreement
 
 
 @dataclass(frozen=True)
@@ -306,6 +327,7 @@ class Summary:
         pools: Of each model's conditions, over its tasks; empty where no pool was asked for.
         unpooled: Sentences naming the pools that could not be made, and why.
         across: Of conditions that several models have.
+        rank_agreements: Of orders by divergence with orders by loss; empty if no divergence was measured.
 
     Raises:
         ValueError: Two conditions or two comparisons stand for the same thing, or a comparison
@@ -327,6 +349,7 @@ class Summary:
     pools: tuple[Pooled, ...] = ()
     unpooled: tuple[str, ...] = ()
     across: tuple[AcrossModels, ...] = ()
+    rank_agreements: tuple[RankComparison, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what could not be shown without loss."""

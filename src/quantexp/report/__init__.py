@@ -34,6 +34,7 @@ def write_report(
     from quantexp.report.chart_files import save_charts
     from quantexp.report.charts import charts
     from quantexp.report.divergence import divergence_csv, has_divergence
+    from quantexp.report.divergence_limits import rank_csv
     from quantexp.report.factor_grid import interactions_csv
     from quantexp.report.html import report_html
     from quantexp.report.markdown import report_markdown
@@ -46,6 +47,7 @@ def write_report(
     drawn = charts(summary)
     files = {
         **({"divergence.csv": divergence_csv(summary)} if has_divergence(summary) else {}),
+        **({"rank_agreement.csv": rank_csv(summary)} if summary.rank_agreements else {}),
         **({"outcomes.csv": outcomes_csv(summary)} if any(each.outcomes for each in summary.comparisons) else {}),
         **({"samples.csv": samples_csv(summary)} if any(each.sampled for each in summary.conditions) else {}),
         **({"interactions.csv": interactions_csv(summary)} if summary.interactions else {}),

@@ -15,15 +15,12 @@ from quantexp.comparison.summary import Condition, Divergence, Summary
 from quantexp.report.columns import Column, Grid, choose, format_csv, make_grid
 from quantexp.stats import Interval
 from quantexp.stats.divergence import AT_MOST
+from quantexp.stats.rank_agreement import FEWEST_RANKED
 
 
 class _Measured(NamedTuple):
     condition: Condition
     divergence: Divergence
-
-
-_FEWEST_RANKED = 5
-"""Quants whose order can be shown not to be chance: two of their 120 orders are perfect or perfectly wrong."""
 
 
 def _measured(summary: Summary) -> Iterator[_Measured]:
@@ -72,6 +69,7 @@ def divergence_columns(summary: Summary) -> list[Column[_Measured]]:
         *_figure(
             "probability_change_rms", "RMS change of probability, points", lambda rms: interval_text(rms, 1, 100.0)
         ),
+        *_figure("probability_moved", "moved, points", lambda moved: interval_text(moved, 2, 100.0)),
         *_figure("same_top", "same top, %", lambda share: interval_text(share, 1, 100.0)),
         *_figure("log_perplexity_ratio", "ln perplexity ratio", lambda ratio: interval_text(ratio, 4)),
         Column(
@@ -173,7 +171,7 @@ def ranking(summary: Summary) -> str:
     found = []
     for task, pairs in by_task.items():
         divergences, losses = [kl for kl, _ in pairs], [loss for _, loss in pairs]
-        if len(pairs) >= _FEWEST_RANKED and len(set(divergences)) > 1 and len(set(losses)) > 1:
+        if len(pairs) >= FEWEST_RANKED and len(set(divergences)) > 1 and len(set(losses)) > 1:
             found.append(f"{task} {_correlation_text(divergences, losses)}")
     said = "Divergence ranks quants; whether one is worse is for the scores to say."
     for model, source in summary.quantized_sources.items():

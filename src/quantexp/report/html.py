@@ -21,6 +21,7 @@ from quantexp.report.caveats import select_caveats
 from quantexp.report.columns import Column, choose
 from quantexp.report.conclusions import verdict
 from quantexp.report.divergence import divergence_grid, has_divergence, order_text, ranking
+from quantexp.report.divergence_limits import LIMITS, RANK_NOTE, direction_grid, limit_notes, rank_grid
 from quantexp.report.factor_grid import GRID_NOTE, INTERACTION_NOTE, interactions_grid, list_factor_grids
 from quantexp.report.outcomes import OUTCOMES_NOTE, outcomes_grid
 from quantexp.report.pick import PickReport
@@ -151,6 +152,11 @@ def report_html(
         diverged=has_divergence(summary),
         divergence=divergence_grid(summary),
         divergence_about=[divergence_note(summary), ranking(summary)] if has_divergence(summary) else [],
+        limits_title=LIMITS,
+        limits=limit_notes(summary),
+        direction=direction_grid(summary),
+        ranks=rank_grid(summary),
+        ranks_note=RANK_NOTE,
         flips=flips_grid(summary),
         flips_note=FLIPS_NOTE,
         rules=rules_grid(summary),

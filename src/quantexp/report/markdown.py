@@ -11,6 +11,7 @@ from quantexp.report.columns import Grid
 from quantexp.report.conclusions import sentences, task_outcome, verdict
 from quantexp.report.depths import FILE, has_depths
 from quantexp.report.divergence import divergence_grid, has_divergence, has_partings, order_text, ranking
+from quantexp.report.divergence_limits import LIMITS, RANK_NOTE, direction_grid, limit_notes, rank_grid
 from quantexp.report.factor_grid import GRID_NOTE, INTERACTION_NOTE, interactions_grid, list_factor_grids
 from quantexp.report.outcomes import OUTCOMES_NOTE, outcomes_grid
 from quantexp.report.pools import (
@@ -57,6 +58,7 @@ def report_markdown(summary: Summary) -> str:
         *_charts(summary),
         *_depths(summary),
         *_divergence(summary),
+        *_divergence_limits(summary),
         *_flips(summary),
         *_outcomes(summary),
         *_sampled(summary),
@@ -264,6 +266,20 @@ def _divergence(summary: Summary) -> list[str]:
         *_divergence_charts(summary),
         "Full precision: [divergence.csv](divergence.csv)",
     ]
+
+
+def _divergence_limits(summary: Summary) -> list[str]:
+    notes = limit_notes(summary)
+    if not notes:
+        return []
+    parts = [f"## {LIMITS}", *map(escape, notes), write_table(direction_grid(summary))]
+    if summary.rank_agreements:
+        parts += [
+            escape(RANK_NOTE),
+            write_table(rank_grid(summary)),
+            "Full precision: [rank_agreement.csv](rank_agreement.csv)",
+        ]
+    return parts
 
 
 def _listing(heading: str, sentences: Sequence[str], empty: str) -> list[str]:

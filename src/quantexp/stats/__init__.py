@@ -43,6 +43,7 @@ from quantexp.stats.random_effects import (
     measure_heterogeneity,
     random_effects,
 )
+from quantexp.stats.rank_agreement import FEWEST_RANKED, RankAgreement, rank_agreement
 from quantexp.stats.sequential import (
     AnytimeBounds,
     RunningEValues,
@@ -57,6 +58,7 @@ from quantexp.stats.verdict import Decision, HeldBack, Verdict, decide, holm
 
 __all__ = [
     "E_VALUE",
+    "FEWEST_RANKED",
     "FEW_CHANGED",
     "FEW_PLACES",
     "Agreement",
@@ -78,6 +80,7 @@ __all__ = [
     "PairedComparison",
     "PooledComparison",
     "RandomEffects",
+    "RankAgreement",
     "RunningEValues",
     "SequentialDecision",
     "SequentialTest",
@@ -110,6 +113,7 @@ __all__ = [
     "pool",
     "power_within",
     "random_effects",
+    "rank_agreement",
     "required_items",
     "required_items_within",
     "running_e_values",

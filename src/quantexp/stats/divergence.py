@@ -91,6 +91,7 @@ class DivergenceSummary:
         maximum: its largest value.
         probability_change: mean of the probability that the quant gives to the token in the text, minus the baseline's.
         probability_change_rms: root of the mean square of that difference.
+        probability_moved: mean of its absolute value.
         same_top: share of tokens at which both hold the same token likeliest.
         log_perplexity_ratio: ln(perplexity of the quant / perplexity of the baseline); positive: the quant is worse.
     """
@@ -107,6 +108,7 @@ class DivergenceSummary:
     maximum: float
     probability_change: Interval
     probability_change_rms: Interval
+    probability_moved: Interval
     same_top: Interval
     log_perplexity_ratio: Interval
 
@@ -184,6 +186,7 @@ def divergence_summary(
         probability_change=mean(change, _Scale.identity),
         # The root keeps the order, so an interval's ends stay its ends.
         probability_change_rms=Interval(math.sqrt(square.value), math.sqrt(square.low), math.sqrt(square.high)),
+        probability_moved=mean(np.abs(change), _Scale.logarithm),
         same_top=mean(same, _Scale.logit),
         log_perplexity_ratio=mean(baseline - quant, _Scale.identity),
     )
