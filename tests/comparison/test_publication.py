@@ -130,6 +130,16 @@ def test_a_job_is_restored_as_it_was(words: list[str]) -> None:
         ({"nothing": 1}, {}, "none of this version"),
         ({"task": 1}, {}, "none of this version"),
         ({"seed": -1}, {}, "seed=-1"),
+        ({"engine": {"urls": {"Q8_0": "http://evil"}}}, {}, "keys that no published file has"),
+        ({"engine": {"api_key_variable": "SECRET"}}, {}, "keys that no published file has"),
+        ({"judge": {"name": "server", "engine": {"url": "http://evil"}}}, {}, "keys that no published file has"),
+        ({"judge": {"name": "server"}}, {}, "a model judged"),
+        ({"embedder": {"name": "gguf"}}, {}, "a model embedded"),
+        ({"task": {"unsafe_code": True}}, {}, "keys that no published file has"),
+        ({"divergence_write": "/tmp/x"}, {}, "keys that no published file has"),
+        ({"tracking": {"uri": "http://evil"}}, {}, "keys that no published file has"),
+        ({"data": {"source": "files", "path": "/etc/passwd"}}, {}, "keys that no published file has"),
+        ({"model": {"source": "path", "path": "../a.gguf", "quantize": False}}, {}, "keys that no published file has"),
         ({}, {"engine.context": 1}, "places: engine.context"),
     ],
 )
@@ -138,12 +148,6 @@ def test_a_file_chooses_no_code_no_server_and_no_place(settings: Any, places: An
     merged = {**whole, **{k: {**whole.get(k, {}), **v} if isinstance(v, dict) else v for k, v in settings.items()}}
     with pytest.raises(UserError, match=re.escape(said)):
         restore_settings(merged, {}, places)
-
-
-def test_a_file_reads_only_what_lies_beside_the_reader() -> None:
-    settings = publish_settings(_job("data=files", "data.path=x.csv", "task=qa"))
-    settings["data"]["path"] = "/etc/passwd"
-    assert restore_settings(settings, {}, {}).data.path == "passwd"
 
 
 def test_a_command_is_published_without_places() -> None:

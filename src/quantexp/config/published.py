@@ -31,15 +31,18 @@ FILES: Mapping[str, tuple[str, ...]] = {
 """Keys that name files, by their group; the last part of the path is published."""
 
 _HERE: Mapping[str, tuple[str, ...]] = {
-    "": ("scheme", "divergence", "divergence_over"),
+    "": ("scheme", "divergence", "divergence_over", "divergence_base", "divergence_write"),
     "model": ("chat_template",),
+    "judge": ("model", "engine"),
+    "embedder": ("path",),
     "engine": ("url", "verify", "floor"),
 }
 """Keys that are not published: places, and measurements besides the scores. The chat template's text is."""
 
 PLACES = (
     *(f"{group}.{key}" for group, keys in FILES.items() for key in keys),
-    *("model.folder", "model.cache", "task.module"),
+    *("model.folder", "model.cache", "task.module", "task.unsafe_code"),
+    *("judge.model", "judge.engine", "embedder.path"),
     *("engine.threads", "engine.kv_memory_gb", "engine.url", "engine.urls", "engine.api_key_variable"),
     *("engine.concurrency", "engine.timeout", "engine.retries"),
 )
@@ -115,6 +118,8 @@ def restore_settings(settings: Mapping[str, Any], stats: Mapping[str, Any], plac
     for key in places:
         if key not in PLACES:
             raise UserError(f"places: {key} does not say where something is; choose of {', '.join(PLACES)}.")
+    if publish_settings(_make_config(tree, stats)) != tree:
+        raise UserError("its settings have keys that no published file has, such as places; get the file again.")
     _check_trust(tree, places)
     for key, value in places.items():
         group, name = key.split(".")
@@ -122,14 +127,16 @@ def restore_settings(settings: Mapping[str, Any], stats: Mapping[str, Any], plac
             tree.setdefault(group, {})[name] = value
     for group, keys in FILES.items():
         for name in keys:
-            within = tree.get(group)
-            if isinstance(within, dict) and isinstance(within.get(name), str) and within[name] != AUTO:
-                within[name] = _place_file(
-                    within[name], places.get(f"{group}.{name}"), is_folder=_is_folder(tree, name)
-                )
+            within = tree.get(group, {})
+            if within.get(name) not in (None, AUTO):
+                key = f"{group}.{name}"
+                within[name] = _place_file(within[name], places.get(key), is_folder=_is_folder(tree, key))
+    return _make_config(tree, stats)
+
+
+def _make_config(tree: Mapping[str, Any], stats: Mapping[str, Any]) -> Config:
     try:
-        structure = OmegaConf.structured(Config)
-        merged = OmegaConf.merge(structure, {**tree, "stats": dict(stats)})
+        merged = OmegaConf.merge(OmegaConf.structured(Config), dict(tree) | {"stats": dict(stats)})
         return validated(cast(DictConfig, merged), Config)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         said = explain_error(error) or str(error)
@@ -141,12 +148,14 @@ def _is_folder(tree: Mapping[str, Any], key: str) -> bool:
 
 
 def _place_file(published: str, place: object, *, is_folder: bool) -> str:
-    """Return where a published file is here: at its place, in the folder that is its place, or beside the reader."""
-    name = PurePath(published).name  # a file by a stranger chooses no folder
+    """Return where a published file is here: at its place, in the folder that is its place, or beside the reader.
+
+    A published name has no folder in it: a file by a stranger chooses none.
+    """
     if place is None:
-        return name
+        return published
     path = Path(str(place)).expanduser()
-    return str(path / name if path.is_dir() and not is_folder else path)
+    return str(path / published if path.is_dir() and not is_folder else path)
 
 
 def _check_trust(tree: Mapping[str, Any], places: Mapping[str, Any]) -> None:
@@ -157,12 +166,15 @@ def _check_trust(tree: Mapping[str, Any], places: Mapping[str, Any]) -> None:
     """
     for key, what in {"task.module": "the Python module", "task.include_path": "the tasks in the folder"}.items():
         group, name = key.split(".")
-        wanted = tree.get(group, {}).get(name) if isinstance(tree.get(group), dict) else None
+        wanted = tree.get(group, {}).get(name)
         if wanted is not None and not str(wanted).startswith("quantexp.tasks.") and key not in places:
             raise UserError(
                 f"it runs {what} {wanted}, which a published file cannot bring: have it here, look at it, and add "
                 f"'places={{{key}: {wanted}}}'."
             )
-    engine = tree.get("engine")
-    if isinstance(engine, dict) and engine.get("name") == "openai" and not {"engine.url", "engine.urls"} & set(places):
+    if tree.get("engine", {}).get("name") == "openai" and not {"engine.url", "engine.urls"} & set(places):
         raise UserError("a server answered: say which one does here, as in 'places={engine.url: http://HOST:PORT/v1}'.")
+    if tree.get("judge", {}).get("name", "none") != "none" and "judge.model" not in places:
+        raise UserError("a model judged: say which one does here, as in 'places={judge.model: {path: judge.gguf}}'.")
+    if tree.get("embedder", {}).get("name", "none") != "none" and "embedder.path" not in places:
+        raise UserError("a model embedded: say where it is here, as in 'places={embedder.path: FOLDER}'.")
