@@ -101,6 +101,7 @@ BY_ITSELF = {
     DOCS / "how-to" / "hub-models.md",
     DOCS / "how-to" / "multiple-choice.md",
     DOCS / "how-to" / "instructions.md",
+    DOCS / "how-to" / "languages.md",
     DOCS / "how-to" / "own-data.md",
     DOCS / "how-to" / "lm-eval.md",
     DOCS / "how-to" / "own-task.md",
@@ -394,6 +395,11 @@ def test_multiple_choice(reader: Reader) -> None:
     item = {"question": "Which animal gives us wool?", "choices": ["a sheep", "a frog"], "answer": "A"}
     (reader.folder / "quiz.jsonl").write_text(json.dumps(item) + "\n")
     assert len(reader.types_all(DOCS / "how-to" / "multiple-choice.md")) == 3
+
+
+@pytest.mark.slow
+def test_eight_languages(reader: Reader) -> None:
+    assert len(reader.types_all(DOCS / "how-to" / "languages.md")) == 2
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ TASK_NAMES = sorted(name for name, task in TASKS.items() if task.is_bundled and 
 TEXT = {
     "chat": "turns",
     "choice": "question",
+    "languages": "question",
     "code": "prompt",
     "gsm8k": "question",
     "triviaqa": "question",
@@ -50,6 +51,7 @@ TEXT = {
 COUNTS = {
     "chat": 60,
     "choice": 240,
+    "languages": 320,
     "code": 100,
     "gsm8k": 200,
     "triviaqa": 200,
@@ -58,6 +60,7 @@ COUNTS = {
     "summary": 60,
 }
 IDS = {
+    "languages": ("language-{:03d}", "language-example-{}", 48),
     "chat": ("chat-{:03d}", "chat-example-{}", 8),
     "choice": ("choice-{:03d}", "choice-example-{}", 8),
     "code": ("code-{:03d}", "code-example-{}", 8),
@@ -68,6 +71,7 @@ IDS = {
     "summary": ("text-{:03d}", "text-shot-{}", 6),
 }
 KEYS = {
+    "languages": ["id", "category", "parallel", "question", "choices", "answer", "aliases", "difficulty"],
     "chat": ["id", "category", "turns", "replies", "answer", "checks", "difficulty"],
     "choice": ["id", "category", "question", "choices", "answer", "difficulty"],
     "code": ["id", "category", "prompt", "function", "solution", "tests", "difficulty"],
@@ -253,6 +257,7 @@ def test_no_constant_answer_is_often_right(name: str) -> None:
     [
         ("chat", "0.12"),
         ("choice", "0.25"),
+        ("languages", "0.33"),
         ("code", "0.26"),
         ("gsm8k", "0.148"),
         ("triviaqa", "0.17"),

@@ -14,6 +14,7 @@ def test_tasks_by_name() -> None:
         "extraction",
         "gsm8k",
         "instructions",
+        "languages",
         "long",
         "qa",
         "summary",
@@ -46,6 +47,10 @@ def test_grader_ids_are_stable() -> None:
             *("requested-action-judge-v1", "requested-action-embedding-v1"),
         ],
         "choice": ["acc-v1", "acc_norm-v1", "acc_token-v1", "acc_unconditional-v1"],
+        "languages": [
+            *("acc-v1", "acc_norm-v1", "acc_token-v1", "acc_unconditional-v1"),
+            *("languages-v1", "languages-contains-v1"),
+        ],
         "instructions": ["instructions-v1"],
         "chat": ["chat-v1"],
         "code": ["code-v1"],
@@ -60,7 +65,7 @@ def test_grader_ids_are_stable() -> None:
 def test_default_grader_is_named_after_its_task(name: str) -> None:
     task = get_task(name)
     assert task.grader() is task.grader(task.default_grader)
-    assert task.grader().name == ("acc" if name == "choice" else name)  # everybody calls it so
+    assert task.grader().name == ("acc" if name in ("choice", "languages") else name)  # everybody calls it so
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))

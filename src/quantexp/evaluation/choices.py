@@ -12,7 +12,14 @@ from quantexp.config import Config
 from quantexp.engines import Completion, Engine, Prompt
 from quantexp.engines.base import Continuation, ScoringEngine, as_scoring
 from quantexp.evaluation.generation import Generated, complete_missing
-from quantexp.evaluation.prompts import check_shots, fill_words, find_common, hash_parts
+from quantexp.evaluation.prompts import (
+    fill_words,
+    find_common,
+    find_group,
+    group_examples,
+    hash_parts,
+    join_hashes,
+)
 from quantexp.store import CompletionStore
 from quantexp.tasks import Task
 from quantexp.tasks.choice import ChoiceScore, format_scores, list_choices, parse_scores
@@ -55,8 +62,11 @@ class ChoicePrompter:
             engine: the loaded model.
             unconditional: whether choices are scored without the item, too.
         """
+        self._task = task
         self._words = config.task.prompt
-        self._examples = check_shots(config.task.shots, examples)
+        self._examples, groups = group_examples(task, config.task.shots, examples)
+        alike = replace(task, examples_by=None)
+        self._groups = {name: ChoicePrompter(alike, config, own, engine, unconditional) for name, own in groups.items()}
         self._engine: ScoringEngine = as_scoring(engine, f"task={config.task.name}")
         self._unconditional = unconditional
         worked = [f"{self._head(item.fields)} {task.target(item.fields)}" for item in self._examples]
@@ -66,6 +76,8 @@ class ChoicePrompter:
     @property
     def hashes(self) -> dict[str, str]:
         """Identity of all that surrounds an item: words, examples, tokenizer; and of words and examples alone."""
+        if self._groups:
+            return join_hashes({name: each.hashes for name, each in self._groups.items()})
         text = f"{self._before}\N{OBJECT REPLACEMENT CHARACTER}\n{self._words.answer}"
         words = ["plain text", self._words.item, text]
         return {"sha256": hash_parts([*words, self._engine.tokenize_plain(text)]), "words_sha256": hash_parts(words)}
@@ -76,6 +88,8 @@ class ChoicePrompter:
         Raises:
             UserError: the words name a field that the item has not, or a choice has no token of its own.
         """
+        if self._groups:
+            return find_group(self._groups, self._task, item).question(item)
         choices = tuple(list_choices(item.fields))
         request = Choose(self._before + self._head(item.fields), tuple(f" {choice}" for choice in choices))
         asked = self._tokenize(item, request)

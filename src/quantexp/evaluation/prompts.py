@@ -4,9 +4,9 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import takewhile
-from typing import Any
+from typing import Any, TypeVar
 
 from quantexp.config import ExamplePlace, ModelConfig, ReasoningEnd, TaskConfig
 from quantexp.engines.base import Decoding, Engine, Message, Prompt, Thinking
@@ -16,6 +16,8 @@ from quantexp.tasks.reasoning import Start
 from quantexp.tasks.requests import SEPARATOR, Generate, join_system
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
+
+Group = TypeVar("Group")
 
 _PROBE = "quantexp-probe"
 """A question that templates change to capitals at most."""
@@ -34,11 +36,13 @@ class Prompter:
     ) -> None:
         self._task = task
         self._words = config.prompt
-        self._examples = check_shots(config.shots, examples)
+        self._examples, groups = group_examples(task, config.shots, examples)
+        alike = replace(task, examples_by=None)
+        self._groups = {name: Prompter(alike, config, model, own, engine) for name, own in groups.items()}
         self._engine = engine
         # Without instructions there is no turn that the answer could be to.
         answers_them = model.examples is ExamplePlace.answer and bool(config.prompt.instructions)
-        self._in_answer = bool(self._examples) and answers_them
+        self._in_answer = bool(self._examples or groups) and answers_them
         stop = (*config.stop, *((SEPARATOR,) if self._in_answer else ()))
         self.decoding = make_decoding(config, engine, stop)
         self._system = join_system(model.system, config.prompt.system)
@@ -51,6 +55,8 @@ class Prompter:
 
         The latter is what two chat templates have in common.
         """
+        if self._groups:
+            return join_hashes({name: each.hashes for name, each in self._groups.items()})
         placeholder = "\N{OBJECT REPLACEMENT CHARACTER}"
         text, tokens = self._encode(placeholder)
         request = self._request(placeholder)
@@ -62,8 +68,11 @@ class Prompter:
         """Return the item's prompt.
 
         Raises:
-            UserError: the words name a field that the item has not, or the template refuses them.
+            UserError: the words name a field that the item has not, or the template refuses them; or no worked examples
+                are for such items.
         """
+        if self._groups:
+            return find_group(self._groups, self._task, item).prompt(item)
         request = self._request(self._filled(item.fields))
         try:
             text, tokens = self._engine.encode_chat(request.messages, request.begun)
@@ -92,6 +101,8 @@ class Prompter:
         `question` has the words that ask the item, `messages` the turns of the chat as JSON. The last turn is the
         assistant's if the answer is begun in the prompt.
         """
+        if self._groups:
+            return find_group(self._groups, self._task, item).columns(item)
         question = self._filled(item.fields)
         request = self._request(question)
         begun = [{"role": "assistant", "content": request.begun}] if request.begun else []
@@ -149,6 +160,61 @@ def check_shots(shots: int | None, examples: Sequence[Item]) -> Sequence[Item]:
             f"task.shots={shots} asks for more worked examples than the {len(examples)} there are; lower it."
         )
     return examples[:shots]
+
+
+def group_examples(
+    task: Task, shots: int | None, examples: Sequence[Item]
+) -> tuple[Sequence[Item], dict[str, Sequence[Item]]]:
+    """Choose worked examples.
+
+    Args:
+        task: whose items are asked.
+        shots: how many examples an item has.
+        examples: all that there are.
+
+    Returns:
+        Those of all items; or, if items differ in them (`Task.examples_by`), none, and those of each kind of item.
+
+    Raises:
+        UserError: there are fewer than are asked for.
+    """
+    by = task.examples_by
+    if by is None or not shots:
+        return check_shots(shots, examples), {}
+    groups: dict[str, list[Item]] = {}
+    for example in examples:
+        groups.setdefault(str(example.fields.get(by)), []).append(example)
+    if not groups:
+        return check_shots(shots, examples), {}
+    for name, own in groups.items():
+        if shots > len(own):
+            raise UserError(
+                f"task.shots={shots} asks for more worked examples than the {len(own)} there are for {by} "
+                f"{one_line(name)}; lower it."
+            )
+    return (), dict(groups)
+
+
+def find_group(groups: Mapping[str, Group], task: Task, item: Item) -> Group:
+    """Return what belongs to an item's kind.
+
+    Raises:
+        UserError: there is nothing.
+    """
+    assert task.examples_by is not None
+    name = str(item.fields.get(task.examples_by))
+    if name not in groups:
+        raise UserError(
+            f"The item {one_line(item.id)} has the {task.examples_by} {one_line(name)}, for which there are no worked "
+            "examples: add some, or set task.shots=0."
+        )
+    return groups[name]
+
+
+def join_hashes(hashes: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Hash what surrounds the items of several kinds."""
+    names = next(iter(hashes.values()))
+    return {name: hash_parts([[kind, each[name]] for kind, each in sorted(hashes.items())]) for name in names}
 
 
 def fill_words(words: str, fields: Mapping[str, Any]) -> str:

@@ -7,7 +7,20 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from quantexp.tasks import chat, choice, code, extraction, gsm8k, instructions, long, plain_text, qa, summary, triviaqa
+from quantexp.tasks import (
+    chat,
+    choice,
+    code,
+    extraction,
+    gsm8k,
+    instructions,
+    languages,
+    long,
+    plain_text,
+    qa,
+    summary,
+    triviaqa,
+)
 from quantexp.tasks.base import Task
 from quantexp.tasks.graders.base import Grade, Grader
 from quantexp.util.errors import UserError
@@ -26,6 +39,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             triviaqa,
             extraction,
             choice,
+            languages,
             instructions,
             chat,
             code,

@@ -27,6 +27,8 @@ class Task:
             be read.
         is_bundled: whether items of it ship with quantexp.
         is_named_by_user: whether it takes any name that the user gives it.
+        examples_by: the field whose value an item shares with its worked examples, such as its language; None: all
+            items have the same examples.
         configure: returns the task as its `TaskConfig` has it; None if that is this one.
     """
 
@@ -40,6 +42,7 @@ class Task:
     request: type[Request] = Generate
     is_bundled: bool = False
     is_named_by_user: bool = False
+    examples_by: str | None = None
     configure: "Callable[[Any], Task] | None" = None
 
     def validate(self, fields: Mapping[str, Any]) -> None:
