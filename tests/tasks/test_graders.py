@@ -19,6 +19,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "requested_action": "-",
     },
     "choice": {"question": "?", "choices": ["Paris", "Rome"], "answer": "Paris"},
+    "languages": {"category": "English", "question": "?", "choices": ["Paris", "Rom"], "answer": "Paris", "aliases": ["Paris"]},
     "instructions": {
         "prompt": "?",
         "constraints": [

@@ -76,7 +76,8 @@ def test_bundled_items_load(name: str) -> None:
     assert not {item.id for item in data.examples} & {item.id for item in data.items}
     assert not {str(item.fields) for item in data.examples} & {str(item.fields) for item in data.items}
     assert all("difficulty" not in item.fields and "id" not in item.fields for item in data.items)
-    assert len({item.cluster for item in data.items}) == len(data.items)
+    # A question in eight languages is one question.
+    assert len({item.cluster for item in data.items}) == len(data.items) // (8 if name == "languages" else 1)
 
 
 def test_unknown_data_are_refused() -> None:
