@@ -84,7 +84,7 @@ def compare(
     """Compare results as `python -m quantexp.compare` does, and hand over the tables; nothing is written.
 
     Args:
-        baseline: A file or folder of lm-evaluation-harness or Inspect, a table, or a data frame with an answer a row.
+        baseline: A file or folder of another harness, a table, or a data frame with an answer a row.
         *others: What is compared with it.
         names: A name for each, the baseline first; None: as their paths tell them apart.
         metric: The score, or the column of it; None: each task's first.

@@ -2,11 +2,17 @@
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.support.json_values import json_values
 
+from quantexp.comparison.results_analysis import compare_results
+from quantexp.config import StatsConfig
 from quantexp.results.base import Results, Selection
 from quantexp.results.files import read_results
 from quantexp.util.errors import UserError
@@ -86,3 +92,16 @@ def test_a_grader_that_is_a_model_is_told(copy: Path) -> None:
     copy.write_text(copy.read_text().replace('"grader_type": "regex"', '"grader_type": "llm"'))
     [found] = read(copy).tasks
     assert found.notes[-1] == "the answers were graded by a model that the file does not name"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_damage_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    state = json.loads((DATA / "q4.json").read_text())
+    cases = state["task_states"]["cases"]
+    damaged = data.draw(st.sampled_from([state, state["task_states"], cases, *list(cases.values())[:3]]))
+    damaged[data.draw(st.sampled_from(sorted(damaged)))] = data.draw(json_values)
+    (tmp_path / "q4.json").write_text(json.dumps(state))
+    with suppress(UserError):
+        results = [read_results(DATA / "base.json", Selection(), "base"), read(tmp_path / "q4.json")]
+        compare_results(results, StatsConfig(resamples=10))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.json_values import json_values
 
 from quantexp.comparison.results_analysis import compare_results
 from quantexp.config import StatsConfig
@@ -130,13 +131,6 @@ def test_scores_that_are_no_numbers_or_out_of_range(copy: Path) -> None:
     edit(copy, lambda row: row | ({"acc": "?"} if row["doc_id"] == 3 and "acc" in row else {"acc": 1}))
     with pytest.raises(UserError, match="common_words of q4 has no number as acc of item 3"):
         read(copy)
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

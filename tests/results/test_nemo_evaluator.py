@@ -2,11 +2,17 @@
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.support.json_values import json_values
 
+from quantexp.comparison.results_analysis import compare_results
+from quantexp.config import StatsConfig
 from quantexp.results.base import Results, Selection
 from quantexp.results.files import read_results
 from quantexp.util.errors import UserError
@@ -107,3 +113,17 @@ def test_of_several_runs_the_newest_counts(copy: Path) -> None:
     found = read(copy)
     assert [len(each.table) for each in found.tasks] == [10]
     assert found.notes == ("q4 has several runs of sums: the newest of each counts.",)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_damage_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    [results], [bundle] = (DATA / "q4").rglob("results.jsonl"), (DATA / "q4").rglob("eval-*.json")
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    run = json.loads(bundle.read_text())
+    damaged = data.draw(st.sampled_from([run, run["config"], run["benchmark"], rows[0], rows[0]["metadata"], rows[-1]]))
+    damaged[data.draw(st.sampled_from(sorted(damaged)))] = data.draw(json_values)
+    (tmp_path / results.name).write_text("".join(json.dumps(each) + "\n" for each in rows))
+    (tmp_path / bundle.name).write_text(json.dumps(run))
+    with suppress(UserError):
+        compare_results([read_results(DATA / "base", Selection(), "base"), read(tmp_path)], StatsConfig(resamples=10))

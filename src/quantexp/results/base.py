@@ -249,6 +249,29 @@ def read_summary(path: Path) -> tuple[Mapping[str, Any], list[Path]]:
     return (content if isinstance(content, dict) else {}), [path]
 
 
+def as_text(value: object) -> str | None:
+    """Return a text as it is, and anything else as JSON; None for nothing."""
+    return value if value is None or isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+
+
+def read_number(value: object, key: str, where: str) -> int:
+    """Read which answer to an item it is: a whole number from 0; 0 for nothing.
+
+    Args:
+        value: any.
+        key: that holds it, for the sentence.
+        where: it is from.
+
+    Raises:
+        UserError: it is none.
+    """
+    if value is None:
+        return 0
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise UserError(f"{where} has {value!r} as {key}, which is no number of an answer.")
+    return value
+
+
 def as_list(value: object) -> list[Any]:
     """Return a list as it is, or what an object holds: some harnesses write lists as objects with numbered keys."""
     if isinstance(value, dict):

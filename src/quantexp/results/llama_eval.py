@@ -6,7 +6,16 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-from quantexp.results.base import Selection, TaskResults, check_choice, hash_text, look_up, make_table
+from quantexp.results.base import (
+    Selection,
+    TaskResults,
+    as_text,
+    check_choice,
+    hash_text,
+    look_up,
+    make_table,
+    read_number,
+)
 from quantexp.util.errors import UserError
 
 FORMAT = "llama-eval"
@@ -75,29 +84,30 @@ def _read_task(path: Path, state: Mapping[str, Any], name: str) -> TaskResults |
     cases: Mapping[str, Case] = state["task_states"]["cases"]
     if all(_is_pending(each) for each in cases.values()):
         return None
+    where = f"{name}={path}"
     graders = sorted({grader for each in cases.values() if (grader := _name_grader(each))})
     return TaskResults(
         task=state["id"],
         is_named=True,
         format=FORMAT,
         metric=METRIC,
-        table=make_table([_read_case(key, each) for key, each in cases.items()], f"{name}={path}", METRIC),
+        table=make_table([_read_case(key, each, where) for key, each in cases.items()], where, METRIC),
         facts={"grader": " and ".join(graders)} if graders else {},
         settings={"sampling": json.dumps(state.get("sampling_config") or {}, sort_keys=True)},
         notes=tuple(_describe_grading(list(cases.values()), graders)),
     )
 
 
-def _read_case(key: str, case: Case) -> dict[str, Any]:
-    prompt, expected = case.get("prompt"), case.get("expected")
+def _read_case(key: str, case: Case, where: str) -> dict[str, Any]:
+    prompt, expected = as_text(case.get("prompt")), as_text(case.get("expected"))
     return {
         "id": key.rpartition("_")[2] if case.get("problem_idx") is None else str(case["problem_idx"]),
         "document": None if prompt is None else hash_text(json.dumps([prompt, expected])),
         "prompt_key": prompt,
-        "sample": case.get("chunk_idx") or 0,
+        "sample": read_number(case.get("chunk_idx"), "chunk_idx", where),
         "score": nan if _is_pending(case) else float(case.get("correct") is True),
-        "output": case.get("response"),
-        "extracted": case.get("answer"),
+        "output": as_text(case.get("response")),
+        "extracted": as_text(case.get("answer")),
         "reference": expected,
         "prompt": prompt,
     }

@@ -10,12 +10,14 @@ from typing import Any
 from quantexp.results.base import (
     Selection,
     TaskResults,
+    as_text,
     check_choice,
     choose,
     describe_choice,
     hash_text,
     look_up,
     make_table,
+    read_number,
     read_score,
     read_summary,
 )
@@ -65,7 +67,8 @@ class _Run:
     @property
     def metrics(self) -> list[str]:
         """Scores of single answers: the reward, then further scorers."""
-        there = {key: None for row in self.rows for key in row.get("scorer_rewards") or {}}
+        rewards = [each for row in self.rows if isinstance(each := row.get("scorer_rewards"), dict)]
+        there = {key: None for each in rewards for key in each}
         return [REWARD, *(key.removeprefix(_SCORER) for key in there)]
 
 
@@ -174,23 +177,22 @@ def _read_task(run: _Run, selection: Selection, name: str) -> TaskResults:
 
 
 def _read_row(row: Row, metric: str, where: str) -> dict[str, Any]:
-    prompt, expected = row.get("prompt"), row.get("expected_answer")
+    prompt, expected = as_text(row.get("prompt")), as_text(row.get("expected_answer"))
     question = look_up(row, "metadata", "question")
     try:
         score = nan if _is_broken(row) else read_score(_find_reward(row, metric))
     except (TypeError, ValueError):
         raise UserError(f"{where} has no number as {metric} of problem {row['problem_idx']}.") from None
-    extracted = row.get("extracted_answer")
     return {
         "id": str(row["problem_idx"]),
         "document": None if prompt is None else hash_text(json.dumps([prompt, expected])),
         "question": question if isinstance(question, str) else None,
         "prompt_key": prompt,
-        "sample": row.get("repeat") or 0,
+        "sample": read_number(row.get("repeat"), "repeat", where),
         "score": score,
-        "output": row.get("model_response"),
-        "extracted": None if extracted is None else str(extracted),
-        "reference": None if expected is None else str(expected),
+        "output": as_text(row.get("model_response")),
+        "extracted": as_text(row.get("extracted_answer")),
+        "reference": expected,
         "prompt": prompt,
     }
 
