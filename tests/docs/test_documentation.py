@@ -25,7 +25,7 @@ from hydra.types import RunMode
 from mlflow.entities import Run
 from tests.support.copies import copied
 from tests.support.forking import Ended, Forker
-from tests.support.hub import Hub, publish_gsm8k, publish_triviaqa
+from tests.support.hub import Hub, publish_gsm8k, publish_humaneval, publish_triviaqa
 from tests.support.judges import answer_as_judge
 from tests.support.openai_server import OpenAIServer, chat, good
 from tests.support.openai_server import models as listed
@@ -102,6 +102,7 @@ BY_ITSELF = {
     DOCS / "how-to" / "multiple-choice.md",
     DOCS / "how-to" / "instructions.md",
     DOCS / "how-to" / "languages.md",
+    DOCS / "how-to" / "code.md",
     DOCS / "how-to" / "own-data.md",
     DOCS / "how-to" / "lm-eval.md",
     DOCS / "how-to" / "own-task.md",
@@ -234,6 +235,7 @@ def world(
     with Hub() as hub, OpenAIServer() as openai:
         publish_gsm8k(hub)
         publish_triviaqa(hub)
+        publish_humaneval(hub)
         for config in (ROOT / "conf" / "model").glob("*.yaml"):
             text = config.read_text()
             repository = re.search(r"^repository: (\S+/\S+)$", text, flags=re.MULTILINE)
@@ -411,6 +413,18 @@ def test_instructions(reader: Reader) -> None:
 
 
 @pytest.mark.slow
+def test_code(reader: Reader) -> None:
+    item = {
+        "prompt": 'def f(x):\n    """Return x."""',
+        "function": "f",
+        "solution": "    return x",
+        "tests": [[[1], 1]],
+    }
+    (reader.folder / "functions.jsonl").write_text(json.dumps(item) + "\n")
+    assert len(reader.types_all(DOCS / "how-to" / "code.md")) == 5
+
+
+@pytest.mark.slow
 def test_a_release_gate(reader: Reader) -> None:
     page = DOCS / "how-to" / "gate.md"
     policies = reader.folder / "release" / "policy"
@@ -570,7 +584,8 @@ def test_tasks_of_the_harness(beginner: Reader) -> None:
     for name, text in code(page, "text").items():
         (beginner.folder / name).parent.mkdir(exist_ok=True)
         (beginner.folder / name).write_text(text)
-    assert len(beginner.types_all(page)) == 2
+    [on_code] = [command for command in commands(page) if "humaneval" in command]  # whose data are on the Hub
+    assert len(beginner.types_all(page, on_code)) == 2
 
 
 @pytest.mark.slow

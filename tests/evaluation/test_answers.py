@@ -23,6 +23,7 @@ from quantexp.config import (
 from quantexp.config.choices import Method
 from quantexp.config.identity import NO_READER
 from quantexp.engines import close_engine
+from quantexp.evaluation import resources
 from quantexp.evaluation.answers import AnswerReader, find_reader
 from quantexp.evaluation.job import run_job
 from quantexp.regrade import Grading
@@ -129,7 +130,10 @@ def test_an_answer_is_graded_once_also_while_a_job_may_end_early(config: Config,
         Grading(store, config.stats).grade(newer, None)
 
 
-def test_a_grader_without_what_it_needs_is_refused_in_one_sentence(config: Config, tmp_path: Path) -> None:
+def test_a_grader_without_what_it_needs_is_refused_in_one_sentence(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "OPENERS", {})
     judged = dataclasses.replace(config, task=dataclasses.replace(config.task, grader="judged"))
     store = Store(config.tracking)
     with (

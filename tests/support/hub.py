@@ -479,6 +479,21 @@ def publish_triviaqa(hub: Hub, question_source: str = "here") -> None:
     hub.publish("dataset", "mandarjoshi/trivia_qa", files, commit=commit)
 
 
+def publish_humaneval(hub: Hub) -> None:
+    """Publish functions as openai/openai_humaneval is published, under the commit that conf/data/hub pins."""
+    functions = {
+        "task_id": [f"Own/{number}" for number in range(12)],
+        "prompt": [f'def add_{number}(x):\n    """Return x + {number}."""\n' for number in range(12)],
+        "canonical_solution": [f"    return x + {number}\n" for number in range(12)],
+        "test": [f"def check(candidate):\n    assert candidate(1) == {1 + number}\n" for number in range(12)],
+        "entry_point": [f"add_{number}" for number in range(12)],
+    }
+    folder = "openai_humaneval"
+    files = {f"{folder}/test-00000-of-00001.parquet": _parquet(functions), "README.md": _card(folder)}
+    commit = "7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544"
+    hub.publish("dataset", "openai/openai_humaneval", files, commit=commit)
+
+
 def _parquet(columns: dict[str, list[Any]]) -> bytes:
     buffer = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), buffer)

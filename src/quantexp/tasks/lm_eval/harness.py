@@ -4,7 +4,7 @@ import logging
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -18,6 +18,7 @@ import numpy as np
 from jinja2 import TemplateError
 from yaml import YAMLError
 
+from quantexp.tasks.lm_eval.code_eval import NAME, replace_code_eval, uses_code_eval
 from quantexp.util.errors import UserError
 from quantexp.util.huggingface import first_line, quiet_unless_terminal
 from quantexp.util.terminal import one_line
@@ -55,7 +56,9 @@ class Harness:
 
 
 @cache
-def load_harness(name: str, include_path: str | None, shots: int | None, seed: int) -> Harness:
+def load_harness(
+    name: str, include_path: str | None, shots: int | None, seed: int, unsafe_code: bool = False
+) -> Harness:
     """Load a task or a group, and its data.
 
     Args:
@@ -63,6 +66,7 @@ def load_harness(name: str, include_path: str | None, shots: int | None, seed: i
         include_path: a folder with further definitions.
         shots: worked examples; None: as many as each task has.
         seed: by which they are drawn.
+        unsafe_code: whether tasks may run code that the model writes, in the sandbox.
 
     Raises:
         UserError: the harness or the data are not there, there is no such task, or it cannot be measured here.
@@ -71,14 +75,14 @@ def load_harness(name: str, include_path: str | None, shots: int | None, seed: i
     if include_path is not None and (name not in manager.all_tasks or not _is_complete(manager, name)):
         manager = _open_manager(include_path, with_others=True)  # which takes seconds: there are thousands
     _check_name(name, manager)
-    _check_definition(name, manager.task_index[name].cfg or {})  # before its data are fetched
+    _check_definition(name, manager.task_index[name].cfg or {}, unsafe_code)  # before its data are fetched
     quiet_unless_terminal()
     # The libraries' exceptions, not built in: the harness, which needs them, is there.
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        with seeded(), quiet():
+        with seeded(), quiet(), replace_code_eval() if unsafe_code else nullcontext():
             found = manager.load(name)
     except ImportError as error:
         raise UserError(f"task.name={name} needs a further package ({first_line(error)}): install that.") from error
@@ -94,7 +98,12 @@ def load_harness(name: str, include_path: str | None, shots: int | None, seed: i
         ) from error
     tasks = dict(found["tasks"])
     for task_name, task in tasks.items():
-        _check_definition(task_name, {**vars(task.config), "output_type": task.OUTPUT_TYPE})
+        _check_definition(task_name, {**vars(task.config), "output_type": task.OUTPUT_TYPE}, unsafe_code)
+        if task.config.unsafe_code and not uses_code_eval(task):
+            raise UserError(
+                f"task.name={task_name} runs code that the model writes by itself, and not by the metric {NAME}, which "
+                "is what the sandbox stands for: choose another task."
+            )
         _set_shots(task_name, task, shots)
     groups = found.get("groups", {})
     ordered = sorted(groups.values(), key=lambda group: str(group.name) != name)
@@ -178,12 +187,14 @@ def _check_name(name: str, manager: Any) -> None:
         raise UserError(f"task.name={name}: lm-evaluation-harness has no such task; {hint}")
 
 
-def _check_definition(name: str, definition: Mapping[str, Any]) -> None:
+def _check_definition(name: str, definition: Mapping[str, Any], unsafe_code: bool) -> None:
     """Refuse a task that is not measured here, and say why."""
     why = None
-    if definition.get("unsafe_code", False) is not False:
-        why = "runs code that the model writes, which quantexp does not"
-    elif definition.get("doc_to_image") is not None or definition.get("doc_to_audio") is not None:
+    if definition.get("unsafe_code", False) is not False and not unsafe_code:
+        raise UserError(
+            f"task.name={name} runs code that the model writes: add task.unsafe_code=true, and it runs in the sandbox."
+        )
+    if definition.get("doc_to_image") is not None or definition.get("doc_to_audio") is not None:
         why = "asks about images or sound, and quantexp gives models text only"
     elif definition.get("output_type") == "loglikelihood_rolling":
         why = "has perplexities of the whole corpus, of which no document has a score; read texts with task=text"

@@ -7,15 +7,19 @@ document's own share is a metric by another name, which ends in BY_DOCUMENT.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from quantexp.tasks.choice import parse_scores
-from quantexp.tasks.graders.base import Grade, Grader
+from quantexp.tasks.code import OUTCOMES
+from quantexp.tasks.graders.base import Answer, Grade, Grader, JointGrading, Need
+from quantexp.tasks.lm_eval.code_eval import CODE_EVAL
 from quantexp.tasks.lm_eval.documents import DOCUMENT, PLACE, SUBTASK
 from quantexp.tasks.lm_eval.harness import FOREIGN, Harness, describe_error, seeded
 from quantexp.tasks.lm_eval.prompts import SCORES, WRITES
+from quantexp.util.code_sandbox import Sandbox
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
 
@@ -143,7 +147,7 @@ def _make_grader(harness: Harness, kind: str, metric: Metric, others: Sequence[M
         if responses is None:
             return Grade.unreadable("not the scores of continuations", columns)
         found = _grade_document(harness, kind, fields, responses)
-        values = {each.title: _read_metric(each, found[each.filter][0]) for each in others}
+        values = {each.title: _read_metric(each, found[each.filter][0], len(others) == 1) for each in others}
         score = values[metric.title]
         if score is None or not 0 <= score <= 1:
             raise UserError(
@@ -159,7 +163,51 @@ def _make_grader(harness: Harness, kind: str, metric: Metric, others: Sequence[M
         return Grade(score, shown, fields_of_grade)
 
     how = "" if metric.filters == 1 else f" of what the filter {metric.filter} finds"
-    return Grader(metric.title, 1, f"{metric.name}{how}, as lm-evaluation-harness has it for {harness.name}", grade)
+    words = f"{metric.name}{how}, as lm-evaluation-harness has it for {harness.name}"
+    if any(task.config.unsafe_code for task in harness.tasks.values()):
+        return _CodeGrader(metric.title, 1, words, grade, needs=frozenset({"sandbox"}))
+    return Grader(metric.title, 1, words, grade)
+
+
+class _CodeGrading(JointGrading):
+    """Asks each task twice: first for what is to be run, then for its metric."""
+
+    def __init__(self, grade: Callable[[str, Mapping[str, Any]], Grade], sandbox: Sandbox) -> None:
+        self._grade, self._sandbox = grade, sandbox
+
+    def __call__(self, answer: Answer, fields: Mapping[str, Any]) -> Grade:
+        return next(self.grade_all([(answer, fields)]))
+
+    def grade_all(self, answers: Sequence[tuple[Answer, Mapping[str, Any]]]) -> Iterator[Grade]:
+        for answer, fields in answers:
+            self._grade(answer.text, fields)
+        CODE_EVAL.run_wanted(self._sandbox)
+        for answer, fields in answers:
+            grade = self._grade(answer.text, fields)
+            end = CODE_EVAL.last
+            yield (
+                grade
+                if end is None
+                else replace(
+                    grade,
+                    explanation=end.words or None,
+                    outcomes={name: float(kind == end.kind) for kind, name in OUTCOMES.items()},
+                )
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _CodeGrader(Grader):
+    """A metric of code, which runs in the sandbox."""
+
+    @contextmanager
+    def open(self, resources: Mapping[Need, Any]) -> Iterator[_CodeGrading]:
+        yield _CodeGrading(self.grade, resources["sandbox"])
+
+
+def _find_metric(found: Mapping[str, Any], name: str, is_only: bool) -> Any:
+    """Return a metric's value; that of the only metric may have a name of its own, as pass_at_k calls it pass@1."""
+    return next(iter(found.values())) if is_only and name not in found and len(found) == 1 else found.get(name)
 
 
 def _read_responses(kind: str, output: str) -> list[Any] | None:
@@ -205,15 +253,17 @@ def _grade_document(
 
 def _show_response(kind: str, filtered: Sequence[Any], fields: Mapping[str, Any]) -> str:
     if kind != SCORES:
-        return str(filtered[0])
+        # Filters of tasks that run code leave lists of candidates.
+        shown = filtered[0]
+        return str(shown[0] if isinstance(shown, list) and len(shown) == 1 else shown)
     if len(filtered) == 1:
         return str(fields["target"]) if filtered[0][1] else "something else"
     return f"choice {max(range(len(filtered)), key=lambda place: float(filtered[place][0])) + 1}"
 
 
-def _read_metric(metric: Metric, found: Mapping[str, Any]) -> float | None:
+def _read_metric(metric: Metric, found: Mapping[str, Any], is_only: bool) -> float | None:
     """Return a document's value, of several their mean; None if it is no finite number."""
-    value = found.get(metric.name)
+    value = _find_metric(found, metric.name, is_only)
     if not metric.is_pooled:
         return _read_value(value)
     several = [_read_value(each) for each in value] if isinstance(value, list) else []

@@ -24,7 +24,8 @@ def make_task(config: TaskConfig) -> OwnWordsTask:
     Raises:
         UserError: there is none, its data cannot be had, or it cannot be measured here.
     """
-    key = config.name, config.include_path, config.shots, config.shots_seed, config.metric, config.chat
+    of_task = config.name, config.include_path, config.shots, config.shots_seed
+    key = *of_task, config.metric, config.chat, config.unsafe_code
     task, arguments = _load_task(*key)
     settings = dict(task.settings)
     if task.request is Generate:
@@ -34,14 +35,14 @@ def make_task(config: TaskConfig) -> OwnWordsTask:
 
 @cache
 def _load_task(
-    name: str, include_path: str | None, shots: int | None, seed: int, metric: str, chat: bool
+    name: str, include_path: str | None, shots: int | None, seed: int, metric: str, chat: bool, unsafe_code: bool
 ) -> tuple[OwnWordsTask, Mapping[str, Any]]:
     """Load a task once in a process; what cannot change while that runs.
 
     Returns:
         The task, and the arguments of generation by which its answers are written.
     """
-    harness = load_harness(name, include_path, shots, seed)
+    harness = load_harness(name, include_path, shots, seed, unsafe_code)
     data = load_documents(harness)
     probes = _pick_probes(data)
     probed = ask_documents(harness, probes, chat)
