@@ -50,11 +50,11 @@ def test_a_judge_is_measured_then_asked_in_both_orders_and_each_question_once(tm
             Answer("Refund it."),
         ]
         grades, facts = graded(judge_of(server.address), tmp_path, *answers)
-        assert [(grade.score, grade.rule, grade.error) for grade in grades] == [
-            (1, "verdict", None),
-            (0, "verdict", None),
-            (1, "same words", None),
-            (0, None, "not JSON: Expecting value: line 1 column 1 (char 0)"),
+        assert [(grade.score, grade.error) for grade in grades] == [
+            (1, None),
+            (0, None),
+            (1, None),
+            (0, "not JSON: Expecting value: line 1 column 1 (char 0)"),
         ]
         # Two small questions first; each pair in both orders, and each of the calibration a second time.
         assert len(server.asked) == 2 + 2 * 2 * PAIRS + 2 * 2

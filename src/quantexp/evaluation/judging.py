@@ -6,7 +6,8 @@ replies are kept in the completion store: a question is put to a judge once.
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -69,15 +70,16 @@ class JudgeCalibration:
 class EngineJudge:
     """A judge that any engine runs."""
 
-    def __init__(self, config: JudgeConfig, model: JudgeModel, known: CompletionStore) -> None:
+    def __init__(self, config: JudgeConfig, model: JudgeModel, known: CompletionStore, *, shows: bool = True) -> None:
         """Take a judge's model.
 
         Args:
             config: how it votes.
             model: opened.
             known: the completions that exist already; its replies are added one by one.
+            shows: whether it may show a bar of its own.
         """
-        self._config, self._model, self._known = config, model, known
+        self._config, self._model, self._known, self._shows = config, model, known, shows
         self._reader = AnswerReader(model.engine.reasoning)
         sampling = SamplingConfig(temperature=config.temperature, seed=config.seed)
         asked = TaskConfig("judge", max_tokens=config.max_tokens, sampling=sampling)
@@ -160,7 +162,7 @@ class EngineJudge:
         ]
         key_of = partial(self._key, again=again and self._config.temperature == 0)
         about = {"model": self._model.name, "quant": "judge", "task": rubric.id}
-        with bar(f"judge {self._model.name}, {what}", len(prompts)) as advance:
+        with self._bar(what, len(prompts)) as advance:
             found = complete_missing(
                 prompts, key_of, lambda missing: engine.complete(missing, self._decoding), self._known, about,
                 advance=advance,
@@ -168,6 +170,11 @@ class EngineJudge:
         read = [self._read(rubric, *answered) for answered in zip(prompts, found.completions, strict=True)]
         starts = range(0, len(read), 2 * votes)
         return [(tuple(read[at : at + votes]), tuple(read[at + votes : at + 2 * votes])) for at in starts]
+
+    def _bar(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        if not self._shows:
+            return nullcontext(lambda _: None)
+        return bar(f"judge {self._model.name}, {what}", total)
 
     def _key(self, prompt: Prompt, *, again: bool) -> bytes:
         """Return the key of a reply; of one that is asked for a second time, another one."""

@@ -117,7 +117,7 @@ def _open_judge(settings: ResourceSettings) -> Iterator[Resource]:
     assert settings.known is not None, "whoever grades by a judge has a store"
     assert settings.tested is not None, "likewise"
     with open_judge_model(settings.judge, settings.tested) as model:
-        yield EngineJudge(settings.judge, model, settings.known)
+        yield EngineJudge(settings.judge, model, settings.known, shows=settings.shows)
 
 
 @contextmanager

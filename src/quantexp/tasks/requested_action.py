@@ -4,6 +4,7 @@ Only the requested action is graded: the score of `extraction` says what the oth
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from quantexp.tasks.graders.base import Answer, Grade
@@ -16,9 +17,6 @@ FIELD_NAME = "requested_action"
 
 LONGEST = 400
 """Characters of an action that is asked about: what is longer is no short sentence, and is graded wrong unasked."""
-
-_SAME_WORDS, _ASKED = "same words", "verdict"
-"""The rules by which an action is graded."""
 
 
 def read_action(output: str) -> str:
@@ -46,7 +44,7 @@ def _read_pairs(answer: Answer, fields: Mapping[str, Any]) -> Grade | list[Pair]
     except ValueError as error:
         return Grade.unreadable(str(error))
     if fold_words(action) == fold_words(fields[FIELD_NAME]):
-        return Grade.right_or_wrong(True, action, _SAME_WORDS)
+        return Grade.right_or_wrong(True, action)
     if len(action) > LONGEST:
         return Grade.right_or_wrong(False, f"{action[:LONGEST]}…")
     return [(fields[FIELD_NAME], action)]
@@ -56,7 +54,13 @@ def _grade_verdict(answer: Answer, _: Mapping[str, Any], verdicts: Sequence[Judg
     [verdict], action = verdicts, read_action(answer.text)
     if verdict.label is None:
         return Grade.undecided(str(verdict.problem), action)
-    return Grade.right_or_wrong(verdict.label, action, _ASKED)
+    return Grade.right_or_wrong(verdict.label, action)
+
+
+def _read_similar(answer: Answer, fields: Mapping[str, Any]) -> Grade | list[Pair]:
+    """Return the pair to compare; of what need not be compared, the grade with a similarity of 1 or 0."""
+    read = _read_pairs(answer, fields)
+    return replace(read, fields={"similarity": read.score}) if isinstance(read, Grade) else read
 
 
 def _grade_similarity(answer: Answer, _: Mapping[str, Any], found: Sequence[tuple[float, bool]]) -> Grade:
@@ -65,7 +69,6 @@ def _grade_similarity(answer: Answer, _: Mapping[str, Any], found: Sequence[tupl
         score=float(is_same),
         extracted=read_action(answer.text),
         fields={"similarity": min(1.0, max(0.0, similarity))},
-        rule=_ASKED,
     )
 
 
@@ -87,10 +90,10 @@ BY_EMBEDDER = EmbeddedGrader(
     version=1,
     description="the requested action alone: its embedding is as similar to the gold one's as that of the same request",
     calibration=SAME_REQUEST.calibration,
-    read=_read_pairs,
+    read=_read_similar,
     make=_grade_similarity,
 )
 """Right if the cosine of the two embeddings is at or above the embedder's threshold, chosen on bundled pairs.
 
-The field `similarity` is the cosine itself, 0 if it is negative.
+The field `similarity` is the cosine itself, 0 if it is negative or nothing was read, and 1 for the same words.
 """
