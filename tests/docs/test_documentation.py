@@ -103,6 +103,7 @@ BY_ITSELF = {
     DOCS / "how-to" / "instructions.md",
     DOCS / "how-to" / "languages.md",
     DOCS / "how-to" / "code.md",
+    DOCS / "how-to" / "tools.md",
     DOCS / "how-to" / "own-data.md",
     DOCS / "how-to" / "lm-eval.md",
     DOCS / "how-to" / "own-task.md",
@@ -422,6 +423,23 @@ def test_code(reader: Reader) -> None:
     }
     (reader.folder / "functions.jsonl").write_text(json.dumps(item) + "\n")
     assert len(reader.types_all(DOCS / "how-to" / "code.md")) == 5
+
+
+@pytest.mark.slow
+def test_calls_of_functions(reader: Reader) -> None:
+    function = {
+        "name": "a.b",
+        "parameters": {"type": "dict", "properties": {"x": {"type": "float"}}, "required": ["x"]},
+    }
+    rows = [(f"multiple_{number}", f"Do a.b with {number}.") for number in range(2)]
+    question = [
+        {"id": each, "question": [[{"role": "user", "content": text}]], "function": [function]} for each, text in rows
+    ]
+    answers = [{"id": each, "ground_truth": [{"a.b": {"x": [1.0]}}]} for each, _ in rows]
+    (reader.folder / "possible_answer").mkdir()
+    for folder, lines in ((reader.folder, question), (reader.folder / "possible_answer", answers)):
+        (folder / "BFCL_v4_multiple.json").write_text("\n".join(map(json.dumps, lines)))
+    assert len(reader.types_all(DOCS / "how-to" / "tools.md")) == 2
 
 
 @pytest.mark.slow

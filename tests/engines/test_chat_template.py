@@ -1,5 +1,6 @@
 """Chat templates come with a model's file, from anyone: what they may do, and what comes of those that try more."""
 
+import json
 import re
 import resource
 import subprocess
@@ -251,3 +252,16 @@ def test_it_ends_with_the_process_that_asked(tmp_path: Path) -> None:
         return not psutil.pid_exists(renderer) or psutil.Process(renderer).status() == psutil.STATUS_ZOMBIE
 
     until("the renderer's end", is_gone)
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+TELLS = "{% if tools %}[{{ tools | tojson }}]{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}"
+
+
+def test_it_is_given_functions_if_it_tells_of_them() -> None:
+    chat = [{"role": "user", "content": "Hi"}]
+    tells, silent = ChatTemplate(TELLS, "", ""), ChatTemplate(TEMPLATES["white space"], "", "")
+    assert (tells.takes_tools, silent.takes_tools) == (True, False)  # the other one only looks if there are any
+    assert tells.render(chat, [TOOL]) == f"[[{json.dumps(TOOL)}]]Hi"
+    assert tells.render(chat) == "Hi"
+    assert not ChatTemplate("{{ raise_exception('no') if tools }}{{ messages[0].content }}", "", "").takes_tools

@@ -1,5 +1,6 @@
 """The words a model reads: where examples stand, what is shared, what identifies a prompt."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from quantexp import models
 from quantexp.config import DataConfig, EngineConfig, ExamplePlace, ModelConfig, PromptConfig, QuantConfig, TaskConfig
+from quantexp.engines.chat_template import ChatTemplate
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.evaluation.prompts import Prompter
 from quantexp.tasks import get_task
@@ -157,3 +159,46 @@ def test_shared_tokens_depend_on_nothing_but_the_prompt(engine: LlamaCpp, questi
     for other in DATA.items[:3]:
         made.prompt(other)
     assert made.prompt(item) == alone
+
+
+TOOLS = get_task("tools")
+FUNCTION = {"name": "get_time", "description": "Time.", "parameters": {"type": "object", "properties": {}}}
+ASKED = Item("t", {"prompt": "How late is it?", "tools": [FUNCTION], "calls": [{"get_time": {}}]}, None)
+TELLS = (
+    "{{ tools | map(attribute='function') | list | tojson if tools }}"
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+)
+
+
+def tool_prompter(engine: LlamaCpp, shots: int = 0, place: str = "turns") -> Prompter:
+    words = PromptConfig(1, "Call.", "{prompt}", "Calls:", tools="{functions}\nRequest: {prompt}")
+    config = TaskConfig("tools", prompt=words, grader="tools", max_tokens=8, shots=shots)
+    model = ModelConfig(name="demo", source="package", examples=ExamplePlace[place])
+    return Prompter(TOOLS, config, model, (ASKED,), engine)
+
+
+def test_functions_are_described_in_words_where_the_template_has_no_place_for_them(engine: LlamaCpp) -> None:
+    made = tool_prompter(engine)
+    described = "get_time(): Time."
+    asked = f"Call.\n\n{described}\nRequest: How late is it?"
+    assert made.prompt(ASKED).text == f"{HEAD}<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n"
+    assert made.prompt(ASKED).tools == ()
+    assert made.hashes["functions"] == "described in words"
+    answered = tool_prompter(engine, 1, "answer").prompt(ASKED).text.partition("<|im_start|>assistant\n")[2]
+    one = f"{described}\nRequest: How late is it?\nCalls:"
+    assert answered == f"{one} [get_time()]\n\n{one}"
+
+
+def test_functions_are_given_to_a_template_that_tells_of_them(
+    engine: LlamaCpp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine._wording, "_chat", ChatTemplate(TELLS, "", ""))
+    made = tool_prompter(engine)
+    prompt = made.prompt(ASKED)
+    assert prompt.text == f"[{json.dumps(FUNCTION)}]<user>How late is it?"
+    assert prompt.tools == ({"type": "function", "function": FUNCTION},)
+    assert made.hashes["functions"] == "given beside the chat"
+    # Worked examples have functions of their own, for which there is one place only.
+    assert "functions" in (worded := tool_prompter(engine, 1)).hashes
+    assert worded.hashes["functions"] == "described in words"
+    assert worded.hashes["words_sha256"] != made.hashes["words_sha256"]

@@ -47,6 +47,7 @@ TEXT = {
     "extraction": "email",
     "instructions": "prompt",
     "summary": "document",
+    "tools": "prompt",
 }
 COUNTS = {
     "chat": 60,
@@ -58,6 +59,7 @@ COUNTS = {
     "extraction": 200,
     "instructions": 160,
     "summary": 60,
+    "tools": 120,
 }
 IDS = {
     "languages": ("language-{:03d}", "language-example-{}", 48),
@@ -69,6 +71,7 @@ IDS = {
     "extraction": ("mail-{:03d}", "mail-shot-{}", 6),
     "instructions": ("instruction-{:03d}", "instruction-example-{}", 6),
     "summary": ("text-{:03d}", "text-shot-{}", 6),
+    "tools": ("tool-{:03d}", "tool-example-{}", 6),
 }
 KEYS = {
     "languages": ["id", "category", "parallel", "question", "choices", "answer", "aliases", "difficulty"],
@@ -88,6 +91,7 @@ KEYS = {
         "difficulty",
     ],
     "instructions": ["id", "category", "prompt", "constraints", "answer", "difficulty"],
+    "tools": ["id", "category", "prompt", "tools", "calls", "difficulty"],
 }
 
 Row = dict[str, Any]
@@ -264,6 +268,7 @@ def test_no_constant_answer_is_often_right(name: str) -> None:
         ("extraction", "0.11"),
         ("instructions", "0.27"),
         ("summary", "0.02"),
+        ("tools", "0.29"),
     ],
 )
 def test_no_two_items_are_alike(name: str, quoted: str) -> None:

@@ -19,7 +19,13 @@ FIELDS: dict[str, dict[str, Any]] = {
         "requested_action": "-",
     },
     "choice": {"question": "?", "choices": ["Paris", "Rome"], "answer": "Paris"},
-    "languages": {"category": "English", "question": "?", "choices": ["Paris", "Rom"], "answer": "Paris", "aliases": ["Paris"]},
+    "languages": {
+        "category": "English",
+        "question": "?",
+        "choices": ["Paris", "Rom"],
+        "answer": "Paris",
+        "aliases": ["Paris"],
+    },
     "instructions": {
         "prompt": "?",
         "constraints": [
@@ -37,6 +43,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "long": {"question": "?", "answer": ["12345", "54321"], "candidates": []},
     "summary": {"document": "Paris is a city of 18.", "summary": "-", "must": ["-"], "mentions": [["Paris"], ["18"]]},
+    "tools": {"prompt": "?", "tools": [{"name": "f"}], "calls": [{"f": {"x": [18]}}]},
     "qa": {"question": "?", "answer": ["Paris", 18]},
     "text": {"text": "?", "tokens": ["a", "\n"]},
 }

@@ -88,7 +88,8 @@ def test_an_output_between_two_messages_has_no_answer() -> None:
     header = "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>fin"
     assert read(header, FORMATS["harmony"]) == ("a", "", True)
     called = "<|channel|>commentary to=functions.f<|message|>{}<|call|>"
-    assert read(called, FORMATS["harmony"]) == ("{}", "", True)
+    assert read(called, FORMATS["harmony"]) == ("", "to=functions.f {}", False)
+    assert read(called.replace("functions.f", "all"), FORMATS["harmony"]) == ("{}", "", True)
 
 
 def test_a_template_may_close_reasoning_before_it_begins() -> None:

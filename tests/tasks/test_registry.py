@@ -19,6 +19,7 @@ def test_tasks_by_name() -> None:
         "qa",
         "summary",
         "text",
+        "tools",
         "triviaqa",
     ]
     assert all(get_task(name).name == name for name in TASKS)
@@ -56,6 +57,7 @@ def test_grader_ids_are_stable() -> None:
         "code": ["code-v1"],
         "long": ["long-v1"],
         "summary": ["summary-v1", "summary-judge-v1"],
+        "tools": ["tools-v1"],
         "qa": ["qa-v2", "qa-contains-v2", "qa-number-v1"],
         "text": ["text-v1"],
     }

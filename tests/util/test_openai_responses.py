@@ -21,6 +21,7 @@ from quantexp.store import Completion
 from quantexp.store.segments import decode, encode
 from quantexp.tasks.emails.client import Client
 from quantexp.tasks.emails.plan import email_plan
+from quantexp.tasks.tool_calls.reading import read_calls
 from quantexp.util.errors import UserError
 from quantexp.util.openai_client import NoAnswerError, NonsenseError
 from quantexp.util.openai_responses import find_refusal, read_refusal
@@ -33,6 +34,34 @@ def completion(choice: dict[str, Any], usage: Any = None) -> dict[str, Any]:
 
 def read(body: object, longest: int = 8, *, logprobs: bool = True) -> OneAnswer:
     return read_answer(body, longest, logprobs=logprobs)
+
+
+# Calls of tools
+
+CALLS = [
+    {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": [1, "\\ud800"]}'}},
+    {"id": "2", "type": "function", "function": {"name": "g", "arguments": "{broken"}},
+]
+
+
+def test_calls_of_tools_that_were_sent_are_the_answer() -> None:
+    body = completion({"message": {"content": None, "tool_calls": CALLS}, "finish_reason": "tool_calls"})
+    with pytest.raises(UserError, match="called a tool instead of answering"):
+        read(body)
+    answer = read_answer(body, 8, logprobs=False, has_tools=True)
+    assert answer.finish_reason == "stop"
+    calls = read_calls(answer.text).calls
+    assert [(call.name, [*call.arguments]) for call in calls] == [("f", ["x"]), ("g", [""])]
+    spoken = {"message": {"content": "I look.", "tool_calls": CALLS[:1]}, "finish_reason": "stop"}
+    found = read_answer(completion(spoken), 8, logprobs=False, has_tools=True).text
+    assert found.startswith("I look.\n<tool_call>\n")
+
+
+@pytest.mark.parametrize("calls", [[{}], [{"function": {"arguments": "{}"}}], {"f": 1}, "f"])
+def test_calls_without_the_name_of_a_function_are_nonsense(calls: object) -> None:
+    body = completion({"message": {"content": None, "tool_calls": calls}, "finish_reason": "tool_calls"})
+    with pytest.raises(NonsenseError, match="a call of a tool without the name of a function"):
+        read_answer(body, 8, logprobs=False, has_tools=True)
 
 
 # Answers of servers in use

@@ -157,7 +157,12 @@ def _settings(section: Any) -> dict[str, Any]:
     return found
 
 
-_CODE = ("quantexp.tasks", "quantexp.tasks.constraints", "quantexp.tasks.graders")
+_CODE = (
+    "quantexp.tasks",
+    "quantexp.tasks.constraints",
+    "quantexp.tasks.graders",
+    "quantexp.tasks.tool_calls",
+)
 """Packages whose own modules make prompts and grades: a changed word in them is another job."""
 
 

@@ -173,6 +173,9 @@ class PromptConfig:
     """Format string over the item's fields, e.g. "Question: {question}"."""
     answer: str = "Answer:"
     """What an answer is headed by where examples and answers stand in one text."""
+    tools: str | None = None
+    """In place of `item` for items with functions, if these are described in words: {functions} are their signatures,
+    one a line. If the chat template, or the server, is given the functions, `item` is all that is said."""
     system: str | None = None
     """A system turn, for templates that have one."""
 
@@ -269,10 +272,12 @@ class DataConfig:
     """Revision of the repository: a commit, so that everybody gets the same rows."""
     path: str | None = None
     """A JSON, JSONL, CSV, TSV or Parquet file; all but the last may be packed (.gz)."""
+    join: str | None = None
+    """A second file like `path`, whose columns are added to the rows with the same `id`, such as answers kept apart."""
     columns: dict[str, Any] = field(default_factory=dict)
-    """The task's fields and the columns that hold them, as {question: prompt}; a.b is b inside a, a list of columns
-    makes one list of their values, null leaves the field out. A field that is not named is the column of the same
-    name."""
+    """The task's fields and the columns that hold them, as {question: prompt}; a.b is b inside a, a.0 the first of a
+    list, a list of columns makes one list of their values, null leaves the field out. A field that is not named is the
+    column of the same name."""
     examples: str | None = None
     """A file like `path` with worked examples; null: the bundled ones."""
     hint: str = ""

@@ -29,6 +29,9 @@ TELLS: frozenset[Capability] = frozenset({"generate", "score", "likeliest"})
 MOST_FORCED = 32
 """Tokens that may be written to end reasoning, for which there is room beside it."""
 
+Tool = Mapping[str, Any]
+"""A function that a model may call, in the form that chat templates and servers take: its `type` and the `function`."""
+
 Message = Mapping[str, str]
 """One turn of a chat: its `role` and its `content`."""
 
@@ -46,6 +49,7 @@ class Prompt:
         sample: 0, 1, ... for the answers to one prompt that are to be drawn independently of each other.
         messages: the chat that the text was made of.
         start: where the output begins, as far as the prompt decides it.
+        tools: the functions that the chat template, or the server, was given with the chat.
     """
 
     item_id: str
@@ -55,6 +59,7 @@ class Prompt:
     sample: int = 0
     messages: tuple[Message, ...] = ()
     start: Start = "free"
+    tools: tuple[Tool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,14 +223,20 @@ class Engine(Protocol):
     def read_output(self, prompt: Prompt, completion: Completion) -> Output:
         """Return what the model wrote, with the marks in it."""
 
-    def render(self, messages: Sequence[Message], begun: str = "") -> str:
+    @property
+    def takes_tools(self) -> bool:
+        """True if functions can be given beside a chat; otherwise its words have to describe them."""
+
+    def render(self, messages: Sequence[Message], begun: str = "", tools: Sequence[Tool] = ()) -> str:
         """Return the prompt's text: the chat, up to where the model's answer begins, and how that is to begin.
 
         Raises:
             UserError: the template refuses the chat, or answers cannot be begun.
         """
 
-    def encode_chat(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
+    def encode_chat(
+        self, messages: Sequence[Message], begun: str = "", tools: Sequence[Tool] = ()
+    ) -> tuple[str, tuple[int, ...]]:
         """Return the same text, and its token ids; none where only a server knows them.
 
         The name of a special token in a message is text, so that an item cannot end its turn and begin another's.

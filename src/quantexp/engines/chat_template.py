@@ -3,11 +3,12 @@
 import json
 import signal
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from quantexp.engines.base import Message
+from quantexp.engines.base import Message, Tool
 from quantexp.engines.chat_template_process import MEMORY, SECONDS
 from quantexp.util.errors import UserError
 from quantexp.util.sandbox import AnsweringProgram, ProgramEndError
@@ -44,13 +45,13 @@ class ChatTemplate:
                 f"model.template has {', '.join(unread)}, which the model's chat template never reads; {known}."
             )
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """Return the text of a chat.
+    def render(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
+        """Return the text of a chat, with the functions that the model may call.
 
         Raises:
             UserError: the template refuses it, or takes too long, too much memory or too many words over it.
         """
-        answer = self._ask([dict(message) for message in messages])
+        answer = self._ask([dict(message) for message in messages], tools)
         if (reason := answer.get("refused")) is not None:
             raise UserError(f"The model's chat template refuses the prompt ({_shown(reason)}); {_CURE}.")
         return answer["text"]
@@ -66,10 +67,17 @@ class ChatTemplate:
         text = self.render([{"role": role, "content": word} for role, word in turns]).lower()
         return list(dict.fromkeys(role for role, word in turns if word not in text))
 
-    def _ask(self, messages: Sequence[object] | None) -> Mapping[str, str]:
+    @cached_property
+    def takes_tools(self) -> bool:
+        """True if it tells a model of functions: if the name of one comes into the text."""
+        answer = self._ask([{"role": "user", "content": _PROBE}], [_TOOL])
+        return _TOOL["function"]["name"] in answer["text"] if "refused" not in answer else False
+
+    def _ask(self, messages: Sequence[object] | None, tools: Sequence[Tool] = ()) -> Mapping[str, str]:
         """Return the process's answer; `refused` too if it ended without one."""
+        asked = {**self._asked, "messages": messages, "tools": [dict(tool) for tool in tools]}
         try:
-            answer: Mapping[str, str] = json.loads(_renderer.ask(json.dumps({**self._asked, "messages": messages})))
+            answer: Mapping[str, str] = json.loads(_renderer.ask(json.dumps(asked)))
         except ProgramEndError as end:
             slow = end.status == -signal.SIGXCPU
             reason = f"it had not ended after {SECONDS} seconds of computing" if slow else "its process broke down"
@@ -79,6 +87,20 @@ class ChatTemplate:
 
 _PROBE = "quantexp"
 """The beginning of words that every template passes on, if in capitals: no mark-up, no white space."""
+
+_TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": f"{_PROBE}_probe",
+        "description": _PROBE,
+        "parameters": {
+            "type": "object",
+            "properties": {"x": {"type": "string", "description": _PROBE}},
+            "required": [],
+        },
+    },
+}
+"""A function by whose name it is seen if a template tells of functions."""
 
 _CURE = "give another with model.chat_template=FILE"
 

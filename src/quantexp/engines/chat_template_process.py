@@ -1,11 +1,10 @@
 """A process that renders chat templates and can do little else, since they come in files from elsewhere.
 
-Reads lines of JSON, {"template": ..., "messages": ..., "bos": ..., "eos": ..., "arguments": {...}}. Answers each with
-one, {"text": ...} or {"refused": ...} with the reason. Without messages the template is only compiled, and the text has
-the names of the arguments that it reads. A template runs in Jinja's
-sandbox, which hides what is not the template's to see, in bounded memory and time; the process can open no file and no
-connection, and has no secret in its environment. It imports nothing of quantexp, so that it starts in a tenth of a
-second.
+Reads lines of JSON, {"template": ..., "messages": ..., "tools": ..., "bos": ..., "eos": ..., "arguments": {...}}.
+Answers each with one, {"text": ...} or {"refused": ...} with the reason. Without messages the template is only
+compiled, and the text has the names of the arguments that it reads. A template runs in Jinja's sandbox, which hides
+what is not the template's to see, in bounded memory and time; the process can open no file and no connection, and has
+no secret in its environment. It imports nothing of quantexp, so that it starts in a tenth of a second.
 """
 
 import json
@@ -94,7 +93,14 @@ def list_arguments(source: str) -> list[str]:
     return sorted(read - OURS - template.environment.globals.keys())
 
 
-def render(source: str, messages: Sequence[object], bos: str, eos: str, arguments: Mapping[str, Any]) -> str:
+def render(
+    source: str,
+    messages: Sequence[object],
+    bos: str,
+    eos: str,
+    arguments: Mapping[str, Any],
+    tools: Sequence[object] | None = None,
+) -> str:
     """Return the prompt's text.
 
     Raises:
@@ -107,6 +113,7 @@ def render(source: str, messages: Sequence[object], bos: str, eos: str, argument
         "tools": None,
         "tool_choice": None,
         **arguments,
+        **({"tools": tools} if tools else {}),
         "messages": messages,
         "bos_token": bos,
         "eos_token": eos,
@@ -124,8 +131,8 @@ def _answer(asked: dict[str, Any]) -> dict[str, str]:
     try:
         if asked.get("messages") is None:
             return {"text": " ".join(list_arguments(asked["template"]))}
-        given = (asked[name] for name in ("template", "messages", "bos", "eos", "arguments"))
-        return {"text": render(*given)}
+        template, messages, bos, eos = (asked[name] for name in ("template", "messages", "bos", "eos"))
+        return {"text": render(template, messages, bos, eos, asked["arguments"], asked.get("tools"))}
     except MemoryError:
         return {"refused": f"it needs more than {MEMORY >> 20} MB of memory"}
     except RecursionError:

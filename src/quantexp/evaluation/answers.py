@@ -24,7 +24,7 @@ from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
 
 VERSION = 1
-"""Raise it with a change of `split_output` that reads any output otherwise."""
+"""Raise it with a change of `split_output` that reads outputs of every format otherwise; of one, its `revision`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class AnswerReader:
     @property
     def id(self) -> str:
         """Name and version in one word, e.g. "none-v1"."""
-        return f"{self.form.name}-v{VERSION}"
+        return f"{self.form.name}-v{VERSION + self.form.revision}"
 
     @property
     def splits(self) -> bool:

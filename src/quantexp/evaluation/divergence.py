@@ -249,8 +249,10 @@ def _gold(
     for prompt in prompts:
         gold = task.target(items[prompt.item_id].fields)
         # Where the prompt ends in white space, the answer goes on at once; else it is another word.
-        begun = prompt.text.removeprefix(engine.render(prompt.messages)) + ("" if prompt.text[-1:].isspace() else " ")
-        _, tokens = engine.encode_chat(prompt.messages, begun + gold)
+        begun = prompt.text.removeprefix(engine.render(prompt.messages, tools=prompt.tools)) + (
+            "" if prompt.text[-1:].isspace() else " "
+        )
+        _, tokens = engine.encode_chat(prompt.messages, begun + gold, prompt.tools)
         # At the seam a token may hold letters of both: it and what follows it is the answer.
         same = first_divergence(prompt.tokens, tokens)
         if prompt.sample == 0 and same and len(tokens) <= context:

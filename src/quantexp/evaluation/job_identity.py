@@ -10,6 +10,7 @@ from quantexp.config.identity import Identity
 from quantexp.evaluation.answers import VERSION, AnswerReader
 from quantexp.tasks import Grader
 from quantexp.tasks.items import Dataset
+from quantexp.tasks.reasoning import get_format
 from quantexp.tasks.requests import join_system
 from quantexp.tracking.tags import MATRIX, MISNOMER, SOURCE_BITS, SOURCE_TYPE, TYPES, WARNINGS
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 def pairing_facts(config: Config, data: Dataset, grader: Grader) -> dict[str, str]:
     """Collect what a job's fingerprints hold besides its configuration, and what its baseline's must hold as well."""
-    reader = f"{config.model.reasoning}-v{VERSION}"  # not yet the one that `auto` stands for, which a file decides
+    # Not yet the one that `auto` stands for, which a file decides.
+    form = get_format(config.model.reasoning)
+    reader = f"{config.model.reasoning}-v{VERSION}" if form is None else AnswerReader(form).id
     return {"data": data.fingerprint, "reader": reader, "grader": grader.id, **data.facts, **_identify_base(config)}
 
 

@@ -9,11 +9,12 @@ from itertools import takewhile
 from typing import Any, TypeVar
 
 from quantexp.config import ExamplePlace, ModelConfig, ReasoningEnd, TaskConfig
-from quantexp.engines.base import Decoding, Engine, Message, Prompt, Thinking
+from quantexp.engines.base import Decoding, Engine, Message, Prompt, Thinking, Tool
 from quantexp.tasks.base import Task
 from quantexp.tasks.items import Item
 from quantexp.tasks.reasoning import Start
 from quantexp.tasks.requests import SEPARATOR, Generate, join_system
+from quantexp.tasks.tool_calls.schemas import describe_function
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
 
@@ -46,8 +47,10 @@ class Prompter:
         stop = (*config.stop, *((SEPARATOR,) if self._in_answer else ()))
         self.decoding = make_decoding(config, engine, stop)
         self._system = join_system(model.system, config.prompt.system)
+        # Examples have functions of their own, and a template has one place for all of a chat's.
+        self._gives_tools = task.list_tools is not None and not self._examples and engine.takes_tools
         self._start = self._find_start()
-        self._shared = find_common(*(self._encode(probe)[1] for probe in ("a", "1")))
+        self._shared = find_common(*(self._encode(*self._probe(probe))[1] for probe in ("a", "1")))
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -57,12 +60,15 @@ class Prompter:
         """
         if self._groups:
             return join_hashes({name: each.hashes for name, each in self._groups.items()})
-        placeholder = "\N{OBJECT REPLACEMENT CHARACTER}"
-        text, tokens = self._encode(placeholder)
-        request = self._request(placeholder)
-        parts = [self._words.item, self._engine.chat_template, text, tokens]
-        words = [self._words.item, request.messages, request.begun]
-        return {"sha256": hash_parts(parts), "words_sha256": hash_parts(words)}
+        placeholder, tools = self._probe("\N{OBJECT REPLACEMENT CHARACTER}")
+        text, tokens = self._encode(placeholder, tools)
+        request = self._request(placeholder, tools)
+        parts = [self._item_words, self._engine.chat_template, text, tokens]
+        words = [self._item_words, request.messages, request.begun]
+        hashes = {"sha256": hash_parts(parts), "words_sha256": hash_parts(words)}
+        if self._task.list_tools is not None:
+            hashes["functions"] = "given beside the chat" if self._gives_tools else "described in words"
+        return hashes
 
     def prompt(self, item: Item) -> Prompt:
         """Return the item's prompt.
@@ -73,13 +79,13 @@ class Prompter:
         """
         if self._groups:
             return find_group(self._groups, self._task, item).prompt(item)
-        request = self._request(self._filled(item.fields))
+        request = self._request(self._filled(item.fields), self._list_tools(item.fields))
         try:
-            text, tokens = self._engine.encode_chat(request.messages, request.begun)
+            text, tokens = self._engine.encode_chat(request.messages, request.begun, request.tools)
         except UserError as error:
             raise UserError(f"The item {one_line(item.id)} cannot be asked. {error}") from error
         shared = len(find_common(self._shared, tokens[:-1]))
-        return Prompt(item.id, text, tokens, shared, messages=request.messages, start=self._start)
+        return Prompt(item.id, text, tokens, shared, messages=request.messages, tools=request.tools, start=self._start)
 
     def _find_start(self) -> Start:
         """Find where outputs begin: by what the template writes after the last turn, whatever that says.
@@ -104,28 +110,44 @@ class Prompter:
         if self._groups:
             return find_group(self._groups, self._task, item).columns(item)
         question = self._filled(item.fields)
-        request = self._request(question)
+        request = self._request(question, ())
         begun = [{"role": "assistant", "content": request.begun}] if request.begun else []
         return {"question": question, "messages": json.dumps([*request.messages, *begun], ensure_ascii=False)}
 
-    def _encode(self, item: str) -> tuple[str, tuple[int, ...]]:
-        request = self._request(item)
-        return self._engine.encode_chat(request.messages, request.begun)
+    def _encode(self, item: str, tools: tuple[Tool, ...]) -> tuple[str, tuple[int, ...]]:
+        request = self._request(item, tools)
+        return self._engine.encode_chat(request.messages, request.begun, request.tools)
 
-    def _request(self, item: str) -> Generate:
+    def _probe(self, word: str) -> tuple[str, tuple[Tool, ...]]:
+        """Return words in place of an item's, and the like of its functions if these are given beside the chat."""
+        function = {"name": word, "description": word, "parameters": {"type": "object", "properties": {}}}
+        return word, ({"type": "function", "function": function},) if self._gives_tools else ()
+
+    @property
+    def _item_words(self) -> str:
+        """The words that an item is filled into."""
+        described = self._task.list_tools is not None and not self._gives_tools
+        return (self._words.tools if described else None) or self._words.item
+
+    def _list_tools(self, fields: Mapping[str, Any]) -> tuple[Tool, ...]:
+        return self._task.list_tools(fields) if self._task.list_tools is not None and self._gives_tools else ()
+
+    def _request(self, item: str, tools: tuple[Tool, ...]) -> Generate:
         """Return the chat that asks an item, and the beginning of the answer to it, if examples stand there."""
         max_tokens, stop = self.decoding.max_tokens, self.decoding.stop
         if self._in_answer:
             worked = [f"{asked}\n{self._words.answer} {gold}" for asked, gold in self._pairs()]
             begun = SEPARATOR.join([*worked, f"{item}\n{self._words.answer}"])
-            return Generate((*self._opening(), _user(self._words.instructions)), max_tokens, stop, begun)
+            return Generate((*self._opening(), _user(self._words.instructions)), max_tokens, stop, begun, tools)
         messages: list[Message] = []
         for asked, gold in self._pairs():
             messages += [_user(asked), {"role": "assistant", "content": gold}]
         first, *others = [*messages, _user(item)]
         # In the first user turn, not in a system turn: some templates refuse the latter.
-        instructed = _user(join_system(self._words.instructions, first["content"]))
-        return Generate((*self._opening(), instructed, *others), max_tokens, stop)
+        # A template that is given the functions says itself how they are called.
+        instructions = "" if self._gives_tools else self._words.instructions
+        instructed = _user(join_system(instructions, first["content"]))
+        return Generate((*self._opening(), instructed, *others), max_tokens, stop, tools=tools)
 
     def _opening(self) -> tuple[Message, ...]:
         """Return the system turn, if there is one."""
@@ -136,7 +158,9 @@ class Prompter:
         return [(self._filled(each.fields), self._task.target(each.fields)) for each in self._examples]
 
     def _filled(self, fields: Mapping[str, Any]) -> str:
-        return fill_words(self._words.item, fields)
+        if self._task.list_tools is not None:
+            fields = {**fields, "functions": "\n".join(map(describe_function, self._task.list_tools(fields)))}
+        return fill_words(self._item_words, fields)
 
 
 def find_start(engine: Engine, opening: tuple[Message, ...]) -> Start:

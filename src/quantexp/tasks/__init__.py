@@ -19,6 +19,7 @@ from quantexp.tasks import (
     plain_text,
     qa,
     summary,
+    tools,
     triviaqa,
 )
 from quantexp.tasks.base import Task
@@ -41,6 +42,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             choice,
             languages,
             instructions,
+            tools,
             chat,
             code,
             long,

@@ -29,6 +29,8 @@ class Task:
         is_named_by_user: whether it takes any name that the user gives it.
         examples_by: the field whose value an item shares with its worked examples, such as its language; None: all
             items have the same examples.
+        list_tools: returns the functions that an item's request may call, as chat templates and servers take them; None
+            if items have none.
         configure: returns the task as its `TaskConfig` has it; None if that is this one.
     """
 
@@ -43,6 +45,7 @@ class Task:
     is_bundled: bool = False
     is_named_by_user: bool = False
     examples_by: str | None = None
+    list_tools: "Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], ...]] | None" = None
     configure: "Callable[[Any], Task] | None" = None
 
     def validate(self, fields: Mapping[str, Any]) -> None:

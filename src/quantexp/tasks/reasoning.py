@@ -30,12 +30,14 @@ class Tracker(Protocol):
         has_reasoned: whether there was any reasoning, an unfinished one included.
         has_answered: whether an answer has begun for certain: after the end of reasoning.
         is_over: whether the answer has ended, though the output has not.
+        opening: words with which the answer begins that a header says; empty if there are none.
     """
 
     part: Part
     has_reasoned: bool
     has_answered: bool
     is_over: bool
+    opening: str
 
     def feed(self, text: str) -> None:
         """Take a piece of text."""
@@ -48,6 +50,7 @@ class TagTracker:
     """One stretch of reasoning between two marks, at the beginning of an output."""
 
     is_over = False
+    opening = ""
 
     def __init__(self, opens: str, closes: str, start: Start) -> None:
         self._opens, self._closes = opens, closes
@@ -77,18 +80,22 @@ class TagTracker:
 
 
 class HarmonyTracker:
-    """Messages, each with a header that names its channel; the one in the channel `final` is the answer."""
+    """Messages, each with a header that names its channel; the one in the channel `final` is the answer.
+
+    So is one to a function, `to=functions.NAME`, whose name the answer then begins with.
+    """
 
     def __init__(self, start: Start) -> None:
         self.part: Part = "reasoning" if start == "open" else "answer"
         self.has_reasoned = start == "open"
         self.has_answered = start == "closed"
-        self._header = ""
+        self._header = self._role = ""
         self.is_over = False
+        self.opening = ""
 
     def feed(self, text: str) -> None:
         """Take a piece of text."""
-        if self.part == "header":
+        if self.part == "header" or not (self.has_reasoned or self.has_answered):
             self._header += text
 
     def mark(self, name: str) -> Effect:
@@ -98,15 +105,19 @@ class HarmonyTracker:
         effect: Effect = "mark" if self.has_reasoned or self.has_answered else "late"
         self.has_reasoned = True
         if name == _MESSAGE and self.part == "header" and not self.is_over:
-            self.has_answered = self._header.split()[:1] == ["final"]
-            self.part = "answer" if self.has_answered else "reasoning"
+            called = _RECIPIENT.search(f"{self._role} {self._header}")
+            self.opening = f"{called[0]} " if called else ""
+            self.has_answered = called is not None or self._header.split()[:1] == ["final"]
+            self.part, self._header = "answer" if self.has_answered else "reasoning", ""
         else:
             self.is_over = self.has_answered
+            self._role = self._header if name == _CHANNEL else ""
             self.part, self._header = "header", ""
         return effect
 
 
 _CHANNEL, _MESSAGE, _START = "<|channel|>", "<|message|>", "<|start|>"
+_RECIPIENT = re.compile(r"to=functions\.[\w.-]+")
 _ENDS = ("<|end|>", "<|return|>", "<|call|>")
 
 
@@ -120,6 +131,7 @@ class ReasoningFormat:
         forced: what is written to end reasoning that is too long, so that the answer begins; marks in it are tokens.
         label: what reasoning begins with, which is none of it.
         is_hidden: whether the marks are tokens that texts leave out.
+        revision: of the way in which outputs are split by them; raised with a change that reads any output otherwise.
     """
 
     name: str
@@ -127,6 +139,7 @@ class ReasoningFormat:
     forced: str = ""
     label: str = ""
     is_hidden: bool = False
+    revision: int = 0
 
     def track(self, start: Start) -> Tracker:
         """Return a tracker for an output that begins there."""
@@ -153,6 +166,7 @@ HARMONY = ReasoningFormat(
     (_CHANNEL, _MESSAGE, _START, *_ENDS),
     "<|end|><|start|>assistant<|channel|>final<|message|>",
     is_hidden=True,
+    revision=1,
 )
 """gpt-oss: messages in the channels analysis, commentary and final."""
 
@@ -289,6 +303,7 @@ def split_output(output: Output, form: ReasoningFormat) -> Split:
                 pieces = [("reasoning", piece) for _, piece in pieces]
             if tracker.part == "answer":
                 reasoning_tokens = mark.tokens
+                pieces.append(("answer", tracker.opening))
     rest = output.text[place:]
     tracker.feed(rest)
     pieces.append((tracker.part, rest))

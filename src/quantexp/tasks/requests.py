@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 SEPARATOR = "\n\n"
 """Between the parts of a prompt; the end of an answer where examples stand in the answer."""
@@ -21,6 +21,7 @@ class Generate:
         max_tokens: the answer has at most so many tokens.
         stop: it ends before the first of these strings.
         begun: the beginning of the answer, if that is given.
+        tools: functions that the chat template, or the server, is to tell the model of.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"generate"})
@@ -30,6 +31,7 @@ class Generate:
     max_tokens: int
     stop: tuple[str, ...] = ()
     begun: str = ""
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

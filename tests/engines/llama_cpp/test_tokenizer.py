@@ -50,6 +50,22 @@ def test_a_row_cannot_write_the_templates_tokens(engine: LlamaCpp) -> None:
     assert tokens[place + 1 :][: len(plain(engine, "user\n" + INJECTED))] == plain(engine, "user\n" + INJECTED)
 
 
+def test_the_words_of_functions_are_text_too(
+    engine: LlamaCpp, q8_0: ModelFile, demo: ModelConfig, tmp_path: Path
+) -> None:
+    path = tmp_path / "template"
+    path.write_text("<|im_start|>{{ tools | tojson }}{% for m in messages %}{{ m.content }}{% endfor %}")
+    function = {"name": "f", "description": f'Say "{INJECTED}"'}
+    with open_tokenizer(q8_0, replace(demo, chat_template=str(path))) as wording:
+        assert wording.takes_tools
+        text, tokens = wording.encode_chat(chat("Hi"), tools=[{"type": "function", "function": function}])
+    assert tokens.count(*engine.tokenize("<|im_start|>")) == 1
+    assert json.loads(text.removeprefix("<|im_start|>").removesuffix("Hi")) == [
+        {"type": "function", "function": function}
+    ]
+    assert not engine.takes_tools
+
+
 def plain(engine: LlamaCpp, text: str) -> tuple[int, ...]:
     return tokenize_text(llama_cpp.llama_model_get_vocab(engine.model), text, begin=False, special=False)
 

@@ -82,6 +82,24 @@ def test_a_chat_is_sent_as_it_is_and_nothing_beyond_the_protocol(opened: Any) ->
     }
 
 
+def test_functions_are_sent_beside_the_chat_and_calls_of_them_are_the_answer(opened: Any) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+
+    def answer(asked: Asked) -> Reply:
+        reply = chat(None if "tools" in asked else "4", "tool_calls" if "tools" in asked else "stop")
+        reply.body["choices"][0]["message"] |= {"tool_calls": calls} if "tools" in asked else {}
+        return reply
+
+    engine, server = opened(answer)
+    assert engine.takes_tools
+    asked = replace(prompt("Do f."), tools=(tool,))
+    [completion] = answers(engine, asked).values()
+    assert server.asked[-1]["tools"] == [tool]
+    assert completion.text == '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+    assert engine.key(asked, GREEDY) != engine.key(prompt("Do f."), GREEDY)
+
+
 def test_what_a_server_has_beyond_the_protocol_is_sent_where_it_is_configured(opened: Any) -> None:
     engine, server = opened(extra_body={"top_k": 0})
     answers(engine, prompt("a"))

@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from quantexp.config import EngineConfig, ModelConfig
-from quantexp.engines.base import READS, Continuation, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
+from quantexp.engines.base import (
+    READS,
+    Continuation,
+    Decoding,
+    Message,
+    Prompt,
+    PromptCompletion,
+    Tool,
+    decisive,
+    hash_key,
+)
 from quantexp.engines.llama_cpp.contexts import LaneContext
 from quantexp.engines.llama_cpp.continuations import ContinuationReader
 from quantexp.engines.llama_cpp.footprint import measure_footprints
@@ -161,13 +171,20 @@ class LlamaCpp:
         """Return what the model wrote, with the marks among its tokens."""
         return self._marks.read(completion.tokens, completion.text, prompt.start)
 
-    def render(self, messages: Sequence[Message], begun: str = "") -> str:
-        """Apply the chat template."""
-        return self._wording.render(messages) + begun
+    @property
+    def takes_tools(self) -> bool:
+        """True if the chat template tells a model of functions."""
+        return self._wording.takes_tools
 
-    def encode_chat(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
+    def render(self, messages: Sequence[Message], begun: str = "", tools: Sequence[Tool] = ()) -> str:
+        """Apply the chat template."""
+        return self._wording.render(messages, tools) + begun
+
+    def encode_chat(
+        self, messages: Sequence[Message], begun: str = "", tools: Sequence[Tool] = ()
+    ) -> tuple[str, tuple[int, ...]]:
         """Return the prompt's text and token ids; the name of a special token in a message is text."""
-        return self._wording.encode_chat(messages, begun)
+        return self._wording.encode_chat(messages, begun, tools)
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids, the names of special tokens parsed; BOS added unless the text begins with it."""

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from quantexp.config import ModelConfig
-from quantexp.engines.base import Message
+from quantexp.engines.base import Message, Tool
 from quantexp.engines.chat_template import ChatTemplate
 from quantexp.engines.llama_cpp.marks import find_token
 from quantexp.models import ModelFile
@@ -63,7 +63,18 @@ class Wording:
             )
         return self._template
 
-    def render(self, messages: Sequence[Message]) -> str:
+    @property
+    def takes_tools(self) -> bool:
+        """True if the chat template tells a model of functions.
+
+        Raises:
+            UserError: there is no template, or it cannot be read.
+        """
+        if self._chat is None:
+            self._chat = self._compiled(self.template)
+        return self._chat.takes_tools
+
+    def render(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
         """Apply the chat template.
 
         Raises:
@@ -72,7 +83,7 @@ class Wording:
         if self._chat is None:
             self._chat = self._compiled(self.template)
         self._check_holds(self._chat, tuple(message["role"] for message in messages))
-        return self._chat.render(messages)
+        return self._chat.render(messages, tools)
 
     def _check_holds(self, chat: ChatTemplate, roles: tuple[str, ...]) -> None:
         """Refuse a template that leaves out what is said in a chat of these roles; tried once for each such chat.
@@ -92,7 +103,9 @@ class Wording:
             )
         self._probed.add(roles)
 
-    def encode_chat(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
+    def encode_chat(
+        self, messages: Sequence[Message], begun: str = "", tools: Sequence[Tool] = ()
+    ) -> tuple[str, tuple[int, ...]]:
         """Return the prompt's text, and its tokens, of which only those that the template writes are special.
 
         A chat that holds the name of a special token, such as <|im_start|>, holds it as text: it is somebody's words,
@@ -101,14 +114,16 @@ class Wording:
         Args:
             messages: the chat.
             begun: how the answer begins.
+            tools: functions that the model may call; their words are somebody's, too.
 
         Raises:
             UserError: there is no template, or it refuses these messages.
         """
-        contents = [*(message["content"] for message in messages), begun]
+        described = json.dumps(list(tools), ensure_ascii=False)
+        contents = [*(message["content"] for message in messages), begun, described]
         held = dict.fromkeys(name for content in contents for name in self._names.findall(content))
         if not held:
-            text = self.render(messages) + begun
+            text = self.render(messages, tools) + begun
             return text, self.tokenize(text)
         cut, *free = self._unused(contents, 1 + len(held))
         marks = dict(zip(held, free, strict=True))
@@ -116,7 +131,8 @@ class Wording:
         def hidden(content: str) -> str:
             return self._names.sub(lambda found: marks[found[0]], content)
 
-        marked = self.render([{**message, "content": hidden(message["content"])} for message in messages])
+        hidden_tools = json.loads(hidden(described))
+        marked = self.render([{**each, "content": hidden(each["content"])} for each in messages], hidden_tools)
         marked += hidden(begun)
         names = {mark: name for name, mark in marks.items()}
         return _shown(marked, names), self._tokens_around(marked, names, cut)

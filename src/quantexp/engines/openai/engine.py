@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 
 from quantexp.config import EngineConfig, ModelConfig, PromptForm
-from quantexp.engines.base import TELLS, Continuation, Decoding, Message, Prompt, PromptCompletion, decisive, hash_key
+from quantexp.engines.base import (
+    TELLS,
+    Continuation,
+    Decoding,
+    Message,
+    Prompt,
+    PromptCompletion,
+    Tool,
+    decisive,
+    hash_key,
+)
 from quantexp.engines.openai.continuations import score_continuations
 from quantexp.engines.openai.prompt_logprobs import PromptReader
 from quantexp.engines.openai.responses import THINKING_OFF, OneAnswer, UngradableError, read_answer
@@ -147,30 +157,38 @@ class OpenAIServer:
         marks = (Mark(0, 0, opens), *((Mark(length, length, closes),) if text.strip() else ()))
         return Output(reasoning + text, marks)
 
-    def render(self, messages: Sequence[Message], begun: str = "") -> str:
+    @property
+    def takes_tools(self) -> bool:
+        """True if a server makes the prompt, or the template in the model's GGUF tells a model of functions."""
+        return self._wording is None or self._wording.takes_tools
+
+    def render(self, messages: Sequence[Message], begun: str = "", tools: Sequence[Tool] = ()) -> str:
         """Return the prompt's text, or the chat where the server makes the prompt.
 
         Raises:
             UserError: the template refuses the chat, or the server would have to go on with an answer.
         """
         if self._wording:
-            return self._wording.render(messages) + begun
+            return self._wording.render(messages, tools) + begun
         if begun:
             raise UserError(
                 "model.examples=answer begins the model's own answer, which a chat sent to a server cannot do: set "
                 "engine.prompt=text (or tokens), which makes the prompt here, or model.examples=turns."
             )
-        return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)
+        listed = [f"[tools]\n{json.dumps(list(tools), ensure_ascii=False)}"] if tools else []
+        return "\n\n".join([*listed, *(f"[{message['role']}]\n{message['content']}" for message in messages)])
 
-    def encode_chat(self, messages: Sequence[Message], begun: str = "") -> tuple[str, tuple[int, ...]]:
+    def encode_chat(
+        self, messages: Sequence[Message], begun: str = "", tools: Sequence[Tool] = ()
+    ) -> tuple[str, tuple[int, ...]]:
         """Return the prompt's text and token ids, none where the server makes the prompt.
 
         Raises:
             UserError: as `render`; or a message holds the name of a special token, and only the prompt's text is sent.
         """
         if self._wording is None:
-            return self.render(messages, begun), ()
-        text, tokens = self._wording.encode_chat(messages, begun)
+            return self.render(messages, begun, tools), ()
+        text, tokens = self._wording.encode_chat(messages, begun, tools)
         if self._config.prompt is PromptForm.text and tokens != self._wording.tokenize(text):
             raise UserError(
                 "It holds the name of a special token of the model, which a server that is sent text takes for that "
@@ -342,7 +360,7 @@ class OpenAIServer:
         place = "/chat/completions" if self._wording is None else "/completions"
 
         def read(body: object) -> OneAnswer:
-            return read_answer(body, decoding.longest, logprobs=logprobs)
+            return read_answer(body, decoding.longest, logprobs=logprobs, has_tools=bool(prompt.tools))
 
         return await self._server.ask(place, self._request(prompt, decoding, logprobs), read, retries=retries)
 
@@ -405,7 +423,8 @@ class OpenAIServer:
     def _asked(self, prompt: Prompt) -> dict[str, Any]:
         """Return the prompt as it is sent."""
         if self._wording is None:
-            return {"messages": [dict(message) for message in prompt.messages]}
+            given = {"tools": [dict(tool) for tool in prompt.tools]} if prompt.tools else {}
+            return {"messages": [dict(message) for message in prompt.messages], **given}
         if self._config.prompt is PromptForm.tokens:
             return {"prompt": list(prompt.tokens)}
         return {"prompt": self._wording.remove_added_bos(prompt.text)}

@@ -1,13 +1,15 @@
 """Responses of OpenAI-compatible servers: the text, why it ended, and what was counted."""
 
+import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 from quantexp.store.completion import FinishReason
 from quantexp.util.errors import UserError
 from quantexp.util.openai_client import NonsenseError
-from quantexp.util.openai_responses import Choice, CompletionBody, Logprobs, Usage, check_body
-from quantexp.util.terminal import one_line
+from quantexp.util.openai_responses import LONGEST_TEXT, Choice, CompletionBody, Logprobs, Message, Usage, check_body
+from quantexp.util.terminal import escape_surrogates, one_line
 
 THINKING_OFF = "switch reasoning off in the server, or with 'model.template={enable_thinking: false}'"
 """The remedy where a model thinks before it answers."""
@@ -58,13 +60,14 @@ class OneAnswer:
         return self.reasoning is not None and not self.text.strip()
 
 
-def read_answer(body: object, longest: int, *, logprobs: bool) -> OneAnswer:
+def read_answer(body: object, longest: int, *, logprobs: bool, has_tools: bool = False) -> OneAnswer:
     """Read the JSON of an answer.
 
     Args:
         body: the JSON.
         longest: tokens that were allowed.
         logprobs: whether log-probabilities were asked for; otherwise they are not looked at.
+        has_tools: whether functions were sent; calls of them are then the answer, and otherwise a mistake.
 
     Raises:
         NonsenseError: it is no answer.
@@ -81,6 +84,9 @@ def read_answer(body: object, longest: int, *, logprobs: bool) -> OneAnswer:
         raise NonsenseError("a completion without a text")
     usage = answer.usage or Usage()
     written = len(found) if usage.completion_tokens is None else usage.completion_tokens
+    calls = choice.message.tool_calls if has_tools and choice.message is not None else None
+    if calls:
+        choice = choice.model_copy(update={"message": _write_calls(choice.message, calls)})
     reason = _reason(choice, written, longest)
     text = _text(choice, reason, written)
     fingerprint = answer.system_fingerprint
@@ -92,6 +98,26 @@ def read_answer(body: object, longest: int, *, logprobs: bool) -> OneAnswer:
         fingerprint=one_line(fingerprint, 80) if isinstance(fingerprint, str) else None,
         reasoning=choice.message.thoughts if choice.message is not None else None,
     )
+
+
+def _write_calls(message: Message | None, calls: object) -> Message:
+    """Return the message with its calls of functions as words, each in the form in which Qwen and Hermes write them.
+
+    Raises:
+        NonsenseError: they are none.
+    """
+    assert message is not None, "it holds the calls"
+    written = [message.text] if message.text else []
+    for call in calls if isinstance(calls, list) else [None]:
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise NonsenseError("a call of a tool without the name of a function")
+        arguments = function.get("arguments") or {}
+        with suppress(ValueError, RecursionError):  # what is no JSON stays text, and is graded as such
+            arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+        shown = json.dumps({"name": function["name"], "arguments": arguments}, ensure_ascii=False)
+        written.append(f"<tool_call>\n{escape_surrogates(shown)}\n</tool_call>")
+    return message.model_copy(update={"content": "\n".join(written)[:LONGEST_TEXT], "tool_calls": None})
 
 
 def _text(choice: Choice, reason: FinishReason, written: int) -> str:

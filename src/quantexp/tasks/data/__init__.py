@@ -13,6 +13,7 @@ from quantexp.tasks.data.hub import hub_rows
 from quantexp.tasks.items import Dataset, fingerprint, make_items
 from quantexp.tasks.own_words import OwnWordsTask
 from quantexp.util.errors import UserError
+from quantexp.util.terminal import one_line
 
 __all__ = ["load"]
 
@@ -47,7 +48,7 @@ def _load(data: DataConfig, task: Task) -> Dataset:
             rows = _bundled(f"{task.name}.jsonl")
         case "files":
             where = _needed(data, "path")
-            rows = _renamed(read_rows(where, "data.path", data.hint), data, task, where)
+            rows = _renamed(_join_rows(read_rows(where, "data.path", data.hint), data, where), data, task, where)
         case "hub":
             where = _needed(data, "repository")
             rows = _renamed(hub_rows(data, where, task.required_fields), data, task, where)
@@ -65,6 +66,28 @@ def _load(data: DataConfig, task: Task) -> Dataset:
         fingerprint=fingerprint(rows),
         file=Path(where).name if data.source == "files" else None,
     )
+
+
+def _join_rows(rows: list[dict[str, Any]], data: DataConfig, where: str) -> list[dict[str, Any]]:
+    """Return rows with the columns of `data.join`, those of the row with the same id.
+
+    Raises:
+        UserError: a row has no such partner, or an id stands there twice.
+    """
+    if data.join is None:
+        return rows
+    partners: dict[str, dict[str, Any]] = {}
+    for row in read_rows(data.join, "data.join"):
+        if partners.setdefault(str(row.get("id")), row) is not row:
+            raise UserError(
+                f"data.join={data.join}: the id {one_line(str(row.get('id')))} occurs twice; give every row its own."
+            )
+    for row in rows:
+        if str(row.get("id")) not in partners:
+            raise UserError(
+                f"data.join={data.join} has no row with the id {one_line(str(row.get('id')))}, which {where} has."
+            )
+    return [partners[str(row.get("id"))] | row for row in rows]
 
 
 def _renamed(rows: list[dict[str, Any]], data: DataConfig, task: Task, where: str) -> list[dict[str, Any]]:

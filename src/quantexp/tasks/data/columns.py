@@ -31,9 +31,9 @@ def rename_columns(
     Args:
         row: one row of the data.
         fields: the fields that the task needs.
-        columns: for a field, the column that holds it ("a.b" is b inside a, unless there is a column "a.b"), or a list
-            of columns: their values in one list, lists among them opened, without repeats and blanks; or None, for a
-            field that the row is not to have.
+        columns: for a field, the column that holds it ("a.b" is b inside a, unless there is a column "a.b"; "a.0" the
+            first of the list a), or a list of columns: their values in one list, lists among them opened, without
+            repeats and blanks; or None, for a field that the row is not to have.
         where: what the data are called in an error.
 
     Raises:
@@ -69,6 +69,9 @@ def _value(row: Mapping[str, Any], path: str, where: str) -> Any:
         return row[path]
     value: Any = row
     for key in path.split("."):
+        if isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+            continue
         if not isinstance(value, Mapping) or key not in value:
             raise UserError(
                 f"data.columns names {one_line(path)}, which {where} has not (its columns: {format_columns(row)}); "
