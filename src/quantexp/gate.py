@@ -52,8 +52,9 @@ def main(config: GateConfig) -> None:
 
     summary = _compare_results(config) if config.results else _compare_runs(config)
     rulings = judge(summary, config.policy)
+    with_model = len(summary.models()) > 1
     for each in rulings:
-        print(describe_ruling(each))  # noqa: T201
+        print(describe_ruling(each, with_model=with_model))  # noqa: T201
     files = write_gate(Path(config.out).expanduser(), summary, config.policy, rulings, version("quantexp"))
     status = decide_gate(rulings)
     blocks = "blocks" if config.policy.blocks else "does not block"

@@ -16,6 +16,7 @@ from quantexp.comparison.wording import reading
 from quantexp.config import Method, PolicyConfig, Pool, StatsConfig, Unit
 from quantexp.report import write_report
 from quantexp.report.conclusions import sentences
+from quantexp.report.gate_files import describe_ruling
 from quantexp.report.pools import model_outcomes, pool_outcomes, pools_grid
 from quantexp.stats import HeldBack, Verdict, pool
 from quantexp.tracking.reader import JobRecord
@@ -177,6 +178,12 @@ def test_over_models_it_says_how_many_and_that_they_are_few() -> None:
     of_pool = summary.across[0]
     assert of_pool.losses == tuple(each.difference.difference for each in summary.pools)
     assert of_pool.average.low < of_pool.average.mean < of_pool.average.high
+
+
+def test_a_gate_names_the_model_of_each_rule_where_there_are_several() -> None:
+    rulings = judge(models_summary(pool=Pool.tasks), PolicyConfig(pool=Pool.tasks, each_task=False))
+    lines = [describe_ruling(each, with_model=True).partition(", pool: ")[0].partition(": ")[2] for each in rulings]
+    assert lines == [f"Q4 of {model} on pool" for model in MODELS]
 
 
 def test_errors_that_models_share_are_seen() -> None:

@@ -191,7 +191,7 @@ def test_wrong_input_is_a_sentence(change: dict[str, Any], said: str) -> None:
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("counts_items", [True, False])
 def test_the_pool_is_right_as_often_as_it_says(name: str, counts_items: bool) -> None:
-    studies = 600
+    studies = 400
     rates = simulate_pool(TASKS[name], None if counts_items else [1.0] * len(TASKS[name]), studies)
     error = 4 * math.sqrt(0.05 * 0.95 / studies)
     assert rates.covers >= 0.94 - error

@@ -42,9 +42,10 @@ def write_gate(
     return [folder / name for name in files]
 
 
-def describe_ruling(ruling: Ruling) -> str:
-    """Write a ruling as a line."""
-    where = " ".join(filter(None, (ruling.condition, f"on {ruling.task}" if ruling.task else "")))
+def describe_ruling(ruling: Ruling, *, with_model: bool = False) -> str:
+    """Write a ruling as a line, with the model where there are several."""
+    of = f"of {ruling.model}" if with_model and ruling.model else ""
+    where = " ".join(filter(None, (ruling.condition, of, f"on {ruling.task}" if ruling.task else "")))
     about = f"{where}, {ruling.rule}" if where else ruling.rule
     return printable(f"{SIGNS[ruling.status]}: {about}: {ruling.reason}")
 
