@@ -503,6 +503,6 @@ def _parquet(columns: dict[str, list[Any]]) -> bytes:
 
 def _card(subset: str) -> bytes:
     """A data card whose head says which files are which split, as `datasets` reads it."""
-    splits = {"main": ("train", "test"), "rc.nocontext": ("validation",)}[subset]
+    splits = {"main": ("train", "test"), "rc.nocontext": ("validation",), "openai_humaneval": ("test",)}[subset]
     files = "".join(f"  - split: {split}\n    path: {subset}/{split}-*\n" for split in splits)
     return f"---\nconfigs:\n- config_name: {subset}\n  data_files:\n{files}---\n# A data set\n".encode()

@@ -184,11 +184,12 @@ def test_tests_are_several_and_differ() -> None:
 @pytest.mark.slow
 def test_one_small_mistake_fails() -> None:
     mutants = {row["id"]: make_mutants(row["solution"]) for row in items("code")}
-    # Two of each, from its middle and its end: all of them take minutes.
+    # Three of each, from its beginning, its middle and its end: all of them take minutes.
     asked = [
         (row, mutant)
         for row in items("code")
-        for mutant in dict.fromkeys((mutants[row["id"]][len(mutants[row["id"]]) // 2], mutants[row["id"]][-1]))
+        for of_row in [mutants[row["id"]]]
+        for mutant in dict.fromkeys((of_row[0], of_row[len(of_row) // 2], of_row[-1]))
     ]
     grades = grade_all([(Answer(f"```\n{mutant}\n```"), row) for row, mutant in asked])
     wrong = {row["id"] for (row, _), grade in zip(asked, grades, strict=True) if grade.score == 0}

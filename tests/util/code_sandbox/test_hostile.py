@@ -216,7 +216,7 @@ def test_a_patched_checker_is_not_the_one_that_checks() -> None:
         "while True:\n    pass",
         "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True:\n    pass",
         "import time\ntime.sleep(1000)",
-        "import threading\nthreading.Lock().acquire() or threading.Event().wait()",
+        "import threading\nthreading.Event().wait()",
         "while True:\n    print('x' * 10**6)",
         "import signal\nsignal.raise_signal(signal.SIGSTOP)",
         "import sys\nsys.setrecursionlimit(10**8)\nreturn double(x)",

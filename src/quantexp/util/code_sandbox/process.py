@@ -223,7 +223,8 @@ class SandboxProcess:
         """Return whether it has ended by itself, and not only closed what it should answer on."""
         assert self._process is not None
         for _ in range(40):
-            if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+            # It is not waited for: its number stays its own until `_kill` has read its status.
+            if psutil.Process(self._process.pid).status() == psutil.STATUS_ZOMBIE:
                 return True
             time.sleep(_TICK / 2)
         return False
