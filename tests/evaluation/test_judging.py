@@ -123,11 +123,14 @@ def test_an_answer_on_which_votes_are_a_tie_has_no_score(tmp_path: Path, monkeyp
     assert (grade.is_undecided, grade.error) == (True, "undecided: the judge's votes are a tie")
 
 
-@pytest.mark.slow  # every bundled pair through the embedded model, in both orders
-def test_the_embedded_model_agrees_too_little_to_judge_another(q8_0: ModelFile, tmp_path: Path) -> None:
+@pytest.mark.slow  # pairs through the embedded model, in both orders
+def test_the_embedded_model_agrees_too_little_to_judge_another(
+    q8_0: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure_by_few(monkeypatch)
     model = {"source": "path", "path": q8_0.path, "name": "smollm2-135m-instruct"}
     config = JudgeConfig("local", model, {"name": "llama_cpp", "context": 1024, "threads": 1})
-    with pytest.raises(UserError, match=r"too little with the 240 bundled pairs .*kappa is -?0\.\d\d \["):
+    with pytest.raises(UserError, match=r"too little with the 40 bundled pairs .*kappa is -?0\.\d\d \["):
         graded(config, tmp_path, answer("Charge €20."), tested=ModelUnderTest("random-weights", "0", "llama"))
     same = ModelUnderTest("another-name", q8_0.sha256)
     with pytest.raises(UserError, match=r"is the model under test .the file with sha256"):
