@@ -26,8 +26,8 @@ def _no_full_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 KEYS = (
-    "model, quant, task, data, engine, store, stats, tracking, hypothesis, weights, seed, divergence, divergence_over, "
-    "divergence_base, divergence_write, force"
+    "model, quant, task, data, engine, store, stats, tracking, hypothesis, judge, embedder, weights, seed, divergence, "
+    "divergence_over, divergence_base, divergence_write, force"
 )
 
 

@@ -63,10 +63,11 @@ def test_the_bound_is_below_and_what_is_left_out_explains_the_rest(
         if most == base.shape[1]:
             np.testing.assert_allclose(measures.divergence, exact, atol=slack)
             np.testing.assert_allclose(left_out, 0, atol=1e-3)
-        # The file's 16 bits, and rounding, may turn round tokens that are nearly as likely.
-        clear = np.all([np.diff(np.sort(each, axis=1)[:, -2:])[:, 0] > 0.01 for each in (base, quant)], axis=0)
-        same = base.argmax(axis=1) == quant.argmax(axis=1)
-        np.testing.assert_array_equal(measures.same_top[clear], same[clear])
+        # Of tokens that differ by less than a step, a file does not say which is the likelier.
+        leads = [np.diff(np.sort(each, axis=1)[:, -2:], axis=1)[:, 0] for each in (base, quant)]
+        clear = np.minimum(*leads) > 0.001
+        same_top = base.argmax(axis=1) == quant.argmax(axis=1)
+        np.testing.assert_array_equal(measures.same_top[clear], same_top[clear])
         np.testing.assert_allclose(measures.quant_logprob, q[np.arange(len(q)), actual])
     # With the divergence of what is left out, scaled to a sum of 1, the bound from above would be exact.
     hidden = np.array([[token not in row for token in range(base.shape[1])] for row in told.ids])
@@ -158,7 +159,7 @@ def test_served_and_local_models_stand_on_one_axis(
         (
             "nothing",
             (),
-            "gives no log-probabilities of a prompt's tokens (prompt_logprobs), of which divergence and scores",
+            "gives no log-probabilities of a prompt's tokens (prompt_logprobs), of which divergence",
         ),
         ("too few", (), "for a prompt of 64 tokens for the log-probabilities of a prompt's tokens"),
         ("all", ("engine.prompt_logprobs=50",), "lower it, or start vLLM with --max-logprobs 50."),
