@@ -105,6 +105,10 @@ def test_a_sealed_file_whose_mean_is_made_up_is_refused(tmp_path: Path, content:
         ["task=gsm8k", "data=hub", "model=qwen3-4b", "task.sampling=model", "task.sampling.samples=2"],
         ["task=qa", "data=files", "data.path=/home/me/quiz.csv", "data.columns={question: prompt}", "task.name=quiz"],
         ["weights=bartowski/Qwen3-8B-GGUF:Q4_K_M", "task=gsm8k", "model.name=q"],
+        [
+            *("model=server", "engine=openai", "engine.url=http://here:1/v1", "engine.floor=false"),
+            *("model.checkpoint=/home/me/awq", "model.name=s"),
+        ],
         ["model=local", "model.path=/home/me/a.gguf", "model.cache=/tmp/c", "tracking.folder=/tmp/t", "task=triviaqa"],
     ],
 )
@@ -114,6 +118,7 @@ def test_a_job_is_restored_as_it_was(words: list[str]) -> None:
     assert "/home" not in json.dumps(settings)
     assert "/tmp" not in json.dumps(settings)
     places: dict[str, Any] = {"model.path": config.model.path, "data.path": config.data.path}
+    places |= {"model.checkpoint": config.model.checkpoint, "engine.url": config.engine.url}
     given_places = {key: value for key, value in places.items() if value is not None}
     restored = restore_settings(settings, publish_stats(config.stats), given_places)
     assert list_decisive(restored) == list_decisive(config)

@@ -24,7 +24,7 @@ from quantexp.util.errors import UserError
 from quantexp.util.redaction import hide_secrets
 
 FILES: Mapping[str, tuple[str, ...]] = {
-    "model": ("path", "imatrix", "calibration"),
+    "model": ("path", "checkpoint", "imatrix", "calibration"),
     "data": ("path", "examples"),
     "task": ("include_path",),
 }
@@ -144,7 +144,9 @@ def _make_config(tree: Mapping[str, Any], stats: Mapping[str, Any]) -> Config:
 
 
 def _is_folder(tree: Mapping[str, Any], key: str) -> bool:
-    return key == "task.include_path" or (key == "model.path" and tree["model"].get("source") == "folder")
+    if key == "model.path":
+        return bool(tree["model"].get("source") == "folder")
+    return key in ("task.include_path", "model.checkpoint")
 
 
 def _place_file(published: str, place: object, *, is_folder: bool) -> str:
