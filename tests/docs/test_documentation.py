@@ -119,8 +119,12 @@ COMPOSED = {DOCS / "how-to" / "reasoning.md": 15, DOCS / "how-to" / "long-contex
 """Pages whose commands need a model that reasons, or reads long texts, for which nothing stands here: they are composed
 and checked; with the number of their jobs."""
 
-THE_EXPERIMENT = ("python -m quantexp experiment=quant-cliff", "python -m quantexp experiment=quant-cliff-smoke")
-"""Run by the test of docs/explanation/protocol.md and by tests/sweep/test_smoke.py."""
+THE_EXPERIMENT = (
+    "python -m quantexp experiment=quant-cliff",
+    "python -m quantexp experiment=quant-cliff-smoke",
+    "python -m quantexp experiment=everyday",
+)
+"""Run by the test of docs/explanation/protocol.md and by tests/sweep/test_smoke.py and test_experiments.py."""
 
 COMPILING = "python -m quantexp.build_llama"
 """Run by tests/test_build_llama.py, with a stand-in for pip."""
@@ -588,7 +592,8 @@ def test_the_protocol_and_the_experiment_it_describes(reader: Reader) -> None:
         ended = reader.type(command)
         assert ended.status == 0, f"{command}\n{ended.err}\n{ended.out}"
     assert {command for command in typed if command not in {*before, *after, typed[0]}} == {
-        "python -m quantexp experiment=quant-cliff-smoke"  # tests/sweep/test_smoke.py
+        "python -m quantexp experiment=quant-cliff-smoke",  # tests/sweep/test_smoke.py
+        "python -m quantexp experiment=quant-cliff-2",  # tests/sweep/test_experiments.py
     }
     assert len(reader._finished("job")[:100]) == 12
     assert (reader.folder / "models" / "SHA256SUMS").read_text().count("Qwen2.5-7B-Instruct-Q") == 4

@@ -1,0 +1,41 @@
+"""Experiments over all tasks, small: each job finishes, and one report has them all."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Command = Callable[..., tuple[int, str, str]]
+EVERYDAY = {
+    *("gsm8k", "triviaqa", "extraction", "choice", "languages", "instructions"),
+    *("chat", "tools", "code", "summary", "long"),
+}
+
+
+def read(folder: Path, name: str) -> list[dict[str, str]]:
+    [file] = folder.glob(f"multirun/*/*/report/{name}.csv")
+    return list(csv.DictReader(file.read_text().splitlines()))
+
+
+@pytest.mark.slow
+def test_everyday(command: Command, cache: Path, tmp_path: Path) -> None:
+    small = ("quant=Q8_0,Q3_K_M", "data.limit=2", "engine.threads=1", f"model.cache={cache}", "stats.resamples=50")
+    status, out, err = command(tmp_path, "quantexp", "experiment=everyday", *small)
+    assert status == 0, err
+    assert {row["task"] for row in read(tmp_path, "comparisons")} == EVERYDAY
+    [pool] = read(tmp_path, "pools")
+    assert pool["quant"] == "Q3_K_M"
+    assert "pool" in out
+
+
+@pytest.mark.slow
+def test_the_published_experiment_with_what_it_left_open(command: Command, cache: Path, tmp_path: Path) -> None:
+    model = ("model=smollm2-135m-instruct", f"model.cache={cache}", "model.sampling.non_thinking={temperature: 0.7}")
+    items = ("data=bundled", "data.limit=2", *(f"data.own.{task}.limit=2" for task in ("chat", "long", "summary")))
+    small = ("quant=BF16,Q4_K_M", "seed=0", "engine.context=2048", "engine.gpu_layers=0", "engine.threads=1")
+    status, _, err = command(tmp_path, "quantexp", "experiment=quant-cliff-2", *model, *items, *small)
+    assert status == 0, err
+    compared = read(tmp_path, "comparisons")
+    assert len(compared) == 14  # seven tasks, greedy and as the publisher recommends
+    assert {row["baseline"] for row in compared} == {"BF16"}
