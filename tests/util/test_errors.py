@@ -128,14 +128,15 @@ def conf() -> Iterator[None]:
         (
             "++data.zzz=1",
             "data.zzz: there is no such key; choose one of data.name, data.source, data.repository, data.subset, "
-            "data.split, data.revision, data.path, data.columns, data.examples, data.hint, data.limit, data.own.",
+            "data.split, data.revision, data.path, data.join, data.columns, data.examples, data.hint, data.limit, "
+            "data.own.",
         ),
         ("model=hub", "model.repository has no value; add model.repository=VALUE to the command."),
         ("+zzz=1", f"zzz: there is no such key; choose one of {KEYS}."),
         (
             "+task.prompt.zzz=1",
             "task.prompt.zzz: there is no such key; choose one of task.prompt.version, task.prompt.instructions, "
-            "task.prompt.item, task.prompt.answer, task.prompt.system.",
+            "task.prompt.item, task.prompt.answer, task.prompt.tools, task.prompt.system.",
         ),
         ("task.limit=abc", "task.limit=abc: a whole number is needed."),
         ("seed=range(3)", "seed=range(3) names several values; add -m to run a job for each of them."),
