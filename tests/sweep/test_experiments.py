@@ -20,7 +20,7 @@ def read(folder: Path, name: str) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 def test_everyday(command: Command, cache: Path, tmp_path: Path) -> None:
-    small = ("quant=Q8_0,Q3_K_M", "data.limit=2", "engine.threads=1", f"model.cache={cache}", "stats.resamples=50")
+    small = ("quant=Q8_0,Q3_K_M", "data.limit=2", "engine.threads=1", "task.max_tokens=40", f"model.cache={cache}")
     status, out, err = command(tmp_path, "quantexp", "experiment=everyday", *small)
     assert status == 0, err
     assert {row["task"] for row in read(tmp_path, "comparisons")} == EVERYDAY
@@ -33,7 +33,14 @@ def test_everyday(command: Command, cache: Path, tmp_path: Path) -> None:
 def test_the_published_experiment_with_what_it_left_open(command: Command, cache: Path, tmp_path: Path) -> None:
     model = ("model=smollm2-135m-instruct", f"model.cache={cache}", "model.sampling.non_thinking={temperature: 0.7}")
     items = ("data=bundled", "data.limit=2", *(f"data.own.{task}.limit=2" for task in ("chat", "long", "summary")))
-    small = ("quant=BF16,Q4_K_M", "seed=0", "engine.context=2048", "engine.gpu_layers=0", "engine.threads=1")
+    small = (
+        "quant=BF16,Q4_K_M",
+        "seed=0",
+        "engine.context=2048",
+        "engine.gpu_layers=0",
+        "engine.threads=1",
+        "task.max_tokens=40",
+    )
     status, _, err = command(tmp_path, "quantexp", "experiment=quant-cliff-2", *model, *items, *small)
     assert status == 0, err
     compared = read(tmp_path, "comparisons")
