@@ -235,8 +235,20 @@ def _exceedance_of_chunk(differences: _Floats, counts: NDArray[np.int64]) -> tup
     poles = a / (1.0 - c[:, None] * a)
     second, third = (counts * poles**2).sum(axis=1), 2.0 * (counts * poles**3).sum(axis=1)
     width, bend = 1.0 / np.sqrt(second + 1.0 / c**2), third / second**1.5 / 3.0
+    tails, slopes, grew = _integrate(a, counts, c, width, bend)
+    if grew.any():  # the bent path runs into what many units make grow without bound; upright nothing does
+        straight = _integrate(a[grew], counts[grew], c[grew], width[grew], np.zeros(int(grew.sum())))
+        tails[grew], slopes[grew] = straight[:2]
+    return np.where(mirrored, 1.0 - tails, tails), slopes
+
+
+def _integrate(
+    a: _Floats, counts: NDArray[np.int64], c: _Floats, width: _Floats, bend: _Floats
+) -> tuple[_Floats, _Floats, NDArray[np.bool_]]:
+    """Integrate along the path of each sample; return the probability, its slope, and if the integrand grew again."""
     bend, width, c = bend[:, None], width[:, None], c[:, None]
     tails, slopes = np.zeros(len(counts)), np.zeros(len(counts))
+    before, grew = np.full(len(counts), np.inf), np.zeros(len(counts), bool)
     for nodes in np.split(_NODES, range(_BLOCK, _NODES.size, _BLOCK)):
         cosh, sinh = np.cosh(nodes), np.sinh(nodes)
         s = c + width * (1j * sinh + bend * (cosh - 1.0))
@@ -244,10 +256,14 @@ def _exceedance_of_chunk(differences: _Floats, counts: NDArray[np.int64]) -> tup
         steps = width * (cosh - 1j * bend * sinh) * np.where(nodes > 0.0, 1.0, 0.5) * _STEP / math.pi
         factors = 1.0 - s[..., None] * a[:, None]
         weights = counts[..., None].astype(np.complex128)
-        integrand = np.exp(-(np.log(factors) @ weights)[..., 0]) * steps
-        slopes -= (integrand * ((1.0 / factors) @ weights)[..., 0]).real.sum(axis=1)
-        terms = (integrand / s).real
-        tails += terms.sum(axis=1)
-        if np.abs(terms[:, -1]).max() < _NEGLIGIBLE * np.abs(tails).min():
+        with np.errstate(over="ignore", invalid="ignore"):
+            integrand = np.exp(-(np.log(factors) @ weights)[..., 0]) * steps
+            slopes -= (integrand * ((1.0 / factors) @ weights)[..., 0]).real.sum(axis=1)
+            terms = integrand / s
+            tails += terms.real.sum(axis=1)
+        size = np.abs(terms).max(axis=1)
+        grew |= ~(size <= before)
+        before = size
+        if not grew.any() and np.abs(terms[:, -1].real).max() < _NEGLIGIBLE * np.abs(tails).min():
             break
-    return np.where(mirrored, 1.0 - tails, tails), slopes
+    return tails, slopes, grew
