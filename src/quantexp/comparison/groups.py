@@ -39,6 +39,11 @@ class Group:
         return answers.sort_index(level="item", key=lambda items: items.map(place), sort_remaining=False)
 
     @property
+    def task_name(self) -> str:
+        """The task's own name, however many ways of running it are told apart."""
+        return self.runs[0].tags["task"]
+
+    @property
     def items(self) -> pd.Index:
         """The items that were answered, in order."""
         return self.answers.index.unique("item")

@@ -157,7 +157,7 @@ def _asked_for(group: Group, name: str, baseline: str, order: Mapping[str, int])
     `name` is what the condition was declared under. A baseline was declared under none, so that another one's comes
     next; what the sweep did not ask for comes last.
     """
-    task = group.runs[0].tags["task"]
+    task = group.task_name
     is_former = group.quant != name and f"{task}/{name}" not in order
     of_quant = -2 if group.quant == baseline else -1 if is_former else order.get(f"{task}/{name}", len(order))
     return order.get(task, len(order)), of_quant
@@ -204,7 +204,7 @@ def _registered(
     names: dict[str, list[str]] = {}
     for group in (pair.group for pair in compared):
         # By the task's own name: a way of running it that is told apart here was declared under it.
-        names.setdefault(group.model, []).append(f"{group.runs[0].tags['task']}/{group.quant}")
+        names.setdefault(group.model, []).append(f"{group.task_name}/{group.quant}")
     counts = [_count_answers(run, registration.sweep) for group in groups for run in group.runs]
     return report(registration, stats, scores, names, *(sum(each) for each in zip(*counts, strict=True)))
 
@@ -222,7 +222,7 @@ def _why_not(group: Group, baselines: Sequence[Group], baseline: str) -> str:
     """Return the sentence that refuses a pair and names the difference."""
     what = f"{group.quant} of {group.model} on {group.task}"
     runs = ", ".join(run.run_id[:8] for run in group.runs)
-    near = [b for b in baselines if (b.model, b.runs[0].tags["task"]) == (group.model, group.runs[0].tags["task"])]
+    near = [b for b in baselines if (b.model, b.task_name) == (group.model, group.task_name)]
     if not near:
         return f"{what} (run {runs}) has no {baseline} run to compare with: run it, or set stats.baseline."
     partner = min(near, key=lambda b: len(select_varying(group.identity, [b.identity])))

@@ -30,11 +30,6 @@ class Pair:
     both: pd.Index
     difference: PairedComparison
 
-    @property
-    def task_name(self) -> str:
-        """The task's own name, however many ways of running it there are."""
-        return self.group.runs[0].tags["task"]
-
     def unit_scores(self, stats: StatsConfig) -> pd.DataFrame:
         """Return the mean scores of each unit, by its name: a column `before`, and one `after`."""
         sides = [_select_answers(side, self.both, stats) for side in (self.partner, self.group)]

@@ -54,7 +54,7 @@ def make_pools(pairs: Sequence[Pair], groups: Sequence[Group], stats: StatsConfi
         return Pools()
     found, members, missing = [], [], []
     for model in dict.fromkeys(group.model for group in groups):
-        labels = {group.task: group.runs[0].tags["task"] for group in groups if group.model == model}
+        labels = {group.task: group.task_name for group in groups if group.model == model}
         of_model = {place: pair for place, pair in enumerate(pairs) if pair.group.model == model}
         if problem := _find_problem(labels, stats):
             missing.append(f"The tasks of {model} are not pooled: {problem}.")
@@ -96,7 +96,7 @@ def _pool(pairs: Sequence[Pair], stats: StatsConfig) -> Pooled:
     if stats.pool is Pool.tasks:
         weights = [1.0] * len(pairs)
     elif stats.pool is Pool.weights:
-        weights = [stats.pool_weights[pair.task_name] for pair in pairs]
+        weights = [stats.pool_weights[pair.group.task_name] for pair in pairs]
     scores = [pair.unit_scores(stats) for pair in pairs]
     sizes = [pair.difference.population or 0 for pair in pairs]
     pooled = pool(
@@ -126,7 +126,7 @@ def decide_in_order(
     """
     if not pairs or stats.method is Method.bootstrap:
         return [None] * len(pairs), pools.found
-    margins = [stats.margins.get(pair.task_name, stats.margin) for pair in pairs]
+    margins = [stats.margins.get(pair.group.task_name, stats.margin) for pair in pairs]
     pool_margin = stats.margin if stats.pool_margin is None else stats.pool_margin
     alpha = 1 - stats.confidence
     made = decide(

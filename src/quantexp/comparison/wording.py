@@ -124,8 +124,12 @@ def score_text(estimate: Estimate) -> tuple[str, str]:
 def difference_text(difference: PairedComparison) -> tuple[str, str]:
     """Return a difference and its interval in points, such as `("+3.2", "[+0.8, +5.7]")`."""
     mark = "*" if difference.zero_width else ""
-    low, high = format_points(difference.low), format_points(difference.high)
-    return format_points(difference.difference), f"[{low}, {high}]{mark}"
+    return format_points(difference.difference), f"{format_range(difference.low, difference.high)}{mark}"
+
+
+def format_range(low: float, high: float) -> str:
+    """Return an interval of differences in points, such as `[+0.8, +5.7]`."""
+    return f"[{format_points(low)}, {format_points(high)}]"
 
 
 def p_text(comparison: Comparison | Pooled) -> str:
@@ -136,7 +140,13 @@ def p_text(comparison: Comparison | Pooled) -> str:
     difference, decision = comparison.difference, comparison.decision
     if difference.zero_width:
         return "-"
-    p, smallest = (difference.p_value, 2.0 / difference.resamples) if decision is None else (decision.p_adjusted, 1e-4)
+    if decision is None:
+        return format_p(difference.p_value, 2.0 / difference.resamples)
+    return format_p(decision.p_adjusted)
+
+
+def format_p(p: float, smallest: float = 1e-4) -> str:
+    """Return a p-value; what is below the smallest that can be told apart from 0 reads `<0.0001`."""
     if p < smallest:
         return f"<{smallest:.1g}" if smallest < 1e-4 else f"<{smallest:.4f}".rstrip("0")
     return f"{p:.3f}" if p >= 0.01 else f"{p:.4f}"

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -65,6 +66,11 @@ def make_grid(columns: Sequence[Column[Row]], rows: Iterable[Row]) -> Grid:
         "".join(column.side for column in columns),
         tuple(tuple(join_cell(column.read(row)) for column in columns) for row in rows),
     )
+
+
+def omit_nan(value: float) -> float | None:
+    """Return what a file holds of a figure: nothing if it is not known."""
+    return None if math.isnan(value) else value
 
 
 def join_cell(cell: Cell) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from quantexp.comparison.summary import Condition, Divergence, Summary
-from quantexp.report.columns import Column, Grid, choose, format_csv, make_grid
+from quantexp.report.columns import Column, Grid, choose, format_csv, make_grid, omit_nan
 from quantexp.stats import Interval
 from quantexp.stats.divergence import AT_MOST
 from quantexp.stats.rank_agreement import FEWEST_RANKED
@@ -91,8 +91,7 @@ def _figure(name: str, heading: str = "", text: Callable[[Interval], str] | None
 
     def end(place: str) -> Callable[[_Measured], object]:
         def value(row: _Measured) -> float | None:
-            found: float = getattr(getattr(row.divergence.summary, name), place)
-            return None if math.isnan(found) else found
+            return omit_nan(getattr(getattr(row.divergence.summary, name), place))
 
         return value
 

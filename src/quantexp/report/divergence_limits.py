@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from quantexp.comparison.summary import Condition, Divergence, RankComparison, Summary
-from quantexp.report.columns import Column, Grid, format_csv, make_grid
+from quantexp.report.columns import Column, Grid, format_csv, make_grid, omit_nan
 from quantexp.report.divergence import interval_text
 from quantexp.stats import Interval
 from quantexp.stats.rank_agreement import FEWEST_RANKED, RankAgreement
@@ -91,22 +91,18 @@ def rank_columns(summary: Summary) -> list[Column[RankComparison]]:
         Column("over", lambda row: row.over),
         Column("task", lambda row: row.task, "loss on", side="l"),
         Column("conditions", lambda row: row.whole.conditions, "conditions"),
-        Column("tau", lambda row: _number(row.whole.tau), "τ, all", lambda row: _tau(row.whole)),
-        Column("tau_low", lambda row: _number(row.whole.low)),
-        Column("tau_high", lambda row: _number(row.whole.high)),
+        Column("tau", lambda row: omit_nan(row.whole.tau), "τ, all", lambda row: _tau(row.whole)),
+        Column("tau_low", lambda row: omit_nan(row.whole.low)),
+        Column("tau_high", lambda row: omit_nan(row.whole.high)),
         Column("near_conditions", lambda row: row.near.conditions, "near"),
-        Column("near_tau", lambda row: _number(row.near.tau), "τ, near", lambda row: _tau(row.near)),
-        Column("near_tau_low", lambda row: _number(row.near.low)),
-        Column("near_tau_high", lambda row: _number(row.near.high)),
+        Column("near_tau", lambda row: omit_nan(row.near.tau), "τ, near", lambda row: _tau(row.near)),
+        Column("near_tau_low", lambda row: omit_nan(row.near.low)),
+        Column("near_tau_high", lambda row: omit_nan(row.near.high)),
     ]
 
 
 def _corpus(summary: Summary, row: RankComparison) -> str:
     return f"{summary.make_title(row.model, row.corpus)} ({row.over})"
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 def _tau(found: RankAgreement) -> str:

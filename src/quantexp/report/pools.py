@@ -1,19 +1,22 @@
 """All tasks together, and several models together: tables, sentences and files."""
 
+import math
 from collections.abc import Iterator
 
 from quantexp.comparison.summary import POOL, AcrossModels, Pooled, Summary
 from quantexp.comparison.wording import (
     difference_text,
     family_text,
+    format_p,
     format_points,
+    format_range,
     given_points,
     interval_names,
     is_corrected,
     p_text,
     reading,
 )
-from quantexp.report.columns import Column, Grid, choose, format_csv, make_grid
+from quantexp.report.columns import Column, Grid, choose, format_csv, make_grid, omit_nan
 from quantexp.stats import FEW_PLACES, Heterogeneity
 from quantexp.util.metric_names import fold_name
 
@@ -64,7 +67,7 @@ def pool_columns(summary: Summary) -> list[Column[Pooled]]:
         Column("bootstrap_low", lambda row: row.pooled.bootstrap_low),
         Column("bootstrap_high", lambda row: row.pooled.bootstrap_high),
         Column("p_value", lambda row: row.difference.p_value, "p, Holm" if is_corrected(summary) else "p", p_text),
-        Column("p_exact", lambda row: _known(row.pooled.p_exact), "exact p", lambda row: _p(row.pooled.p_exact)),
+        Column("p_exact", lambda row: omit_nan(row.pooled.p_exact), "exact p", lambda row: _p(row.pooled.p_exact)),
         Column("p_adjusted", lambda row: row.decision and row.decision.p_adjusted),
         Column("margin", lambda row: row.decision and row.decision.margin),
         Column("verdict", lambda row: row.decision and row.decision.verdict.value),
@@ -96,7 +99,7 @@ def pool_columns(summary: Summary) -> list[Column[Pooled]]:
 
 def pools_grid(summary: Summary) -> Grid:
     """Tabulate the pools; no rows if there are none."""
-    exact = ("p_exact",) if any(_known(each.pooled.p_exact) is not None for each in summary.pools) else ()
+    exact = ("p_exact",) if any(omit_nan(each.pooled.p_exact) is not None for each in summary.pools) else ()
     shown = ("model", "quant", "reading", "difference", "p_value", *exact, "bootstrap", "i2")
     columns = choose(pool_columns(summary), *shown)
     return make_grid(columns if len(summary.models()) > 1 else columns[1:], summary.pools)
@@ -168,8 +171,8 @@ def model_columns(summary: Summary) -> list[Column[AcrossModels]]:
             f"a further model [{level}]",
             lambda row: _interval(row.average.predicted_low, row.average.predicted_high),
         ),
-        Column("predicted_low", lambda row: _known(row.average.predicted_low)),
-        Column("predicted_high", lambda row: _known(row.average.predicted_high)),
+        Column("predicted_low", lambda row: omit_nan(row.average.predicted_low)),
+        Column("predicted_high", lambda row: omit_nan(row.average.predicted_high)),
         Column("tau", lambda row: row.average.heterogeneity.tau, "τ, points", _tau),
         Column("tau_low", lambda row: row.average.heterogeneity.tau_low),
         Column("tau_high", lambda row: row.average.heterogeneity.tau_high),
@@ -289,14 +292,8 @@ def _tau(row: AcrossModels) -> str:
 
 
 def _interval(low: float, high: float) -> str:
-    return "-" if low != low else f"[{format_points(low)}, {format_points(high)}]"
+    return "-" if math.isnan(low) else format_range(low, high)
 
 
 def _p(p_value: float) -> str:
-    if p_value != p_value:
-        return "-"
-    return "<0.0001" if p_value < 1e-4 else f"{p_value:.3f}" if p_value >= 0.01 else f"{p_value:.4f}"
-
-
-def _known(value: float) -> float | None:
-    return None if value != value else value
+    return "-" if math.isnan(p_value) else format_p(p_value)

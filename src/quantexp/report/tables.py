@@ -24,7 +24,7 @@ from quantexp.comparison.wording import (
     score_text,
 )
 from quantexp.config.condition import WEIGHTS
-from quantexp.report.columns import Cell, Column, Grid, choose, format_csv, make_grid
+from quantexp.report.columns import Cell, Column, Grid, choose, format_csv, make_grid, omit_nan
 from quantexp.stats import E_VALUE
 from quantexp.stats.divergence import AT_MOST
 
@@ -207,7 +207,7 @@ def condition_columns(summary: Summary) -> list[Column[Condition]]:
         Column("quant", lambda c: c.quant, summary.noun, side="l"),
         Column(
             "bits_per_weight",
-            lambda c: None if isnan(c.bits_per_weight) else c.bits_per_weight,
+            lambda c: omit_nan(c.bits_per_weight),
             "bits/weight",
             lambda c: bits_text(c.bits_per_weight, 4),
         ),
