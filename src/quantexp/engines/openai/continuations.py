@@ -62,7 +62,7 @@ def score_continuations(
 async def _score(reader: PromptReader, prompt: Continuation) -> Completion:
     sequence = TokenSequence((*prompt.tokens, *prompt.continuation), len(prompt.tokens))
     try:
-        [found] = await reader.likeliest([sequence], most=1)
+        found = await reader.read(sequence, most=1)
     except TooLongError:
         return Completion((), (), "", "context", 0.0, 0.0)
     return Completion(

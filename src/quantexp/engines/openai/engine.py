@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -205,7 +206,7 @@ class OpenAIServer:
         """Tokens that the server is asked to tell of at each place of a plain text."""
         return self._reader.most
 
-    @property
+    @cached_property
     def bos(self) -> tuple[int, ...]:
         """BOS, if the GGUF's vocabulary adds it to a text, or the server does.
 

@@ -74,12 +74,8 @@ class PromptReader:
                 "by model=local model.path=GGUF engine.prompt=tokens."
             ) from error
 
-    async def likeliest(self, sequences: Sequence[TokenSequence], most: int | None = None) -> list[Likeliest]:
-        """Read sequences, several at once.
-
-        Args:
-            sequences: what is read.
-            most: tokens that are asked for at each place, if not as many as are configured.
+    async def likeliest(self, sequences: Sequence[TokenSequence]) -> list[Likeliest]:
+        """Read sequences, several at once, with as many tokens at each place as are configured.
 
         Raises:
             UserError: the server cannot, or gives no log-probabilities.
@@ -88,11 +84,20 @@ class PromptReader:
 
         async def read(sequence: TokenSequence) -> Likeliest:
             async with places:
-                return await self._read(sequence, most or self.most)
+                return await self.read(sequence, self.most)
 
         return await _gather([read(sequence) for sequence in sequences])
 
-    async def _read(self, sequence: TokenSequence, most: int) -> Likeliest:
+    async def read(self, sequence: TokenSequence, most: int) -> Likeliest:
+        """Read a sequence.
+
+        Args:
+            sequence: what is read.
+            most: tokens that are asked for at each place.
+
+        Raises:
+            UserError: the server cannot, or gives no log-probabilities.
+        """
         request: dict[str, Any] = {
             "model": self._model,
             "prompt": list(sequence.tokens),
