@@ -114,7 +114,7 @@ class Sandbox:
         pool = ThreadPoolExecutor(max(1, min(usable_cores(), len(checks))))
         try:
             ends = [pool.submit(check.run) for check in checks]
-            with bar(f"{self._name}: running code", len(checks) if self._shows else 0) as advance:
+            with bar(f"{self._name}: running code", len(checks), shows=self._shows) as advance:
                 for end in ends:
                     yield end.result()
                     advance(1)
