@@ -6,7 +6,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from quantexp.util.files import write_atomically
 
 if TYPE_CHECKING:
     from quantexp.evaluation.resources import ResourceSettings
-    from quantexp.tasks import Task
+    from quantexp.tasks import Grader, Task
     from quantexp.tasks.items import Dataset
     from quantexp.tracking.reader import JobRecord
     from quantexp.tracking.store import Store
@@ -226,7 +226,7 @@ class Grading:
             table = read_table(path)
         if task.request is Choose:
             check_outputs(grader, table["output"])
-        with self._resources(record) as settings, open_grader(grader, settings) as opened:
+        with self._resources(record, grader) as settings, open_grader(grader, settings) as opened:
             after = regrade_table(table, reader, opened.grade, items)
         metrics = score_metrics(after, self._stats)
         # Scores by another reader stand beside those of the same grader.
@@ -268,8 +268,8 @@ class Grading:
         )
 
     @contextmanager
-    def _resources(self, record: "JobRecord") -> Iterator["ResourceSettings"]:
-        """Yield what a grader of this job may ask."""
+    def _resources(self, record: "JobRecord", grader: "Grader") -> Iterator["ResourceSettings"]:
+        """Yield what a grader of this job may ask; the completion store is opened for judges only."""
         from quantexp.evaluation.judge_engine import ModelUnderTest
         from quantexp.evaluation.resources import ResourceSettings
         from quantexp.store import CompletionStore
@@ -282,8 +282,8 @@ class Grading:
             record.tags.get("engine.url", ""),
             record.tags.get("engine.model", ""),
         )
-        with CompletionStore(self._asking.completions) as known:
-            asking = self._asking
+        asking = self._asking
+        with CompletionStore(asking.completions) if "judge" in grader.needs else nullcontext() as known:
             yield ResourceSettings(
                 record.name, asking.judge, asking.embedder, known, tested, shows=False, unsafe_code=asking.unsafe_code
             )
