@@ -13,9 +13,18 @@ from quantexp.engines import Completion, Engine, Prompt
 from quantexp.engines.base import Message
 from quantexp.evaluation.answers import AnswerReader
 from quantexp.evaluation.generation import Generated
-from quantexp.evaluation.prompts import check_shots, find_common, find_start, hash_parts, make_decoding
+from quantexp.evaluation.prompts import (
+    check_shots,
+    find_common,
+    find_start,
+    hash_parts,
+    make_decoding,
+    open_chat,
+    write_answer,
+    write_user,
+)
 from quantexp.tasks.items import Item
-from quantexp.tasks.requests import SEPARATOR, Converse, join_system
+from quantexp.tasks.requests import Converse, join_parts
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
 
@@ -61,20 +70,20 @@ class ConversationPrompter:
         self._engine = engine
         self._history = config.task.history
         self._instructions = config.task.prompt.instructions
-        system = join_system(config.model.system, config.task.prompt.system)
-        self._opening: tuple[Message, ...] = ({"role": "system", "content": system},) if system else ()
+        system = join_parts(config.model.system, config.task.prompt.system)
+        self._opening = open_chat(system)
         self._examples = [message for each in examples for message in _list_messages(each)]
         self.decoding = make_decoding(config.task, engine, config.task.stop)
         self._start = find_start(engine, self._opening)
-        self._shared = find_common(*(self._encode(self._open_chat(probe))[1] for probe in ("a", "1")))
+        self._shared = find_common(*(self._engine.encode_chat(self._open_chat(probe))[1] for probe in ("a", "1")))
 
     @property
     def hashes(self) -> dict[str, str]:
         """Identity of all that surrounds an item, chat template and tokenizer included; of its words; the history."""
         placeholder = "\N{OBJECT REPLACEMENT CHARACTER}"
-        chat = (*self._open_chat(placeholder), _answer(placeholder), _user(placeholder))
+        chat = (*self._open_chat(placeholder), write_answer(placeholder), write_user(placeholder))
         words = [self._history.value, chat]
-        text, tokens = self._encode(chat)
+        text, tokens = self._engine.encode_chat(chat)
         return {
             "sha256": hash_parts([*words, self._engine.chat_template, text, tokens]),
             "words_sha256": hash_parts(words),
@@ -91,20 +100,20 @@ class ConversationPrompter:
         replies = tuple(item.fields["replies"]) if self._history is History.gold else None
         messages = self._open_chat(turns[0])
         for reply, turn in zip(replies or (), turns[1:], strict=replies is not None):
-            messages = (*messages, _answer(reply), _user(turn))
+            messages = (*messages, write_answer(reply), write_user(turn))
         prompt = self._make_prompt(item.id, sample, messages)
         return Conversation(Converse(turns, replies), prompt, 0 if replies is None else len(turns) - 1)
 
     def go_on(self, conversation: Conversation, reply: str) -> Conversation:
         """Return a conversation at its next turn, after the model's reply to this one."""
         turn = conversation.turn + 1
-        messages = (*conversation.prompt.messages, _answer(reply), _user(conversation.request.turns[turn]))
+        messages = (*conversation.prompt.messages, write_answer(reply), write_user(conversation.request.turns[turn]))
         prompt = self._make_prompt(conversation.prompt.item_id, conversation.prompt.sample, messages)
         return Conversation(conversation.request, prompt, turn)
 
     def _make_prompt(self, item_id: str, sample: int, messages: tuple[Message, ...]) -> Prompt:
         try:
-            text, tokens = self._encode(messages)
+            text, tokens = self._engine.encode_chat(messages)
         except UserError as error:
             raise UserError(f"The item {one_line(item_id)} cannot be asked. {error}") from error
         shared = len(find_common(self._shared, tokens[:-1]))
@@ -112,12 +121,8 @@ class ConversationPrompter:
 
     def _open_chat(self, turn: str) -> tuple[Message, ...]:
         """Return a chat up to an item's first turn."""
-        first, *others = (*self._examples, _user(turn))
-        instructed = self._instructions + SEPARATOR + first["content"] if self._instructions else first["content"]
-        return (*self._opening, _user(instructed), *others)
-
-    def _encode(self, messages: Sequence[Message]) -> tuple[str, tuple[int, ...]]:
-        return self._engine.encode_chat(messages)
+        first, *others = (*self._examples, write_user(turn))
+        return (*self._opening, write_user(join_parts(self._instructions, first["content"])), *others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +203,4 @@ def _list_messages(item: Item) -> list[Message]:
     """Return a whole dialogue, with good answers."""
     answers = (*item.fields["replies"], item.fields["answer"])
     pairs = zip(item.fields["turns"], answers, strict=True)
-    return [message for turn, answer in pairs for message in (_user(turn), _answer(answer))]
-
-
-def _user(content: str) -> Message:
-    return {"role": "user", "content": content}
-
-
-def _answer(content: str) -> Message:
-    return {"role": "assistant", "content": content}
+    return [message for turn, answer in pairs for message in (write_user(turn), write_answer(answer))]

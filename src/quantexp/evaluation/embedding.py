@@ -51,8 +51,7 @@ class EmbedderCalibration:
         found = self.agreement
         return (
             f"{self.pairs}: threshold {self.threshold:.3f}, chosen on {self.chosen_on} pairs; on the other {found.n} "
-            f"agrees with {100 * found.accuracy:.0f}% of the labels, kappa {found.kappa:.2f} "
-            f"[{found.kappa_low:.2f}, {found.kappa_high:.2f}]"
+            f"agrees with {100 * found.accuracy:.0f}% of the labels, kappa {found.kappa_text}"
         )
 
 
@@ -95,9 +94,9 @@ class TextEmbedder:
         if not found.kappa >= self._least:
             raise UserError(
                 f"The embedder {self._name} agrees too little with the bundled pairs of {calibration} for its verdicts "
-                f"to count: on {found.n} of them Cohen's kappa is {found.kappa:.2f} "
-                f"[{found.kappa_low:.2f}, {found.kappa_high:.2f}], and embedder.agreement={self._least:g} is the "
-                "least; choose another embedder, or a grader that asks a judge."
+                f"to count: on {found.n} of them Cohen's kappa is {found.kappa_text}, and "
+                f"embedder.agreement={self._least:g} is the least; choose another embedder, or a grader that asks a "
+                "judge."
             )
 
     def measure(self, calibration: str) -> EmbedderCalibration:

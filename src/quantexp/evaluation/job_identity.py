@@ -11,7 +11,7 @@ from quantexp.evaluation.answers import VERSION, AnswerReader
 from quantexp.tasks import Grader
 from quantexp.tasks.items import Dataset
 from quantexp.tasks.reasoning import get_format
-from quantexp.tasks.requests import join_system
+from quantexp.tasks.requests import join_parts
 from quantexp.tracking.tags import MATRIX, MISNOMER, SOURCE_BITS, SOURCE_TYPE, TYPES, WARNINGS
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def identify(
             **prompt,
             # Of these the hashes say all; they say it to people.
             **{f"template.{name}": value for name, value in config.model.template.items()},
-            **({"system": system} if (system := join_system(config.model.system, config.task.prompt.system)) else {}),
+            **({"system": system} if (system := join_parts(config.model.system, config.task.prompt.system)) else {}),
         },
         "reader": {"id": reader.id},
         "grader": grader,

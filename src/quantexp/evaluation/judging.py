@@ -6,18 +6,18 @@ replies are kept in the completion store: a question is put to a judge once.
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from quantexp.config import SamplingConfig, TaskConfig
 from quantexp.config.grading import JudgeConfig
 from quantexp.engines import Completion, Prompt
+from quantexp.engines.base import Message
 from quantexp.evaluation.answers import AnswerReader
 from quantexp.evaluation.generation import complete_missing
 from quantexp.evaluation.judge_engine import JudgeModel
-from quantexp.evaluation.prompts import find_common, make_decoding
+from quantexp.evaluation.prompts import find_common, find_start, make_decoding, open_chat, write_user
 from quantexp.stats import Agreement, agreement
 from quantexp.store import CompletionStore
 from quantexp.tasks.graders.calibration import hash_pairs, load_pairs
@@ -60,8 +60,8 @@ class JudgeCalibration:
         """The measurement in a sentence without its end."""
         found = self.agreement
         return (
-            f"{self.rubric}: agrees with {100 * found.accuracy:.0f}% of {found.n} labels, kappa {found.kappa:.2f} "
-            f"[{found.kappa_low:.2f}, {found.kappa_high:.2f}]; noise floor: {100 * self.swapped:.1f}% of its verdicts "
+            f"{self.rubric}: agrees with {100 * found.accuracy:.0f}% of {found.n} labels, kappa "
+            f"{found.kappa_text}; noise floor: {100 * self.swapped:.1f}% of its verdicts "
             f"change with the order of the texts, {100 * self.again:.1f}% if asked again; {100 * self.ties:.1f}% ties, "
             f"{100 * self.unreadable:.1f}% of its replies unreadable"
         )
@@ -84,6 +84,8 @@ class EngineJudge:
         sampling = SamplingConfig(temperature=config.temperature, seed=config.seed)
         asked = TaskConfig("judge", max_tokens=config.max_tokens, sampling=sampling)
         self._decoding = make_decoding(asked, model.engine, ())
+        self._opening = open_chat(model.system)
+        self._start = find_start(model.engine, self._opening)
         self._calibrations: dict[str, JudgeCalibration] = {}
         self._shared: dict[tuple[str, bool], tuple[int, ...]] = {}
 
@@ -127,8 +129,8 @@ class EngineJudge:
         if not found.kappa >= self._config.agreement:
             raise UserError(
                 f"The judge {self._model.name} agrees too little with the {found.n} bundled pairs of "
-                f"{rubric.calibration} for its verdicts to count: Cohen's kappa is {found.kappa:.2f} "
-                f"[{found.kappa_low:.2f}, {found.kappa_high:.2f}], {100 * votes.count(None) / len(votes):.0f}% of its "
+                f"{rubric.calibration} for its verdicts to count: Cohen's kappa is {found.kappa_text}, "
+                f"{100 * votes.count(None) / len(votes):.0f}% of its "
                 f"replies cannot be read, and judge.agreement={self._config.agreement:g} is the least; choose another "
                 "judge."
             )
@@ -162,7 +164,7 @@ class EngineJudge:
         ]
         key_of = partial(self._key, again=again and self._config.temperature == 0)
         about = {"model": self._model.name, "quant": "judge", "task": rubric.id}
-        with self._bar(what, len(prompts)) as advance:
+        with bar(f"judge {self._model.name}, {what}", len(prompts), shows=self._shows) as advance:
             found = complete_missing(
                 prompts, key_of, lambda missing: engine.complete(missing, self._decoding), self._known, about,
                 advance=advance,
@@ -171,18 +173,13 @@ class EngineJudge:
         starts = range(0, len(read), 2 * votes)
         return [(tuple(read[at : at + votes]), tuple(read[at + votes : at + 2 * votes])) for at in starts]
 
-    def _bar(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        if not self._shows:
-            return nullcontext(lambda _: None)
-        return bar(f"judge {self._model.name}, {what}", total)
-
     def _key(self, prompt: Prompt, *, again: bool) -> bytes:
         """Return the key of a reply; of one that is asked for a second time, another one."""
         key = self._model.engine.key(prompt, self._decoding)
         return hashlib.sha256(key + b"again").digest() if again else key
 
     def _prompt(self, rubric: Rubric, pair: Pair, is_swapped: bool, number: str) -> Prompt:
-        engine, form = self._model.engine, self._model.engine.reasoning
+        engine = self._model.engine
         messages = self._messages(rubric.write(*pair, is_swapped=is_swapped))
         text, tokens = engine.encode_chat(messages)
         kind = (rubric.id, is_swapped)
@@ -190,13 +187,11 @@ class EngineJudge:
             probes = [self._messages(rubric.write(probe, probe, is_swapped=is_swapped)) for probe in ("a", "1")]
             self._shared[kind] = find_common(*(engine.encode_chat(probe)[1] for probe in probes))
         shared = len(find_common(self._shared[kind], tokens[:-1]))
-        start = form.find_start(text.rpartition(messages[-1]["content"])[2]) if form.marks else "closed"
         order = "swapped" if is_swapped else "as given"
-        return Prompt(f"{number} {order}", text, tokens, shared, messages=tuple(messages), start=start)
+        return Prompt(f"{number} {order}", text, tokens, shared, messages=messages, start=self._start)
 
-    def _messages(self, content: str) -> list[dict[str, str]]:
-        system = self._model.system
-        return [*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": content}]
+    def _messages(self, content: str) -> tuple[Message, ...]:
+        return (*self._opening, write_user(content))
 
     def _read(self, rubric: Rubric, prompt: Prompt, completion: Completion) -> bool | None:
         output = self._model.engine.read_output(prompt, completion)

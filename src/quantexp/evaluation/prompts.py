@@ -13,7 +13,7 @@ from quantexp.engines.base import Decoding, Engine, Message, Prompt, Thinking, T
 from quantexp.tasks.base import Task
 from quantexp.tasks.items import Item
 from quantexp.tasks.reasoning import Start
-from quantexp.tasks.requests import SEPARATOR, Generate, join_system
+from quantexp.tasks.requests import SEPARATOR, Generate, join_parts
 from quantexp.tasks.tool_calls.schemas import describe_function
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
@@ -46,7 +46,7 @@ class Prompter:
         self._in_answer = bool(self._examples or groups) and answers_them
         stop = (*config.stop, *((SEPARATOR,) if self._in_answer else ()))
         self.decoding = make_decoding(config, engine, stop)
-        self._system = join_system(model.system, config.prompt.system)
+        self._opening = open_chat(join_parts(model.system, config.prompt.system))
         # Examples have functions of their own, and a template has one place for all of a chat's.
         self._gives_tools = task.list_tools is not None and not self._examples and engine.takes_tools
         self._start = self._find_start()
@@ -93,7 +93,7 @@ class Prompter:
         Raises:
             UserError: the answer is begun in the prompt, and the template has opened reasoning before it.
         """
-        start = find_start(self._engine, self._opening())
+        start = find_start(self._engine, self._opening)
         if start == "open" and self._in_answer:
             raise UserError(
                 "model.examples=answer begins the model's answer, but the chat template has opened its reasoning: set "
@@ -138,20 +138,16 @@ class Prompter:
         if self._in_answer:
             worked = [f"{asked}\n{self._words.answer} {gold}" for asked, gold in self._pairs()]
             begun = SEPARATOR.join([*worked, f"{item}\n{self._words.answer}"])
-            return Generate((*self._opening(), _user(self._words.instructions)), max_tokens, stop, begun, tools)
+            return Generate((*self._opening, write_user(self._words.instructions)), max_tokens, stop, begun, tools)
         messages: list[Message] = []
         for asked, gold in self._pairs():
-            messages += [_user(asked), {"role": "assistant", "content": gold}]
-        first, *others = [*messages, _user(item)]
+            messages += [write_user(asked), write_answer(gold)]
+        first, *others = [*messages, write_user(item)]
         # In the first user turn, not in a system turn: some templates refuse the latter.
         # A template that is given the functions says itself how they are called.
         instructions = "" if self._gives_tools else self._words.instructions
-        instructed = _user(join_system(instructions, first["content"]))
-        return Generate((*self._opening(), instructed, *others), max_tokens, stop, tools=tools)
-
-    def _opening(self) -> tuple[Message, ...]:
-        """Return the system turn, if there is one."""
-        return ({"role": "system", "content": self._system},) if self._system else ()
+        instructed = write_user(join_parts(instructions, first["content"]))
+        return Generate((*self._opening, instructed, *others), max_tokens, stop, tools=tools)
 
     def _pairs(self) -> list[tuple[str, str]]:
         """Return the examples as they are asked and answered."""
@@ -168,7 +164,7 @@ def find_start(engine: Engine, opening: tuple[Message, ...]) -> Start:
     form = engine.reasoning
     if not form.marks:
         return "closed"
-    text = engine.render((*opening, _user(_PROBE)))
+    text = engine.render((*opening, write_user(_PROBE)))
     return form.find_start(re.split(_PROBE, text, flags=re.IGNORECASE)[-1])
 
 
@@ -273,8 +269,19 @@ def hash_parts(parts: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _user(content: str) -> Message:
+def open_chat(system: str) -> tuple[Message, ...]:
+    """Return the system turn, if there is one."""
+    return ({"role": "system", "content": system},) if system else ()
+
+
+def write_user(content: str) -> Message:
+    """Return a user's turn."""
     return {"role": "user", "content": content}
+
+
+def write_answer(content: str) -> Message:
+    """Return a turn of the model's."""
+    return {"role": "assistant", "content": content}
 
 
 def find_common(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:

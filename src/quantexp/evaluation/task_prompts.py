@@ -11,7 +11,7 @@ from quantexp.evaluation.prompts import find_common, hash_parts, make_decoding
 from quantexp.tasks.items import Item
 from quantexp.tasks.own_words import OwnWordsTask
 from quantexp.tasks.reasoning import Start
-from quantexp.tasks.requests import Context, ItemRequests, join_system
+from quantexp.tasks.requests import Context, ItemRequests, join_parts
 from quantexp.tracking.tags import CATEGORY
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
@@ -38,7 +38,7 @@ class TaskPrompter:
         self._title = f"task.name={config.task.name}"
         # Whichever items are drawn, the same ones say what surrounds them.
         firsts = {item.fields.get(CATEGORY): item for item in reversed(data)}.values()
-        system = join_system(config.model.system, config.task.prompt.system)
+        system = join_parts(config.model.system, config.task.prompt.system)
         asked = [*{item.id: item for item in (*items, *firsts)}.values()]
         self._requests = task.ask(asked, system, lambda messages: len(engine.encode_chat(messages)[1]))
         self._alike = [self._requests[item.id].alike for item in firsts]

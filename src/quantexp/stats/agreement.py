@@ -34,6 +34,11 @@ class Agreement:
     kappa_low: float
     kappa_high: float
 
+    @property
+    def kappa_text(self) -> str:
+        """Kappa with its interval, such as `0.18 [0.03, 0.34]`."""
+        return f"{self.kappa:.2f} [{self.kappa_low:.2f}, {self.kappa_high:.2f}]"
+
 
 def agreement(verdicts: Sequence[object], labels: Sequence[object], *, confidence: float = 0.95) -> Agreement:
     """Measure how far verdicts agree with labels.
@@ -62,8 +67,7 @@ def agreement(verdicts: Sequence[object], labels: Sequence[object], *, confidenc
     n = len(labels)
     right = int(np.trace(table))
     low, high = wilson_interval(right, n, confidence=confidence)
-    kappa, error = _kappa(table / n, n)
-    by_chance = float((table.sum(axis=1) / n) @ (table.sum(axis=0) / n))
+    kappa, error, by_chance = _kappa(table / n, n)
     if math.isnan(kappa):
         ends = (math.nan, math.nan)
     elif right in (0, n):
@@ -74,18 +78,18 @@ def agreement(verdicts: Sequence[object], labels: Sequence[object], *, confidenc
     return Agreement(n, right / n, low, high, kappa, *ends)
 
 
-def _kappa(shares: NDArray[np.float64], n: int) -> tuple[float, float]:
-    """Return kappa and its standard error, from shares of all pairs by verdict and label."""
+def _kappa(shares: NDArray[np.float64], n: int) -> tuple[float, float, float]:
+    """Return kappa, its standard error and the agreement by chance, from shares of all pairs by verdict and label."""
     verdicts, labels = shares.sum(axis=1), shares.sum(axis=0)
     observed, by_chance = float(np.trace(shares)), float(verdicts @ labels)
     if by_chance >= 1:
-        return math.nan, math.nan
+        return math.nan, math.nan, by_chance
     kappa = (observed - by_chance) / (1 - by_chance)
     both = verdicts[None, :] + labels[:, None]  # at (i, j): share of verdict j and of label i
     diagonal = (np.diag(shares) * (1 - np.diag(both) * (1 - kappa)) ** 2).sum()
     others = (1 - kappa) ** 2 * (shares * both**2)[~np.eye(len(shares), dtype=bool)].sum()
     variance = diagonal + others - (kappa - by_chance * (1 - kappa)) ** 2
-    return kappa, math.sqrt(max(0.0, float(variance)) / n) / (1 - by_chance)
+    return kappa, math.sqrt(max(0.0, float(variance)) / n) / (1 - by_chance), by_chance
 
 
 def choose_threshold(scores: ArrayLike, labels: ArrayLike) -> float:

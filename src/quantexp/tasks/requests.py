@@ -113,6 +113,6 @@ class ItemRequests:
     alike: tuple[Context, ...] = ()
 
 
-def join_system(*parts: str | None) -> str:
-    """Return the words of the system turn, the model's before the task's; empty if there is none."""
+def join_parts(*parts: str | None) -> str:
+    """Return the parts of a turn, such as the model's system words before the task's; empty ones leave nothing."""
     return SEPARATOR.join(words for words in parts if words)
