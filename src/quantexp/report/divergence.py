@@ -18,23 +18,25 @@ from quantexp.stats.divergence import AT_MOST
 from quantexp.stats.rank_agreement import FEWEST_RANKED
 
 
-class _Measured(NamedTuple):
+class Measured(NamedTuple):
+    """A condition with its divergence."""
+
     condition: Condition
     divergence: Divergence
 
 
-def _measured(summary: Summary) -> Iterator[_Measured]:
+def list_measured(summary: Summary) -> Iterator[Measured]:
     """Yield the conditions with a divergence, task by task, from most to fewest bits."""
     for model in summary.models():
         for task in summary.tasks(model):
             for each in summary.ladder(model, task):
                 if (divergence := summary.find_divergence(each)) is not None:
-                    yield _Measured(each, divergence)
+                    yield Measured(each, divergence)
 
 
 def has_divergence(summary: Summary, model: str | None = None) -> bool:
     """Return whether it was measured anywhere, or for a model."""
-    return any(model in (None, each.condition.model) for each in _measured(summary))
+    return any(model in (None, each.condition.model) for each in list_measured(summary))
 
 
 def has_partings(summary: Summary, model: str) -> bool:
@@ -42,7 +44,7 @@ def has_partings(summary: Summary, model: str) -> bool:
     return any(each.divergence and each.divergence.answers for each in summary.comparisons if each.model == model)
 
 
-def divergence_columns(summary: Summary) -> list[Column[_Measured]]:
+def divergence_columns(summary: Summary) -> list[Column[Measured]]:
     """Return the columns of how far quants are from the baseline; probabilities and shares are fractions in files."""
     return [
         Column("model", lambda row: row.condition.model),
@@ -86,11 +88,11 @@ def divergence_columns(summary: Summary) -> list[Column[_Measured]]:
     ]
 
 
-def _figure(name: str, heading: str = "", text: Callable[[Interval], str] | None = None) -> list[Column[_Measured]]:
+def _figure(name: str, heading: str = "", text: Callable[[Interval], str] | None = None) -> list[Column[Measured]]:
     """Return the columns of a figure that has an interval; of what nobody knows files have nothing."""
 
-    def end(place: str) -> Callable[[_Measured], object]:
-        def value(row: _Measured) -> float | None:
+    def end(place: str) -> Callable[[Measured], object]:
+        def value(row: Measured) -> float | None:
             return omit_nan(getattr(getattr(row.divergence.summary, name), place))
 
         return value
@@ -100,7 +102,7 @@ def _figure(name: str, heading: str = "", text: Callable[[Interval], str] | None
     return [Column(name, end("value"), heading, read), *ends]
 
 
-def _mean(row: _Measured) -> str:
+def _mean(row: Measured) -> str:
     """Return the mean with its interval, marked if it is a lower bound."""
     mark = "" if row.divergence.left_out is None else "≥ "
     return mark + interval_text(row.divergence.summary.mean, 4)
@@ -112,12 +114,12 @@ def _reachable(divergence: Divergence) -> Interval:
     return Interval(mean.value, mean.low, mean.high + AT_MOST * (divergence.left_out or 0.0))
 
 
-def _left_out(row: _Measured) -> str:
+def _left_out(row: Measured) -> str:
     share = row.divergence.left_out
     return _known(None if share is None else 100 * share, 1)
 
 
-def _at_most(row: _Measured) -> float | None:
+def _at_most(row: Measured) -> float | None:
     """Return the mean with what is left out at `AT_MOST`; None where nothing is."""
     share = row.divergence.left_out
     return None if share is None else row.divergence.summary.mean.value + AT_MOST * share
@@ -127,13 +129,13 @@ def _known(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def _parted(row: _Measured) -> str:
+def _parted(row: Measured) -> str:
     return f"{len(row.divergence.parted)} of {row.divergence.answers}" if row.divergence.answers else ""
 
 
 def divergence_csv(summary: Summary) -> str:
     """Every figure with its interval, at full precision."""
-    return format_csv(divergence_columns(summary), _measured(summary))
+    return format_csv(divergence_columns(summary), list_measured(summary))
 
 
 def divergence_grid(summary: Summary) -> Grid:
@@ -141,7 +143,7 @@ def divergence_grid(summary: Summary) -> Grid:
     bounds = ("left_out", "at_most") if summary.has_bounds else ()
     shown = ("median", "p99", "maximum", "same_top", "probability_change_rms", "log_perplexity_ratio")
     columns = choose(divergence_columns(summary), "task", "quant", "tokens", "mean", *bounds, *shown, "parted", "place")
-    return make_grid(columns, _measured(summary))
+    return make_grid(columns, list_measured(summary))
 
 
 def divergence_table(summary: Summary) -> Table:
@@ -151,7 +153,7 @@ def divergence_table(summary: Summary) -> Table:
     for name in ("mean KL\n(nats)", "same top\n(%)", "answers\nthat part"):
         table.add_column(name, justify="right", no_wrap=True)
     shown = choose(divergence_columns(summary), "task", "quant", "mean", "same_top", "parted")
-    for task, quant, *cells in make_grid(shown, _measured(summary)).rows:
+    for task, quant, *cells in make_grid(shown, list_measured(summary)).rows:
         table.add_row(Text(f"{task}, {quant}"), *map(Text, cells))
     return table
 
@@ -209,7 +211,7 @@ def order_text(summary: Summary) -> str:
         for task in summary.tasks(model):
             means = [
                 (_reachable(each.divergence), each.condition.quant)
-                for each in _measured(summary)
+                for each in list_measured(summary)
                 if (each.condition.model, each.condition.task) == (model, task)
             ]
             if len(means) > 1:

@@ -1,12 +1,10 @@
 """The limits of divergence: its direction, and the agreement of its order with that of the losses."""
 
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
 
-from quantexp.comparison.summary import Condition, Divergence, RankComparison, Summary
+from quantexp.comparison.summary import RankComparison, Summary
 from quantexp.report.columns import Column, Grid, format_csv, make_grid, omit_nan
-from quantexp.report.divergence import interval_text
+from quantexp.report.divergence import Measured, interval_text, list_measured
 from quantexp.stats import Interval
 from quantexp.stats.rank_agreement import FEWEST_RANKED, RankAgreement
 
@@ -32,22 +30,12 @@ RANK_NOTE = (
 )
 
 
-class _Row(NamedTuple):
-    condition: Condition
-    divergence: Divergence
+def _list_compared(summary: Summary) -> list[Measured]:
+    """Return the conditions with a divergence, but for the baseline."""
+    return [each for each in list_measured(summary) if each.condition.quant != summary.baseline]
 
 
-def _rows(summary: Summary) -> Iterator[_Row]:
-    """Yield the compared conditions with a divergence, task by task, from most to fewest bits."""
-    for model in summary.models():
-        for task in summary.tasks(model):
-            for each in summary.ladder(model, task):
-                divergence = summary.find_divergence(each)
-                if divergence is not None and each.quant != summary.baseline:
-                    yield _Row(each, divergence)
-
-
-def direction_columns(summary: Summary) -> list[Column[_Row]]:
+def direction_columns(summary: Summary) -> list[Column[Measured]]:
     """Return the columns of how much probability moves at the text's tokens, and where to."""
     return [
         Column("", None, "task", lambda row: summary.section(row.condition), "l"),
@@ -65,13 +53,13 @@ def direction_columns(summary: Summary) -> list[Column[_Row]]:
     ]
 
 
-def _gain(row: _Row) -> Interval:
+def _gain(row: Measured) -> Interval:
     """Return the mean change of the log-probability of the token that stands there."""
     ratio = row.divergence.summary.log_perplexity_ratio
     return Interval(-ratio.value, -ratio.high, -ratio.low)
 
 
-def _direction(row: _Row) -> str:
+def _direction(row: Measured) -> str:
     gain = _gain(row)
     if math.isnan(gain.low) or gain.low <= 0 <= gain.high:
         return "not shown"
@@ -80,7 +68,7 @@ def _direction(row: _Row) -> str:
 
 def direction_grid(summary: Summary) -> Grid:
     """Tabulate volume and direction; no rows if no divergence was measured."""
-    return make_grid(direction_columns(summary), _rows(summary))
+    return make_grid(direction_columns(summary), _list_compared(summary))
 
 
 def rank_columns(summary: Summary) -> list[Column[RankComparison]]:
@@ -125,7 +113,7 @@ def rank_csv(summary: Summary) -> str:
 
 def limit_notes(summary: Summary) -> list[str]:
     """Return the sentences about direction; none if no divergence was measured."""
-    found = [row.divergence.over for row in _rows(summary)]
+    found = [row.divergence.over for row in _list_compared(summary)]
     if not found:
         return []
     own = any("own answers" in over for over in found)

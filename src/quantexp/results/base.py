@@ -249,6 +249,15 @@ def read_summary(path: Path) -> tuple[Mapping[str, Any], list[Path]]:
     return (content if isinstance(content, dict) else {}), [path]
 
 
+def begins_with(path: Path, *keys: str) -> bool:
+    """Tell if a path is a JSON file with an object that has these keys near its beginning."""
+    if path.suffix != ".json" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(4096)
+    return start.lstrip().startswith(b"{") and all(f'"{key}"'.encode() in start for key in keys)
+
+
 def as_text(value: object) -> str | None:
     """Return a text as it is, and anything else as JSON; None for nothing."""
     return value if value is None or isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)

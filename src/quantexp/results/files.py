@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from quantexp.results import lighteval, llama_eval, lm_eval, nemo_evaluator
-from quantexp.results.base import Results, Selection, hash_files, hash_text
+from quantexp.results.base import Results, Selection, begins_with, hash_files, hash_text
 from quantexp.results.tables import read_frame, read_table
 from quantexp.tasks.data.files import read_rows
 from quantexp.util.errors import UserError
@@ -112,11 +112,7 @@ def _read_states(paths: Sequence[Path], selection: Selection, name: str) -> Resu
 
 def is_log(path: Path) -> bool:
     """Tell if a JSON file is a log of Inspect, by its first keys."""
-    if path.suffix != ".json" or not path.is_file():
-        return False
-    with path.open("rb") as file:
-        start = file.read(4096)
-    return start.lstrip().startswith(b"{") and b'"eval"' in start and b'"status"' in start and b'"version"' in start
+    return begins_with(path, "eval", "status", "version")
 
 
 def name_sources(paths: Sequence[str]) -> list[str]:

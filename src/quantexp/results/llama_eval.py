@@ -10,6 +10,7 @@ from quantexp.results.base import (
     Selection,
     TaskResults,
     as_text,
+    begins_with,
     check_choice,
     hash_text,
     look_up,
@@ -30,11 +31,7 @@ Case = Mapping[str, Any]
 
 def is_state(path: Path) -> bool:
     """Tell if a JSON file is a state of llama-eval, by its first keys."""
-    if path.suffix != ".json" or not path.is_file():
-        return False
-    with path.open("rb") as file:
-        start = file.read(4096)
-    return start.lstrip().startswith(b"{") and b'"model_name"' in start and b'"tasks"' in start and b'"id"' in start
+    return begins_with(path, "model_name", "tasks", "id")
 
 
 def read_states(paths: Sequence[Path], selection: Selection, name: str) -> tuple[list[TaskResults], list[str]]:
