@@ -19,12 +19,9 @@ from quantexp.evaluation.prompts import (
     find_start,
     hash_parts,
     make_decoding,
-    open_chat,
-    write_answer,
-    write_user,
 )
 from quantexp.tasks.items import Item
-from quantexp.tasks.requests import Converse, join_parts
+from quantexp.tasks.requests import Converse, join_parts, open_chat, write_answer, write_user
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
 

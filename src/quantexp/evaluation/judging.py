@@ -17,12 +17,13 @@ from quantexp.engines.base import Message
 from quantexp.evaluation.answers import AnswerReader
 from quantexp.evaluation.generation import complete_missing
 from quantexp.evaluation.judge_engine import JudgeModel
-from quantexp.evaluation.prompts import find_common, find_start, make_decoding, open_chat, write_user
+from quantexp.evaluation.prompts import find_common, find_start, make_decoding
 from quantexp.stats import Agreement, agreement
 from quantexp.store import CompletionStore
 from quantexp.tasks.graders.calibration import hash_pairs, load_pairs
 from quantexp.tasks.graders.judged import TIE, UNREADABLE, JudgeVerdict, Pair
 from quantexp.tasks.graders.rubrics import Rubric
+from quantexp.tasks.requests import open_chat, write_user
 from quantexp.tracking.tags import GRADING
 from quantexp.util.errors import UserError
 from quantexp.util.progress import bar

@@ -13,7 +13,7 @@ from quantexp.engines.base import Decoding, Engine, Message, Prompt, Thinking, T
 from quantexp.tasks.base import Task
 from quantexp.tasks.items import Item
 from quantexp.tasks.reasoning import Start
-from quantexp.tasks.requests import SEPARATOR, Generate, join_parts
+from quantexp.tasks.requests import SEPARATOR, Generate, join_parts, open_chat, write_answer, write_user
 from quantexp.tasks.tool_calls.schemas import describe_function
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
@@ -267,21 +267,6 @@ def _find_thinking(config: TaskConfig, engine: Engine) -> Thinking | None:
 def hash_parts(parts: object) -> str:
     """sha256 of anything that JSON has a form of."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def open_chat(system: str) -> tuple[Message, ...]:
-    """Return the system turn, if there is one."""
-    return ({"role": "system", "content": system},) if system else ()
-
-
-def write_user(content: str) -> Message:
-    """Return a user's turn."""
-    return {"role": "user", "content": content}
-
-
-def write_answer(content: str) -> Message:
-    """Return a turn of the model's."""
-    return {"role": "assistant", "content": content}
 
 
 def find_common(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from quantexp.tasks.long_filler import list_words, read_prose
 from quantexp.tasks.long_items import VERSION, fill_text, make_rows
 from quantexp.tasks.numbers import find_numbers
 from quantexp.tasks.own_words import CountTokens, OwnWordsTask
-from quantexp.tasks.requests import SEPARATOR, Context, ItemRequests, Message
+from quantexp.tasks.requests import SEPARATOR, Context, ItemRequests, Message, join_parts, open_chat, write_user
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
 
@@ -134,8 +134,7 @@ def configure(config: TaskConfig) -> OwnWordsTask:
 
         def chat(text: str, question: str) -> tuple[Message, ...]:
             asked = words.replace("{question}", question).replace("{text}", text)
-            user = {"role": "user", "content": SEPARATOR.join(filter(None, (config.prompt.instructions, asked)))}
-            return ({"role": "system", "content": system}, user) if system else (user,)
+            return (*open_chat(system), write_user(join_parts(config.prompt.instructions, asked)))
 
         prose = read_prose()
         # What surrounds the texts, and the tokens of all prose: another tokenizer makes other texts of the same items.

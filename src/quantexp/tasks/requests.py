@@ -116,3 +116,18 @@ class ItemRequests:
 def join_parts(*parts: str | None) -> str:
     """Return the parts of a turn, such as the model's system words before the task's; empty ones leave nothing."""
     return SEPARATOR.join(words for words in parts if words)
+
+
+def open_chat(system: str) -> tuple[Message, ...]:
+    """Return the system turn, if there is one."""
+    return ({"role": "system", "content": system},) if system else ()
+
+
+def write_user(content: str) -> Message:
+    """Return a user's turn."""
+    return {"role": "user", "content": content}
+
+
+def write_answer(content: str) -> Message:
+    """Return a turn of the model's."""
+    return {"role": "assistant", "content": content}
