@@ -1,7 +1,7 @@
 """Log-probabilities of a prompt's likeliest tokens, as vLLM's completions give them (`prompt_logprobs`)."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Annotated, Any
 
@@ -86,7 +86,12 @@ class PromptReader:
             async with places:
                 return await self.read(sequence, self.most)
 
-        return await _gather([read(sequence) for sequence in sequences])
+        try:
+            async with asyncio.TaskGroup() as group:  # the first failure ends the others
+                tasks = [group.create_task(read(sequence)) for sequence in sequences]
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+        return [task.result() for task in tasks]
 
     async def read(self, sequence: TokenSequence, most: int) -> Likeliest:
         """Read a sequence.
@@ -166,17 +171,3 @@ def _read_tokens(body: object) -> tuple[int, ...]:
         return tuple(check_body(_Tokens, body).tokens)
     except ValueError as error:
         raise NonsenseError(str(error)) from error
-
-
-async def _gather(reads: Sequence[Awaitable[Likeliest]]) -> list[Likeliest]:
-    """Wait for all; the first failure ends the others."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_await(each)) for each in reads]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from failures
-    return [task.result() for task in tasks]
-
-
-async def _await(read: Awaitable[Likeliest]) -> Likeliest:
-    return await read
