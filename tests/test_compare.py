@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 from tests.support.published import ITEMS, PUBLISHED, SEEDS, WITH_TIES, N, format_p, published_answers
 
+from quantexp.comparison.results.words import rewrite_words
 from quantexp.config import CompareConfig
-from quantexp.results.words import rewrite_words
 
-DATA = Path(__file__).parent / "results" / "data"
+DATA = Path(__file__).parent / "comparison" / "results" / "data"
 BASE, Q4, ONE_SHOT = (str(DATA / "lm_eval" / name) for name in ("base", "q4", "q4-one-shot"))
 
 

@@ -13,7 +13,7 @@ from quantexp.config import Pool, StatsConfig
 from quantexp.stats import compare as compare_scores
 from quantexp.util.errors import UserError
 
-DATA = Path(__file__).parent / "results" / "data" / "lm_eval"
+DATA = Path(__file__).parent / "comparison" / "results" / "data" / "lm_eval"
 
 
 @pytest.fixture(scope="module")

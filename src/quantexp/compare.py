@@ -5,10 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quantexp.comparison.results.words import put_first, rewrite_words, split_names
 from quantexp.config import CompareConfig, TrackingConfig
 from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
-from quantexp.results.words import put_first, rewrite_words, split_names
 
 if TYPE_CHECKING:
     from quantexp.comparison.analysis import JobComparison
@@ -35,11 +35,11 @@ def _record(compared: "JobComparison", files: Sequence[Path], tracking: Tracking
 )
 def main(config: CompareConfig) -> None:
     """Entry point."""
-    from quantexp.comparison.results_analysis import compare_results
+    from quantexp.comparison.results.analysis import compare_results
+    from quantexp.comparison.results.base import Selection
+    from quantexp.comparison.results.files import read_results
     from quantexp.report import PAGE, write_report
     from quantexp.report.terminal import show
-    from quantexp.results.base import Selection
-    from quantexp.results.files import read_results
 
     selection = Selection(config.metric, config.filter, config.columns)
     sources = put_first(config.stats.baseline, split_names(config.results, "quantexp.compare"))

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from quantexp.comparison.results_analysis import compare_results
+from quantexp.comparison.results.analysis import compare_results
+from quantexp.comparison.results.base import Selection
+from quantexp.comparison.results.files import name_sources, read_results
 from quantexp.comparison.summary import Summary
 from quantexp.config import StatsConfig
 from quantexp.report import write_report
@@ -17,8 +19,6 @@ from quantexp.report.conclusions import sentences
 from quantexp.report.markdown import description
 from quantexp.report.pools import pools_csv
 from quantexp.report.tables import comparisons_csv, conditions_csv
-from quantexp.results.base import Selection
-from quantexp.results.files import name_sources, read_results
 from quantexp.util.errors import UserError
 
 Source = str | Path | pd.DataFrame

@@ -5,10 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quantexp.comparison.results.words import put_first, rewrite_words, split_names
 from quantexp.config import AggregateConfig, GateConfig, StatsConfig
 from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
-from quantexp.results.words import put_first, rewrite_words, split_names
 
 if TYPE_CHECKING:
     from quantexp.comparison.summary import Summary
@@ -31,9 +31,9 @@ def _compare_runs(config: GateConfig) -> "Summary":
 
 def _compare_results(config: GateConfig) -> "Summary":
     """Compare results of another harness."""
-    from quantexp.comparison.results_analysis import compare_results
-    from quantexp.results.base import Selection
-    from quantexp.results.files import read_results
+    from quantexp.comparison.results.analysis import compare_results
+    from quantexp.comparison.results.base import Selection
+    from quantexp.comparison.results.files import read_results
 
     selection = Selection(config.metric, config.filter, config.columns)
     named = put_first(config.stats.baseline, split_names(config.results, "quantexp.gate"))

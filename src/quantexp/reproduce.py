@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantexp.comparison.results.words import rewrite_file
 from quantexp.config import Config, ReproduceConfig, StoreConfig, TrackingConfig
 from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
-from quantexp.results.words import rewrite_file
 from quantexp.util.errors import UserError
 from quantexp.util.files import write_atomically
 from quantexp.util.terminal import printable

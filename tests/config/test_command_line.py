@@ -20,10 +20,10 @@ from tests.support.composing import initialize_hydra
 from tests.support.variants import mark_slow
 
 import quantexp
+from quantexp.comparison.results.words import is_override
 from quantexp.config.command_line import COMMANDS
 from quantexp.config.emails import register_schemas as register_emails
 from quantexp.config.reference import SCHEMAS
-from quantexp.results.words import is_override
 from quantexp.tasks import TASKS
 from quantexp.util.native.file_types import list_quants
 

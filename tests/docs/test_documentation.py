@@ -33,6 +33,7 @@ from tests.support.tracking_servers import TrackingServer
 from tests.support.vllm_server import answer_by
 
 from quantexp import models
+from quantexp.comparison.results.words import is_override
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.config.composition import compose_jobs
 from quantexp.config.emails import register_schemas as register_emails
@@ -40,7 +41,6 @@ from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.reference import CONF, SCHEMAS
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.engines.registry import check_engine
-from quantexp.results.words import is_override
 from quantexp.tracking.tags import PAIR
 
 ROOT = Path(__file__).parents[2]
@@ -523,7 +523,7 @@ def test_several_machines(reader: Reader) -> None:
 
 
 def test_results_of_another_harness(beginner: Reader) -> None:
-    page, data = DOCS / "how-to" / "compare-results.md", ROOT / "tests" / "results" / "data"
+    page, data = DOCS / "how-to" / "compare-results.md", ROOT / "tests" / "comparison" / "results" / "data"
     for name in ("base", "q4"):
         shutil.copytree(data / "lm_eval" / name, beginner.folder / "results" / name)
         shutil.copytree(data / "inspect" / name, beginner.folder / "logs" / name)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from quantexp.results.base import (
+from quantexp.comparison.results.base import (
     Selection,
     TaskResults,
     as_list,

@@ -100,7 +100,7 @@ def split_names(words: Sequence[str], command: str) -> list[tuple[str, str]]:
         raise UserError(
             f"Name a baseline and another file or folder of results at least: python -m {command} BASELINE OTHER"
         )
-    from quantexp.results.files import name_sources  # pandas, only now
+    from quantexp.comparison.results.files import name_sources  # pandas, only now
 
     split = [_split_name(word) for word in words]
     places = [Path(path).expanduser().resolve() for _, path in split]

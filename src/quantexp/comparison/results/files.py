@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from quantexp.results import lighteval, llama_eval, lm_eval, nemo_evaluator
-from quantexp.results.base import Results, Selection, begins_with, hash_files, hash_text
-from quantexp.results.tables import read_frame, read_table
+from quantexp.comparison.results import lighteval, llama_eval, lm_eval, nemo_evaluator
+from quantexp.comparison.results.base import Results, Selection, begins_with, hash_files, hash_text
+from quantexp.comparison.results.tables import read_frame, read_table
 from quantexp.tasks.data.files import read_rows
 from quantexp.util.errors import UserError
 
@@ -94,7 +94,7 @@ def _find_samples(path: Path) -> list[lm_eval.SampleFile]:
 
 
 def _read_logs(paths: Sequence[Path], selection: Selection, name: str) -> Results:
-    from quantexp.results.inspect_logs import read_logs
+    from quantexp.comparison.results.inspect_logs import read_logs
 
     tasks, left_out, files, notes = read_logs(paths, selection, name)
     return Results(name, tuple(tasks), hash_files(files), tuple(left_out), tuple(notes))

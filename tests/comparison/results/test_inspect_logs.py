@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from quantexp.results.base import Results, Selection
-from quantexp.results.files import read_results
+from quantexp.comparison.results.base import Results, Selection
+from quantexp.comparison.results.files import read_results
 from quantexp.util.errors import UserError
 
 DATA = Path(__file__).parent / "data" / "inspect"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from quantexp.comparison.results.base import KEYS, Results, TaskResults
 from quantexp.config.identity import short
-from quantexp.results.base import KEYS, Results, TaskResults
 from quantexp.util.errors import UserError
 
 

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.json_values import json_values
 
-from quantexp.comparison.results_analysis import compare_results
+from quantexp.comparison.results.analysis import compare_results
+from quantexp.comparison.results.base import Results, Selection
+from quantexp.comparison.results.files import read_results
 from quantexp.config import StatsConfig
-from quantexp.results.base import Results, Selection
-from quantexp.results.files import read_results
 from quantexp.util.errors import UserError
 
 DATA = Path(__file__).parent / "data" / "nemo_evaluator"

@@ -11,10 +11,10 @@ import pyarrow as pa
 from quantexp.comparison.analysis import JobComparison
 from quantexp.comparison.changed_answers import add_changed_answers
 from quantexp.comparison.pairing import summarise
-from quantexp.comparison.results_pairing import TaskPairing, describe_missing_tasks, list_names, pair_tasks
+from quantexp.comparison.results.base import KEYS, Results, TaskResults
+from quantexp.comparison.results.pairing import TaskPairing, describe_missing_tasks, list_names, pair_tasks
 from quantexp.config import Method, StatsConfig, Target
 from quantexp.config.condition import parse_baseline
-from quantexp.results.base import KEYS, Results, TaskResults
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.scores import ScoreTables
 from quantexp.util.errors import UserError

@@ -7,7 +7,7 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-from quantexp.results.base import (
+from quantexp.comparison.results.base import (
     Selection,
     TaskResults,
     as_text,

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantexp.comparison.results_analysis import compare_results
+from quantexp.comparison.results.analysis import compare_results
+from quantexp.comparison.results.base import Selection, TaskResults, read_score
+from quantexp.comparison.results.files import name_sources, read_results
 from quantexp.config import StatsConfig
-from quantexp.results.base import Selection, TaskResults, read_score
-from quantexp.results.files import name_sources, read_results
 from quantexp.util.errors import UserError
 
 ROWS = [{"question_id": n, "exact_match": n % 2, "response": f"It is {n}", "gold": "1"} for n in range(4)]

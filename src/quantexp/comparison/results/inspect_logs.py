@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-from quantexp.results.base import (
+from quantexp.comparison.results.base import (
     Selection,
     TaskResults,
     check_choice,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from quantexp.results.base import (
+from quantexp.comparison.results.base import (
     TABLE,
     Selection,
     TaskResults,
