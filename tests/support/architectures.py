@@ -6,6 +6,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 from numpy.typing import NDArray
+from tests.support.gguf_files import read_fields
 
 WIDTH, HEADS, KV_HEADS, HEAD, WIDE, LAYERS = 64, 4, 2, 16, 128, 4
 
@@ -163,13 +164,10 @@ def write_architecture(name: str, tokenizer: str, path: Path, head: int = HEAD) 
             writer.add_uint32(f"{name}.{key}", value)
     writer.add_file_type(0)
     words = 0
-    for field in gguf.GGUFReader(tokenizer).fields.values():
+    for field in read_fields(tokenizer):
         if field.name.startswith("tokenizer."):
-            kind = field.types[0]
-            inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-            content = field.contents()
-            words = len(content) if field.name == "tokenizer.ggml.tokens" else words
-            writer.add_key_value(field.name, content, kind, inner)
+            words = len(field.content) if field.name == "tokenizer.ggml.tokens" else words
+            writer.add_key_value(field.name, field.content, field.kind, field.inner)
     writer.add_uint32(f"{name}.vocab_size", words)
     generator = np.random.default_rng(7)
     final = "token_embd_norm" if name == "lfm2" else "output_norm"

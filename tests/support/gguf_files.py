@@ -1,13 +1,47 @@
 """GGUF files that llama.cpp accepts and that take no time to make: real headers, random tensors, no vocabulary."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 
 FILE_TYPES = {"F16": 1, "Q8_0": 7, "Q3_K_M": 12, "Q4_K_M": 15, "Q5_K_M": 17}
 """llama.cpp's numbers of the types that a file can say it holds (enum llama_ftype in llama.h)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A key of a GGUF's header, as a writer takes it."""
+
+    name: str
+    content: Any
+    kind: gguf.GGUFValueType
+    inner: gguf.GGUFValueType | None
+
+
+@lru_cache(maxsize=1)
+def open_gguf(path: str) -> gguf.GGUFReader:
+    """Open a file, once: a real vocabulary takes more than a second."""
+    return gguf.GGUFReader(path)
+
+
+@lru_cache(maxsize=1)
+def read_fields(path: str) -> tuple[Field, ...]:
+    """Read a header, once."""
+    fields = (field for field in open_gguf(path).fields.values() if not field.name.startswith("GGUF."))
+    return tuple(
+        Field(
+            field.name,
+            field.contents(),
+            field.types[0],
+            field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None,
+        )
+        for field in fields
+    )
 
 
 def write_gguf(path: Path, quant: str, *, seed: int = 0, parts: int = 1, elements: int = 4096) -> list[Path]:

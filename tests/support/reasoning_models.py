@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+from tests.support.gguf_files import open_gguf, read_fields
 
 USER_DEFINED, CONTROL = int(gguf.TokenType.USER_DEFINED), int(gguf.TokenType.CONTROL)
 
@@ -47,16 +48,11 @@ def write_renamed(source: str, path: Path, names: Mapping[int, tuple[str, int]],
         names: of tokens, by their number: the name and the kind (`USER_DEFINED` is text, `CONTROL` is left out of it).
         template: the chat template's source.
     """
-    reader = gguf.GGUFReader(source)
-    architecture = reader.fields["general.architecture"].contents()
-    writer = gguf.GGUFWriter(path, architecture)
-    for field in reader.fields.values():
-        if field.name == "general.architecture" or field.name.startswith("GGUF."):
-            continue
-        kind = field.types[0]
-        inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-        writer.add_key_value(field.name, _renamed(field.name, field.contents(), names, template), kind, inner)
-    for tensor in reader.tensors:
+    fields = {field.name: field for field in read_fields(source)}
+    writer = gguf.GGUFWriter(path, fields.pop("general.architecture").content)
+    for name, field in fields.items():
+        writer.add_key_value(name, _renamed(name, field.content, names, template), field.kind, field.inner)
+    for tensor in open_gguf(source).tensors:
         writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
