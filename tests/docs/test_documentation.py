@@ -293,6 +293,7 @@ def test_a_command_of_each_kind_of_page(beginner: Reader, swept: Path) -> None:
         assert ended.status == 0, f"{command}\n{ended.err}"
 
 
+@pytest.mark.slow  # tests/evaluation/test_judging.py asks one
 def test_a_judge_behind_a_server(beginner: Reader, swept: Path) -> None:
     copied(swept, beginner.folder)
     beginner.openai.answer = answer_as_judge(noise=0.05, position=0.05)
@@ -307,6 +308,7 @@ def test_a_judge_behind_a_server(beginner: Reader, swept: Path) -> None:
     assert "noise floor: " in text
 
 
+@pytest.mark.slow  # some two hundred
 def test_every_command_can_be_composed() -> None:
     register_schemas()
     register_emails()

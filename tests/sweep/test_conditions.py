@@ -31,7 +31,7 @@ def report(folder: Path, name: str) -> pd.DataFrame:
 
 def test_two_factors_are_a_grid_against_one_baseline(command: Command, tmp_path: Path, quick: tuple[str, ...]) -> None:
     grid = ("quant=Q8_0,Q3_K_M", "engine.context=1024,1536")
-    status, out, err = command(tmp_path, "quantexp", "-m", *grid, *quick, "divergence=true")
+    status, out, err = command(tmp_path, "quantexp", "-m", *grid, *quick, "task.limit=2", "divergence=true")
     assert status == 0, err
     assert "4 jobs: Q8_0, Q8_0 context=1536, Q3_K_M, Q3_K_M context=1536 of" not in err
     assert "4 jobs: Q8_0, Q8_0 context=1536, Q3_K_M, Q3_K_M context=1536 on triviaqa" in err

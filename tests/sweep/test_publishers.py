@@ -84,6 +84,7 @@ def test_the_same_command_runs_nothing_again_and_needs_no_hub(
     assert (status, err.count("finished before")) == (0, 3), err
 
 
+@pytest.mark.slow  # divergence follows conditions: test_conditions.py
 def test_divergence_is_measured_across_publishers(
     compared: tuple[Path, str, str], hub: Hub, command: Command, home: Path, tmp_path: Path
 ) -> None:

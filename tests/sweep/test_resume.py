@@ -17,8 +17,8 @@ from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.evaluation.generation import generate
 from quantexp.store import CompletionStore
 
-CHANCES = [(5, 2), *(pytest.param(chance, 10, marks=pytest.mark.slow) for chance in range(3))]
-"""The seed of the moments, and the kills in a row in one folder: thirty-two in all."""
+CHANCES = [(5, 1), *(pytest.param(chance, 10, marks=pytest.mark.slow) for chance in range(3))]
+"""The seed of the moments, and the kills in a row in one folder: thirty-one in all."""
 
 QUANTS, ITEMS, LANES = ("Q8_0", "Q3_K_M"), 6, 2
 
