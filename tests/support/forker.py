@@ -28,9 +28,22 @@ JOBS = (
     "quantexp.tracking.migration",
     "quantexp.report.charts",
 )
-# What the Hub's libraries import; not these themselves, which read the environment when they are imported.
-CLIENTS = ("httpx", "httpx2")
-DATA = ("pandas", "pyarrow.parquet", "pyarrow.dataset", "fsspec", "aiohttp", "requests", "dill", "multiprocess")
+# What the Hub's libraries import; not these themselves, which read the environment when they are imported. Whoever
+# names datasets as a module has set it before.
+CLIENTS = ("httpx", "httpx2", "httpcore2", "h11", "anyio._backends._asyncio", "truststore")
+HUB = ("hub_worker", "datasets")
+DATA = (
+    "pandas",
+    "pyarrow.parquet",
+    "pyarrow.dataset",
+    "fsspec",
+    "aiohttp",
+    "requests",
+    "dill",
+    "multiprocess",
+    "scipy.sparse",
+    "quantexp.tasks.data.hub",
+)
 EMAILS = (
     "quantexp.util.progress",
     "quantexp.tasks.data.files",
@@ -38,14 +51,13 @@ EMAILS = (
     "quantexp.tasks.emails.summary",
 )
 for name in MODULES:
-    for heavy in EMAILS if name.endswith("_extraction") else DATA if name == "hub_worker" else JOBS:
+    for heavy in EMAILS if name.endswith("_extraction") else DATA if name in HUB else JOBS:
         import_module(heavy)
 for client in CLIENTS:
-    if find_spec(client):
+    if find_spec(client.partition(".")[0]):
         import_module(client)
 
-if "quantexp" in MODULES:
-    import_module("hydra.core.plugins").Plugins.instance()  # looks through the packages of all plugins
+import_module("hydra.core.plugins").Plugins.instance()  # looks through the packages of all plugins
 
 if "mlflow" in sys.modules:
     tables = import_module("empty_tables")  # which is beside this file

@@ -123,6 +123,11 @@ class Hub:
             server.shutdown()
             server.server_close()
 
+    def clear(self) -> None:
+        """Be as new, at the same address."""
+        for kept in (self.tokens, self.requests, self._repositories, self._stored, self._faults):
+            kept.clear()
+
     def environment(self, home: Path, token: str | None = None) -> dict[str, str]:
         """What to lay over the environment of a process that is to use this Hub, with all that it keeps in `home`."""
         return {

@@ -40,13 +40,18 @@ class Reader:
 
     hub: Hub
     home: Path
-    worker: Forker
+    cache: Path
+    prepared: Forker
+    """Has the libraries imported already, which read this Hub's address and the cache's place when they are."""
+    fresh: Forker
+    """Has not, for an environment that differs."""
     room: int = resource.RLIM_INFINITY
 
     def read(self, task: str, *overrides: str, token: str | None = None, **environment: str) -> dict[str, Any]:
         """What was loaded, or the error; see hub_worker.py."""
-        given = self.hub.environment(self.home / "hf", token) | environment
-        ended = self.worker.run(self.home, "hub_worker", str(self.room), task, *overrides, environment=given)
+        given = self.hub.environment(self.cache, token) | environment
+        worker = self.fresh if environment else self.prepared
+        ended = worker.run(self.home, "hub_worker", str(self.room), task, *overrides, environment=given)
         assert ended.status == 0, ended.err
         assert "Traceback" not in ended.err
         said = [line for line in ended.err.splitlines() if "error" in line.lower() or "fail" in line.lower()]
@@ -54,23 +59,39 @@ class Reader:
         answer: dict[str, Any] = json.loads(ended.out)
         return answer
 
+    def forget(self) -> None:
+        """Empty the cache, as on another machine."""
+        shutil.rmtree(self.cache, ignore_errors=True)
+
     def refused(self, task: str, *overrides: str, token: str | None = None, **environment: str) -> str:
         """The sentence."""
         return str(self.read(task, *overrides, token=token, **environment)["error"])
 
 
 @pytest.fixture(scope="module")
-def worker() -> Iterator[Forker]:
-    with closing(Forker({}, "hub_worker")) as forker:
-        yield forker
+def hub() -> Iterator[Hub]:
+    with Hub() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def workers(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Forker, Forker]]:
+    cache = tmp_path_factory.mktemp("hub") / "hf"
+    with (
+        closing(Forker(hub.environment(cache), "hub_worker", "datasets")) as prepared,
+        closing(Forker({}, "hub_worker")) as fresh,
+    ):
+        yield cache, prepared, fresh
 
 
 @pytest.fixture
-def reader(tmp_path: Path, worker: Forker) -> Iterator[Reader]:
-    with Hub() as hub:
-        publish_gsm8k(hub)
-        publish_triviaqa(hub)
-        yield Reader(hub, tmp_path, worker)
+def reader(tmp_path: Path, hub: Hub, workers: tuple[Path, Forker, Forker]) -> Iterator[Reader]:
+    hub.clear()
+    publish_gsm8k(hub)
+    publish_triviaqa(hub)
+    reader = Reader(hub, tmp_path, *workers)
+    yield reader
+    reader.forget()
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
@@ -105,18 +126,16 @@ def test_triviaqa_lists_the_answer_first_and_knows_repeated_questions(reader: Re
 def test_only_the_tasks_columns_are_part_of_the_fingerprint(reader: Reader) -> None:
     read = reader.read("triviaqa", "data=hub")
     publish_triviaqa(reader.hub, question_source="elsewhere")
-    again = Reader(reader.hub, reader.home / "again", reader.worker)
-    again.home.mkdir()
-    assert again.read("triviaqa", "data=hub") == read
+    reader.forget()
+    assert reader.read("triviaqa", "data=hub") == read
 
 
 def test_the_pinned_revision_is_read_though_the_branch_has_moved(reader: Reader) -> None:
     read = reader.read("gsm8k", "data=hub")
     publish_gsm8k(reader.hub, commit="f" * 40, rows=5)
-    other = Reader(reader.hub, reader.home / "other", reader.worker)
-    other.home.mkdir()
-    assert other.read("gsm8k", "data=hub") == read
-    assert len(other.read("gsm8k", "data=hub", "data.revision=main")["items"]) == 5
+    reader.forget()
+    assert reader.read("gsm8k", "data=hub") == read
+    assert len(reader.read("gsm8k", "data=hub", "data.revision=main")["items"]) == 5
 
 
 def test_a_cut_connection_is_resumed(reader: Reader) -> None:
