@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import dropwhile
 from typing import Any
 
 from quantexp.tasks import choice
@@ -54,9 +55,7 @@ def normalize_local_answer(text: str, language: str) -> str:
         plain = "".join(each for each in " ".join(words) if unicodedata.category(each) != "Mn")
         return " ".join(_ARABIC_ARTICLE.sub("", word) for word in plain.translate(_ARABIC_LETTERS).split())
     articles = ARTICLES.get(language, frozenset())
-    while len(words) > 1 and words[0] in articles:
-        words = words[1:]
-    return " ".join(words)
+    return " ".join(list(dropwhile(articles.__contains__, words)) or words[-1:])
 
 
 def _read(output: str, fields: Mapping[str, Any]) -> tuple[str, set[str]]:
