@@ -242,45 +242,42 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_what_no_repetition_mends_is_told_at_once(folder: Folder, serve: Serve, fault: str) -> None:
-    reply, said = FAULTS[fault]
+def test_what_no_repetition_mends_is_told_at_once(folder: Folder, serve: Serve) -> None:
     # Two e-mails are made before it happens.
     answers = iter([good, good])
-    server = serve(lambda asked: next(answers, lambda _: reply)(asked))
-    ended = folder.generate(server, "items=6", "concurrency=1")
-    assert ended.err == f"quantexp: {said.replace('{server}', server.address)}\n"
-    assert ended.status == 2
-    assert ended.out.endswith(
-        "2 of 6 e-mails are in data/extraction.jsonl, and every answer is kept; the same command goes on from here.\n"
-    )
-    assert server.retries == [0, 0, 0]
-    assert len(folder.lines()) == 2
+    server = serve(lambda asked: next(answers, lambda _: FAULTS["401"][0])(asked))
+    for number, (reply, said) in enumerate(FAULTS.values()):
+        if number:
+            server.answer = lambda _, reply=reply: reply
+        ended = folder.generate(server, "items=6", "concurrency=1")
+        assert ended.err == f"quantexp: {said.replace('{server}', server.address)}\n"
+        assert ended.status == 2
+        assert ended.out.endswith(
+            "2 of 6 e-mails are in data/extraction.jsonl, and every answer is kept; the same command goes on from "
+            "here.\n"
+        )
+        assert server.retries == [0] * (3 + number)
+        assert len(folder.lines()) == 2
     server.answer = good
     assert folder.generate(server, "items=6").status == 0
-    assert len(server.asked) == 3 + 4
+    assert len(server.asked) == 2 + len(FAULTS) + 4
     assert len(folder.lines()) == 6
 
 
-@pytest.mark.parametrize(
-    ("fault", "arguments"),
-    [
-        (lambda _: error(500, "The server had an error"), ""),
-        (lambda _: error(503, "Overloaded"), ""),
-        (lambda _: Reply(502, "<html>Bad gateway</html>"), ""),
-        (lambda _: Reply(seconds=60), "timeout=2"),
-        (lambda asked: Reply(body=good(asked).body, hang_up=True), ""),
-    ],
-    ids=["500", "503", "no JSON", "time-out", "hung up"],
-)
-def test_a_passing_fault_is_not_even_noticed(
-    folder: Folder, serve: Serve, fault: Callable[[Asked], Reply], arguments: str
-) -> None:
-    server = serve(first_time(fault))
-    ended = folder.generate(server, "items=2", "concurrency=1", *arguments.split())
+def test_a_passing_fault_is_not_even_noticed(folder: Folder, serve: Serve) -> None:
+    faults: list[Callable[[Asked], Reply]] = [
+        lambda _: error(500, "The server had an error"),
+        lambda _: error(503, "Overloaded"),
+        lambda _: Reply(502, "<html>Bad gateway</html>"),
+        lambda _: Reply(seconds=60),
+        lambda asked: Reply(body=good(asked).body, hang_up=True),
+    ]
+    answers = iter([each for fault in faults for each in (fault, good)])
+    server = serve(lambda asked: next(answers)(asked))
+    ended = folder.generate(server, "items=5", "concurrency=1", "timeout=2")
     assert (ended.err, ended.status) == ("", 0)
-    assert server.retries == [0, 1, 0]
-    assert [record["accepted"] for record in folder.lines(".records")] == [True, True]
+    assert server.retries == [0, 1] * 5
+    assert [record["accepted"] for record in folder.lines(".records")] == [True] * 5
 
 
 def test_a_429_is_waited_out_as_long_as_the_server_says(folder: Folder, serve: Serve) -> None:
@@ -291,46 +288,46 @@ def test_a_429_is_waited_out_as_long_as_the_server_says(folder: Folder, serve: S
     assert 2 <= server.times[1] - server.times[0] < 30
 
 
-@pytest.mark.parametrize(
-    ("reply", "why", "arguments"),
-    mark_slow(
-        [
-            (error(500, "The server had an error."), "500: The server had an error", "retries=1"),
-            (error(429, "Rate limit reached"), "429: Rate limit reached", "retries=0"),
-            (Reply(seconds=60), "no answer within 1 seconds", "retries=0 timeout=1 concurrency=5"),
-            (Reply(body={"hello": 1}), "nonsense in choices, so that base_url={server} may be wrong", "retries=0"),
-            (Reply(body="<html>"), "something that is not JSON, so that base_url={server} may be wrong", "retries=0"),
-            (Reply(body={"choices": ["text"]}), "nonsense in choices.0, so that base_url={server} may be", "retries=0"),
-            (Reply(body='{"choices": ['), "something that is not JSON", "retries=0"),
-            (Reply(body={"detail": "no model is loaded"}), "200: no model is loaded", "retries=0"),
-            (Reply(endless=b" ", pause=0.2), "no answer within 1 seconds", "retries=0 timeout=1 concurrency=5"),
-        ],
-        after=4,
+LASTING = {
+    "500": (error(500, "The server had an error."), "500: The server had an error", "retries=1"),
+    "429": (error(429, "Rate limit reached"), "429: Rate limit reached", "retries=0"),
+    "time-out": (Reply(seconds=60), "no answer within 1 seconds", "retries=0 timeout=1 concurrency=5"),
+    "other JSON": (
+        Reply(body={"hello": 1}),
+        "nonsense in choices, so that base_url={server} may be wrong",
+        "retries=0",
     ),
-    ids=[
-        "500",
-        "429",
-        "time-out",
-        "other JSON",
-        "a web page",
-        "text",
-        "half of the JSON",
-        "an error as answer",
-        "slow",
-    ],
-)
-def test_a_lasting_fault_ends_the_run(folder: Folder, serve: Serve, reply: Reply, why: str, arguments: str) -> None:
-    server = serve(lambda _: reply)
-    ended = folder.generate(server, "items=20", "concurrency=1", *arguments.split())
-    why = why.replace("{server}", server.address)
-    assert ended.err.startswith(f"quantexp: The last 5 requests got no answer, retries included ({why}")
-    least = 10 if "retries=1" in arguments else 5
-    # Of five at once, the first ones that end make room for others.
-    assert least <= len(server.asked) < least + (5 if "concurrency=5" in arguments else 1)
-    assert ended.err.endswith(f"); mend that or wait, and {GOES_ON}\n")
-    assert ended.err.count("\n") == 1
-    assert ended.status == 2
-    assert folder.lines() == []
+    "a web page": (
+        Reply(body="<html>"),
+        "something that is not JSON, so that base_url={server} may be wrong",
+        "retries=0",
+    ),
+    "text": (
+        Reply(body={"choices": ["text"]}),
+        "nonsense in choices.0, so that base_url={server} may be",
+        "retries=0",
+    ),
+    "half of the JSON": (Reply(body='{"choices": ['), "something that is not JSON", "retries=0"),
+    "an error as answer": (Reply(body={"detail": "no model is loaded"}), "200: no model is loaded", "retries=0"),
+    "slow": (Reply(endless=b" ", pause=0.2), "no answer within 1 seconds", "retries=0 timeout=1 concurrency=5"),
+}
+
+
+@pytest.mark.parametrize("faults", mark_slow([list(LASTING)[:4], list(LASTING)[4:]], after=1), ids=["some", "others"])
+def test_a_lasting_fault_ends_the_run(folder: Folder, serve: Serve, faults: list[str]) -> None:
+    for fault in faults:
+        reply, why, arguments = LASTING[fault]
+        server = serve(lambda _, reply=reply: reply)
+        ended = folder.generate(server, "items=20", "concurrency=1", *arguments.split())
+        why = why.replace("{server}", server.address)
+        assert ended.err.startswith(f"quantexp: The last 5 requests got no answer, retries included ({why}")
+        least = 10 if "retries=1" in arguments else 5
+        # Of five at once, the first ones that end make room for others.
+        assert least <= len(server.asked) < least + (5 if "concurrency=5" in arguments else 1)
+        assert ended.err.endswith(f"); mend that or wait, and {GOES_ON}\n")
+        assert ended.err.count("\n") == 1
+        assert ended.status == 2
+        assert folder.lines() == []
     server.answer = good
     assert folder.generate(server, "items=20").status == 0
 
@@ -397,7 +394,9 @@ def test_answers_without_an_email_are_kept_and_told(folder: Folder, serve: Serve
     assert folder.left_behind() == ["data", "data/extraction.records.jsonl"]
 
 
-@pytest.mark.parametrize("arguments", ["-m", "--multirun", "--multi", "items=1,2 -m", "hydra.mode=MULTIRUN"])
+@pytest.mark.parametrize(
+    "arguments", mark_slow(["items=1,2 -m", "hydra.mode=MULTIRUN", "-m", "--multirun", "--multi"], after=2)
+)
 def test_several_runs_are_refused_before_anything_is_written(folder: Folder, arguments: str) -> None:
     said = "quantexp: This command does one thing at a time; leave out -m, --multirun and hydra.mode=MULTIRUN.\n"
     for ended in (folder.generate(None, *arguments.split()), folder.review("", "reviewer=Ana", *arguments.split())):
@@ -444,7 +443,9 @@ def test_a_server_that_is_busy_is_there(monkeypatch: pytest.MonkeyPatch) -> None
         asyncio.run(connect())
 
 
-@pytest.mark.parametrize("address", ["http://[::1", "http://127.0.0.1:99999", "host:abc", "gopher://127.0.0.1:9"])
+@pytest.mark.parametrize(
+    "address", mark_slow(["http://[::1", "gopher://127.0.0.1:9", "http://127.0.0.1:99999", "host:abc"], after=2)
+)
 def test_a_proxy_that_is_none(folder: Folder, address: str) -> None:
     ended = folder.generate(None, ALL_PROXY=address)
     assert ended.err == (
@@ -606,25 +607,22 @@ def test_a_full_disk_keeps_what_was_received(folder: Folder, serve: Serve) -> No
     assert len(folder.lines()) == 20
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (
-            "model.name=gpt-4o",
-            "was made with model.name=gpt-4o-mini, not model.name=gpt-4o; give that again, or choose another out=FILE.",
-        ),
-        ("seed=1", "was made with seed=0, not seed=1; give that again, or choose another out=FILE."),
-        ("temperature=null", "was made with temperature=1.0, not temperature=null; give that again, or choose another"),
-        ("nameless=0.5", "was made with nameless=0.15, not nameless=0.5; give that again, or choose another out=FILE."),
-    ],
-)
-def test_other_settings_need_another_file(folder: Folder, serve: Serve, arguments: str, said: str) -> None:
+def test_other_settings_need_another_file(folder: Folder, serve: Serve) -> None:
     server = serve()
     folder.generate(server, "items=1")
-    ended = folder.generate(server, "items=2", arguments)
-    assert ended.err.startswith(f"quantexp: data/extraction.records.jsonl {said}")
-    assert ended.status == 2
-    assert folder.generate(server, "items=2", arguments, "out=data/other.jsonl").status == 0
+    for arguments, made_with in (
+        ("model.name=gpt-4o", "model.name=gpt-4o-mini"),
+        ("seed=1", "seed=0"),
+        ("temperature=null", "temperature=1.0"),
+        ("nameless=0.5", "nameless=0.15"),
+    ):
+        ended = folder.generate(server, "items=2", arguments)
+        assert ended.err == (
+            f"quantexp: data/extraction.records.jsonl was made with {made_with}, not {arguments}; give that again, or "
+            "choose another out=FILE.\n"
+        )
+        assert ended.status == 2
+    assert folder.generate(server, "items=2", "nameless=0.5", "out=data/other.jsonl").status == 0
     assert len(server.asked) == 3
 
 
