@@ -7,6 +7,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from tests.support.architectures import write_architecture
 
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
@@ -30,16 +31,23 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def half(demo: ModelConfig) -> Path:
-    """The embedded model in 16 bits."""
-    return Path(models.resolve(demo, quant_of("F16"))[0].path)
+def tiny(demo: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model in 32 bits that reads texts as the embedded one does."""
+    tokenizer = models.find_source(demo, quant_of("Q4_1")).path
+    return write_architecture("llama", tokenizer, tmp_path_factory.mktemp("tiny") / "tiny.gguf")
 
 
-def test_a_matrix_has_every_weight_of_every_block(half: Path, text: Path, tmp_path: Path) -> None:
-    found = measure_importance(half, text.read_text(), "model", threads=1)
+@pytest.fixture
+def model(tiny: Path, tmp_path: Path) -> ModelConfig:
+    """The small model, with a cache of its own."""
+    return ModelConfig("tiny", "path", path=str(tiny), quantize=True, cache=str(tmp_path / "cache"))
+
+
+def test_a_matrix_has_every_weight_of_every_block(tiny: Path, text: Path, tmp_path: Path) -> None:
+    found = measure_importance(tiny, text.read_text(), "model", threads=1)
     weights = {
         tensor.name: int(tensor.shape[0])
-        for tensor in gguf.GGUFReader(str(half)).tensors
+        for tensor in gguf.GGUFReader(str(tiny)).tensors
         if tensor.name.startswith("blk.") and len(tensor.shape) > 1
     }
     assert {name: values.size for name, values in found.items()} == weights
@@ -52,11 +60,10 @@ def test_a_matrix_has_every_weight_of_every_block(half: Path, text: Path, tmp_pa
 
 
 def test_quants_that_need_a_matrix_are_made_with_one_that_is_made_here(
-    demo: ModelConfig, text: Path, tmp_path: Path
+    model: ModelConfig, text: Path, tmp_path: Path
 ) -> None:
-    plain = replace(demo, cache=str(tmp_path / "cache"))
-    made = replace(plain, imatrix="auto", calibration=str(text))
-    wanted = [(made, quant_of("IQ4_NL")), (plain, quant_of("IQ4_NL"))]
+    made = replace(model, imatrix="auto", calibration=str(text))
+    wanted = [(made, quant_of("IQ4_NL")), (model, quant_of("IQ4_NL"))]
     models.prepare(wanted)
     with_matrix, without = (models.resolve(*each)[0] for each in wanted)
     assert with_matrix.sha256 != without.sha256
@@ -76,15 +83,15 @@ def test_quants_that_need_a_matrix_are_made_with_one_that_is_made_here(
     assert len(described) == 3
 
 
-def test_what_is_no_calibration_text(demo: ModelConfig, half: Path, tmp_path: Path) -> None:
-    made = replace(demo, imatrix="auto", cache=str(tmp_path / "cache"))
+def test_what_is_no_calibration_text(model: ModelConfig, tiny: Path, tmp_path: Path) -> None:
+    made = replace(model, imatrix="auto")
     with pytest.raises(UserError, match=r"model\.calibration=nowhere is not a file"):
         models.prepare([(replace(made, calibration="nowhere"), quant_of("Q4_0"))])
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"model\.calibration=.*bytes is not text in UTF-8"):
         models.resolve(replace(made, calibration=str(tmp_path / "bytes")), quant_of("Q4_0"))
     with pytest.raises(UserError, match=rf"the text has \d+ tokens, and an importance matrix takes {CHUNK} at least"):
-        measure_importance(half, "too short", "model", threads=1)
+        measure_importance(tiny, "too short", "model", threads=1)
 
 
 def test_the_bundled_text_is_long_and_of_many_scripts() -> None:
