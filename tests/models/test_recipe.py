@@ -10,6 +10,7 @@ import gguf
 import numpy as np
 import pytest
 from tests.support.gguf_files import NUMBERS, write_whole_gguf
+from tests.support.variants import mark_slow
 
 from quantexp import models
 from quantexp.config import EngineConfig, ModelConfig, QuantConfig
@@ -81,8 +82,13 @@ def write_older_matrix(path: Path, sums: Mapping[str, np.ndarray], calls: int = 
     return path
 
 
-def test_every_type_is_made_or_refused_before_the_work_begins(wide: ModelConfig) -> None:
-    for name in list_quants():
+SOME = ("IQ1_S", "IQ4_XS", "NVFP4", "Q2_K_S", "Q4_K_M", "TQ1_0")
+"""Types of each kind: made, never made, and made with a matrix only."""
+
+
+@pytest.mark.parametrize("names", mark_slow([SOME, (tuple(list_quants()),)], after=1), ids=len)
+def test_every_type_is_made_or_refused_before_the_work_begins(wide: ModelConfig, names: tuple[str, ...]) -> None:
+    for name in names:
         if name in NEED_A_MATRIX | NEVER_MADE:
             words = (
                 "only with an importance matrix: add model\\.imatrix=auto"
@@ -108,7 +114,7 @@ def test_a_matrix_makes_what_needs_one(wide: ModelConfig, tmp_path: Path, name: 
     assert models.resolve(with_matrix, quant_of(name))[0].file_type == list_quants()[name]
 
 
-@pytest.mark.parametrize("write", [write_matrix, write_older_matrix])
+@pytest.mark.parametrize("write", mark_slow([write_matrix, write_older_matrix], after=1))
 def test_a_matrix_makes_other_files(
     wide: ModelConfig, tmp_path: Path, write: Callable[[Path, Mapping[str, np.ndarray]], Path]
 ) -> None:
