@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from tests.support.gguf_files import write_whole_gguf
 
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
@@ -183,11 +184,10 @@ def tensors(path: Path) -> tuple[int, int]:
     return elements, path.stat().st_size - start
 
 
-def test_identity_is_remembered_while_the_file_is_the_same(f16: ModelFile, folder: Path) -> None:
-    path = folder / "model.gguf"
-    shutil.copyfile(f16.path, path)
+def test_identity_is_remembered_while_the_file_is_the_same(folder: Path) -> None:
+    path = write_whole_gguf(folder / "model.gguf")
     first = identify(path, folder)
-    assert first.sha256 == f16.sha256
+    assert first.sha256 == hash_file(path)
 
     [note] = (folder / "identity").iterdir()
     remembered = json.loads(note.read_text())
