@@ -261,9 +261,9 @@ def test_config_yaml_reloads_to_the_configuration_that_ran(
         assert config.model.cache == str(cache)
         # Every parameter but those of the files is a key of the configuration.
         flat = {key for key in run.data.params if not key.startswith(("file.", "source."))}
+        structured = OmegaConf.structured(config)
         assert all(
-            OmegaConf.select(OmegaConf.structured(config), key, throw_on_missing=True) is not None
-            or run.data.params[key] == "None"
+            OmegaConf.select(structured, key, throw_on_missing=True) is not None or run.data.params[key] == "None"
             for key in flat
         )
 
