@@ -19,6 +19,7 @@ from urllib.request import urlopen
 import pytest
 from running import until
 from tests.support.stores import client_of, runs_of
+from tests.support.variants import mark_slow
 
 import quantexp
 from quantexp.config import TrackingConfig
@@ -295,10 +296,10 @@ def untouched(victim: Path) -> bool:
     )
 
 
-FORMS = ["{uri}", *(pytest.param(form, marks=pytest.mark.slow) for form in ("{path}", "{uri}/../victim", "{link}"))]
+FORMS = ("{uri}", "{path}", "{uri}/../victim", "{link}", "{path}/{run}/artifacts")
 
 
-@pytest.mark.parametrize("form", [*FORMS, "{path}/{run}/artifacts"])
+@pytest.mark.parametrize("form", mark_slow(FORMS, after=1))
 def test_a_database_does_not_say_where_a_sweep_is_written(
     store: Path, victim: Path, command: Command, form: str
 ) -> None:
