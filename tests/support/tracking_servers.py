@@ -32,7 +32,8 @@ class TrackingServer(tracking_server.TrackingServer):
 class Proxy:
     """Stands between quantexp and a server: asks for a password, or cuts the line once the server has acted.
 
-    `largest` says how many bytes of a file it takes for a path; None is any number.
+    `largest` says how many bytes of a file it takes for a path; None is any number. `port` is where it stands; 0 is
+    any. Once it is closed, nothing answers there.
     """
 
     def __init__(
@@ -41,10 +42,12 @@ class Proxy:
         user: str | None = None,
         password: str | None = None,
         largest: Callable[[str], int | None] = lambda _: None,
+        port: int = 0,
     ) -> None:
         self.cut: list[str] = []
         """Ends of paths; the answer to the next request for one is lost, and it is taken from the list."""
         self.lost = 0
+        self._closed = False
         proxy = self
         wanted = None
         if user is not None:
@@ -59,6 +62,10 @@ class Proxy:
             def forward(self) -> None:
                 length = int(self.headers.get("Content-Length", 0))
                 body = self.rfile.read(length)
+                if proxy._closed:  # a connection from before
+                    self.close_connection = True
+                    self.connection.close()
+                    return
                 if wanted is not None and self.headers.get("Authorization") != wanted:
                     self._answer(401, b"You are not authenticated.", "text/plain")
                     return
@@ -88,9 +95,10 @@ class Proxy:
         for verb in ("GET", "POST", "PUT", "PATCH", "DELETE"):
             setattr(Handler, f"do_{verb}", Handler.forward)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     def __enter__(self) -> Self:
@@ -98,6 +106,7 @@ class Proxy:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._closed = True
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

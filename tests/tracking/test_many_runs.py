@@ -1,6 +1,5 @@
 """Sweeps of many jobs: what is read of them, from where, and what is said of what cannot be read."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -229,12 +228,6 @@ def test_runs_are_merged_as_pandas_would(by_seed: Any) -> None:
     found = _merged(scores)
     assert found.index.tolist() == expected.index.tolist()
     assert found.tolist() == expected.tolist()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
-    with TrackingServer(tmp_path_factory.mktemp("server")) as running:
-        yield running
 
 
 def test_a_server_s_runs_are_read_like_those_of_a_folder(

@@ -4,12 +4,14 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from running import until
@@ -27,12 +29,6 @@ from quantexp.tracking.store import Store
 
 Start = Callable[..., subprocess.Popen[str]]
 Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
-    with TrackingServer(tmp_path_factory.mktemp("server")) as running:
-        yield running
 
 
 @pytest.fixture
@@ -153,29 +149,31 @@ def test_a_job_goes_to_the_server_step_by_step(server: TrackingServer, store: St
 @pytest.mark.usefixtures("quickly")
 @pytest.mark.parametrize("there", ["never", pytest.param("at the beginning", marks=pytest.mark.slow)])
 def test_a_job_that_ends_without_its_server_is_sent_later(
-    there: str, server: TrackingServer, store: Store, config: TrackingConfig, tmp_path: Path, command: Command
+    there: str, server: TrackingServer, config: TrackingConfig, tmp_path: Path, command: Command
 ) -> None:
+    with Proxy(server.url) as way:
+        store = Store(replace(config, uri=way.url))
+        if there == "at the beginning":
+            run = store.start("a job", "job", None, {})
     if there == "never":
-        server.kill()
-    run = store.start("a job", "job", None, {})
-    server.kill()
+        run = store.start("a job", "job", None, {})
     record(run)
     run.close("FINISHED")
     assert len(kept(tmp_path)) == 1
 
-    where = on_server(server.url, tmp_path)
+    where = on_server(way.url, tmp_path)
     status, out, err = command(tmp_path, "quantexp.sync", *where)
     assert (status, out) == (2, "")
-    assert f"The tracking server {server.url} does not answer (Connection refused)" in err
+    assert f"The tracking server {way.url} does not answer (Connection refused)" in err
     assert len(kept(tmp_path)) == 1
 
-    server.start()
-    status, out, err = command(tmp_path, "quantexp.sync", *where)
-    assert (status, err) == (0, ""), err
-    assert out == f"sent a job\n1 runs sent to {server.url}; 0 are left\n"
-    check_recorded(server, config.experiment)
-    assert not list(Path(config.folder).glob("outbox/*"))
-    assert command(tmp_path, "quantexp.sync", *where)[1] == f"0 runs sent to {server.url}; 0 are left\n"
+    with Proxy(server.url, port=way.port):
+        status, out, err = command(tmp_path, "quantexp.sync", *where)
+        assert (status, err) == (0, ""), err
+        assert out == f"sent a job\n1 runs sent to {way.url}; 0 are left\n"
+        check_recorded(server, config.experiment)
+        assert not list(Path(config.folder).glob("outbox/*"))
+        assert command(tmp_path, "quantexp.sync", *where)[1] == f"0 runs sent to {way.url}; 0 are left\n"
 
 
 def test_a_lost_answer_makes_no_second_run(server: TrackingServer, config: TrackingConfig) -> None:
@@ -402,6 +400,17 @@ def test_a_journal_cut_off_anywhere_holds_what_was_written_whole(
     with journal.open("ab") as file:
         file.write(lines[0] if lines else b"")
     assert [decode(line) for line in _whole_lines(journal)] == [*done[:count], *done[:1]]
+
+
+def test_a_line_that_a_living_process_is_writing_is_left_to_it(tmp_path: Path) -> None:
+    store = Store(TrackingConfig(str(tmp_path / "mlruns"), uri="http://127.0.0.1:9"))
+    folder = tmp_path / "mlruns" / "outbox" / "1-a"
+    folder.mkdir(parents=True)
+    journal = folder / "journal.jsonl"
+    journal.write_text('{"half of a li')
+    with FileLock(folder / "lock"):
+        assert store.fail_left(1, "its process died") == []
+    assert journal.read_text() == '{"half of a li'
 
 
 # What is left in the outbox, damaged or somebody else's

@@ -330,7 +330,7 @@ def fail_entries(
     for folder in sorted(outbox.glob("*/")):
         try:
             # A process runs one job after the other: runs that had ended are no part of its death.
-            if any(line.get("operation") == End.__name__ for line in _whole_lines(folder / JOURNAL)):
+            if any(line.get("operation") == End.__name__ for line in _whole_lines(folder / JOURNAL, cut=False)):
                 continue
             entry = Entry.left(folder, chosen, "FAILED", reason[:5000])
         except ValueError as error:
@@ -406,13 +406,17 @@ def _locked(folder: Path, patience: float) -> FileLock:
     return lock
 
 
-def _whole_lines(journal: Path) -> list[dict[str, Any]]:
-    """Return the lines that were written whole; what is left of one in which the process was killed goes."""
+def _whole_lines(journal: Path, *, cut: bool = True) -> list[dict[str, Any]]:
+    """Return the lines that were written whole.
+
+    `cut` removes what is left of one in which the process was killed: for the holder of the lock only, since a process
+    that lives may be about to write the rest.
+    """
     if not journal.is_file():
         return []
     written = journal.read_bytes()
     whole = written.rpartition(b"\n")[0] + b"\n" if b"\n" in written else b""
-    if whole != written:
+    if cut and whole != written:
         os.truncate(journal, len(whole))
     lines = []
     for number, line in enumerate(whole.splitlines(), 1):
