@@ -83,7 +83,7 @@ def test_windows_of_a_text_are_read_scored_and_compared(
             ),
             (("quant=Q3_K_M",), "has no finished run that left them: run it first"),
         ],
-        after=3,
+        after=2,
     ),
 )
 def test_what_cannot_be_read_is_told(

@@ -106,7 +106,7 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
 def test_quants_behind_servers_are_bounded_from_a_served_baseline_and_from_a_file(
     command: Command, tmp_path: Path, servers: dict[str, OpenAIServer], pair: tuple[LlamaCpp, LlamaCpp]
 ) -> None:
-    (tmp_path / "harbour.txt").write_text(HARBOUR)
+    (tmp_path / "harbour.txt").write_text(HARBOUR[:400])
     status, _, err = command(tmp_path, "quantexp", *served(servers, "BF16,awq", "task.limit=4"))
     assert status == 0, err
     [of_served] = read_rows(tmp_path)
@@ -115,7 +115,7 @@ def test_quants_behind_servers_are_bounded_from_a_served_baseline_and_from_a_fil
     itself, of_file = read_rows(tmp_path)
 
     base, quant = pair
-    cut = windows(base, Read(HARBOUR, 64), most=4)
+    cut = windows(base, Read(HARBOUR[:400], 64), most=4)
     p, q = (
         np.concatenate([part.logits.astype(np.float64) for part in each.distributions(cut)]) for each in (base, quant)
     )
@@ -135,7 +135,7 @@ def test_quants_behind_servers_are_bounded_from_a_served_baseline_and_from_a_fil
 def test_served_and_local_models_stand_on_one_axis(
     command: Command, tmp_path: Path, servers: dict[str, OpenAIServer]
 ) -> None:
-    (tmp_path / "harbour.txt").write_text(HARBOUR)
+    (tmp_path / "harbour.txt").write_text(HARBOUR[:400])
     write_tiny_pair(tmp_path)
     base = f"divergence_base={FILE}"
     assert command(tmp_path, "quantexp", *served(servers, "BF16,awq", base))[0] == 0
@@ -174,7 +174,7 @@ def test_what_a_server_does_not_give_is_told(
     arguments: tuple[str, ...],
     sentence: str,
 ) -> None:
-    (tmp_path / "harbour.txt").write_text(HARBOUR)
+    (tmp_path / "harbour.txt").write_text(HARBOUR[:400])
     by_model = answer_by(pair[0])
 
     def answer(asked: Asked) -> Reply:

@@ -1,0 +1,33 @@
+"""A model of random weights with the embedded model's tokenizer, for what does not depend on an answer's content."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.support.architectures import write_architecture
+
+from quantexp.config import EngineConfig, ModelConfig
+from quantexp.engines.llama_cpp.engine import LlamaCpp
+from quantexp.models import ModelFile
+from quantexp.models.gguf import identify
+
+
+@pytest.fixture(scope="session")
+def small(q8_0: ModelFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model's file, in F32."""
+    return write_architecture("llama", q8_0.path, tmp_path_factory.mktemp("small") / "small.gguf")
+
+
+@pytest.fixture(scope="session")
+def small_model(small: Path, cache: Path) -> tuple[str, ...]:
+    """The arguments of a command that measures its quants."""
+    return ("model=local", "model.name=small", f"model.path={small}", "model.quantize=true", f"model.cache={cache}")
+
+
+@pytest.fixture(scope="session")
+def small_engine(small: Path) -> Iterator[LlamaCpp]:
+    """The model, loaded."""
+    config = EngineConfig("llama_cpp", context=1024, threads=1, lanes=8)
+    with closing(LlamaCpp(identify(small, small.parent), ModelConfig("small", "path"), config)) as loaded:
+        yield loaded
