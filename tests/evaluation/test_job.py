@@ -71,6 +71,13 @@ def config(demo: ModelConfig, q8_0: ModelFile, tracking: TrackingConfig) -> Conf
     )
 
 
+@pytest.fixture
+def light(config: Config, small: Path) -> Config:
+    """The same of a model of random weights, for what does not depend on the answers' content."""
+    model = ModelConfig("small", "path", path=str(small), quantize=True, cache=config.model.cache)
+    return dataclasses.replace(config, model=model)
+
+
 @pytest.fixture(autouse=True)
 def _engine_goes_away() -> object:
     yield
@@ -141,17 +148,17 @@ def test_llama_cpps_warnings_about_the_file_are_logged_once_and_recorded(
 
 
 def test_an_item_that_does_not_fit_the_context_is_recorded_and_counts_in_no_score(
-    config: Config, store: Store, known: CompletionStore, caplog: pytest.LogCaptureFixture
+    light: Config, store: Store, known: CompletionStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run_job(config, store, known, None)
+    run_job(light, store, known, None)
     lengths = items(store, newest(store)).set_index("item_id")["prompt_tokens"]
     assert lengths.nunique() > 1
     # Room for all but the longest prompts.
-    room = int(lengths.max()) - 1 + config.task.max_tokens
+    room = int(lengths.max()) - 1 + light.task.max_tokens
     tight = dataclasses.replace(
-        config,
-        engine=dataclasses.replace(config.engine, context=room),
-        tracking=dataclasses.replace(config.tracking, traces=True),
+        light,
+        engine=dataclasses.replace(light.engine, context=room),
+        tracking=dataclasses.replace(light.tracking, traces=True),
     )
     with caplog.at_level(logging.INFO):
         score = run_job(tight, store, known, None)
@@ -174,9 +181,9 @@ def test_an_item_that_does_not_fit_the_context_is_recorded_and_counts_in_no_scor
 
 
 def test_when_no_item_fits_the_context_there_is_no_score_but_a_sentence(
-    config: Config, store: Store, known: CompletionStore
+    light: Config, store: Store, known: CompletionStore
 ) -> None:
-    tight = dataclasses.replace(config, engine=dataclasses.replace(config.engine, context=16))
+    tight = dataclasses.replace(light, engine=dataclasses.replace(light.engine, context=16))
     with pytest.raises(UserError, match=r"None of the 4 prompts of triviaqa fits engine\.context=16 .*max_tokens=8"):
         run_job(tight, store, known, None)
     run = newest(store)
@@ -185,8 +192,8 @@ def test_when_no_item_fits_the_context_there_is_no_score_but_a_sentence(
     assert "score" not in run.data.metrics
 
 
-def test_answers_cut_at_max_tokens_are_counted(config: Config, store: Store, known: CompletionStore) -> None:
-    run_job(dataclasses.replace(config, task=dataclasses.replace(config.task, max_tokens=1)), store, known, None)
+def test_answers_cut_at_max_tokens_are_counted(light: Config, store: Store, known: CompletionStore) -> None:
+    run_job(dataclasses.replace(light, task=dataclasses.replace(light.task, max_tokens=1)), store, known, None)
     run = newest(store)
     table = items(store, run)
     cut = (table["finish_reason"] == "length").sum()
@@ -196,12 +203,12 @@ def test_answers_cut_at_max_tokens_are_counted(config: Config, store: Store, kno
 
 
 def test_a_finished_job_is_not_run_again(
-    config: Config, store: Store, known: CompletionStore, caplog: pytest.LogCaptureFixture
+    light: Config, store: Store, known: CompletionStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = dataclasses.replace(config, seed=9)
-    score = run_job(config, store, known, None)
+    light = dataclasses.replace(light, seed=9)
+    score = run_job(light, store, known, None)
     first = newest(store)
-    again = dataclasses.replace(config, force=False)
+    again = dataclasses.replace(light, force=False)
     with caplog.at_level(logging.INFO):
         assert run_job(again, store, known, None) == score
     assert newest(store).info.run_id == first.info.run_id
@@ -209,9 +216,9 @@ def test_a_finished_job_is_not_run_again(
     # Neither where things lie, nor how fast they are made, nor how they are analysed makes it another job.
     same = dataclasses.replace(
         again,
-        engine=dataclasses.replace(config.engine, threads=2, lanes=16, kv_memory_gb=8.0),
-        stats=dataclasses.replace(config.stats, resamples=10),
-        store=dataclasses.replace(config.store, folder="elsewhere"),
+        engine=dataclasses.replace(light.engine, threads=2, lanes=16, kv_memory_gb=8.0),
+        stats=dataclasses.replace(light.stats, resamples=10),
+        store=dataclasses.replace(light.store, folder="elsewhere"),
     )
     run_job(same, store, known, None)
     assert newest(store).info.run_id == first.info.run_id
@@ -220,43 +227,43 @@ def test_a_finished_job_is_not_run_again(
 
 
 def test_a_job_is_not_looked_for_where_the_caller_has_looked(
-    config: Config, store: Store, known: CompletionStore
+    light: Config, store: Store, known: CompletionStore
 ) -> None:
-    config = dataclasses.replace(config, seed=12, force=False)
-    score = run_job(config, store, known, None)
+    light = dataclasses.replace(light, seed=12, force=False)
+    score = run_job(light, store, known, None)
     first = newest(store)
-    assert run_job(config, store, known, None, unfinished=first.data.tags[JOB]) == score
+    assert run_job(light, store, known, None, unfinished=first.data.tags[JOB]) == score
     second = newest(store)
     assert second.info.run_id != first.info.run_id
-    assert run_job(config, store, known, None, unfinished="another") == score
+    assert run_job(light, store, known, None, unfinished="another") == score
     assert newest(store).info.run_id == second.info.run_id
 
 
-def test_a_job_that_failed_is_run_again(config: Config, store: Store, known: CompletionStore) -> None:
-    config = dataclasses.replace(config, seed=11, force=False)
+def test_a_job_that_failed_is_run_again(light: Config, store: Store, known: CompletionStore) -> None:
+    light = dataclasses.replace(light, seed=11, force=False)
     with pytest.raises(UserError):
-        run_job(dataclasses.replace(config, engine=dataclasses.replace(config.engine, context=16)), store, known, None)
-    run_job(config, store, known, None)
+        run_job(dataclasses.replace(light, engine=dataclasses.replace(light.engine, context=16)), store, known, None)
+    run_job(light, store, known, None)
     assert newest(store).info.status == "FINISHED"
 
 
 def test_items_that_are_in_the_store_are_not_generated_again(
-    config: Config, store: Store, known: CompletionStore
+    light: Config, store: Store, known: CompletionStore
 ) -> None:
-    run_job(config, store, known, None)
+    run_job(light, store, known, None)
     first = newest(store)
     assert first.data.metrics["run.completions_generated"] == 4
     assert first.data.metrics["run.completions_from_store"] == 0
-    six = dataclasses.replace(config, task=dataclasses.replace(config.task, limit=6))
+    six = dataclasses.replace(light, task=dataclasses.replace(light.task, limit=6))
     run_job(six, store, known, None)
     assert newest(store).data.metrics["run.completions_generated"] == 2
     assert newest(store).data.metrics["run.completions_from_store"] == 4
     pd.testing.assert_frame_equal(items(store, newest(store)).iloc[:4], items(store, first))
     # Another grader needs no generation at all, and reuse=false generates everything.
-    regraded = dataclasses.replace(config, task=dataclasses.replace(config.task, grader="triviaqa-contains"))
+    regraded = dataclasses.replace(light, task=dataclasses.replace(light.task, grader="triviaqa-contains"))
     run_job(regraded, store, known, None)
     assert newest(store).data.metrics["run.completions_generated"] == 0
-    afresh = dataclasses.replace(config, store=dataclasses.replace(config.store, reuse=False))
+    afresh = dataclasses.replace(light, store=dataclasses.replace(light.store, reuse=False))
     run_job(afresh, store, known, None)
     assert newest(store).data.metrics["run.completions_generated"] == 4
     pd.testing.assert_frame_equal(items(store, newest(store)), items(store, first))
@@ -272,7 +279,7 @@ def test_several_samples_of_an_item_count_once_with_their_mean(
     config: Config, store: Store, known: CompletionStore
 ) -> None:
     sampling = SamplingConfig(temperature=1.0, samples=3)
-    task = dataclasses.replace(config.task, sampling=sampling, grader="triviaqa-contains", max_tokens=24)
+    task = dataclasses.replace(config.task, sampling=sampling, grader="triviaqa-contains", max_tokens=12)
     run_job(dataclasses.replace(config, task=task), store, known, None)
     table = items(store, newest(store))
     assert list(table["sample"]) == [0, 1, 2] * 4
@@ -300,11 +307,11 @@ def test_several_samples_of_an_item_count_once_with_their_mean(
 
 
 def test_the_baseline_is_answered_twice_for_the_noise_floor(
-    config: Config, store: Store, known: CompletionStore
+    light: Config, store: Store, known: CompletionStore
 ) -> None:
-    config = dataclasses.replace(config, seed=12, force=False)
-    run_job(config, store, known, None)
-    twice = dataclasses.replace(config, engine=dataclasses.replace(config.engine, floor=True))
+    light = dataclasses.replace(light, seed=12, force=False)
+    run_job(light, store, known, None)
+    twice = dataclasses.replace(light, engine=dataclasses.replace(light.engine, floor=True))
     run_job(twice, store, known, None)  # another job than the one that has finished
     metrics = newest(store).data.metrics
     assert metrics["floor.answers"] == metrics["items"]
@@ -318,34 +325,34 @@ def test_the_baseline_is_answered_twice_for_the_noise_floor(
     asked = ["item_id", "sample", "prompt", "reference"]
     pd.testing.assert_frame_equal(first[asked], second[asked])
     [note] = [
-        note for note in list_caveats(merge_seeds([record(store)]), config.stats) if note.startswith("Noise floor")
+        note for note in list_caveats(merge_seeds([record(store)]), light.stats) if note.startswith("Noise floor")
     ]
     assert "answered a second time in the opposite order and by other kernels of llama.cpp" in note
     count = len(store.client.search_runs([store.experiment]))
     other = dataclasses.replace(twice, quant=QuantConfig("Q4_K_M", "MOSTLY_Q4_K_M"))
     run_job(other, store, known, None)
     assert "floor.answers" not in newest(store).data.metrics
-    run_job(dataclasses.replace(other, engine=config.engine), store, known, None)  # not the baseline: the same job
+    run_job(dataclasses.replace(other, engine=light.engine), store, known, None)  # not the baseline: the same job
     assert len(store.client.search_runs([store.experiment])) == count + 1
 
 
-def test_task_stop_strings_end_answers(config: Config, store: Store, known: CompletionStore) -> None:
-    run_job(config, store, known, None)
+def test_task_stop_strings_end_answers(light: Config, store: Store, known: CompletionStore) -> None:
+    run_job(light, store, known, None)
     whole = items(store, newest(store)).set_index("item_id")["output"]
-    run_job(dataclasses.replace(config, task=dataclasses.replace(config.task, stop=["e"])), store, known, None)
+    run_job(dataclasses.replace(light, task=dataclasses.replace(light.task, stop=["e"])), store, known, None)
     cut = items(store, newest(store)).set_index("item_id")["output"]
     assert cut.to_dict() == {item: text.partition("e")[0] for item, text in whole.items()}
 
 
-def test_exactness_is_measured_when_asked_for(config: Config, store: Store, known: CompletionStore) -> None:
-    checked = dataclasses.replace(config, engine=dataclasses.replace(config.engine, verify=True))
+def test_exactness_is_measured_when_asked_for(light: Config, store: Store, known: CompletionStore) -> None:
+    checked = dataclasses.replace(light, engine=dataclasses.replace(light.engine, verify=True))
     run_job(checked, store, known, None)
     metrics = newest(store).data.metrics
     assert metrics["verify.compared"] == metrics["verify.identical"] == 4 + 3
 
 
-def test_nothing_else_of_mlflow_is_switched_by_a_job(config: Config, store: Store, known: CompletionStore) -> None:
+def test_nothing_else_of_mlflow_is_switched_by_a_job(light: Config, store: Store, known: CompletionStore) -> None:
     before = mlflow.get_tracking_uri()
-    run_job(dataclasses.replace(config, task=dataclasses.replace(config.task, limit=1)), store, known, None)
+    run_job(dataclasses.replace(light, task=dataclasses.replace(light.task, limit=1)), store, known, None)
     assert mlflow.get_tracking_uri() == before
     assert mlflow.active_run() is None
