@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from quantexp.config.command_line import command_line
 from quantexp.models.expansion import expand_arguments
+from quantexp.sweep.shown_reader import reader_shown
 from quantexp.sweep.sweep import Conclusion
 from quantexp.util.environment import PARENT
 from quantexp.util.error_reports import past_hydra
@@ -29,7 +30,8 @@ def main() -> None:
     """Entry point."""
     with command_line("quantexp"), Conclusion():
         sys.argv[1:] = expand_arguments(sys.argv[1:])
-        _app()
+        with reader_shown(sys.argv[1:]):
+            _app()
 
 
 if __name__ == "__main__":

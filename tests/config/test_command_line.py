@@ -148,8 +148,43 @@ print("HEAVY", {"mlflow", "numpy", "pandas", "matplotlib", "llama_cpp", "scipy",
     ended = shell.run(sys.executable, "-c", script)
     assert ended.stderr == ""
     assert "name: Q4_K_M" in ended.stdout
-    assert ended.stdout.splitlines()[-1] == "HEAVY set()"
+    *_, reader, heavy = ended.stdout.splitlines()
+    assert re.fullmatch(r"# model.reasoning: auto reads as none, from the chat template of \S+\.gguf", reader)
+    assert heavy == "HEAVY set()"
     assert shell.left_behind() == []
+
+
+SERVER = "engine=openai engine.url=http://127.0.0.1:9/v1 model=server model.name=mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("model.chat_template=mine.jinja", "auto reads as think, from the chat template of mine.jinja"),
+        ("model.reasoning=think", None),
+        (
+            "model=hub model.repository=a/b-GGUF model.folder=here",
+            "auto is known once the file is downloaded; then python -m quantexp.models inspect here/a/b-GGUF/FILE "
+            "says it too",
+        ),
+        (
+            "model=local model.name=mine model.path=none.gguf",
+            "auto is not known yet: model.path=none.gguf is not a file; give the path of a GGUF, absolute or relative "
+            "to {folder}.",
+        ),
+        (
+            SERVER,
+            "auto takes the reasoning that the server sends apart, and reads as think what it leaves in an answer",
+        ),
+    ],
+)
+def test_a_shown_job_says_how_its_reasoning_is_read(shell: Shell, words: str, said: str | None) -> None:
+    (shell.folder / "mine.jinja").write_text("{{ messages[0].content }}<think>")
+    ended = shell.type("quantexp", "--cfg", "job", *words.split())
+    assert ended.returncode == 0, ended.stderr
+    comments = [line for line in ended.stdout.splitlines() if line.startswith("#")]
+    assert comments == ([f"# model.reasoning: {said.format(folder=shell.folder)}"] if said else [])
+    assert OmegaConf.create(ended.stdout).model.reasoning == ("auto" if said else "think")
 
 
 WITHOUT_KEYS = {"quantexp.models", "quantexp.doctor", "quantexp.build_llama"}

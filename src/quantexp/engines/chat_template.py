@@ -1,6 +1,7 @@
 """Chat templates, rendered in a process of their own: they come with a model's file, and so from anyone."""
 
 import json
+import logging
 import signal
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -13,6 +14,8 @@ from quantexp.engines.chat_template_process import MEMORY, SECONDS
 from quantexp.util.errors import UserError
 from quantexp.util.sandbox import AnsweringProgram, ProgramEndError
 from quantexp.util.terminal import one_line
+
+log = logging.getLogger(__name__)
 
 _renderer = AnsweringProgram(Path(__file__).with_name("chat_template_process.py"), MEMORY)
 
@@ -83,6 +86,50 @@ class ChatTemplate:
             reason = f"it had not ended after {SECONDS} seconds of computing" if slow else "its process broke down"
             return {"refused": reason}
         return answer
+
+
+def read_template(given: str) -> str:
+    """Return the Jinja source in the user's file, which may be a model's tokenizer_config.json too.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise UserError(f"model.chat_template={given} is not a file.")
+    try:
+        source = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"model.chat_template={given} is not UTF-8 text ({error.reason}); "
+            "give a file with the Jinja source of a chat template."
+        ) from error
+    if not source.strip():
+        raise UserError(f"model.chat_template={given} is empty; give a file with the Jinja source of a chat template.")
+    try:
+        content = json.loads(source)
+    except (ValueError, RecursionError):
+        return source
+    return _template_in(content, given) if isinstance(content, dict) else source
+
+
+def _template_in(content: Mapping[str, object], given: str) -> str:
+    """Return the template in what a tokenizer_config.json or chat_template.json holds.
+
+    Raises:
+        UserError: there is none, or several and none of them is the default.
+    """
+    found = content.get("chat_template")
+    if isinstance(found, list):
+        named = {each.get("name"): each.get("template") for each in found if isinstance(each, dict)}
+        found = named.get("default")
+    if not isinstance(found, str) or not found.strip():
+        raise UserError(
+            f"model.chat_template={given} is JSON without a chat template (chat_template, or the one of several that "
+            "is called default); give a file with the Jinja source of a chat template."
+        )
+    log.info("taking the chat template out of %s", given)
+    return found
 
 
 _PROBE = "quantexp"

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain, islice
-from pathlib import Path
 
 from quantexp.config import ModelConfig
 from quantexp.engines.base import Message, Tool
-from quantexp.engines.chat_template import ChatTemplate
+from quantexp.engines.chat_template import ChatTemplate, read_template
 from quantexp.engines.llama_cpp.marks import find_token
 from quantexp.models import ModelFile
 from quantexp.tasks.reasoning import FORMATS, ReasoningFormat, choose_format, get_format
@@ -265,51 +264,7 @@ def open_tokenizer(file: ModelFile, config: ModelConfig) -> Iterator[Wording]:
 def _chat_template(model: llama_cpp.llama_model_p, config: ModelConfig) -> str | None:
     """Return the template's Jinja source: the user's file, else the GGUF's; None if that has none, or an empty one."""
     if config.chat_template is not None:
-        return _read_template(config.chat_template)
+        return read_template(config.chat_template)
     template = llama_cpp.llama_model_chat_template(model, None)
     source = "" if template is None else str(template.decode("utf-8", "replace"))
     return source if source.strip() else None
-
-
-def _read_template(given: str) -> str:
-    """Return the Jinja source in the user's file, which may be a model's tokenizer_config.json too.
-
-    Raises:
-        UserError: there is none.
-    """
-    path = Path(given).expanduser()
-    if not path.is_file():
-        raise UserError(f"model.chat_template={given} is not a file.")
-    try:
-        source = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"model.chat_template={given} is not UTF-8 text ({error.reason}); "
-            "give a file with the Jinja source of a chat template."
-        ) from error
-    if not source.strip():
-        raise UserError(f"model.chat_template={given} is empty; give a file with the Jinja source of a chat template.")
-    try:
-        content = json.loads(source)
-    except (ValueError, RecursionError):
-        return source
-    return _template_in(content, given) if isinstance(content, dict) else source
-
-
-def _template_in(content: Mapping[str, object], given: str) -> str:
-    """Return the template in what a tokenizer_config.json or chat_template.json holds.
-
-    Raises:
-        UserError: there is none, or several and none of them is the default.
-    """
-    found = content.get("chat_template")
-    if isinstance(found, list):
-        named = {each.get("name"): each.get("template") for each in found if isinstance(each, dict)}
-        found = named.get("default")
-    if not isinstance(found, str) or not found.strip():
-        raise UserError(
-            f"model.chat_template={given} is JSON without a chat template (chat_template, or the one of several that "
-            "is called default); give a file with the Jinja source of a chat template."
-        )
-    log.info("taking the chat template out of %s", given)
-    return found
