@@ -176,27 +176,3 @@ def write_typed_gguf(
     writer.write_tensors_to_file()
     writer.close()
     return path
-
-
-def write_cut(source: str, path: Path, layers: int) -> Path:
-    """Write a copy of a GGUF that has fewer layers: the same vocabulary and types, and less to compute.
-
-    Args:
-        source: the file, of the architecture llama.
-        path: of the copy.
-        layers: that stay, the first ones.
-    """
-    writer = gguf.GGUFWriter(path, "llama")
-    for field in read_fields(source):
-        if field.name == "llama.block_count":
-            writer.add_block_count(layers)
-        elif field.name != "general.architecture":
-            writer.add_key_value(field.name, field.content, field.kind, field.inner)
-    for tensor in open_gguf(source).tensors:
-        if not tensor.name.startswith("blk.") or int(tensor.name.split(".")[1]) < layers:
-            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path

@@ -57,41 +57,41 @@ def take(model: llama_cpp.llama_model_p, context: int, cache: KVCache) -> float:
     return sum(sum(each) for each in taken.values())
 
 
-def test_the_figures_are_llama_cpps_own(whole_q8_0: ModelFile) -> None:
+def test_the_figures_are_llama_cpps_own(q8_0: ModelFile) -> None:
     contexts = (300, 2048, 5000)
-    with loaded(whole_q8_0.path) as (model, weights):
+    with loaded(q8_0.path) as (model, weights):
         for cache in SETTINGS:
-            for context, found in zip(contexts, measure_footprints(whole_q8_0.path, contexts, cache), strict=True):
+            for context, found in zip(contexts, measure_footprints(q8_0.path, contexts, cache), strict=True):
                 taken = take(model, context, cache)
                 assert found.cache + found.buffers == pytest.approx(taken * 2**20, rel=0.03), (cache, context)
-                total = whole_q8_0.bytes + found.cache + found.buffers
+                total = q8_0.bytes + found.cache + found.buffers
                 assert total == pytest.approx((weights + taken) * 2**20, rel=0.03), (cache, context)
 
 
 @pytest.mark.parametrize(
     "name", ["gemma3", *(pytest.param(each, marks=pytest.mark.slow) for each in ("mamba", "lfm2"))]
 )
-def test_the_figures_hold_for_windows_and_recurrent_states(name: str, whole_q8_0: ModelFile, tmp_path: Path) -> None:
-    path = str(write_architecture(name, whole_q8_0.path, tmp_path / "model.gguf"))
+def test_the_figures_hold_for_windows_and_recurrent_states(name: str, q8_0: ModelFile, tmp_path: Path) -> None:
+    path = str(write_architecture(name, q8_0.path, tmp_path / "model.gguf"))
     with loaded(path) as (model, _):
         for context, found in zip((512, 4096), measure_footprints(path, (512, 4096), KVCache()), strict=True):
             assert found.cache + found.buffers == pytest.approx(take(model, context, KVCache()) * 2**20, rel=0.03)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_what_runs_record_is_near_for_every_context(settings: KVCache, whole_q8_0: ModelFile) -> None:
-    recorded = measure_footprints(whole_q8_0.path, CONTEXTS, settings)
-    for exact in measure_footprints(whole_q8_0.path, (2049, 3000, 10_000, 50_000, 131_072, 200_000), settings):
+def test_what_runs_record_is_near_for_every_context(settings: KVCache, q8_0: ModelFile) -> None:
+    recorded = measure_footprints(q8_0.path, CONTEXTS, settings)
+    for exact in measure_footprints(q8_0.path, (2049, 3000, 10_000, 50_000, 131_072, 200_000), settings):
         near = find_footprint(recorded, exact.context)
         assert near is not None
         assert near.cache + near.buffers == pytest.approx(exact.cache + exact.buffers, rel=0.03)
 
 
-def test_what_cannot_be_laid_out_is_a_sentence(whole_q8_0: ModelFile, tmp_path: Path) -> None:
+def test_what_cannot_be_laid_out_is_a_sentence(q8_0: ModelFile, tmp_path: Path) -> None:
     (tmp_path / "no.gguf").write_bytes(b"GGUF")
     with pytest.raises(UserError, match=r"could not lay .*no\.gguf out"):
         measure_footprints(tmp_path / "no.gguf", [512], KVCache())
     with pytest.raises(UserError, match="could not lay out a context of 512 tokens"):
-        measure_footprints(whole_q8_0.path, [512], KVCache(KVType.f16, KVType.q8_0, FlashAttention.off))
+        measure_footprints(q8_0.path, [512], KVCache(KVType.f16, KVType.q8_0, FlashAttention.off))
     with pytest.raises(UserError, match="does not say in its log"):
         read_sizes(["llama_kv_cache: another way of saying it"])

@@ -180,18 +180,15 @@ def test_every_end_of_generation_token_ends_an_answer(engine: LlamaCpp, monkeypa
         assert usual.text.startswith(ended.text)
 
 
-def test_the_model_ends_its_answer(whole_engine: LlamaCpp) -> None:
-    ended = answer(whole_engine, asked(whole_engine, "Say hello."), Decoding(100))
+def test_the_model_ends_its_answer(engine: LlamaCpp) -> None:
+    ended = answer(engine, asked(engine, "Say hello."), Decoding(100))
     assert ended.finish_reason == "stop"
     assert 0 < len(ended.tokens) < 100
-    ends = [bool(llama_cpp.llama_vocab_is_eog(whole_engine._lanes._vocabulary, token)) for token in ended.tokens]
+    ends = [bool(llama_cpp.llama_vocab_is_eog(engine._lanes._vocabulary, token)) for token in ended.tokens]
     assert ends == [False] * (len(ends) - 1) + [True]
     assert "<|" not in ended.text
     # As many tokens as the words have: the end comes one too late to be seen.
-    assert (
-        answer(whole_engine, asked(whole_engine, "Say hello."), Decoding(len(ended.tokens) - 1)).finish_reason
-        == "length"
-    )
+    assert answer(engine, asked(engine, "Say hello."), Decoding(len(ended.tokens) - 1)).finish_reason == "length"
 
 
 def test_max_tokens(engine: LlamaCpp) -> None:
@@ -202,13 +199,13 @@ def test_max_tokens(engine: LlamaCpp) -> None:
         assert (cut.finish_reason, cut.tokens) == ("length", longest.tokens[:limit])
 
 
-def test_stop_strings(whole_engine: LlamaCpp) -> None:
-    prompt = raw(whole_engine, "Count: 1, 2, 3,")
-    whole = answer(whole_engine, prompt)
+def test_stop_strings(engine: LlamaCpp) -> None:
+    prompt = raw(engine, "Count: 1, 2, 3,")
+    whole = answer(engine, prompt)
     assert whole.text.startswith(" 4, 5, 6, 7")
 
     def stopped(*stop: str) -> Completion:
-        return answer(whole_engine, prompt, replace(SHORT, stop=stop))
+        return answer(engine, prompt, replace(SHORT, stop=stop))
 
     # Each of the digits, commas and spaces is a token of its own, so these span several.
     assert stopped("never", ", 6, 7").text == " 4, 5"
@@ -234,15 +231,15 @@ def test_stop_string_within_a_token(engine: LlamaCpp) -> None:
     assert cut.text == whole.text.partition(middle)[0]
 
 
-def test_characters_of_several_tokens_are_whole(whole_engine: LlamaCpp) -> None:
-    prompt = asked(whole_engine, QUESTIONS[2])
-    said = answer(whole_engine, prompt, Decoding(14))
+def test_characters_of_several_tokens_are_whole(engine: LlamaCpp) -> None:
+    prompt = asked(engine, QUESTIONS[2])
+    said = answer(engine, prompt, Decoding(14))
     assert said.text.startswith("🎉🎉🎉 café naïve")
     assert "\N{REPLACEMENT CHARACTER}" not in said.text
-    assert len(whole_engine.tokenize("🎉")) == 3
-    assert answer(whole_engine, prompt, Decoding(14, ("🎉 ",))).text == "🎉🎉"
+    assert len(engine.tokenize("🎉")) == 3
+    assert answer(engine, prompt, Decoding(14, ("🎉 ",))).text == "🎉🎉"
     # One token of three is no character.
-    assert answer(whole_engine, prompt, Decoding(1)).text == "\N{REPLACEMENT CHARACTER}"
+    assert answer(engine, prompt, Decoding(1)).text == "\N{REPLACEMENT CHARACTER}"
 
 
 def test_prompt_that_does_not_fit(engine: LlamaCpp) -> None:

@@ -26,9 +26,9 @@ QUESTIONS = (
 
 
 @pytest.fixture(scope="module")
-def thinking(whole_q8_0: ModelFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def thinking(q8_0: ModelFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model whose template knows <think>, and which writes </think> for a comma."""
-    return write_renamed(whole_q8_0.path, tmp_path_factory.mktemp("think") / "think.gguf", THINK_NAMES, THINKING)
+    return write_renamed(q8_0.path, tmp_path_factory.mktemp("think") / "think.gguf", THINK_NAMES, THINKING)
 
 
 @contextmanager
@@ -122,9 +122,9 @@ def test_a_template_that_closes_reasoning_leaves_an_answer_alone(thinking: Path)
         assert (split.reasoning, split.answer) == ("", completion.text)
 
 
-def test_marks_that_the_vocabulary_writes_as_words(whole_q8_0: ModelFile, tmp_path: Path) -> None:
+def test_marks_that_the_vocabulary_writes_as_words(q8_0: ModelFile, tmp_path: Path) -> None:
     template = THINKING.replace("<think>", "<reason>")
-    path = write_renamed(whole_q8_0.path, tmp_path / "words.gguf", {}, template)
+    path = write_renamed(q8_0.path, tmp_path / "words.gguf", {}, template)
     with opened(path, {"opened": True}, reasoning="<reason>...4", reasoning_tokens=60) as engine:
         completion, split = answer(engine, Decoding(5, stop=("3 apples",), thinking=limits(engine, 60)))
         assert "3 apples" in split.reasoning
@@ -134,8 +134,8 @@ def test_marks_that_the_vocabulary_writes_as_words(whole_q8_0: ModelFile, tmp_pa
         assert "4" not in split.reasoning
 
 
-def test_harmony_channels(whole_q8_0: ModelFile, tmp_path: Path) -> None:
-    path = write_renamed(whole_q8_0.path, tmp_path / "harmony.gguf", HARMONY_NAMES, HARMONY)
+def test_harmony_channels(q8_0: ModelFile, tmp_path: Path) -> None:
+    path = write_renamed(q8_0.path, tmp_path / "harmony.gguf", HARMONY_NAMES, HARMONY)
     with opened(path, {}, reasoning_tokens=60) as engine:
         assert engine.reasoning.name == "harmony"
         assert prompt(engine).start == "open"
