@@ -175,6 +175,7 @@ class OpenAIServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # or each answer's body would wait 40 ms for the client to confirm its head
 
             def do_GET(self) -> None:
                 try:

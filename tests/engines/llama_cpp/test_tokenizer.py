@@ -4,11 +4,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import gguf
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_cpp import llama_cpp
+from tests.support.gguf_files import open_gguf
 
 from quantexp.config import ModelConfig
 from quantexp.engines.llama_cpp.engine import LlamaCpp
@@ -104,7 +104,7 @@ def test_names_that_llama_cpp_takes_from_any_text(
     """Some files list the marks of turns as words of the user's (USER_DEFINED), which no option switches off."""
     path = tmp_path / "defined.gguf"
     content = bytearray(Path(q8_0.path).read_bytes())
-    kinds = gguf.GGUFReader(q8_0.path).fields["tokenizer.ggml.token_type"]
+    kinds = open_gguf(q8_0.path).fields["tokenizer.ggml.token_type"]
     offset = kinds.offset + sum(part.nbytes for part in kinds.parts[: kinds.data[1]])
     assert int.from_bytes(content[offset : offset + 4], "little") == 3  # CONTROL
     content[offset : offset + 4] = (4).to_bytes(4, "little")
@@ -205,7 +205,7 @@ def render(file: ModelFile, model: ModelConfig, folder: Path, source: str, *cont
 def test_an_empty_template_in_the_file_is_none(q8_0: ModelFile, demo: ModelConfig, tmp_path: Path) -> None:
     path = tmp_path / "empty.gguf"
     content = Path(q8_0.path).read_bytes()
-    template = gguf.GGUFReader(q8_0.path).fields["tokenizer.chat_template"].parts[-1].tobytes()
+    template = open_gguf(q8_0.path).fields["tokenizer.chat_template"].parts[-1].tobytes()
     path.write_bytes(content.replace(template, b" " * len(template), 1))
     with (
         open_tokenizer(replace(q8_0, path=str(path)), demo) as wording,

@@ -34,6 +34,13 @@ def prompt(name: str, sample: int = 0) -> Prompt:
     return Prompt(name, name, (), 0, sample, ({"role": "user", "content": name},))
 
 
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask again at once, where a server does not say when."""
+    monkeypatch.setattr("quantexp.util.openai_client.LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+
+
 @pytest.fixture
 def opened() -> Iterator[Callable[..., tuple[Engine, OpenAIServer]]]:
     """An engine, and the server that it asks."""
@@ -212,11 +219,11 @@ def test_who_has_seen_enough_asks_no_more(opened: Any) -> None:
 
 
 def test_the_times_of_all_answers_sum_to_the_time_that_passed(opened: Any) -> None:
-    engine, _ = opened(lambda asked: replace(chat(), seconds=0.0 if probing(asked) else 0.2), concurrency=4)
+    engine, _ = opened(lambda asked: replace(chat(), seconds=0.0 if probing(asked) else 0.05), concurrency=4)
     started = time.monotonic()
     found = answers(engine, *[prompt(f"q{number}") for number in range(8)])
     passed = time.monotonic() - started
-    assert 0.4 <= sum(each.generation_seconds for each in found.values()) <= passed + 1e-6
+    assert 0.1 <= sum(each.generation_seconds for each in found.values()) <= passed + 1e-6
 
 
 # Log-probabilities
@@ -287,8 +294,7 @@ def test_an_overloaded_server_is_asked_again_when_it_says(opened: Any) -> None:
     ],
     ids=lambda fault: repr(fault)[:60],
 )
-def test_a_fault_that_passes_is_got_over(opened: Any, fault: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quantexp.util.openai_client.LONGEST_PAUSE", 0.01)
+def test_a_fault_that_passes_is_got_over(opened: Any, fault: Reply) -> None:
     engine, server = opened(faulty(fault))
     assert answers(engine, prompt("a"))["a"].text == "4"
     assert len([asked for asked in server.asked if not probing(asked)]) == 2
@@ -298,7 +304,7 @@ def test_a_fault_that_passes_is_got_over(opened: Any, fault: Reply, monkeypatch:
     ("fault", "why"),
     [
         (error(503, "oh"), "(503: oh)"),
-        (Reply(body=chat().body, seconds=30), "(no answer within 1.5 seconds)"),
+        (Reply(body=chat().body, seconds=30), "(no answer within 0.5 seconds)"),
         (Reply(body='{"cho'), "(something that is not JSON, so that engine.url=http://127.0.0.1:PORT/v1 may be wrong)"),
         (
             Reply(body="[" * 100_000),
@@ -316,7 +322,7 @@ def test_a_fault_that_passes_is_got_over(opened: Any, fault: Reply, monkeypatch:
         (error(500, "oh", code=["a", "list"]), "(500: oh)"),
         (Reply(500, "<html>"), "(500: Internal Server Error)"),
         (Reply(500, "no luck"), "(500: no luck)"),
-        (Reply(endless=b'{"a": ', pause=0.1, seconds=0.01), "(no answer within 1.5 seconds)"),
+        (Reply(endless=b'{"a": ', pause=0.1, seconds=0.01), "(no answer within 0.5 seconds)"),
         (Reply(endless=b" " * 2**20), "(an answer of more than 16 MiB)"),
         (Reply(body=BOMB, headers={"Content-Encoding": "gzip"}), "(an answer of more than 16 MiB)"),
         (
@@ -334,14 +340,12 @@ def test_a_fault_that_passes_is_got_over(opened: Any, fault: Reply, monkeypatch:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_fault_that_does_not_pass_is_one_sentence_and_what_was_answered_is_kept(
-    opened: Any, fault: Reply, why: str, monkeypatch: pytest.MonkeyPatch
+    opened: Any, fault: Reply, why: str
 ) -> None:
-    monkeypatch.setattr("quantexp.util.openai_client.LONGEST_PAUSE", 0.01)
-
     def answer(asked: Asked) -> Reply:
         return fault if of_item(asked) == "bad" else chat()
 
-    engine, server = opened(answer, retries=1, timeout=1.5 if fault.seconds else 5.0, concurrency=1)
+    engine, server = opened(answer, retries=1, timeout=0.5 if fault.seconds else 5.0, concurrency=1)
     completions = engine.complete([prompt("a"), prompt("b"), prompt("bad"), prompt("c")], GREEDY)
     assert [next(completions)[0].item_id for _ in range(2)] == ["a", "b"]
     with pytest.raises(UserError) as caught:
