@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -60,10 +61,11 @@ def scorer(request: pytest.FixtureRequest, demo: ModelConfig) -> Iterator[LlamaC
 @st.composite
 def items(draw: st.DrawFn, longest: int) -> list[tuple[int, bool, list[int]]]:
     """Items: the length of each context, whether it begins as the others do, and the lengths of its choices."""
-    lengths = st.one_of(st.integers(5, 300), st.integers(5, longest))
-    sizes = st.one_of(st.integers(1, 9), st.integers(1, 9), st.integers(1, 200))
-    choices = st.lists(sizes, min_size=1, max_size=12 if longest > BATCH + 1 else 4)
-    return draw(st.lists(st.tuples(lengths, st.booleans(), choices), min_size=1, max_size=3))
+    few = longest <= BATCH + 1
+    lengths = st.one_of(st.integers(5, 150 if few else 300), st.just(longest) if few else st.integers(5, longest))
+    sizes = st.one_of(st.integers(1, 9), st.integers(1, 9), st.integers(1, 50 if few else 200))
+    choices = st.lists(sizes, min_size=1, max_size=3 if few else 12)
+    return draw(st.lists(st.tuples(lengths, st.booleans(), choices), min_size=1, max_size=2 if few else 3))
 
 
 def check_independence(scorer: LlamaCpp, data: st.DataObject, longest: int) -> None:
@@ -124,9 +126,9 @@ def test_scores_are_those_of_the_high_level_interface(engine: LlamaCpp, q8_0: Mo
 
 
 def test_scores_do_not_depend_on_the_number_of_threads(engine: LlamaCpp, q8_0: ModelFile, demo: ModelConfig) -> None:
-    tokens = text_tokens(engine, 400)
+    tokens = text_tokens(engine, 100)
     prompts = [
-        Continuation("", "", tokens[:300], 0, sample=size, continuation=tokens[300 : 300 + size]) for size in (1, 2, 9)
+        Continuation("", "", tokens[:80], 0, sample=size, continuation=tokens[80 : 80 + size]) for size in (1, 2, 9)
     ]
     two = LlamaCpp(q8_0, demo, EngineConfig("llama_cpp", context=1024, threads=2, lanes=8))
     try:
@@ -136,11 +138,12 @@ def test_scores_do_not_depend_on_the_number_of_threads(engine: LlamaCpp, q8_0: M
         two.close()
 
 
-def test_what_does_not_fit_is_not_scored(engine: LlamaCpp) -> None:
-    tokens = text_tokens(engine, 1025)
-    fitting = Continuation("fits", "", tokens[:1020], 0, continuation=tokens[1020:1024])
-    long = replace(fitting, item_id="does not", continuation=tokens[1020:])
-    found = {prompt.item_id: completion for prompt, completion in engine.score([long, fitting])}
+def test_what_does_not_fit_is_not_scored(tiny: tuple[ModelFile, ModelConfig]) -> None:
+    with closing(LlamaCpp(*tiny, EngineConfig("llama_cpp", context=1024, threads=1, lanes=8))) as engine:
+        tokens = text_tokens(engine, 1025)
+        fitting = Continuation("fits", "", tokens[:1020], 0, continuation=tokens[1020:1024])
+        long = replace(fitting, item_id="does not", continuation=tokens[1020:])
+        found = {prompt.item_id: completion for prompt, completion in engine.score([long, fitting])}
     assert found["does not"].finish_reason == "context"
     assert found["does not"].tokens == ()
     assert found["fits"].finish_reason == "stop"
@@ -162,10 +165,9 @@ def test_the_key_is_of_all_that_a_score_depends_on(engine: LlamaCpp) -> None:
 
 
 def test_scores_are_of_the_types_of_the_cache(engine: LlamaCpp, q8_0: ModelFile, demo: ModelConfig) -> None:
-    tokens = text_tokens(engine, 300)
+    tokens = text_tokens(engine, 100)
     prompts = [
-        Continuation("", "", tokens[:280], 100, sample=size, continuation=tokens[280 : 280 + size])
-        for size in (1, 2, 9)
+        Continuation("", "", tokens[:80], 50, sample=size, continuation=tokens[80 : 80 + size]) for size in (1, 2, 9)
     ]
     config = EngineConfig("llama_cpp", context=1024, threads=1, lanes=8, kv_key=KVType.q4_0, kv_value=KVType.q4_0)
     small = LlamaCpp(q8_0, demo, config)

@@ -17,13 +17,15 @@ from quantexp.models import ModelFile
 from quantexp.util.errors import UserError
 
 CONFIG = EngineConfig("llama_cpp", context=512, threads=1)
-EACH = 2 * 2 * 64 * 3 * 30 * 512 / 1e9
-"""GB of one lane of the embedded model at 512 tokens: key and value of 3 heads of 64 16-bit numbers in 30 layers."""
+EACH = 2 * 2 * 64 * 2 * 4 * 512 / 1e9
+"""GB of one lane of the tiny model at 512 tokens: key and value of 2 heads of 64 16-bit numbers in 4 layers."""
+
+Model = tuple[ModelFile, ModelConfig]
 
 
-def lanes(file: ModelFile, model: ModelConfig, config: EngineConfig, longest: int = 512) -> int:
+def lanes(model: Model, config: EngineConfig, longest: int = 512) -> int:
     """How many answers are written at once, where the longest prompt and its answer take so many tokens."""
-    engine = LlamaCpp(file, model, config)
+    engine = LlamaCpp(*model, config)
     try:
         context = engine._context.open(longest)
         prompt = Prompt("x", "", engine.tokenize("The capital of France is"), 0)
@@ -37,33 +39,33 @@ def lanes(file: ModelFile, model: ModelConfig, config: EngineConfig, longest: in
         engine.close()
 
 
-def test_the_default_and_the_users_choice(q8_0: ModelFile, demo: ModelConfig, caplog: pytest.LogCaptureFixture) -> None:
-    assert lanes(q8_0, demo, CONFIG) == memory.CPU_LANES
-    assert lanes(q8_0, demo, replace(CONFIG, lanes=3)) == 3
-    assert lanes(q8_0, demo, replace(CONFIG, lanes=1)) == 1
+def test_the_default_and_the_users_choice(tiny: Model, caplog: pytest.LogCaptureFixture) -> None:
+    assert lanes(tiny, CONFIG) == memory.CPU_LANES
+    assert lanes(tiny, replace(CONFIG, lanes=3)) == 3
+    assert lanes(tiny, replace(CONFIG, lanes=1)) == 1
     assert "lowered" not in caplog.text
 
 
 @pytest.mark.parametrize(("room", "opened"), [(16.1, 16), (15.9, 8), (8.1, 8), (7.9, 1), (1.1, 1)])
 def test_lanes_are_lowered_to_what_fits(
-    q8_0: ModelFile, demo: ModelConfig, caplog: pytest.LogCaptureFixture, room: float, opened: int
+    tiny: Model, caplog: pytest.LogCaptureFixture, room: float, opened: int
 ) -> None:
-    assert lanes(q8_0, demo, replace(CONFIG, kv_memory_gb=room * EACH)) == opened
+    assert lanes(tiny, replace(CONFIG, kv_memory_gb=room * EACH)) == opened
     lowered = [record for record in caplog.records if "engine.lanes is lowered" in record.message]
     assert len(lowered) == (opened < 16)
     assert all(("cannot be paired" in record.message) == (opened == 1) for record in lowered)
 
 
 def test_a_shorter_context_has_room_for_more_lanes_but_never_makes_several_of_one(
-    q8_0: ModelFile, demo: ModelConfig, caplog: pytest.LogCaptureFixture
+    tiny: Model, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert lanes(q8_0, demo, replace(CONFIG, kv_memory_gb=8.1 * EACH), longest=200) == 16
+    assert lanes(tiny, replace(CONFIG, kv_memory_gb=8.1 * EACH), longest=200) == 16
     assert "lowered" not in caplog.text
-    assert lanes(q8_0, demo, replace(CONFIG, kv_memory_gb=7.9 * EACH), longest=200) == 1
+    assert lanes(tiny, replace(CONFIG, kv_memory_gb=7.9 * EACH), longest=200) == 1
 
 
-def test_the_context_is_as_long_as_what_is_asked_needs(q8_0: ModelFile, demo: ModelConfig) -> None:
-    engine = LlamaCpp(q8_0, demo, replace(CONFIG, context=600, lanes=2))
+def test_the_context_is_as_long_as_what_is_asked_needs(tiny: Model) -> None:
+    engine = LlamaCpp(*tiny, replace(CONFIG, context=600, lanes=2))
     text = engine.tokenize("one two three " * 300)
 
     def length_after(tokens: int, longest: int) -> int:
@@ -93,10 +95,8 @@ def test_a_context_stays_on_its_side_of_the_length_where_rotary_factors_change(
 @pytest.mark.parametrize(
     ("key", "value"), [(KVType.f16, KVType.f16), (KVType.q8_0, KVType.f16), (KVType.q5_1, KVType.q4_0)]
 )
-def test_the_bytes_of_a_token_are_what_llama_cpp_keeps(
-    engine: LlamaCpp, q8_0: ModelFile, demo: ModelConfig, key: KVType, value: KVType
-) -> None:
-    opened = LlamaCpp(q8_0, demo, replace(CONFIG, lanes=1, kv_key=key, kv_value=value))
+def test_the_bytes_of_a_token_are_what_llama_cpp_keeps(tiny: Model, key: KVType, value: KVType) -> None:
+    opened = LlamaCpp(*tiny, replace(CONFIG, lanes=1, kv_key=key, kv_value=value))
     try:
         text = opened.tokenize("one two three " * 30)
         states = []
@@ -106,48 +106,46 @@ def test_the_bytes_of_a_token_are_what_llama_cpp_keeps(
         [per_token] = opened.sizes.values()
         # Beside keys and values, the state holds 12 bytes a token: its position and its sequence.
         assert (states[1] - states[0]) / 32 == per_token + 12
-        assert (
-            lanes(q8_0, demo, replace(CONFIG, kv_key=key, kv_value=value, kv_memory_gb=8 * 512 * per_token / 1e9)) == 8
-        )
+        assert lanes(tiny, replace(CONFIG, kv_key=key, kv_value=value, kv_memory_gb=8 * 512 * per_token / 1e9)) == 8
     finally:
         opened.close()
 
 
-def test_a_context_that_does_not_fit_at_all(q8_0: ModelFile, demo: ModelConfig) -> None:
+def test_a_context_that_does_not_fit_at_all(tiny: Model) -> None:
     with pytest.raises(UserError, match=r"A context of 512 tokens needs 0\.0 GB .* lower engine\.context"):
-        LlamaCpp(q8_0, demo, replace(CONFIG, kv_memory_gb=0.5 * EACH))
+        LlamaCpp(*tiny, replace(CONFIG, kv_memory_gb=0.5 * EACH))
 
 
 def test_the_machines_memory_and_a_containers_limit_count(
-    q8_0: ModelFile, demo: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Memory = namedtuple("Memory", ["available"])
-    need = int(8.1 * EACH * 1e9 / memory.SHARE) + q8_0.bytes
+    need = int(8.1 * EACH * 1e9 / memory.SHARE) + tiny[0].bytes
     monkeypatch.setattr(memory, "CGROUPS", ())
     monkeypatch.setattr("psutil.virtual_memory", lambda: Memory(need))
-    assert lanes(q8_0, demo, CONFIG) == 8
+    assert lanes(tiny, CONFIG) == 8
     monkeypatch.setattr("psutil.virtual_memory", lambda: Memory(100 * need))
-    assert lanes(q8_0, demo, CONFIG) == 16
+    assert lanes(tiny, CONFIG) == 16
     limit, used = tmp_path / "memory.max", tmp_path / "memory.current"
     monkeypatch.setattr(memory, "CGROUPS", ((limit, used), (tmp_path / "absent", tmp_path / "absent")))
     limit.write_text(f"{need + 1000}\n")
     used.write_text("1000\n")
-    assert lanes(q8_0, demo, CONFIG) == 8
+    assert lanes(tiny, CONFIG) == 8
     limit.write_text("max\n")
-    assert lanes(q8_0, demo, CONFIG) == 16
+    assert lanes(tiny, CONFIG) == 16
 
 
 def test_llama_cpp_finds_no_memory(
-    q8_0: ModelFile, demo: ModelConfig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tiny: Model, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = llama_cpp.llama_init_from_model
     monkeypatch.setattr(
         llama_cpp, "llama_init_from_model", lambda model, p: make(model, p) if p.n_seq_max <= 8 else None
     )
     with caplog.at_level(logging.WARNING):
-        assert lanes(q8_0, demo, CONFIG) == 8
+        assert lanes(tiny, CONFIG) == 8
     assert "engine.lanes is lowered to 8: llama.cpp found no memory for 16" in caplog.text
     monkeypatch.setattr(llama_cpp, "llama_init_from_model", lambda *_: None)
     advice = r"could not make a context of 512 tokens .*lower engine\.context, or set engine\.lanes=1, or leave "
     with pytest.raises(UserError, match=advice + r"engine\.kv_key out"):
-        lanes(q8_0, demo, replace(CONFIG, kv_key=KVType.q8_0))
+        lanes(tiny, replace(CONFIG, kv_key=KVType.q8_0))

@@ -42,6 +42,13 @@ def opened(path: Path, template: Mapping[str, Any], **model: Any) -> Iterator[Ll
         engine.close()
 
 
+@pytest.fixture(scope="module")
+def reasoner(thinking: Path) -> Iterator[LlamaCpp]:
+    """The model, with reasoning that its template opens."""
+    with opened(thinking, {"opened": True}, reasoning_tokens=60) as engine:
+        yield engine
+
+
 def prompt(engine: LlamaCpp, question: str = QUESTIONS[0]) -> Prompt:
     messages = ({"role": "user", "content": question},)
     text, tokens = engine.encode_chat(messages)
@@ -59,65 +66,61 @@ def limits(engine: LlamaCpp, tokens: int, *, force: bool = False) -> Thinking:
     return Thinking(engine.reasoning.name, tokens, engine.reasoning.forced if force else "")
 
 
-def test_reasoning_ends_at_its_mark_and_the_answer_has_its_own_limit(thinking: Path) -> None:
-    with opened(thinking, {"opened": True}, reasoning_tokens=60) as engine:
-        assert engine.reasoning.name == "think"
-        assert engine.settings["context"] == "604", "room for reasoning comes on top"
-        plain, split = answer(engine, Decoding(6, thinking=limits(engine, 60)))
-        assert plain.finish_reason == "length"
-        assert COMMA in plain.tokens
-        place = plain.tokens.index(COMMA) + 1
-        assert split.reasoning_tokens == place
-        assert len(plain.tokens) == place + 6
-        assert split.reasoning
-        assert split.answer
-        assert "</think>" not in split.reasoning + split.answer.partition("</think>")[0]
+def test_reasoning_ends_at_its_mark_and_the_answer_has_its_own_limit(reasoner: LlamaCpp) -> None:
+    assert reasoner.reasoning.name == "think"
+    assert reasoner.settings["context"] == "604", "room for reasoning comes on top"
+    plain, split = answer(reasoner, Decoding(6, thinking=limits(reasoner, 60)))
+    assert plain.finish_reason == "length"
+    assert COMMA in plain.tokens
+    place = plain.tokens.index(COMMA) + 1
+    assert split.reasoning_tokens == place
+    assert len(plain.tokens) == place + 6
+    assert split.reasoning
+    assert split.answer
+    assert "</think>" not in split.reasoning + split.answer.partition("</think>")[0]
 
 
-def test_a_stop_string_ends_the_answer_and_not_the_reasoning(thinking: Path) -> None:
-    with opened(thinking, {"opened": True}, reasoning_tokens=60) as engine:
-        whole, split = answer(engine, Decoding(12, thinking=limits(engine, 60)))
-        word = next(word for word in split.answer.split()[1:] if word in split.reasoning.split())
-        stopped, shorter = answer(engine, Decoding(12, stop=(word,), thinking=limits(engine, 60)))
-        assert stopped.finish_reason == "stop"
-        assert shorter.reasoning == split.reasoning
-        assert word not in shorter.answer
-        assert split.answer.startswith(shorter.answer)
-        assert whole.tokens[: len(stopped.tokens)] == stopped.tokens
+def test_a_stop_string_ends_the_answer_and_not_the_reasoning(reasoner: LlamaCpp) -> None:
+    whole, split = answer(reasoner, Decoding(12, thinking=limits(reasoner, 60)))
+    word = next(word for word in split.answer.split()[1:] if word in split.reasoning.split())
+    stopped, shorter = answer(reasoner, Decoding(12, stop=(word,), thinking=limits(reasoner, 60)))
+    assert stopped.finish_reason == "stop"
+    assert shorter.reasoning == split.reasoning
+    assert word not in shorter.answer
+    assert split.answer.startswith(shorter.answer)
+    assert whole.tokens[: len(stopped.tokens)] == stopped.tokens
 
 
-def test_reasoning_that_is_too_long_has_no_answer_or_is_forced_to_one(thinking: Path) -> None:
-    with opened(thinking, {"opened": True}, reasoning_tokens=60) as engine:
-        cut, split = answer(engine, Decoding(6, thinking=limits(engine, 5)))
-        assert (cut.finish_reason, len(cut.tokens), split.ended_in_reasoning) == ("length", 5, True)
-        forced, split = answer(engine, Decoding(6, thinking=limits(engine, 5, force=True)))
-        assert forced.tokens[:5] == cut.tokens
-        ending = engine.tokenize("\n</think>\n\n")
-        assert forced.tokens[5 : 5 + len(ending)] == ending
-        assert not split.ended_in_reasoning
-        # The mark counts as reasoning, the white space after it as a part of the answer's tokens.
-        assert split.reasoning_tokens == 5 + ending.index(COMMA) + 1
-        assert split.answer
-        assert len(forced.logprobs) == len(forced.tokens)
+def test_reasoning_that_is_too_long_has_no_answer_or_is_forced_to_one(reasoner: LlamaCpp) -> None:
+    cut, split = answer(reasoner, Decoding(6, thinking=limits(reasoner, 5)))
+    assert (cut.finish_reason, len(cut.tokens), split.ended_in_reasoning) == ("length", 5, True)
+    forced, split = answer(reasoner, Decoding(6, thinking=limits(reasoner, 5, force=True)))
+    assert forced.tokens[:5] == cut.tokens
+    ending = reasoner.tokenize("\n</think>\n\n")
+    assert forced.tokens[5 : 5 + len(ending)] == ending
+    assert not split.ended_in_reasoning
+    # The mark counts as reasoning, the white space after it as a part of the answer's tokens.
+    assert split.reasoning_tokens == 5 + ending.index(COMMA) + 1
+    assert split.answer
+    assert len(forced.logprobs) == len(forced.tokens)
 
 
-def test_the_answer_does_not_depend_on_neighbours_or_on_where_they_stand_in_their_reasoning(thinking: Path) -> None:
-    with opened(thinking, {"opened": True}, reasoning_tokens=60) as engine:
-        decoding = Decoding(10, temperature=0.7, thinking=limits(engine, 9, force=True))
-        asked = [replace(prompt(engine, each), sample=sample) for each in QUESTIONS for sample in (0, 1)]
-        together = {(one.item_id, one.sample): each for one, each in engine.complete(asked, decoding)}
-        backwards = {(one.item_id, one.sample): each for one, each in engine.complete(asked[::-1], decoding)}
-        for one in asked:
-            alone, _ = answer(engine, decoding, one)
-            for other in (together[one.item_id, one.sample], backwards[one.item_id, one.sample]):
-                assert (alone.tokens, alone.logprobs, alone.text) == (other.tokens, other.logprobs, other.text)
+def test_the_answer_does_not_depend_on_neighbours_or_on_where_they_stand_in_their_reasoning(reasoner: LlamaCpp) -> None:
+    decoding = Decoding(5, temperature=0.7, thinking=limits(reasoner, 7, force=True))
+    asked = [replace(prompt(reasoner, each), sample=sample) for each in QUESTIONS[:2] for sample in (0, 1)]
+    together = {(one.item_id, one.sample): each for one, each in reasoner.complete(asked, decoding)}
+    backwards = {(one.item_id, one.sample): each for one, each in reasoner.complete(asked[::-1], decoding)}
+    for one in asked:
+        alone, _ = answer(reasoner, decoding, one)
+        for other in (together[one.item_id, one.sample], backwards[one.item_id, one.sample]):
+            assert (alone.tokens, alone.logprobs, alone.text) == (other.tokens, other.logprobs, other.text)
 
 
 def test_a_template_that_closes_reasoning_leaves_an_answer_alone(thinking: Path) -> None:
     with opened(thinking, {"enable_thinking": False}, reasoning_tokens=60) as engine:
         asked = prompt(engine)
         assert asked.text.endswith("<think>\n\n</think>\n\n")
-        completion, split = answer(engine, Decoding(40, thinking=limits(engine, 3)))
+        completion, split = answer(engine, Decoding(8, thinking=limits(engine, 3)))
         assert len(completion.tokens) > 3, "nothing of it is reasoning"
         assert (split.reasoning, split.answer) == ("", completion.text)
 
