@@ -23,7 +23,7 @@ class Field:
     inner: gguf.GGUFValueType | None
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def open_gguf(path: str) -> gguf.GGUFReader:
     """Open a file, once: a real vocabulary takes more than a second."""
     return gguf.GGUFReader(path)
