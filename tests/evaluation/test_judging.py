@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.judges import judge_of, labels_of, measure_by_few, serve_judge
+from tests.support.judges import judge_of, measure_by_few, serve_judge
 
 from quantexp.config.grading import JudgeConfig
 from quantexp.evaluation.judge_engine import ModelUnderTest
@@ -14,13 +14,14 @@ from quantexp.models import ModelFile
 from quantexp.store import CompletionStore
 from quantexp.tasks import get_task
 from quantexp.tasks.graders.base import Answer, Grade, JointGrading
-from quantexp.tasks.graders.rubrics import SAME_REQUEST, Rubric
+from quantexp.tasks.graders.rubrics import Rubric
 from quantexp.util.errors import UserError
 
 TESTED = ModelUnderTest("qwen3-8b", "abc", "qwen3", "http://127.0.0.1:1/v1", "qwen")
 GRADER = get_task("extraction").grader("requested-action-judge")
 GOLD = {"requested_action": "Refund the €20."}
-PAIRS = len(labels_of(SAME_REQUEST))
+FEW = 40
+"""Of the bundled pairs, by which judges are measured here (`measure_by_few`)."""
 
 
 def answer(action: str) -> Answer:
@@ -39,7 +40,10 @@ def graded(
         return list(opened.grade.grade_all([(each, GOLD) for each in answers])), opened.facts
 
 
-def test_a_judge_is_measured_then_asked_in_both_orders_and_each_question_once(tmp_path: Path) -> None:
+def test_a_judge_is_measured_then_asked_in_both_orders_and_each_question_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure_by_few(monkeypatch)
     gold = GOLD["requested_action"]
     known = {(gold, "Give the 20 euros back."): True}
     with serve_judge(noise=0.1, position=0.05, known=known) as server:
@@ -57,15 +61,15 @@ def test_a_judge_is_measured_then_asked_in_both_orders_and_each_question_once(tm
             (0, "not JSON: Expecting value: line 1 column 1 (char 0)"),
         ]
         # Two small questions first; each pair in both orders, and each of the calibration a second time.
-        assert len(server.asked) == 2 + 2 * 2 * PAIRS + 2 * 2
+        assert len(server.asked) == 2 + 2 * 2 * FEW + 2 * 2
         again, same = graded(judge_of(server.address), tmp_path, *answers)
         assert (again, same) == (grades, facts)
-        assert len(server.asked) == 4 + 2 * 2 * PAIRS + 2 * 2
+        assert len(server.asked) == 4 + 2 * 2 * FEW + 2 * 2
     assert facts["grading.judge"] == (f"a-judge (a-judge of {server.address}), 1 votes in each order, temperature 0")
     measured = facts["grading.judge.same-request-v1"]
     assert measured == (
-        f"same-request-v1: agrees with 91% of {PAIRS} labels, kappa 0.83 [0.76, 0.90]; noise floor: 2.5% of its "
-        "verdicts change with the order of the texts, 0.0% if asked again; 2.5% ties, 0.0% of its replies unreadable"
+        f"same-request-v1: agrees with 85% of {FEW} labels, kappa 0.72 [0.53, 0.91]; noise floor: 7.5% of its "
+        "verdicts change with the order of the texts, 0.0% if asked again; 7.5% ties, 0.0% of its replies unreadable"
     )
 
 
