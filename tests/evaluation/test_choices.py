@@ -188,6 +188,7 @@ def test_a_sweep_compares_scores_leads_and_probabilities(chosen: Path) -> None:
     assert divergence["answers"] == "12"
 
 
+@pytest.mark.slow  # the store is asked by test_scores_are_stored_one_by_one_and_taken_from_there
 def test_a_sweep_that_is_killed_goes_on_to_the_same_table(
     chosen: Path, forker: Forker, cache: Path, tmp_path: Path
 ) -> None:
