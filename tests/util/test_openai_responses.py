@@ -225,7 +225,7 @@ def bodies(draw: st.DrawFn) -> Any:
 
 
 @given(bodies(), st.booleans())
-@settings(max_examples=400)
+@settings(max_examples=100)
 def test_any_json_is_an_answer_that_can_be_stored_or_is_named(body: Any, logprobs: bool) -> None:
     try:
         found = read(body, logprobs=logprobs)
@@ -238,7 +238,7 @@ def test_any_json_is_an_answer_that_can_be_stored_or_is_named(body: Any, logprob
 
 
 @given(JSON | bodies(), st.sampled_from([200, 400, 404, 429, 500]))
-@settings(max_examples=200)
+@settings(max_examples=60)
 def test_any_json_is_read_as_an_error(body: Any, status: int) -> None:
     content = json.dumps(body).encode()
     found = read_refusal(status, content)
@@ -259,7 +259,7 @@ def test_any_body_ends_in_an_answer_or_in_one_sentence() -> None:
             st.sampled_from([200, 201, 204, 302, 400, 418, 429, 500, 599]),
             (JSON | bodies()).map(json.dumps) | st.binary(max_size=20) | st.just("[" * 50_000),
         )
-        @settings(max_examples=150)
+        @settings(max_examples=50)
         def ask(status: int, body: Any) -> None:
             # No status 204 with a body: the bytes would belong to the next answer.
             replies.append(Reply(status, b"" if status == 204 else body))
