@@ -160,9 +160,9 @@ def test_a_declaration_after_results_is_called_what_it_is() -> None:
     assert declaration_text(reported(scores({}))).startswith("Declared before the first answer, on 2026-01-02 03:04:05")
 
 
-def test_a_sweep_declares_before_it_runs_and_another_margin_afterwards_is_late(
-    tmp_path: Path, command: Callable[..., tuple[int, str, str]], cache: Path
-) -> None:
+@pytest.fixture
+def run(tmp_path: Path, command: Callable[..., tuple[int, str, str]], cache: Path) -> Callable[..., str]:
+    """Run a sweep with a hypothesis, or another module on it."""
     sweep = (
         "quantexp", "-m", "quant=Q8_0,Q3_K_M", "task=triviaqa", "task.limit=2", "task.shots=0", "task.max_tokens=4",
         "engine.threads=1", "engine.context=256", "stats.resamples=50", f"model.cache={cache}",
@@ -174,6 +174,12 @@ def test_a_sweep_declares_before_it_runs_and_another_margin_afterwards_is_late(
         assert status == 0, err
         return " ".join(out.split())
 
+    return run
+
+
+def test_a_sweep_declares_before_it_runs_and_another_margin_afterwards_is_late(
+    tmp_path: Path, run: Callable[..., str]
+) -> None:
     first = run()
     assert "Declared before the first answer, on " in first
     assert "Claim: Q3_K_M loses on triviaqa - " in first
@@ -185,6 +191,11 @@ def test_a_sweep_declares_before_it_runs_and_another_margin_afterwards_is_late(
     assert "Declared before the first answer" in run()  # the same sweep again
     both = "when 2 of its jobs had finished and 4 of 4 answers existed already: not a pre-registration"
     assert both in run("stats.margin=0.5")
+
+
+@pytest.mark.slow
+def test_answers_to_other_jobs_count_as_existing(run: Callable[..., str]) -> None:
+    run()
     # Other jobs, for it is measured how far distributions move, and the same answers.
     assert "when 4 of 4 answers existed already: not a pre-registration" in run("divergence=true")
     assert "when 2 of 6 answers existed already: not a pre-registration" in run("task.limit=3", "quant=Q8_0,F16")
