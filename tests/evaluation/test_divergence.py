@@ -65,9 +65,8 @@ def test_a_sweep_measures_reports_and_keeps_divergence(
 
     # Where the answers part is where their texts do.
     table = pd.read_parquet(client.download_artifacts(jobs["Q3_K_M"].info.run_id, "parted.parquet"))
-    whole = table["agreed"] + table["baseline"], table["agreed"] + table["quant"]
-    assert [*whole[0]] == [*answers["output"]]
-    assert [*whole[1]] == [*quant["output"]]
+    assert [*(table["agreed"] + table["baseline"])] == [*answers["output"]]
+    assert [*(table["agreed"] + table["quant"])] == [*quant["output"]]
     assert [*table["token"].isna()] == [*(baseline["output"] == quant["output"])]
 
     [report] = tmp_path.glob("multirun/*/*/report")
