@@ -30,6 +30,11 @@ def first_time(fault: Callable[[Asked], Reply], times: int = 1) -> Callable[[Ask
     return lambda asked: left.pop()(asked) if left else good(asked)
 
 
+def always(reply: Reply) -> Callable[[Asked], Reply]:
+    """Answers every request alike."""
+    return lambda _: reply
+
+
 def test_two_hundred_balanced_emails(folder: Folder, serve: Serve) -> None:
     server = serve()
     ended = folder.generate(server, "concurrency=8", "price.input=0.15", "price.output=0.6")
@@ -248,7 +253,7 @@ def test_what_no_repetition_mends_is_told_at_once(folder: Folder, serve: Serve) 
     server = serve(lambda asked: next(answers, lambda _: FAULTS["401"][0])(asked))
     for number, (reply, said) in enumerate(FAULTS.values()):
         if number:
-            server.answer = lambda _, reply=reply: reply
+            server.answer = always(reply)
         ended = folder.generate(server, "items=6", "concurrency=1")
         assert ended.err == f"quantexp: {said.replace('{server}', server.address)}\n"
         assert ended.status == 2
@@ -317,7 +322,7 @@ LASTING = {
 def test_a_lasting_fault_ends_the_run(folder: Folder, serve: Serve, faults: list[str]) -> None:
     for fault in faults:
         reply, why, arguments = LASTING[fault]
-        server = serve(lambda _, reply=reply: reply)
+        server = serve(always(reply))
         ended = folder.generate(server, "items=20", "concurrency=1", *arguments.split())
         why = why.replace("{server}", server.address)
         assert ended.err.startswith(f"quantexp: The last 5 requests got no answer, retries included ({why}")
