@@ -263,7 +263,7 @@ def test_the_harness_finds_the_same_when_it_asks_this_engine_itself(
     from tests.support.harness_model import HarnessModel
 
     definition = FOREIGN[kind]
-    if not chat:  # there the harness takes other tokens for the same text, on which only a real model agrees
+    if not chat:  # in a chat the harness cuts the tokens elsewhere, and only a real model gives the same scores
         engine = small_engine
     write_sums(tmp_path, "task") if definition is None else write_choices(tmp_path, "task", **definition)
     made, items = prompter(engine, tmp_path, "task", chat=chat)
