@@ -18,7 +18,7 @@ from quantexp.models import ModelFile
 Command = Callable[..., tuple[int, str, str]]
 
 QUICK = (
-    *("task=triviaqa", "task.limit=2", "task.shots=0", "task.max_tokens=8"),
+    *("task=triviaqa", "task.limit=2", "task.shots=0", "task.max_tokens=2"),
     *("engine.threads=1", "engine.context=1024", "stats.resamples=100"),
 )
 ALICE, BOB = "alice/Tiny-GGUF", "bob/Tiny-GGUF"

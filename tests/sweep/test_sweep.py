@@ -20,7 +20,14 @@ from quantexp.stats import compare
 
 Command = Callable[..., tuple[int, str, str]]
 
-QUICK = ("task=triviaqa", "task.limit=2", "task.shots=0", "task.max_tokens=8", "engine.threads=1")
+QUICK = (
+    "task=triviaqa",
+    "task.limit=2",
+    "task.shots=0",
+    "task.max_tokens=2",
+    "engine.threads=1",
+    "stats.resamples=100",
+)
 
 
 def comparisons(text: str) -> list[dict[str, str]]:
@@ -261,7 +268,7 @@ def test_an_interrupted_sweep_leaves_no_run_open(
 ) -> None:
     process = forker.start(
         tmp_path, "quantexp", "-m", "quant=Q8_0,Q3_K_M", f"model.cache={cache}", *QUICK,
-        "task.limit=50",
+        "task.limit=50", "task.max_tokens=64",
     )  # fmt: skip
     until("its first line", lambda: "2 jobs: " in process.err, process=process, log=lambda: process.err)
     process.send_signal(number)
