@@ -353,7 +353,7 @@ def test_pages_that_need_another_model(beginner: Reader, swept: Path, page: Path
     jobs = 0
     for command in commands(page):
         module, *arguments = shlex.split(command.removeprefix("python -m "))
-        if module == "quantexp.regrade":
+        if module == "quantexp.regrade" or "--cfg" in arguments:
             ended = beginner.type(command)
             assert ended.status == 0, f"{command}\n{ended.err}"
             continue
