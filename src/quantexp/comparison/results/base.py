@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
 from numbers import Real
@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from quantexp.tasks.data.files import read_rows
 from quantexp.util.errors import UserError
 
 KEYS = {
@@ -247,6 +248,24 @@ def read_summary(path: Path) -> tuple[Mapping[str, Any], list[Path]]:
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}); put back the file, or move it away.") from error
     return (content if isinstance(content, dict) else {}), [path]
+
+
+def read_own_rows(path: Path, name: str, is_own: Callable[[Mapping[str, Any]], bool], own: str) -> list[dict[str, Any]]:
+    """Read the rows of a file of a harness.
+
+    Args:
+        path: of the file.
+        name: of the condition, for sentences.
+        is_own: if a row is one of the harness's.
+        own: such rows, for sentences.
+
+    Raises:
+        UserError: it cannot be read, or has other rows.
+    """
+    rows = read_rows(str(path), name)
+    if not all(map(is_own, rows)):
+        raise UserError(f"{name}={path} has rows that are no {own}.")
+    return rows
 
 
 def begins_with(path: Path, *keys: str) -> bool:

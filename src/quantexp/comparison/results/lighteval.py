@@ -18,10 +18,10 @@ from quantexp.comparison.results.base import (
     is_score,
     look_up,
     make_table,
+    read_own_rows,
     read_score,
     read_summary,
 )
-from quantexp.tasks.data.files import read_rows
 from quantexp.util.errors import UserError
 
 FORMAT = "lighteval"
@@ -63,10 +63,7 @@ def read_details(
     Raises:
         UserError: one cannot be read, or none has what is asked for.
     """
-    contents = [(path, read_rows(str(path), name)) for path in paths]
-    for path, rows in contents:
-        if not all(map(is_detail, rows)):
-            raise UserError(f"{name}={path} has rows that are no details of {FORMAT}.")
+    contents = [(path, read_own_rows(path, name, is_detail, f"details of {FORMAT}")) for path in paths]
     metrics = [[key for key, value in rows[0]["metric"].items() if is_score(value)] for _, rows in contents]
     check_choice("metric", selection.metric, metrics, name)
     tasks, left_out, read = [], [], []

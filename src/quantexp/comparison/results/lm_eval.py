@@ -22,10 +22,10 @@ from quantexp.comparison.results.base import (
     is_score,
     look_up,
     make_table,
+    read_own_rows,
     read_score,
     read_summary,
 )
-from quantexp.tasks.data.files import read_rows
 from quantexp.util.errors import UserError
 
 FORMAT = "lm-evaluation-harness"
@@ -105,10 +105,7 @@ def read_samples(
     Raises:
         UserError: one cannot be read, or none has what is asked for.
     """
-    contents = [(file, read_rows(str(file.path), name)) for file in files]
-    for file, rows in contents:
-        if not all(map(is_sample, rows)):
-            raise UserError(f"{name}={file.path} has rows that are no samples of {FORMAT}.")
+    contents = [(file, read_own_rows(file.path, name, is_sample, f"samples of {FORMAT}")) for file in files]
     filters = [list(dict.fromkeys(_filter_of(row) for row in rows)) for _, rows in contents]
     metrics = [_list_metrics(rows[0]) for _, rows in contents]
     check_choice("filter", selection.filter, filters, name)

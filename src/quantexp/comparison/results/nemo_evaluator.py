@@ -18,6 +18,7 @@ from quantexp.comparison.results.base import (
     look_up,
     make_table,
     read_number,
+    read_own_rows,
     read_score,
     read_summary,
 )
@@ -149,9 +150,7 @@ def read_runs(
 
 
 def _read_run(path: Path, name: str) -> _Run:
-    rows = read_rows(str(path), name)
-    if not all(map(is_result, rows)):
-        raise UserError(f"{name}={path} has rows that are no results of {FORMAT}.")
+    rows = read_own_rows(path, name, is_result, f"results of {FORMAT}")
     bundles = [read_summary(each) for each in path.parent.glob(BUNDLES)]
     bundle, files = max(bundles, key=lambda each: str(each[0].get("timestamp", "")), default=({}, []))
     if look_up(bundle, "config", "shard") is not None:
