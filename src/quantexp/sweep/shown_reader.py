@@ -64,7 +64,13 @@ def _read(model: ModelConfig, quant: QuantConfig) -> str:
     from quantexp.models.sources import source_path
     from quantexp.tasks.reasoning import choose_format
 
-    path = _find_downloaded(model, quant) if model.source == "hub" else source_path(model, quant)
+    path: Path | None
+    if model.source == "hub":
+        from quantexp.models.hub import find_downloaded
+
+        path = find_downloaded(model, quant)
+    else:
+        path = source_path(model, quant)
     if path is None:
         return (
             "auto is known once the file is downloaded; then python -m quantexp.models inspect "
@@ -80,9 +86,3 @@ def _read(model: ModelConfig, quant: QuantConfig) -> str:
     if template.strip():
         return f"auto reads as {found}, from the chat template of {origin}"
     return f"auto reads as {found}, from the vocabulary of {path.name}, which has no chat template"
-
-
-def _find_downloaded(model: ModelConfig, quant: QuantConfig) -> Path | None:
-    from quantexp.models.hub import find_downloaded
-
-    return find_downloaded(model, quant)
