@@ -29,18 +29,17 @@ EXAMPLES = int(os.environ.get("QUANTEXP_EXACTNESS_EXAMPLES", "3"))
 
 LANES = (2, 5, 8, 12, 16)
 SHARED = 120
-LENGTHS = (5, 17, 122, 165, *((64, 257, BATCH + 1, 1025, 1500) if EXAMPLES > 3 else (BATCH + 1,)))
+LENGTHS = (5, 17, 64, 122, 165, 257, *((BATCH + 1, 1025, 1500) if EXAMPLES > 3 else (BATCH + 1,)))
 
 WAYS = {
     "greedy": Decoding(LONGEST),
+    "greedy, penalties": Decoding(
+        LONGEST, presence_penalty=0.5, frequency_penalty=0.3, repetition_penalty=1.2, penalty_last_n=20
+    ),
     "drawn": Decoding(
         LONGEST, temperature=1.0, top_k=20, top_p=0.95, min_p=0.01, presence_penalty=1.5, penalty_last_n=-1, seed=3
     ),
 }
-if EXAMPLES > 3:
-    WAYS["greedy, penalties"] = Decoding(
-        LONGEST, presence_penalty=0.5, frequency_penalty=0.3, repetition_penalty=1.2, penalty_last_n=20
-    )
 """How answers are chosen."""
 
 Answer = tuple[tuple[int, ...], tuple[float, ...]]
@@ -216,7 +215,7 @@ def test_penalties_change_greedy_answers_and_top_k_only_drawn_ones(engine: Llama
 
 
 def test_the_key_is_of_all_that_an_answer_depends_on(engine: LlamaCpp) -> None:
-    prompt = replace(asked(engine)[3], shared=SHARED)
+    prompt = replace(asked(engine)[5], shared=SHARED)
     key = engine.key(prompt, DRAWN)
     assert len(key) == 32
     other = [

@@ -248,6 +248,6 @@ def test_an_argument_without_a_value_is_not_there() -> None:
 def test_time_grows_with_the_text_and_not_with_its_square(unit: str) -> None:
     text = "x" + unit * (20_000 // len(unit)) + "x"
     for constraint in CONSTRAINTS:
-        started = time.process_time()
+        started = time.thread_time()
         keeps_constraint(text, constraint)
-        assert time.process_time() - started < 2, constraint  # of a worker with threads beside
+        assert time.thread_time() - started < 0.5, constraint
