@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from tests.support.harness_tasks import CAPITALS, MEAN, write_choices, write_group, write_sums, write_task
 from tests.support.stores import client_of, runs_of
+from tests.support.variants import mark_slow
 
 from quantexp.config import Config, ModelConfig, QuantConfig, TaskConfig
 from quantexp.engines.llama_cpp.engine import LlamaCpp
@@ -245,15 +246,14 @@ FOREIGN: dict[str, dict[str, Any] | None] = {
 
 @pytest.mark.parametrize(
     ("kind", "chat"),
-    [
-        *(pytest.param(kind, False, id=f"{kind}-text") for kind in FOREIGN),
-        *(pytest.param(kind, True, id=f"{kind}-chat") for kind in ("plain", "written")),
-        *(
-            pytest.param(kind, True, id=f"{kind}-chat", marks=pytest.mark.slow)
-            for kind in FOREIGN
-            if kind not in ("plain", "written")
-        ),
-    ],
+    mark_slow(
+        [
+            *((kind, False) for kind in FOREIGN),
+            *sorted(((kind, True) for kind in FOREIGN), key=lambda case: case[0] not in {"plain", "written"}),
+        ],
+        after=len(FOREIGN) + 2,
+    ),
+    ids=lambda value: {True: "chat", False: "text"}.get(value, value),
 )
 def test_the_harness_finds_the_same_when_it_asks_this_engine_itself(
     engine: LlamaCpp, small_engine: LlamaCpp, tmp_path: Path, kind: str, chat: bool

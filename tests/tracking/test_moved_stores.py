@@ -18,6 +18,7 @@ from urllib.request import urlopen
 
 import pytest
 from running import until
+from tests.support.copies import copy_database
 from tests.support.stores import client_of, runs_of
 from tests.support.variants import mark_slow
 
@@ -36,19 +37,11 @@ SWEEP = ("-m", "quant=Q8_0,Q3_K_M", "task=triviaqa,extraction", "seed=0", *QUICK
 
 
 def copy(source: Path, target: Path) -> None:
-    """`cp -a` of the store in a folder, by another process: this one may have the database open.
-
-    The database by SQLite: the files beside it go whenever the last process that reads it does.
-    """
-    target.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["cp", "-a", str(source / "mlruns"), str(target)], stderr=subprocess.DEVNULL, check=False)
-    for path in (target / "mlruns").glob("mlflow.db*"):
-        path.unlink()
-    with (
-        closing(sqlite3.connect(source / "mlruns" / "mlflow.db")) as database,
-        closing(sqlite3.connect(target / "mlruns" / "mlflow.db")) as copied,
-    ):
-        database.backup(copied)
+    """`cp -a` of the store in a folder, but for the database."""
+    (target / "mlruns").mkdir(parents=True, exist_ok=True)
+    others = [str(path) for path in (source / "mlruns").iterdir() if not path.name.startswith("mlflow.db")]
+    subprocess.run(["cp", "-a", *others, str(target / "mlruns")], check=True)
+    copy_database(source, target)
 
 
 def sweep_of(folder: Path) -> str:
