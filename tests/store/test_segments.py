@@ -28,6 +28,10 @@ RECORDS = st.builds(
     prompt_seconds=SECONDS,
     generation_seconds=SECONDS,
     counted=st.none() | st.tuples(COUNTS, COUNTS),
+    reasoning=st.none() | st.text(),
+    reasoning_tokens=st.none() | COUNTS,
+    likeliest=st.none() | st.booleans(),
+    created=st.none() | SECONDS,
 )
 KEYS = st.binary(min_size=32, max_size=32)
 LINES = [encode(key(number), record(number), {"item": str(number)}) for number in range(5)]
@@ -108,6 +112,7 @@ def test_a_line_with_a_right_checksum_that_is_no_record_is_damage(content: bytes
         ("counted", [10**40, 1]), ("counted", [1, 2**31]), ("counted", [-1, 1]), ("counted", [True, 1]),
         ("counted", [1, False]), ("counted", [1.0, 1]), ("counted", [334]), ("counted", [1e400, 1]),
         ("counted", "12"), ("counted", ["1", "2"]), ("counted", {"0": 1}),
+        ("reasoning_tokens", -1), ("reasoning_tokens", 2**31), ("reasoning_tokens", True), ("reasoning_tokens", "6"),
         ("text", 5), ("text", None), ("text", "\ud800"), ("finish_reason", ["stop"]),
         ("prompt_seconds", "0.5"), ("prompt_seconds", None), ("generation_seconds", 1e400),
         ("generation_seconds", 10**400), ("tokens", 7), ("tokens", "AAA="),

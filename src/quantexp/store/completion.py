@@ -25,6 +25,7 @@ class Completion:
             answers is the time that passed.
         counted: how many tokens a server says it read and wrote; None where the tokens themselves are known.
         reasoning: what a server sent beside the answer as the model's reasoning; None if it sent none.
+        reasoning_tokens: how many of the counted tokens were reasoning, as the server says; None if it does not.
         likeliest: of given tokens, whether each was the likeliest in its place; None of an answer.
         created: when it was stored, in seconds since 1970; None before that, and where an earlier version stored it.
     """
@@ -37,6 +38,7 @@ class Completion:
     generation_seconds: float
     counted: tuple[int, int] | None = None
     reasoning: str | None = None
+    reasoning_tokens: int | None = None
     likeliest: bool | None = None
     created: float | None = None
 

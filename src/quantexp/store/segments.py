@@ -109,6 +109,7 @@ def encode(key: bytes, completion: Completion, about: Mapping[str, str]) -> byte
         "about": dict(about),
         **({} if completion.counted is None else {"counted": completion.counted}),
         **({} if completion.reasoning is None else {"reasoning": completion.reasoning}),
+        **({} if completion.reasoning_tokens is None else {"reasoning_tokens": completion.reasoning_tokens}),
         **({} if completion.likeliest is None else {"likeliest": completion.likeliest}),
         **({} if completion.created is None else {"created": completion.created}),
     }
@@ -140,6 +141,7 @@ def decode(line: bytes) -> tuple[bytes, Completion, dict[str, str]]:
             generation_seconds=_seconds(fields["generation_seconds"]),
             counted=_counted(fields.get("counted")),
             reasoning=None if fields.get("reasoning") is None else _text(fields["reasoning"]),
+            reasoning_tokens=fields.get("reasoning_tokens"),
             likeliest=None if fields.get("likeliest") is None else bool(fields["likeliest"]),
             created=None if fields.get("created") is None else _seconds(fields["created"]),
         )
@@ -155,7 +157,8 @@ def check(completion: Completion) -> None:
     Raises:
         ValueError: a count is none, or a log-probability is not a number or is above 0.
     """
-    for count in completion.counted or ():
+    reasoned = completion.reasoning_tokens
+    for count in (*(completion.counted or ()), *(() if reasoned is None else (reasoned,))):
         if type(count) is not int or not 0 <= count <= MOST_TOKENS:
             raise ValueError("a number of tokens is none that can be")
     for logprob in completion.logprobs:

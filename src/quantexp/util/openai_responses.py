@@ -71,11 +71,28 @@ class _Checked(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
+class UsageDetails(_Checked):
+    """Parts of what was written."""
+
+    reasoning_tokens: Count | None = None
+
+
 class Usage(_Checked):
     """Tokens read and written."""
 
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
+    completion_tokens_details: UsageDetails | None = None
+    reasoning_tokens: Count | None = None
+    """In the form of SGLang; OpenAI and OpenRouter have it among the details."""
+
+    @property
+    def reasoning(self) -> int | None:
+        """Tokens of reasoning among those written; None where the server does not count them apart."""
+        details = self.completion_tokens_details
+        counted = self.reasoning_tokens if details is None else details.reasoning_tokens
+        # More than all that was written cannot be a part of it: such a server counts them beside.
+        return counted if counted and counted <= (self.completion_tokens or 0) else None
 
 
 class TokenLogprob(_Checked):

@@ -470,6 +470,37 @@ def test_reasoning_is_read_back_whichever_way_a_server_gives_it(opened: Any, mes
     assert (split.reasoning, split.answer, split.ended_in_reasoning) == ("as #### 5", "#### 7", False)
 
 
+COUNTED = {
+    "among the details": (
+        {"content": "#### 7", "reasoning": "as"},
+        {"completion_tokens_details": {"reasoning_tokens": 6}},
+    ),
+    "beside the others": ({"content": "#### 7", "reasoning": "as"}, {"reasoning_tokens": 6}),
+    "kept by the server": ({"content": "#### 7"}, {"completion_tokens_details": {"reasoning_tokens": 6}}),
+    "without an answer": ({"content": None}, {"completion_tokens_details": {"reasoning_tokens": 9}}),
+    "left in the text": (
+        {"content": "<think>as</think>#### 7"},
+        {"completion_tokens_details": {"reasoning_tokens": 6}},
+    ),
+    "by nobody": ({"content": "#### 7", "reasoning": "as"}, {"completion_tokens_details": None}),
+    "not as a part": ({"content": "#### 7", "reasoning": "as"}, {"reasoning_tokens": 60}),
+}
+
+
+@pytest.mark.parametrize(
+    ("sent", "counts"), [*zip(COUNTED.values(), [6, 6, 6, 9, None, None, None], strict=True)], ids=COUNTED.keys()
+)
+def test_tokens_of_reasoning_are_those_that_the_server_counts(opened: Any, sent: Any, counts: int | None) -> None:
+    message, usage = sent
+    choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    reply = chat(choices=choices, usage={"prompt_tokens": 9, "completion_tokens": 9, **usage})
+    engine, _ = opened(lambda asked: chat() if probing(asked) else reply)
+    [found] = answers(engine, prompt("a")).values()
+    split = split_output(engine.read_output(prompt("a"), found), engine.reasoning)
+    assert split.reasoning_tokens == counts
+    assert (split.answer, split.ended_in_reasoning) == ("", True) if counts == 9 else ("#### 7", False)
+
+
 def test_a_call_of_a_tool_is_no_empty_answer(opened: Any) -> None:
     message = {"content": None, "reasoning_content": "Let me look.", "tool_calls": [{"id": "x"}]}
     called = chat(choices=[{"index": 0, "message": message, "finish_reason": "stop"}])

@@ -149,14 +149,16 @@ class OpenAIServer:
 
     def read_output(self, prompt: Prompt, completion: Completion) -> Output:
         """Return what the model wrote: the server's reasoning, and its answer, in which marks may be left."""
-        reasoning, text = completion.reasoning, completion.text
-        if reasoning is None or not self.reasoning.marks:
-            return Output(text, find_marks(text, self.reasoning.marks), prompt.start, completion.length)
+        reasoning, text, counted = completion.reasoning, completion.text, completion.reasoning_tokens
+        marks = find_marks(text, self.reasoning.marks)
+        if not self.reasoning.marks or (reasoning is None and (marks or not counted)):
+            return Output(text, marks, prompt.start, completion.length)
+        reasoning = reasoning or ""  # a server may keep it to itself, and count it
         opens, closes = self.reasoning.marks[:2]
         length = len(reasoning)
         # Reasoning without an answer has not ended, whatever the server says.
-        marks = (Mark(0, 0, opens), *((Mark(length, length, closes),) if text.strip() else ()))
-        return Output(reasoning + text, marks)
+        marks = (Mark(0, 0, opens), *((Mark(length, length, closes, counted),) if text.strip() else ()))
+        return Output(reasoning + text, marks, tokens=completion.length or None)
 
     @property
     def takes_tools(self) -> bool:
@@ -454,6 +456,7 @@ def _completion(answer: OneAnswer, seconds: float) -> Completion:
         generation_seconds=seconds,
         counted=answer.counted,
         reasoning=answer.reasoning,
+        reasoning_tokens=answer.reasoning_tokens,
     )
 
 

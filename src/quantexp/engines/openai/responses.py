@@ -45,6 +45,7 @@ class OneAnswer:
         counted: tokens read and written, as the server counts; 0 where it does not.
         fingerprint: of the server's set-up, if it has such a thing.
         reasoning: what the server sent as the model's reasoning; None if it sent none.
+        reasoning_tokens: how many of those written were reasoning; None if the server does not say.
     """
 
     text: str
@@ -53,11 +54,12 @@ class OneAnswer:
     counted: tuple[int, int]
     fingerprint: str | None
     reasoning: str | None = None
+    reasoning_tokens: int | None = None
 
     @property
     def cut_in_thoughts(self) -> bool:
         """True if the model was still reasoning at its end, so that there is no answer."""
-        return self.reasoning is not None and not self.text.strip()
+        return bool(self.reasoning or self.reasoning_tokens) and not self.text.strip()
 
 
 def read_answer(body: object, longest: int, *, logprobs: bool, has_tools: bool = False) -> OneAnswer:
@@ -88,7 +90,7 @@ def read_answer(body: object, longest: int, *, logprobs: bool, has_tools: bool =
     if calls:
         choice = choice.model_copy(update={"message": _write_calls(choice.message, calls)})
     reason = _reason(choice, written, longest)
-    text = _text(choice, reason, written)
+    text = _text(choice, reason, written, usage.reasoning)
     fingerprint = answer.system_fingerprint
     return OneAnswer(
         text=text,
@@ -97,6 +99,7 @@ def read_answer(body: object, longest: int, *, logprobs: bool, has_tools: bool =
         counted=(usage.prompt_tokens or 0, written),
         fingerprint=one_line(fingerprint, 80) if isinstance(fingerprint, str) else None,
         reasoning=choice.message.thoughts if choice.message is not None else None,
+        reasoning_tokens=usage.reasoning,
     )
 
 
@@ -120,7 +123,7 @@ def _write_calls(message: Message | None, calls: object) -> Message:
     return message.model_copy(update={"content": "\n".join(written)[:LONGEST_TEXT], "tool_calls": None})
 
 
-def _text(choice: Choice, reason: FinishReason, written: int) -> str:
+def _text(choice: Choice, reason: FinishReason, written: int, reasoned: int | None) -> str:
     """Return the text, which is empty if the model ended before it began.
 
     Raises:
@@ -133,7 +136,7 @@ def _text(choice: Choice, reason: FinishReason, written: int) -> str:
         text = choice.message.refusal or choice.text
     if choice.message.tool_calls and not (text or "").strip():
         raise UngradableError("The server called a tool instead of answering; start it without tools.")
-    if text is None and reason == "stop" and written > 1 and choice.message.thoughts is None:
+    if text is None and reason == "stop" and written > 1 and not (choice.message.thoughts or reasoned):
         raise UngradableError(
             f"The server wrote {written} tokens and sent no text of them, as with a reasoning model's thoughts or a "
             f"call of a tool; {THINKING_OFF}."
