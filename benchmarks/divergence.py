@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.engines.llama_cpp.teacher_forcing import Forcing
-from quantexp.evaluation.kl_divergence import Compared, compare, windows, write_reference
+from quantexp.evaluation.kl_divergence import TokenMeasures, compare, windows, write_reference
 from quantexp.tasks.requests import Read
 from quantexp.util.native.threads import usable_cores
 
@@ -97,7 +97,7 @@ def main() -> None:
     raise SystemExit(0 if agree else 1)
 
 
-def _ours(quant: str, text: str, most: int, folder: Path) -> tuple[float, Compared | None]:
+def _ours(quant: str, text: str, most: int, folder: Path) -> tuple[float, TokenMeasures | None]:
     job = config(f"quant={quant}", "engine.lanes=1")
     engine = LlamaCpp(model_file(job), job.model, job.engine)
     try:
@@ -133,17 +133,16 @@ def _theirs(quant: str, command: Sequence[str]) -> tuple[float, str]:
     return ended - started, "".join(lines)
 
 
-def _figures(compared: Compared, log: str, perplexity: float) -> list[Figure]:
+def _figures(found: TokenMeasures, log: str, perplexity: float) -> list[Figure]:
     """All figures.
 
     Args:
-        compared: ours.
+        found: ours.
         log: theirs.
         perplexity: the baseline's, from its own pass. In its file the tool cuts log-probabilities off 16 nats below the
             likeliest token, so the ratio that it prints is too high where the text has such a token.
     """
-    found = compared.measures
-    kl, change = found.divergence, 100 * (found.quant_probability - found.baseline_probability)
+    kl, change = found.divergence, 100 * (np.exp(found.quant_logprob) - np.exp(found.baseline_logprob))
     printed = {
         re.sub(" +", " ", name.strip()): (float(value), float(error or 0))
         for name, value, error in re.findall(r"^ *([^:\n]+?) *: +(-?[\d.]+)%?(?: ± +([\d.]+))?", log, re.MULTILINE)

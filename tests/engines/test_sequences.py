@@ -46,5 +46,4 @@ def test_calls_hold_what_they_may(length: int, first_row: int, most: int) -> Non
 
 
 def test_bytes_are_predicted_from_tokens() -> None:
-    assert predicted_bytes(1000, 12.5) == 12_500
     assert predicted_bytes(2000) == 2 * predicted_bytes(1000)

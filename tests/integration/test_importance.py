@@ -14,8 +14,16 @@ from quantexp.models import ModelFile
 from quantexp.models.calibration import find_calibration, read_calibration
 from quantexp.models.importance_matrix import Weights, read_importance_matrix
 from quantexp.models.importance_measurement import CHUNK, measure_importance
+from quantexp.util.native.threads import THREADS
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True)
+def use_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have sums in one order."""
+    monkeypatch.setenv(THREADS, "1")
+
 
 TEXT = read_calibration(find_calibration(ModelConfig("any", "path")))[:6000]
 
@@ -32,7 +40,7 @@ def of_llama(model: Path, folder: Path, *flags: str) -> Weights:
 
 def test_the_embedded_model(demo: ModelConfig, tmp_path: Path) -> None:
     model = Path(models.resolve(demo, QuantConfig("F16", "MOSTLY_F16"))[0].path)
-    ours = measure_importance(model, TEXT, "model", threads=1)
+    ours = measure_importance(model, TEXT, "model")
     # By the same kernels on the same rows: equal but for the order of sums, theirs in 32 bits.
     theirs = of_llama(model, tmp_path, "--no-repack", "-b", str(CHUNK), "-ub", str(CHUNK))
     assert ours.keys() == theirs.keys()
@@ -46,7 +54,7 @@ def test_the_embedded_model(demo: ModelConfig, tmp_path: Path) -> None:
 
 def test_a_mixture_of_experts(q8_0: ModelFile, tmp_path: Path) -> None:
     model = write_architecture("qwen3moe", q8_0.path, tmp_path / "experts.gguf")
-    ours = measure_importance(model, TEXT, "model", threads=1)
+    ours = measure_importance(model, TEXT, "model")
     theirs = of_llama(model, tmp_path, "--no-repack", "-b", str(CHUNK), "-ub", str(CHUNK))
     assert ours.keys() == theirs.keys()
     assert any("exps" in name for name in ours)

@@ -44,7 +44,7 @@ def model(tiny: Path, tmp_path: Path) -> ModelConfig:
 
 
 def test_a_matrix_has_every_weight_of_every_block(tiny: Path, text: Path, tmp_path: Path) -> None:
-    found = measure_importance(tiny, text.read_text(), "model", threads=1)
+    found = measure_importance(tiny, text.read_text(), "model")
     weights = {
         tensor.name: int(tensor.shape[0])
         for tensor in gguf.GGUFReader(str(tiny)).tensors
@@ -91,7 +91,7 @@ def test_what_is_no_calibration_text(model: ModelConfig, tiny: Path, tmp_path: P
     with pytest.raises(UserError, match=r"model\.calibration=.*bytes is not text in UTF-8"):
         models.resolve(replace(made, calibration=str(tmp_path / "bytes")), quant_of("Q4_0"))
     with pytest.raises(UserError, match=rf"the text has \d+ tokens, and an importance matrix takes {CHUNK} at least"):
-        measure_importance(tiny, "too short", "model", threads=1)
+        measure_importance(tiny, "too short", "model")
 
 
 def test_the_bundled_text_is_long_and_of_many_scripts() -> None:

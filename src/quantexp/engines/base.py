@@ -17,9 +17,6 @@ Capability = Literal["generate", "score", "distributions", "likeliest"]
 log-probabilities of given tokens (`ScoringEngine`), `distributions` whole distributions (`ReadingEngine`), `likeliest`
 those of the likeliest tokens of a plain text's places (`LikeliestEngine`, or from the distributions)."""
 
-GENERATES: frozenset[Capability] = frozenset({"generate"})
-"""What every engine can."""
-
 READS: frozenset[Capability] = frozenset({"generate", "score", "distributions", "likeliest"})
 """What a `ReadingEngine` can."""
 
@@ -181,7 +178,7 @@ class Variant(Answering, Protocol):
         """Release the model."""
 
 
-class Engine(Protocol):
+class Engine(Answering, Protocol):
     """A loaded model, in this process or in a server."""
 
     @property
@@ -247,9 +244,6 @@ class Engine(Protocol):
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids of any text, in which names of special tokens are these; none where only a server knows them."""
-
-    def complete(self, prompts: Iterable[Prompt], decoding: Decoding) -> Generator[PromptCompletion, None, None]:
-        """Prompts with their completions, each as it is finished, in any order; close it to have no more."""
 
     def key(self, prompt: Prompt, decoding: Decoding) -> bytes:
         """sha256 of all that the prompt's completion depends on; equal keys, equal tokens and log-probabilities.
@@ -354,11 +348,7 @@ def reading_problem(what: str) -> str:
 
 
 def as_scoring(engine: Engine, what: str) -> ScoringEngine:
-    """Return the engine, if it can score given tokens.
-
-    Args:
-        engine: any.
-        what: what it is to score, to begin a sentence.
+    """Return the engine, if it can score given tokens; `what` it is to score begins the sentence if it cannot.
 
     Raises:
         UserError: it cannot.
@@ -369,11 +359,7 @@ def as_scoring(engine: Engine, what: str) -> ScoringEngine:
 
 
 def as_reading(engine: Engine, what: str) -> ReadingEngine:
-    """Return the engine, if it can read.
-
-    Args:
-        engine: any.
-        what: what it is to read for, to begin a sentence.
+    """Return the engine, if it can read; `what` it is to read for begins the sentence if it cannot.
 
     Raises:
         UserError: it cannot.

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,30 @@ class TokenScores:
 
 
 @dataclass(frozen=True, slots=True)
-class Likeliest:
+class Rows:
+    """Base of what is known of n places: every field is an array, whose first axis has the length n."""
+
+    def __len__(self) -> int:
+        return len(getattr(self, fields(self)[0].name))
+
+    def part(self, places: slice) -> Self:
+        """Return some of the places, as views."""
+        return replace(self, **{field.name: getattr(self, field.name)[places] for field in fields(self)})
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Return one after the other.
+
+        Raises:
+            ValueError: there are no parts, or their arrays differ in another axis.
+        """
+        return cls(
+            **{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Likeliest(Rows):
     """What a server tells of a model's predictions at n scored tokens that follow each other in one sequence.
 
     Attributes:
@@ -93,23 +117,10 @@ class Likeliest:
     ids: NDArray[np.int32]
     of_ids: NDArray[np.float64]
 
-    def __len__(self) -> int:
-        return self.tokens.size
-
     @property
     def scores(self) -> TokenScores:
         """The judgement of the scored tokens."""
         return TokenScores(self.ids[:, 0], self.logprobs.astype(np.float32))
-
-
-def join_likeliest(parts: Sequence[Likeliest]) -> Likeliest:
-    """Return one after the other.
-
-    Raises:
-        ValueError: there are no parts, or of some more tokens were asked for than of others.
-    """
-    names = [field.name for field in fields(Likeliest)]
-    return Likeliest(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def hash_sequences(sequences: Iterable[TokenSequence]) -> str:

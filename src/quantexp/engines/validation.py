@@ -96,11 +96,7 @@ def server_problems(config: Config) -> Iterator[str]:
             "model.chat_template is not used where the server makes the prompt: give it to the server, or set "
             "engine.prompt=text."
         )
-    if (
-        engine.prompt is PromptForm.messages
-        and config.model.examples is ExamplePlace.answer
-        and bool(config.task.shots)
-    ):
+    if engine.prompt is PromptForm.messages and in_answer:
         yield (
             "model.examples=answer begins the model's own answer, which a chat sent to a server cannot do: set "
             "engine.prompt=text (or tokens), which makes the prompt here, or model.examples=turns."

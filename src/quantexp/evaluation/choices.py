@@ -53,15 +53,6 @@ class ChoicePrompter:
     def __init__(
         self, task: Task, config: Config, examples: Sequence[Item], engine: Engine, unconditional: bool
     ) -> None:
-        """Take what surrounds an item.
-
-        Args:
-            task: whose items are asked.
-            config: the job's.
-            examples: worked ones.
-            engine: the loaded model.
-            unconditional: whether choices are scored without the item, too.
-        """
         self._task = task
         self._words = config.task.prompt
         self._examples, groups = group_examples(task, config.task.shots, examples)
@@ -143,15 +134,7 @@ def score_choices(
 ) -> Generated:
     """Score the choices of each question.
 
-    Args:
-        engine: what scores those that are missing.
-        questions: in the order in which they are asked.
-        store: where scores are looked up, and added one by one.
-        about: what a person should read beside a stored score.
-        reuse: whether to take what the store has.
-        advance: called with the number of questions whose choices have all been scored.
-        enough: as for `generation.generate`, of a question's prompt and its output.
-        before: likewise.
+    The options are those of `complete_missing`, with a question in place of a prompt.
 
     Returns:
         One completion for each question, whose text is the scores of its choices; it counts single scores.

@@ -54,16 +54,7 @@ def measure_divergence(
 ) -> None:
     """Keep the baseline's distributions over the answers, or hold a quant's against them; recorded in the run.
 
-    Args:
-        config: the job.
-        task: whose gold answers are read with `divergence_over=gold`.
-        baseline: the baseline's finished job; None if this is it.
-        store: where both are recorded.
-        run: of this job.
-        engine: the loaded model.
-        items: those that the prompts ask, by id.
-        prompts: what was asked.
-        completions: the answers to the prompts.
+    Without a job of the baseline this is it.
 
     Raises:
         UserError: the baseline's distributions are not there, or would need more room than is allowed.
@@ -89,12 +80,6 @@ def measure_divergence(
 
 def baseline_job(config: Config, pair: str, store: Store, sweep: str | None) -> JobRecord | None:
     """Return the finished job that a quant's divergence is measured from; None if the job is the baseline's own.
-
-    Args:
-        config: the job.
-        pair: what it has in common with the baseline's (`fingerprint.pair_fingerprint`).
-        store: where that is recorded.
-        sweep: id of the run that the job belongs to, if any.
 
     Raises:
         UserError: the baseline has no such job.
@@ -168,22 +153,14 @@ def measure_against_baseline(
     sequences: Sequence[TokenSequence],
     names: pd.DataFrame,
 ) -> TokenMeasures:
-    """Measure a quant over the baseline's sequences, recorded token by token.
-
-    Args:
-        config: the job.
-        baseline: the baseline's.
-        run: of this job.
-        engine: the quant.
-        sequences: what the baseline has read.
-        names: item_id and sample of each sequence.
+    """Measure a quant over the baseline's sequences, recorded token by token; `names` has the item and sample of each.
 
     Raises:
         UserError: the baseline's file is gone, damaged, or of other sequences.
     """
-    found = compare(find_reference_file(config, baseline), engine, sequences)
-    record_measures(run, found.measures, [sequence.scored for sequence in sequences], names)
-    return found.measures
+    measures = compare(find_reference_file(config, baseline), engine, sequences)
+    record_measures(run, measures, [sequence.scored for sequence in sequences], names)
+    return measures
 
 
 def record_measures(

@@ -14,7 +14,7 @@ import pandas as pd
 from quantexp.config import Config
 from quantexp.engines import Completion, Engine, Prompt
 from quantexp.engines.base import LikeliestEngine, ReadingEngine, TextEngine, as_reading, as_teller
-from quantexp.engines.sequences import Likeliest, TokenScores, join_likeliest
+from quantexp.engines.sequences import Likeliest, TokenScores
 from quantexp.evaluation.divergence import (
     find_reference_file,
     keep_reference,
@@ -69,10 +69,7 @@ class Windows:
 def windows_of(engine: Engine, data: Dataset, config: Config) -> Windows:
     """Cut each document into windows, and draw from them.
 
-    Args:
-        engine: the loaded model.
-        data: an item is a document; one that is shorter than a window is left out, as is the end of the others.
-        config: the job.
+    A document that is shorter than a window is left out, as is the end of the others.
 
     Raises:
         UserError: no document fills a window, a window does not fit into the context, or fewer are there than wanted;
@@ -137,13 +134,6 @@ def _find_base(
 def read(config: Config, baseline: JobRecord | None, run: Run, engine: Engine, given: Windows) -> Generated:
     """Read the windows once, for the scores and for divergence.
 
-    Args:
-        config: the job.
-        baseline: the baseline's finished job; None if this is it.
-        run: of this job.
-        engine: the loaded model.
-        given: what is read.
-
     Returns:
         For each window the scored half, as if it had been answered: its text is the list of the tokens that the model
         held likeliest, as JSON.
@@ -194,7 +184,7 @@ def _bound(
     config: Config, baseline: JobRecord | None, run: Run, engine: LikeliestEngine, given: Windows, names: pd.DataFrame
 ) -> TokenScores:
     """Bound the divergence of a server's model by what it has told of the windows, unless it is the baseline."""
-    told = join_likeliest(given.told)
+    told = Likeliest.join(given.told)
     if given.base is None and baseline is None:
         path = make_reference_path(config, {**engine.reading_facts(given.sequences), "likeliest": str(engine.most)})
         write_likeliest(path, told, given.sequences)

@@ -145,10 +145,6 @@ OPENERS: Mapping[Need, Callable[[ResourceSettings], AbstractContextManager[Resou
 def open_grader(grader: Grader, settings: ResourceSettings) -> Iterator[OpenGrader]:
     """Open a grader with the resources that it needs, and no others.
 
-    Args:
-        grader: who is to grade.
-        settings: what its resources are opened by.
-
     Raises:
         UserError: one that it needs cannot be had.
     """

@@ -52,9 +52,7 @@ class _Command:
     def list_values(self, key: str, among: Sequence[str] = ()) -> list[str]:
         """List the values that a key is given, on the command line or in hydra.sweeper.params; none if it is not.
 
-        Args:
-            key: of the configuration.
-            among: what a pattern chooses from.
+        A pattern chooses from `among`.
         """
         if (override := self.parsed.get(key)) is None:
             if (given := self.swept.get(key)) is None:

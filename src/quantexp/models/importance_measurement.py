@@ -6,8 +6,7 @@ As `tools/imatrix/imatrix.cpp` of llama.cpp does it, through the callback that l
 import ctypes
 import logging
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from quantexp.util.llama_library import (
     interrupts_later,
     last_error,
     llama_cpp,
-    quiet_llama,
+    open_model,
     tokenize_text,
 )
 from quantexp.util.native.threads import usable_cores
@@ -159,14 +158,11 @@ def _plain_name(tensor: Any) -> str:
     return name
 
 
-def measure_importance(model: Path, text: str, name: str, threads: int | None = None) -> dict[str, NDArray[np.float32]]:
+def measure_importance(model: Path, text: str, name: str) -> dict[str, NDArray[np.float32]]:
     """Return the mean square of each input of each weight of the model's blocks while it reads a text.
 
-    Args:
-        model: a GGUF, best of weights that are not quantized.
-        text: what it reads, in parts of `CHUNK` tokens; what is left over is not read.
-        name: of the model, for the progress bar.
-        threads: how many compute; None: all.
+    The model is best one of weights that are not quantized. What is left over of the text after parts of `CHUNK` tokens
+    is not read.
 
     Returns:
         Of each weight by its tensor's name, shape (columns,); of one with experts, those of each in turn. What no token
@@ -176,14 +172,17 @@ def measure_importance(model: Path, text: str, name: str, threads: int | None = 
         UserError: the text is too short, or llama.cpp cannot read the model.
     """
     check_library()
-    quiet_llama()
-    with _loaded(model) as weights:
+    of_model = llama_cpp.llama_model_default_params()
+    of_model.use_extra_bufts = False  # repacked weights are multiplied by operations of their own
+    with open_model(model, of_model) as weights:
+        if weights is None:
+            raise UserError(f"llama.cpp could not load {model}: {last_error()}.")
         tokens = _cut(weights, text)
         collector = _Collector()
         callback = llama_cpp.ggml_backend_sched_eval_callback(collector)
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = parameters.n_outputs_max = CHUNK
-        parameters.n_threads = parameters.n_threads_batch = threads or usable_cores()
+        parameters.n_threads = parameters.n_threads_batch = usable_cores()
         parameters.cb_eval = callback
         with interrupts_later():
             context = llama_cpp.llama_init_from_model(weights, parameters)
@@ -199,20 +198,6 @@ def measure_importance(model: Path, text: str, name: str, threads: int | None = 
     if not collector.sums:
         raise UserError(f"No operation on the weights of {model} was seen, so that no importance matrix can be made.")
     return {key: _average(sums) for key, sums in sorted(collector.sums.items())}
-
-
-@contextmanager
-def _loaded(model: Path) -> Iterator[Any]:
-    parameters = llama_cpp.llama_model_default_params()
-    parameters.use_extra_bufts = False  # repacked weights are multiplied by operations of their own
-    with interrupts_later():
-        loaded = llama_cpp.llama_model_load_from_file(str(model).encode(), parameters)
-    if not loaded:
-        raise UserError(f"llama.cpp could not load {model}: {last_error()}.")
-    try:
-        yield loaded
-    finally:
-        llama_cpp.llama_model_free(loaded)
 
 
 def _cut(model: Any, text: str) -> list[tuple[int, ...]]:

@@ -38,6 +38,7 @@ __all__ = [
     "last_error",
     "llama_cpp",
     "number_in",
+    "open_model",
     "quiet_llama",
     "read_metadata",
     "read_piece",
@@ -229,14 +230,11 @@ def number_in(model: llama_cpp.llama_model_p, key: str) -> int | None:
 
 
 @contextmanager
-def without_weights(path: str | os.PathLike[str]) -> Iterator[llama_cpp.llama_model_p | None]:
-    """Yield a GGUF's header and vocabulary, freed after; None if llama.cpp cannot read it (see `last_error`).
-
-    It checks that every tensor lies inside the file.
-    """
+def open_model(
+    path: str | os.PathLike[str], parameters: llama_cpp.llama_model_params
+) -> Iterator[llama_cpp.llama_model_p | None]:
+    """Yield what these parameters read of a GGUF, freed after; None if llama.cpp cannot read it (see `last_error`)."""
     quiet_llama()
-    parameters = llama_cpp.llama_model_default_params()
-    parameters.vocab_only = True
     with interrupts_later():
         model = llama_cpp.llama_model_load_from_file(os.fsencode(path), parameters)
     try:
@@ -244,3 +242,12 @@ def without_weights(path: str | os.PathLike[str]) -> Iterator[llama_cpp.llama_mo
     finally:
         if model:
             llama_cpp.llama_model_free(model)
+
+
+@contextmanager
+def without_weights(path: str | os.PathLike[str]) -> Iterator[llama_cpp.llama_model_p | None]:
+    """Yield a GGUF's header and vocabulary, as `open_model`; every tensor is known to lie in the file."""
+    parameters = llama_cpp.llama_model_default_params()
+    parameters.vocab_only = True
+    with open_model(path, parameters) as model:
+        yield model

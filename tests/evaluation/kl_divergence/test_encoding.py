@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from quantexp.evaluation.kl_divergence import ReferenceRows, encode, measure
-from quantexp.evaluation.kl_divergence.encoding import STEP, TAU, joined
+from quantexp.evaluation.kl_divergence.encoding import STEP, TAU
 from quantexp.util.errors import UserError
 
 Floats = NDArray[np.float32]
@@ -112,7 +112,7 @@ def test_a_place_is_encoded_and_measured_as_if_it_were_alone(seed: int, rows: in
     values, actual = logits(seed, rows, columns, spread), tokens(seed, rows, columns)
     quant = changed(values, seed, 0.5)
     together = encode(values, actual)
-    alone = joined([encode(values[i : i + 1], actual[i : i + 1]) for i in range(rows)])
+    alone = ReferenceRows.join([encode(values[i : i + 1], actual[i : i + 1]) for i in range(rows)])
     for name in ("ids", "steps", "offsets", "top", "logprob", "rest"):
         np.testing.assert_array_equal(getattr(together, name), getattr(alone, name))
     np.testing.assert_allclose(
@@ -139,6 +139,6 @@ def test_logits_that_are_not_numbers_are_refused() -> None:
 def test_parts_are_views_of_the_whole() -> None:
     values = logits(0, 6, 50, 2.0)
     whole = encode(values, tokens(0, 6, 50))
-    again: ReferenceRows = joined([whole.part(0, 2), whole.part(2, 3), whole.part(3, 6)])
+    again = ReferenceRows.join([whole.part(slice(0, 2)), whole.part(slice(2, 3)), whole.part(slice(3, 6))])
     for name in whole.__slots__:
         np.testing.assert_array_equal(getattr(whole, name), getattr(again, name))

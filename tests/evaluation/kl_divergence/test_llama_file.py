@@ -56,7 +56,7 @@ def test_figures_are_those_that_the_tool_prints(pair: tuple[LlamaCpp, LlamaCpp])
     assert numbers == {0: 0, 1: 1, 2: 2, 3: 3}
     # The order and the number of windows do not matter.
     found = measure_from_file(file, [2, 0, 3, 1], quant, [cut[place] for place in (2, 0, 3, 1)])
-    change = 100 * (found.quant_probability - found.baseline_probability)
+    change = 100 * (np.exp(found.quant_logprob) - np.exp(found.baseline_logprob))
     figures = {
         "mean": found.divergence.mean(),
         "median": np.median(found.divergence),

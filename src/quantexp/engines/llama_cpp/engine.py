@@ -39,9 +39,9 @@ from quantexp.util.errors import UserError
 from quantexp.util.llama_library import (
     check_library,
     has_refused_amx,
-    interrupts_later,
     last_error,
     llama_cpp,
+    open_model,
     quiet_llama,
 )
 from quantexp.util.native.library import library_build
@@ -80,13 +80,11 @@ class LlamaCpp:
         model_parameters.n_gpu_layers = self._config.gpu_layers
         self._repacked = check_library().kernels == "repacked"
         model_parameters.use_extra_bufts = self._repacked and not variant
-        with interrupts_later():
-            self.model = llama_cpp.llama_model_load_from_file(file.path.encode(), model_parameters)
-        if not self.model:
-            raise UserError(f"llama.cpp could not load {file.path}: {last_error()}.")
         # Jobs of a sweep share a process: what a refused one has loaded must not stay.
         with ExitStack() as held:
-            held.callback(llama_cpp.llama_model_free, self.model)
+            self.model = held.enter_context(open_model(file.path, model_parameters))
+            if self.model is None:
+                raise UserError(f"llama.cpp could not load {file.path}: {last_error()}.")
             self._wording = Wording(self.model, model, file)
             self._marks = TokenMarks(llama_cpp.llama_model_get_vocab(self.model), self._wording.reasoning)
             engine = self._config = replace(engine, context=room_of(self._wording.reasoning, model, engine))

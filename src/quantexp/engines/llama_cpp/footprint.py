@@ -6,13 +6,12 @@ device. The figures are those of its log, which has no other interface in C.
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from quantexp.engines.llama_cpp.kv_cache import KVCache
 from quantexp.models.footprint import Footprint
 from quantexp.util.errors import UserError
-from quantexp.util.llama_library import captured_log, interrupts_later, last_error, llama_cpp, quiet_llama
+from quantexp.util.llama_library import captured_log, interrupts_later, last_error, llama_cpp, open_model
 
 BATCH = 2048
 """Tokens of a prompt that are given to llama.cpp at once: llama-server's default; 512 of them are computed at once."""
@@ -29,34 +28,17 @@ _BUFFER = re.compile(rf": +(?P<device>\S+) +(?P<kind>compute|output) buffer size
 def measure_footprints(path: str | os.PathLike[str], contexts: Sequence[int], cache: KVCache) -> tuple[Footprint, ...]:
     """Measure the memory of one conversation beside the weights, as llama-server would take it by default.
 
-    Args:
-        path: a GGUF, or the first part of one.
-        contexts: tokens of context, each at least 1.
-        cache: types of the KV cache, and attention.
-
     Raises:
         UserError: llama.cpp cannot read the file, or cannot make such a context of it.
     """
-    with _laid_out(path) as model:
-        cache.check(model)
-        return tuple(_measure(model, path, context, cache) for context in contexts)
-
-
-@contextmanager
-def _laid_out(path: str | os.PathLike[str]) -> Iterator[llama_cpp.llama_model_p]:
-    """Yield a model whose weights are nowhere; it is freed after."""
-    quiet_llama()
     parameters = llama_cpp.llama_model_default_params()
     parameters.no_alloc = True
     parameters.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE  # llama.cpp maps no file of which it allocates nothing
-    with interrupts_later():
-        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), parameters)
-    if not model:
-        raise UserError(f"llama.cpp could not lay {path} out: {last_error()}.")
-    try:
-        yield model
-    finally:
-        llama_cpp.llama_model_free(model)
+    with open_model(path, parameters) as model:
+        if model is None:
+            raise UserError(f"llama.cpp could not lay {path} out: {last_error()}.")
+        cache.check(model)
+        return tuple(_measure(model, path, context, cache) for context in contexts)
 
 
 def _measure(model: llama_cpp.llama_model_p, path: str | os.PathLike[str], context: int, cache: KVCache) -> Footprint:

@@ -24,13 +24,7 @@ class TokenMarks:
         self.forced = tokenize_text(vocabulary, form.forced, begin=False, special=True)
 
     def read(self, tokens: Sequence[int], text: str, start: Start) -> Output:
-        """Return an output with its marks.
-
-        Args:
-            tokens: all that the model wrote.
-            text: their text, which may end earlier, before a stop string.
-            start: where the output begins.
-        """
+        """Return the output of tokens with its marks; the text may end earlier than they do, before a stop string."""
         if not self.form.marks:
             return Output(text, (), start, len(tokens))
         marks, written = [], bytearray()
@@ -64,13 +58,7 @@ class Follower:
         self.tokens, self.answer = 0, 0
 
     def follow(self, token: int, written: bytearray, count: int) -> bool:
-        """Take the newest token; whether it belongs to the answer.
-
-        Args:
-            token: the newest.
-            written: the text of all tokens.
-            count: their number.
-        """
+        """Take the newest token, the text of all tokens and their number; return whether it belongs to the answer."""
         if token in self._marks.names:
             self._mark(self._marks.names[token], len(written), count)
         for word in self._marks.words:

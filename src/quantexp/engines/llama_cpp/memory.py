@@ -50,11 +50,6 @@ def wanted_lanes(config: EngineConfig) -> int:
 def lanes_that_fit(model: llama_cpp.llama_model_p, config: EngineConfig, file_bytes: int) -> int:
     """Return the number of lanes for which memory holds the whole context: what is asked for, or fewer.
 
-    Args:
-        model: the loaded model.
-        config: lanes, context, kv_memory_gb and the types of the cache.
-        file_bytes: the model file's size; its pages must stay in memory beside the KV cache.
-
     Raises:
         UserError: not even one sequence fits.
     """
@@ -75,16 +70,9 @@ def lanes_that_fit(model: llama_cpp.llama_model_p, config: EngineConfig, file_by
 def choose_lanes(
     model: llama_cpp.llama_model_p, config: EngineConfig, file_bytes: int, fitting: int, length: int
 ) -> int:
-    """Return the number of lanes to open for contexts that are shorter than the whole one.
+    """Return the number of lanes to open for contexts of this length, if so many of the whole one are `fitting`.
 
     One lane stays one and several stay several, since these round differently: a job's answers are of one kind.
-
-    Args:
-        model: the loaded model.
-        config: as for `lanes_that_fit`.
-        file_bytes: the model file's size.
-        fitting: what `lanes_that_fit` gave.
-        length: tokens of context in each lane.
     """
     if fitting == 1:
         return 1
@@ -108,7 +96,7 @@ def _room(config: EngineConfig, file_bytes: int) -> int | None:
         return int(config.kv_memory_gb * 1e9)
     if config.gpu_layers:
         return None  # the device's memory is not ours to see; opening the context tells
-    return int(SHARE * (free_memory() - file_bytes))
+    return int(SHARE * (free_memory() - file_bytes))  # the file's pages must stay in memory too
 
 
 def fit_length(model: llama_cpp.llama_model_p, needed: int, most: int) -> int:
@@ -116,11 +104,6 @@ def fit_length(model: llama_cpp.llama_model_p, needed: int, most: int) -> int:
 
     Models with two sets of rotary factors compute by the set for long contexts if theirs is longer than the one they
     were first trained for. So the context stays on the side of that length on which the whole one is.
-
-    Args:
-        model: the loaded model.
-        needed: tokens of the longest prompt and its answer.
-        most: tokens of the whole context.
     """
     architecture = read_metadata(model, "general.architecture")
     keys = ("rope.scaling.original_context_length", "context_length")
@@ -136,12 +119,7 @@ def room_of(form: ReasoningFormat, model: ModelConfig, engine: EngineConfig) -> 
 
 
 def needed_bytes(source: ModelFile, config: Config) -> int:
-    """Memory for a job's weights and its KV cache, before its file is made or loaded; an estimate from above.
-
-    Args:
-        source: the file that the quant is, or is made from.
-        config: the job.
-    """
+    """Memory for a job's weights and its KV cache, before its file is made or loaded; an estimate from above."""
     bits = FLOATS.get(config.quant.file_type or "", MOST_BITS)
     weights = max(source.bytes, source.parameters * bits // 8) if config.model.quantize else source.bytes
     if config.engine.gpu_layers == -1:

@@ -87,12 +87,7 @@ async def identify_server(server: Server, engine: EngineConfig, file: ModelFile)
 
 
 def _entry(server: Server, listed: Sequence[dict[str, Any]] | None, engine: EngineConfig) -> dict[str, Any]:
-    """Return the server's entry of the model.
-
-    Args:
-        server: the server.
-        listed: its models; None if it does not list them.
-        engine: names the model, or leaves it to a server that has one.
+    """Return the entry of the model among those that the server lists; if it lists none, the configured name.
 
     Raises:
         UserError: it has not this model, or several.

@@ -2,31 +2,26 @@
 
 from quantexp.engines.sequences import TokenSequence, first_divergence, hash_sequences
 from quantexp.evaluation.kl_divergence.encoding import ReferenceRows, encode
-from quantexp.evaluation.kl_divergence.measures import TokenMeasures, concatenate_measures, measure
+from quantexp.evaluation.kl_divergence.measures import TokenMeasures, measure
 from quantexp.evaluation.kl_divergence.reference import (
-    Compared,
     compare,
     predicted_bytes,
     read_baseline_scores,
-    read_facts,
     write_reference,
 )
 from quantexp.evaluation.kl_divergence.windows import windows
 
 __all__ = [
-    "Compared",
     "ReferenceRows",
     "TokenMeasures",
     "TokenSequence",
     "compare",
-    "concatenate_measures",
     "encode",
     "first_divergence",
     "hash_sequences",
     "measure",
     "predicted_bytes",
     "read_baseline_scores",
-    "read_facts",
     "windows",
     "write_reference",
 ]

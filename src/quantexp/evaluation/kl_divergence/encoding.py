@@ -11,11 +11,13 @@ that of a model from itself is about STEP²/24.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantexp.engines.sequences import Rows
 from quantexp.util.errors import NOT_NUMBERS, UserError
 
 TAU = 6.0
@@ -42,9 +44,12 @@ SMALLEST_SHARE = np.float32(np.finfo(np.float32).tiny)
 BLOCK_FLOATS = 1 << 18
 """Logits worked on at once, 1 MiB, which stays in a core's second cache."""
 
+_KEPT = frozenset({"ids", "steps"})
+"""Arrays with an entry for each kept token, not for each place."""
+
 
 @dataclass(frozen=True, slots=True)
-class ReferenceRows:
+class ReferenceRows(Rows):
     """Encoded distributions at n places, with m kept tokens in all.
 
     Attributes:
@@ -71,24 +76,20 @@ class ReferenceRows:
     drawn: NDArray[np.int32]
     drawn_steps: NDArray[np.uint16]
 
-    def __len__(self) -> int:
-        return self.actual.size
+    def part(self, places: slice) -> Self:
+        """Return some of the places, from `start` up to `stop` of the slice, as views."""
+        offsets = self.offsets[places.start : places.stop + 1]
+        kept = slice(offsets[0], offsets[-1])
+        cut = {each.name: getattr(self, each.name)[kept if each.name in _KEPT else places] for each in fields(self)}
+        return type(self)(**cut | {"offsets": offsets - offsets[0]})
 
-    def part(self, start: int, stop: int) -> "ReferenceRows":
-        """Return some of the places, as views."""
-        first, last = self.offsets[start], self.offsets[stop]
-        places, kept = slice(start, stop), slice(first, last)
-        return ReferenceRows(
-            self.actual[places],
-            self.logprob[places],
-            self.top[places],
-            self.rest[places],
-            self.ids[kept],
-            self.steps[kept],
-            self.offsets[start : stop + 1] - first,
-            self.drawn[places],
-            self.drawn_steps[places],
-        )
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Return one after the other; see `Rows.join`."""
+        ends = np.cumsum([0, *(part.ids.size for part in parts)])
+        offsets = [part.offsets[1:] + end for part, end in zip(parts, ends, strict=False)]
+        joined = {each.name: np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(cls)}
+        return cls(**joined | {"offsets": np.concatenate([np.zeros(1, np.int64), *offsets])})
 
     def log_probabilities(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Return those of the kept tokens, shape (m,), of the rest's sum, (n,), and of the drawn tokens, (n, k).
@@ -100,28 +101,6 @@ class ReferenceRows:
         rest = self.rest.astype(np.float64)
         total = np.log(kept + np.exp(rest))
         return below - np.repeat(total, np.diff(self.offsets)), rest - total, self.drawn_steps * -STEP - total[:, None]
-
-
-def joined(parts: Sequence[ReferenceRows]) -> ReferenceRows:
-    """One after the other.
-
-    Raises:
-        ValueError: there are no parts.
-    """
-    ends = np.cumsum([0, *(part.ids.size for part in parts)])
-    return ReferenceRows(
-        np.concatenate([part.actual for part in parts]),
-        np.concatenate([part.logprob for part in parts]),
-        np.concatenate([part.top for part in parts]),
-        np.concatenate([part.rest for part in parts]),
-        np.concatenate([part.ids for part in parts]),
-        np.concatenate([part.steps for part in parts]),
-        np.concatenate(
-            [np.zeros(1, np.int64), *(part.offsets[1:] + end for part, end in zip(parts, ends, strict=False))]
-        ),
-        np.concatenate([part.drawn for part in parts]),
-        np.concatenate([part.drawn_steps for part in parts]),
-    )
 
 
 def encode(
@@ -138,7 +117,7 @@ def encode(
     Raises:
         UserError: logits are not numbers.
     """
-    return joined([_encoded(logits[part], actual[part], tau, drawn) for part in blocks(*logits.shape)])
+    return ReferenceRows.join([_encoded(logits[part], actual[part], tau, drawn) for part in blocks(*logits.shape)])
 
 
 def blocks(rows: int, columns: int) -> Iterator[slice]:

@@ -12,7 +12,7 @@ out, each scaled to a sum of 1, diverge by no more than that.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from quantexp.engines.sequences import Likeliest, TokenSequence, hash_sequences
 from quantexp.evaluation.kl_divergence.encoding import blocks
 from quantexp.evaluation.kl_divergence.llama_file import LlamaFile, LlamaRows
-from quantexp.evaluation.kl_divergence.measures import TokenMeasures, concatenate_measures
+from quantexp.evaluation.kl_divergence.measures import TokenMeasures
 from quantexp.util.errors import UserError
 from quantexp.util.files import open_atomically
 
@@ -161,41 +161,22 @@ def _add_least(
 def bound_from_file(
     file: LlamaFile, numbers: Sequence[int], quant: Sequence[Likeliest], most: int
 ) -> tuple[TokenMeasures, NDArray[np.float64]]:
-    """Bound a quant's divergence from a file's distributions; see `bound_divergence`.
-
-    Args:
-        file: the file.
-        numbers: which of its windows each sequence is, counted from 0.
-        quant: of each sequence.
-        most: tokens that the quant was asked to tell of.
+    """Bound a quant's divergence from distributions of windows with these numbers, from 0; see `bound_divergence`.
 
     Raises:
         UserError: the file has become shorter, or is of another model.
     """
     found = [
-        bound_divergence(take_rows(rows, told), told, most)
+        bound_divergence(take_rows(rows.part(part), each.part(part)), each.part(part), most)
         for number, each in zip(numbers, quant, strict=True)
-        for rows, told in _pair(file.rows(number), each)
+        for rows in [file.rows(number)]
+        for part in blocks(*rows.steps.shape)  # which stay in the cache
     ]
-    return concatenate_measures([measures for measures, _ in found]), np.concatenate([left for _, left in found])
-
-
-def _pair(rows: LlamaRows, quant: Likeliest) -> Iterator[tuple[LlamaRows, Likeliest]]:
-    """Yield some places of both at a time, which stay in the cache."""
-    for part in blocks(*rows.steps.shape):
-        yield (
-            rows.part(part),
-            Likeliest(quant.tokens[part], quant.logprobs[part], quant.ids[part], quant.of_ids[part]),
-        )
+    return TokenMeasures.join([measures for measures, _ in found]), np.concatenate([left for _, left in found])
 
 
 def write_likeliest(path: Path, told: Likeliest, sequences: Sequence[TokenSequence]) -> None:
-    """Keep what a server has told of a baseline.
-
-    Args:
-        path: the file; it appears whole or not at all.
-        told: of all sequences, one after the other.
-        sequences: what was read.
+    """Keep what a server has told of all sequences, in a file that appears whole or not at all.
 
     Raises:
         OSError: the file cannot be written.

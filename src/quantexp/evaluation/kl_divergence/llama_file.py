@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantexp.engines.base import Predictor
-from quantexp.engines.sequences import Distributions, TokenSequence, Vocabulary
+from quantexp.engines.sequences import Distributions, Rows, TokenSequence, Vocabulary
 from quantexp.evaluation.kl_divergence.encoding import below_top, blocks
-from quantexp.evaluation.kl_divergence.measures import SMALLEST, TokenMeasures, concatenate_measures
+from quantexp.evaluation.kl_divergence.measures import SMALLEST, TokenMeasures
 from quantexp.util.errors import UserError
 from quantexp.util.files import open_atomically
 
@@ -84,7 +84,7 @@ class LlamaFile:
 
 
 @dataclass(frozen=True, slots=True)
-class LlamaRows:
+class LlamaRows(Rows):
     """Distributions at n places, as the file has them.
 
     Attributes:
@@ -97,24 +97,13 @@ class LlamaRows:
     least: NDArray[np.float32]
     steps: NDArray[np.uint16]
 
-    def __len__(self) -> int:
-        return self.scale.size
-
-    def part(self, places: slice) -> "LlamaRows":
-        """Return some of the places, as views."""
-        return LlamaRows(self.scale[places], self.least[places], self.steps[places])
-
     def log_probabilities(self) -> NDArray[np.float32]:
         """Return all of them in nats, shape (n, vocabulary size)."""
         return self.steps * self.scale[:, None] + self.least[:, None]
 
 
 def open_base(given: str, window: int | None) -> LlamaFile:
-    """Open the file that `divergence_base` names.
-
-    Args:
-        given: its path.
-        window: tokens in a window of the job.
+    """Open the file that `divergence_base` names, for a job with windows of so many tokens.
 
     Raises:
         UserError: see `open_llama_file`; or its windows have another length.
@@ -220,13 +209,7 @@ def find_windows(
 def measure_from_file(
     file: LlamaFile, numbers: Sequence[int], model: Predictor, sequences: Sequence[TokenSequence]
 ) -> TokenMeasures:
-    """Measure a model from the file's distributions, by the sum that llama-perplexity makes.
-
-    Args:
-        file: the file.
-        numbers: which of its windows each sequence is, counted from 0.
-        model: the quant.
-        sequences: the windows.
+    """Measure a model from the file's windows with these numbers, from 0, by the sum that llama-perplexity makes.
 
     Raises:
         UserError: logits are not numbers; or see `Predictor.distributions`.
@@ -239,7 +222,7 @@ def measure_from_file(
                 stop = start + len(part.tokens)
                 found.append(measure_rows(rows.part(slice(start, stop)), part.tokens, part.logits))
                 start = stop
-    return concatenate_measures(found)
+    return TokenMeasures.join(found)
 
 
 def measure_rows(rows: LlamaRows, actual: NDArray[np.int32], logits: NDArray[np.float32]) -> TokenMeasures:
@@ -257,7 +240,7 @@ def measure_rows(rows: LlamaRows, actual: NDArray[np.int32], logits: NDArray[np.
         UserError: logits are not numbers.
     """
     places = blocks(*logits.shape)
-    return concatenate_measures([_measured(rows.part(part), actual[part], logits[part]) for part in places])
+    return TokenMeasures.join([_measured(rows.part(part), actual[part], logits[part]) for part in places])
 
 
 def _measured(rows: LlamaRows, actual: NDArray[np.int32], logits: NDArray[np.float32]) -> TokenMeasures:

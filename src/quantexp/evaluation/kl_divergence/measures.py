@@ -1,11 +1,11 @@
 """Measures of a quant's divergence from a baseline, token by token."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantexp.engines.sequences import Rows
 from quantexp.evaluation.kl_divergence.encoding import ReferenceRows, below_top, blocks
 
 SMALLEST = np.log(np.finfo(np.float64).tiny)
@@ -13,7 +13,7 @@ SMALLEST = np.log(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True, slots=True)
-class TokenMeasures:
+class TokenMeasures(Rows):
     """Measures at each of n scored tokens; every array has the shape (n,).
 
     Attributes:
@@ -29,29 +29,6 @@ class TokenMeasures:
     baseline_logprob: NDArray[np.float64]
     quant_logprob: NDArray[np.float64]
     quant_top: NDArray[np.int32]
-
-    def __len__(self) -> int:
-        return self.divergence.size
-
-    @property
-    def baseline_probability(self) -> NDArray[np.float64]:
-        """Probability of the token in the text, under the baseline."""
-        return np.exp(self.baseline_logprob)
-
-    @property
-    def quant_probability(self) -> NDArray[np.float64]:
-        """Probability of the token in the text, under the quant."""
-        return np.exp(self.quant_logprob)
-
-
-def concatenate_measures(parts: Sequence[TokenMeasures]) -> TokenMeasures:
-    """One after the other.
-
-    Raises:
-        ValueError: there are no parts.
-    """
-    names = [field.name for field in fields(TokenMeasures)]
-    return TokenMeasures(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def measure(reference: ReferenceRows, logits: NDArray[np.float32]) -> TokenMeasures:
@@ -72,9 +49,7 @@ def measure(reference: ReferenceRows, logits: NDArray[np.float32]) -> TokenMeasu
     """
     if len(reference) != len(logits):
         raise ValueError(f"{len(logits)} rows of logits were given for {len(reference)} places.")
-    return concatenate_measures(
-        [_measured(reference.part(part.start, part.stop), logits[part]) for part in blocks(*logits.shape)]
-    )
+    return TokenMeasures.join([_measured(reference.part(part), logits[part]) for part in blocks(*logits.shape)])
 
 
 def _measured(reference: ReferenceRows, logits: NDArray[np.float32]) -> TokenMeasures:

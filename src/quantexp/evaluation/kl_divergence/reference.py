@@ -6,7 +6,6 @@ Only one model needs to be in memory at a time. The file is Parquet, one row for
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 
 from quantexp.engines.base import Predictor
 from quantexp.engines.sequences import TokenScores, TokenSequence, hash_sequences
-from quantexp.evaluation.kl_divergence.encoding import STEP, ReferenceRows, encode, joined
-from quantexp.evaluation.kl_divergence.measures import TokenMeasures, concatenate_measures, measure
+from quantexp.evaluation.kl_divergence.encoding import STEP, ReferenceRows, encode
+from quantexp.evaluation.kl_divergence.measures import TokenMeasures, measure
 from quantexp.util.errors import UserError
 from quantexp.util.files import open_atomically
 
@@ -44,22 +43,9 @@ _UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError)
 """What reading a damaged file raises: the last two where the names in it are damaged, which have no checksum."""
 
 
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """Measures of a quant's pass.
-
-    Attributes:
-        measures: of every scored token of every sequence, in order, n in all.
-        sequence: which sequence each belongs to, counted from 0, shape (n,).
-    """
-
-    measures: TokenMeasures
-    sequence: NDArray[np.int64]
-
-
-def predicted_bytes(tokens: int, bytes_per_token: float = BYTES_PER_TOKEN) -> int:
+def predicted_bytes(tokens: int) -> int:
     """Predict the size of a file for this many scored tokens, about."""
-    return round(tokens * bytes_per_token)
+    return tokens * BYTES_PER_TOKEN
 
 
 def write_reference(
@@ -67,11 +53,7 @@ def write_reference(
 ) -> None:
     """Write the baseline's pass: read the sequences and keep what the model would have said.
 
-    Args:
-        path: the file; it appears whole or not at all.
-        model: the baseline.
-        sequences: at least one.
-        facts: kept in the file, for `read_facts`; such as the model's sha256.
+    The file appears whole or not at all; it holds the facts too.
 
     Raises:
         OSError: the file cannot be written.
@@ -102,19 +84,22 @@ def write_reference(
         for _, of_sequence in groupby(parts, key=lambda part: part.sequence):
             waiting += [encode(part.logits, part.tokens) for part in of_sequence]
             if sum(map(len, waiting)) >= GROUP:
-                writer.write_table(_table(joined(waiting), schema))
+                writer.write_table(_table(ReferenceRows.join(waiting), schema))
                 waiting = []
         if waiting:
-            writer.write_table(_table(joined(waiting), schema))
+            writer.write_table(_table(ReferenceRows.join(waiting), schema))
 
 
-def compare(path: Path, model: Predictor, sequences: Sequence[TokenSequence]) -> Compared:
+def compare(path: Path, model: Predictor, sequences: Sequence[TokenSequence]) -> TokenMeasures:
     """Measure a quant's pass: read the same sequences and measure how far it is from the baseline.
 
     Args:
         path: what `write_reference` wrote.
         model: the quant.
         sequences: the same as there, in the same order.
+
+    Returns:
+        Measures of every scored token of every sequence, in order.
 
     Raises:
         UserError: the file is missing or damaged, or it is of another vocabulary or other sequences.
@@ -130,18 +115,7 @@ def compare(path: Path, model: Predictor, sequences: Sequence[TokenSequence]) ->
         raise UserError(f"{path} was made from other texts than these; delete it to have it made again.")
     places = _Places(path)
     with closing(model.distributions(sequences)) as parts:
-        measures = concatenate_measures([measure(places.take(part.tokens), part.logits) for part in parts])
-    counts = [sequence.scored for sequence in sequences]
-    return Compared(measures, np.repeat(np.arange(len(counts)), counts))
-
-
-def read_facts(path: Path) -> dict[str, str]:
-    """Return the facts that were given to `write_reference`.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    return dict(_meaning(path)["facts"])
+        return TokenMeasures.join([measure(places.take(part.tokens), part.logits) for part in parts])
 
 
 def read_baseline_scores(path: Path) -> TokenScores:
@@ -173,10 +147,10 @@ class _Places:
                 if self._rows is None:
                     raise _damaged(self._path, "it ends too early")
             stop = min(self._next + wanted, len(self._rows))
-            parts.append(self._rows.part(self._next, stop))
+            parts.append(self._rows.part(slice(self._next, stop)))
             wanted -= stop - self._next
             self._next = stop
-        taken = joined(parts)
+        taken = ReferenceRows.join(parts)
         if not np.array_equal(taken.actual, actual):
             raise _damaged(self._path, "its tokens are not those of the text")
         return taken

@@ -30,11 +30,6 @@ def hub_rows(data: DataConfig, repository: str, fields: Sequence[str]) -> list[d
     What the library's cache holds of a commit is read without a request. A branch is asked for its commit first; under
     HF_HUB_OFFLINE=1 it is the commit that it was when it was last read.
 
-    Args:
-        data: subset, split, revision and columns.
-        repository: owner/name.
-        fields: what the task needs; columns that have no part in it stay on the disk.
-
     Raises:
         UserError: the Hub cannot be reached or refuses, or there is no such subset, split or column.
     """
@@ -157,10 +152,7 @@ def _last_read(repository: str, revision: str) -> str | None:
 def _ask(repository: str, revision: str, whole: bool = False) -> str:
     """Ask the Hub directly: the library for data sets tries several ways, and does not say why none went.
 
-    Args:
-        repository: owner/name.
-        revision: a branch, tag or commit.
-        whole: whether to ask for more than its commit, namely for access to its files.
+    With `whole` it is asked for access to the files, too.
 
     Returns:
         The commit.

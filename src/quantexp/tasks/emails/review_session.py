@@ -35,15 +35,6 @@ class Reading:
         reviews: Sequence[Review],
         path: Path,
     ) -> None:
-        """Take stock.
-
-        Args:
-            console: where to show them.
-            reviewer: who reads.
-            rows: the e-mails to be read.
-            reviews: all verdicts so far, everybody's.
-            path: where verdicts go, each as soon as it is given.
-        """
         self._console, self._reviewer, self._rows, self._path = console, reviewer, rows, path
         self._hashes = [item_sha256(row) for row in rows]
         self._standing = select_latest(reviews)
@@ -74,12 +65,7 @@ class Reading:
             say(self._console, "")  # the line of the question has not ended
 
     def conclude(self, there: int, emails: str) -> None:
-        """Say what this reviewer has judged, what is open, and where several agree.
-
-        Args:
-            there: how many e-mails there are, besides those that are to be read too.
-            emails: their file, as it was given.
-        """
+        """Say what this reviewer has judged of the e-mails that are there, what is open, and where several agree."""
         own = [self._own(place) for place in range(len(self._rows))]
         accepted = sum(review is not None and review.verdict is Verdict.accept for review in own)
         rejected = sum(review is not None and review.verdict is Verdict.reject for review in own)

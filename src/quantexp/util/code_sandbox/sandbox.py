@@ -95,13 +95,6 @@ class Sandbox:
     """Runs checks of generated code, each in processes of its own."""
 
     def __init__(self, name: str, facts: Mapping[str, str], shows: bool) -> None:
-        """Take what it is for.
-
-        Args:
-            name: of what is graded, for the bar.
-            facts: what protects, as tags of a run.
-            shows: whether it shows a bar.
-        """
         self.facts = facts
         self._name, self._shows = name, shows
 
@@ -125,11 +118,6 @@ class Sandbox:
 @contextmanager
 def open_sandbox(name: str, unsafe_code: bool = False, shows: bool = True) -> Iterator[Sandbox]:
     """Open the sandbox, and say once what protects.
-
-    Args:
-        name: of what is graded, for the terminal.
-        unsafe_code: whether code may run although something is open to it.
-        shows: whether a bar is shown.
 
     Raises:
         UserError: code could do harm here, and nobody has accepted that.
