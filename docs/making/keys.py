@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 
 from quantexp.config import Config
 from quantexp.config.command_line import COMMANDS
@@ -13,7 +14,6 @@ from quantexp.config.reference import (
     Key,
     default_option,
     find_dataclass,
-    first_sentence,
     is_group,
     list_keys,
     summary,
@@ -52,6 +52,24 @@ def groups() -> str:
         )
     ]
     return "\n\n".join(sections)
+
+
+def first_sentence(file: Path) -> str:
+    """Read the first sentence of the comment at the head of an option's file."""
+    said: list[str] = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        text = line.removeprefix("#")
+        if text == line or text.startswith(("   ", " Run: ", " @package")) or not text.strip():
+            if said or text == line:
+                break
+            continue
+        said.append(text.strip())
+    sentence, *further = re.split(r"(?<=[.;])\s", " ".join(said))
+    for part in further:
+        if sentence.count("(") == sentence.count(")"):
+            break
+        sentence += f" {part}"
+    return sentence.rstrip(":;")
 
 
 def commands() -> str:

@@ -11,13 +11,13 @@ import pytest
 from hydra import compose, initialize_config_module
 from making import MARK, TABLES, filled
 from making import figures as drawn
-from making.keys import commands, groups
+from making.keys import commands, first_sentence, groups
 from omegaconf import OmegaConf
 from published import CELLS
 
 from quantexp.config import Config
 from quantexp.config.hydra_schemas import register_schemas
-from quantexp.config.reference import CONF, SCHEMAS, first_sentence, in_words, list_keys, read_description
+from quantexp.config.reference import CONF, SCHEMAS, in_words, list_keys, read_description
 from quantexp.report.svg import SIGNS
 from quantexp.stats import Verdict, required_items, required_items_within, tango_interval
 from quantexp.tasks import TASKS

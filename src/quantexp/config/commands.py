@@ -1,5 +1,6 @@
 """The types of the configurations of all commands but the sweep's, and their defaults."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -96,15 +97,9 @@ class PickConfig:
 
 
 @dataclass
-class ExportConfig:
+class ExportConfig(AggregateConfig):
     """One publication of runs that are already in the store."""
 
-    stats: StatsConfig = field(default_factory=StatsConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    sweep: str = "latest"
-    """Run id of a sweep, or "latest"."""
-    runs: list[str] = field(default_factory=list)
-    """Run ids of single jobs instead of a sweep's."""
     out: str = "export"
     """The folder that the files are written into."""
     url: str | None = None
@@ -209,3 +204,30 @@ class CompareConfig:
     """The folder that the report is written into; relative to the folder the command runs in."""
     mlflow: bool = False
     """Record the comparison as a run in the tracking store too."""
+
+
+CommandConfig = (
+    AggregateConfig
+    | CompareConfig
+    | GateConfig
+    | MaintenanceConfig
+    | PickConfig
+    | PlanConfig
+    | ReproduceConfig
+    | SyncConfig
+)
+"""Any of them."""
+
+SCHEMAS: Mapping[str, type[CommandConfig]] = {
+    "aggregate": AggregateConfig,
+    "compare": CompareConfig,
+    "gate": GateConfig,
+    "pick": PickConfig,
+    "export": ExportConfig,
+    "reproduce": ReproduceConfig,
+    "regrade": RegradeConfig,
+    "plan": PlanConfig,
+    "store": MaintenanceConfig,
+    "sync": SyncConfig,
+}
+"""The configuration of each command by its file in conf/."""

@@ -1,7 +1,6 @@
 """The reference of the configuration: every key with what it takes and means, read from the source of its types."""
 
 import ast
-import re
 import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,34 +17,14 @@ from typing import Any
 import omegaconf
 from omegaconf import OmegaConf
 
-from quantexp.config.commands import (
-    AggregateConfig,
-    CompareConfig,
-    ExportConfig,
-    GateConfig,
-    MaintenanceConfig,
-    PickConfig,
-    PlanConfig,
-    RegradeConfig,
-    ReproduceConfig,
-    SyncConfig,
-)
+from quantexp.config import commands
 from quantexp.config.emails import GenerateConfig, ReviewConfig
 from quantexp.config.ranges import range_in_words
 from quantexp.config.schema import Config
 
 SCHEMAS: Mapping[str, type] = {
     "config": Config,
-    "aggregate": AggregateConfig,
-    "compare": CompareConfig,
-    "gate": GateConfig,
-    "pick": PickConfig,
-    "export": ExportConfig,
-    "reproduce": ReproduceConfig,
-    "regrade": RegradeConfig,
-    "plan": PlanConfig,
-    "store": MaintenanceConfig,
-    "sync": SyncConfig,
+    **commands.SCHEMAS,
     "generate_extraction": GenerateConfig,
     "review_extraction": ReviewConfig,
 }
@@ -160,24 +139,6 @@ def in_words(hint: object) -> str:
 def summary(kind: type) -> str:
     """Return the first sentence of a class's docstring."""
     return (kind.__doc__ or "").strip().partition("\n")[0]
-
-
-def first_sentence(file: Path) -> str:
-    """Read the first sentence of the comment at the head of an option's file."""
-    said: list[str] = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        text = line.removeprefix("#")
-        if text == line or text.startswith(("   ", " Run: ", " @package")) or not text.strip():
-            if said or text == line:
-                break
-            continue
-        said.append(text.strip())
-    sentence, *further = re.split(r"(?<=[.;])\s", " ".join(said))
-    for part in further:
-        if sentence.count("(") == sentence.count(")"):
-            break
-        sentence += f" {part}"
-    return sentence.rstrip(":;")
 
 
 @cache

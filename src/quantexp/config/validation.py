@@ -14,12 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from quantexp.config.choices import FlashAttention, Method, Pool, Target, Unit
 from quantexp.config.commands import (
-    AggregateConfig,
-    CompareConfig,
-    ExportConfig,
+    CommandConfig,
     GateConfig,
     MaintenanceConfig,
-    PickConfig,
     PlanConfig,
     RegradeConfig,
     ReproduceConfig,
@@ -36,20 +33,7 @@ from quantexp.config.weights import apply_weights
 from quantexp.util.errors import UserError
 from quantexp.util.urls import address_problem
 
-AnyConfig = TypeVar(
-    "AnyConfig",
-    Config,
-    MaintenanceConfig,
-    RegradeConfig,
-    GateConfig,
-    PickConfig,
-    ExportConfig,
-    ReproduceConfig,
-    AggregateConfig,
-    CompareConfig,
-    PlanConfig,
-    SyncConfig,
-)
+AnyConfig = TypeVar("AnyConfig", bound=Config | CommandConfig)
 AnyType = TypeVar("AnyType")
 
 
@@ -102,18 +86,7 @@ def validated(composed: DictConfig, schema: type[AnyConfig]) -> AnyConfig:
     return config
 
 
-def _problems(
-    config: Config
-    | MaintenanceConfig
-    | AggregateConfig
-    | GateConfig
-    | PickConfig
-    | ExportConfig
-    | ReproduceConfig
-    | CompareConfig
-    | PlanConfig
-    | SyncConfig,
-) -> list[str]:
+def _problems(config: Config | CommandConfig) -> list[str]:
     """Return a sentence for each value outside its range."""
     if isinstance(config, MaintenanceConfig):
         return []
