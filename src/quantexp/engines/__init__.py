@@ -1,14 +1,10 @@
 """Inference engines: the interface, and the one loaded engine that consecutive jobs share."""
 
-from typing import TYPE_CHECKING
-
 from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines.base import Decoding, Engine, Prompt
 from quantexp.engines.registry import get_engine
+from quantexp.models import ModelFile
 from quantexp.store.completion import Completion
-
-if TYPE_CHECKING:
-    from quantexp.models import ModelFile  # which loads llama.cpp
 
 __all__ = [
     "Completion",
@@ -22,7 +18,7 @@ __all__ = [
 _open: tuple[object, Engine] | None = None
 
 
-def open_engine(file: "ModelFile", model: ModelConfig, engine: EngineConfig) -> Engine:
+def open_engine(file: ModelFile, model: ModelConfig, engine: EngineConfig) -> Engine:
     """Return the engine for this file: the one already open, if nothing differs, else a new one.
 
     Only one is open at a time: the previous model leaves the memory before the next one is loaded.

@@ -3,15 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from quantexp.config import Config, EngineConfig, ModelConfig
 from quantexp.engines.base import READS, TELLS, Capability, Engine, reading_problem
 from quantexp.engines.validation import local_problems, server_problems
+from quantexp.models import ModelFile
 from quantexp.util.errors import UserError
-
-if TYPE_CHECKING:
-    from quantexp.models import ModelFile  # which loads llama.cpp
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +24,17 @@ class EngineSpec:
 
     capabilities: frozenset[Capability]
     problems: Callable[[Config], Iterator[str]]
-    open: Callable[["ModelFile", ModelConfig, EngineConfig], Engine]
+    open: Callable[[ModelFile, ModelConfig, EngineConfig], Engine]
     room: str = "engine.context={context}"
 
 
-def _open_llama_cpp(file: "ModelFile", model: ModelConfig, engine: EngineConfig) -> Engine:
+def _open_llama_cpp(file: ModelFile, model: ModelConfig, engine: EngineConfig) -> Engine:
     from quantexp.engines.llama_cpp.engine import LlamaCpp
 
     return LlamaCpp(file, model, engine)
 
 
-def _open_openai(file: "ModelFile", model: ModelConfig, engine: EngineConfig) -> Engine:
+def _open_openai(file: ModelFile, model: ModelConfig, engine: EngineConfig) -> Engine:
     from quantexp.engines.openai.engine import OpenAIServer
 
     return OpenAIServer(file, model, engine)

@@ -1,34 +1,21 @@
 """From a model and a quant in the configuration to one file, or a server's checkpoint, that is known by its bytes."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Any
 
 from quantexp.config import ModelConfig, QuantConfig
+from quantexp.models.checkpoint import check_checkpoint, identify_served
+from quantexp.models.gguf import ModelFile, check_label, identify
+from quantexp.models.hub import fetch
+from quantexp.models.recipe import read_recipe
+from quantexp.models.sources import cache_folder, source_path
 from quantexp.util.errors import UserError
+from quantexp.util.native.library import open_tried_library
 
-if TYPE_CHECKING:
-    from quantexp.models.gguf import ModelFile
-
-__all__ = ["ModelFile", "prepare", "resolve", "source_of"]
+__all__ = ["ModelFile", "describe_source", "find_source", "prepare", "resolve"]
 
 log = logging.getLogger(__name__)
-
-
-def __getattr__(name: str) -> Any:
-    """Import `ModelFile` when it is asked for.
-
-    Python imports this module before the command of its package begins, and a llama.cpp that cannot be loaded is for
-    that command to report.
-    """
-    if name != "ModelFile":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from quantexp.models.gguf import ModelFile
-
-    return ModelFile
 
 
 def prepare(wanted: Iterable[tuple[ModelConfig, QuantConfig]]) -> None:
@@ -37,10 +24,6 @@ def prepare(wanted: Iterable[tuple[ModelConfig, QuantConfig]]) -> None:
     Raises:
         UserError: one is not there and cannot be had, or the configuration names none.
     """
-    from quantexp.models.checkpoint import check_checkpoint
-    from quantexp.models.hub import fetch
-    from quantexp.models.sources import cache_folder, source_path
-
     wanted = list(wanted)
     from_hub = [(model, quant) for model, quant in wanted if model.source == "hub"]
     if from_hub:
@@ -62,10 +45,6 @@ def _check_making(model: ModelConfig, quant: QuantConfig) -> None:
     Raises:
         UserError: the recipe cannot be read, or llama.cpp cannot make the quant.
     """
-    from quantexp.models.recipe import read_recipe
-    from quantexp.models.sources import cache_folder
-    from quantexp.util.native.library import open_tried_library
-
     cache = cache_folder(model)
     recipe = read_recipe(model, quant, cache)
     if not open_tried_library().kernels:
@@ -85,10 +64,6 @@ def find_source(model: ModelConfig, quant: QuantConfig) -> ModelFile:
     Raises:
         UserError: there is no such file, it is not a whole GGUF, or its bytes are not the expected ones.
     """
-    from quantexp.models.checkpoint import identify_served
-    from quantexp.models.gguf import identify
-    from quantexp.models.sources import cache_folder, source_path
-
     if model.source == "server":
         return identify_served(model, quant)
     source = identify(source_path(model, quant), cache_folder(model))
@@ -114,16 +89,13 @@ def resolve(model: ModelConfig, quant: QuantConfig) -> tuple[ModelFile, ModelFil
     Raises:
         UserError: the source cannot be used (see `find_source`), or it holds another type than the quant says.
     """
-    from quantexp.models.gguf import check_label, identify
-    from quantexp.models.quantize import make_quant
-    from quantexp.models.recipe import read_recipe
-    from quantexp.models.sources import cache_folder
-
     source = find_source(model, quant)
     if model.source == "server":
         return source, source
     if not model.quantize:
         return check_label(source, quant), source
+    from quantexp.models.quantize import make_quant  # only now: it loads the library
+
     cache = cache_folder(model)
     return identify(make_quant(source, read_recipe(model, quant, cache), cache), cache), source
 
@@ -134,8 +106,5 @@ def describe_source(model: ModelConfig, quant: QuantConfig, source: ModelFile) -
     Raises:
         UserError: the recipe cannot be read.
     """
-    from quantexp.models.recipe import read_recipe
-    from quantexp.models.sources import cache_folder
-
     recipe = read_recipe(model, quant, cache_folder(model)) if model.quantize else None
     return f"{source.sha256} {recipe.digest}" if recipe is not None and recipe.digest else source.sha256

@@ -14,6 +14,7 @@ from typing import Any
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.models.gguf import ModelFile, check_label, combine_digests, hashed, identify, list_parts
 from quantexp.models.safetensors import BITS, Tensor, read_header
+from quantexp.models.sources import cache_folder
 from quantexp.util.errors import UserError
 
 PACKED = frozenset({"qweight", "weight_packed", "q_weight", "trellis"})
@@ -53,8 +54,6 @@ def identify_served(model: ModelConfig, quant: QuantConfig) -> ModelFile:
     if model.checkpoint is not None:
         path = Path(model.checkpoint).expanduser()
         if (gguf := _gguf(path)) is not None:
-            from quantexp.models.sources import cache_folder
-
             return check_label(identify(gguf.resolve(), cache_folder(model)), quant)
         return _read(path, model, quant)
     if quant.bits_per_weight is None:
@@ -84,8 +83,6 @@ def check_checkpoint(model: ModelConfig, quant: QuantConfig) -> None:
 
 
 def _read(folder: Path, model: ModelConfig, quant: QuantConfig) -> ModelFile:
-    from quantexp.models.sources import cache_folder
-
     files = _files(folder, model)
     config = _json(folder / "config.json")
     tensors: dict[str, Tensor] = {}
