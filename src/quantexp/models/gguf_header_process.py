@@ -53,6 +53,9 @@ BLOCKS = {
 class Header:
     """The header of one file, read from its beginning to its end.
 
+    Attributes:
+        places: where the numbers of each tensor begin, by its name.
+
     Raises:
         ValueError: it is not a complete GGUF; the message says why, without a full stop.
     """
@@ -60,6 +63,7 @@ class Header:
     def __init__(self, data: mmap.mmap | bytes) -> None:
         self._data, self._place = data, 0
         self.metadata: dict[str, str | int | float] = {}
+        self.places: dict[str, int] = {}
         self._lists: dict[str, tuple[int, int, int]] = {}
         self.vocabulary: tuple[int, str] | None = None
         if self._take(4) != b"GGUF":
@@ -138,6 +142,7 @@ class Header:
             if offset + held > size:
                 raise ValueError(f"its tensor {name} ends behind the end of the file")
             found.append((name, kind, elements, held))
+            self.places[name] = begin + offset
         return found
 
     def _read_tensor(self) -> tuple[str, int, int, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from quantexp.models.gguf_header_process import Header
 from quantexp.util.errors import UserError
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -14,10 +15,8 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 
-_FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-"""Values in a GGUF's metadata, by the number of their type."""
-
-_STRING, _ARRAY, _F32 = 8, 9, 0
+_F32 = 0
+"""Number of the type of all tensors."""
 
 
 def read_importance_matrix(path: Path) -> Weights:
@@ -28,7 +27,7 @@ def read_importance_matrix(path: Path) -> Weights:
     """
     try:
         data = path.read_bytes()
-        weights = _read_gguf(_Reader(data)) if data.startswith(b"GGUF") else _read_older(_Reader(data))
+        weights = _read_gguf(data) if data.startswith(b"GGUF") else _read_older(_Reader(data))
     except (ValueError, KeyError, struct.error) as error:
         raise UserError(
             f"model.imatrix={path} is no importance matrix ({error}); make one with llama-imatrix."
@@ -42,7 +41,7 @@ def read_importance_matrix(path: Path) -> Weights:
 
 
 class _Reader:
-    """What is left to read of a file's bytes."""
+    """What is left to read of the bytes of an older file."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -54,56 +53,18 @@ class _Reader:
         self.offset += length
         return self.data[self.offset - length : self.offset]
 
-    def number(self, form: str) -> int:
-        return int(struct.unpack(f"<{form}", self.take(struct.calcsize(form)))[0])
-
-    def text(self, length: str) -> str:
-        return self.take(self.number(length)).decode()
-
-    def floats(self, count: int) -> NDArray[np.float32]:
-        return np.frombuffer(self.take(4 * count), "<f4").astype(np.float32)
-
-    def skip_value(self, kind: int) -> None:
-        if kind == _STRING:
-            self.take(self.number("Q"))
-        elif kind == _ARRAY:
-            inner, count = self.number("I"), self.number("Q")
-            if inner in _FORMATS:
-                self.take(struct.calcsize(_FORMATS[inner]) * count)
-            elif inner == _STRING:
-                for _ in range(count):
-                    self.skip_value(inner)
-            else:
-                raise ValueError(f"it holds a list of type {inner}")
-        else:
-            self.take(struct.calcsize(_FORMATS[kind]))
+    def number(self) -> int:
+        return int(struct.unpack("<i", self.take(4))[0])
 
 
-def _read_gguf(reader: _Reader) -> Weights:
+def _read_gguf(data: bytes) -> Weights:
     """Read sums of squares and how many there are; what no token came by counts as 1, as in llama.cpp."""
-    reader.take(8)
-    tensors, pairs = reader.number("Q"), reader.number("Q")
-    alignment = 32
-    for _ in range(pairs):
-        key, kind = reader.text("Q"), reader.number("I")
-        if key == "general.alignment":
-            alignment = reader.number("I")
-        else:
-            reader.skip_value(kind)
-    places = {}
-    for _ in range(tensors):
-        name, dimensions = reader.text("Q"), reader.number("I")
-        shape = [reader.number("Q") for _ in range(dimensions)]
-        kind, offset = reader.number("I"), reader.number("Q")
+    header, held = Header(data), {}
+    for name, kind, elements, _ in header.tensors:
         if name.endswith((_SUMS, _COUNTS)):
             if kind != _F32:
                 raise ValueError(f"{name} is not of 32-bit floats")
-            places[name] = (offset, int(np.prod(shape, dtype=object)))
-    start = reader.offset + -reader.offset % max(alignment, 1)
-    held = {}
-    for name, (offset, count) in places.items():
-        reader.offset = start + offset
-        held[name] = reader.floats(count)
+            held[name] = np.frombuffer(data, "<f4", elements, header.places[name])
     weights = {}
     for name, sums in held.items():
         if name.endswith(_SUMS):
@@ -115,7 +76,8 @@ def _read_gguf(reader: _Reader) -> Weights:
 
 def _read_older(reader: _Reader) -> Weights:
     weights = {}
-    for _ in range(reader.number("i")):
-        name, calls = reader.text("i"), reader.number("i")
-        weights[name] = reader.floats(reader.number("i")) / np.float32(max(calls, 1))
+    for _ in range(reader.number()):
+        name, calls = reader.take(reader.number()).decode(), reader.number()
+        values = np.frombuffer(reader.take(4 * reader.number()), "<f4")
+        weights[name] = values.astype(np.float32) / np.float32(max(calls, 1))
     return weights
