@@ -1,19 +1,25 @@
 """The keys of `quantexp.generate_extraction` and `quantexp.review_extraction`, and what makes a value unusable."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Annotated
 
+from annotated_types import Ge
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
 from quantexp.config import hydra_schemas
+from quantexp.config.ranges import find_range_problems
+from quantexp.config.schema import Natural, Positive, Temperature
 from quantexp.config.validation import typed
 from quantexp.util.errors import UserError
 from quantexp.util.redaction import variable_problem
 from quantexp.util.urls import address_problem
+
+Price = Annotated[float, Ge(0)]
 
 
 class Structured(Enum):
@@ -37,9 +43,9 @@ class WriterConfig:
 class PriceConfig:
     """US dollars for a million tokens; null: OpenAI's price where quantexp knows it, otherwise unknown."""
 
-    input: float | None = None
+    input: Price | None = None
     """For what is sent: US dollars for a million tokens; null: OpenAI's price where it is known."""
-    output: float | None = None
+    output: Price | None = None
     """The same for what is answered."""
 
 
@@ -50,9 +56,9 @@ class GenerateConfig:
     out: str = "data/extraction.jsonl"
     """The e-mails, a JSON object a line; beside them, every answer (*.records.jsonl) and the verdicts of reviewers
     (*.reviews.jsonl)."""
-    items: int = 200
+    items: Positive = 200
     """E-mails to have in the end."""
-    seed: int = 0
+    seed: Natural = 0
     """Of the plan, which says what each e-mail is about, and of the requests."""
     nameless: float = 0.15
     """Share of e-mails in which the writer's name stands nowhere."""
@@ -63,18 +69,18 @@ class GenerateConfig:
     """The environment variable that holds the key; null: the server needs none."""
     structured: Structured = Structured.json_schema
     """How the server is told the form of the answer."""
-    temperature: float | None = 1.0
+    temperature: Temperature | None = 1.0
     """null: not sent, for models that refuse it."""
-    max_tokens: int = 1024
+    max_tokens: Positive = 1024
     """Of an answer; a longer one is cut off, paid for and rejected."""
-    concurrency: int = 4
+    concurrency: Positive = 4
     """Requests at once."""
     timeout: float = 60.0
     """Seconds for a whole answer."""
-    retries: int = 5
+    retries: Natural = 5
     """How often a request is sent again after a time-out, a lost connection, a status 408, 409, 429 or 5xx, or an
     answer that makes no sense."""
-    attempts: int = 4
+    attempts: Positive = 4
     """Answers asked for an e-mail, in one run of the command, before it is left open."""
     price: PriceConfig = field(default_factory=PriceConfig)
     yes: bool = False
@@ -89,7 +95,7 @@ class ReviewConfig:
     """Who reads; kept with every verdict."""
     path: str = "data/extraction.jsonl"
     """The e-mails; verdicts go into *.reviews.jsonl beside them."""
-    first: int = 50
+    first: Positive = 50
     """How many of them, from the top."""
 
 
@@ -126,18 +132,6 @@ def generate_config(composed: DictConfig) -> GenerateConfig:
         omegaconf.errors.OmegaConfBaseException: an unknown key, a missing value or a wrong type.
     """
     config = typed(composed, GenerateConfig)
-    at_least = {
-        "items": (config.items, 1),
-        "seed": (config.seed, 0),
-        "max_tokens": (config.max_tokens, 1),
-        "concurrency": (config.concurrency, 1),
-        "retries": (config.retries, 0),
-        "attempts": (config.attempts, 1),
-        "temperature": (config.temperature or 0, 0),
-        "price.input": (config.price.input or 0, 0),
-        "price.output": (config.price.output or 0, 0),
-    }
-    _refuse_small(at_least)
     for key, value in (
         ("temperature", config.temperature),
         ("price.input", config.price.input),
@@ -145,6 +139,7 @@ def generate_config(composed: DictConfig) -> GenerateConfig:
     ):
         if value is not None and not math.isfinite(value):
             raise UserError(f"{key}={value} must be a finite number.")
+    _refuse_out_of_range(config)
     if not (config.timeout > 0 and math.isfinite(config.timeout)):
         raise UserError(f"timeout={config.timeout} must be a number of seconds above 0.")
     if not 0 <= config.nameless <= 1:
@@ -167,17 +162,16 @@ def review_config(composed: DictConfig) -> ReviewConfig:
         omegaconf.errors.OmegaConfBaseException: an unknown key, a missing value or a wrong type.
     """
     config = typed(composed, ReviewConfig)
-    _refuse_small({"first": (config.first, 1)})
+    _refuse_out_of_range(config)
     if not config.reviewer.strip() or not config.reviewer.isprintable():
         raise UserError("reviewer must be a name, since it is kept with every verdict; add reviewer=NAME.")
     _refuse_other_suffix("path", config.path)
     return config
 
 
-def _refuse_small(at_least: Mapping[str, tuple[float, float]]) -> None:
-    for key, (value, least) in at_least.items():
-        if value < least:
-            raise UserError(f"{key}={value} is too small; it must be at least {least}.")
+def _refuse_out_of_range(config: object) -> None:
+    for problem in find_range_problems(config):
+        raise UserError(problem)
 
 
 def _refuse_other_suffix(key: str, name: str) -> None:

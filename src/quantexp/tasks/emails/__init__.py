@@ -6,7 +6,8 @@
 - checks: which answers are accepted, and why the others are not
 - records: every answer, kept as it comes; the file of e-mails follows from it
 - generation: from the plan to the e-mails, several requests at once
-- reviews, reading: what people think of the e-mails, and how they come to say it
+- reviews, review_session: what people think of the e-mails, and how they come to say it
 - summary, terminal: what is printed
-- config: the keys of the two commands
+
+The keys of the two commands are in `config.emails`.
 """

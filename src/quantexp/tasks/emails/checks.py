@@ -29,12 +29,7 @@ _PLACEHOLDER = re.compile(r"\[[A-Za-z][^\]\n]{0,40}\]|<your[^>\n]{0,40}>|\{\{[^}
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why an answer is rejected.
-
-    Attributes:
-        reason: one of a few words, to count by.
-        detail: what exactly.
-    """
+    """Why an answer is rejected: a reason in a few words, to count by, and the exact detail."""
 
     reason: str
     detail: str

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any
@@ -81,19 +82,9 @@ def prompt_version() -> str:
 def messages(plan: EmailPlan) -> list[dict[str, str]]:
     """Return the chat that asks for the e-mail."""
     name = _NAMED.format(initial=plan.initial) if plan.named else _NAMELESS
-    user = _USER.format(
-        category=plan.category,
-        urgency=plan.urgency,
-        name=name,
-        domain=plan.domain,
-        length=plan.length,
-        tone=plan.tone,
-        origin=plan.origin,
-        twist=plan.twist,
-    )
     return [
         {"role": "system", "content": _SYSTEM.format(instructions=_task_prompt()[1])},
-        {"role": "user", "content": user},
+        {"role": "user", "content": _USER.format(name=name, **asdict(plan))},
     ]
 
 
