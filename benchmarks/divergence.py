@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.engines.llama_cpp.teacher_forcing import Forcing
-from quantexp.evaluation.kl_divergence import TokenMeasures, compare, windows, write_reference
+from quantexp.evaluation.kl_divergence.measures import TokenMeasures
+from quantexp.evaluation.kl_divergence.reference import compare, write_reference
+from quantexp.evaluation.kl_divergence.windows import windows
 from quantexp.tasks.requests import Read
 from quantexp.util.native.threads import usable_cores
 

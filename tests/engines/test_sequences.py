@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantexp.engines.llama_cpp.teacher_forcing import calls
-from quantexp.evaluation.kl_divergence import TokenSequence, first_divergence, hash_sequences, predicted_bytes
+from quantexp.engines.sequences import TokenSequence, first_divergence, hash_sequences
+from quantexp.evaluation.kl_divergence.reference import predicted_bytes
 
 
 @pytest.mark.parametrize(

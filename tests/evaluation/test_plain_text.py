@@ -12,7 +12,7 @@ from tests.support.stores import client_of, runs_of
 from tests.support.variants import mark_slow
 
 from quantexp.engines.llama_cpp.engine import LlamaCpp
-from quantexp.evaluation.kl_divergence import windows
+from quantexp.evaluation.kl_divergence.windows import windows
 from quantexp.tasks.requests import Read
 
 Command = Callable[..., tuple[int, str, str]]

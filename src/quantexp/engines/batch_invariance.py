@@ -36,26 +36,20 @@ def verify(engine: Engine, prompts: Sequence[Prompt], decoding: Decoding) -> Exa
     short = replace(decoding, max_tokens=min(decoding.max_tokens, TOKENS), thinking=thinking)
     tried = prompts[:PROMPTS]
     first = _answers(engine, tried, short)
-    again = [*answer_reversed(engine, tried, short).items(), *_answers(engine, tried[-3:], short).items()]
+    again = [*_answers(engine, tried[::-1], short).items(), *_answers(engine, tried[-3:], short).items()]
     return Exactness(len(again), sum(first[key] == answer for key, answer in again))
-
-
-def answer_reversed(
-    engine: Answering, prompts: Sequence[Prompt], decoding: Decoding
-) -> dict[tuple[str, int], Completion]:
-    """Answers to the prompts in the opposite order, so beside other neighbours; by item and sample, without times."""
-    return _answers(engine, prompts[::-1], decoding)
 
 
 def answer_again(
     engine: Engine, prompts: Sequence[Prompt], decoding: Decoding
 ) -> tuple[dict[tuple[str, int], Completion], str]:
-    """Answer again in the opposite order, and by another arithmetic if the engine can; and how that was, in words."""
+    """Answer again beside other neighbours, and by another arithmetic if the engine can; and how that was, in words."""
+    prompts = prompts[::-1]
     variant = engine.open_variant()
     if variant is None:
-        return answer_reversed(engine, prompts, decoding), "in the opposite order"
+        return _answers(engine, prompts, decoding), "in the opposite order"
     try:
-        return answer_reversed(variant, prompts, decoding), f"in the opposite order and {variant.words}"
+        return _answers(variant, prompts, decoding), f"in the opposite order and {variant.words}"
     finally:
         variant.close()
 

@@ -15,17 +15,12 @@ from quantexp.config import Config, Forced
 from quantexp.config.condition import is_baseline
 from quantexp.engines import Completion, Engine, Prompt
 from quantexp.engines.base import Predictor, ReadingEngine, as_reading, hash_key
+from quantexp.engines.sequences import TokenSequence, first_divergence
 from quantexp.evaluation.finished_jobs import find_baseline
-from quantexp.evaluation.kl_divergence import (
-    TokenMeasures,
-    TokenSequence,
-    compare,
-    first_divergence,
-    predicted_bytes,
-    write_reference,
-)
 from quantexp.evaluation.kl_divergence.encoding import DRAWN, TAU
 from quantexp.evaluation.kl_divergence.llama_file import LlamaFileWriter
+from quantexp.evaluation.kl_divergence.measures import TokenMeasures
+from quantexp.evaluation.kl_divergence.reference import compare, predicted_bytes, write_reference
 from quantexp.tasks import Task
 from quantexp.tasks.items import Item
 from quantexp.tracking.artifacts import read_table

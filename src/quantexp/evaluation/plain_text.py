@@ -14,7 +14,7 @@ import pandas as pd
 from quantexp.config import Config
 from quantexp.engines import Completion, Engine, Prompt
 from quantexp.engines.base import LikeliestEngine, ReadingEngine, TextEngine, as_reading, as_teller
-from quantexp.engines.sequences import Likeliest, TokenScores
+from quantexp.engines.sequences import Likeliest, TokenScores, TokenSequence
 from quantexp.evaluation.divergence import (
     find_reference_file,
     keep_reference,
@@ -23,7 +23,6 @@ from quantexp.evaluation.divergence import (
     record_measures,
 )
 from quantexp.evaluation.generation import Generated
-from quantexp.evaluation.kl_divergence import TokenSequence, read_baseline_scores, windows
 from quantexp.evaluation.kl_divergence.likeliest import (
     bound_divergence,
     bound_from_file,
@@ -32,6 +31,8 @@ from quantexp.evaluation.kl_divergence.likeliest import (
     write_likeliest,
 )
 from quantexp.evaluation.kl_divergence.llama_file import LlamaFile, find_windows, measure_from_file, open_base
+from quantexp.evaluation.kl_divergence.reference import read_baseline_scores
+from quantexp.evaluation.kl_divergence.windows import windows
 from quantexp.tasks.items import Dataset, Item, draw_items
 from quantexp.tasks.requests import Read
 from quantexp.tracking.reader import JobRecord

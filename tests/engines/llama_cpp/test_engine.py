@@ -19,7 +19,8 @@ from quantexp.engines.base import Continuation
 from quantexp.engines.llama_cpp import engine as module
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.engines.registry import get_engine
-from quantexp.evaluation.kl_divergence import TokenSequence, write_reference
+from quantexp.engines.sequences import TokenSequence
+from quantexp.evaluation.kl_divergence.reference import write_reference
 from quantexp.models import ModelFile
 from quantexp.models.gguf import identify
 from quantexp.util.errors import UserError

@@ -6,8 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from quantexp.evaluation.kl_divergence import ReferenceRows, encode, measure
-from quantexp.evaluation.kl_divergence.encoding import STEP, TAU
+from quantexp.evaluation.kl_divergence.encoding import STEP, TAU, ReferenceRows, encode
+from quantexp.evaluation.kl_divergence.measures import measure
 from quantexp.util.errors import UserError
 
 Floats = NDArray[np.float32]

@@ -18,9 +18,9 @@ from tests.support.vllm_server import answer_by, continuation_with
 
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.engines.sequences import Likeliest
-from quantexp.evaluation.kl_divergence import windows
 from quantexp.evaluation.kl_divergence.likeliest import bound_divergence, take_likeliest, take_rows
 from quantexp.evaluation.kl_divergence.llama_file import LlamaRows, encode_rows
+from quantexp.evaluation.kl_divergence.windows import windows
 from quantexp.tasks.requests import Read
 
 Command = Callable[..., tuple[int, str, str]]

@@ -13,7 +13,6 @@ from tests.support.tiny_models import HARBOUR, open_tiny_pair, write_tiny_pair
 from tests.support.tiny_models import HARBOUR_FILE as FILE
 
 from quantexp.engines.llama_cpp.engine import LlamaCpp
-from quantexp.evaluation.kl_divergence import windows
 from quantexp.evaluation.kl_divergence.llama_file import (
     CUT,
     MOST_STEPS,
@@ -25,6 +24,7 @@ from quantexp.evaluation.kl_divergence.llama_file import (
     measure_rows,
     open_llama_file,
 )
+from quantexp.evaluation.kl_divergence.windows import windows
 from quantexp.tasks.requests import Read
 from quantexp.util.errors import UserError
 

@@ -14,17 +14,12 @@ from quantexp.config import EngineConfig, ModelConfig, QuantConfig
 from quantexp.engines.llama_cpp import teacher_forcing as forcing_module
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.engines.llama_cpp.teacher_forcing import Forcing
-from quantexp.evaluation.kl_divergence import (
-    TokenMeasures,
-    TokenSequence,
-    compare,
-    encode,
-    measure,
-    predicted_bytes,
-    windows,
-    write_reference,
-)
+from quantexp.engines.sequences import TokenSequence
 from quantexp.evaluation.kl_divergence import reference as reference_module
+from quantexp.evaluation.kl_divergence.encoding import encode
+from quantexp.evaluation.kl_divergence.measures import TokenMeasures, measure
+from quantexp.evaluation.kl_divergence.reference import compare, predicted_bytes, write_reference
+from quantexp.evaluation.kl_divergence.windows import windows
 from quantexp.tasks.requests import Read
 from quantexp.util.errors import UserError
 
