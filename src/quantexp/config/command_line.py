@@ -198,11 +198,7 @@ def _version(package: str) -> str:
 
 
 def _refuse_flags(arguments: Sequence[str]) -> None:
-    """Refuse wrong flags in a sentence; Hydra would print a page on its own usage, or a traceback.
-
-    Raises:
-        UserError: Hydra could not do what the flags say.
-    """
+    """Refuse wrong flags in a sentence; Hydra would print a page on its own usage, or a traceback."""
     from hydra._internal.utils import get_args_parser
 
     parser = get_args_parser()

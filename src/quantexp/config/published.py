@@ -161,11 +161,7 @@ def _place_file(published: str, place: object, *, is_folder: bool) -> str:
 
 
 def _check_trust(tree: Mapping[str, Any], places: Mapping[str, Any]) -> None:
-    """Refuse code and addresses that only the file names.
-
-    Raises:
-        UserError: the settings need such.
-    """
+    """Refuse code and addresses that only the file names."""
     for key, what in {"task.module": "the Python module", "task.include_path": "the tasks in the folder"}.items():
         group, name = key.split(".")
         wanted = tree.get(group, {}).get(name)

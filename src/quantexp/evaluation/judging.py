@@ -108,11 +108,7 @@ class EngineJudge:
             log.info("judge %s: %s", self._model.name, self._calibrations[rubric.id].words)
 
     def _measure(self, rubric: Rubric) -> JudgeCalibration:
-        """Measure the judge on the rubric's bundled pairs; it is asked again only if it is not refused.
-
-        Raises:
-            UserError: as `calibrate`.
-        """
+        """Measure the judge on the rubric's bundled pairs; it is asked again only if it is not refused."""
         pairs = load_pairs(rubric.calibration)
         texts = [(pair.first, pair.second) for pair in pairs]
         replies = self._collect(rubric, texts, "its calibration")

@@ -4,6 +4,7 @@ They move before accuracy does where a quant is too small. All are functions of 
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from math import nan
 
@@ -95,8 +96,7 @@ def has_other_script(answer: str, prompt: str) -> bool:
 
 def _count_letters(text: str) -> Mapping[str, int]:
     """Count the letters of each script."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for found in _LETTERS.finditer(text):
-        script = str(found.lastgroup)
-        counts[script] = counts.get(script, 0) + len(found[0])
+        counts[str(found.lastgroup)] += len(found[0])
     return counts

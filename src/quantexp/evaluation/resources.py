@@ -63,13 +63,7 @@ class IdentifiedResource(Resource, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OpenGrader:
-    """A grader that is open.
-
-    Attributes:
-        grade: an answer and the item's fields in, a grade out.
-        identity: of its resources.
-        facts: of its resources.
-    """
+    """A grader that is open, with the identity and the facts of its resources."""
 
     grade: GradeAnswer
     identity: Mapping[str, str] = field(default_factory=dict)

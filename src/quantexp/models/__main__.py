@@ -46,13 +46,7 @@ The other commands: python -m quantexp --help"""
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """Flags of the command line.
-
-    Attributes:
-        full: read every byte again.
-        json: print JSON.
-        files: to inspect; none: those of the jobs.
-    """
+    """Flags of the command line, and the files to inspect; without files those of the jobs are."""
 
     full: bool
     json: bool

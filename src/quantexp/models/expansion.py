@@ -165,11 +165,7 @@ def _expand_folder(command: _Command) -> list[str]:
 
 
 def _correct_baseline(text: str, folder: "Folder") -> str:
-    """Return what `stats.baseline` names, with the label as the folder has it.
-
-    Raises:
-        UserError: there is no such file.
-    """
+    """Return what `stats.baseline` names, with the label as the folder has it."""
     given = parse_baseline(text)
     return Baseline(folder.find(given.weights, "stats.baseline").label, given.levels).label
 

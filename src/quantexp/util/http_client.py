@@ -70,11 +70,7 @@ class BoundedClient(openai.DefaultAsyncHttpxClient):
 
 
 async def _read(response: Any) -> bytes:
-    """Read a body.
-
-    Raises:
-        httpx.DecodingError: it is too large, or packed in an unknown way.
-    """
+    """Read a body that is not too large, nor packed in an unknown way."""
     content = bytearray()
     try:
         packed = response.headers.get("content-encoding", "").strip().lower()

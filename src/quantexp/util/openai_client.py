@@ -304,11 +304,7 @@ def read_key(variable: str | None, option: str) -> str | None:
 
 
 def _http_client() -> Any:
-    """Return the client that carries the requests, with the proxies that the environment names.
-
-    Raises:
-        UserError: one of them cannot be used.
-    """
+    """Return the client that carries the requests, with the proxies that the environment names."""
     for kind, address in urllib.request.getproxies().items():
         schemes = ("http", "https", "socks5", "socks5h")
         # Without its value, which may hold a password.

@@ -8,12 +8,7 @@ from quantexp.util.llama_library import llama_cpp, read_piece, tokenize_text
 
 
 class TokenMarks:
-    """The marks of one format in one vocabulary.
-
-    Attributes:
-        form: the format.
-        forced: the tokens that end reasoning.
-    """
+    """The marks of one format in one vocabulary, and the tokens that end reasoning if they are forced."""
 
     def __init__(self, vocabulary: llama_cpp.llama_vocab_p, form: ReasoningFormat) -> None:
         self._vocabulary = vocabulary

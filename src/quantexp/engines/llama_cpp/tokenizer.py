@@ -132,11 +132,7 @@ class Wording:
         return _shown(marked, names), self._tokens_around(marked, names, cut)
 
     def _unused(self, contents: Sequence[str], count: int) -> list[str]:
-        """Characters that neither the chat nor what the template adds to it holds.
-
-        Raises:
-            UserError: there are not so many.
-        """
+        """Characters that neither the chat nor what the template adds to it holds."""
         used = {*self.template, *self._ends, *"".join(contents)}
         unused = list(islice((chr(code) for code in chain(*_MARKS) if chr(code) not in used), count))
         if len(unused) < count:

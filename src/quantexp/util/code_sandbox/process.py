@@ -175,11 +175,7 @@ class SandboxProcess:
         return answer
 
     def _watch(self) -> None:
-        """Stop a process that waits for too long, or writes too much.
-
-        Raises:
-            StoppedError: it did.
-        """
+        """Stop a process that waits for too long, or writes too much."""
         assert self._process is not None
         now = time.monotonic()
         if now - self._watched < _TICK:
