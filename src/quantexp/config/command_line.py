@@ -129,6 +129,10 @@ COMMANDS: Mapping[str, Command] = {command.name: command for command in _ALL}
 def command_line(name: str, register: Callable[[], None] = register_schemas) -> Iterator[None]:
     """Frame a command that Hydra composes: answer --help and --version, turn a user's mistake into its sentence.
 
+    Args:
+        name: the module behind `python -m`.
+        register: makes the types of the command's configuration known to Hydra.
+
     Raises:
         SystemExit: nothing was to be run, or what was run failed.
     """

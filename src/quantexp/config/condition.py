@@ -143,7 +143,12 @@ def read_case(config: Config) -> Case:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """The condition that others are compared with, as `stats.baseline` names it."""
+    """The condition that others are compared with, as `stats.baseline` names it.
+
+    Attributes:
+        weights: name of the quant.
+        levels: of the factors that are named.
+    """
 
     weights: str
     levels: Levels

@@ -348,7 +348,11 @@ def reading_problem(what: str) -> str:
 
 
 def as_scoring(engine: Engine, what: str) -> ScoringEngine:
-    """Return the engine, if it can score given tokens; `what` it is to score begins the sentence if it cannot.
+    """Return the engine, if it can score given tokens.
+
+    Args:
+        engine: any.
+        what: what it is to score, to begin a sentence.
 
     Raises:
         UserError: it cannot.
@@ -359,7 +363,11 @@ def as_scoring(engine: Engine, what: str) -> ScoringEngine:
 
 
 def as_reading(engine: Engine, what: str) -> ReadingEngine:
-    """Return the engine, if it can read; `what` it is to read for begins the sentence if it cannot.
+    """Return the engine, if it can read.
+
+    Args:
+        engine: any.
+        what: what it is to read for, to begin a sentence.
 
     Raises:
         UserError: it cannot.

@@ -61,7 +61,11 @@ def get_engine(name: str) -> EngineSpec:
 
 
 def check_engine(config: Config, needs: frozenset[str] = frozenset()) -> None:
-    """Refuse a job that its engine cannot run, or whose task needs other capabilities.
+    """Refuse a job that its engine cannot run.
+
+    Args:
+        config: the job.
+        needs: capabilities that its task's requests need.
 
     Raises:
         UserError: the engine is unknown, or cannot do something that the job asks.

@@ -48,7 +48,12 @@ class AnswerReader:
         return bool(self.form.marks)
 
     def read(self, output: Output, is_cut: bool) -> Answer:
-        """Read an output, which may have been cut off at its longest; pure, and total."""
+        """Read an output; pure, and total.
+
+        Args:
+            output: any.
+            is_cut: whether it was cut off at its longest.
+        """
         parts = split_output(output, self.form)
         return Answer(parts.answer, parts.reasoning, is_cut, parts.ended_in_reasoning, parts.reasoning_tokens)
 

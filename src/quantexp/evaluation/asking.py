@@ -98,6 +98,12 @@ class Loaded:
 def ask(plan: JobPlan, loaded: Loaded, known: CompletionStore, tracked: Run) -> Responses:
     """Ask what the job's task asks, in the way of its requests.
 
+    Args:
+        plan: the job.
+        loaded: what responds, and grades.
+        known: the completions that exist already; new ones are added one by one.
+        tracked: the job's run, which learns at once what the job is.
+
     Raises:
         UserError: an item cannot be asked, or no prompt fits the context.
     """

@@ -134,7 +134,15 @@ def score_choices(
 ) -> Generated:
     """Score the choices of each question.
 
-    The options are those of `complete_missing`, with a question in place of a prompt.
+    Args:
+        engine: what scores those that are missing.
+        questions: in the order in which they are asked.
+        store: where scores are looked up, and added one by one.
+        about: what a person should read beside a stored score.
+        reuse: whether to take what the store has.
+        advance: called with the number of questions whose choices have all been scored.
+        enough: as for `generation.generate`, of a question's prompt and its output.
+        before: likewise.
 
     Returns:
         One completion for each question, whose text is the scores of its choices; it counts single scores.

@@ -53,7 +53,12 @@ class ConversationPrompter:
     """Makes the prompts of dialogues; the same words whichever quant, but for the model's own."""
 
     def __init__(self, config: Config, examples: Sequence[Item], engine: Engine) -> None:
-        """Take what is around the items; worked dialogues stand before each of theirs, in the same chat.
+        """Take what is around the items.
+
+        Args:
+            config: the job's.
+            examples: dialogues that stand before each of the items', in the same chat, with good answers.
+            engine: the loaded model.
 
         Raises:
             UserError: more worked examples are asked for than there are.
@@ -133,7 +138,13 @@ class Held:
 def hold(
     conversations: Sequence[Conversation], prompter: ConversationPrompter, engine: Engine, answer: AnswerPrompts
 ) -> Held:
-    """Hold conversations to their end, wave by wave.
+    """Hold conversations to their end.
+
+    Args:
+        conversations: as `ConversationPrompter.open` returns them.
+        prompter: makes the prompts of the turns that follow.
+        engine: whose outputs they are, to be read.
+        answer: answers the prompts of a wave.
 
     Returns:
         The last turns. One whose earlier turn did not fit the context stops there: that prompt is its last, not asked.

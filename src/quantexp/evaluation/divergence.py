@@ -49,7 +49,16 @@ def measure_divergence(
 ) -> None:
     """Keep the baseline's distributions over the answers, or hold a quant's against them; recorded in the run.
 
-    Without a job of the baseline this is it.
+    Args:
+        config: the job.
+        task: whose gold answers are read with `divergence_over=gold`.
+        baseline: the baseline's finished job; None if this is it.
+        store: where both are recorded.
+        run: of this job.
+        engine: the loaded model.
+        items: those that the prompts ask, by id.
+        prompts: what was asked.
+        completions: the answers to the prompts.
 
     Raises:
         UserError: the baseline's distributions are not there, or would need more room than is allowed.
@@ -75,6 +84,12 @@ def measure_divergence(
 
 def baseline_job(config: Config, pair: str, store: Store, sweep: str | None) -> JobRecord | None:
     """Return the finished job that a quant's divergence is measured from; None if the job is the baseline's own.
+
+    Args:
+        config: the job.
+        pair: what it has in common with the baseline's (`fingerprint.pair_fingerprint`).
+        store: where that is recorded.
+        sweep: id of the run that the job belongs to, if any.
 
     Raises:
         UserError: the baseline has no such job.
@@ -148,7 +163,15 @@ def measure_against_baseline(
     sequences: Sequence[TokenSequence],
     names: pd.DataFrame,
 ) -> TokenMeasures:
-    """Measure a quant over the baseline's sequences, recorded token by token; `names` has the item and sample of each.
+    """Measure a quant over the baseline's sequences, recorded token by token.
+
+    Args:
+        config: the job.
+        baseline: the baseline's.
+        run: of this job.
+        engine: the quant.
+        sequences: what the baseline has read.
+        names: item_id and sample of each sequence.
 
     Raises:
         UserError: the baseline's file is gone, damaged, or of other sequences.

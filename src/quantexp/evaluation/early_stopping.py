@@ -65,6 +65,12 @@ class StoppingRule:
 def make_stopping_rule(config: Config, pair: str, store: Store, sweep: str | None) -> StoppingRule | None:
     """Return the rule of early stopping; None if the job answers all of its items.
 
+    Args:
+        config: the job.
+        pair: what it has in common with the baseline's (`pair_fingerprint`).
+        store: where that is recorded.
+        sweep: id of the run that the job belongs to, if any.
+
     Raises:
         UserError: the baseline has not answered the same items yet.
     """
@@ -128,7 +134,14 @@ class Stopping:
     def __init__(
         self, rule: StoppingRule, prompts: Sequence[Prompt], items: Sequence[Item], grading: AnswerGrading
     ) -> None:
-        """Take what a job would ask; items of one cluster must follow each other, as `group_duplicates` has it."""
+        """Items of one cluster must follow each other; see `group_duplicates`.
+
+        Args:
+            rule: when to end.
+            prompts: all that the job would ask, in order.
+            items: those that the prompts ask.
+            grading: of the answers.
+        """
         self._test = SequentialTest(margin=rule.margin, alpha=rule.alpha, family=rule.family)
         self._baseline = rule.baseline.scores.dropna().to_dict()
         cluster_of = {item.id: item.cluster for item in items}

@@ -26,13 +26,27 @@ def tag_levels(config: Config) -> dict[str, str]:
 
 
 def find_baseline(config: Config, pair: str, store: Store, sweep: str | None) -> JobRecord | None:
-    """Return the finished run of the baseline's job that this one is compared with; None if there is none."""
+    """Return the finished run of the baseline's job that this one is compared with; None if there is none.
+
+    Args:
+        config: of this one.
+        pair: what both have in common (`pair_fingerprint`).
+        store: where they are recorded.
+        sweep: id of the run that this one belongs to, if any.
+    """
     weights = parse_baseline(config.stats.baseline).weights
     return store.find_baseline(pair, weights, find_reference(config), sweep)
 
 
 def adopt(config: Config, pair: str, done: JobRecord, store: Store, sweep: str | None) -> float:
     """Let a job that has finished before stand for this one.
+
+    Args:
+        config: of this one.
+        pair: what it has in common with the baseline's job (`pair_fingerprint`).
+        done: the one that has finished.
+        store: where that is.
+        sweep: id of the run that it is to count in, if any.
 
     Returns:
         The mean score, between 0 and 1.

@@ -41,7 +41,16 @@ def generate(
     about: Mapping[str, str],
     **options: Any,
 ) -> Generated:
-    """Generate a completion for each prompt; the options are those of `complete_missing`."""
+    """Generate a completion for each prompt.
+
+    Args:
+        engine: what generates those that are missing.
+        prompts: as for `complete_missing`.
+        decoding: of all of them.
+        store: likewise.
+        about: likewise.
+        options: likewise.
+    """
     return complete_missing(
         prompts,
         lambda prompt: engine.key(prompt, decoding),

@@ -79,7 +79,12 @@ def run_job(
 ) -> float:
     """Run one job and record it, unless the same one has finished before.
 
-    The fingerprint `unfinished` is of a job of which the caller has looked for a finished run, and found none.
+    Args:
+        config: what to run.
+        store: where it is recorded.
+        known: the completions that exist already.
+        sweep: id of the run that it belongs to, if any.
+        unfinished: fingerprint of a job of which the caller has looked for a finished run, and found none.
 
     Returns:
         The mean score, between 0 and 1.
@@ -103,6 +108,11 @@ def run_job(
 
 def prepare(config: Config, store: Store, sweep: str | None) -> JobPlan:
     """Settle what a job is: its items, its grader, what it is compared with while it runs, its fingerprint.
+
+    Args:
+        config: what to run.
+        store: where the baseline's job is looked up.
+        sweep: id of the run that it belongs to, if any.
 
     Raises:
         UserError: the configuration cannot be run.
@@ -135,7 +145,11 @@ def prepare(config: Config, store: Store, sweep: str | None) -> JobPlan:
 def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> JobResult:
     """Load the model, ask, grade the answers, and measure what else the job asks for.
 
-    The run learns at once what the job is: one that is killed says so too.
+    Args:
+        plan: the job.
+        store: where the baseline's distributions are looked up.
+        known: the completions that exist already; new ones are added one by one.
+        tracked: the job's run, which learns at once what the job is: one that is killed says so too.
 
     Raises:
         UserError: the model cannot be loaded, an item cannot be asked, or no prompt fits the context.
@@ -178,6 +192,10 @@ def run(plan: JobPlan, store: Store, known: CompletionStore, tracked: Run) -> Jo
 
 def record(result: JobResult, tracked: Run) -> float:
     """Write down what a job found.
+
+    Args:
+        result: of the job.
+        tracked: the job's run.
 
     Returns:
         The mean score, between 0 and 1.

@@ -49,7 +49,15 @@ def identify(
 ) -> Identity:
     """Name all that a job's scores depend on besides the quant.
 
-    The source is what the file was made of; of the prompt there are hashes of what surrounds an item in it.
+    Args:
+        config: the job.
+        data: where its items come from.
+        grader: who grades, and what decides its grades besides.
+        file: the model's file.
+        source: what that was made of.
+        engine: the loaded model.
+        prompt: hashes of what surrounds an item in its prompt.
+        reader: of the outputs.
     """
     return {
         "model": _describe_model(config, file, source),

@@ -83,8 +83,11 @@ def _own_seconds() -> float:
 def measure_reading(prompts: Sequence[Prompt], completions: Sequence[Completion], *, shares: bool) -> float | None:
     """Measure the speed at which prompts were read, in tokens a second; None if nobody has read or timed any.
 
-    If the engine shares beginnings (`Engine.shares_beginnings`), that of all prompts counts once. If it was read again,
-    as after an interruption, the speed comes out too low.
+    Args:
+        prompts: with their tokens.
+        completions: of these, in the same order.
+        shares: whether the beginning that prompts share was read once (`Engine.shares_beginnings`). If it was read
+            again, as after an interruption, the speed comes out too low.
     """
     answered = [pair for pair in zip(prompts, completions, strict=True) if pair[1].generation_seconds > 0]
     seconds = sum(completion.prompt_seconds for _, completion in answered)

@@ -44,6 +44,12 @@ _LETTERS = re.compile("|".join(f"(?P<{name}>[{letters}]+)" for name, letters in 
 def list_outcomes(answer: Answer, grade: Grade, prompt: str, tokens: int) -> dict[str, float]:
     """List the outcomes of an answer, 1 where it is so and 0 where not, and its lengths.
 
+    Args:
+        answer: as it was read.
+        grade: of it.
+        prompt: what was asked.
+        tokens: number of tokens of the output.
+
     Returns:
         `truncated`: cut off within the answer. `ended_in_reasoning`: no answer was begun. `loop`: reasoning or answer
         ends in a loop. `empty`: an answer of white space. `unreadable`: an answer with words from which the grader

@@ -70,7 +70,10 @@ class Windows:
 def windows_of(engine: Engine, data: Dataset, config: Config) -> Windows:
     """Cut each document into windows, and draw from them.
 
-    A document that is shorter than a window is left out, as is the end of the others.
+    Args:
+        engine: the loaded model.
+        data: an item is a document; one that is shorter than a window is left out, as is the end of the others.
+        config: the job.
 
     Raises:
         UserError: no document fills a window, a window does not fit into the context, or fewer are there than wanted;
@@ -134,6 +137,13 @@ def _find_base(
 
 def read(config: Config, baseline: JobRecord | None, run: Run, engine: Engine, given: Windows) -> Generated:
     """Read the windows once, for the scores and for divergence.
+
+    Args:
+        config: the job.
+        baseline: the baseline's finished job; None if this is it.
+        run: of this job.
+        engine: the loaded model.
+        given: what is read.
 
     Returns:
         For each window the scored half, as if it had been answered: its text is the list of the tokens that the model

@@ -187,6 +187,11 @@ def group_examples(
 ) -> tuple[Sequence[Item], dict[str, Sequence[Item]]]:
     """Choose worked examples.
 
+    Args:
+        task: whose items are asked.
+        shots: how many examples an item has.
+        examples: all that there are.
+
     Returns:
         Those of all items; or, if items differ in them (`Task.examples_by`), none, and those of each kind of item.
 

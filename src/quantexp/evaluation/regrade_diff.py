@@ -12,10 +12,17 @@ TAIL = 80
 
 
 def changes_diff(before: pd.DataFrame, after: pd.DataFrame, old: str, new: str, job: str) -> str:
-    """Return the outputs of a job whose verdict changed from one grader to another: score, or score of a field.
+    """Return the outputs of a job whose verdict changed: score, or score of a field.
 
     An output that is read in another way but scores the same has not changed; an item that was never asked has no
-    verdict. Both tables have the same rows; `old` and `new` are the graders' ids.
+    verdict.
+
+    Args:
+        before: a per-item table.
+        after: the same rows with other verdicts.
+        old: id of the grader before.
+        new: id of the grader after.
+        job: which job this is, in words.
 
     Returns:
         A header and the changes, each line ended; empty when nothing changed. Text is escaped where it would break

@@ -63,7 +63,13 @@ class IdentifiedResource(Resource, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OpenGrader:
-    """A grader that is open, with the identity and the facts of its resources."""
+    """A grader that is open.
+
+    Attributes:
+        grade: an answer and the item's fields in, a grade out.
+        identity: of its resources.
+        facts: of its resources.
+    """
 
     grade: GradeAnswer
     identity: Mapping[str, str] = field(default_factory=dict)
@@ -138,6 +144,10 @@ OPENERS: Mapping[Need, Callable[[ResourceSettings], AbstractContextManager[Resou
 @contextmanager
 def open_grader(grader: Grader, settings: ResourceSettings) -> Iterator[OpenGrader]:
     """Open a grader with the resources that it needs, and no others.
+
+    Args:
+        grader: who is to grade.
+        settings: what its resources are opened by.
 
     Raises:
         UserError: one that it needs cannot be had.

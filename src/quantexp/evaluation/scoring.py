@@ -149,7 +149,13 @@ class AnswerGrading:
 def regrade_table(
     table: pd.DataFrame, reader: AnswerReader, grader: GradeAnswer, items: Mapping[str, Mapping[str, Any]]
 ) -> pd.DataFrame:
-    """Return a table in which the verdicts of another reader and grader are in place of its own.
+    """Put the verdicts of another reader and grader in place of a table's own.
+
+    Args:
+        table: a per-item table; it is not changed.
+        reader: of the outputs.
+        grader: who grades, opened.
+        items: the fields of each item by its id.
 
     Raises:
         UserError: an item of the table is not among `items`.
@@ -183,8 +189,11 @@ def drop_unbounded(table: pd.DataFrame) -> pd.DataFrame:
 def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]:
     """Compute the metrics that depend on the grader: mean score with interval, answers not read, and not finished.
 
-    With several answers to an item that are right or wrong, pass@k and majority@k as well. The table has its rows in
-    the order in which they were asked; at least one has a score.
+    With several answers to an item that are right or wrong, pass@k and majority@k as well.
+
+    Args:
+        table: a per-item table in which at least one row has a score, in the order in which it was asked.
+        stats: How the score's interval is made.
     """
     scored, method = table.dropna(subset="score"), Method(stats.method.value)
     if method is not Method.sequential:  # which needs the items as they were drawn

@@ -25,7 +25,15 @@ class TaskPrompter:
     def __init__(
         self, task: OwnWordsTask, config: Config, items: Sequence[Item], engine: Engine, data: Sequence[Item]
     ) -> None:
-        """Have the task say what it asks of items that were drawn from these data."""
+        """Have the task say what it asks.
+
+        Args:
+            task: what asks.
+            config: the job's.
+            items: all that are asked.
+            engine: the loaded model.
+            data: the items that these were drawn from.
+        """
         self._engine = engine
         self._title = f"task.name={config.task.name}"
         # Whichever items are drawn, the same ones say what surrounds them.

@@ -13,7 +13,12 @@ _SHAPES = ("block_count", "embedding_length")
 
 
 def check_same_model(baseline: Contents, others: Sequence[Contents], way_out: str) -> None:
-    """Refuse files of other models than the baseline's, as far as their headers tell; `way_out` says what to do.
+    """Refuse files of different models, as far as their headers tell.
+
+    Args:
+        baseline: the file that the others are compared with.
+        others: those files.
+        way_out: what to do, without a full stop.
 
     Raises:
         UserError: one of the others is of another model.

@@ -51,7 +51,11 @@ class Folder:
         return [file.label for file in self.files]
 
     def find(self, label: str, key: str = "quant") -> QuantFile:
-        """Return the file of a label, in any letter case; `key` was given it.
+        """Return the file of a label, in any letter case.
+
+        Args:
+            label: of the file.
+            key: that was given the label.
 
         Raises:
             UserError: there is none.

@@ -63,11 +63,15 @@ def read_footprints(text: str) -> tuple[Footprint, ...]:
 
 
 def find_footprint(known: Sequence[Footprint], context: int) -> Footprint | None:
-    """Return the footprint at a context from those that are known, in order; None if none is.
+    """Return the footprint at a context from those that are known; None if none is.
 
     The cache grows by a constant for each token, from the longest window of attention on. The buffers grow by ever
-    larger steps. So what lies between two known contexts, multiples of `CELLS`, is exact or a little too much. Below
-    the shortest known context stands what that one takes.
+    larger steps. So what lies between two known contexts is exact or a little too much. Below the shortest known
+    context stands what that one takes.
+
+    Args:
+        known: in the order of their contexts, which are multiples of `CELLS`.
+        context: tokens.
     """
     if not known:
         return None

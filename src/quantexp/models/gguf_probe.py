@@ -33,7 +33,10 @@ _HARMLESS = re.compile(
 
 
 def try_reading(parts: Sequence[Path]) -> tuple[str, ...]:
-    """Have another process read a model's header and vocabulary, and compute some tokens if it is small.
+    """Have another process read the file's header and vocabulary, and compute some tokens if it is small.
+
+    Args:
+        parts: of a split model, all its files; otherwise the one.
 
     Returns:
         llama.cpp's warnings about the file, one line each, without repetitions.

@@ -63,6 +63,10 @@ def fetch(wanted: Iterable[tuple[ModelConfig, QuantConfig]], cache: Path) -> Non
 
     Nothing is downloaded before all of it is known to exist and to fit the disk. An interrupted download is resumed.
 
+    Args:
+        wanted: models and quants; those that are here already cost nothing.
+        cache: folder in which the hash of each file is remembered.
+
     Raises:
         UserError: the Hub cannot be reached or refuses, there is no such file, the disk has too little room, a
             file's bytes are not those that the Hub announced, or a file of the user's own is in its place.

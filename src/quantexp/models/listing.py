@@ -135,6 +135,9 @@ def label_files(names: Iterable[str]) -> tuple[list[LabelledFile], dict[str, str
 
     A file whose name has no label, or one that others have too, is called by its name without its ending.
 
+    Args:
+        names: the files there are, with the folders they are in.
+
     Returns:
         The quants, and why each other GGUF is none.
     """

@@ -28,7 +28,12 @@ BITS = {
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor of a file, without its numbers."""
+    """One tensor of a file, without its numbers.
+
+    Attributes:
+        dtype: the type of an element, such as BF16 or I32.
+        shape: elements in each dimension.
+    """
 
     dtype: str
     shape: tuple[int, ...]

@@ -38,7 +38,12 @@ class BoundedClient(openai.DefaultAsyncHttpxClient):
         self._is_final = is_final
 
     async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
-        """Send a request, and read the whole answer, whether or not it is to be streamed.
+        """Send a request, and read the whole answer.
+
+        Args:
+            request: the library's.
+            stream: not used; the answer is always whole.
+            options: of the library.
 
         Raises:
             httpx.ReadTimeout: the whole answer has not come in time.

@@ -60,9 +60,11 @@ def load(module: str) -> None:
 
 
 def call(function: Callable[..., Result], *arguments: object) -> Result:
-    """Call a function of a module in the process, which is started if there is none.
+    """Call a function in the process, which is started if there is none.
 
-    The function, its arguments and its result are pickled.
+    Args:
+        function: of a module; it, its arguments and its result are pickled.
+        arguments: its arguments.
 
     Raises:
         ProcessDeathError: the process ended before the function did.

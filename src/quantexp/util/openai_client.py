@@ -285,7 +285,11 @@ def _is_final(status: int, content: bytes) -> bool:
 
 
 def read_key(variable: str | None, option: str) -> str | None:
-    """Return the key that a variable holds, from the environment and nowhere else; None if the server needs none.
+    """Return the key, from the environment and nowhere else; None if the server needs none.
+
+    Args:
+        variable: the environment variable.
+        option: the key of the configuration that names it.
 
     Raises:
         UserError: the variable is empty, or holds what cannot be a key.

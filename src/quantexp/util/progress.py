@@ -34,7 +34,13 @@ class _Rate(ProgressColumn):
 def bar(label: str, total: int | None, unit: str = "items", *, shows: bool = True) -> Iterator[Callable[[int], None]]:
     """Yield a bar with rate and time left, on a terminal; nothing elsewhere. Tell the result how many were done.
 
-    Jobs side by side would draw over each other's: they have none. The total is None if nobody knows it.
+    Jobs side by side would draw over each other's: they have none.
+
+    Args:
+        label: what is done.
+        total: how many there are to do; None if that is not known.
+        unit: what they are.
+        shows: false if another bar is there already.
     """
     console = Console(stderr=True)
     shown = shows and console.is_terminal and THREADS not in os.environ

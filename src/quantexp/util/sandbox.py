@@ -66,7 +66,13 @@ def start_program(
 
 
 def run_program(program: Path, *arguments: str, seconds: int) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, or for so many seconds of computing; its exit status and what it has written."""
+    """Run a program to its end, whatever that is; its exit status and what it has written.
+
+    Args:
+        program: its path.
+        arguments: its own.
+        seconds: of computing, after which the system ends it.
+    """
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with start_program(program, *arguments, seconds=seconds, text=True, errors="replace", **streams) as process:
         try:

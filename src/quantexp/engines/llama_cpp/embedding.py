@@ -23,7 +23,13 @@ _POOLING = {
 
 
 def embed_texts(file: ModelFile, texts: Sequence[str], pooling: Pooling, context: int) -> NDArray[np.float64]:
-    """Embed texts, each by itself and cut at the context, so that no vector depends on which others there are.
+    """Embed texts, each by itself, so that no vector depends on which others there are.
+
+    Args:
+        file: the GGUF.
+        texts: any; tokens beyond the context are cut off.
+        pooling: how a text's token vectors become one.
+        context: tokens of a text, at most.
 
     Returns:
         Unit vectors, shape (texts, width).

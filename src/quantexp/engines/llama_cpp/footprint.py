@@ -28,6 +28,11 @@ _BUFFER = re.compile(rf": +(?P<device>\S+) +(?P<kind>compute|output) buffer size
 def measure_footprints(path: str | os.PathLike[str], contexts: Sequence[int], cache: KVCache) -> tuple[Footprint, ...]:
     """Measure the memory of one conversation beside the weights, as llama-server would take it by default.
 
+    Args:
+        path: a GGUF, or the first part of one.
+        contexts: tokens of context, each at least 1.
+        cache: types of the KV cache, and attention.
+
     Raises:
         UserError: llama.cpp cannot read the file, or cannot make such a context of it.
     """

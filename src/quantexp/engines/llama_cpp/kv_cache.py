@@ -18,7 +18,13 @@ _ATTENTION: Mapping[FlashAttention, int] = {
 
 @dataclass(frozen=True, slots=True)
 class KVCache:
-    """The way in which a context keeps keys and values, and attends to them; by default as llama.cpp does."""
+    """The way in which a context keeps keys and values, and attends to them; by default as llama.cpp does.
+
+    Attributes:
+        key: type of the keys.
+        value: type of the values.
+        attention: whether flash attention computes.
+    """
 
     key: KVType = KVType.f16
     value: KVType = KVType.f16

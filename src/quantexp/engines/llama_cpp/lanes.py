@@ -55,6 +55,10 @@ def pieces(length: int, shared: int) -> list[tuple[int, int]]:
     The shared beginning and the rest are read apart, each in calls of up to `BATCH` tokens. No call after the first
     holds a single token, for which llama.cpp's attention may take a path that rounds differently with the number of
     threads.
+
+    Args:
+        length: tokens in the prompt.
+        shared: leading tokens that are read in calls of their own; see `split`.
     """
     found = []
     for first, last in ((0, shared), (shared, length)):

@@ -8,7 +8,12 @@ from quantexp.util.llama_library import llama_cpp, read_piece, tokenize_text
 
 
 class TokenMarks:
-    """The marks of one format in one vocabulary, and the tokens that end reasoning if they are forced."""
+    """The marks of one format in one vocabulary.
+
+    Attributes:
+        form: the format.
+        forced: the tokens that end reasoning.
+    """
 
     def __init__(self, vocabulary: llama_cpp.llama_vocab_p, form: ReasoningFormat) -> None:
         self._vocabulary = vocabulary
@@ -19,7 +24,13 @@ class TokenMarks:
         self.forced = tokenize_text(vocabulary, form.forced, begin=False, special=True)
 
     def read(self, tokens: Sequence[int], text: str, start: Start) -> Output:
-        """Return the output of tokens with its marks; the text may end earlier than they do, before a stop string."""
+        """Return an output with its marks.
+
+        Args:
+            tokens: all that the model wrote.
+            text: their text, which may end earlier, before a stop string.
+            start: where the output begins.
+        """
         if not self.form.marks:
             return Output(text, (), start, len(tokens))
         marks, written = [], bytearray()
@@ -53,7 +64,13 @@ class Follower:
         self.tokens, self.answer = 0, 0
 
     def follow(self, token: int, written: bytearray, count: int) -> bool:
-        """Take the newest token, the text of all tokens and their number; return whether it belongs to the answer."""
+        """Take the newest token; whether it belongs to the answer.
+
+        Args:
+            token: the newest.
+            written: the text of all tokens.
+            count: their number.
+        """
         if token in self._marks.names:
             self._mark(self._marks.names[token], len(written), count)
         for word in self._marks.words:

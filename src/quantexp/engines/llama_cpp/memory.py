@@ -50,6 +50,11 @@ def wanted_lanes(config: EngineConfig) -> int:
 def lanes_that_fit(model: llama_cpp.llama_model_p, config: EngineConfig, file_bytes: int) -> int:
     """Return the number of lanes for which memory holds the whole context: what is asked for, or fewer.
 
+    Args:
+        model: the loaded model.
+        config: lanes, context, kv_memory_gb and the types of the cache.
+        file_bytes: the model file's size; its pages must stay in memory beside the KV cache.
+
     Raises:
         UserError: not even one sequence fits.
     """
@@ -70,9 +75,16 @@ def lanes_that_fit(model: llama_cpp.llama_model_p, config: EngineConfig, file_by
 def choose_lanes(
     model: llama_cpp.llama_model_p, config: EngineConfig, file_bytes: int, fitting: int, length: int
 ) -> int:
-    """Return the number of lanes to open for contexts of this length, if so many of the whole one are `fitting`.
+    """Return the number of lanes to open for contexts that are shorter than the whole one.
 
     One lane stays one and several stay several, since these round differently: a job's answers are of one kind.
+
+    Args:
+        model: the loaded model.
+        config: as for `lanes_that_fit`.
+        file_bytes: the model file's size.
+        fitting: what `lanes_that_fit` gave.
+        length: tokens of context in each lane.
     """
     if fitting == 1:
         return 1
@@ -104,6 +116,11 @@ def fit_length(model: llama_cpp.llama_model_p, needed: int, most: int) -> int:
 
     Models with two sets of rotary factors compute by the set for long contexts if theirs is longer than the one they
     were first trained for. So the context stays on the side of that length on which the whole one is.
+
+    Args:
+        model: the loaded model.
+        needed: tokens of the longest prompt and its answer.
+        most: tokens of the whole context.
     """
     architecture = read_metadata(model, "general.architecture")
     keys = ("rope.scaling.original_context_length", "context_length")
@@ -119,7 +136,12 @@ def room_of(form: ReasoningFormat, model: ModelConfig, engine: EngineConfig) -> 
 
 
 def needed_bytes(source: ModelFile, config: Config) -> int:
-    """Memory for a job's weights and its KV cache, before its file is made or loaded; an estimate from above."""
+    """Memory for a job's weights and its KV cache, before its file is made or loaded; an estimate from above.
+
+    Args:
+        source: the file that the quant is, or is made from.
+        config: the job.
+    """
     bits = FLOATS.get(config.quant.file_type or "", MOST_BITS)
     weights = max(source.bytes, source.parameters * bits // 8) if config.model.quantize else source.bytes
     if config.engine.gpu_layers == -1:

@@ -107,8 +107,13 @@ class Wording:
     ) -> tuple[str, tuple[int, ...]]:
         """Return the prompt's text, and its tokens, of which only those that the template writes are special.
 
-        A chat, or a function, that holds the name of a special token, such as <|im_start|>, holds it as text: it is
-        somebody's words, which must not begin a turn of their own.
+        A chat that holds the name of a special token, such as <|im_start|>, holds it as text: it is somebody's words,
+        which must not begin a turn of their own.
+
+        Args:
+            messages: the chat.
+            begun: how the answer begins.
+            tools: functions that the model may call; their words are somebody's, too.
 
         Raises:
             UserError: there is no template, or it refuses these messages.

@@ -21,6 +21,12 @@ def score_continuations(
 ) -> Generator[tuple[Continuation, Completion], None, None]:
     """Yield each prompt with its continuation as the completion, in order; close it to have no more.
 
+    Args:
+        reader: asks the server.
+        runner: runs the requests.
+        prompts: with their continuations.
+        at_once: requests that may be open at a time.
+
     Raises:
         UserError: the server cannot, or gives no log-probabilities.
     """

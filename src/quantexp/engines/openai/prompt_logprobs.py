@@ -94,7 +94,11 @@ class PromptReader:
         return [task.result() for task in tasks]
 
     async def read(self, sequence: TokenSequence, most: int) -> Likeliest:
-        """Read a sequence, with so many of the likeliest tokens at each place.
+        """Read a sequence.
+
+        Args:
+            sequence: what is read.
+            most: tokens that are asked for at each place.
 
         Raises:
             UserError: the server cannot, or gives no log-probabilities.

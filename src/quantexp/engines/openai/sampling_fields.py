@@ -42,6 +42,10 @@ def sampling_fields(kind: str, decoding: Decoding) -> dict[str, float]:
 
     With one of them the others are sent as well, if they do nothing too: servers have defaults of their own.
 
+    Args:
+        kind: the server, as `ServerIdentity` has it.
+        decoding: what is asked for.
+
     Raises:
         UserError: the server is not known to have a field that is needed.
     """

@@ -38,7 +38,8 @@ _LEFT_OUT = {"AMX_INT8"}
 def inference_findings(*, quick: bool) -> Iterator[Finding]:
     """All findings about llama.cpp; what needs an earlier one is left out if that is broken.
 
-    A quick check takes a tiny model, which does not tell how fast it is.
+    Args:
+        quick: with a tiny model, which does not tell how fast it is.
     """
     library = try_library()
     yield _build(library)

@@ -113,7 +113,11 @@ def _distribution(module: str) -> str:
 
 
 def store_findings(folder: Path) -> Iterator[Finding]:
-    """Yield findings about the runs in this tracking folder, read without MLflow."""
+    """Yield findings about the runs in this folder, read without MLflow.
+
+    Args:
+        folder: the tracking folder.
+    """
     database = folder / "mlflow.db"
     elsewhere = "choose another tracking.folder, or put the file back from a copy"
     if not database.exists():

@@ -161,7 +161,13 @@ def _add_least(
 def bound_from_file(
     file: LlamaFile, numbers: Sequence[int], quant: Sequence[Likeliest], most: int
 ) -> tuple[TokenMeasures, NDArray[np.float64]]:
-    """Bound a quant's divergence from distributions of windows with these numbers, from 0; see `bound_divergence`.
+    """Bound a quant's divergence from a file's distributions; see `bound_divergence`.
+
+    Args:
+        file: the file.
+        numbers: which of its windows each sequence is, counted from 0.
+        quant: of each sequence.
+        most: tokens that the quant was asked to tell of.
 
     Raises:
         UserError: the file has become shorter, or is of another model.
@@ -176,7 +182,12 @@ def bound_from_file(
 
 
 def write_likeliest(path: Path, told: Likeliest, sequences: Sequence[TokenSequence]) -> None:
-    """Keep what a server has told of all sequences, in a file that appears whole or not at all.
+    """Keep what a server has told of a baseline.
+
+    Args:
+        path: the file; it appears whole or not at all.
+        told: of all sequences, one after the other.
+        sequences: what was read.
 
     Raises:
         OSError: the file cannot be written.

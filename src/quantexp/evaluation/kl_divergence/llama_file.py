@@ -103,7 +103,11 @@ class LlamaRows(Rows):
 
 
 def open_base(given: str, window: int | None) -> LlamaFile:
-    """Open the file that `divergence_base` names, for a job with windows of so many tokens.
+    """Open the file that `divergence_base` names.
+
+    Args:
+        given: its path.
+        window: tokens in a window of the job.
 
     Raises:
         UserError: see `open_llama_file`; or its windows have another length.
@@ -209,7 +213,13 @@ def find_windows(
 def measure_from_file(
     file: LlamaFile, numbers: Sequence[int], model: Predictor, sequences: Sequence[TokenSequence]
 ) -> TokenMeasures:
-    """Measure a model from the file's windows with these numbers, from 0, by the sum that llama-perplexity makes.
+    """Measure a model from the file's distributions, by the sum that llama-perplexity makes.
+
+    Args:
+        file: the file.
+        numbers: which of its windows each sequence is, counted from 0.
+        model: the quant.
+        sequences: the windows.
 
     Raises:
         UserError: logits are not numbers; or see `Predictor.distributions`.

@@ -53,7 +53,11 @@ def write_reference(
 ) -> None:
     """Write the baseline's pass: read the sequences and keep what the model would have said.
 
-    The file appears whole or not at all; it holds the facts too.
+    Args:
+        path: the file; it appears whole or not at all.
+        model: the baseline.
+        sequences: at least one.
+        facts: kept in the file, for `read_facts`; such as the model's sha256.
 
     Raises:
         OSError: the file cannot be written.

@@ -8,10 +8,15 @@ from quantexp.tasks.requests import Read
 
 
 def windows(engine: TextEngine, request: Read, *, most: int | None = None) -> list[TokenSequence]:
-    """Windows of a text, one after the other, in each of which the second half is scored; `most` of them at most.
+    """Windows of a text, one after the other, in each of which the second half is scored.
 
     The first token of a window is replaced by BOS if the vocabulary adds one. Of a window of 512 tokens the last 255
     are scored. What is left after the last whole window is left out, so a text that is shorter has none.
+
+    Args:
+        engine: a loaded model, for its vocabulary.
+        request: the text, and the tokens in a window, at least 4.
+        most: how many windows at most; None for all.
     """
     length = request.window
     if length < 4:

@@ -30,6 +30,11 @@ def hub_rows(data: DataConfig, repository: str, fields: Sequence[str]) -> list[d
     What the library's cache holds of a commit is read without a request. A branch is asked for its commit first; under
     HF_HUB_OFFLINE=1 it is the commit that it was when it was last read.
 
+    Args:
+        data: subset, split, revision and columns.
+        repository: owner/name.
+        fields: what the task needs; columns that have no part in it stay on the disk.
+
     Raises:
         UserError: the Hub cannot be reached or refuses, or there is no such subset, split or column.
     """

@@ -29,7 +29,12 @@ _PLACEHOLDER = re.compile(r"\[[A-Za-z][^\]\n]{0,40}\]|<your[^>\n]{0,40}>|\{\{[^}
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why an answer is rejected: a reason in a few words, to count by, and the exact detail."""
+    """Why an answer is rejected.
+
+    Attributes:
+        reason: one of a few words, to count by.
+        detail: what exactly.
+    """
 
     reason: str
     detail: str

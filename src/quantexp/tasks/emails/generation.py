@@ -65,7 +65,13 @@ class Making:
     """
 
     def __init__(self, config: GenerateConfig, records: Sequence[Record], rejected: frozenset[str]) -> None:
-        """Take stock of earlier answers; a reviewer has rejected the items with these sha256."""
+        """Take stock.
+
+        Args:
+            config: what is asked for.
+            records: what was answered in earlier runs.
+            rejected: sha256 of the items that a reviewer has rejected.
+        """
         self._config = config
         self._rejected = rejected
         self._accepted = Accepted()
@@ -102,7 +108,12 @@ class Making:
         return Estimate(len(expected), read, written, read * attempts, longest * attempts)
 
     async def run(self, client: Client, journal: Journal, advance: Callable[[int], None]) -> None:
-        """Ask for what is missing; every answer goes into the journal as it comes.
+        """Ask for what is missing.
+
+        Args:
+            client: whom to ask.
+            journal: where every answer goes as it comes.
+            advance: told of each e-mail that is accepted.
 
         Raises:
             UserError: there is no use in going on; what has been answered is in the journal.

@@ -108,7 +108,20 @@ Option = TypeVar("Option")
 
 @dataclass(frozen=True, slots=True)
 class EmailPlan:
-    """Plan of the e-mail of one slot, counted from 0; `named` if the writer's name stands in it."""
+    """Plan of the e-mail of one slot.
+
+    Attributes:
+        slot: counted from 0.
+        category: one of CATEGORIES.
+        urgency: one of URGENCIES.
+        named: whether the writer's name stands in it.
+        domain: what the company sells.
+        length: how long it is.
+        tone: how the customer sounds.
+        origin: where the customer comes from.
+        twist: what else stands in it.
+        initial: with which letter the customer's first name begins.
+    """
 
     slot: int
     category: str

@@ -65,7 +65,12 @@ class Reading:
             say(self._console, "")  # the line of the question has not ended
 
     def conclude(self, there: int, emails: str) -> None:
-        """Say what this reviewer has judged of the e-mails that are there, what is open, and where several agree."""
+        """Say what this reviewer has judged, what is open, and where several agree.
+
+        Args:
+            there: how many e-mails there are, besides those that are to be read too.
+            emails: their file, as it was given.
+        """
         own = [self._own(place) for place in range(len(self._rows))]
         accepted = sum(review is not None and review.verdict is Verdict.accept for review in own)
         rejected = sum(review is not None and review.verdict is Verdict.reject for review in own)

@@ -40,7 +40,15 @@ def say_stock(console: Console, config: GenerateConfig, making: Making) -> None:
 
 
 def say_summary(console: Console, config: GenerateConfig, making: Making, earlier: int, out: Path) -> None:
-    """Print what there is after a run, whose first records are those of so many earlier answers."""
+    """Print what there is now.
+
+    Args:
+        console: where to.
+        config: of this run.
+        making: after the run.
+        earlier: how many of its records are from earlier runs.
+        out: the file of e-mails.
+    """
     price, ours = find_price(config), making.records[earlier:]
     console.print(_table(making))
     say(console, f"answers   {_verdicts(config, making)}")

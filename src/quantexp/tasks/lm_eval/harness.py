@@ -61,7 +61,12 @@ def load_harness(
 ) -> Harness:
     """Load a task or a group, and its data.
 
-    Without a number of shots each task has its own. Code that the model writes runs in the sandbox, if it may at all.
+    Args:
+        name: as lm-evaluation-harness knows it.
+        include_path: a folder with further definitions.
+        shots: worked examples; None: as many as each task has.
+        seed: by which they are drawn.
+        unsafe_code: whether tasks may run code that the model writes, in the sandbox.
 
     Raises:
         UserError: the harness or the data are not there, there is no such task, or it cannot be measured here.

@@ -29,7 +29,9 @@ class Chat(str):
 def hold_chat(messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> Chat:
     """Take the place of a chat template: keep the turns, for the engine to apply its own.
 
-    Without a generation prompt the last turn is the beginning of the answer.
+    Args:
+        messages: the turns.
+        add_generation_prompt: false if the last one is the beginning of the answer.
     """
     begun = "" if add_generation_prompt else str(messages[-1]["content"])
     held = Chat(begun)
@@ -40,7 +42,13 @@ def hold_chat(messages: Sequence[Mapping[str, str]], add_generation_prompt: bool
 def ask_documents(
     harness: Harness, items: Sequence[Item], chat: bool, system: str = ""
 ) -> dict[str, tuple[ItemRequests, dict[str, Any]]]:
-    """Make the requests of items, in plain text or as chats.
+    """Make the requests of items.
+
+    Args:
+        harness: the tasks.
+        items: of theirs.
+        chat: whether they are asked as chats.
+        system: the system turn of chats.
 
     Returns:
         The requests by the items' ids, with the arguments of generation.

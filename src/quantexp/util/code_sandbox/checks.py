@@ -34,7 +34,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class CallCheck:
-    """Calls of a function that code defines, each with what it has to return; its process is never told that."""
+    """Calls of a function, and what each has to return; the process that runs the code is never told that.
+
+    Attributes:
+        code: what defines the function.
+        function: its name.
+        calls: of each the arguments, and the result.
+    """
 
     code: str
     function: str

@@ -119,6 +119,11 @@ class Sandbox:
 def open_sandbox(name: str, unsafe_code: bool = False, shows: bool = True) -> Iterator[Sandbox]:
     """Open the sandbox, and say once what protects.
 
+    Args:
+        name: of what is graded, for the terminal.
+        unsafe_code: whether code may run although something is open to it.
+        shows: whether a bar is shown.
+
     Raises:
         UserError: code could do harm here, and nobody has accepted that.
     """
