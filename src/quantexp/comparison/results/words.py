@@ -1,6 +1,6 @@
 """Words of a command that name results: PATH or NAME=PATH, the baseline first."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,51 +16,45 @@ def list_keys(schema: type) -> list[str]:
 def rewrite_words(arguments: Sequence[str], schema: type) -> list[str]:
     """Make the key `results` of the paths among the arguments, PATH or NAME=PATH; keys and flags stay.
 
-    Args:
-        arguments: of the command.
-        schema: the type of its configuration.
-
     Raises:
         UserError: a word is neither a key nor a path.
     """
-    from hydra.core.override_parser.types import Quote
-
-    from quantexp.config.composition import quote_value, replace_overrides  # Hydra, only now
-
-    def name_results(words: Sequence[str]) -> list[str]:
-        paths = [each for each in words if not is_override(each, schema)]
-        for each in paths:
-            _check_path(each, schema)
-        named = [f"results=[{','.join(quote_value(each, Quote.double) for each in paths)}]"] if paths else []
-        return [*(each for each in words if each not in paths), *named]
-
-    return replace_overrides(arguments, name_results)
+    return _rewrite_paths(arguments, schema, lambda paths: f"results=[{','.join(map(_quote, paths))}]")
 
 
 def rewrite_file(arguments: Sequence[str], schema: type) -> list[str]:
     """Make the key `file` of the one path among the arguments; keys and flags stay.
 
-    Args:
-        arguments: of the command.
-        schema: the type of its configuration.
-
     Raises:
         UserError: there are several, or a word is neither a key nor a path.
     """
-    from hydra.core.override_parser.types import Quote
 
-    from quantexp.config.composition import quote_value, replace_overrides  # Hydra, only now
+    def name_file(paths: Sequence[str]) -> str:
+        if len(paths) > 1:
+            raise UserError(f"{' and '.join(paths)}: one file at a time.")
+        return f"file={_quote(paths[0])}"
 
-    def name_file(words: Sequence[str]) -> list[str]:
+    return _rewrite_paths(arguments, schema, name_file)
+
+
+def _rewrite_paths(arguments: Sequence[str], schema: type, name: Callable[[Sequence[str]], str]) -> list[str]:
+    from quantexp.config.composition import replace_overrides  # Hydra, only now
+
+    def rewrite(words: Sequence[str]) -> list[str]:
         paths = [each for each in words if not is_override(each, schema)]
         for each in paths:
             _check_path(each, schema)
-        if len(paths) > 1:
-            raise UserError(f"{' and '.join(paths)}: one file at a time.")
-        named = [f"file={quote_value(each, Quote.double)}" for each in paths]
-        return [*(each for each in words if each not in paths), *named]
+        return [*(each for each in words if each not in paths), *([name(paths)] if paths else [])]
 
-    return replace_overrides(arguments, name_file)
+    return replace_overrides(arguments, rewrite)
+
+
+def _quote(path: str) -> str:
+    from hydra.core.override_parser.types import Quote
+
+    from quantexp.config.composition import quote_value
+
+    return quote_value(path, Quote.double)
 
 
 def is_override(word: str, schema: type) -> bool:
