@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from quantexp.comparison.policy import Ruling, Status, decide_gate
-from quantexp.comparison.summary import Summary
+from quantexp.comparison.summary import Comparison, Pooled, Summary
 from quantexp.config import PolicyConfig
 from quantexp.report.columns import Grid
 from quantexp.report.markdown import escape, write_table
@@ -104,23 +104,22 @@ def gate_json(summary: Summary, policy: PolicyConfig, rulings: Sequence[Ruling],
         "pools": [
             {
                 **{"model": each.model, "condition": each.quant, "tasks": list(each.tasks)},
-                "weights": list(each.pooled.weights),
-                **{"difference": each.difference.difference, "low": each.difference.low},
-                **{"high": each.difference.high, "upper": each.difference.upper, "n": each.difference.n},
-                "p_adjusted": each.decision.p_adjusted if each.decision else None,
-                "verdict": each.decision.verdict.value if each.decision else None,
+                **{"weights": list(each.pooled.weights), **_list_figures(each)},
             }
             for each in summary.pools
         ],
         "comparisons": [
-            {
-                **{"model": each.model, "task": each.task, "condition": each.quant},
-                **{"difference": each.difference.difference, "low": each.difference.low},
-                **{"high": each.difference.high, "upper": each.difference.upper, "n": each.difference.n},
-                "p_adjusted": each.decision.p_adjusted if each.decision else None,
-                "verdict": each.decision.verdict.value if each.decision else None,
-            }
+            {"model": each.model, "task": each.task, "condition": each.quant, **_list_figures(each)}
             for each in summary.select_comparisons()
         ],
     }
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _list_figures(compared: Comparison | Pooled) -> dict[str, Any]:
+    difference, decision = compared.difference, compared.decision
+    return {
+        **{key: getattr(difference, key) for key in ("difference", "low", "high", "upper", "n")},
+        "p_adjusted": decision.p_adjusted if decision else None,
+        "verdict": decision.verdict.value if decision else None,
+    }
