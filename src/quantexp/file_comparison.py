@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from html import escape
-from io import StringIO
 from pathlib import Path
 
 import pandas as pd
@@ -12,13 +10,10 @@ import pandas as pd
 from quantexp.comparison.results.analysis import compare_results
 from quantexp.comparison.results.base import Selection
 from quantexp.comparison.results.files import name_sources, read_results
-from quantexp.comparison.summary import Summary
 from quantexp.config import StatsConfig
 from quantexp.report import write_report
 from quantexp.report.conclusions import sentences
-from quantexp.report.markdown import description
-from quantexp.report.pools import pools_csv
-from quantexp.report.tables import comparisons_csv, conditions_csv
+from quantexp.report.frames import ComparisonFrames
 from quantexp.util.errors import UserError
 
 Source = str | Path | pd.DataFrame
@@ -26,7 +21,7 @@ Source = str | Path | pd.DataFrame
 
 
 @dataclass(frozen=True, repr=False)
-class FileComparison:
+class FileComparison(ComparisonFrames):
     """Outcome of a comparison of files or data frames.
 
     Scores and differences are fractions; positive differences mean that the baseline is better. In a notebook it shows
@@ -37,33 +32,12 @@ class FileComparison:
         flips: The changed answers, one a row, with both outputs where the files have them.
     """
 
-    summary: Summary
-    flips: pd.DataFrame
-
-    @cached_property
-    def conditions(self) -> pd.DataFrame:
-        """One row a condition and task: score with its interval, n."""
-        return pd.read_csv(StringIO(conditions_csv(self.summary)))
-
-    @cached_property
-    def comparisons(self) -> pd.DataFrame:
-        """One row a comparison with the baseline: difference, interval, p, verdict."""
-        return pd.read_csv(StringIO(comparisons_csv(self.summary)))
-
-    @cached_property
-    def pools(self) -> pd.DataFrame:
-        """One row a condition over several tasks (stats.pool): difference, interval, verdict; empty without a pool."""
-        return pd.read_csv(StringIO(pools_csv(self.summary)))
-
     def write(self, folder: str | Path = "compare") -> list[Path]:
         """Write the report into a folder, as the command does, and return its files."""
         return write_report(self.summary, Path(folder), self.flips, is_alone=True)
 
     def __repr__(self) -> str:
         return f"<comparison with {self.summary.baseline}: {' '.join(sentences(self.summary))}>"
-
-    def _repr_markdown_(self) -> str:
-        return description(self.summary)
 
     def _repr_html_(self) -> str:
         shown = self.comparisons.reindex(columns=["task", "quant", "difference", "low", "high", "n", "reading"])

@@ -3,20 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 from omegaconf.errors import OmegaConfBaseException
 
 from quantexp.comparison.analysis import compare, finished_jobs
-from quantexp.comparison.summary import Summary
 from quantexp.config import StatsConfig, TrackingConfig
 from quantexp.report.conclusions import sentences
-from quantexp.report.divergence import divergence_csv
-from quantexp.report.markdown import description
-from quantexp.report.pools import models_csv, pools_csv
-from quantexp.report.tables import comparisons_csv, conditions_csv
+from quantexp.report.divergence import divergences_table
+from quantexp.report.frames import ComparisonFrames, read_frame
+from quantexp.report.pools import models_table
 from quantexp.tracking.artifacts import read_section, read_table
 from quantexp.tracking.errors import ServerAwayError
 from quantexp.tracking.reader import JobRecord
@@ -27,48 +24,31 @@ from quantexp.util.errors import UserError
 
 
 @dataclass(frozen=True, repr=False)
-class Result:
+class Result(ComparisonFrames):
     """Outcome of a sweep.
 
     Scores and differences are fractions; positive differences mean that the baseline is better. In a notebook it shows
     the verdict and the table.
 
     Attributes:
-        sweep: The id of the sweep's run.
         summary: Everything a report shows, as dataclasses.
         flips: The changed answers, one a row, with both outputs.
+        sweep: The id of the sweep's run.
     """
 
     sweep: str
-    summary: Summary
-    flips: pd.DataFrame
     _records: Sequence[JobRecord]
     _store: Store
 
     @cached_property
-    def conditions(self) -> pd.DataFrame:
-        """One row a model, quant and task: score with its interval, bits per weight, n."""
-        return pd.read_csv(StringIO(conditions_csv(self.summary)))
-
-    @cached_property
-    def comparisons(self) -> pd.DataFrame:
-        """One row a comparison with the baseline: difference, interval, p, verdict."""
-        return pd.read_csv(StringIO(comparisons_csv(self.summary)))
-
-    @cached_property
-    def pools(self) -> pd.DataFrame:
-        """One row a condition over several tasks (stats.pool): difference, interval, verdict; empty without a pool."""
-        return pd.read_csv(StringIO(pools_csv(self.summary)))
-
-    @cached_property
     def models(self) -> pd.DataFrame:
         """One row a condition that several models have: what it costs on average; empty of one model."""
-        return pd.read_csv(StringIO(models_csv(self.summary)))
+        return read_frame(models_table(self.summary))
 
     @cached_property
     def divergence(self) -> pd.DataFrame:
         """One row a comparison whose divergence was measured (divergence=true), with intervals; in nats."""
-        return pd.read_csv(StringIO(divergence_csv(self.summary)))
+        return read_frame(divergences_table(self.summary))
 
     @cached_property
     def items(self) -> pd.DataFrame:
@@ -86,9 +66,6 @@ class Result:
 
     def __repr__(self) -> str:
         return f"<sweep {self.sweep[:8]}: {' '.join(sentences(self.summary))}>"
-
-    def _repr_markdown_(self) -> str:
-        return description(self.summary)
 
 
 def load(
@@ -122,7 +99,7 @@ def load(
     records, failures = finished_jobs(store, chosen, [], "load")
     analysis = _stats_of(records, failures, store) if stats is None else stats
     compared = compare(records, failures, analysis, store, chosen)
-    return Result(chosen, compared.summary, compared.changed, compared.records, store)
+    return Result(compared.summary, compared.changed, chosen, compared.records, store)
 
 
 def _stats_of(records: Sequence[JobRecord], failures: list[str], store: Store) -> StatsConfig:

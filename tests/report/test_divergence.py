@@ -9,8 +9,8 @@ from scipy.stats import spearmanr
 from tests.support.summaries import make_summary
 
 from quantexp.comparison.summary import Divergence, RankComparison, Summary
-from quantexp.report.divergence import divergence_csv, divergence_grid, order_text, ranking
-from quantexp.report.divergence_limits import direction_grid, limit_notes, rank_csv, rank_grid
+from quantexp.report.divergence import divergence_grid, divergences_table, order_text, ranking
+from quantexp.report.divergence_limits import direction_grid, limit_notes, ranks_table
 from quantexp.report.html import report_html
 from quantexp.report.markdown import report_markdown
 from quantexp.stats import Interval, RankAgreement, divergence_summary
@@ -50,9 +50,9 @@ def test_what_divergence_cannot_tell_is_said() -> None:
     summary = ranked(measured(make_summary(tasks=["gsm8k"], ladder=FIVE)), RankAgreement(3, np.nan))
     # Tokens of 2 logarithms less under the quant than under the baseline: probability moves away from them.
     assert {row[-1] for row in direction_grid(summary).rows} == {"away from it"}
-    [row] = rank_grid(summary).rows
+    [row] = ranks_table(summary).show().rows
     assert row == ("gsm8k (plain text)", "gsm8k", "6", "0.60 [0.20, 0.80]", "3", "too few (takes 5)")
-    [found] = csv.DictReader(rank_csv(summary).splitlines())
+    [found] = csv.DictReader(ranks_table(summary).format_csv().splitlines())
     assert (found["tau"], found["near_tau"]) == ("0.6", "")
     page, markdown = report_html(summary, []), report_markdown(summary)
     for text in (page, markdown):
@@ -109,6 +109,6 @@ def test_the_rank_correlation_is_spearmans_with_ties() -> None:
 def test_what_has_no_interval_is_shown_alone() -> None:
     [row, *_] = divergence_grid(measured(make_summary(tasks=["gsm8k"]), items=1)).rows
     assert "nan" not in " ".join(row)
-    table = divergence_csv(measured(make_summary(tasks=["gsm8k"])))
+    table = divergences_table(measured(make_summary(tasks=["gsm8k"]))).format_csv()
     assert "nan" not in table
     assert ",," in table  # of the 99.9th percentile

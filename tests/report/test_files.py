@@ -20,7 +20,7 @@ from quantexp.comparison.wording import reading
 from quantexp.report import write_report
 from quantexp.report.labels import spread
 from quantexp.report.markdown import escape, report_markdown
-from quantexp.report.tables import comparisons_csv, conditions_csv
+from quantexp.report.tables import comparisons_table, conditions_table
 from quantexp.report.terminal import comparison_table, show
 from quantexp.stats import Method, at_k, compare, decide, estimate
 from quantexp.util.files import write_atomically
@@ -86,13 +86,13 @@ def test_csv_names_a_baseline_that_no_quant_could_exceed_by_the_margin() -> None
     full = replace(made, comparisons=(replace(made.comparisons[0], difference=found, decision=decision),))
     undecided = replace(made, comparisons=(replace(made.comparisons[0], decision=None),))
     for summary, shown in ((full, "True"), (undecided, "")):
-        [row] = csv.DictReader(io.StringIO(comparisons_csv(summary)))
+        [row] = csv.DictReader(io.StringIO(comparisons_table(summary).format_csv()))
         assert row["at_ceiling"] == shown
 
 
 def test_csv_keeps_every_digit() -> None:
     summary = make_summary(models=("a,b", 'say "x"'))
-    rows = list(csv.DictReader(io.StringIO(comparisons_csv(summary))))
+    rows = list(csv.DictReader(io.StringIO(comparisons_table(summary).format_csv())))
     assert len(rows) == len(summary.comparisons)
     for row, comparison in zip(rows, summary.comparisons, strict=True):
         d = comparison.difference
@@ -105,7 +105,7 @@ def test_csv_keeps_every_digit() -> None:
         assert (row["verdict"], row["margin"]) == (comparison.decision.verdict.value, "0.02")
         assert float(row["p_adjusted"]) == comparison.decision.p_adjusted
         assert (int(row["lost"]), int(row["gained"])) == (d.lost, d.gained)
-    rows = list(csv.DictReader(io.StringIO(conditions_csv(summary))))
+    rows = list(csv.DictReader(io.StringIO(conditions_table(summary).format_csv())))
     for row, condition in zip(rows, summary.conditions, strict=True):
         assert float(row["bits_per_weight"]) == condition.bits_per_weight
         assert float(row["mean"]) == condition.estimate.mean
@@ -218,7 +218,7 @@ def test_write_report_for_two_models(tmp_path: Path) -> None:
     page = (folder / "report.md").read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)]+)\)", page)
     assert {folder / link for link in links} == everything - {folder / "report.md"}
-    assert (folder / "comparisons.csv").read_text(encoding="utf-8") == comparisons_csv(summary)
+    assert (folder / "comparisons.csv").read_text(encoding="utf-8") == comparisons_table(summary).format_csv()
     before = {path: path.read_bytes() for path in everything}
     write_report(summary, folder)
     assert {path: path.read_bytes() for path in everything} == before

@@ -27,7 +27,7 @@ from quantexp.comparison.summary import Summary
 from quantexp.config import AggregateConfig, Method, StatsConfig, TrackingConfig, Unit
 from quantexp.config.validation import validated
 from quantexp.report.markdown import report_markdown
-from quantexp.report.tables import comparisons_csv, conditions_csv
+from quantexp.report.tables import comparisons_table, conditions_table
 from quantexp.report.terminal import comparison_table
 from quantexp.stats import PairedComparison
 from quantexp.tracking.reader import JobRecord
@@ -193,9 +193,9 @@ def test_a_reader_is_told_what_n_is_and_what_is_wrong_with_it(summary: Summary, 
         assert "over items" in text
         assert "over answers" not in text
     assert "n=200 " in printed(default)
-    for write in (comparisons_csv, conditions_csv):
+    for write in (comparisons_table, conditions_table):
         for of, unit, n in ((summary, "answer", "600"), (default, "item", "200")):
-            rows = list(csv.DictReader(io.StringIO(write(of))))
+            rows = list(csv.DictReader(io.StringIO(write(of).format_csv())))
             assert {(row["unit"], row["n"]) for row in rows} == {(unit, n)}
 
 
@@ -221,7 +221,7 @@ def test_the_command_gives_the_same_numbers_from_a_real_store(
     flips = ("answers_lost", "answers_gained", "both_wrong_different", "churn")  # of answers, which a summary has not
     found, expected = (
         [{key: cell for key, cell in row.items() if key not in flips} for row in csv.DictReader(io.StringIO(text))]
-        for text in (written.read_text(), comparisons_csv(summary))
+        for text in (written.read_text(), comparisons_table(summary).format_csv())
     )
     assert sorted(found, key=str) == sorted(expected, key=str)
     counts = {(row["task"], row["quant"]): row for row in csv.DictReader(io.StringIO(written.read_text()))}

@@ -1,7 +1,7 @@
 """Reports: what a finished comparison found, as a page with charts, a terminal table, CSV, and markdown to paste."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantexp.util.files import open_atomically, write_atomically
 
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from quantexp.comparison.summary import Summary
+    from quantexp.report.columns import DataTable
 
 PAGE = "report.html"
 """The report, one file that needs no other; beside it are a short page, tables at full precision, and chart files."""
@@ -33,28 +34,31 @@ def write_report(
     # Drawing is slow to import, and most of the package never draws.
     from quantexp.report.chart_files import save_charts
     from quantexp.report.charts import charts
-    from quantexp.report.divergence import divergence_csv, has_divergence
-    from quantexp.report.divergence_limits import rank_csv
-    from quantexp.report.factor_grid import interactions_csv
+    from quantexp.report.divergence import divergences_table
+    from quantexp.report.divergence_limits import ranks_table
+    from quantexp.report.factor_grid import interactions_table
     from quantexp.report.html import report_html
     from quantexp.report.markdown import report_markdown
-    from quantexp.report.outcomes import outcomes_csv
-    from quantexp.report.pools import models_csv, pools_csv
-    from quantexp.report.sampled import samples_csv
-    from quantexp.report.tables import comparisons_csv, conditions_csv
+    from quantexp.report.outcomes import outcomes_table
+    from quantexp.report.pools import models_table, pools_table
+    from quantexp.report.sampled import samples_table
+    from quantexp.report.tables import comparisons_table, conditions_table
 
     folder.mkdir(parents=True, exist_ok=True)
     drawn = charts(summary)
+    optional: dict[str, DataTable[Any]] = {
+        "divergence.csv": divergences_table(summary),
+        "rank_agreement.csv": ranks_table(summary),
+        "outcomes.csv": outcomes_table(summary),
+        "samples.csv": samples_table(summary),
+        "interactions.csv": interactions_table(summary),
+        "pools.csv": pools_table(summary),
+        "models.csv": models_table(summary),
+    }
     files = {
-        **({"divergence.csv": divergence_csv(summary)} if has_divergence(summary) else {}),
-        **({"rank_agreement.csv": rank_csv(summary)} if summary.rank_agreements else {}),
-        **({"outcomes.csv": outcomes_csv(summary)} if any(each.outcomes for each in summary.comparisons) else {}),
-        **({"samples.csv": samples_csv(summary)} if any(each.sampled for each in summary.conditions) else {}),
-        **({"interactions.csv": interactions_csv(summary)} if summary.interactions else {}),
-        **({"pools.csv": pools_csv(summary)} if summary.pools else {}),
-        **({"models.csv": models_csv(summary)} if summary.across else {}),
-        "comparisons.csv": comparisons_csv(summary),
-        "conditions.csv": conditions_csv(summary),
+        **{name: table.format_csv() for name, table in optional.items() if table.rows},
+        "comparisons.csv": comparisons_table(summary).format_csv(),
+        "conditions.csv": conditions_table(summary).format_csv(),
         PAGE: report_html(summary, drawn, changed, is_alone=is_alone),
         "report.md": report_markdown(summary),
     }

@@ -16,24 +16,22 @@ def select_caveats(summary: Summary) -> tuple[list[str], int]:
 
     What is missing comes first, then what has changed since it was declared, then the notes in their order.
     """
+    registered = summary.registered
     caveats = [
         *(f"Failed: {failure}" for failure in summary.failures),
         *(f"Not compared: {refusal}" for refusal in summary.refusals),
-        *(f"Changed since it was declared: {change}" for change in _changes(summary)),
+        *(f"Changed since it was declared: {change}" for change in (registered.changes if registered else ())),
         *(f"Note: {shorten_note(note)}" for note in summary.notes),
     ]
     return caveats[:MOST], max(0, len(caveats) - MOST)
 
 
-def format_more(count: int) -> str:
-    """Words for the caveats that only the report has; empty if there are none."""
-    return f"and {count} more in the report" if count else ""
+def list_first_caveats(summary: Summary) -> list[str]:
+    """Return the same, and how many more the report has, if it has more, as the last line."""
+    caveats, more = select_caveats(summary)
+    return [*caveats, *([f"and {more} more in the report"] if more else [])]
 
 
 def shorten_note(note: str) -> str:
     """Return a note's first line, at most `LONGEST` characters of it."""
     return textwrap.shorten(note.partition("\n")[0], LONGEST, placeholder=" ...")
-
-
-def _changes(summary: Summary) -> tuple[str, ...]:
-    return () if summary.registered is None else summary.registered.changes

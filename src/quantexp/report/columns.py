@@ -53,19 +53,36 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
 
 
+@dataclass(frozen=True)
+class DataTable(Generic[Row]):
+    """All columns of a table, of which each format shows some; a row each of what they are read of."""
+
+    columns: Sequence[Column[Row]]
+    rows: Sequence[Row]
+
+    def show(self, *keys: str) -> Grid:
+        """Return the columns with these keys, in their order, as people read them; without keys all with a heading."""
+        columns = choose(self.columns, *keys) if keys else [each for each in self.columns if each.name]
+        return Grid(
+            tuple(column.name for column in columns),
+            "".join(column.side for column in columns),
+            tuple(tuple(join_cell(column.read(row)) for column in columns) for row in self.rows),
+        )
+
+    def format_csv(self) -> str:
+        """Return the columns that have a value, under a header; floats have full precision, None is an empty cell."""
+        values = {column.key: column.value for column in self.columns if column.value is not None}
+        out = io.StringIO(newline="")
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(values)
+        writer.writerows([value(row) for value in values.values()] for row in self.rows)
+        return out.getvalue()
+
+
 def choose(columns: Iterable[Column[Row]], *keys: str) -> list[Column[Row]]:
     """Return the columns with these keys, in the order of the keys."""
     by_key = {column.key: column for column in columns}
     return [by_key[key] for key in keys]
-
-
-def make_grid(columns: Sequence[Column[Row]], rows: Iterable[Row]) -> Grid:
-    """Return the rows as people read them."""
-    return Grid(
-        tuple(column.name for column in columns),
-        "".join(column.side for column in columns),
-        tuple(tuple(join_cell(column.read(row)) for column in columns) for row in rows),
-    )
 
 
 def omit_nan(value: float) -> float | None:
@@ -76,13 +93,3 @@ def omit_nan(value: float) -> float | None:
 def join_cell(cell: Cell) -> str:
     """Return the text of a cell on one line."""
     return cell if isinstance(cell, str) else " ".join(cell)
-
-
-def format_csv(columns: Iterable[Column[Row]], rows: Iterable[Row]) -> str:
-    """Return the columns that have a value, under a header; floats have full precision, None is an empty cell."""
-    values = {column.key: column.value for column in columns if column.value is not None}
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(values)
-    writer.writerows([value(row) for value in values.values()] for row in rows)
-    return out.getvalue()

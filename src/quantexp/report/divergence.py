@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from quantexp.comparison.summary import Condition, Divergence, Summary
-from quantexp.report.columns import Column, Grid, choose, format_csv, make_grid, omit_nan
+from quantexp.report.columns import Column, DataTable, Grid, omit_nan
 from quantexp.stats import Interval
 from quantexp.stats.divergence import AT_MOST
 from quantexp.stats.rank_agreement import FEWEST_RANKED
@@ -44,9 +44,9 @@ def has_partings(summary: Summary, model: str) -> bool:
     return any(each.divergence and each.divergence.answers for each in summary.comparisons if each.model == model)
 
 
-def divergence_columns(summary: Summary) -> list[Column[Measured]]:
-    """Return the columns of how far quants are from the baseline; probabilities and shares are fractions in files."""
-    return [
+def divergences_table(summary: Summary) -> DataTable[Measured]:
+    """Return how far quants are from the baseline; probabilities and shares are fractions in files."""
+    columns: list[Column[Measured]] = [
         Column("model", lambda row: row.condition.model),
         Column("task", lambda row: row.condition.task, "task", lambda row: summary.section(row.condition), "l"),
         Column("quant", lambda row: row.condition.quant, summary.noun, side="l"),
@@ -86,6 +86,7 @@ def divergence_columns(summary: Summary) -> list[Column[Measured]]:
             "place", None, "at token", lambda row: f"{median(row.divergence.parted):g}" if row.divergence.parted else ""
         ),
     ]
+    return DataTable(columns, list(list_measured(summary)))
 
 
 def _figure(name: str, heading: str = "", text: Callable[[Interval], str] | None = None) -> list[Column[Measured]]:
@@ -133,17 +134,11 @@ def _parted(row: Measured) -> str:
     return f"{len(row.divergence.parted)} of {row.divergence.answers}" if row.divergence.answers else ""
 
 
-def divergence_csv(summary: Summary) -> str:
-    """Every figure with its interval, at full precision."""
-    return format_csv(divergence_columns(summary), list_measured(summary))
-
-
 def divergence_grid(summary: Summary) -> Grid:
     """Tabulate the divergence of each quant; no rows where it was not measured."""
     bounds = ("left_out", "at_most") if summary.has_bounds else ()
     shown = ("median", "p99", "maximum", "same_top", "probability_change_rms", "log_perplexity_ratio")
-    columns = choose(divergence_columns(summary), "task", "quant", "tokens", "mean", *bounds, *shown, "parted", "place")
-    return make_grid(columns, list_measured(summary))
+    return divergences_table(summary).show("task", "quant", "tokens", "mean", *bounds, *shown, "parted", "place")
 
 
 def divergence_table(summary: Summary) -> Table:
@@ -152,8 +147,7 @@ def divergence_table(summary: Summary) -> Table:
     table.add_column(f"task, {summary.noun}", overflow="fold")
     for name in ("mean KL\n(nats)", "same top\n(%)", "answers\nthat part"):
         table.add_column(name, justify="right", no_wrap=True)
-    shown = choose(divergence_columns(summary), "task", "quant", "mean", "same_top", "parted")
-    for task, quant, *cells in make_grid(shown, list_measured(summary)).rows:
+    for task, quant, *cells in divergences_table(summary).show("task", "quant", "mean", "same_top", "parted").rows:
         table.add_row(Text(f"{task}, {quant}"), *map(Text, cells))
     return table
 
@@ -209,11 +203,8 @@ def order_text(summary: Summary) -> str:
     for model in summary.models():
         tasks_of: dict[str, list[str]] = {}
         for task in summary.tasks(model):
-            means = [
-                (_reachable(each.divergence), each.condition.quant)
-                for each in list_measured(summary)
-                if (each.condition.model, each.condition.task) == (model, task)
-            ]
+            found = [(each.quant, summary.find_divergence(each)) for each in summary.ladder(model, task)]
+            means = [(_reachable(of), quant) for quant, of in found if of is not None]
             if len(means) > 1:
                 tasks_of.setdefault(_chain(means), []).append(task)
         parts = [f"{order}{_on(tasks, summary, model)}" for order, tasks in tasks_of.items()]

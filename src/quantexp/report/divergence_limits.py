@@ -3,7 +3,7 @@
 import math
 
 from quantexp.comparison.summary import RankComparison, Summary
-from quantexp.report.columns import Column, Grid, format_csv, make_grid, omit_nan
+from quantexp.report.columns import Column, DataTable, Grid, omit_nan
 from quantexp.report.divergence import Measured, interval_text, list_measured
 from quantexp.stats import Interval
 from quantexp.stats.rank_agreement import FEWEST_RANKED, RankAgreement
@@ -35,9 +35,9 @@ def _list_compared(summary: Summary) -> list[Measured]:
     return [each for each in list_measured(summary) if each.condition.quant != summary.baseline]
 
 
-def direction_columns(summary: Summary) -> list[Column[Measured]]:
-    """Return the columns of how much probability moves at the text's tokens, and where to."""
-    return [
+def direction_grid(summary: Summary) -> Grid:
+    """Tabulate how much probability moves at the text's tokens, and where to; no rows if nothing was measured."""
+    columns: list[Column[Measured]] = [
         Column("", None, "task", lambda row: summary.section(row.condition), "l"),
         Column("", None, summary.noun, lambda row: row.condition.quant, "l"),
         Column("", None, "over", lambda row: row.divergence.over, "l"),
@@ -51,6 +51,7 @@ def direction_columns(summary: Summary) -> list[Column[Measured]]:
         Column("", None, "ln(q/p)", lambda row: interval_text(_gain(row), 4)),
         Column("", None, "direction", _direction, "l"),
     ]
+    return DataTable(columns, _list_compared(summary)).show()
 
 
 def _gain(row: Measured) -> Interval:
@@ -66,14 +67,9 @@ def _direction(row: Measured) -> str:
     return "towards it" if gain.low > 0 else "away from it"
 
 
-def direction_grid(summary: Summary) -> Grid:
-    """Tabulate volume and direction; no rows if no divergence was measured."""
-    return make_grid(direction_columns(summary), _list_compared(summary))
-
-
-def rank_columns(summary: Summary) -> list[Column[RankComparison]]:
-    """Return the columns of the agreement of two orders."""
-    return [
+def ranks_table(summary: Summary) -> DataTable[RankComparison]:
+    """Return the agreement of orders; no rows if no divergence was measured, or of one condition only."""
+    columns: list[Column[RankComparison]] = [
         Column("model", lambda row: row.model),
         Column("corpus", lambda row: row.corpus, "divergence on", lambda row: _corpus(summary, row), "l"),
         Column("over", lambda row: row.over),
@@ -87,6 +83,7 @@ def rank_columns(summary: Summary) -> list[Column[RankComparison]]:
         Column("near_tau_low", lambda row: omit_nan(row.near.low)),
         Column("near_tau_high", lambda row: omit_nan(row.near.high)),
     ]
+    return DataTable(columns, summary.rank_agreements)
 
 
 def _corpus(summary: Summary, row: RankComparison) -> str:
@@ -99,16 +96,6 @@ def _tau(found: RankAgreement) -> str:
     if math.isnan(found.tau):
         return "no differences"
     return interval_text(Interval(found.tau, found.low, found.high), 2)
-
-
-def rank_grid(summary: Summary) -> Grid:
-    """Tabulate the agreement of orders; no rows if no divergence was measured, or of one condition only."""
-    return make_grid([each for each in rank_columns(summary) if each.name], summary.rank_agreements)
-
-
-def rank_csv(summary: Summary) -> str:
-    """Return the agreement of orders as CSV with a header, at full precision."""
-    return format_csv([each for each in rank_columns(summary) if each.value], summary.rank_agreements)
 
 
 def limit_notes(summary: Summary) -> list[str]:

@@ -1,6 +1,7 @@
 """Divergence in pictures: against bits per weight, and where answers leave the baseline's; a panel a task."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from quantexp.comparison.summary import Divergence, Summary
 from quantexp.comparison.wording import interval_names
 from quantexp.report.coordinates import find_coordinates
-from quantexp.report.divergence import interval_text
+from quantexp.report.divergence import Measured, interval_text, list_measured
 from quantexp.report.labels import GRID, INK, MUTED
 from quantexp.report.svg import (
     LINE,
@@ -33,9 +34,6 @@ _ROW, _LEFT, _BELOW = 0.72, 0.62, 0.45
 _BINS = 12
 """Of a histogram, at most."""
 
-_Point = tuple[float, str, Divergence]
-"""Bits per weight, quant and divergence."""
-
 
 def divergences(summary: Summary) -> Chart | None:
     """Mean divergence against bits per weight; None where it was not measured."""
@@ -53,7 +51,7 @@ def select_partings(summary: Summary) -> Chart | None:
     """Return the token at which answers first differ; None where no answers were compared."""
     panels: list[Panel] = []
     for model, task, points in _measured(summary):
-        if found := [(quant, each) for _, quant, each in reversed(points) if each.answers]:
+        if found := [(each.quant, of) for each, of in reversed(points) if of.answers]:
             title = summary.make_title(model, task)
             panels.append(_histograms(summary, model, title, found))
     about = (
@@ -63,20 +61,15 @@ def select_partings(summary: Summary) -> Chart | None:
     return Chart("partings", "Where answers part", about, tuple(panels), file="first_divergence") if panels else None
 
 
-def _measured(summary: Summary) -> Iterator[tuple[str, str, list[_Point]]]:
+def _measured(summary: Summary) -> Iterator[tuple[str, str, list[Measured]]]:
     """Yield each model and task with the quants that have a divergence, from few bits to many."""
-    for model in summary.models():
-        for task in summary.tasks(model):
-            found = []
-            for condition in summary.ladder(model, task):
-                if (divergence := summary.find_divergence(condition)) is not None:
-                    found.append((condition.bits_per_weight, condition.quant, divergence))
-            if found:
-                yield model, task, sorted(found, key=lambda each: each[:2])
+    measured = groupby(list_measured(summary), lambda each: (each.condition.model, each.condition.task))
+    for (model, task), found in measured:
+        yield model, task, sorted(found, key=lambda each: (each.condition.bits_per_weight, each.condition.quant))
 
 
-def _ladder(summary: Summary, model: str, task: str, found: Sequence[_Point]) -> Panel:
-    measured = {quant: each.summary.mean for _, quant, each in found}
+def _ladder(summary: Summary, model: str, task: str, found: Sequence[Measured]) -> Panel:
+    measured = {each.quant: of.summary.mean for each, of in found}
     shown = [c for c in summary.ladder(model, task) if c.quant in measured or c.quant == summary.baseline]
     coordinates = find_coordinates(shown, summary.baseline)
     figure, axes = blank_over(coordinates, _LEFT)

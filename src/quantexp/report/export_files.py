@@ -8,7 +8,7 @@ from quantexp.comparison.summary import DIFFERENCES, Summary
 from quantexp.report.chart_files import save_charts
 from quantexp.report.charts import charts
 from quantexp.report.citation import write_citation
-from quantexp.report.columns import Column, format_csv
+from quantexp.report.columns import Column, DataTable
 from quantexp.report.eval_results import FOLDER, list_results
 from quantexp.report.model_card import RESULTS, write_card
 from quantexp.util.files import write_atomically
@@ -69,7 +69,7 @@ def write_rows(publication: Publication) -> str:
     """Write a row a condition and task as CSV; scores are fractions, and what is not known is empty."""
     first = {(job.model, job.task, job.condition): job for job in reversed(publication.jobs)}
     rows = [(each, first[each.model, each.task, each.condition]) for each in publication.conditions]
-    return format_csv(_columns(publication), rows)
+    return DataTable(_columns(publication), rows).format_csv()
 
 
 def _columns(publication: Publication) -> list[Column[Row]]:

@@ -6,8 +6,8 @@ from itertools import combinations
 
 from quantexp.comparison.interactions import Axis, find_axes
 from quantexp.comparison.summary import Condition, Interaction, Summary
-from quantexp.comparison.wording import difference_text, format_points, interval_names
-from quantexp.report.columns import Column, Grid, format_csv, make_grid
+from quantexp.comparison.wording import difference_text, format_points, format_range, interval_names
+from quantexp.report.columns import Column, DataTable, Grid
 
 GRID_NOTE = (
     "Baseline minus condition on the same items, in points, in brackets with its interval: rows and columns are the "
@@ -74,9 +74,12 @@ def _write(summary: Summary, condition: Condition | None) -> str:
     return "the baseline" if condition.quant == summary.baseline else "not compared"
 
 
-def interaction_columns(summary: Summary) -> list[Column[Interaction]]:
-    """Return the columns of what two factors lose beyond the sum of each alone; fractions in files."""
-    return [
+def interactions_table(summary: Summary) -> DataTable[Interaction]:
+    """Return what two factors lose beyond the sum of each alone; fractions in files.
+
+    It has no rows if no two factors were changed alone and together.
+    """
+    columns: list[Column[Interaction]] = [
         Column("model", lambda row: row.model),
         Column("task", lambda row: row.task, "task", lambda row: summary.make_title(row.model, row.task), "l"),
         Column("condition", lambda row: row.condition, "condition", side="l"),
@@ -85,10 +88,7 @@ def interaction_columns(summary: Summary) -> list[Column[Interaction]]:
             "interaction",
             lambda row: row.contrast.estimate,
             f"interaction, points [{interval_names(summary)}]",
-            lambda row: (
-                f"{format_points(row.contrast.estimate)} "
-                f"[{format_points(row.contrast.low)}, {format_points(row.contrast.high)}]"
-            ),
+            lambda row: (format_points(row.contrast.estimate), format_range(row.contrast.low, row.contrast.high)),
         ),
         Column("low", lambda row: row.contrast.low),
         Column("high", lambda row: row.contrast.high),
@@ -96,13 +96,4 @@ def interaction_columns(summary: Summary) -> list[Column[Interaction]]:
         Column("p_adjusted", lambda row: row.p_adjusted, "p", lambda row: f"{row.p_adjusted:.3f}"),
         Column("n", lambda row: row.contrast.n[0], "n"),
     ]
-
-
-def interactions_grid(summary: Summary) -> Grid:
-    """Tabulate the interactions; no rows if no two factors were changed alone and together."""
-    return make_grid([each for each in interaction_columns(summary) if each.name], summary.interactions)
-
-
-def interactions_csv(summary: Summary) -> str:
-    """Return the interactions as CSV with a header; differences are fractions, floats have full precision."""
-    return format_csv([each for each in interaction_columns(summary) if each.value], summary.interactions)
+    return DataTable(columns, summary.interactions)

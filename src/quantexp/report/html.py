@@ -21,8 +21,8 @@ from quantexp.report.caveats import select_caveats
 from quantexp.report.columns import Column, choose
 from quantexp.report.conclusions import verdict
 from quantexp.report.divergence import divergence_grid, has_divergence, order_text, ranking
-from quantexp.report.divergence_limits import LIMITS, RANK_NOTE, direction_grid, limit_notes, rank_grid
-from quantexp.report.factor_grid import GRID_NOTE, INTERACTION_NOTE, interactions_grid, list_factor_grids
+from quantexp.report.divergence_limits import LIMITS, RANK_NOTE, direction_grid, limit_notes, ranks_table
+from quantexp.report.factor_grid import GRID_NOTE, INTERACTION_NOTE, interactions_table, list_factor_grids
 from quantexp.report.outcomes import OUTCOMES_NOTE, outcomes_grid
 from quantexp.report.pick import PickReport
 from quantexp.report.pools import (
@@ -144,7 +144,7 @@ def report_html(
         posterior_note=POSTERIOR_NOTE,
         factor_grids=list_factor_grids(summary),
         factor_grids_note=GRID_NOTE,
-        interactions=interactions_grid(summary),
+        interactions=interactions_table(summary).show(),
         interactions_note=INTERACTION_NOTE,
         settling=(settling_line(summary), settling_grid(summary)),
         settling_notes=settling_notes(summary),
@@ -155,7 +155,7 @@ def report_html(
         limits_title=LIMITS,
         limits=limit_notes(summary),
         direction=direction_grid(summary),
-        ranks=rank_grid(summary),
+        ranks=ranks_table(summary).show(),
         ranks_note=RANK_NOTE,
         flips=flips_grid(summary),
         flips_note=FLIPS_NOTE,

@@ -1,18 +1,18 @@
 """The report as one short markdown page (GitHub's dialect, for its tables), to paste where markdown is read."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from quantexp.comparison.summary import DIFFERENCES, Summary
 from quantexp.comparison.wording import answer_text, declaration_text
-from quantexp.report.caveats import format_more, select_caveats
+from quantexp.report.caveats import list_first_caveats
 from quantexp.report.columns import Grid
 from quantexp.report.conclusions import sentences, task_outcome, verdict
 from quantexp.report.depths import FILE, has_depths
 from quantexp.report.divergence import divergence_grid, has_divergence, has_partings, order_text, ranking
-from quantexp.report.divergence_limits import LIMITS, RANK_NOTE, direction_grid, limit_notes, rank_grid
-from quantexp.report.factor_grid import GRID_NOTE, INTERACTION_NOTE, interactions_grid, list_factor_grids
+from quantexp.report.divergence_limits import LIMITS, RANK_NOTE, direction_grid, limit_notes, ranks_table
+from quantexp.report.factor_grid import GRID_NOTE, INTERACTION_NOTE, interactions_table, list_factor_grids
 from quantexp.report.outcomes import OUTCOMES_NOTE, outcomes_grid
 from quantexp.report.pools import (
     MODELS,
@@ -56,7 +56,7 @@ def report_markdown(summary: Summary) -> str:
         *_factor_grids(summary),
         *_settling(summary),
         *_charts(summary),
-        *_depths(summary),
+        *_link_charts(summary, FILE, "accuracy by length and depth", lambda model: has_depths(summary, model)),
         *_divergence(summary),
         *_divergence_limits(summary),
         *_flips(summary),
@@ -112,19 +112,17 @@ def _charts(summary: Summary) -> list[str]:
     words, kind = "score against measured bits per weight", "score_vs_bits"
     if not summary.has_bits:
         words, kind = "paired differences", DIFFERENCES
-    return [
-        f"![{escape(model)}: {words}]({stem}.png)\n\n[The same chart as SVG]({stem}.svg)"
-        for model, stem in summary.chart_stems(kind).items()
-        if summary.has_bits or summary.select_comparisons(model)
-    ]
+    return _link_charts(summary, kind, words, lambda model: summary.has_bits or bool(summary.select_comparisons(model)))
 
 
-def _depths(summary: Summary) -> list[str]:
-    return [
-        f"![{escape(model)}: accuracy by length and depth]({stem}.png)\n\n[The same chart as SVG]({stem}.svg)"
-        for model, stem in summary.chart_stems(FILE).items()
-        if has_depths(summary, model)
-    ]
+def _link_charts(summary: Summary, kind: str, words: str, is_drawn: Callable[[str], bool]) -> list[str]:
+    """Show the charts of one kind of the models that have one."""
+    stems = summary.chart_stems(kind)
+    return [_link_chart(f"{escape(model)}: {words}", stem) for model, stem in stems.items() if is_drawn(model)]
+
+
+def _link_chart(about: str, stem: str) -> str:
+    return f"![{about}]({stem}.png)\n\n[The same chart as SVG]({stem}.svg)"
 
 
 def _comparisons(summary: Summary) -> list[str]:
@@ -151,8 +149,9 @@ def _pools(summary: Summary) -> list[str]:
     parts = ["## Pool", *map(escape, [*pool_outcomes(summary), *summary.unpooled])]
     if summary.pools:
         notes = "\n".join(f"- {escape(note)}" for note in pool_notes(summary))
-        parts += [write_table(pools_grid(summary)), notes, *_link_charts(summary, POOLS, "the tasks and their pool")]
-        parts.append("Full precision: [pools.csv](pools.csv)")
+        pooled = {pool.model for pool in summary.pools}
+        charts = _link_charts(summary, POOLS, "the tasks and their pool", pooled.__contains__)
+        parts += [write_table(pools_grid(summary)), notes, *charts, "Full precision: [pools.csv](pools.csv)"]
     return parts
 
 
@@ -160,17 +159,9 @@ def _models(summary: Summary) -> list[str]:
     if not summary.across:
         return []
     told = "\n".join(f"- {escape(each)}" for each in model_outcomes(summary, is_whole=True))
-    link = f"![What each model loses]({MODELS}.png)\n\n[The same chart as SVG]({MODELS}.svg)"
+    link = _link_chart("What each model loses", MODELS)
     csv = "Full precision: [models.csv](models.csv)"
     return ["## Over models", told, write_table(models_grid(summary)), escape(MODELS_NOTE), link, csv]
-
-
-def _link_charts(summary: Summary, kind: str, words: str) -> list[str]:
-    return [
-        f"![{escape(model)}: {words}]({stem}.png)\n\n[The same chart as SVG]({stem}.svg)"
-        for model, stem in summary.chart_stems(kind).items()
-        if any(pool.model == model for pool in summary.pools)
-    ]
 
 
 def _caveats(summary: Summary) -> list[str]:
@@ -186,7 +177,7 @@ def _factor_grids(summary: Summary) -> list[str]:
     for each in grids:
         parts += [f"### {escape(each.title)}", write_table(each.grid)]
     if summary.interactions:
-        parts += [write_table(interactions_grid(summary)), INTERACTION_NOTE]
+        parts += [write_table(interactions_table(summary).show()), INTERACTION_NOTE]
     return parts
 
 
@@ -198,8 +189,7 @@ def _settling(summary: Summary) -> list[str]:
 
 def _list_caveats(summary: Summary) -> str:
     """Return the caveats that are read first."""
-    found, more = select_caveats(summary)
-    return "\n".join(f"- {escape(each)}" for each in [*found, *([format_more(more)] if more else [])])
+    return "\n".join(f"- {escape(each)}" for each in list_first_caveats(summary))
 
 
 def _flips(summary: Summary) -> list[str]:
@@ -263,7 +253,18 @@ def _divergence(summary: Summary) -> list[str]:
         ranking(summary),
         write_table(divergence_grid(summary)),
         escape(divergence_note(summary)),
-        *_divergence_charts(summary),
+        *_link_charts(
+            summary,
+            "divergence_vs_bits",
+            "mean divergence against measured bits per weight",
+            lambda model: has_divergence(summary, model),
+        ),
+        *_link_charts(
+            summary,
+            "first_divergence",
+            "the token at which answers leave the baseline's",
+            lambda model: has_partings(summary, model),
+        ),
         "Full precision: [divergence.csv](divergence.csv)",
     ]
 
@@ -276,7 +277,7 @@ def _divergence_limits(summary: Summary) -> list[str]:
     if summary.rank_agreements:
         parts += [
             escape(RANK_NOTE),
-            write_table(rank_grid(summary)),
+            write_table(ranks_table(summary).show()),
             "Full precision: [rank_agreement.csv](rank_agreement.csv)",
         ]
     return parts
@@ -291,19 +292,6 @@ def write_table(grid: Grid) -> str:
     rule = ["---:" if side == "r" else "---" for side in grid.sides]
     lines = [grid.header, rule, *([_cell(cell) for cell in row] for row in grid.rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _divergence_charts(summary: Summary) -> list[str]:
-    drawn = {
-        "divergence_vs_bits": ("mean divergence against measured bits per weight", has_divergence),
-        "first_divergence": ("the token at which answers leave the baseline's", has_partings),
-    }
-    return [
-        f"![{escape(model)}: {words}]({stem}.png)\n\n[The same chart as SVG]({stem}.svg)"
-        for kind, (words, is_there) in drawn.items()
-        for model, stem in summary.chart_stems(kind).items()
-        if is_there(summary, model)
-    ]
 
 
 def _cell(text: str) -> str:

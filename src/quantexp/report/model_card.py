@@ -6,7 +6,7 @@ from quantexp.comparison.publication import Job, Publication
 from quantexp.comparison.summary import Summary
 from quantexp.comparison.wording import has_zero_width, interval_names, margin_text
 from quantexp.report.caveats import select_caveats
-from quantexp.report.columns import choose, make_grid
+from quantexp.report.columns import DataTable
 from quantexp.report.conclusions import verdict
 from quantexp.report.markdown import escape, write_table
 from quantexp.report.tables import comparison_columns, list_lines
@@ -45,8 +45,8 @@ def _table(summary: Summary, model: str, task: str) -> str:
     lines = list_lines(summary, model, task)
     of_file = ["bits"] if summary.has_bits else []
     of_file += ["size"] if any(line.condition.file_bytes is not None for line in lines) else []
-    columns = choose(comparison_columns(summary), "quant", *of_file, "score", "difference", "reading")
-    return write_table(make_grid(columns, lines))
+    table = DataTable(comparison_columns(summary), lines)
+    return write_table(table.show("quant", *of_file, "score", "difference", "reading"))
 
 
 def _describe_chart(summary: Summary) -> str:

@@ -1,12 +1,11 @@
 """The table of what answers are besides right or wrong."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from quantexp.comparison.outcomes import WORDS, OutcomeShift
 from quantexp.comparison.summary import Comparison, Summary
-from quantexp.comparison.wording import format_points
-from quantexp.report.columns import Cell, Column, Grid, choose, format_csv, make_grid
+from quantexp.comparison.wording import format_points, format_range
+from quantexp.report.columns import Cell, Column, DataTable, Grid
 
 OUTCOMES_NOTE = (
     "Of the answers that both sides gave; the change is the quant's minus the baseline's, each interval alone, not "
@@ -21,14 +20,9 @@ class _Row(NamedTuple):
     shift: OutcomeShift
 
 
-def _list_outcomes(summary: Summary) -> Iterator[_Row]:
-    for each in summary.select_comparisons():
-        for shift in each.outcomes:
-            yield _Row(each, shift)
-
-
-def _outcome_columns(summary: Summary) -> list[Column[_Row]]:
-    return [
+def outcomes_table(summary: Summary) -> DataTable[_Row]:
+    """Return every outcome of every quant beside the baseline's; in files shares are fractions, lengths tokens."""
+    columns: list[Column[_Row]] = [
         Column("model", lambda row: row.comparison.model),
         Column("task", lambda row: row.comparison.task, "task", lambda row: summary.section(row.comparison), side="l"),
         Column("baseline", lambda row: row.comparison.baseline),
@@ -47,17 +41,12 @@ def _outcome_columns(summary: Summary) -> list[Column[_Row]]:
         Column("interval", lambda row: row.shift.change.interval_method),
         Column("n", lambda row: row.shift.change.n),
     ]
+    return DataTable(columns, [_Row(each, shift) for each in summary.select_comparisons() for shift in each.outcomes])
 
 
 def outcomes_grid(summary: Summary) -> Grid:
-    """Every outcome of every quant beside the baseline's; no rows where the answers were not looked at."""
-    shown = choose(_outcome_columns(summary), "task", "quant", "outcome", "of_baseline", "of_quant", "change")
-    return make_grid(shown, _list_outcomes(summary))
-
-
-def outcomes_csv(summary: Summary) -> str:
-    """Return the same as CSV with a header: shares are fractions, lengths tokens, floats have full precision."""
-    return format_csv(_outcome_columns(summary), _list_outcomes(summary))
+    """Tabulate the outcomes; no rows where the answers were not looked at."""
+    return outcomes_table(summary).show("task", "quant", "outcome", "of_baseline", "of_quant", "change")
 
 
 def _amount(shift: OutcomeShift, value: float) -> str:
@@ -68,4 +57,4 @@ def _change(shift: OutcomeShift) -> Cell:
     change = shift.change
     if shift.is_length:
         return f"{change.difference:+.1f}", f"[{change.low:+.1f}, {change.high:+.1f}]"
-    return format_points(change.difference), f"[{format_points(change.low)}, {format_points(change.high)}]"
+    return format_points(change.difference), format_range(change.low, change.high)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from quantexp.comparison.pick import Candidate, Memory, Outcome, Pick, Quality, Wish
 from quantexp.comparison.summary import Comparison, Summary
 from quantexp.comparison.wording import difference_text, margin_text, round_items
-from quantexp.report.columns import Column, Grid, make_grid
+from quantexp.report.columns import Column, DataTable, Grid
 from quantexp.stats import FEW_CHANGED, Verdict
 
 GIGABYTE = 999.5e6
@@ -200,7 +200,7 @@ def _narrow_columns(wish: Wish, summary: Summary) -> list[Column[Candidate]]:
 
 def pick_grid(picked: Pick, columns: Sequence[Column[Candidate]], arrow: str) -> Grid:
     """Return the candidates of a model as a table, the smallest first; an arrow is at the one that is picked."""
-    grid = make_grid(columns, picked.candidates)
+    grid = DataTable(columns, picked.candidates).show(*(each.key for each in columns))
     rows = tuple(
         (arrow if each is picked.chosen else "", *row) for each, row in zip(picked.candidates, grid.rows, strict=True)
     )

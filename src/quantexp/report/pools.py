@@ -16,7 +16,7 @@ from quantexp.comparison.wording import (
     p_text,
     reading,
 )
-from quantexp.report.columns import Column, Grid, choose, format_csv, make_grid, omit_nan
+from quantexp.report.columns import Column, DataTable, Grid, omit_nan
 from quantexp.stats import FEW_PLACES, Heterogeneity
 from quantexp.util.metric_names import fold_name
 
@@ -41,10 +41,10 @@ _VERY_FEW = 5
 """Models below which an average describes these models rather than others."""
 
 
-def pool_columns(summary: Summary) -> list[Column[Pooled]]:
-    """Return the columns of conditions against the baseline over several tasks; fractions in files."""
+def pools_table(summary: Summary) -> DataTable[Pooled]:
+    """Return conditions against the baseline over several tasks; fractions in files."""
     level = interval_names(summary)
-    return [
+    columns: list[Column[Pooled]] = [
         Column("model", lambda row: row.model, "model", side="l"),
         Column("baseline", lambda row: row.baseline),
         Column("quant", lambda row: row.quant, summary.noun, side="l"),
@@ -95,19 +95,15 @@ def pool_columns(summary: Summary) -> list[Column[Pooled]]:
         Column("resamples", lambda row: row.difference.resamples),
         Column("bootstrap_seed", lambda row: row.difference.seed),
     ]
+    return DataTable(columns, summary.pools)
 
 
 def pools_grid(summary: Summary) -> Grid:
     """Tabulate the pools; no rows if there are none."""
     exact = ("p_exact",) if any(omit_nan(each.pooled.p_exact) is not None for each in summary.pools) else ()
-    shown = ("model", "quant", "reading", "difference", "p_value", *exact, "bootstrap", "i2")
-    columns = choose(pool_columns(summary), *shown)
-    return make_grid(columns if len(summary.models()) > 1 else columns[1:], summary.pools)
-
-
-def pools_csv(summary: Summary) -> str:
-    """Return the pools as CSV with a header; scores are fractions, floats have full precision."""
-    return format_csv(pool_columns(summary), summary.pools)
+    model = ("model",) if len(summary.models()) > 1 else ()
+    shown = (*model, "quant", "reading", "difference", "p_value", *exact, "bootstrap", "i2")
+    return pools_table(summary).show(*shown)
 
 
 def pool_outcomes(summary: Summary) -> list[str]:
@@ -154,10 +150,10 @@ def pool_notes(summary: Summary) -> list[str]:
     return notes
 
 
-def model_columns(summary: Summary) -> list[Column[AcrossModels]]:
-    """Return the columns of what conditions cost over several models; fractions in files."""
+def models_table(summary: Summary) -> DataTable[AcrossModels]:
+    """Return what conditions cost over several models; in files fractions, and several models are parted by `; `."""
     level = interval_names(summary)
-    return [
+    columns: list[Column[AcrossModels]] = [
         Column("task", lambda row: row.task, "task", _name_task, "l"),
         Column("quant", lambda row: row.quant, summary.noun, side="l"),
         Column("number_of_models", lambda row: len(row.models), "models"),
@@ -189,17 +185,13 @@ def model_columns(summary: Summary) -> list[Column[AcrossModels]]:
         Column("model_weights", lambda row: "; ".join(f"{each:.9g}" for each in row.average.weights)),
         Column("confidence", lambda row: row.average.confidence),
     ]
+    return DataTable(columns, summary.across)
 
 
 def models_grid(summary: Summary) -> Grid:
     """Tabulate what conditions cost over several models; no rows of one model."""
     shown = ("task", "quant", "number_of_models", "number_of_families", "loss", "further", "tau", "i2")
-    return make_grid(choose(model_columns(summary), *shown), summary.across)
-
-
-def models_csv(summary: Summary) -> str:
-    """Return what conditions cost over several models as CSV with a header; several models are parted by `; `."""
-    return format_csv(model_columns(summary), summary.across)
+    return models_table(summary).show(*shown)
 
 
 def model_outcomes(summary: Summary, *, is_whole: bool = False) -> list[str]:

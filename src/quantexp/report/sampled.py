@@ -1,11 +1,10 @@
 """pass@k and majority@k, where items have several answers that are right or wrong."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from quantexp.comparison.summary import Condition, Summary
 from quantexp.comparison.wording import interval_names, score_text
-from quantexp.report.columns import Column, Grid, choose, format_csv, make_grid
+from quantexp.report.columns import Column, DataTable, Grid
 from quantexp.stats import AtK
 
 SAMPLED_NOTE = (
@@ -20,16 +19,10 @@ class _Sampled(NamedTuple):
     at: AtK
 
 
-def _list_sampled(summary: Summary) -> Iterator[_Sampled]:
-    """Yield each condition with each k; nothing if items have one answer each, or scores are graded."""
-    for condition in summary.conditions:
-        for each in condition.sampled:
-            yield _Sampled(condition, each)
-
-
-def _sampled_columns(summary: Summary) -> list[Column[_Sampled]]:
+def samples_table(summary: Summary) -> DataTable[_Sampled]:
+    """Return pass@k and majority@k by condition and k; no rows if items have one answer each, or scores are graded."""
     level = interval_names(summary)
-    return [
+    columns: list[Column[_Sampled]] = [
         Column("model", lambda row: row.condition.model),
         Column(
             "task",
@@ -61,14 +54,9 @@ def _sampled_columns(summary: Summary) -> list[Column[_Sampled]]:
         Column("n", lambda row: row.at.passed.n),
         Column("confidence", lambda row: row.at.passed.confidence),
     ]
+    return DataTable(columns, [_Sampled(each, at) for each in summary.conditions for at in each.sampled])
 
 
 def sampled_grid(summary: Summary) -> Grid:
-    """Tabulate pass@k and majority@k; no rows if items have one answer each, or scores are graded."""
-    shown = choose(_sampled_columns(summary), "task", "quant", "k", "pass_at_k", "majority_at_k")
-    return make_grid(shown, _list_sampled(summary))
-
-
-def samples_csv(summary: Summary) -> str:
-    """Return pass@k and majority@k as CSV with a header; scores are fractions, floats have full precision."""
-    return format_csv(_sampled_columns(summary), _list_sampled(summary))
+    """Tabulate pass@k and majority@k; no rows where `samples_table` has none."""
+    return samples_table(summary).show("task", "quant", "k", "pass_at_k", "majority_at_k")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from quantexp.comparison.summary import Comparison, Condition, Summary
 from quantexp.comparison.wording import has_too_few_items, round_items
-from quantexp.report.columns import Column, Grid, make_grid
+from quantexp.report.columns import Column, DataTable, Grid
 from quantexp.report.divergence import has_divergence
 from quantexp.stats import FEW_CHANGED, Verdict
 
@@ -107,7 +107,7 @@ def settling_grid(summary: Summary) -> Grid:
         Column("tokens", None, "tokens", lambda p: "-" if p.tokens is None else round_items(round(p.tokens))),
         Column("minutes", None, "minutes here", lambda p: "-" if p.seconds is None else _minutes(p.seconds)),
     ]
-    return make_grid(columns, [each for each in find_proposals(summary) if each.items is not None])
+    return DataTable(columns, [each for each in find_proposals(summary) if each.items is not None]).show()
 
 
 def _why_none(comparisons: Sequence[Comparison]) -> str:

@@ -24,7 +24,7 @@ from quantexp.comparison.wording import (
     score_text,
 )
 from quantexp.config.condition import WEIGHTS
-from quantexp.report.columns import Cell, Column, Grid, choose, format_csv, make_grid, omit_nan
+from quantexp.report.columns import Cell, Column, DataTable, Grid, omit_nan
 from quantexp.stats import E_VALUE
 from quantexp.stats.divergence import AT_MOST
 
@@ -144,17 +144,17 @@ def _share(count: int, comparison: Comparison) -> Cell:
     return str(count), f"of {comparison.difference.n}"
 
 
-def comparisons_csv(summary: Summary) -> str:
-    """Return the comparisons as CSV with a header; scores are fractions, floats have full precision."""
+def comparisons_table(summary: Summary) -> DataTable[Line]:
+    """Return the comparisons as files have them, in the order of the conditions; scores are fractions."""
     lines = [Line(each, summary.comparison(each)) for each in summary.conditions]
-    return format_csv(comparison_columns(summary), [line for line in lines if line.comparison is not None])
+    return DataTable(comparison_columns(summary), [line for line in lines if line.comparison is not None])
 
 
 def comparisons_grid(summary: Summary, model: str) -> Grid:
     """Every quant of a model on every task."""
     bits = ("bits",) if summary.has_bits else ()
     shown = ("task", "quant", *bits, "score", "difference", "p_value", "lost", "gained", "reading")
-    return make_grid(choose(comparison_columns(summary), *shown), list_lines(summary, model))
+    return DataTable(comparison_columns(summary), list_lines(summary, model)).show(*shown)
 
 
 def posteriors(summary: Summary, model: str) -> list[tuple[str, str]]:
@@ -199,9 +199,12 @@ def rules_grid(summary: Summary) -> Grid:
     return Grid(("task", summary.noun, *rules), "ll" + "r" * len(rules), tuple(rows))
 
 
-def condition_columns(summary: Summary) -> list[Column[Condition]]:
-    """Return the columns of how each score was made; n counts what the last one says: items or answers."""
-    return [
+def conditions_table(summary: Summary) -> DataTable[Condition]:
+    """Return how each score was made; n counts what the last column says: items or answers.
+
+    Scores are fractions in files. A speed that was not measured is empty; several run ids are separated by a space.
+    """
+    columns: list[Column[Condition]] = [
         Column("model", lambda c: c.model, "model", side="l"),
         Column("task", lambda c: c.task, "task", side="l"),
         Column("quant", lambda c: c.quant, summary.noun, side="l"),
@@ -244,21 +247,14 @@ def condition_columns(summary: Summary) -> list[Column[Condition]]:
         Column("run_ids", lambda c: " ".join(c.run_ids)),
         Column("unit", lambda _: summary.unit),
     ]
-
-
-def conditions_csv(summary: Summary) -> str:
-    """Return the conditions as CSV with a header; scores are fractions, floats have full precision.
-
-    A speed that was not measured is empty; several run ids are separated by a space.
-    """
-    return format_csv(condition_columns(summary), summary.conditions)
+    return DataTable(columns, summary.conditions)
 
 
 def conditions_grid(summary: Summary) -> Grid:
     """Tabulate how each score was made."""
     of_file, of_run = (("bits_per_weight", "file_bytes"), ("tokens_per_second",)) if summary.has_bits else ((), ())
     shown = ("model", "quant", "task", *of_file, "answers", "n", "design_effect", "grader", *of_run)
-    return make_grid(choose(condition_columns(summary), *shown), summary.conditions)
+    return conditions_table(summary).show(*shown)
 
 
 def range_text(sizes: Iterable[int], between: str = "-") -> str:

@@ -24,7 +24,7 @@ from quantexp.comparison.wording import (
     points,
     reading,
 )
-from quantexp.report.caveats import format_more, select_caveats
+from quantexp.report.caveats import list_first_caveats
 from quantexp.report.columns import Cell, choose
 from quantexp.report.conclusions import sentences
 from quantexp.report.divergence import divergence_table, has_divergence, ranking
@@ -218,5 +218,4 @@ def _beside(summary: Summary) -> Text:
         lines += [f"Claim: {each.claim} - {answer_text(each)}" for each in summary.registered.answers]
         lines.append(declaration_text(summary.registered))
     lines += filter(None, [settling_line(summary)])
-    caveats, more = select_caveats(summary)
-    return Text("\n".join([*lines, *caveats, *([format_more(more)] if more else [])]))
+    return Text("\n".join([*lines, *list_first_caveats(summary)]))
