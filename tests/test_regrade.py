@@ -18,9 +18,9 @@ from tests.support.judges import judge_of, measure_by_few, serve_judge
 from tests.support.verdicts import verdict
 
 from quantexp import tasks
-from quantexp.config import Config, DataConfig, StatsConfig, TaskConfig, TrackingConfig
+from quantexp.config import Config, DataConfig, RegradeConfig, StatsConfig, StoreConfig, TaskConfig, TrackingConfig
 from quantexp.evaluation.scoring import score_metrics
-from quantexp.regrade import SHOWN, Asking, Grading, Regraded, regrade
+from quantexp.regrade import SHOWN, Grading, Regraded, regrade
 from quantexp.stats import estimate
 from quantexp.tasks import Grade, Grader, get_task
 from quantexp.tasks.data import load
@@ -417,7 +417,9 @@ def test_a_judge_grades_what_was_left_open_and_two_judges_stand_side_by_side(
     ids = set()
     for name in ("one-judge", "other-judge"):
         with serve_judge(name, known={(gold, "Bring it later."): name == "one-judge"}) as server:
-            asking = Asking(judge_of(server.address, name), completions=tmp_path / "completions")
+            asking = RegradeConfig(
+                judge=judge_of(server.address, name), store=StoreConfig(str(tmp_path / "completions"))
+            )
             new = Grading(store, STATS, asking).grade(record, "requested-action-judge")
         assert new is not None
         identity = new.record.identity["grader"]

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from quantexp.comparison.analysis import chosen_sweep, finished_jobs, make_title, open_store
-from quantexp.config import DataConfig, EmbedderConfig, JudgeConfig, RegradeConfig, StatsConfig, TaskConfig
+from quantexp.config import DataConfig, RegradeConfig, StatsConfig, TaskConfig
 from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
 from quantexp.util.error_reports import explain_error
@@ -53,23 +53,6 @@ class Regraded:
     line: str
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """What graders may ask while they grade.
-
-    Attributes:
-        judge: the judge.
-        embedder: the embedder.
-        completions: folder of the completion store, where a judge's replies are kept.
-        unsafe_code: whether generated code may run although something is open to it.
-    """
-
-    judge: JudgeConfig = field(default_factory=JudgeConfig)
-    embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
-    completions: Path = Path("mlruns/completions")
-    unsafe_code: bool = False
-
-
 def regrade(
     stats: StatsConfig,
     store: "Store",
@@ -78,7 +61,7 @@ def regrade(
     name: str | None,
     folder: Path,
     reading: str | None = None,
-    asking: "Asking | None" = None,
+    asking: RegradeConfig | None = None,
 ) -> bool:
     """Grade again, write the new scores beside the old ones, and report on both.
 
@@ -90,7 +73,7 @@ def regrade(
         name: the grader's name; None: the one that each run was graded by, in its current version.
         folder: where the report goes.
         reading: the reader's name; None: the one that each run was read by.
-        asking: what graders may ask; None: nothing.
+        asking: what graders may ask, and where a judge's replies are kept; None: by default.
 
     Returns:
         Whether every job had finished, could be graded again, and could be compared.
@@ -107,7 +90,7 @@ def regrade(
     found, failures = finished_jobs(store, sweep, list(dict.fromkeys(runs)), "grade")
     check_stopping(found, stats)
     records = found if name is None else _with_grader(found, name, store)
-    grading = Grading(store, stats, asking or Asking())
+    grading = Grading(store, stats, asking)
     done: list[Regraded] = []
     already: dict[str, list[str]] = defaultdict(list)
     with bar("grading", len(records)) as advance:
@@ -184,10 +167,10 @@ def _task_of(record: "JobRecord", store: "Store") -> "Task":
 class Grading:
     """Grades one job after the other; data that several of them share are read once."""
 
-    def __init__(self, store: "Store", stats: StatsConfig, asking: Asking | None = None) -> None:
+    def __init__(self, store: "Store", stats: StatsConfig, asking: RegradeConfig | None = None) -> None:
         self._store = store
         self._stats = stats
-        self._asking = asking or Asking()
+        self._asking = asking or RegradeConfig()
         self._data: dict[str, Dataset] = {}
 
     def grade(self, record: "JobRecord", name: str | None, reading: str | None = None) -> Regraded | None:
@@ -283,7 +266,7 @@ class Grading:
             record.tags.get("engine.model", ""),
         )
         asking = self._asking
-        with CompletionStore(asking.completions) if "judge" in grader.needs else nullcontext() as known:
+        with CompletionStore(Path(asking.store.folder)) if "judge" in grader.needs else nullcontext() as known:
             yield ResourceSettings(
                 record.name, asking.judge, asking.embedder, known, tested, shows=False, unsafe_code=asking.unsafe_code
             )
@@ -348,8 +331,7 @@ def main(config: RegradeConfig) -> None:
     store = open_store(config.tracking, Access.write)
     folder = Path(HydraConfig.get().runtime.output_dir) / "report"
     sweep = chosen_sweep(config, store)
-    asking = Asking(config.judge, config.embedder, Path(config.store.folder), config.unsafe_code)
-    if not regrade(config.stats, store, sweep, config.runs, config.grader, folder, config.reader, asking):
+    if not regrade(config.stats, store, sweep, config.runs, config.grader, folder, config.reader, config):
         raise SystemExit(1)
 
 
