@@ -32,7 +32,7 @@ def test_tables_hold_what_the_report_holds(result: quantexp.Result) -> None:
     assert list(result.items)[:5] == ["model", "task", "quant", "seed", "run_id"]
     assert len(result.items) == 4 * 3
     assert len(result.flips) == sum(
-        each.flips.changed + each.flips.both_wrong_different + each.flips.both_right_different
+        each.flips.lost + each.flips.gained + each.flips.both_wrong_different + each.flips.both_right_different
         for each in result.summary.comparisons
         if each.flips is not None
     )

@@ -3,15 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.summaries import RIGHT, WRONG, Read, answers
 
-from quantexp.comparison.flips import CHANGES, COLUMNS, Flips, anchor, flip_rows, flips
+from quantexp.comparison.flips import CHANGES, COLUMNS, Flips, anchor, flip_rows, flips, list_clusters, pair_answers
 from quantexp.report.html import changed_sections
-from quantexp.stats import Kind, Method, compare
+from quantexp.stats import Method, compare
 
-NOTHING = Flips(0, 0, 0, 0, 0, 0, 0, 0, 0)
+NOTHING = Flips(0, 0, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_rows_are_sorted_by_change_and_keep_the_baselines_order_within_one() -> 
 def test_only_answers_that_both_sides_scored_are_compared() -> None:
     baseline = answers(RIGHT, RIGHT, RIGHT, (None, None, "not asked"), item_id=["a", "b", "c", "d"])
     quant = answers(WRONG, (None, None, "not asked"), WRONG, WRONG, item_id=["a", "b", "other", "d"])
-    assert flips(baseline, quant) == Flips(1, 1, 0, 0, 0, 1, 1, 1, 0)
+    assert flips(baseline, quant) == Flips(1, 1, 0, 0, 0, 1)
     for column, values in (("seed", [1, 1, 1, 1]), ("sample", [1, 1, 1, 1])):
         assert flips(baseline, quant.assign(**{column: values})) == NOTHING
 
@@ -87,7 +87,7 @@ def test_only_answers_that_both_sides_scored_are_compared() -> None:
 def test_of_several_rows_for_one_answer_the_last_counts() -> None:
     baseline = answers(WRONG, RIGHT, item_id=["a", "a"])
     quant = answers(RIGHT, WRONG, WRONG, item_id=["a", "a", "a"])
-    assert flips(baseline, quant) == Flips(1, 1, 0, 0, 0, 1, 1, 1, 0)
+    assert flips(baseline, quant) == Flips(1, 1, 0, 0, 0, 1)
     unasked = answers(RIGHT, (None, None, "not asked"), item_id=["a", "a"])
     assert flips(unasked, quant) == NOTHING
 
@@ -118,23 +118,12 @@ def test_a_table_without_a_column_is_refused_by_name() -> None:
         flips(answers(RIGHT), answers(RIGHT).drop(columns="grading_error"))
 
 
-def test_an_item_counts_once_by_its_mean_over_seeds() -> None:
-    items = ["a", "a", "b", "b", "c", "c"]
-    where = {"seed": [0, 1] * 3, "item_id": items, "cluster": items}
-    baseline = answers(RIGHT, WRONG, RIGHT, RIGHT, WRONG, WRONG, **where)
-    quant = answers(WRONG, RIGHT, WRONG, WRONG, WRONG, RIGHT, **where)
-    counted = flips(baseline, quant)
-    assert (counted.lost, counted.gained, counted.changed) == (3, 2, 5)
-    assert (counted.items, counted.items_lost, counted.items_gained) == (3, 1, 1)
-
-
 def test_items_of_one_cluster_are_one_and_without_a_cluster_each_is_its_own() -> None:
     baseline, quant = answers(*[RIGHT] * 4), answers(*[WRONG] * 4)
-    assert flips(baseline.assign(cluster="same"), quant.assign(cluster="same")).items_lost == 1
-    for gap in ("", None):
-        assert flips(baseline.assign(cluster=gap), quant.assign(cluster=gap)).items_lost == 4
     mixed = ["i1", "", "i1", ""]  # a cluster's id is not an item's
-    assert flips(baseline.assign(cluster=mixed), quant.assign(cluster=mixed)).items == 3
+    for clusters, count in (("same", 1), ("", 4), (None, 4), (mixed, 3)):
+        pairs = pair_answers(baseline.assign(cluster=clusters), quant.assign(cluster=clusters))
+        assert len(set(list_clusters(pairs))) == count
 
 
 reads = st.sampled_from(
@@ -176,8 +165,6 @@ def test_counts_add_up(sides: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     assert not rows.duplicated(["seed", "item_id", "sample"]).any()
     first, second = (scored(side) for side in sides)
     assert counted.answers == len(first & second)
-    assert counted.items == len({int(key[1][1:]) // 2 for key in first & second})
-    assert counted.items_lost + counted.items_gained <= min(counted.items, counted.changed)
     misread = sum(pd.isna(row["baseline_extracted"]) and pd.isna(row["quant_extracted"]) for _, row in rows.iterrows())
     assert counted.churn == len(rows) - misread  # here no score changes without another answer
     for before, after, change in zip(rows["baseline_score"], rows["quant_score"], rows["change"], strict=True):
@@ -195,9 +182,6 @@ def test_swapping_the_sides_exchanges_lost_and_gained(sides: tuple[pd.DataFrame,
         both_wrong_different=there.both_wrong_different,
         both_right_different=there.both_right_different,
         churn=there.churn,
-        items=there.items,
-        items_lost=there.items_gained,
-        items_gained=there.items_lost,
     )
 
 
@@ -205,37 +189,20 @@ binary = st.sampled_from([0.0, 1.0])
 graded = st.sampled_from([0.0, 0.1, 0.2, 0.3, 1 / 3, 0.4, 0.5, 2 / 3, 0.7, 1.0])
 
 
-def repeated(scores: st.SearchStrategy[float]) -> st.SearchStrategy[list[tuple[int, float, float]]]:
-    """Cluster and both scores of each answer."""
-    return st.lists(st.tuples(st.integers(0, 6), scores, scores), min_size=1, max_size=30)
+def scores(each: st.SearchStrategy[float]) -> st.SearchStrategy[list[tuple[float, float]]]:
+    """Both scores of each answer."""
+    return st.lists(st.tuples(each, each), min_size=1, max_size=30)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.one_of(repeated(binary), repeated(graded)), st.booleans(), st.sampled_from(Method))
-@example([(0, 0.1, 0.3), (0, 0.2, 0.2), (0, 0.3, 0.1)], True, Method.default)  # 0.1 + 0.2 + 0.3 > 0.3 + 0.2 + 0.1
-def test_lost_and_gained_agree_with_the_statistics(
-    drawn: list[tuple[int, float, float]], clustered: bool, method: Method
-) -> None:
-    clusters = [cluster for cluster, _, _ in drawn] if clustered else list(range(len(drawn)))
-    before, after = np.array([b for _, b, _ in drawn]), np.array([a for _, _, a in drawn])
-    expected = compare(before, after, clusters=clusters, resamples=10, method=method)
-    names = [f"c{cluster}" for cluster in clusters]
-    baseline = answers(*((score, "x", None) for score in before), cluster=names)
-    quant = answers(*((score, "x", None) for score in after), cluster=names).iloc[::-1]
+@given(st.one_of(scores(binary), scores(graded)), st.sampled_from(Method))
+def test_lost_and_gained_agree_with_the_statistics(drawn: list[tuple[float, float]], method: Method) -> None:
+    before, after = (np.array(side) for side in zip(*drawn, strict=True))
+    baseline = answers(*((score, "x", None) for score in before))
+    quant = answers(*((score, "x", None) for score in after)).iloc[::-1]
     counted = flips(baseline, quant)
-    assert (counted.items_lost, counted.items_gained) == (expected.lost, expected.gained)
-    assert (counted.items, counted.answers) == (expected.n, expected.answers)
-    alone = compare(before, after, resamples=10, method=method)
-    assert (counted.lost, counted.gained) == (alone.lost, alone.gained)
-
-
-def test_a_tie_by_rounding_is_one_for_both() -> None:
-    before, after = [0.1, 0.2, 0.3], [0.3, 0.2, 0.1]
-    assert sum(before) != sum(after)
-    baseline, quant = (answers(*((s, "x", None) for s in side), cluster=["c"] * 3) for side in (before, after))
-    counted = flips(baseline, quant)
-    assert counted.items_lost == counted.items_gained == 0
-    assert compare(before, after, clusters=["c"] * 3, resamples=10).kind is Kind.graded
+    expected = compare(before, after, resamples=10, method=method)
+    assert (counted.lost, counted.gained, counted.answers) == (expected.lost, expected.gained, expected.answers)
 
 
 def test_every_task_and_quant_has_its_own_anchor() -> None:

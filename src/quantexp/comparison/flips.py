@@ -16,7 +16,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from quantexp.stats.checks import TIE_TOLERANCE
-from quantexp.stats.units import group
 
 LOST, GAINED = "lost", "gained"
 OTHER_WRONG, OTHER_SAME = "another wrong answer", "same score, other answer"
@@ -40,7 +39,7 @@ _COUNTED = [*KEYS, "cluster", "extracted", "score", "grading_error"]
 
 @dataclass(frozen=True, slots=True)
 class Flips:
-    """Numbers of answers and items that changed from the baseline to a quant.
+    """Numbers of answers that changed from the baseline to a quant.
 
     An answer is lost if its score fell and gained if it rose: a flip where answers are right or wrong. Scores that
     differ by rounding only are the same, as they are in a `stats.PairedComparison`.
@@ -54,9 +53,6 @@ class Flips:
         both_right_different: Answers with the full score on both sides for which another answer was read.
         churn: Answers for which another answer was read, whatever the scores; nothing readable is an answer of its
             own, the same whatever the reading error.
-        items: Unique items among the answers compared: those with one cluster id are one.
-        items_lost: Items whose mean score over their compared answers fell.
-        items_gained: Items whose mean score over their compared answers rose.
     """
 
     answers: int
@@ -65,29 +61,14 @@ class Flips:
     both_wrong_different: int
     both_right_different: int
     churn: int
-    items: int
-    items_lost: int
-    items_gained: int
-
-    @property
-    def changed(self) -> int:
-        """Answers whose score changed."""
-        return self.lost + self.gained
 
 
 def flips(baseline: pd.DataFrame, quant: pd.DataFrame) -> Flips:
     """Count what changed from the baseline's answers to a quant's.
 
-    Both are per-item tables of one model and task with a further column `seed`: one row per answer. Rows are paired on
-    seed, item_id and sample. A row that only one side has, or that has no score (not asked), is left out; of several
-    rows for one answer the last counts. Items are the baseline's clusters; a row without a cluster is an item of its
-    item_id.
-
-    Items agree with `stats.compare` on the scores of these pairs, with the clusters.
-
-    Args:
-        baseline: The baseline's answers; may be empty.
-        quant: The other quant's answers; may be empty.
+    Both are per-item tables of one model and task with a further column `seed`: one row per answer; they may be empty.
+    Rows are paired on seed, item_id and sample. A row that only one side has, or that has no score (not asked), is left
+    out; of several rows for one answer the last counts.
 
     Raises:
         ValueError: A table that is not empty lacks a column.
@@ -99,10 +80,6 @@ def count_flips(pairs: pd.DataFrame) -> Flips:
     """Return the same, from answers that have been paired (`pair_answers`)."""
     change, churn = _changes(pairs)
     counts = {each: int(np.count_nonzero(change == number)) for number, each in enumerate(CHANGES)}
-    items = pd.factorize(unique_items(pairs["cluster_baseline"], pairs["item_id"]))[0]
-    units = group(len(pairs), items)
-    before, after = (units.means(_scores(pairs, side)) for side in SIDES)
-    fell, rose = _moved(before, after)
     return Flips(
         answers=len(pairs),
         lost=counts[LOST],
@@ -110,9 +87,6 @@ def count_flips(pairs: pd.DataFrame) -> Flips:
         both_wrong_different=counts[OTHER_WRONG],
         both_right_different=counts[OTHER_SAME],
         churn=int(np.count_nonzero(churn)),
-        items=units.n,
-        items_lost=int(np.count_nonzero(fell)),
-        items_gained=int(np.count_nonzero(rose)),
     )
 
 
@@ -146,9 +120,7 @@ def flip_rows(baseline: pd.DataFrame, quant: pd.DataFrame, *, task: str, name: s
 def select_changes(pairs: pd.DataFrame, most: int | None = None) -> NDArray[np.intp]:
     """Return the positions of changed answers among paired ones: in the order of `CHANGES`, then of the rows.
 
-    Args:
-        pairs: see `pair_answers`.
-        most: how many at most; of each kind its share, and the first.
+    If there are more than `most`, each kind has its share of that: the first ones.
     """
     change = _changes(pairs)[0]
     of_kind = [np.flatnonzero(change == number) for number in range(len(CHANGES))]
