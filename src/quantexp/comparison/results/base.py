@@ -200,13 +200,13 @@ def hash_files(files: Sequence[Path]) -> str:
     return hashes[0] if len(hashes) == 1 else hash_text(" ".join(hashes))
 
 
-def check_model(folders: Iterable[Path], shown: str) -> None:
-    """Refuse folders of several models, each of which has its results in one.
+def check_model(found: Iterable[str], shown: str) -> None:
+    """Refuse results of several models, each of which has its own in a folder.
 
     Raises:
         UserError: there are several.
     """
-    models = sorted({folder.name for folder in folders})
+    models = sorted(set(found))
     if len(models) > 1:
         raise UserError(f"{shown} has the results of {len(models)} models ({', '.join(models)}); give one's folder.")
 

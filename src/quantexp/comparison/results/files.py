@@ -1,13 +1,13 @@
 """Files and folders of results: what they are, and all that is in them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from quantexp.comparison.results import lighteval, llama_eval, lm_eval, nemo_evaluator
-from quantexp.comparison.results.base import Results, Selection, begins_with, hash_files, hash_text
+from quantexp.comparison.results.base import Results, Selection, TaskResults, begins_with, hash_files, hash_text
 from quantexp.comparison.results.tables import read_frame, read_table
 from quantexp.tasks.data.files import read_rows
 from quantexp.util.errors import UserError
@@ -42,11 +42,9 @@ def read_results(source: "str | Path | pd.DataFrame", selection: Selection, name
 def _read_folder(folder: Path, selection: Selection, name: str) -> Results:
     samples, notes = lm_eval.choose_files(folder, f"{name}={folder}")
     if samples:
-        tasks, left_out, files = lm_eval.read_samples(samples, selection, name)
-        return Results(name, tuple(tasks), hash_files(files), tuple(left_out), tuple(notes))
+        return _make_results(name, *lm_eval.read_samples(samples, selection, name), notes)
     if details := lighteval.choose_details(folder, f"{name}={folder}"):
-        tasks, left_out, files = lighteval.read_details(details, selection, name)
-        return Results(name, tuple(tasks), hash_files(files), tuple(left_out))
+        return _make_results(name, *lighteval.read_details(details, selection, name))
     if results := nemo_evaluator.find_results(folder, name):
         return _read_nemo(results, selection, name)
     logs = [*folder.rglob("*.eval"), *(path for path in folder.rglob("*.json") if is_log(path))]
@@ -72,18 +70,15 @@ def _read_file(path: Path, selection: Selection, name: str) -> Results:
     if nemo_evaluator.is_bundle(path):
         return _read_nemo([nemo_evaluator.find_beside(path, name)], selection, name)
     if path.suffix == ".json" and path.name.startswith("results") and (beside := _find_samples(path)):
-        tasks, left_out, files = lm_eval.read_samples(beside, selection, name)
-        return Results(name, tuple(tasks), hash_files(files), tuple(left_out))
+        return _make_results(name, *lm_eval.read_samples(beside, selection, name))
     rows = read_rows(str(path), name)
     if lm_eval.is_sample(rows[0]):
-        tasks, left_out, files = lm_eval.read_samples([lm_eval.parse_name(path)], selection, name)
-        return Results(name, tuple(tasks), hash_files(files), tuple(left_out))
+        return _make_results(name, *lm_eval.read_samples([lm_eval.parse_name(path)], selection, name))
     if lighteval.is_detail(rows[0]):
-        tasks, left_out, files = lighteval.read_details([path], selection, name)
-        return Results(name, tuple(tasks), hash_files(files), tuple(left_out))
+        return _make_results(name, *lighteval.read_details([path], selection, name))
     if nemo_evaluator.is_result(rows[0]):
         return _read_nemo([path], selection, name)
-    return Results(name, tuple(read_table(rows, selection, name, "items")), hash_files([path]))
+    return _make_results(name, read_table(rows, selection, name, "items"), [], [path])
 
 
 def _find_samples(path: Path) -> list[lm_eval.SampleFile]:
@@ -96,18 +91,23 @@ def _find_samples(path: Path) -> list[lm_eval.SampleFile]:
 def _read_logs(paths: Sequence[Path], selection: Selection, name: str) -> Results:
     from quantexp.comparison.results.inspect_logs import read_logs
 
-    tasks, left_out, files, notes = read_logs(paths, selection, name)
-    return Results(name, tuple(tasks), hash_files(files), tuple(left_out), tuple(notes))
+    return _make_results(name, *read_logs(paths, selection, name))
 
 
 def _read_nemo(paths: Sequence[Path], selection: Selection, name: str) -> Results:
     tasks, files, notes = nemo_evaluator.read_runs(paths, selection, name)
-    return Results(name, tuple(tasks), hash_files(files), notes=tuple(notes))
+    return _make_results(name, tasks, [], files, notes)
 
 
 def _read_states(paths: Sequence[Path], selection: Selection, name: str) -> Results:
     tasks, left_out = llama_eval.read_states(paths, selection, name)
-    return Results(name, tuple(tasks), hash_files(paths), tuple(left_out))
+    return _make_results(name, tasks, left_out, paths)
+
+
+def _make_results(
+    name: str, tasks: Iterable[TaskResults], left_out: Iterable[str], files: Sequence[Path], notes: Iterable[str] = ()
+) -> Results:
+    return Results(name, tuple(tasks), hash_files(files), tuple(left_out), tuple(notes))
 
 
 def is_log(path: Path) -> bool:

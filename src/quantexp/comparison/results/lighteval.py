@@ -43,7 +43,7 @@ def choose_details(folder: Path, shown: str) -> list[Path]:
         UserError: there are several models.
     """
     runs = {path.parent for path in folder.rglob(PATTERN)}
-    check_model((run.parent for run in runs), shown)
+    check_model((run.parent.name for run in runs), shown)
     return sorted(max(runs, key=lambda run: run.name).glob(PATTERN)) if runs else []
 
 

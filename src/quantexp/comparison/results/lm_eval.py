@@ -76,7 +76,7 @@ def choose_files(folder: Path, shown: str) -> tuple[list[SampleFile], list[str]]
         UserError: there are several models.
     """
     found = sorted(folder.glob(PATTERN)) or sorted(folder.glob(f"*/{PATTERN}"))
-    check_model((path.parent for path in found), shown)
+    check_model((path.parent.name for path in found), shown)
     newest: dict[str, SampleFile] = {}
     older: dict[str, int] = {}
     for each in sorted(map(parse_name, found), key=lambda file: file.date):

@@ -12,6 +12,7 @@ from quantexp.comparison.results.base import (
     TaskResults,
     as_text,
     check_choice,
+    check_model,
     choose,
     describe_choice,
     hash_text,
@@ -136,9 +137,7 @@ def read_runs(
     newest: dict[str, _Run] = {}
     several: dict[str, None] = {}
     runs = sorted((_read_run(path, name) for path in paths), key=lambda run: str(run.bundle.get("timestamp", "")))
-    models = sorted({str(model) for run in runs if (model := look_up(run.bundle, "config", "model")) is not None})
-    if len(models) > 1:
-        raise UserError(f"{name} has the results of {len(models)} models ({', '.join(models)}); give one's folder.")
+    check_model((str(model) for run in runs if (model := look_up(run.bundle, "config", "model")) is not None), name)
     for run in runs:
         if run.task in newest:
             several[run.task] = None
