@@ -7,24 +7,25 @@ from tests.report.test_files import printed
 from tests.report.test_html import Page
 from tests.support.summaries import LADDER, make_summary
 
-from quantexp.comparison.summary import Declaration, Divergence, Registered, Summary
+from quantexp.comparison.summary import Divergence, Registered, Summary
 from quantexp.report.caveats import LONGEST, MOST, select_caveats
 from quantexp.report.charts import charts
 from quantexp.report.conclusions import sentences, verdict
 from quantexp.report.html import report_html
 from quantexp.report.markdown import description, report_markdown
 from quantexp.stats import Interval, Method, divergence_summary
+from quantexp.tracking.registration import Registration
 
 EMPTY = Summary("t", "Q8_0", (), (), (), (), (), {})
 
 
 def test_what_is_missing_comes_first_and_the_rest_is_counted() -> None:
-    declared = Declaration("", "0" * 64, "2026-01-02T03:04:05+00:00", "c" * 40, 0)
+    declared = Registration("", "0" * 64, "2026-01-02T03:04:05+00:00", "c" * 40, 0)
     summary = replace(
         make_summary(items=8),
         failures=("job one ran out of memory.",),
         refusals=("run two asks in other words.",),
-        registered=Registered(declared, ("stats.margin was declared as 0.02 and is 0.05.",), ()),
+        registered=Registered(declared, "", ("stats.margin was declared as 0.02 and is 0.05.",), ()),
         notes=tuple(f"note {number}." for number in range(9)),
     )
     assert select_caveats(summary) == (

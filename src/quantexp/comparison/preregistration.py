@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from quantexp.comparison.summary import Answer, Declaration, Registered
+from quantexp.comparison.summary import Answer, Registered
 from quantexp.config import Config, Pool, StatsConfig
 from quantexp.config.condition import is_baseline, name_condition, parse_baseline, read_references
 from quantexp.config.fingerprint import pair_fingerprint
@@ -95,21 +95,16 @@ def report(
         changes += [f"{each}{of} is compared, but was not declared." for each in found if each not in family]
         changes += [f"{each}{of} was declared, but is not compared." for each in family if each not in found]
     return Registered(
-        declaration=Declaration(
-            hypothesis=content["hypothesis"]["text"],
-            sha256=registration.sha256,
-            time=registration.time,
-            commit=registration.commit,
-            late=registration.late,
-            earlier=earlier,
-            answers=answers,
-        ),
+        declaration=registration,
+        hypothesis=content["hypothesis"]["text"],
         changes=tuple(changes),
         answers=tuple(
             _answers(
                 content["hypothesis"]["claims"], parse_baseline(content["analysis"]["baseline"]).label, stats, scores
             )
         ),
+        earlier=earlier,
+        total=answers,
     )
 
 

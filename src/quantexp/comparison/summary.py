@@ -25,6 +25,7 @@ from quantexp.stats import (
     RandomEffects,
 )
 from quantexp.stats.rank_agreement import RankAgreement
+from quantexp.tracking.registration import Registration
 
 if TYPE_CHECKING:
     from quantexp.comparison.flips import Flips  # so does it
@@ -256,29 +257,6 @@ class AcrossModels:
 
 
 @dataclass(frozen=True)
-class Declaration:
-    """Declaration before the first answer, and its time.
-
-    Attributes:
-        hypothesis: In words; empty if only the family and the rule of decision were declared.
-        sha256: Of the declaration.
-        time: UTC, ISO 8601.
-        commit: Of quantexp.
-        late: Number of jobs that had finished by then.
-        earlier: Number of answers that existed by then, as far as is known.
-        answers: Number of all answers.
-    """
-
-    hypothesis: str
-    sha256: str
-    time: str
-    commit: str
-    late: int
-    earlier: int = 0
-    answers: int = 0
-
-
-@dataclass(frozen=True)
 class Answer:
     """Verdict on one claim.
 
@@ -299,11 +277,23 @@ class Answer:
 
 @dataclass(frozen=True)
 class Registered:
-    """A declaration, what has changed since, and the answers to its claims."""
+    """A declaration, what has changed since, and the answers to its claims.
 
-    declaration: Declaration
+    Attributes:
+        declaration: As the store has it.
+        hypothesis: In words; empty if only the family and the rule of decision were declared.
+        changes: Sentences.
+        answers: One a claim, and model if there are several.
+        earlier: Number of the models' answers that existed before the declaration, as far as is known.
+        total: Number of all of them.
+    """
+
+    declaration: Registration
+    hypothesis: str
     changes: tuple[str, ...]
     answers: tuple[Answer, ...]
+    earlier: int = 0
+    total: int = 0
 
 
 @dataclass(frozen=True)
@@ -399,10 +389,12 @@ class Summary:
 
     def comparison(self, condition: Condition) -> Comparison | None:
         """Return the comparison of a condition with the baseline, None when there is none."""
-        for c in self.comparisons:
-            if (c.model, c.task, c.quant) == (condition.model, condition.task, condition.quant):
-                return c
-        return None
+        place = condition.model, condition.task, condition.quant
+        return next((c for c in self.comparisons if (c.model, c.task, c.quant) == place), None)
+
+    def find_condition(self, model: str, task: str, quant: str) -> Condition | None:
+        """Return a condition by its names, None where there is none."""
+        return next((c for c in self.conditions if (c.model, c.task, c.quant) == (model, task, quant)), None)
 
     def select_comparisons(self, model: str | None = None, task: str | None = None) -> list[Comparison]:
         """Return the comparisons, or those of a model or a task, task by task and from most to fewest bits."""
@@ -431,8 +423,8 @@ class Summary:
 
     def is_placebo(self, comparison: Comparison) -> bool:
         """Tell if it compares the baseline with itself by another arithmetic."""
-        place = comparison.model, comparison.task, comparison.quant
-        return any(each.is_placebo and (each.model, each.task, each.quant) == place for each in self.conditions)
+        condition = self.find_condition(comparison.model, comparison.task, comparison.quant)
+        return condition is not None and condition.is_placebo
 
     def section(self, comparison: Comparison | Condition) -> str:
         """Return the name of its task on a page that all models share."""

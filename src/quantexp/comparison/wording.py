@@ -158,7 +158,7 @@ def declaration_text(registered: Registered) -> str:
     commit = f", commit {made.commit[:12]}" if re.fullmatch("[0-9a-f]{12,}", made.commit) else ""  # not of a wheel
     when = f"{made.time[:19].replace('T', ' ')} UTC (sha256 {made.sha256[:12]}{commit})"
     there = [f"{made.late} of its jobs had finished"] if made.late else []
-    there += [f"{made.earlier} of {made.answers} answers existed"] if made.earlier else []
+    there += [f"{registered.earlier} of {registered.total} answers existed"] if registered.earlier else []
     if there:
         return f"Declared on {when}, when {' and '.join(there)} already: not a pre-registration."
     return f"Declared before the first answer, on {when}."
@@ -168,8 +168,8 @@ def answer_text(answer: Answer) -> str:
     """Return the answer to a claim with its numbers, such as `undecided: +1.2 [-2.2, +4.5], p 0.530`."""
     if answer.contrast is None:
         return f"{answer.answer}: {answer.reason}"
-    low, high = format_points(answer.contrast.low), format_points(answer.contrast.high)
-    return f"{answer.answer}: {format_points(answer.contrast.estimate)} [{low}, {high}], p {answer.p_adjusted:.3f}"
+    interval = format_range(answer.contrast.low, answer.contrast.high)
+    return f"{answer.answer}: {format_points(answer.contrast.estimate)} {interval}, p {answer.p_adjusted:.3f}"
 
 
 def comparisons_text(summary: Summary) -> str:

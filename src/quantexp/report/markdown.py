@@ -220,8 +220,8 @@ def _registered(summary: Summary) -> list[str]:
         return []
     registered = summary.registered
     parts = ["## Declaration", escape(declaration_text(registered))]
-    if registered.declaration.hypothesis:
-        parts.append(f"> {escape(registered.declaration.hypothesis)}")
+    if registered.hypothesis:
+        parts.append(f"> {escape(registered.hypothesis)}")
     if registered.answers:
         header = ("claim", "answer: sum of losses in points, interval, p (Holm over the claims)")
         parts.append(

@@ -153,20 +153,11 @@ def _describe_need(comparison: Comparison, summary: Summary, planned: int | None
     elif comparison.difference.difference >= decision.margin:
         return f"more items of {task}, which may well show that it is worse"
     elif planned is not None and planned > count:
-        needed, words = (
-            planned,
-            f"some {round_items(planned)} items of {task} instead of {count:,}",
-        )
+        needed, words = planned, f"some {round_items(planned)} items of {task} instead of {count:,}"
     else:
         return f"another task than {task}, of which no number of items is likely to tell"
-    data = next(
-        (
-            each.items_in_data
-            for each in summary.conditions
-            if (each.model, each.task, each.quant) == (comparison.model, task, comparison.quant)
-        ),
-        None,
-    )
+    condition = summary.find_condition(comparison.model, task, comparison.quant)
+    data = None if condition is None else condition.items_in_data
     return words if data is None or needed <= data else f"{words} (the data have {data:,})"
 
 

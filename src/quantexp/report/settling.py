@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quantexp.comparison.summary import Comparison, Condition, Summary
+from quantexp.comparison.summary import Comparison, Summary
 from quantexp.comparison.wording import has_too_few_items, round_items
 from quantexp.report.columns import Column, DataTable, Grid
 from quantexp.report.divergence import has_divergence
@@ -42,7 +42,7 @@ def find_proposals(summary: Summary) -> list[Proposal]:
         if each.decision is None or each.decision.verdict is not Verdict.inconclusive or each.decision.held_back:
             continue
         items = each.decision.further_items if each.difference.changed >= FEW_CHANGED else None
-        sides = [_condition(summary, each, quant) for quant in (each.baseline, each.quant)]
+        sides = [summary.find_condition(each.model, each.task, quant) for quant in (each.baseline, each.quant)]
         costs = [side.cost for side in sides if side is not None and side.cost is not None]
         cost = costs[0] + costs[1] if len(costs) == 2 else None
         found.append(
@@ -121,11 +121,6 @@ def _why_none(comparisons: Sequence[Comparison]) -> str:
     if not reasons:
         return "No number of items is likely to tell"
     return f"Too few items {' or '.join(sorted(reasons))} to say how many more would tell"
-
-
-def _condition(summary: Summary, comparison: Comparison, quant: str) -> Condition | None:
-    ladder = summary.ladder(comparison.model, comparison.task)
-    return next((each for each in ladder if each.quant == quant), None)
 
 
 def _left(proposal: Proposal) -> int:
