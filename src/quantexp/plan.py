@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantexp.comparison.analysis import finished_jobs
-from quantexp.comparison.costs import Cost, count_generated, estimate_cost
+from quantexp.comparison.costs import COUNTED, Cost, count_generated, estimate_cost
 from quantexp.comparison.spreads import measure_spread
 from quantexp.comparison.wording import given_points
 from quantexp.config import PlanConfig, Unit
@@ -32,10 +32,6 @@ SAMPLES = (1, 2, 4, 8, 16)
 
 MEASURE = "python -m quantexp -m quant=Q8_0,Q4_K_M task=gsm8k"
 """A sweep that measures what a plan needs."""
-
-
-COUNTED = {"run.completions_generated", "run.completions_from_store", "run.wall_seconds"}
-"""Metrics of a run that say what it cost."""
 
 
 @dataclass(frozen=True, slots=True)

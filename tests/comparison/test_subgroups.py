@@ -36,7 +36,7 @@ def test_a_part_is_compared_like_the_whole_with_every_option() -> None:
     options = {"confidence": 0.9, "resamples": 70, "seed": 3, "method": Method.bootstrap}
     [part, _] = parts(pair_answers(before, after), **options)  # type: ignore[arg-type]
     assert part.difference == compare([1, 0, 1], [0, 1, 1], clusters=["a", "a", "b"], **options)  # type: ignore[arg-type]
-    [part, _] = parts(pair_answers(before, after), by_item=False, **options)  # type: ignore[arg-type]
+    [part, _] = parts(pair_answers(before, after), by_item=False, **options)
     assert part.difference == compare([1, 0, 1], [0, 1, 1], **options)  # type: ignore[arg-type]
 
 

@@ -28,6 +28,10 @@ class Cost:
         return Cost(self.tokens / parts, None if self.seconds is None else self.seconds / parts)
 
 
+COUNTED = {"run.completions_generated", "run.completions_from_store", "run.wall_seconds"}
+"""Metrics of a run that say what it cost."""
+
+
 def count_generated(run: "JobRecord") -> float:
     """Count the completions that a run generated itself."""
     return run.metrics["run.completions_generated"]
@@ -50,11 +54,5 @@ def estimate_cost(runs: Sequence["JobRecord"]) -> Cost:
 
 def known_cost(runs: Sequence["JobRecord"]) -> Cost | None:
     """Estimate the same; None if a run does not say what it took, as one that was recorded elsewhere."""
-    needed = {
-        "items",
-        "completion_tokens",
-        "run.completions_generated",
-        "run.completions_from_store",
-        "run.wall_seconds",
-    }
+    needed = {"items", "completion_tokens", *COUNTED}
     return estimate_cost(runs) if all(needed <= run.metrics.keys() for run in runs) else None

@@ -7,6 +7,7 @@ import pandas as pd
 
 from quantexp.comparison.changed_answers import runs_behind
 from quantexp.comparison.rank_agreement import add_rank_agreement
+from quantexp.comparison.spreads import merge_clusters
 from quantexp.comparison.summary import Comparison, Condition, Divergence, Summary
 from quantexp.config import Forced
 from quantexp.stats import divergence_summary
@@ -40,7 +41,7 @@ def add_divergence(
         items[each.model, each.task, each.quant] = pd.DataFrame({"sum": of_item.sum(), "tokens": of_item.size()})
         # Plain text has no answers.
         answers = _tables(of, store, PARTED)["token"] if all(PARTED in run.metrics for run in of) else pd.Series()
-        clusters = {item: cluster for run in of for item, cluster in run.clusters.items()}
+        clusters = merge_clusters(of)
         return Divergence(
             summary=divergence_summary(
                 tokens["divergence"].to_numpy(),

@@ -1,6 +1,7 @@
 """What answers are besides right or wrong, under the baseline and under a quant: rates and lengths, paired."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,13 +57,7 @@ class OutcomeShift:
 
 
 def compare_outcomes(
-    pairs: pd.DataFrame,
-    *,
-    by_item: bool = True,
-    confidence: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 42,
-    method: Method = Method.default,
+    pairs: pd.DataFrame, *, by_item: bool = True, method: Method = Method.default, **options: Any
 ) -> tuple[OutcomeShift, ...]:
     """Compare each outcome of a quant's answers with the baseline's to the same items.
 
@@ -70,10 +65,8 @@ def compare_outcomes(
         pairs: The answers that both have scored (`flips.pair_answers`), with a column of each side for every outcome;
             one that is missing on one side is 0 there.
         by_item: Whether an item counts once, with its mean; otherwise each answer is taken as independent.
-        confidence: Nominal coverage of the intervals.
-        resamples: Number of resamples, where the method takes any.
-        seed: Of the resampling.
         method: Which statistics; lengths, which have no largest value, are always resampled.
+        options: Further ones of `stats.compare`.
 
     Returns:
         Outcomes that any answer has: shares in the order of their columns, then lengths. None of runs that recorded
@@ -97,13 +90,8 @@ def compare_outcomes(
             continue
         if name in LENGTHS and any(pairs[side].isna().any() for side in sides if side in pairs):
             continue  # a mean over some of the answers would be of others than the baseline's
-        change = compare(
-            *(after, before),
-            clusters=clusters,
-            confidence=confidence,
-            resamples=resamples,
-            seed=seed,
-            method=Method.bootstrap if name in LENGTHS or method is Method.sequential else method,
-        )
+        is_resampled = name in LENGTHS or method is Method.sequential
+        chosen = Method.bootstrap if is_resampled else method
+        change = compare(after, before, clusters=clusters, method=chosen, **options)
         found.append(OutcomeShift(outcome, change))
     return tuple(found)

@@ -115,9 +115,8 @@ class Answers(_Part):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len({len(each) for each in (self.item, self.sample, self.cluster, self.prompt, self.completion)}) > 1:
-            raise ValueError("its lists are not equally long")
-        if len(self.item) != len(self.score):
+        lists = (self.item, self.sample, self.cluster, self.prompt, self.completion, self.score)
+        if len({len(each) for each in lists}) > 1:
             raise ValueError("its lists are not equally long")
         if len(set(zip(self.item, self.sample, strict=True))) != len(self.item):
             raise ValueError("an item's sample is there twice")

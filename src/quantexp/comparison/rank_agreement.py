@@ -6,6 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from quantexp.comparison.changed_answers import runs_behind
+from quantexp.comparison.spreads import average_scores, merge_clusters
 from quantexp.comparison.summary import RankComparison, Summary
 from quantexp.stats.rank_agreement import rank_agreement
 from quantexp.tracking.reader import JobRecord
@@ -52,9 +53,9 @@ def _compare(
 ) -> RankComparison | None:
     """Return the agreement on a model's corpus and task; None if the conditions have no item in common."""
     model, corpus, task = place
-    before = _scores(runs[model, task, summary.baseline])
-    losses = pd.DataFrame({quant: before - _scores(runs[model, task, quant]) for quant in quants}).dropna()
-    clusters = _clusters(runs[model, corpus, summary.baseline])
+    before = average_scores(runs[model, task, summary.baseline])
+    losses = pd.DataFrame({quant: before - average_scores(runs[model, task, quant]) for quant in quants}).dropna()
+    clusters = merge_clusters(runs[model, corpus, summary.baseline])
     by_quant = {
         quant: measured[model, corpus, quant].groupby(lambda item: clusters.get(item, item)).sum() for quant in quants
     }
@@ -72,14 +73,3 @@ def _compare(
     )
     found = map(summary.find_divergence, summary.ladder(model, corpus))
     return RankComparison(model, corpus, next(each.over for each in found if each is not None), task, whole, near)
-
-
-def _scores(runs: Sequence[JobRecord]) -> "pd.Series[float]":
-    """Return each cluster's mean score over all runs."""
-    clusters = _clusters(runs)
-    scores = pd.concat([run.scores for run in runs])
-    return scores.groupby(lambda item: clusters.get(item, item)).mean()
-
-
-def _clusters(runs: Sequence[JobRecord]) -> dict[str, str]:
-    return {item: cluster for run in runs for item, cluster in run.clusters.items()}

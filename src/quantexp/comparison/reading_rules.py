@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -22,14 +23,19 @@ def add_rule_shifts(summary: Summary, records: Sequence[JobRecord], store: Store
 
     Texts are read only of the runs of such comparisons.
     """
-    runs, tables = runs_behind(summary, records), _Tables(store)
+    runs = runs_behind(summary, records)
     counts = {(c.model, c.task, c.quant): c.rules for c in summary.conditions}
     found = []
+
+    @cache  # a baseline's is looked up once
+    def read(side: tuple[str, str, str]) -> pd.DataFrame:
+        return _read_rules(runs[side], store)
+
     for each in summary.comparisons:
         sides = [(each.model, each.task, quant) for quant in (each.baseline, each.quant)]
         shift = None
         if counts[sides[0]] != counts[sides[1]]:
-            before, after = (tables.of(runs[side]) for side in sides)
+            before, after = map(read, sides)
             shift = _shift(before, after, stats)
         found.append(replace(each, rules=shift))
     shifted = [_told(each, summary.section(each), each.rules) for each in found if each.rules is not None]
@@ -42,27 +48,17 @@ def add_rule_shifts(summary: Summary, records: Sequence[JobRecord], store: Store
 _TEXTS = ("prompt", "output")
 
 
-class _Tables:
-    """Reading rules of each condition's answers; a baseline's is looked up once."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._known: dict[tuple[str, ...], pd.DataFrame] = {}
-
-    def of(self, runs: Sequence[JobRecord]) -> pd.DataFrame:
-        """Return the answers of the runs, without their texts."""
-        key = tuple(run.run_id for run in runs)
-        if key not in self._known:
-            needed = ("item_id", "cluster", "sample", "score", "extracted", *_TEXTS)
-            read = zip(runs, self._store.tables(key, ITEMS, needed), strict=True)
-            tables = [
-                table.drop(columns=list(_TEXTS)).assign(
-                    seed=int(run.tags["seed"]), rule=table.get("rule"), has_rules=_has_rules(table)
-                )
-                for run, table in read
-            ]
-            self._known[key] = pd.concat(tables, ignore_index=True)
-        return self._known[key]
+def _read_rules(runs: Sequence[JobRecord], store: Store) -> pd.DataFrame:
+    """Return the answers of runs with the rules that read them, without their texts."""
+    needed = ("item_id", "cluster", "sample", "score", "extracted", *_TEXTS)
+    read = zip(runs, store.tables([run.run_id for run in runs], ITEMS, needed), strict=True)
+    tables = [
+        table.drop(columns=list(_TEXTS)).assign(
+            seed=int(run.tags["seed"]), rule=table.get("rule"), has_rules=_has_rules(table)
+        )
+        for run, table in read
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _has_rules(table: pd.DataFrame) -> bool:
@@ -93,7 +89,6 @@ def _shift(before: pd.DataFrame, after: pd.DataFrame, stats: StatsConfig) -> Rul
 
 
 def _told(comparison: Comparison, section: str, shift: RuleShift) -> str:
-    assert shift is not None
     changed = ", ".join(f"{rule} {after} ({before})" for rule, before, after in shift.counts if before != after)
     told = f"{comparison.quant} on {section} {changed} of {shift.answers}"
     if shift.alike is None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from quantexp.comparison.flips import SIDES, list_clusters
-from quantexp.stats import Estimate, Method, PairedComparison, compare, estimate
+from quantexp.stats import Estimate, PairedComparison, compare, estimate
 from quantexp.tracking.tags import CATEGORY, FIELD, PLACE
 
 DIFFICULTY, FIELDS = "difficulty", "field"
@@ -36,15 +36,7 @@ class Part:
     scores: tuple[Estimate, Estimate] | None = None
 
 
-def parts(
-    pairs: pd.DataFrame,
-    *,
-    by_item: bool = True,
-    confidence: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 42,
-    method: Method = Method.default,
-) -> tuple[Part, ...]:
+def parts(pairs: pd.DataFrame, *, by_item: bool = True, **options: Any) -> tuple[Part, ...]:
     """Compare a quant with the baseline by field, by category, by difficulty and by place.
 
     Args:
@@ -52,10 +44,7 @@ def parts(
             score of a field, `category` the kind of item, `difficulty` the level, `place` length and depth in a long
             text, where there are any.
         by_item: Whether an item counts once, with its mean score; otherwise each answer is taken as independent.
-        confidence: Nominal coverage of the intervals.
-        resamples: Number of resamples, where the method takes any.
-        seed: Of the resampling.
-        method: Which statistics.
+        options: Of `stats.compare`.
 
     Returns:
         Fields in the order of the baseline's columns, then categories in the order of their names, then levels from the
@@ -68,13 +57,7 @@ def parts(
     clusters = list_clusters(pairs) if by_item else None
     for by, name, rows, column in _selections(pairs, fields):
         before, after = (pairs.loc[rows, f"{column}_{side}"].to_numpy(dtype=np.float64) for side in SIDES)
-        options: dict[str, Any] = {
-            "clusters": None if clusters is None else clusters[rows.to_numpy()],
-            "confidence": confidence,
-            "resamples": resamples,
-            "seed": seed,
-            "method": method,
-        }
+        options["clusters"] = None if clusters is None else clusters[rows.to_numpy()]
         scores = (estimate(before, **options), estimate(after, **options)) if by == PLACE else None
         found.append(Part(by, name, compare(before, after, **options), scores))
     return tuple(found)
