@@ -28,8 +28,11 @@ MOST = 3000
 """Tokens of the longest context."""
 
 SHARED = 100
-MORE_QUANTS = ("Q5_K_M", "Q4_K_M", "Q3_K_M", "F16")
-QUANTS = ["Q8_0", *(pytest.param(quant, marks=pytest.mark.slow) for quant in MORE_QUANTS)]
+QUANTS = [
+    "tiny",
+    *(pytest.param(quant, marks=pytest.mark.slow) for quant in ("Q8_0", "Q5_K_M", "Q4_K_M", "Q3_K_M", "F16")),
+]
+"""Of the embedded model, but for the first."""
 
 Scores = dict[tuple[str, int], tuple[float, ...]]
 
@@ -51,9 +54,13 @@ def scores(engine: LlamaCpp, prompts: Iterable[Continuation]) -> Scores:
 
 
 @pytest.fixture(scope="module", params=QUANTS)
-def scorer(request: pytest.FixtureRequest, demo: ModelConfig) -> Iterator[LlamaCpp]:
-    file, _ = models.resolve(demo, QuantConfig(request.param, f"MOSTLY_{request.param}"))
-    engine = LlamaCpp(file, demo, EngineConfig("llama_cpp", context=MOST + 256, threads=1, lanes=1))
+def scorer(
+    request: pytest.FixtureRequest, demo: ModelConfig, tiny_q8_0: tuple[ModelFile, ModelConfig]
+) -> Iterator[LlamaCpp]:
+    model = tiny_q8_0
+    if request.param != "tiny":
+        model = models.resolve(demo, QuantConfig(request.param, f"MOSTLY_{request.param}"))[0], demo
+    engine = LlamaCpp(*model, EngineConfig("llama_cpp", context=MOST + 256, threads=1, lanes=1))
     yield engine
     engine.close()
 
@@ -125,15 +132,17 @@ def test_scores_are_those_of_the_high_level_interface(engine: LlamaCpp, q8_0: Mo
         llama.close()
 
 
-def test_scores_do_not_depend_on_the_number_of_threads(engine: LlamaCpp, q8_0: ModelFile, demo: ModelConfig) -> None:
-    tokens = text_tokens(engine, 100)
+def test_scores_do_not_depend_on_the_number_of_threads(
+    tiny_engine: LlamaCpp, tiny_q8_0: tuple[ModelFile, ModelConfig]
+) -> None:
+    tokens = text_tokens(tiny_engine, 100)
     prompts = [
         Continuation("", "", tokens[:80], 0, sample=size, continuation=tokens[80 : 80 + size]) for size in (1, 2, 9)
     ]
-    two = LlamaCpp(q8_0, demo, EngineConfig("llama_cpp", context=1024, threads=2, lanes=8))
+    two = LlamaCpp(*tiny_q8_0, EngineConfig("llama_cpp", context=1024, threads=2, lanes=8))
     try:
-        assert scores(two, prompts) == scores(engine, prompts)
-        assert two.score_key(prompts[0]) == engine.score_key(prompts[0])
+        assert scores(two, prompts) == scores(tiny_engine, prompts)
+        assert two.score_key(prompts[0]) == tiny_engine.score_key(prompts[0])
     finally:
         two.close()
 
@@ -164,18 +173,18 @@ def test_the_key_is_of_all_that_a_score_depends_on(engine: LlamaCpp) -> None:
     assert len({key, *(engine.score_key(each) for each in others)}) == len(others) + 1
 
 
-def test_scores_are_of_the_types_of_the_cache(engine: LlamaCpp, q8_0: ModelFile, demo: ModelConfig) -> None:
-    tokens = text_tokens(engine, 100)
+def test_scores_are_of_the_types_of_the_cache(tiny_engine: LlamaCpp, tiny_q8_0: tuple[ModelFile, ModelConfig]) -> None:
+    tokens = text_tokens(tiny_engine, 100)
     prompts = [
         Continuation("", "", tokens[:80], 50, sample=size, continuation=tokens[80 : 80 + size]) for size in (1, 2, 9)
     ]
     config = EngineConfig("llama_cpp", context=1024, threads=1, lanes=8, kv_key=KVType.q4_0, kv_value=KVType.q4_0)
-    small = LlamaCpp(q8_0, demo, config)
+    small = LlamaCpp(*tiny_q8_0, config)
     try:
         found = scores(small, prompts)
         assert scores(small, prompts[::-1]) == found
         assert scores(small, prompts[1:2]).items() <= found.items()
-        assert all(found[key] != logprobs for key, logprobs in scores(engine, prompts).items())
-        assert small.score_key(prompts[0]) != engine.score_key(prompts[0])
+        assert all(found[key] != logprobs for key, logprobs in scores(tiny_engine, prompts).items())
+        assert small.score_key(prompts[0]) != tiny_engine.score_key(prompts[0])
     finally:
         small.close()

@@ -72,6 +72,13 @@ def single(q8_0: ModelFile, demo: ModelConfig) -> Iterator[LlamaCpp]:
         yield engine
 
 
+@pytest.fixture(scope="module")
+def plain(tiny_q8_0: tuple[ModelFile, ModelConfig]) -> Iterator[LlamaCpp]:
+    """One lane of a model to which it does not matter what it writes."""
+    with closing(LlamaCpp(*tiny_q8_0, replace(ONE_THREAD, lanes=1))) as engine:
+        yield engine
+
+
 def test_one_lane_answers_like_the_high_level_interface(single: LlamaCpp, reference: Llama) -> None:
     long = raw(single, "The sun rises. " * (BATCH // 3))
     long = replace(long, tokens=long.tokens[: BATCH + 8])  # read in two batches
@@ -132,16 +139,16 @@ def test_answers_do_not_depend_on_the_number_of_threads(engine: LlamaCpp, q8_0: 
 # Where an answer ends
 
 
-def test_every_end_of_generation_token_ends_an_answer(single: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
-    vocabulary = single._lanes._vocabulary
+def test_every_end_of_generation_token_ends_an_answer(plain: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
+    vocabulary = plain._lanes._vocabulary
     ends = [
         token
         for token in range(llama_cpp.llama_vocab_n_tokens(vocabulary))
         if llama_cpp.llama_vocab_is_eog(vocabulary, token)
     ]
     assert len(ends) > 1
-    prompt = raw(single, BEGINNINGS[0])
-    usual = answer(single, prompt, Decoding(5))
+    prompt = raw(plain, BEGINNINGS[0])
+    usual = answer(plain, prompt, Decoding(5))
     chosen = Lanes._chosen
     for end in ends:
         # The model seldom ends on any but its usual one; here it does, after three tokens.
@@ -151,7 +158,7 @@ def test_every_end_of_generation_token_ends_an_answer(single: LlamaCpp, monkeypa
             return (end, -1.0) if next(count) == 3 else chosen(*arguments)
 
         monkeypatch.setattr(Lanes, "_chosen", ending)
-        ended = answer(single, prompt, Decoding(5))
+        ended = answer(plain, prompt, Decoding(5))
         assert (ended.finish_reason, ended.tokens) == ("stop", (*usual.tokens[:3], end))
         assert ended.logprobs == (*usual.logprobs[:3], -1.0)
         assert usual.text.startswith(ended.text)
@@ -168,11 +175,11 @@ def test_the_model_ends_its_answer(single: LlamaCpp) -> None:
     assert answer(single, asked(single, "Say hello."), Decoding(len(ended.tokens) - 1)).finish_reason == "length"
 
 
-def test_max_tokens(single: LlamaCpp) -> None:
-    prompt = raw(single, BEGINNINGS[0])
-    longest = answer(single, prompt, Decoding(12))
+def test_max_tokens(plain: LlamaCpp) -> None:
+    prompt = raw(plain, BEGINNINGS[0])
+    longest = answer(plain, prompt, Decoding(12))
     for limit in (1, 5, 12):
-        cut = answer(single, prompt, Decoding(limit))
+        cut = answer(plain, prompt, Decoding(limit))
         assert (cut.finish_reason, cut.tokens) == ("length", longest.tokens[:limit])
 
 
@@ -199,12 +206,12 @@ def test_stop_strings(single: LlamaCpp) -> None:
     assert stopped("never", ", 6 ") == whole
 
 
-def test_stop_string_within_a_token(single: LlamaCpp) -> None:
-    prompt = raw(single, BEGINNINGS[2])
-    whole = answer(single, prompt)
+def test_stop_string_within_a_token(plain: LlamaCpp) -> None:
+    prompt = raw(plain, BEGINNINGS[2])
+    whole = answer(plain, prompt)
     word = next(word for word in whole.text.split() if len(word) > 3)
     middle = word[1:3]
-    cut = answer(single, prompt, replace(SHORT, stop=(middle,)))
+    cut = answer(plain, prompt, replace(SHORT, stop=(middle,)))
     assert cut.finish_reason == "stop"
     assert cut.text == whole.text.partition(middle)[0]
 
@@ -220,21 +227,21 @@ def test_characters_of_several_tokens_are_whole(single: LlamaCpp) -> None:
     assert answer(single, prompt, Decoding(1)).text == "\N{REPLACEMENT CHARACTER}"
 
 
-def test_prompt_that_does_not_fit(engine: LlamaCpp) -> None:
-    fits = asked(engine, QUESTIONS[3])
+def test_prompt_that_does_not_fit(tiny_engine: LlamaCpp) -> None:
+    fits = asked(tiny_engine, QUESTIONS[3])
     room = ONE_THREAD.context - len(fits.tokens)
-    assert answer(engine, fits, Decoding(room, (" ",))).finish_reason == "stop"
-    refused = answer(engine, fits, Decoding(room + 1))
+    assert answer(tiny_engine, fits, Decoding(room, (" ",))).finish_reason == "stop"
+    refused = answer(tiny_engine, fits, Decoding(room + 1))
     assert (refused.finish_reason, refused.text, refused.tokens) == ("context", "", ())
     # The others are answered.
-    large = raw(engine, "word " * ONE_THREAD.context)
-    both = answers(engine, [large, fits], Decoding(4))
+    large = raw(tiny_engine, "word " * ONE_THREAD.context)
+    both = answers(tiny_engine, [large, fits], Decoding(4))
     assert both[large.item_id].finish_reason == "context"
-    assert both[fits.item_id] == answer(engine, fits, Decoding(4))
+    assert both[fits.item_id] == answer(tiny_engine, fits, Decoding(4))
 
 
-def test_the_last_place_in_the_context_is_used(q8_0: ModelFile, demo: ModelConfig) -> None:
-    engine = LlamaCpp(q8_0, demo, replace(ONE_THREAD, context=256))
+def test_the_last_place_in_the_context_is_used(tiny: tuple[ModelFile, ModelConfig]) -> None:
+    engine = LlamaCpp(*tiny, replace(ONE_THREAD, context=256))
     try:
         prompt = raw(engine, "one two three " * 100)
         prompt = replace(prompt, tokens=prompt.tokens[: 256 - 4])
