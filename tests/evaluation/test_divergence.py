@@ -91,7 +91,7 @@ def test_a_sweep_measures_reports_and_keeps_divergence(
 
     # What is gone is missed in a sentence.
     kept.unlink()
-    status, _, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *arguments)
+    status, _, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q4_1", *arguments)
     assert status == 1
     assert "run the baseline again with force=true" in err
     assert "Traceback" not in err

@@ -48,16 +48,16 @@ def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(
     command: Command, cache: Path, tmp_path: Path, whole: bool
 ) -> None:
     arguments = (*QUICK, *EARLY, f"model.cache={cache}")
-    status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *arguments)
+    status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q4_1", *arguments)
     assert status == 0, err
     tables = tables_of(tmp_path)
-    baseline, (short, tags) = tables["Q8_0"][0], tables["Q5_K_M"]
+    baseline, (short, tags) = tables["Q8_0"][0], tables["Q4_1"]
     assert len(baseline) == 30
     assert len(short) < 30
     assert tags["stopped"] == f"{len(short)} of 30 items (margin 25 points, family of 1)"
     assert f"on the first {len(short)} of 30 bundled items" in err
     assert "its verdict is known" in err
-    assert f"Decided early: Q5_K_M on triviaqa after {len(short)} of 30 items (" in " ".join(out.split())
+    assert f"Decided early: Q4_1 on triviaqa after {len(short)} of 30 items (" in " ".join(out.split())
     assert "within margin" in out
 
     # It is the first item after which the evidence is enough, in the order of the draw.
@@ -78,22 +78,22 @@ def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(
 
     # Again from nothing, one lane beside another number of neighbours: the same table.
     anew = ("force=true", "store.reuse=false", "engine.lanes=3")
-    assert command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *arguments, *anew)[0] == 0
-    pd.testing.assert_frame_equal(tables_of(tmp_path)["Q5_K_M"][0], short)
+    assert command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q4_1", *arguments, *anew)[0] == 0
+    pd.testing.assert_frame_equal(tables_of(tmp_path)["Q4_1"][0], short)
 
     # It is no baseline itself, since it has not answered everything; and without the real one in the command, the run
     # that is there takes part.
-    other = command(tmp_path, "quantexp", "quant=Q3_K_M", "stats.baseline=Q5_K_M", *arguments)
+    other = command(tmp_path, "quantexp", "quant=Q3_K_M", "stats.baseline=Q4_1", *arguments)
     assert "run it first" in other[2]
-    status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q5_K_M,Q3_K_M", *arguments)
+    status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q4_1,Q3_K_M", *arguments)
     assert status == 0, err
     assert "nothing will be compared" not in err
     assert "the baseline" in out
 
     # With a fixed number, the same command goes on to the end.
-    status, _, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q5_K_M", *QUICK, f"model.cache={cache}")
+    status, _, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q4_1", *QUICK, f"model.cache={cache}")
     assert status == 0
-    assert len(tables_of(tmp_path)["Q5_K_M"][0]) == 30
+    assert len(tables_of(tmp_path)["Q4_1"][0]) == 30
     assert "finished before" in err  # the baseline
     reused = re.search(r"(\d+) of 30 completions from the store", err)
     assert reused is not None
@@ -104,12 +104,12 @@ def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(
     ("arguments", "sentence"),
     mark_slow(
         [
-            (("quant=Q5_K_M,Q8_0",), "put it first in quant="),
-            (("quant=Q8_0,Q5_K_M", "seed=0,1"), "stats=sequential takes one seed"),
-            (("quant=Q8_0,Q5_K_M", "stats.margin=0.1,0.2"), "stats must be the same for all jobs of a sweep"),
-            (("quant=Q8_0,Q5_K_M", "stats.unit=answer"), "leave stats.unit at item"),
-            (("quant=Q8_0,Q5_K_M", "stats.target=items"), "leave stats.target at population"),
-            (("quant=Q8_0,Q5_K_M", "hypothesis=quant-cliff"), "use stats=default, or hypothesis=none"),
+            (("quant=Q4_1,Q8_0",), "put it first in quant="),
+            (("quant=Q8_0,Q4_1", "seed=0,1"), "stats=sequential takes one seed"),
+            (("quant=Q8_0,Q4_1", "stats.margin=0.1,0.2"), "stats must be the same for all jobs of a sweep"),
+            (("quant=Q8_0,Q4_1", "stats.unit=answer"), "leave stats.unit at item"),
+            (("quant=Q8_0,Q4_1", "stats.target=items"), "leave stats.target at population"),
+            (("quant=Q8_0,Q4_1", "hypothesis=quant-cliff"), "use stats=default, or hypothesis=none"),
         ],
         after=2,
     ),
@@ -124,7 +124,7 @@ def test_a_rule_that_would_not_hold_is_refused(
 
 
 def test_without_the_baseline_a_job_says_what_to_run_first(command: Command, cache: Path, tmp_path: Path) -> None:
-    status, _, err = command(tmp_path, "quantexp", "quant=Q5_K_M", *QUICK, *EARLY, f"model.cache={cache}")
+    status, _, err = command(tmp_path, "quantexp", "quant=Q4_1", *QUICK, *EARLY, f"model.cache={cache}")
     assert status == 2
     assert "has no finished run: run it first" in err
 
