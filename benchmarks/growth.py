@@ -78,7 +78,7 @@ def _parts(url: str, folder: Path, sweep: str) -> dict[str, Callable[[], object]
     return {
         "whether a job has finished before": lambda: store.finished_job(tags[JOB]),
         "the baseline of a job": lambda: store.find_baseline(tags[PAIR], "Q0", {}, sweep),
-        "the files of the jobs, listed": lambda: reader.names(sweep, JOBS),
+        "the files of the jobs, listed": lambda: backend.names(sweep, JOBS),
         f"a page of {RUNS} runs": lambda: list(islice(reader.search(children), RUNS)),
     }
 

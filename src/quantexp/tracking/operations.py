@@ -7,15 +7,16 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID
+from pydantic import TypeAdapter, ValidationError
 
 from quantexp.tracking.artifacts import read_table
 from quantexp.tracking.backend import Backend
@@ -199,9 +200,7 @@ class End:
 
 Operation = Record | File | Scores | Data | Name | Traces | End
 
-_KINDS: Mapping[str, Callable[..., Operation]] = {
-    kind.__name__: kind for kind in (Record, File, Scores, Data, Name, Traces, End)
-}
+_KINDS: Mapping[str, type[Operation]] = {kind.__name__: kind for kind in get_args(Operation)}
 
 
 def encode(operation: Operation) -> dict[str, Any]:
@@ -217,43 +216,12 @@ def decode(line: Mapping[str, Any]) -> Operation:
         ValueError: it is none.
     """
     values = {key: value for key, value in line.items() if key != "operation"}
-    for key in ("metrics", "seconds"):
-        if isinstance(values.get(key), list):
-            values[key] = tuple(tuple(each) if isinstance(each, list) else each for each in values[key])
-    wrong = [key for key, value in values.items() if not _fits(key, value)]
     kind = _KINDS.get(str(line.get("operation")))
-    if kind is None or wrong:
-        raise ValueError(f"{wrong[0] if wrong else 'operation'} is none")
+    if kind is None:
+        raise ValueError("operation is none")
+    if unknown := values.keys() - {*kind.__slots__}:
+        raise ValueError(f"{min(unknown)} is none")
     try:
-        return kind(**values)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-
-
-_TYPES: Mapping[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("path", "folder", "name", "sha256", "source", "status"), str),
-    **dict.fromkeys(("time", "rows", "answers", "shown"), int),
-    **dict.fromkeys(("params", "tags"), dict),
-    "metrics": tuple,
-    "seconds": (tuple, type(None)),
-}
-
-
-def _fits(key: str, value: object) -> bool:
-    """Tell if a value that was read is one of the kind that `encode` writes."""
-    if not isinstance(value, _TYPES.get(key, ())):
-        return False
-    if isinstance(value, dict):
-        return all(isinstance(each, str) for pair in value.items() for each in pair)
-    if key == "metrics" and isinstance(value, tuple):
-        return all(map(_is_metric, value))
-    if key == "seconds" and isinstance(value, tuple):
-        return all(isinstance(each, int | float) for each in value)
-    return True
-
-
-def _is_metric(value: object) -> bool:
-    match value:
-        case (str(), int() | float(), int()):
-            return True
-    return False
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        raise ValueError(f"{error.errors()[0]['loc'][0]} is none") from error

@@ -33,9 +33,9 @@ def find_problem(run: RunEntity) -> str | None:
     if not _is_whole(tags["seed"]):
         return f"its tag seed is {one_line(tags['seed'], 40)}, which is no whole number"
     for key, value in tags.items():
-        if key.startswith(IDENTITY) and _read_mapping(value) is None:
+        if key.startswith(IDENTITY) and read_mapping(value) is None:
             return f"its tag {key} is damaged ({one_line(value, 40)})"
-    if "id" not in (_read_mapping(tags.get(f"{IDENTITY}grader", "")) or {}):
+    if "id" not in (read_mapping(tags.get(f"{IDENTITY}grader", "")) or {}):
         return f"its tag {IDENTITY}grader does not say how it was graded"
     if missing := [name for name in MEASURED if name not in metrics]:
         return f"its metric {missing[0]} is missing"
@@ -54,8 +54,11 @@ def _is_whole(text: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _read_mapping(text: str) -> Mapping[str, object] | None:
-    """Read what an identity's tag says; None if it is no JSON object, or one that no report can hold."""
+def read_mapping(text: str) -> Mapping[str, object] | None:
+    """Read what an identity's tag says; None if it is no JSON object, or one that no report can hold.
+
+    Runs that share a text share the object.
+    """
     try:
         found = json.loads(text, parse_constant=_refuse)
         json.dumps(found, ensure_ascii=False).encode()  # half a character is a ValueError

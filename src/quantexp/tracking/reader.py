@@ -1,6 +1,5 @@
 """Reader of the runs in the store."""
 
-import json
 import tempfile
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from quantexp.config.identity import NO_READER, Identity
 from quantexp.tracking.artifacts import read_table
 from quantexp.tracking.backend import Backend
 from quantexp.tracking.errors import ServerAwayError
-from quantexp.tracking.problems import find_problem
+from quantexp.tracking.problems import find_problem, read_mapping
 from quantexp.tracking.scores import SCORES, Answers, ScoreTables, read_facts, read_scores
 from quantexp.tracking.tags import CONFIG, IDENTITY, ITEMS, KIND, job_name
 from quantexp.util.errors import UserError
@@ -69,11 +68,7 @@ class JobRecord:
 
 
 class DamagedRunError(UserError):
-    """A table of a run cannot be read, so that the run cannot be compared.
-
-    Attributes:
-        run_id: of the run.
-    """
+    """A table of the run `run_id` cannot be read, so that the run cannot be compared."""
 
     def __init__(self, run_id: str, sentence: str) -> None:
         self.run_id = run_id
@@ -197,14 +192,10 @@ class Reader:
             try:
                 path = mlflow.artifacts.download_artifacts(address, dst_path=folder, tracking_uri=self._backend.uri)
             except mlflow.MlflowException:
-                if name in self.names(run_id, name.rpartition("/")[0]):
+                if name in self._backend.names(run_id, name.rpartition("/")[0]):
                     raise
                 return None
             return Path(path).read_bytes()
-
-    def names(self, run_id: str, folder: str) -> list[str]:
-        """Return the files in a folder of a run."""
-        return self._backend.names(run_id, folder)
 
     def contents(self, run_id: str, names: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
         """Yield the contents of these files of a run, in this order; None for one that is missing or cannot be read."""
@@ -217,13 +208,8 @@ class Reader:
     def tables(self, run_ids: Sequence[str], name: str, needed: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Yield a whole table (`Run.log_table`) of each run, in this order; some are fetched ahead of their turn.
 
-        Args:
-            run_ids: of the runs.
-            name: of the table.
-            needed: columns that it must have.
-
         Raises:
-            DamagedRunError: one is gone or damaged, or somebody else's.
+            DamagedRunError: one is gone or damaged, or has not all needed columns, as somebody else's.
         """
 
         def read(run_id: str) -> pd.DataFrame:
@@ -244,18 +230,14 @@ class Reader:
     def jobs(
         self, runs: Iterable[RunEntity], expected: int | None = None
     ) -> tuple[list[JobRecord], list[LeftOut], set[str]]:
-        """Read the finished jobs among the runs.
-
-        Args:
-            runs: any; each is held no longer than it takes.
-            expected: how many they are, more or less.
+        """Read the finished jobs among the runs, of which each is held no longer than it takes.
 
         Returns:
             The finished jobs; each of the others with its reason, also those that were deleted, edited or damaged; and
             the ids of all.
         """
         finished, left_out, known = [], [], set()
-        tables, identities = ScoreTables(), Identities()
+        tables = ScoreTables()
         models: set[str | None] = set()
         with bar("reading the runs", expected, "runs") as advance:
             for run, table in self._ahead(runs, lambda run: self._scores(run) if _is_finished_job(run) else None):
@@ -264,7 +246,7 @@ class Reader:
                     models.add(run.data.tags.get("model"))
                 try:
                     _check(run)
-                    finished.append(_record(run, _read_answers(run, table.result(), tables), identities))
+                    finished.append(_record(run, _read_answers(run, table.result(), tables)))
                 except ServerAwayError:
                     raise
                 except UserError as error:
@@ -275,13 +257,7 @@ class Reader:
         return finished, [LeftOut(run.data.tags.get(CONFIG), reason) for run, reason in reasons], known
 
     def find_lost(self, sweep: str, files: Sequence[str], known: Container[str]) -> Iterator[LeftOut]:
-        """Find jobs that have left their files in a sweep, and are not among its runs any more.
-
-        Args:
-            sweep: id of its run.
-            files: what jobs have left in it.
-            known: ids of its runs.
-        """
+        """Find jobs that have left their files in a sweep, and are not among its known runs any more."""
         names = [name for name in files if Path(name).stem not in known]
         for name, content in self.contents(sweep, names):
             run_id = Path(name).stem
@@ -306,7 +282,7 @@ class Reader:
             UserError: it was deleted, edited or damaged.
         """
         _check(run)
-        return _record(run, _read_answers(run, self._scores(run), ScoreTables()), Identities())
+        return _record(run, _read_answers(run, self._scores(run), ScoreTables()))
 
     def _ahead(
         self, what: Iterable[T], fetch: Callable[[T], F], at_once: int = FILES_AT_ONCE
@@ -321,16 +297,12 @@ class Reader:
             while waiting:
                 yield waiting.popleft()
 
-    def _scores_in(self, run_id: str, name: str) -> pa.Table:
-        content = self.content(run_id, name)
-        if content is None:
-            raise FileNotFoundError(name)
-        return read_scores(content, name)
-
     def _scores(self, run: RunEntity) -> pa.Table:
         name = _table_of(run)
         try:
-            return self._scores_in(run.info.run_id, name)
+            if (content := self.content(run.info.run_id, name)) is None:
+                raise FileNotFoundError(name)
+            return read_scores(content, name)
         except ServerAwayError:
             raise
         except _DAMAGE as error:
@@ -339,25 +311,6 @@ class Reader:
 
 
 _WITHOUT_READER: Mapping[str, object] = {"id": NO_READER}
-
-
-class Identities:
-    """Identities of jobs, read from their tags; runs that share one share the object."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, Mapping[str, object]] = {}
-
-    def of(self, tags: Mapping[str, str]) -> Identity:
-        """Return the identity that the tags of a job say."""
-        found = {}
-        for key, value in tags.items():
-            if key.startswith(IDENTITY):
-                if value not in self._known:
-                    self._known[value] = json.loads(value)
-                found[key.removeprefix(IDENTITY)] = self._known[value]
-        if "grader" in found:
-            found.setdefault("reader", _WITHOUT_READER)
-        return found
 
 
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, pa.ArrowException)
@@ -425,7 +378,10 @@ def _read_answers(run: RunEntity, table: pa.Table, tables: ScoreTables) -> Answe
         ) from error
 
 
-def _record(run: RunEntity, answers: Answers, identities: Identities) -> JobRecord:
+def _record(run: RunEntity, answers: Answers) -> JobRecord:
+    aspects = {key.removeprefix(IDENTITY): value for key, value in run.data.tags.items() if key.startswith(IDENTITY)}
+    identity = {aspect: read_mapping(value) or {} for aspect, value in aspects.items()}
+    identity.setdefault("reader", _WITHOUT_READER)
     return JobRecord(
         run_id=run.info.run_id,
         name=name_run(run),
@@ -434,7 +390,7 @@ def _record(run: RunEntity, answers: Answers, identities: Identities) -> JobReco
         tags={intern(key): intern(value) for key, value in run.data.tags.items()},
         params={intern(key): intern(value) for key, value in run.data.params.items()},
         metrics={intern(key): value for key, value in run.data.metrics.items()},
-        identity=identities.of(run.data.tags),
+        identity=identity,
         scores=answers.item_scores,
         clusters=answers.asked.of_item,
         answers=answers,

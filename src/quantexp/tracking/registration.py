@@ -1,10 +1,12 @@
 """A sweep's declaration as the store has it."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Len
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from quantexp.util.errors import UserError
 
@@ -82,44 +84,46 @@ def read_content(registration: Registration) -> dict[str, Any]:
     from quantexp.tracking.artifacts import read_yaml  # only now: it loads pandas
 
     content = read_yaml(registration.text, "A sweep's registration.yaml")
-    kinds = {"hypothesis": dict, "family": list, "comparisons": int, "analysis": dict}
-    wrong = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
-    if not wrong and not _is_hypothesis(content["hypothesis"]):
-        wrong = ["hypothesis"]
-    if not wrong and not all(map(_is_reference, content.get("references") or [])):
-        wrong = ["references"]
-    if wrong:
-        raise UserError(f"A sweep's registration.yaml is damaged (it has no {min(wrong)}); put it back from a copy.")
+    try:
+        _Content.model_validate(content)
+    except ValidationError as error:
+        wrong = min(str(each["loc"][0]) for each in error.errors())
+        raise UserError(
+            f"A sweep's registration.yaml is damaged (it has no {wrong}); put it back from a copy."
+        ) from error
     return content
 
 
-def _is_reference(each: object) -> bool:
-    return isinstance(each, dict) and each.keys() == {"model", "task", "levels"} and isinstance(each["levels"], dict)
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True)
 
 
-def _is_hypothesis(content: Mapping[str, Any]) -> bool:
-    """Tell if this is what `write_declaration` writes: a text, and claims with weights by task and quant."""
-    claims = content.get("claims")
-    return isinstance(content.get("text"), str) and isinstance(claims, dict) and all(map(_is_claim, claims.values()))
+class _Claim(_Part):
+    text: str
+    contrast: dict[str, Annotated[dict[str, float], Len(1)]]
 
 
-def _is_claim(claim: object) -> bool:
-    if not isinstance(claim, dict) or not isinstance(claim.get("text"), str):
-        return False
-    tasks = claim.get("contrast")
-    return isinstance(tasks, dict) and all(
-        isinstance(weights, dict) and weights and all(isinstance(weight, int | float) for weight in weights.values())
-        for weights in tasks.values()
-    )
+class _Hypothesis(_Part):
+    text: str
+    claims: dict[str, _Claim]
 
 
-def check_declaration(registration: Registration) -> None:
-    """Refuse a registration whose text is no declaration.
+class _Reference(_Part):
+    model_config = ConfigDict(strict=True, extra="forbid")
 
-    Raises:
-        UserError: it is none any more.
-    """
-    read_content(registration)
+    model: str
+    task: str
+    levels: dict[str, Any]
+
+
+class _Content(_Part):
+    """What `write_declaration` in the comparisons writes, as far as it is read."""
+
+    hypothesis: _Hypothesis
+    family: list[Any]
+    comparisons: int
+    analysis: dict[str, Any]
+    references: list[_Reference] | None = None
 
 
 def digest(text: str) -> str:

@@ -110,11 +110,9 @@ class Run:
         self._recorder.record(Name(name))
 
     def describe(self, text: str, tags: Mapping[str, str] | None = None) -> None:
-        """Set the description that MLflow's pages show; what people have written there stays, below it.
+        """Set the description that MLflow's pages show, as Markdown; what people have written there stays, below it.
 
-        Args:
-            text: Markdown; one that is too long ends early.
-            tags: those of the run, if they are known.
+        A text that is too long ends early. The run's tags are looked up unless they are given.
         """
         before = (self._client.get_run(self.id).data.tags if tags is None else tags).get(MLFLOW_RUN_NOTE, "")
         _, marked, below = before.rpartition(BELOW)
@@ -171,8 +169,7 @@ class Run:
     def trace(self, seconds: Sequence[float] | None = None) -> None:
         """Record the answers of a job's item table as traces, unless they are there.
 
-        Args:
-            seconds: how long each answer took; None where nobody knows any more.
+        Without seconds nobody knows any more how long each answer took.
         """
         self._recorder.record(Traces(None if seconds is None else tuple(seconds)))
 

@@ -180,11 +180,7 @@ class ScoreTables:
 
 
 def write_scores(table: pd.DataFrame, path: Path) -> None:
-    """Write what a comparison needs of a per-item table.
-
-    Args:
-        table: in the order in which it was asked.
-        path: of the file.
+    """Write what a comparison needs of a per-item table, which is in the order in which it was asked.
 
     Raises:
         OSError: the file cannot be written.
@@ -255,13 +251,10 @@ def read_facts(table: pa.Table) -> dict[str, Any]:
 
 
 def answer_frame(conditions: Mapping[str, Sequence[tuple[int, Answers]]]) -> Iterator[pd.DataFrame]:
-    """Yield the answers of the runs of each condition of a task, one per row, as `report.flips` takes them.
+    """Yield the answers of the runs of each condition of a task, one per row, as `comparison.flips` takes them.
 
     Items and clusters are categories, the same ones for all conditions; what was read and the reading error are numbers
-    that stand for texts; `row` is the place among the answers of the condition.
-
-    Args:
-        conditions: for each the seed and the answers of its runs.
+    that stand for texts; `row` is the place among the answers of the condition, of whose runs the seeds are given.
     """
     every = [answers for runs in conditions.values() for _, answers in runs]
     asked = {id(answers.asked): answers.asked for answers in every}.values()
@@ -289,28 +282,21 @@ def answer_frame(conditions: Mapping[str, Sequence[tuple[int, Answers]]]) -> Ite
             there = [part for part in parts if part is not None]
             if len(there) == len(parts):  # whoever needs the column will miss it by name
                 columns[name] = np.concatenate(there)
-        gap = np.float64(np.nan)
-        if any(answers.asked.difficulty is not None for _, answers in runs):
-            columns["difficulty"] = np.concatenate(
-                [
-                    np.full(len(answers.score), gap) if answers.asked.difficulty is None else answers.asked.difficulty
-                    for _, answers in runs
-                ]
-            )
-        for told in dict.fromkeys(name for _, answers in runs for name in answers.asked.words):
-            of_runs = (answers.asked.words.get(told, np.full(len(answers.score), None)) for _, answers in runs)
-            columns[told] = np.concatenate([*of_runs])
-        for field in dict.fromkeys(name for _, answers in runs for name in answers.fields):
-            columns[field] = np.concatenate(
-                [answers.fields.get(field, np.full(len(answers.score), gap)) for _, answers in runs]
-            )
-        none = np.float32(0)
-        # Of earlier versions nothing is known; of others an outcome that is missing is one that no answer has.
+        rated = [{} if (each := answers.asked.difficulty) is None else {"difficulty": each} for _, answers in runs]
         recorded = [answers.outcomes for _, answers in runs]
-        for outcome in dict.fromkeys(name for each in recorded for name in each) if all(recorded) else ():
-            columns[outcome] = np.concatenate(
-                [answers.outcomes.get(outcome, np.full(len(answers.score), none)) for _, answers in runs]
-            )
+        gapped: list[tuple[Sequence[Mapping[str, NDArray[Any]]], object]] = [
+            (rated, np.nan),
+            ([answers.asked.words for _, answers in runs], None),
+            ([answers.fields for _, answers in runs], np.nan),
+            # Of earlier versions nothing is known; of others an outcome that is missing is one that no answer has.
+            (recorded if all(recorded) else [], np.float32(0)),
+        ]
+        for of_runs, gap in gapped:
+            for name in dict.fromkeys(name for each in of_runs for name in each):
+                both = zip(of_runs, runs, strict=True)
+                columns[name] = np.concatenate(
+                    [each.get(name, np.full(len(answers.score), gap)) for each, (_, answers) in both]
+                )
         yield pd.DataFrame(columns | {"row": np.arange(len(columns["score"]))})
 
 

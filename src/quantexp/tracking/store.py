@@ -26,7 +26,7 @@ from quantexp.tracking.errors import ServerAwayError
 from quantexp.tracking.operations import read_clock
 from quantexp.tracking.outbox import Beginning, Entry, Sent, fail_entries, few_attempts, send_all
 from quantexp.tracking.reader import JobRecord, LeftOut, Reader, name_run
-from quantexp.tracking.registration import Registration, check_declaration, digest, read_time
+from quantexp.tracking.registration import Registration, digest, read_content, read_time
 from quantexp.tracking.run import AtOnce, Run
 from quantexp.tracking.tags import (
     CONFIG,
@@ -190,13 +190,8 @@ class Store:
     def find_baseline(self, pair: str, quant: str, levels: Mapping[str, str], sweep: str | None) -> JobRecord | None:
         """Return the finished run of the baseline that a job with this `PAIR` is compared with.
 
-        That is the one that counts in the sweep; if none does, the newest, which then counts in it too.
-
-        Args:
-            pair: of the job.
-            quant: the baseline's.
-            levels: the baseline's of each factor that varies besides (`FACTOR`).
-            sweep: id of the sweep's run, if there is one.
+        That is the one that counts in the sweep; if none does, the newest, which then counts in it too. It has the
+        baseline's quant, and its level of each factor that varies besides (`FACTOR`).
         """
         finished = self._reader.search(f"tags.`{PAIR}` = '{pair}' and attributes.status = 'FINISHED'")
         found = [
@@ -223,13 +218,9 @@ class Store:
         return usable
 
     def reuse(self, job: JobRecord, sweep: str | None, tags: Mapping[str, str], *, traces: bool) -> None:
-        """Let a job that has finished before stand for one of a sweep.
+        """Let a job that has finished before stand for one of a sweep, if there is one, with traces if they are wanted.
 
-        Args:
-            job: it.
-            sweep: id of the sweep's run, if there is one.
-            tags: what it is known by; runs of earlier versions lack some, and people may have deleted others.
-            traces: whether its answers are to be there as traces too.
+        It gets the tags that the job is known by: earlier versions lack some, and people may have deleted others.
         """
         run = self.run(job.run_id, job.name)
         if lacking := {key: value for key, value in tags.items() if job.tags.get(key) != value}:
@@ -318,7 +309,7 @@ class Store:
                 "edited or deleted; put them back in MLflow."
             )
         registration = Registration(text, facts[0], facts[1], facts[2], int(facts[3]), sweep)
-        check_declaration(registration)
+        read_content(registration)  # refuses what is no declaration any more
         return registration
 
     def close_abandoned(self) -> list[str]:
@@ -360,10 +351,8 @@ class Store:
     def close_jobs(self, sweep: str, *, ended: bool) -> list[str]:
         """Mark runs of a sweep as KILLED that are open though their job has ended; their names.
 
-        Args:
-            sweep: the sweep.
-            ended: whether all of its jobs are known to have ended, on whatever machine; a process that lives on this
-                one counts nevertheless.
+        `ended` says that all of its jobs are known to have ended, on whatever machine; a process that lives on this one
+        counts nevertheless.
         """
         closed = []
         deadline = time.monotonic() + 5
@@ -418,7 +407,7 @@ class Store:
         run = self._reader.entity(sweep)
         if run.info.lifecycle_stage == LifecycleStage.DELETED:
             raise UserError(f"Sweep {sweep} was deleted in MLflow; restore it there, or name another.")
-        included, files = _list_included(run), self._reader.names(sweep, JOBS)
+        included, files = _list_included(run), self._backend.names(sweep, JOBS)
         taken = self._reader.find_all(included)
         counting, left_out, known = self._reader.jobs(
             chain(taken.values(), self._children(sweep)), len(taken) + len(files)
