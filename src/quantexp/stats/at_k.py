@@ -1,6 +1,5 @@
 """Scores of several answers to an item: pass@k and majority@k, for what is right or wrong."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +66,7 @@ def at_k(
             estimate(pass_at_k(right, k), clusters=units, **options),
             estimate(majority_at_k(right, answers, k), clusters=units, **options),
         )
-        for k in _powers_of_two(shape[1])
+        for k in (1 << power for power in range(shape[1].bit_length()))
     )
 
 
@@ -119,10 +118,3 @@ def majority_at_k(right: NDArray[np.float64], read: NDArray[np.uint64], k: int) 
 def _check_k(right: NDArray[np.float64], k: int) -> None:
     if not 1 <= k <= right.shape[1]:
         raise ValueError(f"k must be between 1 and the {right.shape[1]} answers to an item, not {k}.")
-
-
-def _powers_of_two(most: int) -> Iterator[int]:
-    k = 1
-    while k <= most:
-        yield k
-        k *= 2

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaincinv, betaln, xlog1py, xlogy
 
-from quantexp.stats.checks import check_confidence
+from quantexp.stats.checks import check_confidence, check_counts
 
 _NODES = 200
 """Of the Gauss-Legendre rule; enough for 1e-7 from 1 to 100,000 items."""
@@ -66,8 +66,7 @@ def drop_posterior(b: int, c: int, n: int, *, margin: float, confidence: float =
     Raises:
         ValueError: The counts do not fit n, or an option is out of range.
     """
-    if b < 0 or c < 0 or n < 1 or b + c > n:
-        raise ValueError(f"b={b} and c={c} must be counts among n={n} items, at least one.")
+    check_counts(b, c, n)
     if not -1 <= margin <= 1:
         raise ValueError(f"margin must be between -1 and 1, not {margin}.")
     check_confidence(confidence)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr
 
-from quantexp.stats.checks import check_confidence
+from quantexp.stats.checks import check_confidence, check_counts
 from quantexp.stats.lattice import Law, resampled_law
 
 _HALVINGS = 54
@@ -86,7 +86,7 @@ def tango_interval(b: int, c: int, n: int, *, confidence: float = 0.95) -> tuple
     Raises:
         ValueError: The counts do not fit n, or the confidence is out of range.
     """
-    _check_counts(b, c, n)
+    check_counts(b, c, n)
     check_confidence(confidence, at_least=0.0)
     one_sided = (1.0 + confidence) / 2.0
     return -tango_upper(c, b, n, confidence=one_sided), tango_upper(b, c, n, confidence=one_sided)
@@ -108,7 +108,7 @@ def tango_upper(b: int, c: int, n: int, *, confidence: float = 0.95) -> float:
     Raises:
         ValueError: The counts do not fit n, or the confidence is out of range.
     """
-    _check_counts(b, c, n)
+    check_counts(b, c, n)
     check_confidence(confidence)
     allowed = NormalDist().inv_cdf(confidence) ** 2
     inside, outside = (b - c) / n, 1.0
@@ -128,7 +128,7 @@ def tango_z(b: int, c: int, n: int, delta: float) -> float:
     Raises:
         ValueError: The counts do not fit n.
     """
-    _check_counts(b, c, n)
+    check_counts(b, c, n)
     distance, variance = b - c - n * delta, _score_variance(b, c, n, delta)
     return distance / math.sqrt(variance) if variance > 0.0 else math.copysign(math.inf, distance)
 
@@ -170,13 +170,8 @@ def exact_bootstrap_law(b: int, c: int, n: int) -> Law:
     Raises:
         ValueError: The counts do not fit n, or n is above about ten million.
     """
-    _check_counts(b, c, n)
+    check_counts(b, c, n)
     law = resampled_law(np.array([1, -1, 0]), np.array([b, c, n - b - c]), 1)
     if law is None:
         raise ValueError(f"n={n} items are too many for the exact law.")
     return law
-
-
-def _check_counts(b: int, c: int, n: int) -> None:
-    if b < 0 or c < 0 or n < 1 or b + c > n:
-        raise ValueError(f"b={b} and c={c} must be counts among n={n} items, at least one.")

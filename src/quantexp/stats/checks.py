@@ -83,6 +83,12 @@ def check_pair(baseline: ArrayLike, quant: ArrayLike) -> tuple[NDArray[np.float6
     return before, after
 
 
+def check_counts(b: int, c: int, n: int) -> None:
+    """Raise ValueError unless b and c are counts of different items among n, at least one."""
+    if b < 0 or c < 0 or n < 1 or b + c > n:
+        raise ValueError(f"b={b} and c={c} must be counts among n={n} items, at least one.")
+
+
 def check_confidence(confidence: float, *, at_least: float = 0.5) -> None:
     """Raise ValueError unless the confidence is in range; 95 for 0.95 is the usual mistake."""
     if not at_least <= confidence < 1.0:

@@ -1,6 +1,7 @@
 """Items that a verdict takes: the fewest that can show a margin at all, and how many more an open comparison needs."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -100,13 +101,8 @@ def _fewest_items(
         upper = tango_upper(0, 0, n, confidence=1.0 - alpha) if kind is Kind.binary else unseen
         return factor * upper + half < margin and factor * unseen + half < 1.0 - floor
 
-    low, high = 0, _MOST_ITEMS if population is None else population
-    if not is_enough(high):
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_enough(middle) else (middle, high)
-    return high
+    most = _MOST_ITEMS if population is None else population
+    return bisect_left(range(most), True, lo=1, key=is_enough) if is_enough(most) else None
 
 
 def find_further_items(

@@ -31,26 +31,23 @@ class Bounds:
     method: str
 
 
-def graded_bounds(
-    values: NDArray[np.float64], *, lowest: float = -1.0, highest: float = 1.0, confidence: float = 0.95
-) -> Bounds:
+def graded_bounds(values: NDArray[np.float64], *, lowest: float = -1.0, confidence: float = 0.95) -> Bounds:
     """Return Gaffke's interval of a mean over units, never a single point; see `gaffke`.
 
     On values of 0 and 1 it is Clopper and Pearson's. When all n values are the same v, a one-sided bound is
-    v + (highest - v) (1 - (1 - confidence)^(1 / n)): what n values without an exception leave possible.
+    v + (1 - v) (1 - (1 - confidence)^(1 / n)): what n values without an exception leave possible.
 
     Args:
-        values: One value per unit, shape (n,), not empty.
+        values: One value per unit, at most 1, shape (n,), not empty.
         lowest: The smallest value possible; -1 for a difference of two scores in [0, 1].
-        highest: The largest value possible.
         confidence: Nominal coverage.
     """
-    values = np.clip(values, lowest, highest)  # scores are rounded
+    values = np.clip(values, lowest, 1.0)  # scores are rounded
     each = (1.0 + confidence) / 2.0
     return Bounds(
         low=gaffke_lower(values, lowest=lowest, confidence=each),
-        high=gaffke_upper(values, largest=highest, confidence=each),
-        upper=gaffke_upper(values, largest=highest, confidence=confidence),
+        high=gaffke_upper(values, confidence=each),
+        upper=gaffke_upper(values, confidence=confidence),
         method="Gaffke",
     )
 

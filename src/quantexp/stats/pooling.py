@@ -63,28 +63,9 @@ class _Stratum:
     answers: int
     design_effect: float
 
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """Options of every comparison."""
-
-    confidence: float
-    resamples: int
-    seed: int
-    method: Method
-
-    def compare(self, stratum: _Stratum, population: int | None) -> PairedComparison:
-        return compare_units(
-            stratum.before,
-            stratum.after,
-            answers=stratum.answers,
-            design_effect=stratum.design_effect,
-            population=population,
-            confidence=self.confidence,
-            resamples=self.resamples,
-            seed=self.seed,
-            method=self.method,
-        )
+    def compare(self, population: int | None, **options: Any) -> PairedComparison:
+        own: dict[str, Any] = {"answers": self.answers, "design_effect": self.design_effect}
+        return compare_units(self.before, self.after, population=population, **own, **options)
 
 
 def pool(
@@ -132,13 +113,13 @@ def pool(
     if method is Method.sequential:
         raise ValueError("a pool needs numbers of items that are fixed beforehand: use another method than sequential.")
     _check_numbers(len(baselines), quants=quants, weights=weights, clusters=clusters, populations=populations)
-    options = _Options(confidence, resamples, seed, method)
+    options: dict[str, Any] = {"confidence": confidence, "resamples": resamples, "seed": seed, "method": method}
     strata = [
         _make_stratum(before, after, ids)
         for before, after, ids in zip(baselines, quants, clusters or [None] * len(baselines), strict=True)
     ]
     sizes: Sequence[int | None] = populations or [None] * len(strata)
-    parts = [options.compare(stratum, size) for stratum, size in zip(strata, sizes, strict=True)]
+    parts = [stratum.compare(size, **options) for stratum, size in zip(strata, sizes, strict=True)]
     shares = _normalise(weights if weights is not None else populations or [part.n for part in parts])
     means = _resample(strata, shares, resamples, seed)
     drawn = percentile_bounds(means, confidence)
@@ -150,9 +131,9 @@ def pool(
         tie = TIE_TOLERANCE * max(float(np.abs([each.before, each.after]).max()) for each in strata)
         overall = _combine(parts, shares, drawn, p_with_ties(means, tie), TIES)
     elif weights is None and populations is None:
-        overall = options.compare(_merge(strata), None)
+        overall = _merge(strata).compare(None, **options)
     else:
-        melded, p_value = _meld(strata, shares, options)
+        melded, p_value = _meld(strata, shares, confidence, resamples, seed)
         bounds = _recover(parts, shares) if is_binary or populations else melded
         p_value, test = (mid, "McNemar mid-p, stratified") if is_binary else (p_value, "Gaffke, melded, two-sided")
         overall = _combine(parts, shares, bounds, p_value, test)
@@ -275,16 +256,18 @@ def _recover(parts: Sequence[PairedComparison], weights: Sequence[float]) -> Bou
     return Bounds(mean - below, mean + above, mean + upper, f"{methods}, put together")
 
 
-def _meld(strata: Sequence[_Stratum], weights: Sequence[float], options: _Options) -> tuple[Bounds, float]:
+def _meld(
+    strata: Sequence[_Stratum], weights: Sequence[float], confidence: float, resamples: int, seed: int
+) -> tuple[Bounds, float]:
     """Add the draws of which the tasks' Gaffke bounds are quantiles; return their quantiles, and the p-value."""
-    lows, highs = np.zeros(options.resamples), np.zeros(options.resamples)
+    lows, highs = np.zeros(resamples), np.zeros(resamples)
     for place, (each, weight) in enumerate(zip(strata, weights, strict=True)):
         differences = np.clip(each.before - each.after, -1.0, 1.0)
-        at_least, at_most = drawn_means(differences, 1.0, options.resamples, (options.seed, place))
+        at_least, at_most = drawn_means(differences, 1.0, resamples, (seed, place))
         lows, highs = lows + weight * at_least, highs + weight * at_most
-    below, above = percentile_bounds(lows, options.confidence), percentile_bounds(highs, options.confidence)
+    below, above = percentile_bounds(lows, confidence), percentile_bounds(highs, confidence)
     outside = min(np.count_nonzero(lows <= TIE_TOLERANCE), np.count_nonzero(highs >= -TIE_TOLERANCE))
-    return Bounds(below.low, above.high, above.upper, "Gaffke, melded"), min(1.0, 2.0 * outside / options.resamples)
+    return Bounds(below.low, above.high, above.upper, "Gaffke, melded"), min(1.0, 2.0 * outside / resamples)
 
 
 def _combine(

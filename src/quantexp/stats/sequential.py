@@ -20,6 +20,7 @@ The price: to show a drop to be within 2 points with 80% probability takes 1.9 t
 look. Half of the runs are through with 1.2 to 1.5 times as many, or earlier; a bad quant stops soon.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -346,13 +347,10 @@ def items_within_without_change(margin: float, *, alpha: float = 0.05) -> int:
     def is_shown(n: int) -> bool:
         return bool(np.logaddexp.reduce(shares + n * gains) >= np.log(1 / alpha))
 
-    low, high = 0, 1
-    while not is_shown(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_shown(middle) else (middle, high)
-    return high
+    most = 1
+    while not is_shown(most):
+        most *= 2
+    return bisect_left(range(most), True, lo=1, key=is_shown)
 
 
 def _items(mean: float, variance: float, stakes: _Floats, weights: _Floats, needed: float, z: float) -> float:
