@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
+from tests.support.publications import make_job, publish
 from tests.support.summaries import LADDER, make_summary
 
 from quantexp.comparison.summary import Comparison, Condition, Summary
@@ -20,6 +21,7 @@ from quantexp.comparison.wording import reading
 from quantexp.report import write_report
 from quantexp.report.labels import spread
 from quantexp.report.markdown import escape, report_markdown
+from quantexp.report.model_card import write_card
 from quantexp.report.tables import comparisons_table, conditions_table
 from quantexp.report.terminal import comparison_table, show
 from quantexp.stats import Method, at_k, compare, decide, estimate
@@ -238,6 +240,15 @@ def test_several_answers_to_an_item_have_a_table_of_their_own(tmp_path: Path) ->
         text = (tmp_path / page).read_text(encoding="utf-8")
         assert "Several answers to an item" in text
         assert "majority@k, points" in text
+
+
+def test_a_card_of_results_without_verdicts_has_no_margin() -> None:
+    results = publish(make_job([1.0])).model_copy(update={"protocol": {"statistics": "s"}})
+    for method, told in (
+        (Method.default, "Margin: 2.0 points. Inconclusive does not mean equal."),
+        (Method.bootstrap, "Q8_0 is better. Undecided does not mean equal."),
+    ):
+        assert told in write_card(make_summary(tasks=("gsm8k",), method=method), results, {})
 
 
 def test_write_report_when_everything_failed(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from quantexp.comparison.publication import Job, Publication
 from quantexp.comparison.summary import Summary
-from quantexp.comparison.wording import has_zero_width, interval_names, margin_text
+from quantexp.comparison.wording import has_verdicts, has_zero_width, interval_names, margin_text
 from quantexp.report.caveats import select_caveats
 from quantexp.report.columns import DataTable
 from quantexp.report.conclusions import verdict
@@ -56,12 +56,11 @@ def _describe_chart(summary: Summary) -> str:
 def _legend(summary: Summary) -> str:
     count = {each.estimate.n for each in summary.conditions}
     n = f"n = {min(count):,}" + (f" to {max(count):,}" if len(count) > 1 else "")
-    margin = f" Margin: {margin_text(summary)}." if summary.comparisons else ""
+    told = f" Margin: {margin_text(summary)}. Inconclusive" if has_verdicts(summary) else " Undecided"
     star = " \\* a single point, which bounds nothing." if has_zero_width(summary) else ""
     return (
         f"In points; brackets: {interval_names(summary)} intervals over {summary.unit}s, {n}. Differences are paired, "
-        f"on the same items; above 0 {escape(summary.baseline)} is better.{margin} Inconclusive does not mean "
-        f"equal.{star}"
+        f"on the same items; above 0 {escape(summary.baseline)} is better.{told} does not mean equal.{star}"
     )
 
 
