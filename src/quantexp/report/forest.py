@@ -15,19 +15,17 @@ from quantexp.report.labels import GRID, INK, MUTED, measure_width
 from quantexp.report.svg import (
     BAD,
     GOOD,
-    LINE,
-    PAPER,
     SHADES,
     SIZE,
     Chart,
     Panel,
     blank,
+    draw_mark,
     list_signs,
     render_panel,
     shorten,
     words,
     write_below,
-    write_sign,
 )
 from quantexp.stats import Decision, PairedComparison
 
@@ -128,23 +126,12 @@ def blank_rows(rows: Sequence[Row]) -> tuple[Figure, Axes]:
 
 def draw_interval(axes: Axes, place: int, difference: PairedComparison, decision: Decision | None) -> None:
     """Draw a difference with its interval in a row."""
-    colour, shape = (LINE, "o") if decision is None else SHADES[decision.verdict]
+    verdict = None if decision is None else decision.verdict
+    colour, _ = SHADES[verdict]
     axes.plot([difference.low, difference.high], [place, place], color=colour, linewidth=2.0, solid_capstyle="butt")
     if decision is not None:
         axes.plot([difference.upper], [place], marker="|", markersize=6, markeredgewidth=1.6, color=colour)
-    axes.plot(
-        [difference.difference],
-        [place],
-        marker=shape,
-        markersize=5.5 if decision is None else 9.5,
-        color=colour,
-        markeredgecolor=PAPER,
-        markeredgewidth=0.8,
-        clip_on=False,
-        zorder=4,
-    )
-    if decision is not None:
-        write_sign(axes, difference.difference, place, decision.verdict, PAPER)
+    draw_mark(axes, difference.difference, place, verdict)
 
 
 def changes(summary: Summary) -> Chart:

@@ -21,9 +21,9 @@ from quantexp.report.svg import (
     Chart,
     Panel,
     blank_over,
+    draw_mark,
     list_signs,
     render_panel,
-    write_sign,
 )
 
 Memories = Mapping[tuple[str, str], Memory]
@@ -123,17 +123,15 @@ def _panel(summary: Summary, known: Sequence[Condition], memories: Memories, bud
 def _mark(axes: Axes, summary: Summary, place: Place) -> None:
     """Draw an interval and its mark, or the baseline's on the line of no loss."""
     comparison = summary.comparison(place.condition)
-    mark: dict[str, Any] = {"linestyle": "none", "clip_on": False, "markeredgecolor": PAPER, "markeredgewidth": 0.8}
     if comparison is None:
+        mark: dict[str, Any] = {"clip_on": False, "markeredgecolor": PAPER, "markeredgewidth": 0.8}
         axes.plot([place.x], [0.0], marker="o", markersize=7, color=MUTED, zorder=3, **mark)
         return
-    difference, decision = comparison.difference, comparison.decision
-    colour, shape = (LINE, "o") if decision is None else SHADES[decision.verdict]
+    difference = comparison.difference
+    verdict = None if comparison.decision is None else comparison.decision.verdict
+    colour, _ = SHADES[verdict]
     axes.plot([place.x] * 2, [difference.low, difference.high], color=colour, linewidth=1.6, zorder=2)
-    size = 5.5 if decision is None else 9.5
-    axes.plot([place.x], [difference.difference], marker=shape, markersize=size, color=colour, zorder=4, **mark)
-    if decision is not None:
-        write_sign(axes, place.x, difference.difference, decision.verdict, PAPER)
+    draw_mark(axes, place.x, difference.difference, verdict)
 
 
 def _describe(summary: Summary, place: Place, unit: str) -> str:

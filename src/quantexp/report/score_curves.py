@@ -9,17 +9,15 @@ from quantexp.comparison.wording import has_verdicts, interval_names, margin_tex
 from quantexp.report.coordinates import Curve, Place, find_coordinates
 from quantexp.report.svg import (
     LINE,
-    PAPER,
-    SHADES,
     STROKES,
     Chart,
     Panel,
     blank_over,
+    draw_mark,
     list_signs,
     name_curves,
     render_panel,
     scale_scores,
-    write_sign,
 )
 from quantexp.report.tables import range_text
 
@@ -84,18 +82,6 @@ def _mark(axes: Axes, summary: Summary, place: Place) -> None:
     """Mark a score, with its verdict if there is one."""
     condition = place.condition
     comparison = summary.comparison(condition)
-    decision = comparison.decision if comparison else None
-    colour, shape = SHADES[decision.verdict] if decision else (LINE, "o")
-    at = place.x, condition.estimate.mean
-    hollow = condition.estimate.zero_width
-    mark: dict[str, Any] = {"linestyle": "none", "clip_on": False, "markeredgewidth": 0.8, "zorder": 3}
-    axes.plot(
-        *([at[0]], [at[1]]),
-        marker=shape,
-        markersize=9.5 if decision else 7.0,
-        markerfacecolor=PAPER if hollow else colour,
-        markeredgecolor=colour if hollow else PAPER,
-        **mark,
-    )
-    if decision:
-        write_sign(axes, *at, decision.verdict, colour if hollow else PAPER)
+    verdict = comparison.decision.verdict if comparison and comparison.decision else None
+    estimate = condition.estimate
+    draw_mark(axes, place.x, estimate.mean, verdict, size=7.0, is_hollow=estimate.zero_width)

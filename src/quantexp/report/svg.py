@@ -46,14 +46,15 @@ green and vermillion, darkened to a contrast of 4.5 with white; shapes and signs
 
 _, _, _, _, PAPER, LINE, GOOD, BAD, UNSURE = COLOURS
 
-SHADES = {
+SHADES: Mapping[Verdict | None, tuple[str, str]] = {
+    None: (LINE, "o"),
     Verdict.within_margin: (GOOD, "o"),
     Verdict.worse: (BAD, "s"),
     Verdict.worse_within_margin: (LINE, "D"),
     Verdict.inconclusive: (UNSURE, "h"),
     Verdict.nothing_to_lose: (UNSURE, "v"),
 }
-"""Colour and shape of a mark for each verdict."""
+"""Colour and shape of a mark for each verdict, and without one."""
 
 SIGNS = {
     Verdict.within_margin: "\u2713",
@@ -163,10 +164,7 @@ STROKES = ("-", "--", "-.", ":")
 def blank_over(coordinates: Coordinates, left: float, also: Sequence[float] = ()) -> tuple[Figure, Axes]:
     """Return an empty panel over what conditions differ in, with their names above it.
 
-    Args:
-        coordinates: Of all conditions.
-        left: Inches left of the plot.
-        also: What the axis holds besides them.
+    There are `left` inches left of the plot, and the axis holds `also` these values.
     """
     places = [(place.x, place.name) for place in coordinates.places]
     named = QuantNames(sorted(set(places)), coordinates.baseline, (WIDTH - left - _RIGHT, _PLOT))
@@ -217,10 +215,18 @@ def write_below(axes: Axes, text: str, x: float = 0.5, side: str = "center", ris
     words(axes, x, y, text, transform=place, fontsize=SIZE, color=MUTED, ha=side, va="bottom")
 
 
-def write_sign(axes: Axes, x: float, y: float, verdict: Verdict, color: str) -> None:
-    """Write a verdict's sign into its mark, so that no verdict depends on colour."""
-    style: dict[str, Any] = {"fontsize": 6.5, "weight": "bold", "ha": "center", "va": "center_baseline", "zorder": 5}
-    words(axes, x, y, SIGNS[verdict], color=color, **style)
+def draw_mark(
+    axes: Axes, x: float, y: float, verdict: Verdict | None, *, size: float = 5.5, is_hollow: bool = False
+) -> None:
+    """Draw a mark of a size, or a larger one with the sign of its verdict, so that no verdict depends on colour."""
+    colour, shape = SHADES[verdict]
+    inside, edge = (PAPER, colour) if is_hollow else (colour, PAPER)
+    mark: dict[str, Any] = {"markerfacecolor": inside, "markeredgecolor": edge, "markeredgewidth": 0.8}
+    mark |= {"markersize": 9.5 if verdict else size, "linestyle": "none", "clip_on": False, "zorder": 4}
+    axes.plot([x], [y], marker=shape, **mark)
+    if verdict is not None:
+        sign: dict[str, Any] = {"fontsize": 6.5, "weight": "bold", "ha": "center", "va": "center_baseline", "zorder": 5}
+        words(axes, x, y, SIGNS[verdict], color=edge, **sign)
 
 
 def list_signs(summary: Summary) -> str:
