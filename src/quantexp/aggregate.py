@@ -30,14 +30,7 @@ class Aggregated(NamedTuple):
 
 
 def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], folder: Path) -> Aggregated:
-    """Compare, write the report into `folder`, print it, and record it.
-
-    Args:
-        stats: baseline and bootstrap.
-        store: where the runs are.
-        sweep: the sweep to compare and to record the report in, unless `runs` is given.
-        runs: ids of single runs to compare; the report is recorded in a new run.
-        folder: where the files go.
+    """Compare, write the report into `folder`, print it, and record it: in the sweep, or of single runs in a new one.
 
     Raises:
         UserError: there is nothing to compare.
@@ -76,7 +69,7 @@ def main(config: AggregateConfig) -> None:
 
     store = open_store(config.tracking, Access.record)
     folder = Path(HydraConfig.get().runtime.output_dir) / "report"
-    if not all(aggregate(config.stats, store, chosen_sweep(config, store), config.runs, folder)):
+    if not all(aggregate(config.stats, store, chosen_sweep(config.sweep, config.runs, store), config.runs, folder)):
         raise SystemExit(1)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantexp.comparison.results.words import put_first, rewrite_words, split_names
-from quantexp.config import AggregateConfig, GateConfig, StatsConfig
+from quantexp.config import GateConfig, StatsConfig
 from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
 
@@ -19,14 +19,11 @@ FAILED, INCONCLUSIVE = 1, 3
 
 def _compare_runs(config: GateConfig) -> "Summary":
     """Compare the jobs of a sweep, or single runs."""
-    from quantexp.comparison.analysis import chosen_sweep, compare, finished_jobs, open_store
-    from quantexp.tracking.backend import Access
+    from quantexp.comparison.analysis import compare_sweep
 
-    store = open_store(config.tracking, Access.read)
-    sweep = chosen_sweep(AggregateConfig(sweep=config.sweep, runs=config.runs), store)
-    records, failures = finished_jobs(store, sweep, config.runs, "judge")
     stats = config.stats if config.stats.baseline else replace(config.stats, baseline=StatsConfig.baseline)
-    return compare(records, failures, stats, store, None if config.runs else sweep).summary
+    _, _, compared = compare_sweep(config.tracking, config.sweep, config.runs, stats, "judge")
+    return compared.summary
 
 
 def _compare_results(config: GateConfig) -> "Summary":

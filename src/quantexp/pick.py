@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantexp.config import AggregateConfig, PickConfig
+from quantexp.config import PickConfig
 from quantexp.config.choices import FlashAttention, KVType
 from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
@@ -43,13 +43,7 @@ def read_budget(text: str) -> int:
 def find_memories(
     summary: "Summary", records: Mapping[str, "JobRecord"], context: int
 ) -> dict[tuple[str, str], "Memory"]:
-    """Find the memory of each condition: from its file if that is at hand, else from what its run has recorded.
-
-    Args:
-        summary: of the sweep.
-        records: of its runs, by id.
-        context: tokens of one conversation.
-    """
+    """Find the memory of each condition: from its file if that is at hand, else from what its run has recorded."""
     from quantexp.comparison.pick import Memory
     from quantexp.models.footprint import find_footprint
 
@@ -123,18 +117,14 @@ def describe_speeds(conditions: Sequence["Condition"], records: Mapping[str, "Jo
 @hydra_command("quantexp.pick", lambda composed: validated(composed, PickConfig))
 def main(config: PickConfig) -> None:
     """Entry point."""
-    from quantexp.comparison.analysis import chosen_sweep, compare, finished_jobs, open_store
+    from quantexp.comparison.analysis import compare_sweep
     from quantexp.comparison.pick import Outcome, Wish, decide_outcome, pick
     from quantexp.report.pick import report_pick
     from quantexp.report.pick_files import write_pick
     from quantexp.report.terminal import show_pick
-    from quantexp.tracking.backend import Access
 
     wish = Wish(config.context, None if config.memory is None else read_budget(config.memory), config.speed)
-    store = open_store(config.tracking, Access.read)
-    sweep = chosen_sweep(AggregateConfig(sweep=config.sweep, runs=config.runs), store)
-    found, failures = finished_jobs(store, sweep, config.runs, "pick from")
-    compared = compare(found, failures, config.stats, store, None if config.runs else sweep)
+    _, _, compared = compare_sweep(config.tracking, config.sweep, config.runs, config.stats, "pick from")
     summary, records = compared.summary, {each.run_id: each for each in compared.records}
     memories = find_memories(summary, records, wish.context)
     picks = pick(summary, memories, wish)

@@ -176,10 +176,7 @@ class Grading:
     def grade(self, record: "JobRecord", name: str | None, reading: str | None = None) -> Regraded | None:
         """Read and grade a job's outputs and record the scores; None, and nothing is written, if it has these already.
 
-        Args:
-            record: the job.
-            name: the grader's name; None: the one that it was graded by.
-            reading: the reader's name; None: the one that it was read by.
+        Without a name of a grader or a reader it is the one that it was graded or read by.
 
         Raises:
             UserError: its data, its outputs, its reader or its grader are not there any more, or not the same.
@@ -330,7 +327,7 @@ def main(config: RegradeConfig) -> None:
 
     store = open_store(config.tracking, Access.write)
     folder = Path(HydraConfig.get().runtime.output_dir) / "report"
-    sweep = chosen_sweep(config, store)
+    sweep = chosen_sweep(config.sweep, config.runs, store)
     if not regrade(config.stats, store, sweep, config.runs, config.grader, folder, config.reader, config):
         raise SystemExit(1)
 

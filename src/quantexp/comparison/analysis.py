@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantexp.config import AggregateConfig, StatsConfig, TrackingConfig
+from quantexp.config import StatsConfig, TrackingConfig
 from quantexp.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,14 +39,9 @@ class JobComparison:
 def compare(
     records: Sequence["JobRecord"], failures: Sequence[str], stats: StatsConfig, store: "Store", sweep: str | None
 ) -> JobComparison:
-    """Compare jobs; one whose tables cannot be read is left out, and the summary says so.
+    """Compare finished jobs; one whose tables cannot be read is left out, and the summary says so.
 
-    Args:
-        records: finished jobs.
-        failures: a sentence for each that is left out already.
-        stats: how to compare.
-        store: where their tables are.
-        sweep: whose declaration the summary holds the results against, if any.
+    `failures` are sentences on what is left out already; the results are held against the declaration of `sweep`.
 
     Raises:
         UserError: nothing is left to compare, or the jobs were stopped by another method than that of `stats`.
@@ -115,9 +110,25 @@ def open_store(config: TrackingConfig, access: "Access") -> "Store":
     return store
 
 
-def chosen_sweep(config: AggregateConfig, store: "Store") -> str:
+def chosen_sweep(sweep: str, runs: list[str], store: "Store") -> str:
     """Return the id of the sweep that a command names; "latest" where it names single runs instead."""
-    return store.latest_sweep() if config.sweep == "latest" and not config.runs else config.sweep
+    return store.latest_sweep() if sweep == "latest" and not runs else sweep
+
+
+def compare_sweep(
+    tracking: TrackingConfig, sweep: str, runs: list[str], stats: StatsConfig, purpose: str
+) -> tuple["Store", str, JobComparison]:
+    """Compare the jobs of a sweep, or single runs, in a store that is only read; return it and the sweep's id, too.
+
+    Raises:
+        UserError: there is no store, or nothing to compare in it.
+    """
+    from quantexp.tracking.backend import Access
+
+    store = open_store(tracking, Access.read)
+    chosen = chosen_sweep(sweep, runs, store)
+    records, failures = finished_jobs(store, chosen, runs, purpose)
+    return store, chosen, compare(records, failures, stats, store, None if runs else chosen)
 
 
 def finished_jobs(store: "Store", sweep: str, runs: list[str], purpose: str) -> tuple[list["JobRecord"], list[str]]:
