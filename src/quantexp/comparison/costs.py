@@ -24,6 +24,9 @@ class Cost:
         known = self.seconds is not None and other.seconds is not None
         return Cost(self.tokens + other.tokens, (self.seconds or 0) + (other.seconds or 0) if known else None)
 
+    def __mul__(self, items: int) -> "Cost":
+        return Cost(self.tokens * items, None if self.seconds is None else self.seconds * items)
+
     def __truediv__(self, parts: int) -> "Cost":
         return Cost(self.tokens / parts, None if self.seconds is None else self.seconds / parts)
 

@@ -69,12 +69,8 @@ def _selections(pairs: pd.DataFrame, fields: Sequence[str]) -> Iterator[tuple[st
         rows = pairs[f"{field}_baseline"].notna() & pairs[f"{field}_quant"].notna()
         if rows.any():
             yield FIELDS, field.removeprefix(FIELD), rows, field
-    categories = sorted(pairs[f"{CATEGORY}_baseline"].dropna().unique()) if f"{CATEGORY}_baseline" in pairs else []
-    for category in categories if len(categories) > 1 else ():
-        yield CATEGORY, str(category), pairs[f"{CATEGORY}_baseline"] == category, "score"
-    levels = sorted(pairs["difficulty_baseline"].dropna().unique()) if "difficulty_baseline" in pairs else []
-    for level in levels if len(levels) > 1 else ():
-        yield DIFFICULTY, f"{level:g}", pairs["difficulty_baseline"] == level, "score"
-    places = sorted(pairs[f"{PLACE}_baseline"].dropna().unique()) if f"{PLACE}_baseline" in pairs else []
-    for place in places:
-        yield PLACE, str(place), pairs[f"{PLACE}_baseline"] == place, "score"
+    for by, fewest, name in ((CATEGORY, 2, str), (DIFFICULTY, 2, "{:g}".format), (PLACE, 1, str)):
+        column = f"{by}_baseline"
+        values = sorted(pairs[column].dropna().unique()) if column in pairs else []
+        for value in values if len(values) >= fewest else ():
+            yield by, name(value), pairs[column] == value, "score"

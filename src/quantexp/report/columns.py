@@ -38,6 +38,15 @@ class Column(Generic[Row]):
         return "" if self.value is None else str(self.value(row))
 
 
+def list_attributes(of: Callable[[Row], object], *names: str) -> list[Column[Row]]:
+    """Return a column for files alone of each attribute of what a row has, under its name."""
+
+    def read(name: str) -> Callable[[Row], object]:
+        return lambda row: getattr(of(row), name)
+
+    return [Column(name, read(name)) for name in names]
+
+
 @dataclass(frozen=True)
 class Grid:
     """A table of text.

@@ -8,7 +8,7 @@ from quantexp.comparison.summary import DIFFERENCES, Summary
 from quantexp.report.chart_files import save_charts
 from quantexp.report.charts import charts
 from quantexp.report.citation import write_citation
-from quantexp.report.columns import Column, DataTable
+from quantexp.report.columns import Column, DataTable, list_attributes
 from quantexp.report.eval_results import FOLDER, list_results
 from quantexp.report.model_card import RESULTS, write_card
 from quantexp.util.files import write_atomically
@@ -30,19 +30,11 @@ def write_export(
 ) -> tuple[list[Path], list[str]]:
     """Write all files into a folder, made when missing.
 
-    Args:
-        folder: where to.
-        summary: the comparison.
-        publication: what is published of it.
-        benchmarks: of tasks the Hub's benchmark (`list_results`).
-        url: where the results are published, if they are.
-        author: of the results.
-
     Returns:
         The files, the card first, and a sentence for each task that has no file in `.eval_results`.
 
     Raises:
-        UserError: a benchmark is none.
+        UserError: a benchmark is none (`list_results`).
         OSError: a file cannot be written.
     """
     entries, left_out = list_results(publication, benchmarks, url)
@@ -77,15 +69,12 @@ def _columns(publication: Publication) -> list[Column[Row]]:
     for job in publication.jobs:
         seeds.setdefault((job.model, job.task, job.condition), set()).add(job.seed)
     return [
-        Column("model", lambda row: row[0].model),
-        Column("task", lambda row: row[0].task),
-        Column("condition", lambda row: row[0].condition),
+        *list_attributes(lambda row: row[0], "model", "task", "condition"),
         Column("baseline", lambda _: publication.baseline),
         Column("score", lambda row: row[0].score.mean),
         Column("score_low", lambda row: row[0].score.low),
         Column("score_high", lambda row: row[0].score.high),
-        Column("n", lambda row: row[0].score.n),
-        Column("answers", lambda row: row[0].score.answers),
+        *list_attributes(lambda row: row[0].score, "n", "answers"),
         Column("loss", lambda row: row[0].loss and row[0].loss.difference),
         Column("loss_low", lambda row: row[0].loss and row[0].loss.low),
         Column("loss_high", lambda row: row[0].loss and row[0].loss.high),
@@ -94,14 +83,10 @@ def _columns(publication: Publication) -> list[Column[Row]]:
         Column("p_adjusted", lambda row: row[0].loss and row[0].loss.p_adjusted),
         Column("margin", lambda row: row[0].loss and row[0].loss.margin),
         Column("verdict", lambda row: row[0].loss and row[0].loss.verdict),
-        Column("bits_per_weight", lambda row: row[0].bits_per_weight),
-        Column("file_bytes", lambda row: row[0].file_bytes),
-        Column("tokens_per_second", lambda row: row[0].tokens_per_second),
-        Column("grader", lambda row: row[0].grader),
+        *list_attributes(lambda row: row[0], "bits_per_weight", "file_bytes", "tokens_per_second", "grader"),
         Column("seeds", lambda row: " ".join(map(str, sorted(seeds[row[0].model, row[0].task, row[0].condition])))),
         Column("data_sha256", lambda row: row[1].identity.get("data", {}).get("fingerprint")),
         Column("prompt_sha256", lambda row: row[1].identity.get("prompt", {}).get("sha256")),
         Column("file_sha256", lambda row: row[1].file.sha256),
-        Column("quantexp", lambda row: row[1].software.quantexp),
-        Column("library", lambda row: row[1].software.library),
+        *list_attributes(lambda row: row[1].software, "quantexp", "library"),
     ]

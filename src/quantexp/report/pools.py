@@ -16,7 +16,7 @@ from quantexp.comparison.wording import (
     p_text,
     reading,
 )
-from quantexp.report.columns import Column, DataTable, Grid, omit_nan
+from quantexp.report.columns import Column, DataTable, Grid, list_attributes, omit_nan
 from quantexp.stats import FEW_PLACES, Heterogeneity
 from quantexp.util.metric_names import fold_name
 
@@ -55,17 +55,14 @@ def pools_table(summary: Summary) -> DataTable[Pooled]:
             f"baseline - {summary.noun} [{level}]",
             lambda row: difference_text(row.difference),
         ),
-        Column("low", lambda row: row.difference.low),
-        Column("high", lambda row: row.difference.high),
-        Column("upper", lambda row: row.difference.upper),
+        *list_attributes(lambda row: row.difference, "low", "high", "upper"),
         Column(
             "bootstrap",
             None,
             f"bootstrap [{level}]",
             lambda row: _interval(row.pooled.bootstrap_low, row.pooled.bootstrap_high),
         ),
-        Column("bootstrap_low", lambda row: row.pooled.bootstrap_low),
-        Column("bootstrap_high", lambda row: row.pooled.bootstrap_high),
+        *list_attributes(lambda row: row.pooled, "bootstrap_low", "bootstrap_high"),
         Column("p_value", lambda row: row.difference.p_value, "p, Holm" if is_corrected(summary) else "p", p_text),
         Column("p_exact", lambda row: omit_nan(row.pooled.p_exact), "exact p", lambda row: _p(row.pooled.p_exact)),
         Column("p_adjusted", lambda row: row.decision and row.decision.p_adjusted),
@@ -76,23 +73,16 @@ def pools_table(summary: Summary) -> DataTable[Pooled]:
             "weights",
             lambda row: " ".join(f"{task}={weight:.6g}" for task, weight in _weights(row)),
         ),
-        Column("n", lambda row: row.difference.n),
-        Column("lost", lambda row: row.difference.lost),
-        Column("gained", lambda row: row.difference.gained),
+        *list_attributes(lambda row: row.difference, "n", "lost", "gained"),
         Column("i2", lambda row: _of(row).i2, f"I² of tasks [{level}]", _tasks_apart),
-        Column("i2_low", lambda row: _of(row).i2_low),
-        Column("i2_high", lambda row: _of(row).i2_high),
-        Column("q", lambda row: _of(row).q),
+        *list_attributes(_of, "i2_low", "i2_high", "q"),
         Column("p_heterogeneity", lambda row: _of(row).p_value),
         Column("tau", lambda row: _of(row).tau),
         Column("kind", lambda row: row.difference.kind.value),
         Column("interval", lambda row: row.difference.interval_method),
         Column("test", lambda row: row.difference.test_method),
-        Column("baseline_mean", lambda row: row.difference.baseline_mean),
-        Column("baseline_low", lambda row: row.difference.baseline_low),
-        Column("quant_mean", lambda row: row.difference.quant_mean),
-        Column("confidence", lambda row: row.difference.confidence),
-        Column("resamples", lambda row: row.difference.resamples),
+        *list_attributes(lambda row: row.difference, "baseline_mean", "baseline_low", "quant_mean"),
+        *list_attributes(lambda row: row.difference, "confidence", "resamples"),
         Column("bootstrap_seed", lambda row: row.difference.seed),
     ]
     return DataTable(columns, summary.pools)
@@ -159,8 +149,7 @@ def models_table(summary: Summary) -> DataTable[AcrossModels]:
         Column("number_of_models", lambda row: len(row.models), "models"),
         Column("number_of_families", lambda row: len({*row.families}), "families"),
         Column("loss", lambda row: row.average.mean, f"average loss, points [{level}]", _average),
-        Column("low", lambda row: row.average.low),
-        Column("high", lambda row: row.average.high),
+        *list_attributes(lambda row: row.average, "low", "high"),
         Column(
             "further",
             None,
@@ -170,12 +159,9 @@ def models_table(summary: Summary) -> DataTable[AcrossModels]:
         Column("predicted_low", lambda row: omit_nan(row.average.predicted_low)),
         Column("predicted_high", lambda row: omit_nan(row.average.predicted_high)),
         Column("tau", lambda row: row.average.heterogeneity.tau, "τ, points", _tau),
-        Column("tau_low", lambda row: row.average.heterogeneity.tau_low),
-        Column("tau_high", lambda row: row.average.heterogeneity.tau_high),
+        *list_attributes(lambda row: row.average.heterogeneity, "tau_low", "tau_high"),
         Column("i2", lambda row: row.average.heterogeneity.i2, "I²", lambda row: _share(row.average.heterogeneity)),
-        Column("i2_low", lambda row: row.average.heterogeneity.i2_low),
-        Column("i2_high", lambda row: row.average.heterogeneity.i2_high),
-        Column("q", lambda row: row.average.heterogeneity.q),
+        *list_attributes(lambda row: row.average.heterogeneity, "i2_low", "i2_high", "q"),
         Column("p_heterogeneity", lambda row: row.average.heterogeneity.p_value),
         Column("shared_variance", lambda row: row.average.shared),
         Column("models", lambda row: "; ".join(row.models)),
@@ -197,9 +183,7 @@ def models_grid(summary: Summary) -> Grid:
 def model_outcomes(summary: Summary, *, is_whole: bool = False) -> list[str]:
     """Say what conditions cost over several models, and how few those are.
 
-    Args:
-        summary: The comparison.
-        is_whole: Whether to say it of each task too, and not only of the pool or of the one task that there is.
+    `is_whole` says it of each task too, and not only of the pool or of the one task that there is.
     """
     rows = [row for row in summary.across if row.task == POOL]
     if is_whole or not rows:

@@ -1,11 +1,12 @@
 """pass@k and majority@k, where items have several answers that are right or wrong."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from quantexp.comparison.summary import Condition, Summary
 from quantexp.comparison.wording import interval_names, score_text
 from quantexp.report.columns import Column, DataTable, Grid
-from quantexp.stats import AtK
+from quantexp.stats import AtK, Estimate
 
 SAMPLED_NOTE = (
     "pass@k: the probability that at least one of k answers to an item is right, estimated from all of its answers "
@@ -33,28 +34,23 @@ def samples_table(summary: Summary) -> DataTable[_Sampled]:
         ),
         Column("quant", lambda row: row.condition.quant, summary.noun, side="l"),
         Column("k", lambda row: row.at.k, "k"),
-        Column(
-            "pass_at_k",
-            lambda row: row.at.passed.mean,
-            f"pass@k, points [{level}]",
-            lambda row: score_text(row.at.passed),
-        ),
-        Column("pass_low", lambda row: row.at.passed.low),
-        Column("pass_high", lambda row: row.at.passed.high),
-        Column("pass_interval", lambda row: row.at.passed.interval_method),
-        Column(
-            "majority_at_k",
-            lambda row: row.at.majority.mean,
-            f"majority@k, points [{level}]",
-            lambda row: score_text(row.at.majority),
-        ),
-        Column("majority_low", lambda row: row.at.majority.low),
-        Column("majority_high", lambda row: row.at.majority.high),
-        Column("majority_interval", lambda row: row.at.majority.interval_method),
+        *_list_score("pass", lambda row: row.at.passed, level),
+        *_list_score("majority", lambda row: row.at.majority, level),
         Column("n", lambda row: row.at.passed.n),
         Column("confidence", lambda row: row.at.passed.confidence),
     ]
     return DataTable(columns, [_Sampled(each, at) for each in summary.conditions for at in each.sampled])
+
+
+def _list_score(name: str, of: Callable[[_Sampled], Estimate], level: str) -> list[Column[_Sampled]]:
+    return [
+        Column(
+            f"{name}_at_k", lambda row: of(row).mean, f"{name}@k, points [{level}]", lambda row: score_text(of(row))
+        ),
+        Column(f"{name}_low", lambda row: of(row).low),
+        Column(f"{name}_high", lambda row: of(row).high),
+        Column(f"{name}_interval", lambda row: of(row).interval_method),
+    ]
 
 
 def sampled_grid(summary: Summary) -> Grid:

@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
+from quantexp.comparison.costs import Cost
 from quantexp.comparison.summary import Comparison, Summary
 from quantexp.comparison.wording import has_too_few_items, round_items
 from quantexp.report.columns import Column, DataTable, Grid
@@ -18,15 +21,13 @@ class Proposal:
         comparison: The one that is inconclusive.
         items: Unique items to add for a verdict with 80% probability; None where no number is likely to tell, or too
             few items changed to say.
-        tokens: That the baseline and the quant write for them; None where that was not measured.
-        seconds: That they take on the machine of the runs; None where that was not measured.
+        cost: Of them under the baseline and the quant; None where that was not measured.
         in_data: Unique items that the data have; None where that is not known.
     """
 
     comparison: Comparison
     items: int | None
-    tokens: float | None
-    seconds: float | None
+    cost: Cost | None
     in_data: int | None
 
     @property
@@ -45,16 +46,14 @@ def find_proposals(summary: Summary) -> list[Proposal]:
         sides = [summary.find_condition(each.model, each.task, quant) for quant in (each.baseline, each.quant)]
         costs = [side.cost for side in sides if side is not None and side.cost is not None]
         cost = costs[0] + costs[1] if len(costs) == 2 else None
-        found.append(
-            Proposal(
-                comparison=each,
-                items=items,
-                tokens=None if cost is None or items is None else items * cost.tokens,
-                seconds=None if cost is None or cost.seconds is None or items is None else items * cost.seconds,
-                in_data=None if sides[1] is None else sides[1].items_in_data,
-            )
-        )
-    return sorted(found, key=lambda p: (p.items is None, not p.fits, p.seconds or p.tokens or p.items or 0))
+        whole = None if cost is None or items is None else cost * items
+        found.append(Proposal(each, items, whole, None if sides[1] is None else sides[1].items_in_data))
+    return sorted(found, key=_order)
+
+
+def _order(proposal: Proposal) -> tuple[bool, bool, float]:
+    cost, items = proposal.cost, proposal.items
+    return items is None, not proposal.fits, (cost and (cost.seconds or cost.tokens)) or items or 0
 
 
 def settling_line(summary: Summary) -> str:
@@ -66,7 +65,7 @@ def settling_line(summary: Summary) -> str:
     if first.items is None:
         told = f"{_why_none([each.comparison for each in found])}{_twice(summary)}"
     else:
-        price = _price(first.tokens, first.seconds)
+        price = _price(first.cost)
         told = (
             f"Cheapest to settle: {first.comparison.quant} on {summary.section(first.comparison)}, with about "
             f"{round_items(first.items)} more items{f' ({price})' if price else ''}"
@@ -104,8 +103,8 @@ def settling_grid(summary: Summary) -> Grid:
         Column("quant", None, summary.noun, lambda p: p.comparison.quant, "l"),
         Column("so_far", None, "unique items so far", lambda p: f"{p.comparison.difference.n:,}"),
         Column("items", None, "more items", lambda p: round_items(p.items or 0)),
-        Column("tokens", None, "tokens", lambda p: "-" if p.tokens is None else round_items(round(p.tokens))),
-        Column("minutes", None, "minutes here", lambda p: "-" if p.seconds is None else _minutes(p.seconds)),
+        Column("tokens", None, "tokens", lambda p: "-" if p.cost is None else round_items(round(p.cost.tokens))),
+        Column("minutes", None, "minutes here", lambda p: _minutes(p.cost.seconds if p.cost else None)),
     ]
     return DataTable(columns, [each for each in find_proposals(summary) if each.items is not None]).show()
 
@@ -129,22 +128,21 @@ def _left(proposal: Proposal) -> int:
 
 def _twice(summary: Summary) -> str:
     """Return the price of as many items again under every quant, if it was measured."""
-    costs = [(condition.cost, condition.items) for condition in summary.conditions]
-    tokens = [cost.tokens * items for cost, items in costs if cost is not None]
-    seconds = [cost.seconds * items for cost, items in costs if cost is not None and cost.seconds is not None]
-    price = _price(
-        sum(tokens) if len(tokens) == len(costs) else None, sum(seconds) if len(seconds) == len(costs) else None
-    )
+    costs = [each.cost * each.items for each in summary.conditions if each.cost is not None]
+    price = _price(reduce(add, costs)) if len(costs) == len(summary.conditions) else ""
     return f"; as many again take {price}" if price else ""
 
 
-def _price(tokens: float | None, seconds: float | None) -> str:
-    parts = [] if tokens is None else [f"some {round_items(round(tokens))} tokens"]
-    parts += [] if seconds is None else [f"{_minutes(seconds)} min here"]
-    return ", ".join(parts)
+def _price(cost: Cost | None) -> str:
+    if cost is None:
+        return ""
+    minutes = "" if cost.seconds is None else f", {_minutes(cost.seconds)} min here"
+    return f"some {round_items(round(cost.tokens))} tokens{minutes}"
 
 
-def _minutes(seconds: float) -> str:
+def _minutes(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
     return "<1" if seconds < 60 else round_items(round(seconds / 60))
 
 

@@ -5,6 +5,7 @@ Nothing here is escaped; each page does that in its own way.
 
 from collections.abc import Callable, Iterable
 from math import isnan
+from operator import attrgetter
 from typing import NamedTuple
 
 from quantexp.comparison.summary import FLOOR_COUNTS, Comparison, Condition, Summary
@@ -24,7 +25,7 @@ from quantexp.comparison.wording import (
     score_text,
 )
 from quantexp.config.condition import WEIGHTS
-from quantexp.report.columns import Cell, Column, DataTable, Grid, omit_nan
+from quantexp.report.columns import Cell, Column, DataTable, Grid, list_attributes, omit_nan
 from quantexp.stats import E_VALUE
 from quantexp.stats.divergence import AT_MOST
 
@@ -75,6 +76,10 @@ def comparison_columns(summary: Summary) -> list[Column[Line]]:
         held = None if value is None else lambda line: line.comparison and value(line.comparison)
         return Column(key, held, name, read, side)
 
+    def figures(*names: str) -> list[Column[Line]]:
+        """Return columns of files alone of figures of the difference, under their names."""
+        return [compared(name, attrgetter(f"difference.{name}")) for name in names]
+
     level = interval_names(summary)
     return [
         Column("model", lambda line: line.condition.model),
@@ -91,15 +96,12 @@ def comparison_columns(summary: Summary) -> list[Column[Line]]:
             f"baseline - {summary.noun}, points [{level}]",
             lambda c: difference_text(c.difference),
         ),
-        compared("low", lambda c: c.difference.low),
-        compared("high", lambda c: c.difference.high),
+        *figures("low", "high"),
         compared("p_value", lambda c: c.difference.p_value, "p, Holm" if is_corrected(summary) else "p", p_text),
-        compared("n", lambda c: c.difference.n),
-        compared("changed", lambda c: c.difference.changed),
+        *figures("n", "changed"),
         compared("lost", lambda c: c.difference.lost, "lost", lambda c: _share(c.difference.lost, c)),
         compared("gained", lambda c: c.difference.gained, "gained", lambda c: _share(c.difference.gained, c)),
-        compared("answers", lambda c: c.difference.answers),
-        compared("design_effect", lambda c: c.difference.design_effect),
+        *figures("answers", "design_effect"),
         compared("kind", lambda c: c.difference.kind.value),
         compared("interval", lambda c: c.difference.interval_method),
         compared("test", lambda c: c.difference.test_method),
@@ -128,12 +130,7 @@ def comparison_columns(summary: Summary) -> list[Column[Line]]:
             "mean KL, nats",
             lambda c: f"{c.divergence.summary.mean.value:.4f}" if c.divergence else "-",
         ),
-        compared("zero_width", lambda c: c.difference.zero_width),
-        compared("baseline_mean", lambda c: c.difference.baseline_mean),
-        compared("baseline_low", lambda c: c.difference.baseline_low),
-        compared("quant_mean", lambda c: c.difference.quant_mean),
-        compared("confidence", lambda c: c.difference.confidence),
-        compared("resamples", lambda c: c.difference.resamples),
+        *figures("zero_width", "baseline_mean", "baseline_low", "quant_mean", "confidence", "resamples"),
         compared("bootstrap_seed", lambda c: c.difference.seed),
         compared("reading", reading, "verdict", reading, absent="not compared", baseline="the baseline", side="l"),
         compared("unit", lambda _: summary.unit),
@@ -215,9 +212,7 @@ def conditions_table(summary: Summary) -> DataTable[Condition]:
             lambda c: bits_text(c.bits_per_weight, 4),
         ),
         Column("file_bytes", lambda c: c.file_bytes, "file, MB", lambda c: megabytes(c.file_bytes)),
-        Column("mean", lambda c: c.estimate.mean),
-        Column("low", lambda c: c.estimate.low),
-        Column("high", lambda c: c.estimate.high),
+        *list_attributes(lambda c: c.estimate, "mean", "low", "high"),
         Column("n", lambda c: c.estimate.n, f"n ({summary.unit}s)"),
         Column("answers", lambda c: c.estimate.answers, "answers"),
         Column(
@@ -241,8 +236,7 @@ def conditions_table(summary: Summary) -> DataTable[Condition]:
         Column("tokens_per_second_low", lambda c: c.speed_range and c.speed_range[0]),
         Column("tokens_per_second_high", lambda c: c.speed_range and c.speed_range[1]),
         Column("share_of_others", lambda c: c.busy),
-        Column("confidence", lambda c: c.estimate.confidence),
-        Column("resamples", lambda c: c.estimate.resamples),
+        *list_attributes(lambda c: c.estimate, "confidence", "resamples"),
         Column("bootstrap_seed", lambda c: c.estimate.seed),
         Column("run_ids", lambda c: " ".join(c.run_ids)),
         Column("unit", lambda _: summary.unit),
