@@ -16,11 +16,9 @@ from quantexp.util.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A condition and its baseline.
+    """A condition's runs and those of the baseline, its partner.
 
     Attributes:
-        partner: the baseline's runs.
-        group: the condition's runs.
         both: items, or items and seeds, that both have.
         difference: of their scores.
     """

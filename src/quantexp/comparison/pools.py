@@ -40,13 +40,10 @@ class Pools:
 def make_pools(pairs: Sequence[Pair], groups: Sequence[Group], stats: StatsConfig) -> Pools:
     """Pool the tasks of each model's conditions; nothing if no pool was asked for.
 
-    Args:
-        pairs: all that are compared.
-        groups: the runs of every condition, which say what tasks a model has.
-        stats: how tasks count.
+    The groups are the runs of every condition, which say what tasks a model has.
 
     Raises:
-        UserError: that does not fit the other statistics.
+        UserError: the pool does not fit the other statistics.
     """
     for problem in find_pool_problems(stats):
         raise UserError(problem)
@@ -76,12 +73,7 @@ def make_pools(pairs: Sequence[Pair], groups: Sequence[Group], stats: StatsConfi
 
 
 def _find_problem(labels: Mapping[str, str], stats: StatsConfig) -> str:
-    """Say why a model's tasks cannot be pooled; empty if they can.
-
-    Args:
-        labels: the tasks as they are told apart here, and their own names.
-        stats: how tasks count.
-    """
+    """Say why a model's tasks, by the names that tell them apart here, cannot be pooled; empty if they can."""
     names = [*labels.values()]
     if unknown := [task for task in stats.pool_weights if task not in names]:
         return f"stats.pool_weights names {', '.join(unknown)}, which was not run"

@@ -195,9 +195,7 @@ def changed_sections(
 ) -> list[Section]:
     """Return the changed answers by task and quant, in the order of the rows.
 
-    Args:
-        changed: See `report_html`.
-        counts: How many there are of each change, by task and quant; where it is not said, those in the table.
+    `counts` says how many there are of each change, by task and quant; where it does not, those in the table count.
     """
     by_place: dict[tuple[str, str], list[Mapping[Any, Any]]] = {}
     for row in changed.to_dict("records"):
@@ -302,10 +300,7 @@ def _main_columns(summary: Summary) -> list[Column[Line]]:
 def _groups(summary: Summary, model: str, keys: Collection[str]) -> list[tuple[str, str, list[dict[str, Any]]]]:
     """Return the rows of a model's table: for each task its name, what is said beside it, and its rows.
 
-    Args:
-        summary: What to report.
-        model: Whose table.
-        keys: Of the sections of changed answers.
+    `keys` are those of the sections of changed answers.
     """
     found = []
     columns = _main_columns(summary)

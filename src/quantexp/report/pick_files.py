@@ -23,12 +23,7 @@ def write_pick(
 ) -> list[Path]:
     """Write the report's page, the chart and pick.md into a folder, which is made if it is missing.
 
-    Args:
-        folder: where to.
-        compared: the sweep.
-        report: the pick in words.
-        memories: of the conditions, for the chart.
-        budget: bytes that there are; None if there is no limit to draw.
+    Without a budget in bytes the chart has no limit.
 
     Raises:
         OSError: the folder or a file cannot be written.

@@ -257,12 +257,7 @@ def _task_of(job: Config) -> "Task":
 
 
 def _check_unanswered(config: Config, what: str, further: Mapping[str, bool]) -> None:
-    """Refuse what can be asked of answers only.
-
-    Args:
-        config: the job.
-        what: is done with its items.
-        further: other keys that do not go with that, and whether they are asked for.
+    """Refuse what can be asked of answers only, and `further` keys that do not go with `what` is done instead.
 
     Raises:
         UserError: it is asked of items that are not answered.

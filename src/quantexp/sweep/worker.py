@@ -38,14 +38,7 @@ _completions: dict[str, "CompletionStore"] = {}
 
 
 def run(composed: DictConfig, sweep: str | None) -> float:
-    """Have one job run.
-
-    Args:
-        composed: its configuration, as Hydra has it.
-        sweep: id of the run that it belongs to, if any.
-
-    Returns:
-        The mean score, between 0 and 1.
+    """Have one job run, and return its mean score, between 0 and 1.
 
     Raises:
         UserError: the configuration cannot be run.
@@ -78,10 +71,7 @@ def needs_only_facts(config: Config) -> bool:
 def remember_facts(jobs: Sequence[Config], facts: Sequence[Mapping[str, str]], store: "Store") -> None:
     """Remember what the fingerprint of each job is made of besides its config, and where to look for it.
 
-    Args:
-        jobs: those that this process will have run.
-        facts: of each; empty if only the job itself knows them.
-        store: the open one.
+    The facts of a job are empty if only the job itself knows them.
     """
     global _launching_store
     _launching_store = store
