@@ -202,6 +202,8 @@ Operation = Record | File | Scores | Data | Name | Traces | End
 
 _KINDS: Mapping[str, type[Operation]] = {kind.__name__: kind for kind in get_args(Operation)}
 
+_CHECKS: Mapping[str, TypeAdapter[Operation]] = {name: TypeAdapter(kind) for name, kind in _KINDS.items()}
+
 
 def encode(operation: Operation) -> dict[str, Any]:
     """As JSON can hold it."""
@@ -216,12 +218,12 @@ def decode(line: Mapping[str, Any]) -> Operation:
         ValueError: it is none.
     """
     values = {key: value for key, value in line.items() if key != "operation"}
-    kind = _KINDS.get(str(line.get("operation")))
-    if kind is None:
+    name = str(line.get("operation"))
+    if (kind := _KINDS.get(name)) is None:
         raise ValueError("operation is none")
     if unknown := values.keys() - {*kind.__slots__}:
         raise ValueError(f"{min(unknown)} is none")
     try:
-        return TypeAdapter(kind).validate_python(values)
+        return _CHECKS[name].validate_python(values)
     except ValidationError as error:
         raise ValueError(f"{error.errors()[0]['loc'][0]} is none") from error
