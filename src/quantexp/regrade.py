@@ -63,17 +63,10 @@ def regrade(
     reading: str | None = None,
     asking: RegradeConfig | None = None,
 ) -> bool:
-    """Grade again, write the new scores beside the old ones, and report on both.
+    """Grade the jobs of a sweep, or single runs, again, write the new scores beside the old ones, and report on both.
 
-    Args:
-        stats: baseline and bootstrap.
-        store: where the runs are.
-        sweep: the sweep whose jobs are graded, unless `runs` is given.
-        runs: ids of single runs to grade.
-        name: the grader's name; None: the one that each run was graded by, in its current version.
-        folder: where the report goes.
-        reading: the reader's name; None: the one that each run was read by.
-        asking: what graders may ask, and where a judge's replies are kept; None: by default.
+    Without a `name` of a grader, or of a `reading`, it is the one that each run was graded or read by, in its current
+    version. `asking` says what graders may ask, and where a judge's replies are kept.
 
     Returns:
         Whether every job had finished, could be graded again, and could be compared.

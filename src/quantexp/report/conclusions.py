@@ -48,20 +48,15 @@ def write_outcome(summary: Summary) -> str:
 
 
 def _outcome_of(summary: Summary, model: str) -> str:
-    verdicts: dict[str, set[Verdict]] = {}
-    for comparison in summary.comparisons:
-        if comparison.model == model and comparison.decision is not None:
-            verdicts.setdefault(comparison.quant, set()).add(comparison.decision.verdict)
+    compared = _group_by_quant(summary, model).items()
+    decided = {quant: [c.decision for c in of if c.decision is not None] for quant, of in compared}
+    verdicts = {quant: {each.verdict for each in of} for quant, of in decided.items() if of}
     harmless = _harmless(summary, model)
     worse = [quant for quant, of in verdicts.items() if Verdict.worse in of]
     partly = [quant for quant, of in verdicts.items() if of <= _HARMLESS and quant not in harmless]
     floored = [quant for quant, of in verdicts.items() if Verdict.nothing_to_lose in of and quant not in worse]
-    held = [
-        comparison.quant
-        for comparison in summary.comparisons
-        if comparison.model == model and comparison.decision is not None and comparison.decision.held_back
-    ]
-    held = [quant for quant in verdicts if quant in held and quant not in {*worse, *floored}]
+    open_ones = [quant for quant in verdicts if quant not in {*worse, *floored}]
+    held = [quant for quant in open_ones if any(each.held_back for each in decided[quant])]
     unclear = [quant for quant in verdicts if quant not in {*harmless, *worse, *partly, *floored, *held}]
     everywhere, somewhere = _places(summary, model)
     return _said(
@@ -125,10 +120,7 @@ def _undecided(summary: Summary) -> str:
     """Return the intervals, one sentence per model, where nothing was decided."""
     told = []
     for model in summary.models():
-        by_quant: dict[str, list[Comparison]] = {}
-        for comparison in summary.comparisons:
-            if comparison.model == model:
-                by_quant.setdefault(comparison.quant, []).append(comparison)
+        by_quant = _group_by_quant(summary, model)
         worse = [quant for quant, of in by_quant.items() if any(c.difference.low > 0 for c in of)]
         calm = [quant for quant in by_quant if quant not in worse]
         shown = {
@@ -137,6 +129,14 @@ def _undecided(summary: Summary) -> str:
         }
         told.append(_said(summary, model, shown))
     return " ".join(filter(None, told))
+
+
+def _group_by_quant(summary: Summary, model: str) -> dict[str, list[Comparison]]:
+    found: dict[str, list[Comparison]] = {}
+    for each in summary.comparisons:
+        if each.model == model:
+            found.setdefault(each.quant, []).append(each)
+    return found
 
 
 def _places(summary: Summary, model: str) -> tuple[str, str]:
@@ -148,9 +148,7 @@ def _places(summary: Summary, model: str) -> tuple[str, str]:
 def _harmless(summary: Summary, model: str) -> list[str]:
     """Return the quants of a model that are within the margin on every task of it."""
     found = []
-    of_model = [c for c in summary.comparisons if c.model == model]
-    for quant in dict.fromkeys(c.quant for c in of_model):
-        of = [c for c in of_model if c.quant == quant]
+    for quant, of in _group_by_quant(summary, model).items():
         everywhere = {c.task for c in of} == set(summary.tasks(model))
         if everywhere and all(c.decision is not None and c.decision.verdict in _HARMLESS for c in of):
             found.append(quant)

@@ -18,8 +18,8 @@ Cell = tuple[int, int | None]
 """Tokens and percent, None for several places."""
 
 
-def has_depths(summary: Summary, model: str | None = None) -> bool:
-    """Tell if items of a model, or of any, have places in texts of some length."""
+def has_depths(summary: Summary, model: str) -> bool:
+    """Tell if items of a model have places in texts of some length."""
     return any(list_cells(each) for each in summary.select_comparisons(model))
 
 

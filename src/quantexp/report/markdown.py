@@ -59,9 +59,9 @@ def report_markdown(summary: Summary) -> str:
         *_link_charts(summary, FILE, "accuracy by length and depth", lambda model: has_depths(summary, model)),
         *_divergence(summary),
         *_divergence_limits(summary),
-        *_flips(summary),
-        *_outcomes(summary),
-        *_sampled(summary),
+        *_table("Flips", flips_grid(summary), FLIPS_NOTE),
+        *_table("Besides right or wrong", outcomes_grid(summary), OUTCOMES_NOTE, "outcomes.csv"),
+        *_table("Several answers to an item", sampled_grid(summary), SAMPLED_NOTE, "samples.csv"),
         *_rules(summary),
         *_registered(summary),
         *_how_to_read(summary),
@@ -192,21 +192,10 @@ def _list_caveats(summary: Summary) -> str:
     return "\n".join(f"- {escape(each)}" for each in list_first_caveats(summary))
 
 
-def _flips(summary: Summary) -> list[str]:
-    grid = flips_grid(summary)
-    return ["## Flips", write_table(grid), FLIPS_NOTE] if grid.rows else []
-
-
-def _outcomes(summary: Summary) -> list[str]:
-    grid = outcomes_grid(summary)
-    link = "Full precision: [outcomes.csv](outcomes.csv)"
-    return ["## Besides right or wrong", write_table(grid), escape(OUTCOMES_NOTE), link] if grid.rows else []
-
-
-def _sampled(summary: Summary) -> list[str]:
-    grid = sampled_grid(summary)
-    link = "Full precision: [samples.csv](samples.csv)"
-    return ["## Several answers to an item", write_table(grid), SAMPLED_NOTE, link] if grid.rows else []
+def _table(heading: str, grid: Grid, note: str, file: str = "") -> list[str]:
+    """Write a section that is a table, what is said of it, and a link to its file; nothing without rows."""
+    link = [f"Full precision: [{file}]({file})"] if file else []
+    return [f"## {heading}", write_table(grid), escape(note), *link] if grid.rows else []
 
 
 def _rules(summary: Summary) -> list[str]:

@@ -90,19 +90,17 @@ def gaffke_lower(values: _Floats, *, lowest: float, confidence: float = 0.95) ->
     return -gaffke_upper(-values, largest=-lowest, confidence=confidence)
 
 
-def gaffke_p(values: _Floats, *, lowest: float = -1.0, largest: float = 1.0) -> float:
+def gaffke_p(values: _Floats) -> float:
     """Return the two-sided p-value of a mean of 0: twice the smallest level at which a one-sided bound leaves 0 out.
 
     On differences of -1, 0 and 1 it is McNemar's exact test.
 
     Args:
-        values: One per unit, shape (n,), not empty.
-        lowest: The smallest value possible, below 0.
-        largest: The largest value possible, above 0.
+        values: One per unit, between -1 and 1, shape (n,), not empty.
     """
     sides = []
-    for sign, worst in ((1.0, largest), (-1.0, -lowest)):
-        distinct, counts = tally(np.append(sign * values, worst))
+    for sign in (1.0, -1.0):
+        distinct, counts = tally(np.append(sign * values, 1.0))
         sides.append(float(_exceedance(distinct, counts[None], 0.0)[0][0]))
     return min(1.0, 2.0 * max(0.0, min(sides)))
 

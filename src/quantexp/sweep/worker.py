@@ -100,10 +100,7 @@ def _reuse(config: Config, fingerprint: str, sweep: str | None) -> float | None:
 def run_here(config: Config, sweep: str | None, unfinished: str | None = None) -> float:
     """Run one job in this very process; the mean score.
 
-    Args:
-        config: what to run.
-        sweep: id of the run that it belongs to, if any.
-        unfinished: fingerprint of a job of which the caller has found no finished run (`run_job`).
+    `unfinished` is the fingerprint of a job of which the caller has found no finished run (`run_job`).
 
     Raises:
         UserError: the configuration cannot be run.

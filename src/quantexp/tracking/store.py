@@ -261,10 +261,7 @@ class Store:
     def register(self, sweep: Run, text: str, jobs: Iterable[str]) -> float:
         """Keep what a sweep declares, unless it has declared something before.
 
-        Args:
-            sweep: the open run.
-            text: the declaration.
-            jobs: the fingerprints of the jobs that it asks for.
+        `jobs` are the fingerprints of the jobs that it asks for.
 
         Returns:
             When it was declared, in seconds since 1970.

@@ -92,7 +92,10 @@ def choose_files(folder: Path, shown: str) -> tuple[list[SampleFile], list[str]]
 def read_samples(
     files: Sequence[SampleFile], selection: Selection, name: str
 ) -> tuple[list[TaskResults], list[str], list[Path]]:
-    """Read files of samples, each of another task; returned is what `lighteval.read_details` returns.
+    """Read files of samples, each of another task.
+
+    Returns:
+        The tasks, a sentence for each that cannot be compared, and the files that were read.
 
     Raises:
         UserError: one cannot be read, or none has what is asked for.
