@@ -30,7 +30,14 @@ class Aggregated(NamedTuple):
 
 
 def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], folder: Path) -> Aggregated:
-    """Compare, write the report into `folder`, print it, and record it: in the sweep, or of single runs in a new one.
+    """Compare, write the report into `folder`, print it, and record it.
+
+    Args:
+        stats: baseline and bootstrap.
+        store: where the runs are.
+        sweep: the sweep to compare and to record the report in, unless `runs` is given.
+        runs: ids of single runs to compare; the report is recorded in a new run.
+        folder: where the files go.
 
     Raises:
         UserError: there is nothing to compare.

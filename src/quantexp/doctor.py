@@ -26,7 +26,12 @@ EXIT_BROKEN = 1
 
 
 def findings(folder: Path, *, quick: bool = False) -> Iterator[Finding]:
-    """Everything, one after the other; quick is without what takes long, which is how fast llama.cpp is."""
+    """Everything, one after the other.
+
+    Args:
+        folder: the tracking folder.
+        quick: without what takes long, which is how fast llama.cpp is.
+    """
     yield from version_findings()
     yield from inference_findings(quick=quick)
     yield from thread_findings()

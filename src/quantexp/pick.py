@@ -43,7 +43,13 @@ def read_budget(text: str) -> int:
 def find_memories(
     summary: "Summary", records: Mapping[str, "JobRecord"], context: int
 ) -> dict[tuple[str, str], "Memory"]:
-    """Find the memory of each condition: from its file if that is at hand, else from what its run has recorded."""
+    """Find the memory of each condition: from its file if that is at hand, else from what its run has recorded.
+
+    Args:
+        summary: of the sweep.
+        records: of its runs, by id.
+        context: tokens of one conversation.
+    """
     from quantexp.comparison.pick import Memory
     from quantexp.models.footprint import find_footprint
 

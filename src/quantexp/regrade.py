@@ -63,10 +63,17 @@ def regrade(
     reading: str | None = None,
     asking: RegradeConfig | None = None,
 ) -> bool:
-    """Grade the jobs of a sweep, or single runs, again, write the new scores beside the old ones, and report on both.
+    """Grade again, write the new scores beside the old ones, and report on both.
 
-    Without a `name` of a grader, or of a `reading`, it is the one that each run was graded or read by, in its current
-    version. `asking` says what graders may ask, and where a judge's replies are kept.
+    Args:
+        stats: baseline and bootstrap.
+        store: where the runs are.
+        sweep: the sweep whose jobs are graded, unless `runs` is given.
+        runs: ids of single runs to grade.
+        name: the grader's name; None: the one that each run was graded by, in its current version.
+        folder: where the report goes.
+        reading: the reader's name; None: the one that each run was read by.
+        asking: what graders may ask, and where a judge's replies are kept; None: by default.
 
     Returns:
         Whether every job had finished, could be graded again, and could be compared.
@@ -169,7 +176,10 @@ class Grading:
     def grade(self, record: "JobRecord", name: str | None, reading: str | None = None) -> Regraded | None:
         """Read and grade a job's outputs and record the scores; None, and nothing is written, if it has these already.
 
-        Without a name of a grader or a reader it is the one that it was graded or read by.
+        Args:
+            record: the job.
+            name: the grader's name; None: the one that it was graded by.
+            reading: the reader's name; None: the one that it was read by.
 
         Raises:
             UserError: its data, its outputs, its reader or its grader are not there any more, or not the same.

@@ -30,7 +30,13 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A published run, and its repetition here; None if that failed, and why."""
+    """A published run, and its repetition.
+
+    Attributes:
+        published: the run.
+        again: the same, run here; None if it failed.
+        failure: why.
+    """
 
     published: Job
     again: Job | None
@@ -68,11 +74,16 @@ class _Counts:
 
 
 def judge_agreement(pairs: Sequence[Pair], margins: Mapping[str, float], *, confidence: float) -> list[Agreement]:
-    """Hold repetitions against what was published, condition by condition; margins are fractions of the score, by task.
+    """Hold repetitions against what was published, condition by condition.
 
     Bytes are to agree where the file, the build of llama.cpp, the engine and the kind of machine do. Otherwise the
     scores of the same items are compared in pairs: they agree if the interval of the difference lies within the margin
     on both sides, and differ if a difference is shown after Holm's correction over all conditions.
+
+    Args:
+        pairs: all runs.
+        margins: of each task, as a fraction of the score.
+        confidence: of the intervals.
     """
     groups: dict[tuple[str, str, str], list[Pair]] = {}
     for pair in pairs:

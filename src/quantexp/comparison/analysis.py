@@ -39,9 +39,14 @@ class JobComparison:
 def compare(
     records: Sequence["JobRecord"], failures: Sequence[str], stats: StatsConfig, store: "Store", sweep: str | None
 ) -> JobComparison:
-    """Compare finished jobs; one whose tables cannot be read is left out, and the summary says so.
+    """Compare jobs; one whose tables cannot be read is left out, and the summary says so.
 
-    `failures` are sentences on what is left out already; the results are held against the declaration of `sweep`.
+    Args:
+        records: finished jobs.
+        failures: a sentence for each that is left out already.
+        stats: how to compare.
+        store: where their tables are.
+        sweep: whose declaration the summary holds the results against, if any.
 
     Raises:
         UserError: nothing is left to compare, or the jobs were stopped by another method than that of `stats`.

@@ -35,7 +35,10 @@ def label_runs(
 ) -> LabelledRuns:
     """Name the condition of each run.
 
-    The sweep's declaration says in what order its conditions were asked for.
+    Args:
+        records: all runs that are compared.
+        stats: which factors count, and which condition is the baseline.
+        registration: what the sweep has declared, which says in what order its conditions were asked for.
     """
     cases = {record.run_id: _read_case(record) for record in sorted(records, key=lambda record: record.started)}
     declared = {} if registration is None else registration.references

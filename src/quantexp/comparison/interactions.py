@@ -30,7 +30,11 @@ class Axis:
 
 
 def find_axes(conditions: Sequence[Levels]) -> list[Axis]:
-    """Return what varies among conditions that have levels of the same factors, the weights first."""
+    """Return what varies among some conditions, the weights first.
+
+    Args:
+        conditions: the levels of each, the weights among them; all of the same factors.
+    """
     factors = [name for name in conditions[0] if len({levels[name] for levels in conditions}) > 1]
     together: list[list[str]] = []
     for name in factors:
@@ -52,7 +56,12 @@ def find_interactions(
 
     An interaction is what a condition loses beyond the sum of what its two factors lose alone: the mean over items of
     `score(A alone) + score(B alone) - score(both) - score(baseline)`. p-values are corrected for their number (Holm).
-    Levels are of the factors that vary, the weights among them, by the id of a run.
+
+    Args:
+        groups: the runs of each condition.
+        levels: of the factors that vary, the weights among them, by the id of a run.
+        baseline: its name.
+        stats: confidence, resamples and seed.
     """
     by_task: dict[tuple[str, str], dict[str, Group]] = {}
     for group in groups:

@@ -16,9 +16,11 @@ from quantexp.util.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A condition's runs and those of the baseline, its partner.
+    """A condition and its baseline.
 
     Attributes:
+        partner: the baseline's runs.
+        group: the condition's runs.
         both: items, or items and seeds, that both have.
         difference: of their scores.
     """

@@ -130,7 +130,12 @@ class Pick:
 
 
 def pick(summary: Summary, memories: Mapping[tuple[str, str], Memory], wish: Wish) -> tuple[Pick, ...]:
-    """Return the candidates of each model, in order; memories are as far as they are known, by model and condition.
+    """Return the candidates of each model, in order.
+
+    Args:
+        summary: of the sweep.
+        memories: by model and condition, as far as they are known.
+        wish: what is asked for.
 
     Raises:
         UserError: the comparison has no verdicts.

@@ -40,10 +40,13 @@ class Pools:
 def make_pools(pairs: Sequence[Pair], groups: Sequence[Group], stats: StatsConfig) -> Pools:
     """Pool the tasks of each model's conditions; nothing if no pool was asked for.
 
-    The groups are the runs of every condition, which say what tasks a model has.
+    Args:
+        pairs: all that are compared.
+        groups: the runs of every condition, which say what tasks a model has.
+        stats: how tasks count.
 
     Raises:
-        UserError: the pool does not fit the other statistics.
+        UserError: that does not fit the other statistics.
     """
     for problem in find_pool_problems(stats):
         raise UserError(problem)

@@ -26,9 +26,10 @@ class TaskExtent:
 
 
 def count_items(jobs: Iterable[tuple[Config, Dataset]]) -> list[TaskExtent]:
-    """Count the items of each task of a sweep, whose jobs come with their data.
+    """Count the items of each task of a sweep.
 
-    Those that read plain text are not among them, for their items are not known yet.
+    Args:
+        jobs: each with its data, and without those that read plain text, whose items are not known yet.
     """
     by_task: dict[str, list[tuple[Config, Dataset]]] = {}
     for job, rows in jobs:

@@ -33,7 +33,13 @@ _COLUMNS = ("item_id", "cluster", "prompt", "output", "finish_reason", "completi
 def publish_comparison(
     compared: JobComparison, stats: StatsConfig, store: "Store", command: str | None
 ) -> published.Publication:
-    """Put together what is published of a comparison of quantexp's runs, and of the command that ran them, if one did.
+    """Put together what is published of a comparison.
+
+    Args:
+        compared: the comparison, of runs of quantexp.
+        stats: how it was made.
+        store: where the runs' tables are.
+        command: that ran them, if one did.
 
     Raises:
         UserError: a run's table or configuration is gone or damaged.
@@ -53,7 +59,12 @@ def publish_comparison(
 
 
 def publish_jobs(records: Sequence[JobRecord], labels: Mapping[str, Label], store: "Store") -> Iterator[published.Job]:
-    """Yield what is published of the runs that a report counts, which are those with a label.
+    """Yield what is published of each run that a report counts.
+
+    Args:
+        records: of finished jobs.
+        labels: of the runs that count, by their ids.
+        store: where their tables are.
 
     Raises:
         UserError: a run's table or configuration is gone or damaged.

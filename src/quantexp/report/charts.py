@@ -15,7 +15,9 @@ from quantexp.report.svg import Chart, panel_style
 def charts(summary: Summary, picked: Chart | None = None) -> list[Chart]:
     """Every chart that the summary has something for; a further one needs a line here.
 
-    The chart of memory that a pick has drawn comes first, in the place of what the runs have recorded.
+    Args:
+        summary: What to show.
+        picked: The chart of memory that a pick has drawn, which comes first; None for what the runs have recorded.
     """
     if not summary.conditions:
         return []

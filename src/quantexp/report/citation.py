@@ -12,7 +12,10 @@ _MARKS = {
 def write_citation(publication: Publication, author: str | None, url: str | None) -> str:
     """Write an entry for quantexp and one for the results; what nobody has said is left out.
 
-    Authors are in BibTeX's form: names joined by `and`.
+    Args:
+        publication: the results.
+        author: of the results, in BibTeX's form: names joined by `and`.
+        url: where they are published.
     """
     versions = ", ".join(dict.fromkeys(job.software.quantexp for job in publication.jobs))
     year = max(job.date for job in publication.jobs)[:4]

@@ -9,7 +9,13 @@ from quantexp.config.condition import PAIRS, WEIGHTS
 
 @dataclass(frozen=True)
 class Place:
-    """A condition's place in a picture: along the axis, and its name above the plot."""
+    """A condition's place in a picture.
+
+    Attributes:
+        condition: it.
+        x: along the axis.
+        name: above the plot.
+    """
 
     condition: Condition
     x: float
@@ -52,9 +58,11 @@ class Coordinates:
 
 
 def find_coordinates(conditions: Sequence[Condition], baseline: str) -> Coordinates:
-    """Lay out the conditions of one model on one task.
+    """Lay conditions out: over bits per weight, or, of one quant, over what varies instead.
 
-    They lie over bits per weight, or, of one quant, over what varies instead.
+    Args:
+        conditions: those of one model on one task.
+        baseline: its name.
     """
     reference = next((each for each in conditions if each.quant == baseline), conditions[0])
     if len({_weights(each) for each in conditions}) > 1 or len(conditions) == 1:

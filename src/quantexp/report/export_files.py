@@ -30,11 +30,19 @@ def write_export(
 ) -> tuple[list[Path], list[str]]:
     """Write all files into a folder, made when missing.
 
+    Args:
+        folder: where to.
+        summary: the comparison.
+        publication: what is published of it.
+        benchmarks: of tasks the Hub's benchmark (`list_results`).
+        url: where the results are published, if they are.
+        author: of the results.
+
     Returns:
         The files, the card first, and a sentence for each task that has no file in `.eval_results`.
 
     Raises:
-        UserError: a benchmark is none (`list_results`).
+        UserError: a benchmark is none.
         OSError: a file cannot be written.
     """
     entries, left_out = list_results(publication, benchmarks, url)

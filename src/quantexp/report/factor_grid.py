@@ -22,7 +22,12 @@ INTERACTION_NOTE = (
 
 @dataclass(frozen=True)
 class FactorGrid:
-    """Losses by two factors on one task, whose title names the model if there are several."""
+    """Losses by two factors on one task.
+
+    Attributes:
+        title: the task, with the model if there are several.
+        grid: a row for each level of the first factor, a column for each of the second.
+    """
 
     title: str
     grid: Grid

@@ -195,7 +195,9 @@ def changed_sections(
 ) -> list[Section]:
     """Return the changed answers by task and quant, in the order of the rows.
 
-    `counts` says how many there are of each change, by task and quant; where it does not, those in the table count.
+    Args:
+        changed: See `report_html`.
+        counts: How many there are of each change, by task and quant; where it is not said, those in the table.
     """
     by_place: dict[tuple[str, str], list[Mapping[Any, Any]]] = {}
     for row in changed.to_dict("records"):

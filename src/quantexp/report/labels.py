@@ -108,7 +108,7 @@ class QuantNames:
 
 
 def spread(wanted: Sequence[float], extents: Sequence[float], low: float, high: float) -> list[float]:
-    """Move labels apart along a line, each as little as the others allow, and return their centres.
+    """Move labels apart along a line, each as little as the others allow.
 
     Labels keep the order of their wanted places. The squared distances are minimised by merging
     neighbours that collide into blocks centred on their mean (pool adjacent violators; Best and
@@ -120,6 +120,9 @@ def spread(wanted: Sequence[float], extents: Sequence[float], low: float, high: 
         extents: Length each label needs, room to its neighbours included.
         low: Where the line begins.
         high: Where the line ends.
+
+    Returns:
+        The centre of each label, in the order given.
     """
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     # Measured from where each label would be if all stood side by side, no label may be left of its

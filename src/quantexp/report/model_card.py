@@ -18,7 +18,11 @@ RESULTS = "results.json"
 def write_card(summary: Summary, publication: Publication, charts: Mapping[str, str], url: str | None = None) -> str:
     """Write the section, to be pasted below a model card's own text.
 
-    `charts` are the files of the models' charts, `url` is where the results are published, if they are.
+    Args:
+        summary: the comparison.
+        publication: what is published of it.
+        charts: the file of each model's chart.
+        url: where the results are published, if they are.
     """
     found, meaning = verdict(summary)
     parts = ["## Quantization quality", f"**{escape(found)}** {escape(meaning)}"]

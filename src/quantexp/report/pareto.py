@@ -99,7 +99,12 @@ def _count_bytes(condition: Condition, *, has_caches: bool) -> int | None:
 
 
 def front(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:
-    """Mark the choices on the Pareto front: no other costs as little and scores as much, and better in one."""
+    """Mark the choices on the Pareto front: no other costs as little and scores as much, and better in one.
+
+    Args:
+        costs: What each costs; less is better.
+        scores: How well each does; more is better.
+    """
     pairs = list(zip(costs, scores, strict=True))
     return [
         not any(c <= cost and s >= score and (c < cost or s > score) for c, s in pairs)

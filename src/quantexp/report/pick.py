@@ -70,7 +70,14 @@ def report_pick(picks: Sequence[Pick], wish: Wish, summary: Summary, needs: Need
 
 
 def describe_pick(picked: Pick, wish: Wish, summary: Summary, needs: Needs) -> list[str]:
-    """Write the answer for a model in sentences, the first of which is the answer itself; see `report_pick`."""
+    """Write the answer for a model in sentences, the first of which is the answer itself.
+
+    Args:
+        picked: its candidates.
+        wish: what was asked for.
+        summary: of the sweep.
+        needs: of the comparisons that are not certain.
+    """
     chosen, unit = picked.chosen, f"the margin of {margin_text(summary)}"
     tasks = summary.tasks(picked.model)
     where = f"on {tasks[0]}" if len(tasks) == 1 else "on all tasks"
@@ -241,7 +248,13 @@ def _place(candidate: Candidate, wish: Wish) -> str:
 
 
 def pick_notes(picks: Sequence[Pick], wish: Wish, speeds: str) -> list[str]:
-    """Write the notes that a reader of the numbers needs; see `report_pick`."""
+    """Write the notes that a reader of the numbers needs.
+
+    Args:
+        picks: what was found.
+        wish: what was asked for.
+        speeds: where speeds are from, to end a sentence; empty if none was measured.
+    """
     known = [(each, each.memory) for one in picks for each in one.candidates if each.memory is not None]
     here = [each.name for each, memory in known if memory.is_measured]
     recorded = [each.name for each, memory in known if not memory.is_measured]

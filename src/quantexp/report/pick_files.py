@@ -23,7 +23,12 @@ def write_pick(
 ) -> list[Path]:
     """Write the report's page, the chart and pick.md into a folder, which is made if it is missing.
 
-    Without a budget in bytes the chart has no limit.
+    Args:
+        folder: where to.
+        compared: the sweep.
+        report: the pick in words.
+        memories: of the conditions, for the chart.
+        budget: bytes that there are; None if there is no limit to draw.
 
     Raises:
         OSError: the folder or a file cannot be written.

@@ -183,7 +183,9 @@ def models_grid(summary: Summary) -> Grid:
 def model_outcomes(summary: Summary, *, is_whole: bool = False) -> list[str]:
     """Say what conditions cost over several models, and how few those are.
 
-    `is_whole` says it of each task too, and not only of the pool or of the one task that there is.
+    Args:
+        summary: The comparison.
+        is_whole: Whether to say it of each task too, and not only of the pool or of the one task that there is.
     """
     rows = [row for row in summary.across if row.task == POOL]
     if is_whole or not rows:

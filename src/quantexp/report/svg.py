@@ -164,7 +164,10 @@ STROKES = ("-", "--", "-.", ":")
 def blank_over(coordinates: Coordinates, left: float, also: Sequence[float] = ()) -> tuple[Figure, Axes]:
     """Return an empty panel over what conditions differ in, with their names above it.
 
-    There are `left` inches beside the plot, and the axis holds the values in `also`, too.
+    Args:
+        coordinates: Of all conditions.
+        left: Inches left of the plot.
+        also: What the axis holds besides them.
     """
     places = [(place.x, place.name) for place in coordinates.places]
     named = QuantNames(sorted(set(places)), coordinates.baseline, (WIDTH - left - _RIGHT, _PLOT))
@@ -245,8 +248,12 @@ def shorten(text: str, longest: int = 26) -> str:
 def render_panel(figure: Figure, model: str, title: str, alternative: str, beside: str = "") -> Panel:
     """Return the panel of a figure: the same figure gives the same text.
 
-    The figure has the width and height at which words have the size that they are meant to have. `alternative` says
-    what it shows; no two panels of a page show the same.
+    Args:
+        figure: With its width and height in inches at the size that the words are meant to have.
+        model: Whose results it shows.
+        title: What it is of.
+        alternative: What it shows, in words; no two panels of a page show the same.
+        beside: What is said beside the title.
     """
     root, rules = render_svg(figure, alternative)
     return Panel(model, title, beside, figure, ElementTree.tostring(root, encoding="unicode"), rules)

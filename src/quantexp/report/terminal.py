@@ -85,10 +85,17 @@ def show_pick(report: PickReport) -> None:
 
 
 def comparison_table(summary: Summary, width: int = 80) -> Table:
-    """Lay out every model's scores and differences for a terminal, with how to read them and a few caveats below.
+    """Lay out every model's scores and differences for a terminal.
 
     Estimates and their intervals are stacked unless there is room beside each other; in a narrow terminal each quant
     is a few lines. All text is ASCII apart from names, and colour only repeats what the words say.
+
+    Args:
+        summary: What to show.
+        width: The terminal's columns.
+
+    Returns:
+        A grid holding one table per model and, below, how to read it, what was declared, and a few caveats.
     """
     grid = Table.grid(padding=(0, 0, 1, 0))
     for model in summary.models():

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 def review_files(jobs: Sequence[Config]) -> Path | None:
     """List the files that a folder or `weights` has brought into a sweep, and compare what their headers say.
 
+    Args:
+        jobs: of the sweep; the files are there.
+
     Returns:
         A chat template that all jobs are to use; None if each may use its own file's, or nothing has brought them.
 

@@ -22,7 +22,12 @@ log = logging.getLogger(__name__)
 
 
 def run_jobs(jobs: Sequence[Config], store: "Store", title: str) -> tuple[str, dict[int, str]]:
-    """Run jobs of the same statistics and tracking one after the other, as one sweep; finished ones are passed over.
+    """Run jobs one after the other, as one sweep; what has finished in it before is passed over.
+
+    Args:
+        jobs: all of them; their statistics and their tracking are the same.
+        store: where they are recorded.
+        title: of the sweep's run.
 
     Returns:
         The id of the sweep's run, and why a job failed, by its place in `jobs`.

@@ -80,7 +80,11 @@ def check_order(launcher: str, jobs: Sequence[Config]) -> None:
 
 
 def configure_launcher(config: DictConfig, jobs: Sequence[Config]) -> None:
-    """Fill in what the launcher's part of the configuration leaves open, and tell the jobs what is theirs.
+    """Fill in what the launcher's configuration leaves open, and tell the jobs what is theirs.
+
+    Args:
+        config: of the sweep; its launcher's part is changed.
+        jobs: all of its jobs.
 
     Raises:
         UserError: the GPUs are not named that the processes are to divide.

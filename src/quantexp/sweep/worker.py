@@ -38,7 +38,14 @@ _completions: dict[str, "CompletionStore"] = {}
 
 
 def run(composed: DictConfig, sweep: str | None) -> float:
-    """Have one job run, and return its mean score, between 0 and 1.
+    """Have one job run.
+
+    Args:
+        composed: its configuration, as Hydra has it.
+        sweep: id of the run that it belongs to, if any.
+
+    Returns:
+        The mean score, between 0 and 1.
 
     Raises:
         UserError: the configuration cannot be run.
@@ -71,7 +78,10 @@ def needs_only_facts(config: Config) -> bool:
 def remember_facts(jobs: Sequence[Config], facts: Sequence[Mapping[str, str]], store: "Store") -> None:
     """Remember what the fingerprint of each job is made of besides its config, and where to look for it.
 
-    The facts of a job are empty if only the job itself knows them.
+    Args:
+        jobs: those that this process will have run.
+        facts: of each; empty if only the job itself knows them.
+        store: the open one.
     """
     global _launching_store
     _launching_store = store
@@ -100,7 +110,10 @@ def _reuse(config: Config, fingerprint: str, sweep: str | None) -> float | None:
 def run_here(config: Config, sweep: str | None, unfinished: str | None = None) -> float:
     """Run one job in this very process; the mean score.
 
-    `unfinished` is the fingerprint of a job of which the caller has found no finished run (`run_job`).
+    Args:
+        config: what to run.
+        sweep: id of the run that it belongs to, if any.
+        unfinished: fingerprint of a job of which the caller has found no finished run (`run_job`).
 
     Raises:
         UserError: the configuration cannot be run.

@@ -148,7 +148,12 @@ def relocate(database: Path, experiment: str, files: Path) -> None:
     """Let a database say that the files of an experiment are where they are now, for MLflow's pages.
 
     Only addresses that end as MLflow would have made them are changed, and all at once. One that leads to the same
-    folder, as through a link, stays. The caller holds the store's lock.
+    folder, as through a link, stays.
+
+    Args:
+        database: of the store; the caller holds its lock.
+        experiment: name of the experiment.
+        files: the folder of its files.
 
     Raises:
         UserError: the database is damaged, or cannot be written.

@@ -21,7 +21,9 @@ log = logging.getLogger(__name__)
 def is_current(database: Path, shown: Path) -> bool:
     """Tell if the tables are those that the installed MLflow works with; if not, they are older ones.
 
-    `shown` is what people know the file by, if it is a copy.
+    Args:
+        database: the SQLite file.
+        shown: what people know it by, if it is a copy.
 
     Raises:
         UserError: they are newer ones, or another program's.

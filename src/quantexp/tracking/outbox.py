@@ -50,7 +50,11 @@ JOURNAL, LOCK, FILES = "journal.jsonl", "lock", "files"
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """The first line of a journal: where the run belongs, and as what it begins, in milliseconds since 1970."""
+    """The first line of a journal: where the run belongs, and as what it begins.
+
+    Attributes:
+        started: in milliseconds since 1970.
+    """
 
     uri: str
     experiment: str
@@ -271,7 +275,11 @@ class Sent:
 def send_all(outbox: Path, uri: str, backend_of: Callable[[str], Backend], *, patient: bool) -> Sent:
     """Send what other processes have left for a server; runs whose process lives are left to it.
 
-    `patient` waits for it for some minutes, not just for seconds; `backend_of` reaches an experiment of it, by name.
+    Args:
+        outbox: the folder.
+        uri: of the server.
+        backend_of: how to reach an experiment of it, by name.
+        patient: whether to wait for it for some minutes, or for seconds.
     """
     result = Sent()
 
@@ -306,7 +314,12 @@ def fail_entries(
 ) -> list[str]:
     """End the runs as FAILED that a dead process has left on their way to a server; their names.
 
-    It has begun them with these tags; `backend_of` reaches an experiment of the server, by name.
+    Args:
+        outbox: the folder.
+        uri: of the server.
+        tags: with which the process has begun its runs.
+        reason: why they failed.
+        backend_of: how to reach an experiment of the server, by name.
     """
     failed = []
 

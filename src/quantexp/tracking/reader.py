@@ -68,7 +68,11 @@ class JobRecord:
 
 
 class DamagedRunError(UserError):
-    """A table of the run `run_id` cannot be read, so that the run cannot be compared."""
+    """A table of a run cannot be read, so that the run cannot be compared.
+
+    Attributes:
+        run_id: of the run.
+    """
 
     def __init__(self, run_id: str, sentence: str) -> None:
         self.run_id = run_id
@@ -208,8 +212,13 @@ class Reader:
     def tables(self, run_ids: Sequence[str], name: str, needed: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Yield a whole table (`Run.log_table`) of each run, in this order; some are fetched ahead of their turn.
 
+        Args:
+            run_ids: of the runs.
+            name: of the table.
+            needed: columns that it must have.
+
         Raises:
-            DamagedRunError: one is gone or damaged, or has not all needed columns, as somebody else's.
+            DamagedRunError: one is gone or damaged, or somebody else's.
         """
 
         def read(run_id: str) -> pd.DataFrame:
@@ -230,7 +239,11 @@ class Reader:
     def jobs(
         self, runs: Iterable[RunEntity], expected: int | None = None
     ) -> tuple[list[JobRecord], list[LeftOut], set[str]]:
-        """Read the finished jobs among the runs, of which each is held no longer than it takes.
+        """Read the finished jobs among the runs.
+
+        Args:
+            runs: any; each is held no longer than it takes.
+            expected: how many they are, more or less.
 
         Returns:
             The finished jobs; each of the others with its reason, also those that were deleted, edited or damaged; and
@@ -257,7 +270,13 @@ class Reader:
         return finished, [LeftOut(run.data.tags.get(CONFIG), reason) for run, reason in reasons], known
 
     def find_lost(self, sweep: str, files: Sequence[str], known: Container[str]) -> Iterator[LeftOut]:
-        """Find jobs that have left their files in a sweep, and are not among its known runs any more."""
+        """Find jobs that have left their files in a sweep, and are not among its runs any more.
+
+        Args:
+            sweep: id of its run.
+            files: what jobs have left in it.
+            known: ids of its runs.
+        """
         names = [name for name in files if Path(name).stem not in known]
         for name, content in self.contents(sweep, names):
             run_id = Path(name).stem

@@ -110,9 +110,11 @@ class Run:
         self._recorder.record(Name(name))
 
     def describe(self, text: str, tags: Mapping[str, str] | None = None) -> None:
-        """Set the description that MLflow's pages show, as Markdown; what people have written there stays, below it.
+        """Set the description that MLflow's pages show; what people have written there stays, below it.
 
-        A text that is too long ends early. The run's tags are looked up unless they are given.
+        Args:
+            text: Markdown; one that is too long ends early.
+            tags: those of the run, if they are known.
         """
         before = (self._client.get_run(self.id).data.tags if tags is None else tags).get(MLFLOW_RUN_NOTE, "")
         _, marked, below = before.rpartition(BELOW)
@@ -169,7 +171,8 @@ class Run:
     def trace(self, seconds: Sequence[float] | None = None) -> None:
         """Record the answers of a job's item table as traces, unless they are there.
 
-        Without seconds nobody knows any more how long each answer took.
+        Args:
+            seconds: how long each answer took; None where nobody knows any more.
         """
         self._recorder.record(Traces(None if seconds is None else tuple(seconds)))
 

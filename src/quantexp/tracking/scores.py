@@ -180,7 +180,11 @@ class ScoreTables:
 
 
 def write_scores(table: pd.DataFrame, path: Path) -> None:
-    """Write what a comparison needs of a per-item table, which is in the order in which it was asked.
+    """Write what a comparison needs of a per-item table.
+
+    Args:
+        table: in the order in which it was asked.
+        path: of the file.
 
     Raises:
         OSError: the file cannot be written.
@@ -251,10 +255,13 @@ def read_facts(table: pa.Table) -> dict[str, Any]:
 
 
 def answer_frame(conditions: Mapping[str, Sequence[tuple[int, Answers]]]) -> Iterator[pd.DataFrame]:
-    """Yield the answers of the runs of each condition of a task, one per row, as `comparison.flips` takes them.
+    """Yield the answers of the runs of each condition of a task, one per row, as `report.flips` takes them.
 
     Items and clusters are categories, the same ones for all conditions; what was read and the reading error are numbers
-    that stand for texts; `row` is the place among the answers of the condition, of whose runs the seeds are given.
+    that stand for texts; `row` is the place among the answers of the condition.
+
+    Args:
+        conditions: for each the seed and the answers of its runs.
     """
     every = [answers for runs in conditions.values() for _, answers in runs]
     asked = {id(answers.asked): answers.asked for answers in every}.values()

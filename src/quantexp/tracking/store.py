@@ -190,8 +190,13 @@ class Store:
     def find_baseline(self, pair: str, quant: str, levels: Mapping[str, str], sweep: str | None) -> JobRecord | None:
         """Return the finished run of the baseline that a job with this `PAIR` is compared with.
 
-        That is the one that counts in the sweep; if none does, the newest, which then counts in it too. It has the
-        baseline's quant, and its level of each factor that varies besides (`FACTOR`).
+        That is the one that counts in the sweep; if none does, the newest, which then counts in it too.
+
+        Args:
+            pair: of the job.
+            quant: the baseline's.
+            levels: the baseline's of each factor that varies besides (`FACTOR`).
+            sweep: id of the sweep's run, if there is one.
         """
         finished = self._reader.search(f"tags.`{PAIR}` = '{pair}' and attributes.status = 'FINISHED'")
         found = [
@@ -218,9 +223,13 @@ class Store:
         return usable
 
     def reuse(self, job: JobRecord, sweep: str | None, tags: Mapping[str, str], *, traces: bool) -> None:
-        """Let a job that has finished before stand for one of a sweep, if there is one, with traces if they are wanted.
+        """Let a job that has finished before stand for one of a sweep.
 
-        It gets the tags that the job is known by: earlier versions lack some, and people may have deleted others.
+        Args:
+            job: it.
+            sweep: id of the sweep's run, if there is one.
+            tags: what it is known by; runs of earlier versions lack some, and people may have deleted others.
+            traces: whether its answers are to be there as traces too.
         """
         run = self.run(job.run_id, job.name)
         if lacking := {key: value for key, value in tags.items() if job.tags.get(key) != value}:
@@ -261,7 +270,10 @@ class Store:
     def register(self, sweep: Run, text: str, jobs: Iterable[str]) -> float:
         """Keep what a sweep declares, unless it has declared something before.
 
-        `jobs` are the fingerprints of the jobs that it asks for.
+        Args:
+            sweep: the open run.
+            text: the declaration.
+            jobs: the fingerprints of the jobs that it asks for.
 
         Returns:
             When it was declared, in seconds since 1970.
@@ -348,8 +360,10 @@ class Store:
     def close_jobs(self, sweep: str, *, ended: bool) -> list[str]:
         """Mark runs of a sweep as KILLED that are open though their job has ended; their names.
 
-        `ended` says that all of its jobs are known to have ended, on whatever machine; a process that lives on this one
-        counts nevertheless.
+        Args:
+            sweep: the sweep.
+            ended: whether all of its jobs are known to have ended, on whatever machine; a process that lives on this
+                one counts nevertheless.
         """
         closed = []
         deadline = time.monotonic() + 5

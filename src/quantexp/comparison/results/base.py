@@ -101,7 +101,12 @@ class Results:
 
 
 def make_table(rows: Sequence[Mapping[str, Any]], where: str, metric: str) -> pd.DataFrame:
-    """Make a table of results, with every column, that can be compared; `where` and `metric` are for sentences.
+    """Make a table of results, with every column, that can be compared.
+
+    Args:
+        rows: an answer each.
+        where: they are from, for sentences.
+        metric: what their scores are.
 
     Raises:
         UserError: nothing names an answer's item, there is no score, or one does not lie between 0 and 1.
@@ -246,7 +251,13 @@ def read_summary(path: Path) -> tuple[Mapping[str, Any], list[Path]]:
 
 
 def read_own_rows(path: Path, name: str, is_own: Callable[[Mapping[str, Any]], bool], own: str) -> list[dict[str, Any]]:
-    """Read the rows of a file of a harness, all of which must be its own.
+    """Read the rows of a file of a harness.
+
+    Args:
+        path: of the file.
+        name: of the condition, for sentences.
+        is_own: if a row is one of the harness's.
+        own: such rows, for sentences.
 
     Raises:
         UserError: it cannot be read, or has other rows.
@@ -273,6 +284,11 @@ def as_text(value: object) -> str | None:
 
 def read_number(value: object, key: str, where: str) -> int:
     """Read which answer to an item it is: a whole number from 0; 0 for nothing.
+
+    Args:
+        value: any.
+        key: that holds it, for the sentence.
+        where: it is from.
 
     Raises:
         UserError: it is none.

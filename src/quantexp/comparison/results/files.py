@@ -20,7 +20,12 @@ _DATED = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}")
 
 
 def read_results(source: "str | Path | pd.DataFrame", selection: Selection, name: str) -> Results:
-    """Read all that a file, a folder or a data frame holds of a condition.
+    """Read all that a file, a folder or a data frame holds.
+
+    Args:
+        source: the path, or the frame itself.
+        selection: which scores.
+        name: of the condition, for sentences.
 
     Raises:
         UserError: it is not there, cannot be read, or holds no results.

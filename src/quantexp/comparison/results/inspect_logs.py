@@ -25,7 +25,12 @@ FORMAT = "Inspect"
 def read_logs(
     paths: Sequence[Path], selection: Selection, name: str
 ) -> tuple[list[TaskResults], list[str], list[Path], list[str]]:
-    """Read logs, of each task the newest; a scorer with several values has metrics such as SCORER/VALUE.
+    """Read logs, of each task the newest.
+
+    Args:
+        paths: of the logs.
+        selection: which scores; a scorer with several values has metrics such as SCORER/VALUE.
+        name: of the condition, for sentences.
 
     Returns:
         The tasks, a sentence for each that cannot be compared, the files that count, and sentences on the choice.

@@ -50,7 +50,12 @@ def choose_details(folder: Path, shown: str) -> list[Path]:
 def read_details(
     paths: Sequence[Path], selection: Selection, name: str
 ) -> tuple[list[TaskResults], list[str], list[Path]]:
-    """Read files of details, each of another task.
+    """Read files of details.
+
+    Args:
+        paths: each of another task.
+        selection: which scores.
+        name: of the condition, for sentences.
 
     Returns:
         The tasks, a sentence for each that cannot be compared, and the files that were read.

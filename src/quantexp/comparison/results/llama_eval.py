@@ -35,7 +35,15 @@ def is_state(path: Path) -> bool:
 
 
 def read_states(paths: Sequence[Path], selection: Selection, name: str) -> tuple[list[TaskResults], list[str]]:
-    """Read states, each of another data set; return the tasks, and a sentence for each that cannot be compared.
+    """Read states, each of another data set.
+
+    Args:
+        paths: of the files.
+        selection: which scores; there is one.
+        name: of the condition, for sentences.
+
+    Returns:
+        The tasks, and a sentence for each that cannot be compared.
 
     Raises:
         UserError: one cannot be read, two are of the same data set, or something else than `correct` is asked for.

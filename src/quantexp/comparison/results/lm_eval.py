@@ -92,7 +92,12 @@ def choose_files(folder: Path, shown: str) -> tuple[list[SampleFile], list[str]]
 def read_samples(
     files: Sequence[SampleFile], selection: Selection, name: str
 ) -> tuple[list[TaskResults], list[str], list[Path]]:
-    """Read files of samples, each of another task.
+    """Read files of samples.
+
+    Args:
+        files: each of another task.
+        selection: which scores.
+        name: of the condition, for sentences.
 
     Returns:
         The tasks, a sentence for each that cannot be compared, and the files that were read.

@@ -121,7 +121,12 @@ def check_sums(folder: Path, name: str) -> None:
 def read_runs(
     paths: Sequence[Path], selection: Selection, name: str
 ) -> tuple[list[TaskResults], list[Path], list[str]]:
-    """Read the files `results.jsonl`, of each benchmark the newest.
+    """Read files of results, of each benchmark the newest.
+
+    Args:
+        paths: of the files `results.jsonl`.
+        selection: which scores.
+        name: of the condition, for sentences.
 
     Returns:
         The tasks, the files that count, and sentences on the choice.

@@ -40,7 +40,13 @@ GUESSES: Mapping[str, tuple[str, ...]] = {
 
 
 def read_table(rows: Sequence[Mapping[str, Any]], selection: Selection, name: str, task: str) -> list[TaskResults]:
-    """Read rows of a table, an answer each, at least one; where no column says it, the task is called `task`.
+    """Read rows of a table, an answer each.
+
+    Args:
+        rows: with the same columns, at least one.
+        selection: which columns.
+        name: of the condition, for sentences.
+        task: what the task is called where no column says it.
 
     Raises:
         UserError: a column is missing, or a score is none.
