@@ -104,7 +104,7 @@ def _ours(quant: str, text: str, most: int, folder: Path) -> tuple[float, TokenM
     engine = LlamaCpp(model_file(job), job.model, job.engine)
     try:
         started = time.perf_counter()
-        sequences = windows(engine, Read(text, LENGTH), most=most)
+        sequences = windows(engine, Read(text, LENGTH))[:most]
         compared = None
         with Forcing(engine.model, context=LENGTH, threads=engine.threads) as forcing:
             if quant == BASELINE:

@@ -17,7 +17,7 @@ from quantexp.config import Config, EngineConfig, PromptForm
 from quantexp.engines import Completion, Decoding, Engine, Prompt, close_engine, open_engine
 from quantexp.evaluation.answers import AnswerReader
 from quantexp.evaluation.prompts import Prompter
-from quantexp.evaluation.scoring import verdict
+from quantexp.evaluation.scoring import GradedOutput, list_verdicts
 from quantexp.models import ModelFile
 from quantexp.tasks import get_task
 from quantexp.tasks.data import load
@@ -90,13 +90,13 @@ def row(job: Config, here: Answers, there: Answers, again: Answers) -> str:
     reader = AnswerReader(NONE)
     same = sum(here[item].text == there[item].text for item in here)
     with grader.open({}) as grade:
-        scores = [
-            {
-                item: float(verdict(reader, grade, Output(each.text), fields[item], each.finish_reason)["score"])
-                for item, each in side.items()
-            }
-            for side in (here, there)
-        ]
+        scores = []
+        for side in (here, there):
+            given = [
+                GradedOutput(Output(each.text), fields[item], each.finish_reason, "") for item, each in side.items()
+            ]
+            found = list_verdicts(reader, grade, given)
+            scores.append({item: float(each["score"]) for item, each in zip(side, found, strict=True)})
     alike = sum(scores[0][item] == scores[1][item] for item in here)
     means = [sum(side.values()) / len(side) for side in scores]
     twice = sum(there[item].text == again[item].text for item in there)

@@ -14,7 +14,8 @@ from quantexp.tasks.reasoning import NONE, Output
 def verdict(grader: Grader, output: str, fields: Mapping[str, Any], finish_reason: str) -> dict[str, Any]:
     """The grader's columns for an output."""
     with grader.open({}) as grade:
-        return scoring.verdict(AnswerReader(NONE), grade, Output(output, tokens=5), fields, finish_reason, "a prompt")
+        given = scoring.GradedOutput(Output(output, tokens=5), fields, finish_reason, "a prompt")
+        return next(scoring.list_verdicts(AnswerReader(NONE), grade, [given]))
 
 
 def regraded(table: pd.DataFrame, grader: Grader, items: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

@@ -39,20 +39,8 @@ _OF_GRADER = frozenset({*READ, "extracted", "rule", "score", "grading_error", EX
 """The other columns that a reader and a grader fill; tables of earlier versions have no rule."""
 
 
-def verdict(
-    reader: AnswerReader,
-    grader: GradeAnswer,
-    output: Output,
-    fields: Mapping[str, Any],
-    finish_reason: str,
-    prompt: str = "",
-) -> dict[str, Any]:
-    """Fill the columns of reader and grader for one output; an item that was never asked gets no score."""
-    return next(_list_verdicts(reader, grader, [_Graded(output, fields, finish_reason, prompt)]))
-
-
-class _Graded(NamedTuple):
-    """An output that is to be graded, as `verdict` takes it."""
+class GradedOutput(NamedTuple):
+    """An output that is to be graded."""
 
     output: Output
     fields: Mapping[str, Any]
@@ -60,8 +48,8 @@ class _Graded(NamedTuple):
     prompt: str
 
 
-def _list_verdicts(reader: AnswerReader, grader: GradeAnswer, given: Sequence[_Graded]) -> Iterator[dict[str, Any]]:
-    """Fill the columns for each output, in order; one that was never asked is not graded."""
+def list_verdicts(reader: AnswerReader, grader: GradeAnswer, given: Sequence[GradedOutput]) -> Iterator[dict[str, Any]]:
+    """Fill the columns of reader and grader for each output, in order; one that was never asked gets no score."""
     answers = [reader.read(each.output, each.finish_reason == "length") for each in given]
     asked = [
         (answer, each.fields) for answer, each in zip(answers, given, strict=True) if each.finish_reason != "context"
@@ -127,20 +115,20 @@ class AnswerGrading:
         return self._outputs[key]
 
     def verdict(self, prompt: "Prompt", completion: "Completion") -> Mapping[str, Any]:
-        """Fill the grader's columns for the answer to a prompt (`verdict`)."""
+        """Fill the grader's columns for the answer to a prompt."""
         self.grade_all([prompt], [completion])
         return self._verdicts[prompt.item_id, prompt.sample]
 
     def grade_all(self, prompts: "Sequence[Prompt]", completions: "Sequence[Completion]") -> None:
         """Grade the answers to prompts that have no verdict yet, together if the grader does so."""
         new = {
-            (prompt.item_id, prompt.sample): _Graded(
+            (prompt.item_id, prompt.sample): GradedOutput(
                 self.output(prompt, completion), self._fields[prompt.item_id], completion.finish_reason, prompt.text
             )
             for prompt, completion in zip(prompts, completions, strict=True)
             if (prompt.item_id, prompt.sample) not in self._verdicts
         }
-        verdicts = _list_verdicts(self._reader, self._grader, [*new.values()])
+        verdicts = list_verdicts(self._reader, self._grader, [*new.values()])
         for (key, given), found in zip(new.items(), verdicts, strict=True):
             marks = {"marks": encode_marks(given.output, self._reader)} if self._reader.splits else {}
             self._verdicts[key] = marks | found
@@ -168,10 +156,12 @@ def regrade_table(
         )
     rows = cast(list[dict[str, Any]], table.to_dict("records"))
     given = [
-        _Graded(decode_output(row, reader), items[row["item_id"]], row["finish_reason"], str(row.get("prompt", "")))
+        GradedOutput(
+            decode_output(row, reader), items[row["item_id"]], row["finish_reason"], str(row.get("prompt", ""))
+        )
         for row in rows
     ]
-    verdicts = pd.DataFrame([*_list_verdicts(reader, grader, given)], index=table.index)
+    verdicts = pd.DataFrame([*list_verdicts(reader, grader, given)], index=table.index)
     old = [name for name in table if name in _OF_GRADER or str(name).startswith((FIELD, OUTCOME))]
     at = next(place for place, name in enumerate(table) if name in _OF_GRADER)
     others = table.drop(columns=old)
@@ -263,7 +253,7 @@ def rule_counts(table: pd.DataFrame) -> dict[str, float]:
 
 
 def _ordered(verdicts: pd.DataFrame) -> list[str]:
-    """Return the columns in the order of `verdict`, whichever row came first: one that was not asked has no fields."""
+    """Return the columns in their order, whichever row came first: one that was not asked has no fields."""
     fields = [str(name) for name in verdicts if str(name).startswith(FIELD)]
     outcomes = [str(name) for name in verdicts if str(name).startswith(OUTCOME)]
     read = [name for name in READ if name in verdicts]

@@ -115,7 +115,7 @@ def test_quants_behind_servers_are_bounded_from_a_served_baseline_and_from_a_fil
     itself, of_file = read_rows(tmp_path)
 
     base, quant = pair
-    cut = windows(base, Read(HARBOUR[:400], 64), most=4)
+    cut = windows(base, Read(HARBOUR[:400], 64))[:4]
     p, q = (
         np.concatenate([part.logits.astype(np.float64) for part in each.distributions(cut)]) for each in (base, quant)
     )

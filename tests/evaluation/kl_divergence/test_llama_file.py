@@ -72,7 +72,7 @@ def test_figures_are_those_that_the_tool_prints(pair: tuple[LlamaCpp, LlamaCpp])
 def test_what_is_written_is_what_the_tool_writes(pair: tuple[LlamaCpp, LlamaCpp], tmp_path: Path) -> None:
     base, _ = pair
     path = tmp_path / "ours.kld"
-    cut = windows(base, Read(HARBOUR, 64), most=4)
+    cut = windows(base, Read(HARBOUR, 64))[:4]
     for part in LlamaFileWriter(base, path).distributions(cut):
         assert part.logits.shape == (31, 288)
     ours, theirs = (open_llama_file(each) for each in (path, FILE))

@@ -161,9 +161,8 @@ def test_windows_are_those_of_llama_perplexity(engine: LlamaCpp) -> None:
     found = windows(engine, Read(text, 16))
     assert [each.tokens for each in found] == [tokens[i : i + 16] for i in range(0, len(tokens) - 15, 16)]
     assert {each.first for each in found} == {9}
-    assert len(windows(engine, Read(text, 16), most=2)) == 2
     with patch("quantexp.util.llama_library.llama_cpp.llama_vocab_get_add_bos", lambda _: True):
-        [begun] = windows(engine, Read(text, 16), most=1)
+        begun, *_ = windows(engine, Read(text, 16))
     assert begun.tokens == (1, *tokens[1:16])  # <|im_start|> is this vocabulary's BOS
     assert windows(engine, Read(text, 512)) == []  # shorter than one of 512
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantexp.tasks.emails.checks import LARGEST_SIMILARITY, Accepted, problem_of_answer, problem_of_email, similarity
+from quantexp.tasks.emails.checks import LARGEST_SIMILARITY, Accepted, problem_of_answer, problem_of_email, shingles
 from quantexp.tasks.emails.plan import EmailPlan, email_plan
 from quantexp.tasks.emails.prompt import Email
 from quantexp.util.terminal import one_line, printable
@@ -105,6 +105,13 @@ def test_what_repeats_an_accepted_email_is_rejected() -> None:
 def test_what_is_no_email(text: str, finish_reason: str | None, refusal: str | None, said: str) -> None:
     found = str(problem_of_answer(text, finish_reason, refusal) or "")
     assert found.startswith(said) if said else not found
+
+
+def similarity(one: str, other: str) -> float:
+    """Jaccard similarity of two texts' shingles, from 0 to 1; 0 if one has no words."""
+    ours, theirs = shingles(one), shingles(other)
+    union = len(ours | theirs)
+    return len(ours & theirs) / union if union else 0.0
 
 
 @given(texts, texts)

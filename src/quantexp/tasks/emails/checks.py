@@ -80,13 +80,6 @@ def shingles(text: str) -> frozenset[tuple[str, ...]]:
     return frozenset(tuple(words[start : start + SHINGLE]) for start in range(last + 1))
 
 
-def similarity(one: str, other: str) -> float:
-    """Jaccard similarity of two texts' shingles, from 0 to 1; 0 if one has no words."""
-    ours, theirs = shingles(one), shingles(other)
-    union = len(ours | theirs)
-    return len(ours & theirs) / union if union else 0.0
-
-
 def problem_of_answer(text: str, finish_reason: str | None, refusal: str | None) -> Problem | None:
     """Find what keeps an answer from being an e-mail at all; None if `Email` can read it."""
     if refusal is not None or finish_reason == "content_filter":
