@@ -1,7 +1,6 @@
 """One request for an e-mail to an OpenAI-compatible server."""
 
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 from quantexp.config.emails import GenerateConfig, Structured
@@ -21,20 +20,20 @@ class Answer:
     """Answer of the server.
 
     Attributes:
-        text: the answer; empty if there is none, as with a refusal.
+        answer: its text; empty if there is none, as with a refusal.
         refusal: the words of a refusal.
         finish_reason: why the answer ended.
-        model: the model that answered, by its own name.
+        answered_by: the model that answered, by its own name.
         system_fingerprint: of the server's configuration.
         response_id: the server's.
         input_tokens: read, as the server counts; None if it does not say.
         output_tokens: written, likewise.
     """
 
-    text: str
+    answer: str
     refusal: str | None
     finish_reason: str | None
-    model: str | None
+    answered_by: str | None
     system_fingerprint: str | None
     response_id: str | None
     input_tokens: int | None
@@ -70,9 +69,7 @@ class Client:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._server.client.close()
 
     async def connect(self) -> None:
@@ -137,10 +134,10 @@ def _answer(body: object, server: str) -> Answer:
         raise NonsenseError(f"{error}, so that base_url={server} may be wrong") from error
     usage = got.usage or Usage()
     return Answer(
-        text=choice.message.text or "",
+        answer=choice.message.text or "",
         refusal=choice.message.refusal,
         finish_reason=choice.finish_reason,
-        model=_text(got.model),
+        answered_by=_text(got.model),
         system_fingerprint=_text(got.system_fingerprint),
         response_id=_text(got.id),
         input_tokens=usage.prompt_tokens,

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -163,9 +163,9 @@ class Making:
             )
 
     def _problem(self, answer: Answer, slot: int) -> Problem | None:
-        problem = problem_of_answer(answer.text, answer.finish_reason, answer.refusal)
+        problem = problem_of_answer(answer.answer, answer.finish_reason, answer.refusal)
         if problem is None:
-            problem = problem_of_email(Email.model_validate_json(answer.text), self.plans[slot], self._accepted)
+            problem = problem_of_email(Email.model_validate_json(answer.answer), self.plans[slot], self._accepted)
         return problem
 
     def _record(
@@ -178,21 +178,15 @@ class Making:
             nameless=self._config.nameless,
             request_seed=seed,
             model=self._config.model.name,
-            answered_by=answer.model,
             server=server,
             temperature=self._config.temperature,
             prompt_version=prompt_version(),
             prompt_sha256=prompt_sha256(self.plans[slot]),
-            system_fingerprint=answer.system_fingerprint,
-            response_id=answer.response_id,
-            finish_reason=answer.finish_reason,
-            input_tokens=answer.input_tokens,
-            output_tokens=answer.output_tokens,
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             accepted=problem is None,
             reason=problem.reason if problem else None,
             detail=problem.detail if problem else None,
-            answer=answer.text,
+            **{name: value for name, value in asdict(answer).items() if name != "refusal"},
         )
 
     def _take(self, record: Record) -> None:
