@@ -46,7 +46,7 @@ def config_fingerprint(config: Config) -> str:
 
 def list_decisive(config: Config) -> dict[str, Any]:
     """Return what decides a job's answers and grades, as far as it is not at the schema's defaults, as plain values."""
-    tree: dict[str, Any] = json.loads(json.dumps(_decisive(config), default=_plain))
+    tree: dict[str, Any] = json.loads(json.dumps(_decisive(config), default=make_plain))
     return tree
 
 
@@ -178,10 +178,11 @@ def _code() -> str:
 
 
 def _sha256(tree: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(tree, sort_keys=True, default=_plain).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(tree, sort_keys=True, default=make_plain).encode()).hexdigest()
 
 
-def _plain(value: object) -> object:
+def make_plain(value: object) -> object:
+    """Return a value that JSON has no form of as one that it has."""
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value):

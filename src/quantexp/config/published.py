@@ -9,14 +9,13 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from quantexp.config.fingerprint import AUTO, list_decisive
+from quantexp.config.fingerprint import AUTO, list_decisive, make_plain
 from quantexp.config.schema import Config, StatsConfig
 from quantexp.config.validation import validated
 from quantexp.util.error_reports import explain_error
@@ -91,13 +90,8 @@ def publish_command(command: str) -> str:
 
 def publish_stats(stats: StatsConfig) -> dict[str, Any]:
     """Return the settings of an analysis as plain values."""
-    tree: dict[str, Any] = json.loads(json.dumps(asdict(stats), default=_name_choice))
+    tree: dict[str, Any] = json.loads(json.dumps(asdict(stats), default=make_plain))
     return tree
-
-
-def _name_choice(value: object) -> str:
-    assert isinstance(value, Enum)
-    return value.name
 
 
 def restore_settings(settings: Mapping[str, Any], stats: Mapping[str, Any], places: Mapping[str, Any]) -> Config:

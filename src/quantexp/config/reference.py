@@ -133,7 +133,7 @@ def in_words(hint: object) -> str:
         return f"list of {in_words(inner[0])}s"
     if typing.get_origin(hint) is dict:
         return "`{NAME: …}`"
-    raise TypeError(f"{hint} has no words yet; add them to quantexp/reference.py.")
+    raise TypeError(f"{hint} has no words yet; add them to quantexp/config/reference.py.")
 
 
 def summary(kind: type) -> str:

@@ -294,9 +294,5 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
         if isinstance(value, dict):
             flat |= _flat(value, f"{name}.")
         else:
-            flat[name] = _plain(value)
+            flat[name] = value.value if isinstance(value, Enum) else value
     return flat
-
-
-def _plain(value: object) -> object:
-    return value.value if isinstance(value, Enum) else value

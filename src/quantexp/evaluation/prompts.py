@@ -168,7 +168,7 @@ def find_start(engine: Engine, opening: tuple[Message, ...]) -> Start:
     return form.find_start(re.split(_PROBE, text, flags=re.IGNORECASE)[-1])
 
 
-def check_shots(shots: int | None, examples: Sequence[Item]) -> Sequence[Item]:
+def check_shots(shots: int | None, examples: Sequence[Item], of: str = "") -> Sequence[Item]:
     """Return as many worked examples as are asked for.
 
     Raises:
@@ -177,7 +177,7 @@ def check_shots(shots: int | None, examples: Sequence[Item]) -> Sequence[Item]:
     shots = shots or 0
     if shots > len(examples):
         raise UserError(
-            f"task.shots={shots} asks for more worked examples than the {len(examples)} there are; lower it."
+            f"task.shots={shots} asks for more worked examples than the {len(examples)} there are{of}; lower it."
         )
     return examples[:shots]
 
@@ -207,11 +207,7 @@ def group_examples(
     if not groups:
         return check_shots(shots, examples), {}
     for name, own in groups.items():
-        if shots > len(own):
-            raise UserError(
-                f"task.shots={shots} asks for more worked examples than the {len(own)} there are for {by} "
-                f"{one_line(name)}; lower it."
-            )
+        check_shots(shots, own, f" for {by} {one_line(name)}")
     return (), dict(groups)
 
 

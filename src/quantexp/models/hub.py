@@ -79,10 +79,9 @@ def fetch(wanted: Iterable[tuple[ModelConfig, QuantConfig]], cache: Path) -> Non
         ):
             by_folder[_folder(model)].append(missing)
     for folder, missing_here in by_folder.items():
-        if missing_here:
-            folder.mkdir(parents=True, exist_ok=True)
-            _note_names(folder, missing_here)
-            check_targets(folder, missing_here, cache)
+        folder.mkdir(parents=True, exist_ok=True)
+        _note_names(folder, missing_here)
+        check_targets(folder, missing_here, cache)
     for folder, missing_here in by_folder.items():
         for missing in missing_here:
             for file in missing.files:

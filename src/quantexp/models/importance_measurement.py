@@ -4,7 +4,6 @@ As `tools/imatrix/imatrix.cpp` of llama.cpp does it, through the callback that l
 """
 
 import ctypes
-import logging
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,8 +24,6 @@ from quantexp.util.llama_library import (
 )
 from quantexp.util.native.threads import usable_cores
 from quantexp.util.progress import bar
-
-log = logging.getLogger(__name__)
 
 CHUNK = 512
 """Tokens that are read at a time, each time from the start of a context; llama-imatrix's default."""

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -51,7 +50,7 @@ class CompletionStore:
     def __enter__(self) -> "CompletionStore":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def lookup(self, keys: Iterable[bytes]) -> dict[bytes, Completion]:

@@ -312,7 +312,8 @@ def _http_client() -> Any:
     for kind, address in urllib.request.getproxies().items():
         schemes = ("http", "https", "socks5", "socks5h")
         # Without its value, which may hold a password.
-        if kind in ("http", "https", "all") and not usable_address(_with_scheme(address), schemes):
+        whole = address if "://" in address else f"http://{address}"
+        if kind in ("http", "https", "all") and not usable_address(whole, schemes):
             raise UserError(
                 f"What the environment variable {kind.upper()}_PROXY holds is not a proxy's address; set it to one, "
                 "such as http://127.0.0.1:8080, or unset it."
@@ -326,7 +327,3 @@ def _http_client() -> Any:
             "The environment names a SOCKS proxy (in ALL_PROXY, HTTPS_PROXY or HTTP_PROXY), for which the package "
             "socksio is missing; install it with pip install socksio, or unset the variable."
         ) from error
-
-
-def _with_scheme(address: str) -> str:
-    return address if "://" in address else f"http://{address}"

@@ -8,7 +8,6 @@ context has been emptied. So the logits are bit for bit the same whatever is rea
 import hashlib
 from collections.abc import Generator, Iterable, Iterator
 from functools import cached_property
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -157,7 +156,5 @@ class Forcing:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -1,7 +1,6 @@
 """From a chat to a prompt and its tokens, by the template and the tokenizer in a GGUF."""
 
 import json
-import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,8 +15,6 @@ from quantexp.models import ModelFile
 from quantexp.tasks.reasoning import FORMATS, ReasoningFormat, choose_format, get_format
 from quantexp.util.errors import UserError
 from quantexp.util.llama_library import last_error, llama_cpp, read_piece, tokenize_text, without_weights
-
-log = logging.getLogger(__name__)
 
 _MARKS = (range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE), range(0x30000, 0xE0000))
 """Private characters, then those of planes without letters; one that a chat does not hold stands for the name of a

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,7 +131,8 @@ def open_llama_file(path: Path) -> LlamaFile:
         raise UserError(f"divergence_base={path} is not a file; make it with {made_by}.")
     size = path.stat().st_size
     with path.open("rb") as file:
-        mark, window, vocabulary, windows = _read_header(file)
+        # What is missing of it counts as zeros, of which there are no windows.
+        mark, window, vocabulary, windows = _HEADER.unpack(file.read(_HEADER.size).ljust(_HEADER.size, b"\0"))
         if mark != MARK:
             raise UserError(
                 f"divergence_base={path} does not begin with {MARK.decode()}; give one made with {made_by}."
@@ -334,14 +334,6 @@ def encode_rows(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
     rows[:, :8] = np.stack([scale, floor - total.astype(np.float32)], axis=1).astype("<f4").view(np.uint8)
     rows[:, 8 : 8 + 2 * logits.shape[1]] = np.minimum(steps, MOST_STEPS).astype("<u2").view(np.uint8)
     return rows
-
-
-def _read_header(file: BinaryIO) -> tuple[bytes, int, int, int]:
-    content = file.read(_HEADER.size)
-    if len(content) < _HEADER.size:
-        return content[:8] if content[:8] != MARK else MARK, 0, 0, 0
-    mark, window, vocabulary, windows = _HEADER.unpack(content)
-    return mark, window, vocabulary, windows
 
 
 def _count_scored(window: int) -> int:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from quantexp.config import DataConfig
 from quantexp.tasks.data.columns import format_columns, sources
@@ -182,15 +182,11 @@ def _ask(repository: str, revision: str, whole: bool = False) -> str:
             f"data.repository={repository} is not a name that the Hub has; write it as OWNER/NAME."
         ) from error
     except ValueError as error:  # an answer that is not JSON
-        _not_a_hub(error)
+        raise UserError(
+            f"What answers at {hub_address()} is not the Hub, but perhaps the log-in page of a network; "
+            f"log in there, or correct HF_ENDPOINT, {WAY_OUT}."
+        ) from error
     return str(commit)
-
-
-def _not_a_hub(error: Exception) -> NoReturn:
-    raise UserError(
-        f"What answers at {hub_address()} is not the Hub, but perhaps the log-in page of a network; "
-        f"log in there, or correct HF_ENDPOINT, {WAY_OUT}."
-    ) from error
 
 
 def _from_network(error: BaseException) -> bool:
