@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from quantexp.config import Config, ReasoningEnd, TaskConfig
 from quantexp.config.identity import Identity
 from quantexp.evaluation.answers import VERSION, AnswerReader
+from quantexp.models import ModelFile
+from quantexp.models.contents import describe_matrix, describe_misnomer, describe_types, read_contents
 from quantexp.tasks import Grader
 from quantexp.tasks.items import Dataset
 from quantexp.tasks.reasoning import get_format
@@ -16,7 +18,6 @@ from quantexp.tracking.tags import MATRIX, MISNOMER, SOURCE_BITS, SOURCE_TYPE, T
 
 if TYPE_CHECKING:
     from quantexp.engines import Engine
-    from quantexp.models import ModelFile
 
 
 def pairing_facts(config: Config, data: Dataset, grader: Grader) -> dict[str, str]:
@@ -41,8 +42,8 @@ def identify(
     config: Config,
     data: Dataset,
     grader: Mapping[str, str],
-    file: "ModelFile",
-    source: "ModelFile",
+    file: ModelFile,
+    source: ModelFile,
     engine: "Engine",
     prompt: Mapping[str, str],
     reader: AnswerReader,
@@ -81,7 +82,7 @@ def identify(
     }
 
 
-def describe_file(config: Config, file: "ModelFile", source: "ModelFile") -> dict[str, object]:
+def describe_file(config: Config, file: ModelFile, source: ModelFile) -> dict[str, object]:
     """Collect what reports say of the file: its tensors, of what it was made, and what llama.cpp finds odd about it."""
     facts: dict[str, object] = {}
     if config.model.source != "server" and config.model.quantize:
@@ -95,9 +96,6 @@ def _describe_contents(path: Path) -> dict[str, object]:
     """Collect the types in a GGUF and its importance matrix; nothing of a server's model without one here."""
     if not path.is_file():
         return {}
-    # Only here: where models stay on servers, no library is needed.
-    from quantexp.models.contents import describe_matrix, describe_misnomer, describe_types, read_contents
-
     contents = read_contents(path)
     misnomer = describe_misnomer(contents)
     return {
@@ -112,7 +110,7 @@ def describe_machine(engine: "Engine") -> dict[str, str]:
     return {f"engine.{key}": value for key, value in engine.machine.items()}
 
 
-def _describe_model(config: Config, file: "ModelFile", source: "ModelFile") -> dict[str, object]:
+def _describe_model(config: Config, file: ModelFile, source: ModelFile) -> dict[str, object]:
     """Collect what the quants of one model have in common."""
     if config.model.source == "server":
         return {"name": config.model.name}  # formats count weights differently, and of some files nothing is here

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from quantexp import models
 from quantexp.config import Config, EngineConfig, ModelConfig, QuantConfig, TaskConfig
 from quantexp.config.grading import JudgeConfig
 from quantexp.config.ranges import find_range_problems
@@ -18,9 +19,6 @@ from quantexp.engines.base import Engine
 from quantexp.engines.registry import get_engine
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
-
-if TYPE_CHECKING:
-    from quantexp.models import ModelFile
 
 Section = TypeVar("Section", ModelConfig, EngineConfig)
 
@@ -72,8 +70,6 @@ def open_judge_model(config: JudgeConfig, tested: ModelUnderTest) -> Iterator[Ju
     Raises:
         UserError: it cannot be opened, or it is the model under test.
     """
-    from quantexp import models  # only now: most graders need no model
-
     model, engine = _read_model(config), _read_engine(config)
     # Of a model that only a server has, nobody asks here how many bits its weights have.
     quant = QuantConfig("as-is", bits_per_weight=16.0 if model.source == "server" and not model.checkpoint else None)
@@ -90,7 +86,7 @@ def open_judge_model(config: JudgeConfig, tested: ModelUnderTest) -> Iterator[Ju
         yield JudgeModel(model.name, identity, opened, model.system or "", family, is_exact=not url)
 
 
-def refuse_same_model(name: str, file: "ModelFile", tested: ModelUnderTest) -> None:
+def refuse_same_model(name: str, file: models.ModelFile, tested: ModelUnderTest) -> None:
     """Refuse a judge that is the model under test, at whichever quant.
 
     Raises:

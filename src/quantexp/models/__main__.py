@@ -15,11 +15,19 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from quantexp import models
 from quantexp.config import Config, ModelConfig, QuantConfig
 from quantexp.config.command_line import COMMANDS, versions
 from quantexp.config.composition import compose_jobs
 from quantexp.config.hydra_schemas import register_schemas
+from quantexp.models.checksums import NAME, downloads
+from quantexp.models.contents import Contents, read_contents
+from quantexp.models.download import format_size
 from quantexp.models.expansion import expand_words
+from quantexp.models.gguf import ModelFile, hash_file, hashed, remember
+from quantexp.models.inspection import ChatFacts, describe_contents, print_contents
+from quantexp.models.sources import cache_folder
+from quantexp.util import job_process
 from quantexp.util.error_reports import report_errors
 from quantexp.util.errors import UserError
 
@@ -27,9 +35,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from quantexp.models import ModelFile
-    from quantexp.models.contents import Contents
-    from quantexp.models.inspection import ChatFacts
 
 EPILOG = """\
 examples:
@@ -55,8 +60,6 @@ class _Options:
 
 def _fetch(jobs: Sequence[Config], _: _Options) -> bool:
     """Download, or make, what the jobs need and is not here."""
-    from quantexp.models.download import format_size
-
     console = _console()
     for model, quant, file in _resolve(jobs):
         _say(console, f"{model.name} {quant.name}: {file.path} ({format_size(file.bytes)}, sha256 {file.sha256})")
@@ -65,10 +68,6 @@ def _fetch(jobs: Sequence[Config], _: _Options) -> bool:
 
 def _verify(jobs: Sequence[Config], options: _Options) -> bool:
     """Compare every downloaded file with SHA256SUMS."""
-    from quantexp.models.checksums import NAME, downloads
-    from quantexp.models.gguf import hash_file, hashed, remember
-    from quantexp.models.sources import cache_folder
-
     console = _console()
     sound = True
     for folder in _folders(jobs):
@@ -92,9 +91,6 @@ def _verify(jobs: Sequence[Config], options: _Options) -> bool:
 def _list(jobs: Sequence[Config], _: _Options) -> bool:
     """List what is in the folder of downloads, and the models there are to choose from."""
     from rich.markup import escape
-
-    from quantexp.models.checksums import downloads
-    from quantexp.models.download import format_size
 
     console = _console()
     for folder in _folders(jobs):
@@ -120,9 +116,6 @@ def _list(jobs: Sequence[Config], _: _Options) -> bool:
 
 def _inspect(jobs: Sequence[Config], options: _Options) -> bool:
     """Show what GGUF files hold: those named, or those of the jobs."""
-    from quantexp.models.contents import read_contents
-    from quantexp.models.inspection import describe_contents, print_contents
-
     files = options.files or [Path(file.path) for *_, file in _resolve(jobs)]
     found = [describe_contents(contents, _describe_chat(contents)) for contents in map(read_contents, files)]
     if options.json:
@@ -134,10 +127,9 @@ def _inspect(jobs: Sequence[Config], options: _Options) -> bool:
     return True
 
 
-def _describe_chat(contents: "Contents") -> "ChatFacts | None":
+def _describe_chat(contents: Contents) -> ChatFacts | None:
     """Describe the chat template in a file; None if it has none."""
     from quantexp.engines.chat_template import ChatTemplate
-    from quantexp.models.inspection import ChatFacts
     from quantexp.tasks.reasoning import choose_format
 
     template = str(contents.metadata.get("tokenizer.chat_template", ""))
@@ -151,11 +143,8 @@ def _describe_chat(contents: "Contents") -> "ChatFacts | None":
         return ChatFacts(digest, (), reasoning, str(error))
 
 
-def _resolve(jobs: Sequence[Config]) -> Iterator[tuple[ModelConfig, QuantConfig, "ModelFile"]]:
+def _resolve(jobs: Sequence[Config]) -> Iterator[tuple[ModelConfig, QuantConfig, ModelFile]]:
     """Yield the model files that the jobs need, after all their sources are here."""
-    from quantexp import models
-    from quantexp.util import job_process
-
     wanted = list({repr((job.model, job.quant)): (job.model, job.quant) for job in jobs}.values())
     job_process.call(models.prepare, wanted)
     for model, quant in wanted:

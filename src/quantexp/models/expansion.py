@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,10 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from quantexp.config.composition import compose_ahead, quote_value, replace_overrides
 from quantexp.config.condition import Baseline, parse_baseline
 from quantexp.config.weights import Weights, parse_weights
+from quantexp.models.folder import Folder, read_folder
 from quantexp.util.errors import UserError
-
-if TYPE_CHECKING:
-    from quantexp.models.folder import Folder
 
 _CONCERNED = re.compile(
     r"(?:model|model\.source)=.*\bfolder\b|\+?weights=|\+?experiment=|hydra\.searchpath=|(?:--config-|-c[dnp]\b)"
@@ -140,8 +138,6 @@ def _expand_folder(command: _Command) -> list[str]:
         raise UserError("model.quantize=true makes quants from one file: give that with model=local model.path=FILE.")
     if OmegaConf.is_missing(model, "path") or model.path is None:
         raise UserError("model=folder needs the folder: add model.path=FOLDER.")
-    from quantexp.models.folder import read_folder  # only now: most commands do without
-
     folder = read_folder(model.path)
     labels = _choose_labels(command, folder)
     baseline = command.list_values("stats.baseline")
@@ -164,13 +160,13 @@ def _expand_folder(command: _Command) -> list[str]:
     return command.replace(changes)
 
 
-def _correct_baseline(text: str, folder: "Folder") -> str:
+def _correct_baseline(text: str, folder: Folder) -> str:
     """Return what `stats.baseline` names, with the label as the folder has it."""
     given = parse_baseline(text)
     return Baseline(folder.find(given.weights, "stats.baseline").label, given.levels).label
 
 
-def _choose_labels(command: _Command, folder: "Folder") -> list[str]:
+def _choose_labels(command: _Command, folder: Folder) -> list[str]:
     """Return the labels of the quants that are asked for; all if none is.
 
     Raises:
@@ -245,7 +241,7 @@ def _name_model(command: _Command, weights: Sequence[Weights]) -> list[str]:
 
 def _chooses_default(command: _Command) -> bool:
     """Return whether nothing chooses the model, which is the demo's then."""
-    from quantexp.config.reference import default_option  # likewise
+    from quantexp.config.reference import default_option  # only now: most commands do without
 
     chosen: str = command.composed.hydra.runtime.choices.model
     return "model" not in command.parsed and chosen == default_option("model")
