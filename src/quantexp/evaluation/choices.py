@@ -127,10 +127,9 @@ def score_choices(
     store: CompletionStore,
     about: Mapping[str, str],
     *,
-    reuse: bool = True,
     advance: Callable[[int], None] = lambda _: None,
     enough: Callable[[Prompt, Completion], bool] | None = None,
-    before: float | None = None,
+    **options: Any,
 ) -> Generated:
     """Score the choices of each question.
 
@@ -139,16 +138,14 @@ def score_choices(
         questions: in the order in which they are asked.
         store: where scores are looked up, and added one by one.
         about: what a person should read beside a stored score.
-        reuse: whether to take what the store has.
         advance: called with the number of questions whose choices have all been scored.
-        enough: as for `generation.generate`, of a question's prompt and its output.
-        before: likewise.
+        enough: as for `complete_missing`, of a question's prompt and its output.
+        options: as for `complete_missing`.
 
     Returns:
         One completion for each question, whose text is the scores of its choices; it counts single scores.
     """
     scoring = as_scoring(engine, "Scoring choices")
-    options: dict[str, Any] = {"reuse": reuse, "before": before}
     # First, because contexts that follow each other share their beginning, and these share it with no item.
     alone_prompts = [each for question in questions for each in question.alone]
     alone = complete_missing(alone_prompts, scoring.score_key, scoring.score, store, about, **options)

@@ -2,8 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,8 +131,7 @@ class TextEmbedder:
         return [float(vectors[first] @ vectors[second]) for first, second in pairs]
 
 
-@contextmanager
-def open_text_embedder(config: EmbedderConfig) -> Iterator[TextEmbedder]:
+def open_text_embedder(config: EmbedderConfig) -> TextEmbedder:
     """Open an embedder.
 
     Raises:
@@ -143,7 +141,7 @@ def open_text_embedder(config: EmbedderConfig) -> Iterator[TextEmbedder]:
         raise UserError(f"embedder={config.name} does not say which model embeds: add embedder.path=PATH.")
     path = Path(config.path).expanduser()
     identity, embed = _open_gguf(path, config) if config.name == "gguf" else _open_folder(path)
-    yield TextEmbedder(path.name.removesuffix(".gguf"), identity, embed, config.agreement)
+    return TextEmbedder(path.name.removesuffix(".gguf"), identity, embed, config.agreement)
 
 
 def _open_gguf(path: Path, config: EmbedderConfig) -> tuple[str, EmbedTexts]:

@@ -125,8 +125,7 @@ def _open_embedder(settings: ResourceSettings) -> Iterator[Resource]:
     from quantexp.evaluation.embedding import open_text_embedder
 
     _refuse_none("embedder", settings.embedder.name)
-    with open_text_embedder(settings.embedder) as embedder:
-        yield embedder
+    yield open_text_embedder(settings.embedder)
 
 
 def _open_sandbox(settings: ResourceSettings) -> AbstractContextManager[Resource]:
