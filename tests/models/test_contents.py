@@ -15,7 +15,6 @@ from tests.support.gguf_files import write_gguf, write_typed_gguf, write_whole_g
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.models import ModelFile
 from quantexp.models.contents import (
-    TYPES,
     Contents,
     TensorInfo,
     describe_matrix,
@@ -27,7 +26,7 @@ from quantexp.models.contents import (
     share_types,
 )
 from quantexp.models.gguf import identify
-from quantexp.models.gguf_header_process import BLOCKS, Header
+from quantexp.models.gguf_header_process import TYPES, Header
 from quantexp.models.sources import source_path
 from quantexp.util.errors import UserError
 
@@ -57,7 +56,7 @@ MATRIX: dict[str, str | int] = {
 
 def test_types_and_sizes_are_those_of_ggml() -> None:
     known = {kind.value: (kind.name, sizes) for kind, sizes in gguf.GGML_QUANT_SIZES.items()}
-    assert {number: (TYPES[number], BLOCKS[number]) for number in TYPES} == known
+    assert {number: (name, (elements, held)) for number, (name, elements, held) in TYPES.items()} == known
 
 
 def test_tensors_have_roles_by_their_names(tmp_path: Path) -> None:

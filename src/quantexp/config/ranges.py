@@ -1,7 +1,8 @@
 """Ranges of the configuration's values, which stand beside its keys as `Annotated[float, Gt(0), Lt(1)]`."""
 
+import operator
 import typing
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from types import UnionType
@@ -9,13 +10,13 @@ from typing import Any, cast
 
 from annotated_types import Ge, Gt, Le, Lt
 
-_WORDS: Mapping[type, tuple[str, str]] = {
-    Gt: ("gt", "above"),
-    Ge: ("ge", "at least"),
-    Lt: ("lt", "below"),
-    Le: ("le", "at most"),
+_WORDS: Mapping[type, tuple[str, str, Callable[[Any, Any], bool]]] = {
+    Gt: ("gt", "above", operator.gt),
+    Ge: ("ge", "at least", operator.ge),
+    Lt: ("lt", "below", operator.lt),
+    Le: ("le", "at most", operator.le),
 }
-"""A bound's attribute, and its words before the number."""
+"""A bound's attribute, its words before the number, and the comparison with that; a NaN is on no side of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +60,13 @@ def _refusal(bounds: Iterable[object], hint: object) -> str:
 
 
 def _in_words(bound: object) -> str:
-    attribute, words = _WORDS[type(bound)]
+    attribute, words, _ = _WORDS[type(bound)]
     return f"{words} {getattr(bound, attribute)}"
 
 
 def _holds(bound: object, value: Any) -> bool:
-    """Tell if a value is on the right side of a bound; a NaN is on none."""
-    match bound:
-        case Gt(gt=least):
-            return bool(value > least)
-        case Ge(ge=least):
-            return bool(value >= least)
-        case Lt(lt=most):
-            return bool(value < most)
-        case Le(le=most):
-            return bool(value <= most)
-    raise TypeError(f"{bound!r} is no bound")
+    attribute, _, compare = _WORDS[type(bound)]
+    return compare(value, getattr(bound, attribute))
 
 
 def _bounds(hint: object) -> list[object]:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from quantexp.models.gguf import UNKNOWN, list_parts
-from quantexp.models.gguf_header_process import SECONDS
+from quantexp.models.gguf_header_process import SECONDS, TYPES
 from quantexp.util.errors import UserError
 from quantexp.util.native.file_types import list_file_types, name_quant
 from quantexp.util.sandbox import describe_end, run_program
@@ -20,14 +20,6 @@ Value = str | int | float
 """Of a header, if it is no list; true and false among them."""
 
 _PROGRAM = Path(__file__).with_name("gguf_header_process.py")
-
-TYPES = {
-    **{0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K"},
-    **{12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S"},
-    **{20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64"},
-    **{29: "IQ1_M", 30: "BF16", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4", 41: "Q1_0"},
-}
-"""ggml's names of types by their number (enum ggml_type in ggml.h)."""
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 """Types of weights that are not quantized."""
@@ -156,7 +148,7 @@ def _read_parts(stamped: tuple[tuple[Path, int, int], ...]) -> Contents:
         raise UserError(f"{paths[number]} is not a complete GGUF file ({one_line(reason)}); fetch or make it again.")
     first, *_ = files = answer["files"]
     tensors = tuple(
-        TensorInfo(name, TYPES.get(kind, f"type {kind}"), elements, held)
+        TensorInfo(name, TYPES[kind][0] if kind in TYPES else f"type {kind}", elements, held)
         for file in files
         for name, kind, elements, held in file["tensors"]
     )

@@ -4,9 +4,6 @@ The harness is asked for these only; how its tasks are answered, drawn, compared
 imported once a job has such a task.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from quantexp.config import TaskConfig
 from quantexp.tasks.base import Task
 from quantexp.util.errors import UserError
@@ -20,20 +17,12 @@ def _configure(config: TaskConfig) -> Task:
     return make_task(config)
 
 
-def _target(fields: Mapping[str, Any]) -> str:
-    return str(fields["target"])
-
-
-def _check(_: Mapping[str, Any]) -> None:
-    """Accept every document; the harness has made it."""
-
-
 TASK = Task(
     name="lm-eval",
     asks="question",
     required_fields=("question", "target"),
-    target=_target,
-    check=_check,
+    target=lambda fields: str(fields["target"]),
+    check=lambda _: None,  # the harness has made every document
     graders={},
     default_grader="first",
     is_named_by_user=True,

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def _list_facts(harness: Harness) -> dict[str, str]:
     digest = hashlib.sha256(json.dumps([definitions, groups], sort_keys=True, default=_describe_value).encode())
     revisions = sorted({commit for task in harness.tasks.values() for commit in _list_revisions(task)})
     return {
-        "lm-eval": harness.version,
+        "lm-eval": version("lm_eval"),
         "definition": digest.hexdigest(),
         **({"revision": " ".join(revisions)} if revisions else {}),
     }

@@ -49,11 +49,6 @@ class Harness:
     groups: tuple[Any, ...]
     seed: int
 
-    @property
-    def version(self) -> str:
-        """The harness's version."""
-        return version("lm_eval")
-
 
 @cache
 def load_harness(
