@@ -5,20 +5,9 @@ from dataclasses import dataclass
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from quantexp.config.commands import (
-    AggregateConfig,
-    CompareConfig,
-    ExportConfig,
-    GateConfig,
-    MaintenanceConfig,
-    PickConfig,
-    PlanConfig,
-    RegradeConfig,
-    ReproduceConfig,
-    SyncConfig,
-)
+from quantexp.config.commands import SCHEMAS
 from quantexp.config.recommendation import register_resolver
 from quantexp.config.schema import Config, EngineConfig
 from quantexp.util.native.file_types import list_quants
@@ -39,50 +28,27 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     _rename_plugins(store)
     register_resolver()
-    schemas = {
-        "schema": Config,
-        "aggregate_schema": AggregateConfig,
-        "regrade_schema": RegradeConfig,
-        "plan_schema": PlanConfig,
-        "compare_schema": CompareConfig,
-        "gate_schema": GateConfig,
-        "pick_schema": PickConfig,
-        "export_schema": ExportConfig,
-    }
-    for name, schema in schemas.items():
+    for name, schema in {"schema": Config, **{f"{name}_schema": each for name, each in SCHEMAS.items()}}.items():
         node = OmegaConf.structured(schema)
-        # The keys of these are whatever a task is called, or needs: data.columns={question: prompt} adds some.
-        OmegaConf.set_struct(node.stats.margins, False)
-        OmegaConf.set_struct(node.stats.pool_weights, False)
-        if "policy" in node:
-            OmegaConf.set_struct(node.policy.margins, False)
-            OmegaConf.set_struct(node.policy.pool_weights, False)
-        if "benchmarks" in node:
-            OmegaConf.set_struct(node.benchmarks, False)
-        if "judge" in node:
-            OmegaConf.set_struct(node.judge.model, False)
-            OmegaConf.set_struct(node.judge.engine, False)
-        if "columns" in node:
-            OmegaConf.set_struct(node.columns, False)
-        if "data" in node:
+        if schema is Config:
             node.engine = OmegaConf.structured(ComposedEngineConfig)
-            OmegaConf.set_struct(node.data.columns, False)
-            OmegaConf.set_struct(node.data.own, False)
-            OmegaConf.set_struct(node.engine.extra_body, False)
-            OmegaConf.set_struct(node.engine.urls, False)
-            OmegaConf.set_struct(node.hypothesis.claims, False)
-            OmegaConf.set_struct(node.model.template, False)
-            OmegaConf.set_struct(node.model.tensor_types, False)
+        _open_mappings(node)
         store.store(name=name, node=node)
-    reproduction = OmegaConf.structured(ReproduceConfig)
-    OmegaConf.set_struct(reproduction.places, False)
-    store.store(name="reproduce_schema", node=reproduction)
-    store.store(name="store_schema", node=MaintenanceConfig)
-    store.store(name="sync_schema", node=SyncConfig)
     # Hydra warns of an option in a folder of the user's that is called like one of these, and takes the user's.
     warnings.filterwarnings("ignore", r"\s*'quant/.+' is validated against ConfigStore schema", UserWarning)
     for name, file_type in list_quants().items():
         store.store(group="quant", name=name, node={"name": name, "file_type": file_type})
+
+
+def _open_mappings(node: DictConfig) -> None:
+    """Let mappings take any key: a task's name, or one that a task needs, as data.columns={question: prompt} does."""
+    for key in node:
+        if OmegaConf.is_missing(node, key) or not isinstance(value := node[key], DictConfig):
+            continue
+        if OmegaConf.get_type(value) is dict:
+            OmegaConf.set_struct(value, False)
+        else:
+            _open_mappings(value)
 
 
 def _rename_plugins(store: ConfigStore) -> None:

@@ -320,7 +320,7 @@ class ScoringEngine(TextEngine, Protocol):
         """The token that stands for a context of no words."""
 
     def score(self, prompts: Iterable[Continuation]) -> Generator[tuple[Continuation, Completion], None, None]:
-        """Prompts with their continuations as completions, in order; close it to have no more.
+        """Prompts with their continuations as completions, in any order; close it to have no more.
 
         The log-probabilities do not depend on what is read before or after. Prompts with the same tokens that follow
         each other are read once. The finish reason of one that does not fit the context is `context`.

@@ -8,10 +8,10 @@ import asyncio
 import hashlib
 import json
 import logging
-import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from functools import cached_property
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,8 @@ from quantexp.engines.base import (
     decisive,
     hash_key,
 )
-from quantexp.engines.openai.continuations import score_continuations
+from quantexp.engines.openai.concurrency import ask_at_once
+from quantexp.engines.openai.continuations import score_continuation
 from quantexp.engines.openai.prompt_logprobs import PromptReader
 from quantexp.engines.openai.responses import THINKING_OFF, OneAnswer, UngradableError, read_answer
 from quantexp.engines.openai.sampling_fields import sampling_fields
@@ -257,12 +258,15 @@ class OpenAIServer:
         return self.bos
 
     def score(self, prompts: Iterable[Continuation]) -> Generator[tuple[Continuation, Completion], None, None]:
-        """Yield each prompt with its continuation as the completion, in order; close it to have no more.
+        """Yield each prompt with its continuation as the completion, each as it comes; close it to have no more.
 
         Raises:
             UserError: the server cannot, or gives no log-probabilities.
         """
-        yield from score_continuations(self._reader, self._runner, prompts, self._config.concurrency)
+        score = partial(score_continuation, self._reader)
+        with closing(ask_at_once(self._runner, self._config.concurrency, prompts, score)) as scored:
+            for prompt, completion, seconds in scored:
+                yield prompt, replace(completion, prompt_seconds=seconds)
 
     def score_key(self, prompt: Continuation) -> bytes:
         """sha256 of all that the continuation's log-probabilities depend on, as far as the server tells."""
@@ -282,24 +286,12 @@ class OpenAIServer:
             UserError: the server cannot answer one, retries included; or it lacks a field that the decoding needs.
         """
         sampling_fields(self.identity.kind, decoding)  # refused before anything is asked
-        waiting = iter(prompts)
-        running: dict[asyncio.Task[OneAnswer], Prompt] = {}
-        last = time.perf_counter()
-        try:
-            while True:
-                done = self._runner.run(self._next(running, waiting, decoding))
-                if not done:
-                    return
-                now = time.perf_counter()
-                seconds, last = (now - last) / len(done), now
-                # Failures last: what has been answered is to be kept.
-                for task in sorted(done, key=lambda task: task.exception() is not None):
-                    prompt, answer = running.pop(task), task.result()
-                    if answer.cut_in_thoughts:
-                        self._warn_of_thoughts(prompt)
-                    yield prompt, _completion(answer, seconds)
-        finally:
-            self._runner.run(_cancelled(running))
+        answer = partial(self._answer, decoding=decoding)
+        with closing(ask_at_once(self._runner, self._config.concurrency, prompts, answer)) as answers:
+            for prompt, answered, seconds in answers:
+                if answered.cut_in_thoughts:
+                    self._warn_of_thoughts(prompt)
+                yield prompt, _completion(answered, seconds)
 
     def key(self, prompt: Prompt, decoding: Decoding) -> bytes:
         """sha256 of what the prompt's completion depends on, as far as the server tells."""
@@ -323,17 +315,6 @@ class OpenAIServer:
     def close(self) -> None:
         """Close the connections."""
         self._held.close()
-
-    async def _next(
-        self, running: dict[asyncio.Task[OneAnswer], Prompt], waiting: Iterator[Prompt], decoding: Decoding
-    ) -> set[asyncio.Task[OneAnswer]]:
-        """Keep as many requests running as are allowed, and wait until some have ended; none when all have."""
-        while len(running) < self._config.concurrency and (prompt := next(waiting, None)) is not None:
-            running[asyncio.create_task(self._answer(prompt, decoding))] = prompt
-        if not running:
-            return set()
-        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        return done
 
     async def _answer(self, prompt: Prompt, decoding: Decoding) -> OneAnswer:
         """One answer.
@@ -464,9 +445,3 @@ def _choose_format(model: ModelConfig) -> ReasoningFormat:
     """Choose the format of reasoning that a server has left in an answer; what it splits off itself needs none."""
     form = get_format(model.reasoning)
     return THINK if form is None or form is HARMONY else form
-
-
-async def _cancelled(running: Mapping[asyncio.Task[OneAnswer], Prompt]) -> None:
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
