@@ -36,12 +36,12 @@ def main(config: GenerateConfig) -> None:
     # Only now: composing, --help and shell completion do without these heavy imports.
     from rich.console import Console
 
-    from quantexp.tasks.emails.client import read_own_key
     from quantexp.tasks.emails.generation import Making, refuse_other_settings
     from quantexp.tasks.emails.records import Journal, Record, find_companion, read_lines, refuse_changed_by_hand
     from quantexp.tasks.emails.reviews import Review, select_rejected
     from quantexp.tasks.emails.summary import say_stock, say_summary
     from quantexp.tasks.emails.terminal import say, say_damaged
+    from quantexp.util.openai_client import read_key
 
     console = Console()
     out = Path(config.out).expanduser()
@@ -57,7 +57,7 @@ def main(config: GenerateConfig) -> None:
         refuse_changed_by_hand(out, records)
         making = Making(config, records, select_rejected(reviews))
         if making.open_slots:
-            read_own_key(config)  # no key: refuse before asking anything
+            read_key(config.api_key_variable, "api_key_variable")  # no key: refuse before asking anything
             say_stock(console, config, making)
             if not _confirmed(config):
                 say(console, "Nothing was sent.")

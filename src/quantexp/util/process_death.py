@@ -6,7 +6,7 @@ import signal
 from quantexp.util.errors import BROKEN_MODEL, EXIT_FAILED, UserError
 from quantexp.util.native.library import MEND
 from quantexp.util.sandbox import ASSERTION, name_signal
-from quantexp.util.terminal import one_line
+from quantexp.util.terminal import last_line, one_line
 
 
 class ProcessDeathError(UserError):
@@ -69,5 +69,4 @@ def _last_words(written: str) -> str:
     for pattern in (ASSERTION, r"what\(\): +(.+)", r"terminate called .+"):
         if found := re.findall(pattern, written):
             return one_line(found[-1])
-    lines = [line for line in written.splitlines() if line.strip()]
-    return one_line(lines[-1]) if lines else ""
+    return last_line(written)

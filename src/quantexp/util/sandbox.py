@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from quantexp.util.terminal import one_line
+from quantexp.util.terminal import last_line, one_line
 
 ASSERTION = r"[\w.-]+\.\w+:\d+: .+"
 """The line in which llama.cpp says what has failed, with file and line, before it ends its process."""
@@ -95,8 +95,7 @@ def describe_end(status: int, written: str) -> str:
         return one_line(asserted[0])
     if status < 0:
         return _ENDS.get(-status) or name_signal(-status)
-    lines = [line.strip() for line in written.splitlines() if line.strip()]
-    return one_line(lines[-1]) if lines else f"exit status {status}"
+    return last_line(written) or f"exit status {status}"
 
 
 def name_signal(number: int) -> str:

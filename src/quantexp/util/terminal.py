@@ -34,6 +34,11 @@ def one_line(text: str, longest: int = 200) -> str:
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
+def last_line(text: str) -> str:
+    """Return the last line that is not blank, as `one_line`; empty if there is none."""
+    return one_line((text.rstrip().splitlines() or [""])[-1])
+
+
 class Harmless(logging.Formatter):
     """Lines of a log without secrets and control characters: they quote what is from elsewhere, and are kept."""
 

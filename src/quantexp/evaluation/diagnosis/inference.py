@@ -14,7 +14,7 @@ from quantexp.evaluation.diagnosis.finding import Finding
 from quantexp.util.native.library import MEND, Library, library_build, try_library
 from quantexp.util.native.processor import compiled_extensions, processor_extensions, processor_name
 from quantexp.util.native.threads import usable_cores
-from quantexp.util.terminal import one_line
+from quantexp.util.terminal import last_line
 
 REFERENCE = 1.0
 """Multiplications and additions a second of reading prompts / those of NumPy's float32 matrices, on the same threads:
@@ -136,5 +136,4 @@ def _measured(threads: int, choice: str) -> dict[str, Any] | str:
         return found
     if ended.returncode < 0:
         return signal.Signals(-ended.returncode).name
-    lines = [line for line in ended.stderr.splitlines() if line.strip()]
-    return one_line(lines[-1].removeprefix("quantexp: ")) if lines else f"exit status {ended.returncode}"
+    return last_line(ended.stderr).removeprefix("quantexp: ") or f"exit status {ended.returncode}"

@@ -26,7 +26,7 @@ from quantexp.util.errors import UserError
 from quantexp.util.huggingface import check_endpoint
 from quantexp.util.native.processor import allowed_cores
 from quantexp.util.native.threads import core_quota, physical_cores, usable_cores
-from quantexp.util.terminal import one_line
+from quantexp.util.terminal import last_line, one_line
 
 NAMED = ("quantexp", "llama-cpp-python", "mlflow", "hydra-core", "omegaconf", "huggingface_hub")
 """Distributions whose versions are shown whether or not they fit."""
@@ -93,8 +93,7 @@ def version_findings() -> Iterator[Finding]:
     for name, process in started.items():
         _, said = process.communicate()
         if process.returncode:
-            lines = [line for line in said.splitlines() if line.strip()]
-            reason = one_line(lines[-1]) if lines and process.returncode > 0 else f"exit status {process.returncode}"
+            reason = (process.returncode > 0 and last_line(said)) or f"exit status {process.returncode}"
             mend = f"python -m pip install --force-reinstall {_distribution(name)}"
             yield Finding("versions", "broken", f"{name} cannot be imported ({reason})", mend)
 

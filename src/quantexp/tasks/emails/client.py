@@ -6,7 +6,7 @@ from typing import Any, Self
 from quantexp.config.emails import GenerateConfig, Structured
 from quantexp.tasks.emails.plan import EmailPlan
 from quantexp.tasks.emails.prompt import messages, schema
-from quantexp.util.openai_client import NEW_LIMIT, OLD_LIMIT, Access, NonsenseError, Server, read_key
+from quantexp.util.openai_client import NEW_LIMIT, OLD_LIMIT, Access, NonsenseError, Server
 from quantexp.util.openai_responses import CompletionBody, Usage, check_body
 from quantexp.util.terminal import escape_surrogates
 from quantexp.util.urls import strip_secrets
@@ -108,15 +108,6 @@ class Client:
 def hide_credentials(config: GenerateConfig) -> str:
     """Return the server's address without what may be secret in it: user, password and query."""
     return strip_secrets(config.base_url or OPENAI)
-
-
-def read_own_key(config: GenerateConfig) -> str | None:
-    """Return the key, from the environment and nowhere else; None if the server needs none.
-
-    Raises:
-        UserError: the variable is empty, or holds what cannot be a key.
-    """
-    return read_key(config.api_key_variable, "api_key_variable")
 
 
 def _answer(body: object, server: str) -> Answer:

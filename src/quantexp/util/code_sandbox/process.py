@@ -20,7 +20,7 @@ import psutil
 from quantexp.util.code_sandbox.confinement import CALLS
 from quantexp.util.errors import UserError
 from quantexp.util.sandbox import name_signal
-from quantexp.util.terminal import one_line
+from quantexp.util.terminal import last_line, one_line
 
 PROGRAM = Path(__file__).with_name("program.py")
 
@@ -135,8 +135,8 @@ class SandboxProcess:
         except (StoppedError, LookupError) as error:
             self._kill()
             assert self._process.stderr is not None
-            written = self._process.stderr.read(20_000).decode(errors="replace").strip()
-            why = one_line(written.splitlines()[-1] if written else str(error), 200)
+            written = self._process.stderr.read(20_000).decode(errors="replace")
+            why = last_line(written) or one_line(str(error))
             raise UserError(f"The sandbox for generated code did not start ({why}); nothing was graded.") from error
 
     def _exchange(self, data: bytes) -> dict[str, Any]:
