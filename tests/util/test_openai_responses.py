@@ -15,7 +15,7 @@ from quantexp.config import EngineConfig, ModelConfig
 from quantexp.config.emails import GenerateConfig, WriterConfig
 from quantexp.engines.base import Decoding, Prompt
 from quantexp.engines.openai.engine import OpenAIServer as Engine
-from quantexp.engines.openai.responses import OneAnswer, read_answer
+from quantexp.engines.openai.responses import read_answer
 from quantexp.models import ModelFile
 from quantexp.store import Completion
 from quantexp.store.segments import decode, encode
@@ -32,8 +32,8 @@ def completion(choice: dict[str, Any], usage: Any = None) -> dict[str, Any]:
     return {"choices": [choice], **({} if usage is None else {"usage": usage})}
 
 
-def read(body: object, longest: int = 8, *, logprobs: bool = True) -> OneAnswer:
-    return read_answer(body, longest, logprobs=logprobs)
+def read(body: object, longest: int = 8, *, logprobs: bool = True) -> Completion:
+    return read_answer(body, longest, logprobs=logprobs)[0]
 
 
 # Calls of tools
@@ -48,13 +48,13 @@ def test_calls_of_tools_that_were_sent_are_the_answer() -> None:
     body = completion({"message": {"content": None, "tool_calls": CALLS}, "finish_reason": "tool_calls"})
     with pytest.raises(UserError, match="called a tool instead of answering"):
         read(body)
-    answer = read_answer(body, 8, logprobs=False, has_tools=True)
+    answer, _ = read_answer(body, 8, logprobs=False, has_tools=True)
     assert answer.finish_reason == "stop"
     calls = read_calls(answer.text).calls
     assert [(call.name, [*call.arguments]) for call in calls] == [("f", ["x"]), ("g", [""])]
     spoken = {"message": {"content": "I look.", "tool_calls": CALLS[:1]}, "finish_reason": "stop"}
-    found = read_answer(completion(spoken), 8, logprobs=False, has_tools=True).text
-    assert found.startswith("I look.\n<tool_call>\n")
+    answer, _ = read_answer(completion(spoken), 8, logprobs=False, has_tools=True)
+    assert answer.text.startswith("I look.\n<tool_call>\n")
 
 
 @pytest.mark.parametrize("calls", [[{}], [{"function": {"arguments": "{}"}}], {"f": 1}, "f"])
@@ -131,7 +131,7 @@ def test_texts_of_answers(message: dict[str, Any], text: str) -> None:
 @pytest.mark.parametrize("reason", ["stop", "length"])
 def test_reasoning_without_an_answer_is_an_outcome(message: dict[str, Any], reason: str) -> None:
     ended = read(completion({"message": message, "finish_reason": reason}))
-    assert (ended.text, ended.finish_reason, ended.reasoning, ended.cut_in_thoughts) == ("", reason, "2 + 2", True)
+    assert (ended.text, ended.finish_reason, ended.reasoning) == ("", reason, "2 + 2")
 
 
 def test_reasoning_beside_an_answer_is_kept_apart() -> None:
@@ -146,7 +146,7 @@ def test_reasoning_beside_an_answer_is_kept_apart() -> None:
         },
     ):
         answer = read(completion({"message": message, "finish_reason": "stop"}))
-        assert (answer.text, answer.reasoning, answer.cut_in_thoughts) == ("4", "2 + 2", False)
+        assert (answer.text, answer.reasoning) == ("4", "2 + 2")
 
 
 @pytest.mark.parametrize(
@@ -231,9 +231,7 @@ def test_any_json_is_an_answer_that_can_be_stored_or_is_named(body: Any, logprob
         found = read(body, logprobs=logprobs)
     except (NonsenseError, UserError):
         return
-    exact = tuple(np.array(found.logprobs, np.float32).tolist())
-    record = Completion((), exact, found.text, found.finish_reason, 0.0, 0.0, found.counted)
-    assert decode(encode(bytes(32), record, {}))[1] == record
+    assert decode(encode(bytes(32), found, {}))[1] == found
     assert found.finish_reason in ("stop", "length")
 
 

@@ -65,19 +65,19 @@ Count = Annotated[int, Field(ge=0, lt=2**31)]
 Logprob = Annotated[float, Field(ge=LEAST, le=ROUNDING, allow_inf_nan=False)]
 
 
-class _Checked(BaseModel):
+class Checked(BaseModel):
     """A part of a body; what is not named here is not looked at."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class UsageDetails(_Checked):
+class UsageDetails(Checked):
     """Parts of what was written."""
 
     reasoning_tokens: Count | None = None
 
 
-class Usage(_Checked):
+class Usage(Checked):
     """Tokens read and written."""
 
     prompt_tokens: Count | None = None
@@ -95,20 +95,20 @@ class Usage(_Checked):
         return counted if counted and counted <= (self.completion_tokens or 0) else None
 
 
-class TokenLogprob(_Checked):
+class TokenLogprob(Checked):
     """A token's log-probability."""
 
     logprob: Logprob | None = None
 
 
-class Logprobs(_Checked):
+class Logprobs(Checked):
     """Log-probabilities in either of the two forms that servers have."""
 
     content: Annotated[list[TokenLogprob], Field(max_length=MOST_TOKENS)] | None = None
     token_logprobs: Annotated[list[Logprob | None], Field(max_length=MOST_TOKENS)] | None = None
 
 
-class Part(_Checked):
+class Part(Checked):
     """A part of a message's content."""
 
     type: Text | None = None
@@ -125,7 +125,7 @@ def _join(reasoning: object) -> str:
     return ""
 
 
-class Message(_Checked):
+class Message(Checked):
     """An answer to a chat."""
 
     content: Text | list[Part] | None = None
@@ -150,7 +150,7 @@ class Message(_Checked):
         return found or None
 
 
-class Choice(_Checked):
+class Choice(Checked):
     """One answer: a message to a chat, a text to a prompt."""
 
     message: Message | None = None
@@ -160,7 +160,7 @@ class Choice(_Checked):
     """A server may put anything here that was not asked for them; `check_body` with Logprobs where they were."""
 
 
-class CompletionBody(_Checked):
+class CompletionBody(Checked):
     """A completion, of a chat or of a prompt."""
 
     choices: Annotated[list[Choice], Field(min_length=1)]

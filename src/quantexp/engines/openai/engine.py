@@ -14,8 +14,6 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
-
 from quantexp.config import EngineConfig, ModelConfig, PromptForm
 from quantexp.engines.base import (
     TELLS,
@@ -31,7 +29,7 @@ from quantexp.engines.base import (
 from quantexp.engines.openai.concurrency import ask_at_once
 from quantexp.engines.openai.continuations import score_continuation
 from quantexp.engines.openai.prompt_logprobs import PromptReader
-from quantexp.engines.openai.responses import THINKING_OFF, OneAnswer, UngradableError, read_answer
+from quantexp.engines.openai.responses import THINKING_OFF, UngradableError, read_answer
 from quantexp.engines.openai.sampling_fields import sampling_fields
 from quantexp.engines.openai.server_identity import ServerIdentity, identify_server
 from quantexp.engines.sequences import Likeliest, TokenSequence, hash_sequences
@@ -288,10 +286,10 @@ class OpenAIServer:
         sampling_fields(self.identity.kind, decoding)  # refused before anything is asked
         answer = partial(self._answer, decoding=decoding)
         with closing(ask_at_once(self._runner, self._config.concurrency, prompts, answer)) as answers:
-            for prompt, answered, seconds in answers:
-                if answered.cut_in_thoughts:
+            for prompt, completion, seconds in answers:
+                if (completion.reasoning or completion.reasoning_tokens) and not completion.text.strip():
                     self._warn_of_thoughts(prompt)
-                yield prompt, _completion(answered, seconds)
+                yield prompt, replace(completion, generation_seconds=seconds)
 
     def key(self, prompt: Prompt, decoding: Decoding) -> bytes:
         """sha256 of what the prompt's completion depends on, as far as the server tells."""
@@ -316,16 +314,16 @@ class OpenAIServer:
         """Close the connections."""
         self._held.close()
 
-    async def _answer(self, prompt: Prompt, decoding: Decoding) -> OneAnswer:
+    async def _answer(self, prompt: Prompt, decoding: Decoding) -> Completion:
         """One answer.
 
         Raises:
             UserError: there is none.
         """
         try:
-            answer = await self._once(prompt, decoding, logprobs=self._logprobs)
+            completion, fingerprint = await self._once(prompt, decoding, logprobs=self._logprobs)
         except TooLongError:
-            return OneAnswer("", "context", (), (0, 0), None)
+            return Completion((), (), "", "context", 0.0, 0.0, counted=(0, 0))
         except UngradableError as error:
             raise UserError(f"{prompt.item_id}: {error}") from error
         except NoAnswerError as error:
@@ -333,17 +331,17 @@ class OpenAIServer:
                 f"{self._server.address} gave no answer to {prompt.item_id}, {self._config.retries} retries included "
                 f"({error}); what it has answered is kept: see to the server, and run the same command again."
             ) from error
-        if answer.fingerprint:
-            self._fingerprint = answer.fingerprint
-            self._fingerprints.setdefault(answer.fingerprint)
-        return answer
+        if fingerprint:
+            self._fingerprint = fingerprint
+            self._fingerprints.setdefault(fingerprint)
+        return completion
 
     async def _once(
         self, prompt: Prompt, decoding: Decoding, *, logprobs: bool, retries: int | None = None
-    ) -> OneAnswer:
+    ) -> tuple[Completion, str | None]:
         place = "/chat/completions" if self._wording is None else "/completions"
 
-        def read(body: object) -> OneAnswer:
+        def read(body: object) -> tuple[Completion, str | None]:
             return read_answer(body, decoding.longest, logprobs=logprobs, has_tools=bool(prompt.tools))
 
         return await self._server.ask(place, self._request(prompt, decoding, logprobs), read, retries=retries)
@@ -360,7 +358,8 @@ class OpenAIServer:
             probe = Prompt("a first question", "1", (), 0, messages=({"role": "user", "content": "1"},))
         await self._answer(probe, Decoding(1))
         try:
-            return bool((await self._once(probe, Decoding(1), logprobs=True, retries=0)).logprobs)
+            completion, _ = await self._once(probe, Decoding(1), logprobs=True, retries=0)
+            return bool(completion.logprobs)
         except NoAnswerError as error:
             if error.status in (429, 503):
                 raise UserError(
@@ -425,20 +424,6 @@ def _listed(names: Sequence[str]) -> str:
     """Return the names, as far as a tag has room for them."""
     more = len(names) - MOST_FINGERPRINTS
     return ", ".join([*names[:MOST_FINGERPRINTS], *([f"{more} more"] if more > 0 else [])])
-
-
-def _completion(answer: OneAnswer, seconds: float) -> Completion:
-    return Completion(
-        tokens=(),
-        logprobs=tuple(np.array(answer.logprobs, np.float32).tolist()),
-        text=answer.text,
-        finish_reason=answer.finish_reason,
-        prompt_seconds=0.0,
-        generation_seconds=seconds,
-        counted=answer.counted,
-        reasoning=answer.reasoning,
-        reasoning_tokens=answer.reasoning_tokens,
-    )
 
 
 def _choose_format(model: ModelConfig) -> ReasoningFormat:

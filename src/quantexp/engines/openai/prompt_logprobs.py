@@ -6,13 +6,13 @@ from itertools import islice
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from quantexp.config import EngineConfig
 from quantexp.engines.sequences import Likeliest, TokenSequence
 from quantexp.util.errors import UserError
 from quantexp.util.openai_client import NoAnswerError, NonsenseError, RefusedError, Server
-from quantexp.util.openai_responses import LEAST, MOST_TOKENS, ROUNDING, check_body
+from quantexp.util.openai_responses import MOST_TOKENS, Checked, Count, Logprob, check_body
 
 NONE_GIVEN = (
     "{address} gives no log-probabilities of a prompt's tokens (prompt_logprobs), of which divergence and scores of "
@@ -21,25 +21,21 @@ NONE_GIVEN = (
 )
 
 
-class _Checked(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-
-class _Entry(_Checked):
-    logprob: Annotated[float, Field(ge=LEAST, le=ROUNDING, allow_inf_nan=False)]
+class _Entry(Checked):
+    logprob: Logprob
     decoded_token: str | None = None
 
 
-class _Choice(_Checked):
+class _Choice(Checked):
     prompt_logprobs: Annotated[list[dict[str, _Entry] | None], Field(max_length=MOST_TOKENS)] | None = None
 
 
-class _Body(_Checked):
+class _Body(Checked):
     choices: Annotated[list[_Choice], Field(min_length=1)]
 
 
-class _Tokens(_Checked):
-    tokens: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=MOST_TOKENS * 100)]
+class _Tokens(Checked):
+    tokens: Annotated[list[Count], Field(max_length=MOST_TOKENS * 100)]
 
 
 class PromptReader:

@@ -3,9 +3,10 @@
 import json
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 
-from quantexp.store.completion import FinishReason
+import numpy as np
+
+from quantexp.store.completion import Completion, FinishReason
 from quantexp.util.errors import UserError
 from quantexp.util.openai_client import NonsenseError
 from quantexp.util.openai_responses import LONGEST_TEXT, Choice, CompletionBody, Logprobs, Message, Usage, check_body
@@ -34,35 +35,9 @@ class UngradableError(UserError):
     """An answer that cannot be graded, and would be the same the next time."""
 
 
-@dataclass(frozen=True, slots=True)
-class OneAnswer:
-    """One answer, as far as it matters here.
-
-    Attributes:
-        text: without stop strings.
-        finish_reason: why it ended.
-        logprobs: of its tokens; empty where the server gives none.
-        counted: tokens read and written, as the server counts; 0 where it does not.
-        fingerprint: of the server's set-up, if it has such a thing.
-        reasoning: what the server sent as the model's reasoning; None if it sent none.
-        reasoning_tokens: how many of those written were reasoning; None if the server does not say.
-    """
-
-    text: str
-    finish_reason: FinishReason
-    logprobs: tuple[float, ...]
-    counted: tuple[int, int]
-    fingerprint: str | None
-    reasoning: str | None = None
-    reasoning_tokens: int | None = None
-
-    @property
-    def cut_in_thoughts(self) -> bool:
-        """True if the model was still reasoning at its end, so that there is no answer."""
-        return bool(self.reasoning or self.reasoning_tokens) and not self.text.strip()
-
-
-def read_answer(body: object, longest: int, *, logprobs: bool, has_tools: bool = False) -> OneAnswer:
+def read_answer(
+    body: object, longest: int, *, logprobs: bool, has_tools: bool = False
+) -> tuple[Completion, str | None]:
     """Read the JSON of an answer.
 
     Args:
@@ -70,6 +45,9 @@ def read_answer(body: object, longest: int, *, logprobs: bool, has_tools: bool =
         longest: tokens that were allowed.
         logprobs: whether log-probabilities were asked for; otherwise they are not looked at.
         has_tools: whether functions were sent; calls of them are then the answer, and otherwise a mistake.
+
+    Returns:
+        The answer, whose times are not known, and the fingerprint of the server's set-up, if it has such a thing.
 
     Raises:
         NonsenseError: it is no answer.
@@ -90,17 +68,19 @@ def read_answer(body: object, longest: int, *, logprobs: bool, has_tools: bool =
     if calls:
         choice = choice.model_copy(update={"message": _write_calls(choice.message, calls)})
     reason = _reason(choice, written, longest)
-    text = _text(choice, reason, written, usage.reasoning)
-    fingerprint = answer.system_fingerprint
-    return OneAnswer(
-        text=text,
-        finish_reason=reason,
+    completion = Completion(
+        tokens=(),
         logprobs=found,
+        text=_text(choice, reason, written, usage.reasoning),
+        finish_reason=reason,
+        prompt_seconds=0.0,
+        generation_seconds=0.0,
         counted=(usage.prompt_tokens or 0, written),
-        fingerprint=one_line(fingerprint, 80) if isinstance(fingerprint, str) else None,
         reasoning=choice.message.thoughts if choice.message is not None else None,
         reasoning_tokens=usage.reasoning,
     )
+    fingerprint = answer.system_fingerprint
+    return completion, one_line(fingerprint, 80) if isinstance(fingerprint, str) else None
 
 
 def _write_calls(message: Message | None, calls: object) -> Message:
@@ -168,7 +148,7 @@ def _reason(choice: Choice, written: int, longest: int) -> FinishReason:
 
 
 def _logprobs(given: Logprobs) -> tuple[float, ...]:
-    """Log-probabilities, at most 0; empty unless each token has one."""
+    """Log-probabilities, at most 0, as float32 has them; empty unless each token has one."""
     found = [entry.logprob for entry in given.content] if given.content else given.token_logprobs or []
     known = [min(each, 0.0) for each in found if each is not None]
-    return tuple(known) if len(known) == len(found) else ()
+    return tuple(np.array(known, np.float32).tolist()) if len(known) == len(found) else ()
