@@ -149,20 +149,19 @@ def _measured(config: PlanConfig, store: "Store", sweep: str) -> Pilot:
         raise UserError(f"sweep={sweep} has no quant to pair with the baseline: {reasons}")
     by_id = {record.run_id: record for record in records}
     plans, counted = [], []
-    for model in summary.models():
-        for task in summary.tasks(model):
-            ladder = summary.ladder(model, task)
-            runs = {condition.quant: [by_id[run_id] for run_id in condition.run_ids] for condition in ladder}
-            name = task if len(summary.models()) == 1 else f"{task}, {model}"
-            for condition in ladder:
-                if summary.comparison(condition) is None:
-                    continue
-                seen = measure_spread(runs[baseline], runs[condition.quant])
-                spread = seen if config.changed is None else Spread(config.changed)
-                cost = estimate_cost(runs[baseline]) + estimate_cost(runs[condition.quant])
-                drawn = _drawn(runs[baseline], runs[condition.quant])
-                plans.append(Planned(spread, name, condition.quant, cost, drawn))
-                counted += [*runs[baseline], *runs[condition.quant]]
+    for model, task in summary.places():
+        ladder = summary.ladder(model, task)
+        runs = {condition.quant: [by_id[run_id] for run_id in condition.run_ids] for condition in ladder}
+        name = task if len(summary.models()) == 1 else f"{task}, {model}"
+        for condition in ladder:
+            if summary.comparison(condition) is None:
+                continue
+            seen = measure_spread(runs[baseline], runs[condition.quant])
+            spread = seen if config.changed is None else Spread(config.changed)
+            cost = estimate_cost(runs[baseline]) + estimate_cost(runs[condition.quant])
+            drawn = _drawn(runs[baseline], runs[condition.quant])
+            plans.append(Planned(spread, name, condition.quant, cost, drawn))
+            counted += [*runs[baseline], *runs[condition.quant]]
     return Pilot(
         plans=tuple(plans),
         source=f"sweep {sweep[:8]}, baseline {baseline}",

@@ -93,9 +93,10 @@ def _test(
     for name, of_both in changed.items():
         if len(of_both) != 2:
             continue
+        wanted = {axis: axis.read(levels[name]) for axis in of_both}
         first, second = (
-            next((other for other, of in changed.items() if of == (axis,) and _agrees(axis, levels, other, name)), None)
-            for axis in of_both
+            next((other for other, of in changed.items() if of == (axis,) and axis.read(levels[other]) == level), None)
+            for axis, level in wanted.items()
         )
         if first is None or second is None:
             continue
@@ -113,7 +114,3 @@ def _test(
                 seed=stats.seed,
             ),
         )
-
-
-def _agrees(axis: Axis, levels: Mapping[str, Levels], one: str, other: str) -> bool:
-    return axis.read(levels[one]) == axis.read(levels[other])

@@ -382,6 +382,10 @@ class Summary:
         """Tasks of one model, in the order of the conditions."""
         return _unique(c.task for c in self.conditions if c.model == model)
 
+    def places(self) -> list[tuple[str, str]]:
+        """Each model with each of its tasks, in the order of the conditions."""
+        return [(model, task) for model in self.models() for task in self.tasks(model)]
+
     def ladder(self, model: str, task: str) -> tuple[Condition, ...]:
         """Conditions of one model on one task: the baseline, then from most to fewest bits."""
         found = [c for c in self.conditions if (c.model, c.task) == (model, task)]

@@ -45,14 +45,13 @@ class _Shade:
 def depths(summary: Summary) -> Chart | None:
     """Return a panel for the baseline's accuracy and one for what each condition loses; None without long texts."""
     panels: list[Panel] = []
-    for model in summary.models():
-        for task in summary.tasks(model):
-            compared = [each for each in summary.select_comparisons(model, task) if list_cells(each)]
-            if not compared:
-                continue
-            title = summary.make_title(model, task)
-            panels.append(_draw_baseline(summary, max(compared, key=lambda each: each.difference.n), title))
-            panels += [_draw_losses(each, title) for each in compared]
+    for model, task in summary.places():
+        compared = [each for each in summary.select_comparisons(model, task) if list_cells(each)]
+        if not compared:
+            continue
+        title = summary.make_title(model, task)
+        panels.append(_draw_baseline(summary, max(compared, key=lambda each: each.difference.n), title))
+        panels += [_draw_losses(each, title) for each in compared]
     if not panels:
         return None
     about = (

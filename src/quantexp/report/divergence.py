@@ -27,11 +27,10 @@ class Measured(NamedTuple):
 
 def list_measured(summary: Summary) -> Iterator[Measured]:
     """Yield the conditions with a divergence, task by task, from most to fewest bits."""
-    for model in summary.models():
-        for task in summary.tasks(model):
-            for each in summary.ladder(model, task):
-                if (divergence := summary.find_divergence(each)) is not None:
-                    yield Measured(each, divergence)
+    for place in summary.places():
+        for each in summary.ladder(*place):
+            if (divergence := summary.find_divergence(each)) is not None:
+                yield Measured(each, divergence)
 
 
 def has_divergence(summary: Summary, model: str | None = None) -> bool:

@@ -44,7 +44,8 @@ def list_results(
     left_out: dict[str, None] = {}
     several = len({each.model for each in publication.conditions}) > 1
     for each in publication.conditions:
-        jobs = [job for job in publication.jobs if (job.model, job.task, job.condition) == _label(each)]
+        place = each.model, each.task, each.condition
+        jobs = [job for job in publication.jobs if (job.model, job.task, job.condition) == place]
         found = _find_benchmark(jobs[0], benchmarks)
         if found is None:
             left_out[
@@ -55,10 +56,6 @@ def list_results(
         name = "_".join([*([each.model] if several else []), each.task, each.condition])
         files[re.sub(r"[^\w.+-]+", "-", name).strip("-.") + ".yaml"] = _write_entry(each, jobs[0], found, url)
     return files, list(left_out)
-
-
-def _label(condition: Condition) -> tuple[str, str, str]:
-    return condition.model, condition.task, condition.condition
 
 
 def _find_benchmark(job: Job, benchmarks: Mapping[str, str]) -> tuple[str, str] | None:

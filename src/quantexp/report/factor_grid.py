@@ -36,23 +36,20 @@ class FactorGrid:
 def list_factor_grids(summary: Summary) -> list[FactorGrid]:
     """Return a grid for each task and each pair of factors that vary there; none if only one does."""
     found = []
-    for model in summary.models():
-        for task in summary.tasks(model):
-            ladder = summary.ladder(model, task)
-            reference = next((each for each in ladder if each.quant == summary.baseline), None)
-            if reference is None or any(each.levels.keys() != reference.levels.keys() for each in ladder):
-                continue
-            axes = find_axes([each.levels for each in ladder])
-            for pair in combinations(axes, 2):
-                fixed = {*axes} - {*pair}
-                shown = [
-                    each
-                    for each in ladder
-                    if all(axis.read(each.levels) == axis.read(reference.levels) for axis in fixed)
-                ]
-                grid = _cross(summary, shown, *pair)
-                if len(grid.rows) > 1 and len(grid.header) > 2:
-                    found.append(FactorGrid(summary.make_title(model, task), grid))
+    for place in summary.places():
+        ladder = summary.ladder(*place)
+        reference = summary.find_condition(*place, summary.baseline)
+        if reference is None or any(each.levels.keys() != reference.levels.keys() for each in ladder):
+            continue
+        axes = find_axes([each.levels for each in ladder])
+        for pair in combinations(axes, 2):
+            fixed = {*axes} - {*pair}
+            shown = [
+                each for each in ladder if all(axis.read(each.levels) == axis.read(reference.levels) for axis in fixed)
+            ]
+            grid = _cross(summary, shown, *pair)
+            if len(grid.rows) > 1 and len(grid.header) > 2:
+                found.append(FactorGrid(summary.make_title(*place), grid))
     return found
 
 

@@ -67,10 +67,7 @@ def forest(summary: Summary) -> Chart:
 
 def _by_task(summary: Summary) -> Iterator[list[Comparison]]:
     """Yield the comparisons of each model's tasks that have any."""
-    for model in summary.models():
-        for task in summary.tasks(model):
-            if compared := summary.select_comparisons(model, task):
-                yield compared
+    yield from filter(None, (summary.select_comparisons(*place) for place in summary.places()))
 
 
 def span(differences: Sequence[PairedComparison], also: Sequence[float] = ()) -> tuple[float, float]:

@@ -65,7 +65,7 @@ def report_markdown(summary: Summary) -> str:
         *_rules(summary),
         *_registered(summary),
         *_how_to_read(summary),
-        *_conditions(summary),
+        *("## Conditions", write_table(conditions_grid(summary)) if summary.conditions else "None."),
         *_listing("Notes", summary.notes, "None."),
         *_listing("Not compared", summary.refusals, pairing_text(summary)),
         *_listing("Failed jobs", summary.failures, "None."),
@@ -96,12 +96,10 @@ def escape(text: str) -> str:
 
 
 def _outcome(summary: Summary) -> list[str]:
-    lines = []
-    for model in summary.models():
-        for task in summary.tasks(model):
-            lines.append(
-                f"- **{escape(summary.make_title(model, task))}**: {escape(task_outcome(summary, model, task))}"
-            )
+    lines = [
+        f"- **{escape(summary.make_title(*place))}**: {escape(task_outcome(summary, *place))}"
+        for place in summary.places()
+    ]
     found, meaning = verdict(summary)
     whole = "The whole report, with the answers that changed: [report.html](report.html)"
     told = f"**{escape(found)}** {escape(' '.join(filter(None, [meaning, order_text(summary)])))}"
@@ -223,10 +221,6 @@ def _registered(summary: Summary) -> list[str]:
 def _how_to_read(summary: Summary) -> list[str]:
     lines = [f"- {f'*{escape(term)}*: ' if term else ''}{escape(text)}" for term, text in how_to_read(summary)]
     return ["## How to read this", "\n".join(lines)]
-
-
-def _conditions(summary: Summary) -> list[str]:
-    return ["## Conditions", write_table(conditions_grid(summary)) if summary.conditions else "None."]
 
 
 def _protocol(summary: Summary) -> list[str]:

@@ -29,8 +29,6 @@ from quantexp.report.svg import (
 Memories = Mapping[tuple[str, str], Memory]
 """By model and condition, as far as they are known."""
 
-_LEFT = 0.5
-
 _FAR = 1.5
 """A budget that is so many times the largest memory, or more, is not on the axis: it would push the marks together."""
 
@@ -56,11 +54,10 @@ def memory_chart(summary: Summary, memories: Memories, budget: int | None = None
         file: Name of the chart's files; empty if it is on the page only.
     """
     panels = []
-    for model in summary.models():
-        for task in summary.tasks(model):
-            known = [each for each in summary.ladder(model, task) if _is_shown(summary, memories, each)]
-            if len(known) > 1:
-                panels.append(_panel(summary, known, memories, budget))
+    for place in summary.places():
+        known = [each for each in summary.ladder(*place) if _is_shown(summary, memories, each)]
+        if len(known) > 1:
+            panels.append(_panel(summary, known, memories, budget))
     if not panels:
         return None
     contexts = sorted({each.footprint.context for each in memories.values()})
@@ -95,7 +92,7 @@ def _panel(summary: Summary, known: Sequence[Condition], memories: Memories, bud
     coordinates = Coordinates(
         f"memory, {unit}", unit, summary.baseline, (Curve("", tuple(sorted(places, key=lambda place: place.x))),)
     )
-    figure, axes = blank_over(coordinates, _LEFT, [] if limit is None else [limit])
+    figure, axes = blank_over(coordinates, also=[] if limit is None else [limit])
     compared = [found for each in known if (found := summary.comparison(each)) is not None]
     margins = {each.decision.margin for each in compared if each.decision is not None}
     limits = span([each.difference for each in compared], list(margins))

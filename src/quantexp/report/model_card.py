@@ -25,13 +25,14 @@ def write_card(summary: Summary, publication: Publication, charts: Mapping[str, 
         url: where the results are published, if they are.
     """
     found, meaning = verdict(summary)
+    shown = "score against measured bits per weight" if summary.has_bits else "differences from the baseline"
     parts = ["## Quantization quality", f"**{escape(found)}** {escape(meaning)}"]
     for model in summary.models():
         several = len(summary.models()) > 1
         for task in summary.tasks(model):
             parts += [f"### {escape(f'{model}, {task}' if several else task)}", _table(summary, model, task)]
         if model in charts:
-            parts.append(f"![{escape(model)}: {_describe_chart(summary)}]({charts[model]})")
+            parts.append(f"![{escape(model)}: {shown}]({charts[model]})")
     parts.append(_legend(summary))
     caveats, _ = select_caveats(summary)
     if caveats:
@@ -47,10 +48,6 @@ def _table(summary: Summary, model: str, task: str) -> str:
     of_file += ["size"] if any(line.condition.file_bytes is not None for line in lines) else []
     table = DataTable(comparison_columns(summary), lines)
     return write_table(table.show("quant", *of_file, "score", "difference", "reading"))
-
-
-def _describe_chart(summary: Summary) -> str:
-    return "score against measured bits per weight" if summary.has_bits else "differences from the baseline"
 
 
 def _legend(summary: Summary) -> str:

@@ -21,12 +21,10 @@ from quantexp.report.svg import (
 )
 from quantexp.report.tables import range_text
 
-_LEFT = 0.5
-
 
 def ladders(summary: Summary) -> Chart:
     """Every score of every task."""
-    panels = [_panel(summary, model, task) for model in summary.models() for task in summary.tasks(model)]
+    panels = [_panel(summary, *place) for place in summary.places()]
     methods = " or ".join(sorted({c.estimate.interval_method for c in summary.conditions}))
     about = (
         f"Score in points; bands: {interval_names(summary)} interval of each score over {summary.unit}s ({methods}). "
@@ -45,7 +43,7 @@ def _panel(summary: Summary, model: str, task: str) -> Panel:
     coordinates = find_coordinates(summary.ladder(model, task), summary.baseline)
     places = coordinates.places
     points = [place.condition for place in places]
-    figure, axes = blank_over(coordinates, _LEFT)
+    figure, axes = blank_over(coordinates)
     low, high = [c.estimate.low for c in points], [c.estimate.high for c in points]
     limits = scale_scores(axes, min(low), max(high))
     for number, curve in enumerate(coordinates.curves):

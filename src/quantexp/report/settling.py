@@ -70,7 +70,8 @@ def settling_line(summary: Summary) -> str:
             f"Cheapest to settle: {first.comparison.quant} on {summary.section(first.comparison)}, with about "
             f"{round_items(first.items)} more items{f' ({price})' if price else ''}"
         )
-        told += "" if first.fits else f", of which its data have {_left(first):,}: other data or another task"
+        left = max(0, (first.in_data or 0) - first.comparison.difference.n)
+        told += "" if first.fits else f", of which its data have {left:,}: other data or another task"
     return f"{told}. {_ranking(summary)}".rstrip()
 
 
@@ -120,10 +121,6 @@ def _why_none(comparisons: Sequence[Comparison]) -> str:
     if not reasons:
         return "No number of items is likely to tell"
     return f"Too few items {' or '.join(sorted(reasons))} to say how many more would tell"
-
-
-def _left(proposal: Proposal) -> int:
-    return max(0, (proposal.in_data or 0) - proposal.comparison.difference.n)
 
 
 def _twice(summary: Summary) -> str:

@@ -1,5 +1,7 @@
 """Paired differences by field, by category and by difficulty: where a quant loses."""
 
+from itertools import product
+
 from quantexp.comparison.subgroups import DIFFICULTY, FIELDS
 from quantexp.comparison.summary import Summary
 from quantexp.comparison.wording import difference_text, interval_names
@@ -20,27 +22,23 @@ def categories(summary: Summary) -> Chart | None:
     limits = span(shown)
     panels: list[Panel] = []
     rows: list[tuple[str, ...]] = []
-    for model in summary.models():
-        for task in summary.tasks(model):
-            compared = summary.select_comparisons(model, task)
-            for by in _CALLED:
-                names = dict.fromkeys(part.name for c in compared for part in c.parts if part.by == by)
-                drawn, told = [], []
-                for name in names:
-                    here = [(c.quant, part) for c in compared for part in c.parts if (part.by, part.name) == (by, name)]
-                    called = _CALLED[by].format(name)
-                    drawn += [Row(f"{called} (n={range_text(part.difference.n for _, part in here)})")]
-                    drawn += [Row(quant, part.difference) for quant, part in here]
-                    for quant, part in here:
-                        d = part.difference
-                        difference = " ".join(difference_text(d))
-                        told.append(f"{called}, {quant} {difference}")
-                        cells = (f"{100 * d.baseline_mean:.1f}", f"{100 * d.quant_mean:.1f}", difference)
-                        rows.append((summary.section(compared[0]), called, quant, str(d.n), *cells))
-                if drawn:
-                    title = f"{summary.section(compared[0])}, by {by}"
-                    alternative = f"Baseline minus quant in points, {title}: {'; '.join(told)}."
-                    panels.append(draw_forest(drawn, limits, model, title, alternative))
+    for (model, task), by in product(summary.places(), _CALLED):
+        section = summary.make_title(model, task)
+        parts = [(c.quant, part) for c in summary.select_comparisons(model, task) for part in c.parts if part.by == by]
+        drawn, told = [], []
+        for name in dict.fromkeys(part.name for _, part in parts):
+            here = [(quant, part.difference) for quant, part in parts if part.name == name]
+            called = _CALLED[by].format(name)
+            drawn += [Row(f"{called} (n={range_text(d.n for _, d in here)})"), *(Row(quant, d) for quant, d in here)]
+            for quant, d in here:
+                difference = " ".join(difference_text(d))
+                told.append(f"{called}, {quant} {difference}")
+                cells = (f"{100 * d.baseline_mean:.1f}", f"{100 * d.quant_mean:.1f}", difference)
+                rows.append((section, called, quant, str(d.n), *cells))
+        if drawn:
+            title = f"{section}, by {by}"
+            alternative = f"Baseline minus quant in points, {title}: {'; '.join(told)}."
+            panels.append(draw_forest(drawn, limits, model, title, alternative))
     about = (
         f"Baseline minus quant on part of what was asked, with {interval_names(summary)} intervals. Exploratory: "
         "nothing here is corrected for the number of parts, so some intervals leave 0 by chance, and none is a verdict."

@@ -161,7 +161,7 @@ STROKES = ("-", "--", "-.", ":")
 """Of the curves of a panel, the first with the baseline's levels."""
 
 
-def blank_over(coordinates: Coordinates, left: float, also: Sequence[float] = ()) -> tuple[Figure, Axes]:
+def blank_over(coordinates: Coordinates, left: float = 0.5, also: Sequence[float] = ()) -> tuple[Figure, Axes]:
     """Return an empty panel over what conditions differ in, with their names above it.
 
     Args:

@@ -95,18 +95,14 @@ def _below(drop: float, b: int, c: int, n: int) -> float:
     nodes, weights = _rule()
     psi = low + (high - low) * (nodes + 1) / 2
     share = betainc(b + 1, c + 1, np.clip((1 + drop / psi) / 2, 0, 1))
-    inside = float(weights @ (share * _beta_density(psi, changed, same))) * (high - low) / 2
+    density = np.exp(xlogy(changed - 1, psi) + xlog1py(same - 1, -psi) - betaln(changed, same))
+    inside = float(weights @ (share * density)) * (high - low) / 2
     return min(1.0, sure + inside)
 
 
 @cache
 def _rule() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.polynomial.legendre.leggauss(_NODES)
-
-
-def _beta_density(x: NDArray[np.float64], p: int, q: int) -> NDArray[np.float64]:
-    density: NDArray[np.float64] = np.exp(xlogy(p - 1, x) + xlog1py(q - 1, -x) - betaln(p, q))
-    return density
 
 
 def _quantile(probability: float, b: int, c: int, n: int) -> float:

@@ -112,22 +112,19 @@ class Reader:
                     return
                 page = following.result()
 
-    def _page(self, condition: str, token: str | None) -> PagedList[RunEntity]:
+    def _page(self, condition: str, token: str | None, order: str = "ASC", most: int = RUNS) -> PagedList[RunEntity]:
         with self._backend.translate_errors():
             return self._backend.client.search_runs(
                 [self._backend.experiment],
                 condition,
-                order_by=["attributes.start_time ASC"],
-                max_results=RUNS,
+                order_by=[f"attributes.start_time {order}"],
+                max_results=most,
                 page_token=token,
             )
 
     def newest(self, condition: str) -> RunEntity | None:
         """Return the one of these runs that was started last, if there is any."""
-        with self._backend.translate_errors():
-            found = self._backend.client.search_runs(
-                [self._backend.experiment], condition, order_by=["attributes.start_time DESC"], max_results=1
-            )
+        found = self._page(condition, None, "DESC", 1)
         return found[0] if found else None
 
     def entity(self, run_id: str) -> RunEntity:

@@ -54,7 +54,8 @@ def pair_tasks(results: Sequence[Results]) -> list[TaskPairing]:
 
 def describe_missing_tasks(results: Sequence[Results], pairings: Sequence[TaskPairing]) -> Iterator[str]:
     """Yield a sentence for each condition that lacks a task of another."""
-    paired = {name: [id(each.sides[name]) for each in pairings if name in each.sides] for name in _names(results)}
+    names = [each.name for each in results]
+    paired = {name: [id(each.sides[name]) for each in pairings if name in each.sides] for name in names}
     alone = {each.name: [task.task for task in each.tasks if id(task) not in paired[each.name]] for each in results}
     for name, tasks in alone.items():
         if tasks:
@@ -69,10 +70,6 @@ def list_names(names: Sequence[str], most: int = 4) -> str:
     """List names, of many the first and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def _names(results: Sequence[Results]) -> list[str]:
-    return [each.name for each in results]
 
 
 def _find_task(task: TaskResults, baseline: Results, other: Results) -> TaskResults | None:
