@@ -27,7 +27,6 @@ from quantexp.engines.base import (
     hash_key,
 )
 from quantexp.engines.openai.concurrency import ask_at_once
-from quantexp.engines.openai.continuations import score_continuation
 from quantexp.engines.openai.prompt_logprobs import PromptReader
 from quantexp.engines.openai.responses import THINKING_OFF, UngradableError, read_answer
 from quantexp.engines.openai.sampling_fields import sampling_fields
@@ -239,7 +238,10 @@ class OpenAIServer:
         Raises:
             UserError: the server cannot tell.
         """
-        return self._runner.run(self._reader.likeliest(sequences))
+        read = partial(self._reader.read, most=self.most)
+        with closing(ask_at_once(self._runner, self._config.concurrency, sequences, read)) as answers:
+            told = {sequence: each for sequence, each, _ in answers}
+        return [told[sequence] for sequence in sequences]
 
     @property
     def beginning(self) -> tuple[int, ...]:
@@ -261,8 +263,7 @@ class OpenAIServer:
         Raises:
             UserError: the server cannot, or gives no log-probabilities.
         """
-        score = partial(score_continuation, self._reader)
-        with closing(ask_at_once(self._runner, self._config.concurrency, prompts, score)) as scored:
+        with closing(ask_at_once(self._runner, self._config.concurrency, prompts, self._reader.score)) as scored:
             for prompt, completion, seconds in scored:
                 yield prompt, replace(completion, prompt_seconds=seconds)
 

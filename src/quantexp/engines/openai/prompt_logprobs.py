@@ -1,7 +1,6 @@
 """Log-probabilities of a prompt's likeliest tokens, as vLLM's completions give them (`prompt_logprobs`)."""
 
-import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import islice
 from typing import Annotated, Any
 
@@ -9,9 +8,11 @@ import numpy as np
 from pydantic import Field
 
 from quantexp.config import EngineConfig
+from quantexp.engines.base import Continuation
 from quantexp.engines.sequences import Likeliest, TokenSequence
+from quantexp.store.completion import Completion
 from quantexp.util.errors import UserError
-from quantexp.util.openai_client import NoAnswerError, NonsenseError, RefusedError, Server
+from quantexp.util.openai_client import NoAnswerError, NonsenseError, RefusedError, Server, TooLongError
 from quantexp.util.openai_responses import MOST_TOKENS, Checked, Count, Logprob, check_body
 
 NONE_GIVEN = (
@@ -70,24 +71,26 @@ class PromptReader:
                 "by model=local model.path=GGUF engine.prompt=tokens."
             ) from error
 
-    async def likeliest(self, sequences: Sequence[TokenSequence]) -> list[Likeliest]:
-        """Read sequences, several at once, with as many tokens at each place as are configured.
+    async def score(self, prompt: Continuation) -> Completion:
+        """Return the prompt's continuation as its completion.
 
         Raises:
             UserError: the server cannot, or gives no log-probabilities.
         """
-        places = asyncio.Semaphore(self._config.concurrency)
-
-        async def read(sequence: TokenSequence) -> Likeliest:
-            async with places:
-                return await self.read(sequence, self.most)
-
+        sequence = TokenSequence((*prompt.tokens, *prompt.continuation), len(prompt.tokens))
         try:
-            async with asyncio.TaskGroup() as group:  # the first failure ends the others
-                tasks = [group.create_task(read(sequence)) for sequence in sequences]
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from failures
-        return [task.result() for task in tasks]
+            found = await self.read(sequence, most=1)
+        except TooLongError:
+            return Completion((), (), "", "context", 0.0, 0.0)
+        return Completion(
+            tokens=prompt.continuation,
+            logprobs=tuple(found.logprobs.astype(np.float32).tolist()),
+            text=prompt.written,
+            finish_reason="stop",
+            prompt_seconds=0.0,
+            generation_seconds=0.0,
+            likeliest=bool((found.ids[:, 0] == found.tokens).all()),
+        )
 
     async def read(self, sequence: TokenSequence, most: int) -> Likeliest:
         """Read a sequence.

@@ -125,11 +125,9 @@ def seeded() -> Iterator[None]:
         np.random.set_state(numpy_before)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> redirect_stderr[StringIO]:
     """Keep the harness's progress bars and notes from the terminal."""
-    with redirect_stderr(StringIO()):
-        yield
+    return redirect_stderr(StringIO())
 
 
 @cache
