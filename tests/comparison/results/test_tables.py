@@ -68,6 +68,15 @@ def test_a_column_of_tasks_takes_a_table_apart() -> None:
     ]
 
 
+def test_numbers_of_answers_that_a_gap_made_decimals() -> None:
+    frame = pd.DataFrame(
+        [{"id": "a", "score": 1, "epoch": 1}, {"id": "a", "score": 0, "epoch": 2}, {"id": "b", "score": 1}]
+    )
+    assert frame["epoch"].dtype == float
+    [found] = read(frame)
+    assert found.table["sample"].tolist() == [1, 2, 0]
+
+
 @pytest.mark.parametrize(
     ("rows", "selection", "said"),
     [

@@ -163,8 +163,9 @@ def _read_number(value: object, column: str, name: str, number: int) -> int:
     Raises:
         UserError: it is none.
     """
+    text = _text(value)
     try:
-        return 0 if value is None else int(str(value))
+        return 0 if text is None else int(text)
     except ValueError:
         raise UserError(
             f"{name} has {value!r} as {column} in row {number}, which is no whole number; number them, or rename the "
