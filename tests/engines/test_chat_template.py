@@ -16,7 +16,7 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from running import until
 
 from quantexp.engines.chat_template import ChatTemplate
-from quantexp.engines.chat_template_process import LONGEST, MEMORY, SECONDS
+from quantexp.engines.chat_template_process import LONGEST, MEMORY
 from quantexp.util.errors import UserError
 
 CHAT = [
@@ -141,6 +141,9 @@ def test_it_sees_nothing_but_the_chat(source: str) -> None:
     assert not re.search("<class|uid=|root:|HOME|<function|<built-in", said)
 
 
+SECONDS = 1
+"""Of computing, where a template would take more of them; the product's own limit is as good, and takes longer."""
+
 GREED = {
     "a long loop": ("{% for i in range(10**12) %}{% endfor %}", "Range too big"),
     "loops in loops": (
@@ -177,14 +180,16 @@ def computed() -> float:
         for name, case in GREED.items()
     ],
 )
-def test_it_ends_within_seconds_and_bounded_memory(source: str, reason: str) -> None:
+def test_it_ends_within_seconds_and_bounded_memory(source: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "seconds" in reason:
+        monkeypatch.setattr("quantexp.engines.chat_template.SECONDS", SECONDS)
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     before = computed()
     # What does not depend on the chat, Jinja computes while it reads the template.
     wrong = r"^The model's chat template (?:refuses the prompt|is not valid Jinja) "
     with pytest.raises(UserError, match=rf"{wrong}\(.*(?:{reason})"):
         ChatTemplate(source, "", "").render(CHAT)
-    assert computed() - before < 2 * SECONDS
+    assert computed() - before < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - own < 500_000  # kB; the text itself is not sent
     # The next template finds everything as it should be.
     assert ChatTemplate("{{ messages[0].role }}", "", "").render(CHAT) == "user"

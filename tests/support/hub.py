@@ -202,6 +202,11 @@ class Hub:
         """Wait before each `CHUNK` of a body, from now on."""
         self._faults.append(_Fault("slow", path_ending, float("inf"), seconds_per_chunk))
 
+    def recover(self) -> None:
+        """Have no fault from now on."""
+        with self._lock:
+            self._faults.clear()
+
     def answer(
         self, path_part: str, status: int, headers: Mapping[str, str] = {}, times: int = 1, body: bytes | None = None
     ) -> None:

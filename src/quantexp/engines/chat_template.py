@@ -78,7 +78,7 @@ class ChatTemplate:
 
     def _ask(self, messages: Sequence[object] | None, tools: Sequence[Tool] = ()) -> Mapping[str, str]:
         """Return the process's answer; `refused` too if it ended without one."""
-        asked = {**self._asked, "messages": messages, "tools": [dict(tool) for tool in tools]}
+        asked = {**self._asked, "messages": messages, "tools": [dict(tool) for tool in tools], "seconds": SECONDS}
         try:
             answer: Mapping[str, str] = json.loads(_renderer.ask(json.dumps(asked)))
         except ProgramEndError as end:

@@ -159,10 +159,11 @@ def main() -> None:
     _have_imported()
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
     for line in sys.stdin:
+        asked = json.loads(line)
         # The system ends a process at its limit, also where the parent has gone and nobody waits for an answer.
         _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + SECONDS, hard))
-        sys.stdout.write(json.dumps(_answer(json.loads(line))) + "\n")
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + asked["seconds"], hard))
+        sys.stdout.write(json.dumps(_answer(asked)) + "\n")
         sys.stdout.flush()
 
 

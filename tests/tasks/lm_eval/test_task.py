@@ -2,6 +2,7 @@
 
 import math
 import random
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -156,9 +157,21 @@ def test_a_task_that_has_moved_is_another_one(tmp_path: Path) -> None:
     assert (one[0] == fewer[0], one[1] == fewer[1]) == (False, True)
 
 
+@pytest.fixture
+def _few_others(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the harness look through some of its own tasks; for all of them it takes ten seconds."""
+    from lm_eval.tasks import manager
+
+    folder = tmp_path_factory.mktemp("tasks")
+    shutil.copytree(Path(manager.__file__).with_name("gsm8k"), folder / "gsm8k")
+    monkeypatch.setattr(manager, "__file__", str(folder / "manager.py"))
+
+
+@pytest.mark.usefixtures("_few_others")
 @pytest.mark.parametrize(
     ("definition", "further", "sentence"),
     [
+        ({}, {"name": "gsm8kk"}, r"task\.name=gsm8kk: lm-evaluation-harness has no such task; did you mean gsm8k"),
         ({}, {"name": "capitols"}, r"task\.name=capitols: lm-evaluation-harness has no such task; did you mean .*cap"),
         ({}, {"name": "lm_eval"}, r"task=lm-eval needs the name of a task: add task\.name=NAME"),
         ({}, {"metric": "mcc"}, r"task\.metric=mcc is made of a whole corpus.*choose one of acc, acc_norm\."),
