@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.support.composing import compose_job, initialize_hydra
 
@@ -32,6 +32,7 @@ CARD = " ".join((BUNDLED / "languages.md").read_text(encoding="utf-8").split())
 LANGUAGES = (*ARTICLES, *sorted(UNSPACED), "Arabic", "Klingon")
 
 
+@example(text="A\u00af", language="Chinese")
 @given(text=st.text(), language=st.sampled_from(LANGUAGES))
 def test_normal_forms_are_idempotent(text: str, language: str) -> None:
     once = normalize_local_answer(text, language)

@@ -50,7 +50,7 @@ def test_grader_ids_are_stable() -> None:
         "choice": ["acc-v1", "acc_norm-v1", "acc_token-v1", "acc_unconditional-v1"],
         "languages": [
             *("acc-v1", "acc_norm-v1", "acc_token-v1", "acc_unconditional-v1"),
-            *("languages-v1", "languages-contains-v1"),
+            *("languages-v2", "languages-contains-v2"),
         ],
         "instructions": ["instructions-v1"],
         "chat": ["chat-v1"],

@@ -50,7 +50,7 @@ def normalize_local_answer(text: str, language: str) -> str:
     folded = "".join(str(unicodedata.decimal(each, each)) for each in folded)
     words = fold_punctuation(folded).split()
     if language in UNSPACED:
-        return "".join(words)
+        return unicodedata.normalize("NFKC", "".join(words))  # an accent that stood alone may have a letter now
     if language == "Arabic":
         plain = "".join(each for each in " ".join(words) if unicodedata.category(each) != "Mn")
         return " ".join(_ARABIC_ARTICLE.sub("", word) for word in plain.translate(_ARABIC_LETTERS).split())
@@ -89,7 +89,7 @@ def _grade_contains(output: str, fields: Mapping[str, Any]) -> Grade:
 
 LANGUAGES = Grader(
     name="languages",
-    version=1,
+    version=2,
     description="the first line is an answer in the question's language, whatever case, punctuation and articles",
     grade=_grade,
 )
@@ -101,7 +101,7 @@ is wrong, unless it is written alike, or in digits.
 
 LANGUAGES_CONTAINS = Grader(
     name="languages-contains",
-    version=1,
+    version=2,
     description="as languages, or one of the answers occurs in the output: as whole words where words are spaced",
     grade=_grade_contains,
 )
