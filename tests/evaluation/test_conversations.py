@@ -52,7 +52,8 @@ def converse(
     return hold([made.open(item, 0) for item in items], made, engine, answer), waves
 
 
-def test_the_models_own_answers_stand_between_the_turns(engine: LlamaCpp, tmp_path: Path) -> None:
+def test_the_models_own_answers_stand_between_the_turns(small_engine: LlamaCpp, tmp_path: Path) -> None:
+    engine = small_engine
     made = prompter(engine)
     with CompletionStore(tmp_path / "all") as store:
         held, waves = converse(engine, made, store)
@@ -74,7 +75,8 @@ def test_the_models_own_answers_stand_between_the_turns(engine: LlamaCpp, tmp_pa
     assert json.loads(columns["messages"]) == [dict(message) for message in held.prompts[0].messages]
 
 
-def test_gold_answers_take_their_place(engine: LlamaCpp, tmp_path: Path) -> None:
+def test_gold_answers_take_their_place(small_engine: LlamaCpp, tmp_path: Path) -> None:
+    engine = small_engine
     made = prompter(engine, History.gold)
     with CompletionStore(tmp_path) as store:
         held, waves = converse(engine, made, store)
@@ -89,11 +91,11 @@ def test_gold_answers_take_their_place(engine: LlamaCpp, tmp_path: Path) -> None
     assert example[3]["content"] == shown.fields["answer"]
 
 
-def test_a_dialogue_that_outgrows_the_context_is_not_asked(engine: LlamaCpp, tmp_path: Path) -> None:
+def test_a_dialogue_that_outgrows_the_context_is_not_asked(small_engine: LlamaCpp, tmp_path: Path) -> None:
     long = replace(BY_TURNS[1], id="long", fields={**BY_TURNS[1].fields, "turns": ["Hello!", "word " * 1100]})
     begun = replace(BY_TURNS[1], id="begun", fields={**BY_TURNS[1].fields, "turns": ["word " * 1100, "Hello!"]})
     with CompletionStore(tmp_path) as store:
-        held, _ = converse(engine, prompter(engine), store, [long, BY_TURNS[2], begun])
+        held, _ = converse(small_engine, prompter(small_engine), store, [long, BY_TURNS[2], begun])
     assert [each.finish_reason == "context" for each in held.generated.completions] == [True, False, True]
 
 

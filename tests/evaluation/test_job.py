@@ -12,7 +12,6 @@ import pytest
 from mlflow.entities import Run as RunEntity
 from mlflow.entities import Trace
 
-from quantexp import models
 from quantexp.comparison.caveats import list_caveats
 from quantexp.comparison.groups import merge_seeds
 from quantexp.comparison.pairing import summarise
@@ -125,22 +124,22 @@ def test_the_job_returns_and_records_the_mean_score(config: Config, store: Store
 
 
 def test_llama_cpps_warnings_about_the_file_are_logged_once_and_recorded(
-    config: Config, store: Store, known: CompletionStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    light: Config, store: Store, known: CompletionStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "old.gguf"
-    whole = models.find_source(config.model, config.quant)
-    path.write_bytes(Path(whole.path).read_bytes().replace(b"tokenizer.ggml.pre", b"tokenizer.ggml.prx", 1))
-    model = dataclasses.replace(config.model, name="old", source="path", path=str(path), quantize=False)
-    task = dataclasses.replace(config.task, limit=1)
+    whole = Path(str(light.model.path)).read_bytes()
+    path.write_bytes(whole.replace(b"tokenizer.ggml.pre", b"tokenizer.ggml.prx", 1))
+    model = dataclasses.replace(light.model, name="old", path=str(path), quantize=False)
+    task = dataclasses.replace(light.task, limit=1)
     for seed in (0, 1):
         run_job(
-            dataclasses.replace(config, model=model, quant=QuantConfig("as-is"), task=task, seed=seed),
+            dataclasses.replace(light, model=model, quant=QuantConfig("as-is"), task=task, seed=seed),
             store,
             known,
             None,
         )
         params = newest(store).data.params
-        assert params["file.types"] == "Q4_1 79%, Q8_0 21%, F32 <1%"
+        assert params["file.types"] == "F32 100%"
         warned = params["file.warnings"]
         assert warned.startswith("missing pre-tokenizer type, using: 'default'; GENERATION QUALITY WILL BE DEGRADED!")
     path.unlink()

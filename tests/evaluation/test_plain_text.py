@@ -22,10 +22,10 @@ READ = ("task=text", "data=files", "data.path=harbour.txt", "task.window=64", "e
 
 
 def test_windows_of_a_text_are_read_scored_and_compared(
-    command: Command, cache: Path, tmp_path: Path, engine: LlamaCpp
+    command: Command, small_model: tuple[str, ...], small_engine: LlamaCpp, tmp_path: Path
 ) -> None:
     (tmp_path / "harbour.txt").write_text(TEXT)
-    arguments = ("-m", "quant=Q8_0,Q3_K_M", *READ, "task.limit=5", f"model.cache={cache}")
+    arguments = ("-m", "quant=F32,Q4_0", "stats.baseline=F32", *READ, "task.limit=5", *small_model)
     status, out, err = command(tmp_path, "quantexp", *arguments)
     assert status == 0, err
     assert "Divergence" in out
@@ -36,15 +36,15 @@ def test_windows_of_a_text_are_read_scored_and_compared(
         quant: pd.read_parquet(client.download_artifacts(run.info.run_id, "items.parquet"))
         for quant, run in jobs.items()
     }
-    baseline = tables["Q8_0"].set_index("item_id")
-    assert [*tables["Q3_K_M"]["item_id"]] == [*tables["Q8_0"]["item_id"]]
+    baseline = tables["F32"].set_index("item_id")
+    assert [*tables["Q4_0"]["item_id"]] == [*tables["F32"]["item_id"]]
     assert len(baseline) == 5
 
     # The same, read by hand.
-    cut = {f"1-{number}": each for number, each in enumerate(windows(engine, Read(TEXT, 64)), start=1)}
-    assert jobs["Q8_0"].data.metrics["items_in_data"] == len(cut) > 5
+    cut = {f"1-{number}": each for number, each in enumerate(windows(small_engine, Read(TEXT, 64)), start=1)}
+    assert jobs["F32"].data.metrics["items_in_data"] == len(cut) > 5
     sequences = [cut[str(name)] for name in baseline.index]
-    read = [(part.tokens, part.logits.copy()) for part in engine.distributions(sequences)]
+    read = [(part.tokens, part.logits.copy()) for part in small_engine.distributions(sequences)]
     for (_, row), (actual, logits) in zip(baseline.iterrows(), read, strict=True):
         right = logits.argmax(axis=1) == actual
         assert row["score"] == right.mean()
@@ -60,7 +60,7 @@ def test_windows_of_a_text_are_read_scored_and_compared(
     [found] = csv.DictReader((report / "divergence.csv").read_text().splitlines())
     assert found["tokens"] == str(5 * 31)
     # How the perplexity changes is what the two tables of items say.
-    change = (baseline["mean_logprob"] - tables["Q3_K_M"].set_index("item_id")["mean_logprob"]).mean()
+    change = (baseline["mean_logprob"] - tables["Q4_0"].set_index("item_id")["mean_logprob"]).mean()
     assert float(found["log_perplexity_ratio"]) == pytest.approx(change, abs=1e-5)
     page = (report / "report.md").read_text()
     assert "Over the tokens of plain text" in page

@@ -128,9 +128,9 @@ def test_identity_names_the_harness_and_the_definition(swept: Path) -> None:
 
 
 def test_the_same_command_has_finished_before(swept: Path, command: Command, small_model: tuple[str, ...]) -> None:
-    status, _, err = command(swept, *SWEEP, *small_model)
+    status, _, err = command(swept, *[word.replace("Q8_0,Q3_K_M", "Q8_0") for word in SWEEP], *small_model)
     assert status == 0, err
-    assert err.count("finished before") == 6
+    assert err.count("finished before") == 3
 
 
 def test_another_metric_is_another_reading_of_the_same_outputs(swept: Path, command: Command) -> None:

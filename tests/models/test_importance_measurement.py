@@ -11,6 +11,7 @@ from tests.support.architectures import write_architecture
 
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
+from quantexp.models import ModelFile
 from quantexp.models.calibration import find_calibration, read_calibration
 from quantexp.models.importance_matrix import read_importance_matrix
 from quantexp.models.importance_measurement import CHUNK, measure_importance, write_matrix
@@ -31,10 +32,9 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tiny(demo: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny(q8_0: ModelFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model in 32 bits that reads texts as the embedded one does."""
-    tokenizer = models.find_source(demo, quant_of("Q4_1")).path
-    return write_architecture("llama", tokenizer, tmp_path_factory.mktemp("tiny") / "tiny.gguf")
+    return write_architecture("llama", q8_0.path, tmp_path_factory.mktemp("tiny") / "tiny.gguf")
 
 
 @pytest.fixture

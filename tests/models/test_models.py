@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from tests.support.architectures import write_architecture
 from tests.support.gguf_files import write_whole_gguf
 
 from quantexp import models
@@ -27,6 +28,7 @@ from quantexp.util.errors import UserError
 
 Q8_0 = QuantConfig("Q8_0", "MOSTLY_Q8_0")
 F16 = QuantConfig("F16", "MOSTLY_F16")
+F32 = QuantConfig("F32", "ALL_F32")
 Q4_K_M = QuantConfig("Q4_K_M", "MOSTLY_Q4_K_M")
 AS_IS = QuantConfig("as-is", None)
 
@@ -250,15 +252,16 @@ def test_quantizing_to_nothing_or_to_an_unknown_type_is_refused(demo: ModelConfi
         models.resolve(demo, QuantConfig("Q9", "MOSTLY_Q9"))
 
 
-def test_ladder_from_a_float_file(f16: ModelFile, cache: Path) -> None:
-    config = local(Path(f16.path), cache, quantize=True)
-    assert models.resolve(config, F16) == (f16, f16)
+def test_ladder_from_a_float_file(q8_0: ModelFile, folder: Path) -> None:
+    config = local(write_architecture("llama", q8_0.path, folder / "small.gguf"), folder, quantize=True)
+    f32 = identify(Path(str(config.path)), folder)
+    assert models.resolve(config, F32) == (f32, f32)
     made, source = models.resolve(config, Q4_K_M)
-    assert source == f16
+    assert source == f32
     assert made.file_type == "MOSTLY_Q4_K_M"
-    assert made.parameters == f16.parameters
-    # Rows of 576 are no multiple of 256, so most tensors fall back to wider types than the label says.
-    assert 6 < made.bits_per_weight < 6.6
+    assert made.parameters == f32.parameters
+    # Rows of 64 are no multiple of 256, so all tensors fall back to wider types than the label says.
+    assert 8.3 < made.bits_per_weight < 8.5
     stamp = Path(made.path).stat()
     assert models.resolve(config, Q4_K_M)[0] == made
     assert Path(made.path).stat() == stamp

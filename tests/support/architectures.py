@@ -1,10 +1,12 @@
 """Small models of several architectures: random weights, and the embedded model's real tokenizer and chat template."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
+from gguf import GGUFValueType
 from numpy.typing import NDArray
 from tests.support.gguf_files import read_fields
 
@@ -137,6 +139,23 @@ ARCHITECTURES: Mapping[str, tuple[Mapping[str, object], Shapes]] = {
 model, and a hybrid of attention and convolutions with a state."""
 
 
+_PACKED: dict[int, tuple[Sequence[object], bytes]] = {}
+"""Long lists, and how a file holds them, by their identity, which is theirs as long as they are kept here."""
+
+
+class _Writer(gguf.GGUFWriter):
+    """A writer that packs a vocabulary once."""
+
+    def _pack_val(
+        self, val: Any, vtype: GGUFValueType, add_vtype: bool, sub_type: GGUFValueType | None = None
+    ) -> bytes:
+        if vtype is not GGUFValueType.ARRAY or len(val) < 1000:
+            return super()._pack_val(val, vtype, add_vtype, sub_type)
+        if id(val) not in _PACKED:
+            _PACKED[id(val)] = val, bytes(super()._pack_val(val, vtype, add_vtype, sub_type))
+        return _PACKED[id(val)][1]
+
+
 def write_architecture(name: str, tokenizer: str, path: Path, head: int = HEAD) -> Path:
     """Write a model in F32, with weights that make its answers neither constant nor noise.
 
@@ -153,7 +172,7 @@ def write_architecture(name: str, tokenizer: str, path: Path, head: int = HEAD) 
             "kv", (KV_HEADS * head, WIDTH)
         )
         shapes = {each: wider.get(each.removesuffix(".weight").partition(".attn_")[2], shapes[each]) for each in shapes}
-    writer = gguf.GGUFWriter(path, name)
+    writer = _Writer(path, name)
     for key, value in sizes.items():
         if isinstance(value, list):
             writer.add_array(f"{name}.{key}", value)

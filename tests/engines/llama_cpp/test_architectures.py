@@ -54,7 +54,7 @@ def answers(engine: LlamaCpp, asked: list[Prompt], decoding: Decoding) -> dict[t
 @pytest.mark.parametrize(
     "decoding",
     [
-        Decoding(16),
+        Decoding(8),
         Decoding(16, temperature=1.0, top_k=40, top_p=0.9, presence_penalty=0.5, repetition_penalty=1.1),
     ],
     ids=["greedy", "drawn with penalties"],

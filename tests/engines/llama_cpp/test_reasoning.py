@@ -107,7 +107,7 @@ def test_reasoning_that_is_too_long_has_no_answer_or_is_forced_to_one(reasoner: 
 
 def test_the_answer_does_not_depend_on_neighbours_or_on_where_they_stand_in_their_reasoning(reasoner: LlamaCpp) -> None:
     decoding = Decoding(5, temperature=0.7, thinking=limits(reasoner, 7, force=True))
-    asked = [replace(prompt(reasoner, each), sample=sample) for each in QUESTIONS[:2] for sample in (0, 1)]
+    asked = [replace(prompt(reasoner, QUESTIONS[each]), sample=sample) for each, sample in ((0, 0), (0, 1), (1, 0))]
     together = {(one.item_id, one.sample): each for one, each in reasoner.complete(asked, decoding)}
     backwards = {(one.item_id, one.sample): each for one, each in reasoner.complete(asked[::-1], decoding)}
     for one in asked:

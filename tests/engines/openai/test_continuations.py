@@ -11,7 +11,9 @@ from tests.support.openai_server import models as listed
 from tests.support.stores import client_of, runs_of
 from tests.support.vllm_server import answer_by
 
+from quantexp.config import ModelConfig
 from quantexp.engines.llama_cpp.engine import LlamaCpp
+from quantexp.models import ModelFile
 
 Command = Callable[..., tuple[int, str, str]]
 CHOICES = ("task=choice", "task.limit=3", "task.shots=1", "stats.resamples=50")
@@ -26,15 +28,15 @@ def read_scores(folder: Path) -> dict[str, list[dict[str, float]]]:
 
 
 def test_a_server_scores_choices_as_the_model_here_and_goes_on_from_what_is_stored(
-    command: Command, engine: LlamaCpp, cache: Path, tmp_path: Path
+    command: Command, tiny_q8_0: tuple[ModelFile, ModelConfig], tiny_engine: LlamaCpp, tmp_path: Path
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
-    local = ("quant=Q8_0", f"model.cache={cache}", "engine.threads=1", "engine.context=2048")
+    local = ("model=local", f"model.path={tiny_q8_0[0].path}", "quant=Q8_0", "engine.threads=1", "engine.context=1024")
     status, _, err = command(here, "quantexp", *local, *CHOICES)
     assert status == 0, err
-    by_model = answer_by(engine)
+    by_model = answer_by(tiny_engine)
     asked: list[Asked] = []
 
     def answer(request: Asked) -> Reply:
