@@ -162,8 +162,8 @@ def forker(cache: Path) -> Iterator[Forker]:
 def command(forker: Forker) -> Callable[..., tuple[int, str, str]]:
     """Run `python -m MODULE ARGUMENTS...` in a folder, quickly: exit status, standard output and standard error.
 
-    Its `environment` is the test's with these changes, not what a test has patched. `files` is a folder for what it
-    reads and says, if nothing else may be in its own.
+    Its `environment` is the test's with these changes, not what a test has patched; `attributes` of modules are changed
+    there. `files` is a folder for what it reads and says, if nothing else may be in its own.
     """
 
     def run(
@@ -171,9 +171,10 @@ def command(forker: Forker) -> Callable[..., tuple[int, str, str]]:
         module: str,
         *arguments: str,
         environment: Mapping[str, str | None] | None = None,
+        attributes: Mapping[str, object] | None = None,
         files: Path | None = None,
     ) -> tuple[int, str, str]:
-        ended = forker.run(folder, module, *arguments, environment=environment, files=files)
+        ended = forker.run(folder, module, *arguments, environment=environment, attributes=attributes, files=files)
         return ended.status, ended.out, ended.err
 
     return run

@@ -1,11 +1,11 @@
 """Runs quantexp's commands many times in processes of their own without paying for the imports each time.
 
 Reads lines of JSON, {"folder": ..., "module": ..., "arguments": [...], "environment": {...}, "files": ...,
-"umask": ...}; for each, forks a child that runs the command in the folder, with these variables changed, or removed
-where they are null, and with this mask of permissions unless it is null; and prints the child's number. The child's
-output is in out.txt and err.txt in the folder "files", its input comes from in.txt there if there is one, and its exit
-status goes to status.txt. Prints "ready" first. This process itself never computes: threads of llama.cpp would not
-survive a fork.
+"attributes": {...}, "umask": ...}; for each, forks a child that runs the command in the folder, with these variables
+changed, or removed where they are null, with these attributes of modules, and with this mask of permissions unless it
+is null; and prints the child's number. The child's output is in out.txt and err.txt in the folder "files", its input
+comes from in.txt there if there is one, and its exit status goes to status.txt. Prints "ready" first. This process
+itself never computes: threads of llama.cpp would not survive a fork.
 """
 
 import json
@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +28,29 @@ JOBS = (
     "quantexp.tracking.store",
     "quantexp.tracking.migration",
     "quantexp.report.charts",
+    "quantexp.comparison.analysis",
+    "quantexp.comparison.changed_answers",
+    "quantexp.comparison.divergence",
+    "quantexp.comparison.pairing",
+    "quantexp.config.job_names",
+    "quantexp.report.chart_files",
+    "quantexp.report.html",
+    "quantexp.report.mlflow_pages",
+    "quantexp.report.terminal",
+)
+# What others import when a store, a comparison or a report first needs it; each version has its own.
+LATE = (
+    "PIL.GifImagePlugin",
+    "alembic.config",
+    "hydra._internal.logging_config",
+    "matplotlib.backends.backend_svg",
+    "matplotlib.style",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_workspace_store",
+    "pyarrow.dataset",
+    "pyarrow.pandas_compat",
+    "rich._emoji_codes",
+    "sqlalchemy.dialects.sqlite",
 )
 # What the Hub's libraries import; not these themselves, which read the environment when they are imported. Whoever
 # names datasets as a module has set it before.
@@ -57,9 +81,15 @@ for client in CLIENTS:
     if find_spec(client.partition(".")[0]):
         import_module(client)
 
-import_module("hydra.core.plugins").Plugins.instance()  # looks through the packages of all plugins
+hydra = import_module("hydra")
+import_module("quantexp.config.hydra_schemas").register_schemas()
+with hydra.initialize_config_module("quantexp.conf", version_base="1.3"):
+    hydra.compose("config")  # looks through the packages of all plugins, and imports what every command composes by
 
 if "mlflow" in sys.modules:
+    for late in LATE:
+        with suppress(ModuleNotFoundError):
+            import_module(late)
     tables = import_module("empty_tables")  # which is beside this file
     tables.copy_tables(Path(os.environ[tables.VARIABLE]))
 
@@ -78,6 +108,9 @@ for line in sys.stdin:
             os.environ.pop(variable, None)
             if value is not None:
                 os.environ[variable] = value
+        for place, value in order["attributes"].items():
+            owner, _, attribute = place.rpartition(".")
+            setattr(import_module(owner), attribute, value)
         if order["umask"] is not None:
             os.umask(order["umask"])
         files = Path(order["files"])

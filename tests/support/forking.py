@@ -84,13 +84,15 @@ class Forker:
         module: str,
         *arguments: str,
         environment: Mapping[str, str | None] | None = None,
+        attributes: Mapping[str, object] | None = None,
         files: Path | None = None,
         umask: int | None = None,
     ) -> Running:
         """Begin `python -m MODULE ARGUMENTS...` in a folder.
 
-        `environment` changes variables, or removes those that are None. What the command reads and says is in `files`,
-        or in the folder itself; see forker.py. `umask` is its mask of permissions.
+        `environment` changes variables, or removes those that are None; `attributes` those of modules, by their whole
+        names, such as a pause. What the command reads and says is in `files`, or in the folder itself; see forker.py.
+        `umask` is its mask of permissions.
         """
         assert self._process.stdin
         assert self._process.stdout
@@ -102,6 +104,7 @@ class Forker:
             "module": module,
             "arguments": arguments,
             "environment": dict(environment or {}),
+            "attributes": dict(attributes or {}),
             "files": str(place),
             "umask": umask,
         }
@@ -115,11 +118,12 @@ class Forker:
         module: str,
         *arguments: str,
         environment: Mapping[str, str | None] | None = None,
+        attributes: Mapping[str, object] | None = None,
         files: Path | None = None,
         seconds: float = 900,
     ) -> Ended:
         """The same, to its end."""
-        running = self.start(folder, module, *arguments, environment=environment, files=files)
+        running = self.start(folder, module, *arguments, environment=environment, attributes=attributes, files=files)
         status, out, err = running.communicate(seconds)
         return Ended(out, err, status)
 

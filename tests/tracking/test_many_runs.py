@@ -238,7 +238,7 @@ def test_a_server_s_runs_are_read_like_those_of_a_folder(
     store = Store(TrackingConfig(str(tmp_path), tmp_path.name, uri=server.url))
     monkeypatch.setattr(reader, "RUNS", 2)
     with store.start("a sweep", "sweep", None, {"note": "a \u2028 note"}) as sweep:
-        ids = [job(store, sweep.id, quant, seed, earlier=seed > 1) for quant in QUANTS for seed in (0, 1, 2)]
+        ids = [job(store, sweep.id, quant, seed, earlier=seed > 1) for quant in QUANTS for seed in (0, 2)]
     found = list(Reader(backend).search(f"tags.sweep = '{sweep.id}'"))
     assert [each.info.run_id for each in found] == ids
     for each in found:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -319,11 +320,14 @@ def test_a_database_does_not_say_where_a_sweep_is_written(
 
 def test_a_database_does_not_say_where_an_experiment_is_written(store: Path, victim: Path, command: Command) -> None:
     statement = "UPDATE experiments SET artifact_location = ? WHERE name = 'quantexp'"
+    config = TrackingConfig(str(store / "mlruns"))
     for address in (victim.as_uri(), "s3://bucket/artifacts", "mlflow-artifacts:/1", f"file://{victim}/.."):
         change(store, statement, address)
-        status, _, err = command(store, "quantexp.aggregate")
-        assert (status, err.count("\n")) == (2, 1)
-        assert err.startswith(f"quantexp: The MLflow experiment quantexp keeps its files in {address}, outside of the ")
+        sentence = f"The MLflow experiment quantexp keeps its files in {address}, outside of the "
+        with pytest.raises(UserError, match=f"^{re.escape(sentence)}"):
+            Store.open_existing(config, Access.record)
+    status, _, err = command(store, "quantexp.aggregate")
+    assert (status, err.count("\n"), err.startswith(f"quantexp: {sentence}")) == (2, 1, True)
     assert untouched(victim)
     change(store, statement, f"{victim.as_uri()}/artifacts")  # as after a move
     assert command(store, "quantexp.aggregate", "stats.resamples=100")[0] == 0

@@ -229,7 +229,9 @@ def test_item_tables_hold_prompt_output_and_verdict_of_every_item_drawn(
             assert table["score"].to_numpy() == pytest.approx(parts.mean(axis=1).to_numpy())
 
 
-def test_mlflow_shows_the_same_table(swept: Path, client: mlflow.MlflowClient, tables: dict[str, pd.DataFrame]) -> None:
+def test_mlflow_shows_the_same_table(
+    swept: Path, client: mlflow.MlflowClient, tables: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for run_id, exact in tables.items():
         shown = json.loads(Path(client.download_artifacts(run_id, "items.json")).read_text())
         assert shown["columns"][:5] == ["item_id", "score", "extracted", "reference", "output"]
@@ -237,17 +239,10 @@ def test_mlflow_shows_the_same_table(swept: Path, client: mlflow.MlflowClient, t
         assert sorted(shown["columns"]) == sorted(exact.columns)
         again = pd.DataFrame(shown["data"], columns=shown["columns"])[list(exact.columns)]
         pd.testing.assert_frame_equal(again, exact, check_dtype=False, rtol=1e-9)
-    # MLflow's own reader takes the store from global state: in a process of its own.
-    program = (
-        "import sys, mlflow; mlflow.set_tracking_uri(sys.argv[1]); mlflow.set_experiment('quantexp');"
-        "t = mlflow.load_table('items.json', run_ids=sys.argv[2:], extra_columns=['run_id']);"
-        "print(len(t), t['score'].notna().all(), t['run_id'].nunique())"
-    )
-    uri = f"sqlite:///{swept / 'mlruns' / 'mlflow.db'}"
-    read = subprocess.run(
-        [sys.executable, "-c", program, uri, *tables], capture_output=True, text=True, check=True, cwd=swept
-    )
-    assert read.stdout.split() == ["12", "True", "4"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{swept / 'mlruns' / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "quantexp")
+    read = mlflow.load_table("items.json", run_ids=[*tables], extra_columns=["run_id"])
+    assert (len(read), int(read["score"].notna().sum()), read["run_id"].nunique()) == (12, 12, 4)
 
 
 def test_config_yaml_reloads_to_the_configuration_that_ran(

@@ -49,6 +49,10 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ATTEMPTS, "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
+AT_ONCE = {"quantexp.tracking.outbox.ATTEMPTS": ATTEMPTS | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}}
+"""Attributes of commands that give up a dead server at once, as `quickly` has it here."""
+
+
 def on_server(uri: str, tmp_path: Path) -> tuple[str, ...]:
     return "tracking=server", f"tracking.uri={uri}", f"tracking.experiment='quantexp {tmp_path.name}'"
 
@@ -172,7 +176,7 @@ def test_a_job_that_ends_without_its_server_is_sent_later(
     assert len(kept(tmp_path)) == 1
 
     where = on_server(way.url, tmp_path)
-    status, out, err = command(tmp_path, "quantexp.sync", *where)
+    status, out, err = command(tmp_path, "quantexp.sync", *where, attributes=AT_ONCE)
     assert (status, out) == (2, "")
     assert f"The tracking server {way.url} does not answer (Connection refused)" in err
     assert len(kept(tmp_path)) == 1
@@ -202,9 +206,8 @@ def test_a_killed_jobs_run_is_closed_by_the_next_command(
     server: TrackingServer, tmp_path: Path, forker: Forker, command: Command, cache: Path
 ) -> None:
     where = on_server(server.url, tmp_path)
-    job = forker.start(
-        tmp_path, "quantexp", "task=gsm8k", "task.limit=24", "engine.lanes=2", f"model.cache={cache}", *where
-    )
+    long = ("task=gsm8k", "task.shots=0", "task.max_tokens=32", "engine.lanes=2", "engine.threads=1")
+    job = forker.start(tmp_path, "quantexp", *long, f"model.cache={cache}", *where)
     experiment = f"quantexp {tmp_path.name}"
     until(
         "an answer",
@@ -299,7 +302,8 @@ def test_credentials_come_from_the_environment_and_are_written_nowhere(
 ) -> None:
     with Proxy(server.url, "ada", "hunter2-secret") as proxy:
         where = on_server(proxy.url, tmp_path)
-        arguments = ("-m", "quant=Q8_0", "task=triviaqa", *quick(cache), *where)
+        short = (*quick(cache)[3:], "task.limit=1", "task.shots=0", "task.max_tokens=4")
+        arguments = ("-m", "quant=Q8_0", "task=triviaqa", *short, *where)
         status, out, err = command(tmp_path, "quantexp", *arguments)
         assert (status, out) == (2, "")
         assert f"The tracking server {proxy.url} refuses the credentials (401); set MLFLOW_TRACKING_USERNAME and" in err
@@ -337,7 +341,8 @@ def test_an_address_that_cannot_be_used_is_one_sentence(
     uri: str, module: str, tmp_path: Path, command: Command
 ) -> None:
     multirun = ("-m",) if module == "quantexp" else ()
-    status, out, err = command(tmp_path, module, *multirun, "tracking=server", f"tracking.uri='{uri}'")
+    words = (*multirun, "tracking=server", f"tracking.uri='{uri}'")
+    status, out, err = command(tmp_path, module, *words, attributes=AT_ONCE)
     assert (status, out) == (2, "")
     assert err.splitlines()[-1].startswith(f"quantexp: {ADDRESSES[uri]}"), err
     assert "Traceback" not in err

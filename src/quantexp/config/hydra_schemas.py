@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from functools import cache
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
@@ -25,6 +26,14 @@ class ComposedEngineConfig(EngineConfig):
 
 def register_schemas() -> None:
     """Make the types known to Hydra, before it composes anything."""
+    _store_schemas()
+    # Hydra warns of an option in a folder of the user's that is called like one of these, and takes the user's.
+    warnings.filterwarnings("ignore", r"\s*'quant/.+' is validated against ConfigStore schema", UserWarning)
+
+
+@cache
+def _store_schemas() -> None:
+    """Put the types where Hydra looks for them, once in a process."""
     store = ConfigStore.instance()
     _rename_plugins(store)
     register_resolver()
@@ -34,8 +43,6 @@ def register_schemas() -> None:
             node.engine = OmegaConf.structured(ComposedEngineConfig)
         _open_mappings(node)
         store.store(name=name, node=node)
-    # Hydra warns of an option in a folder of the user's that is called like one of these, and takes the user's.
-    warnings.filterwarnings("ignore", r"\s*'quant/.+' is validated against ConfigStore schema", UserWarning)
     for name, file_type in list_quants().items():
         store.store(group="quant", name=name, node={"name": name, "file_type": file_type})
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.forking import Ended, Forker
+from tests.support.forking import Ended, Forker, Running
 from tests.support.openai_server import Asked, OpenAIServer, Reply, good
 
 KEY = "sk-test-0123456789abcdef"
@@ -22,6 +22,9 @@ ENVIRONMENT: dict[str, str | None] = {
     **dict.fromkeys(("HYDRA_FULL_ERROR", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")),
 }
 """Of every command; None: not set, though it may be around the tests."""
+
+SHORT_PAUSES = {"openai._base_client.INITIAL_RETRY_DELAY": 0.01, "quantexp.util.openai_client.LONGEST_PAUSE": 0.01}
+"""Attributes of every command: ask again at once, where a server does not say when."""
 
 
 class Folder:
@@ -51,8 +54,15 @@ class Folder:
             f"quantexp.{module}",
             *arguments,
             environment=ENVIRONMENT | environment,
+            attributes=SHORT_PAUSES,
             files=self._files,
         )
+
+    def begin(self, module: str, *arguments: str) -> Running:
+        """Start what `run` runs to its end."""
+        files = self.path.with_name(f"{self.path.name}-begun")
+        files.mkdir()
+        return self._forker.start(self.path, f"quantexp.{module}", *arguments, environment=ENVIRONMENT, files=files)
 
     def generate(self, server: OpenAIServer | None, *arguments: str, **environment: str) -> Ended:
         """Make e-mails without being asked."""
