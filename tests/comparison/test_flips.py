@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.summaries import RIGHT, WRONG, Read, answers
 
@@ -194,7 +194,6 @@ def scores(each: st.SearchStrategy[float]) -> st.SearchStrategy[list[tuple[float
     return st.lists(st.tuples(each, each), min_size=1, max_size=30)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.one_of(scores(binary), scores(graded)), st.sampled_from(Method))
 def test_lost_and_gained_agree_with_the_statistics(drawn: list[tuple[float, float]], method: Method) -> None:
     before, after = (np.array(side) for side in zip(*drawn, strict=True))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quantexp.comparison.pairing import summarise
@@ -95,7 +95,6 @@ def test_items_are_paired_by_their_ids_not_by_their_order() -> None:
     assert comparison.difference.changed == 3
 
 
-@settings(max_examples=50)
 @given(st.permutations(range(6)), st.lists(st.floats(0, 1), min_size=12, max_size=12))
 def test_the_order_of_items_and_of_runs_changes_nothing(order: list[int], scores: list[float]) -> None:
     better, worse = scores[:6], scores[6:]
@@ -493,7 +492,6 @@ jobs = st.builds(
 )
 
 
-@settings(max_examples=50)
 @given(st.lists(jobs, min_size=1, max_size=8))
 def test_whatever_was_run_there_is_a_summary_and_nothing_is_lost(records: list[JobRecord]) -> None:
     summary = summary_of(*records)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import pandas as pd
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quantexp.evaluation.regrade_diff import changes_diff
@@ -59,7 +59,6 @@ text = st.text(st.characters(exclude_categories=["Cs"]), max_size=100)
 """A table cannot hold half a surrogate pair, and no output has one."""
 
 
-@settings(max_examples=50)
 @given(st.lists(st.tuples(text, st.sampled_from([0.0, 0.5, 1.0]), text), min_size=1, max_size=4), text)
 def test_whatever_a_model_wrote_a_change_stays_on_its_lines(rows: list[tuple[str, float, str]], error: str) -> None:
     before = grades(*((output, 0.0, None, error, {}) for output, _, _ in rows))

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.support.summaries import RIGHT, WRONG, answers, changed, make_summary
 
@@ -205,7 +205,6 @@ hostile = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(hostile, hostile, st.lists(hostile, min_size=7, max_size=7))
 @example("<script>alert('\u202e')</script>", "\n\n x \n", ["<b>", '"', "&", "'", "</a>", "{{ x }}", "\x07"])
 def test_whatever_a_model_wrote_is_text(before: str, after: str, names: list[str]) -> None:

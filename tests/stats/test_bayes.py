@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -61,7 +61,6 @@ counts = st.tuples(st.integers(0, 300), st.integers(0, 300), st.integers(1, 2000
 )
 
 
-@settings(max_examples=30, deadline=None)
 @given(counts, st.floats(-0.5, 0.5), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
 def test_swapping_the_two_mirrors_the_posterior(bcn: tuple[int, int, int], margin: float, confidence: float) -> None:
     b, c, n = bcn
@@ -73,7 +72,6 @@ def test_swapping_the_two_mirrors_the_posterior(bcn: tuple[int, int, int], margi
     assert one.low < one.mean < one.high
 
 
-@settings(max_examples=30, deadline=None)
 @given(counts, st.floats(-0.5, 0.5), st.floats(0, 0.3))
 def test_the_algebra_of_one_posterior(bcn: tuple[int, int, int], margin: float, more: float) -> None:
     b, c, n = bcn

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import erfinv
@@ -48,7 +48,6 @@ def test_mcnemar_of_three_known_cases() -> None:
     assert (mcnemar(3, 0).exact, mcnemar(3, 0).mid_p) == (0.25, 0.125)
 
 
-@settings(max_examples=60)
 @given(st.integers(0, 200), st.integers(0, 200))
 def test_mcnemar_agrees_with_others(b: int, c: int) -> None:
     ours = mcnemar(b, c)
@@ -94,7 +93,6 @@ def z(b: int, c: int, n: int, delta: float) -> float:
     return float((b - c - n * delta) / math.sqrt(n * (2 * q + delta * (1 - delta))))
 
 
-@settings(max_examples=40)
 @given(counts, levels)
 def test_tango_solves_its_equation(table: tuple[int, int, int], confidence: float) -> None:
     b, c, n = table
@@ -123,7 +121,6 @@ def test_tango_with_nothing_changed_is_known_in_closed_form() -> None:
         assert tango_interval(n, 0, n) == pytest.approx(((n - squared) / (n + squared), 1.0), abs=1e-12)
 
 
-@settings(max_examples=100)
 @given(counts, levels)
 def test_tango_is_sane(table: tuple[int, int, int], confidence: float) -> None:
     b, c, n = table
@@ -137,7 +134,6 @@ def test_tango_is_sane(table: tuple[int, int, int], confidence: float) -> None:
     assert tango_upper(b, c, n, confidence=(1 + confidence) / 2) == high
 
 
-@settings(max_examples=60)
 @given(counts)
 def test_tango_moves_with_the_counts(table: tuple[int, int, int]) -> None:
     b, c, n = table
@@ -165,7 +161,6 @@ def test_wilson_of_the_published_scores() -> None:
     assert wilson_interval(273, 600) == pytest.approx((0.416, 0.495), abs=0.0005)
 
 
-@settings(max_examples=60)
 @given(st.integers(1, 2000), st.floats(0, 1), levels)
 def test_wilson_agrees_with_statsmodels(n: int, share: float, confidence: float) -> None:
     successes = round(share * n)
@@ -176,7 +171,6 @@ def test_wilson_agrees_with_statsmodels(n: int, share: float, confidence: float)
     assert low < high
 
 
-@settings(max_examples=30)
 @given(counts)
 def test_the_bootstrap_law_is_the_law_of_a_sum(table: tuple[int, int, int]) -> None:
     b, c, n = table

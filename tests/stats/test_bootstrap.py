@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
@@ -200,7 +200,6 @@ seeds = st.integers(0, 2**32)
 CLOSE = 1e-12
 
 
-@settings(max_examples=60, deadline=None)
 @given(pairs, seeds)
 def test_properties_of_one_result(pair: tuple[Scores, Scores], seed: int) -> None:
     baseline, quant = pair
@@ -217,7 +216,6 @@ def test_properties_of_one_result(pair: tuple[Scores, Scores], seed: int) -> Non
         assert result.low > 0 or result.high < 0
 
 
-@settings(max_examples=60, deadline=None)
 @given(pairs, seeds)
 def test_swapping_the_two_mirrors_the_result(pair: tuple[Scores, Scores], seed: int) -> None:
     baseline, quant = pair
@@ -229,7 +227,6 @@ def test_swapping_the_two_mirrors_the_result(pair: tuple[Scores, Scores], seed: 
     assert other.high == pytest.approx(-one.low, abs=CLOSE)
 
 
-@settings(max_examples=60, deadline=None)
 @given(pairs, seeds, st.integers(-4, 4), st.integers(-20, 20))
 def test_scaling_scales_and_shifting_changes_nothing(
     pair: tuple[Scores, Scores], seed: int, power: int, shift: int
@@ -254,14 +251,12 @@ def test_scaling_scales_and_shifting_changes_nothing(
     )
 
 
-@settings(max_examples=40, deadline=None)
 @given(pairs, seeds)
 def test_identical_arrays_differ_by_nothing(pair: tuple[Scores, Scores], seed: int) -> None:
     result = paired_bootstrap(pair[0], pair[0], resamples=50, seed=seed)
     assert (result.difference, result.low, result.high, result.p_value) == (0.0, 0.0, 0.0, 1.0)
 
 
-@settings(max_examples=40, deadline=None)
 @given(pairs, seeds, eighths)
 def test_mean_moves_with_its_scores(pair: tuple[Scores, Scores], seed: int, up: float) -> None:
     scores, _ = pair

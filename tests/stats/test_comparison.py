@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
@@ -120,7 +120,6 @@ def numbers(result: Any) -> list[float]:
     return [result.difference, result.low, result.high, result.upper, result.p_value, result.lost, result.gained]
 
 
-@settings(max_examples=60)
 @given(any_pairs, st.integers(1, 4), st.randoms())
 def test_copies_of_everything_change_nothing_but_the_design_effect(
     pair: tuple[Scores, Scores], copies: int, random: Any
@@ -139,7 +138,6 @@ def test_copies_of_everything_change_nothing_but_the_design_effect(
     assert (together.low, together.high) == pytest.approx((alone.low, alone.high), abs=1e-9)
 
 
-@settings(max_examples=60)
 @given(any_pairs)
 def test_swapping_the_sides_mirrors_the_result(pair: tuple[Scores, Scores]) -> None:
     one, other = compare(*pair, resamples=200), compare(*reversed(pair), resamples=200)
@@ -150,7 +148,6 @@ def test_swapping_the_sides_mirrors_the_result(pair: tuple[Scores, Scores]) -> N
     assert other.deviation == pytest.approx(one.deviation, nan_ok=True)
 
 
-@settings(max_examples=60)
 @given(any_pairs, st.sampled_from([0.5, 0.8, 0.95, 0.99]))
 def test_what_holds_for_every_result(pair: tuple[Scores, Scores], confidence: float) -> None:
     result = compare(*pair, resamples=200, confidence=confidence)
@@ -222,7 +219,6 @@ def test_nearly_all_of_a_fixed_set_leaves_what_the_rest_may_hide(n: int, size: i
     assert missed <= 0.0565
 
 
-@settings(max_examples=60)
 @given(any_pairs, st.integers(0, 40), st.sampled_from([0.5, 0.8, 0.95]))
 def test_a_fixed_set_has_its_estimate_within_its_interval(
     pair: tuple[Scores, Scores], others: int, confidence: float
@@ -307,7 +303,6 @@ def test_the_bootstrap_takes_scores_of_any_size() -> None:
 names = st.lists(st.text(min_size=1, max_size=3), min_size=2, max_size=20, unique=True)
 
 
-@settings(max_examples=50)
 @given(names, st.data())
 def test_series_are_paired_by_their_labels(labels: list[str], data: st.DataObject) -> None:
     values = st.lists(st.integers(0, 3).map(lambda k: k / 3), min_size=len(labels), max_size=len(labels))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import norm
@@ -101,7 +101,6 @@ parts = st.lists(
 )
 
 
-@settings(max_examples=60)
 @given(parts, st.integers(0, 2**32))
 def test_what_holds_for_every_contrast(values: list[Values], seed: int) -> None:
     result = contrast(values, resamples=300, seed=seed)

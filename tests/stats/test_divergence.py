@@ -7,7 +7,7 @@ from dataclasses import astuple
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -48,7 +48,6 @@ def test_the_estimates_are_those_of_all_tokens_together() -> None:
         assert each.low <= each.value <= each.high
 
 
-@settings(max_examples=50)
 @given(st.data())
 def test_weighted_quantiles_are_those_of_repeated_values(data: st.DataObject) -> None:
     values = np.sort(data.draw(st.lists(st.floats(0, 10), min_size=1, max_size=20).map(np.array)))
@@ -143,7 +142,6 @@ def test_items_that_agree_have_no_interval_of_a_mean() -> None:
     assert math.isnan(found.mean.high)
 
 
-@settings(max_examples=50)
 @given(st.lists(st.lists(st.floats(0, 5), min_size=1, max_size=6), min_size=2, max_size=8))
 def test_every_interval_holds_its_estimate(kl: list[list[float]]) -> None:
     items = np.repeat(np.arange(len(kl)), [len(each) for each in kl])

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quantexp.stats import Kind, Method, PairedComparison, Verdict, compare, decide, fewest_items
@@ -60,7 +60,6 @@ def test_what_no_number_of_items_shows() -> None:
     assert fewest_items(0.02, method=Method.bootstrap) is None
 
 
-@settings(max_examples=40)
 @given(st.floats(0.001, 0.9), st.floats(0.001, 0.9), st.sampled_from(Kind), st.floats(0, 0.5))
 def test_a_smaller_margin_takes_more(one: float, other: float, kind: Kind, chance: float) -> None:
     small, large = sorted((one, other))
@@ -78,7 +77,6 @@ def right_or_wrong(b: int, c: int, n: int) -> PairedComparison:
     return compare(np.concatenate([np.ones(b), np.zeros(c), same]), np.concatenate([np.zeros(b), np.ones(c), same]))
 
 
-@settings(max_examples=60)
 @given(st.integers(0, 12), st.integers(0, 12), st.integers(5, 600), st.floats(0.005, 0.2), st.booleans())
 def test_the_expected_number_lies_in_its_range(b: int, c: int, rest: int, margin: float, thirds: bool) -> None:
     n = b + c + rest

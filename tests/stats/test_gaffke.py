@@ -56,7 +56,6 @@ def exceedance(knots: list[Fraction], t: Fraction) -> Fraction:
     )
 
 
-@settings(max_examples=100)
 @given(st.sets(st.integers(-60, 59), min_size=1, max_size=9), levels)
 def test_the_bound_is_the_quantile_of_the_weighted_mean(whole: set[int], level: float) -> None:
     knots = [Fraction(k, 60) for k in (*whole, 60)]
@@ -80,7 +79,6 @@ def test_what_holds_for_every_bound(values: Scores, level: float, random: object
     assert gaffke_upper(values, largest=2.0, confidence=level) > upper - 1e-9
 
 
-@settings(max_examples=60)
 @given(st.integers(1, 100_000), st.floats(-1, 1), levels)
 def test_equal_values_leave_what_they_could_miss(n: int, value: float, level: float) -> None:
     rounded = round(value, 12)  # as two values are one
@@ -109,7 +107,6 @@ def test_p_of_right_and_wrong_is_mcnemars_exact_p(b: int, c: int) -> None:
     assert gaffke_p(values) > 0
 
 
-@settings(max_examples=100)
 @given(mixtures)
 def test_p_is_small_if_and_only_if_the_interval_leaves_zero_out(values: Scores) -> None:
     p = gaffke_p(values)
@@ -128,7 +125,6 @@ def test_thirds_that_are_computed_in_two_ways_are_one_value() -> None:
     assert gaffke_p(np.array([1 / 3, 1 / 3, -2 / 3])) == gaffke_p(np.array([2 / 3, -1 / 3, -1 / 3])) == 1.0
 
 
-@settings(max_examples=60)
 @given(mixtures, st.floats(-0.9, 0.9))
 @example(np.zeros(284), -0.0078125)
 def test_many_samples_at_once_are_judged_as_each_alone(values: Scores, mean: float) -> None:

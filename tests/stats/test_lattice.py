@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -18,7 +18,6 @@ def tally(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int6
     return distinct, counts.astype(np.int64)
 
 
-@settings(max_examples=40)
 @given(few)
 def test_resampling_enumerated(values: NDArray[np.int64]) -> None:
     law = resampled_law(*tally(values), 1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -130,7 +130,6 @@ sizes = st.integers(1, 3000)
 levels = st.sampled_from([0.05, 0.01, 0.05 / 9])
 
 
-@settings(max_examples=60, deadline=None)
 @given(sizes, shares, fractions, fractions, levels)
 def test_power_grows_with_the_difference(n: int, psi: float, one: float, other: float, alpha: float) -> None:
     small, large = sorted((one * psi, other * psi))
@@ -140,13 +139,11 @@ def test_power_grows_with_the_difference(n: int, psi: float, one: float, other: 
     assert power_within(n, psi, 0.02, small) >= power_within(n, psi, 0.02, large) - 1e-12
 
 
-@settings(max_examples=60, deadline=None)
 @given(sizes, st.integers(1, 500), shares, fractions)
 def test_power_grows_with_items(n: int, more: int, psi: float, fraction: float) -> None:
     assert mcnemar_power(n, psi, fraction * psi) <= mcnemar_power(n + more, psi, fraction * psi) + 1e-4
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(30, 3000), shares, st.floats(0.5, 0.95), levels)
 def test_the_detectable_difference_inverts_power(n: int, psi: float, power: float, alpha: float) -> None:
     found = minimal_detectable_difference(n, psi, power=power, alpha=alpha)
@@ -157,7 +154,6 @@ def test_the_detectable_difference_inverts_power(n: int, psi: float, power: floa
         assert abs(required_items(found, psi, power=power, alpha=alpha) - n) <= 1
 
 
-@settings(max_examples=40, deadline=None)
 @given(shares, st.floats(0.2, 1.0), st.floats(0.5, 0.95), levels)
 def test_one_item_fewer_is_not_enough(psi: float, fraction: float, power: float, alpha: float) -> None:
     difference = fraction * psi

@@ -244,7 +244,6 @@ def test_a_gambler_can_win_more_than_a_number_holds() -> None:
     assert np.isfinite(running_e_values(np.ones(3000), margin=0.02).difference).all()
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=60), st.floats(0.01, 0.5))
 def test_swapping_the_two_swaps_worse_and_better(d: list[float], margin: float) -> None:
     one, other = running_e_values(d, margin=margin), running_e_values(-np.array(d), margin=margin)
@@ -277,7 +276,6 @@ def test_mistakes_get_one_sentence(differences: Any, options: dict[str, Any], me
 changes = st.lists(st.sampled_from([*graded, 0.0, 0.0]), min_size=1, max_size=120)
 
 
-@settings(max_examples=60, deadline=None)
 @given(changes, st.floats(0.01, 0.3), st.sampled_from([0.05, 0.3]), st.integers(1, 9), st.floats(0, 1), st.data())
 def test_one_item_at_a_time_decides_where_all_at_once_do(
     d: list[float], margin: float, alpha: float, k: int, share: float, data: st.DataObject
@@ -292,7 +290,6 @@ def test_one_item_at_a_time_decides_where_all_at_once_do(
     assert decided.index(True) + 1 == whole.items if any(decided) else whole.verdict == "undecided"
 
 
-@settings(max_examples=40, deadline=None)
 @given(changes, st.floats(0.01, 0.3), st.sampled_from([0.8, 0.95]))
 def test_bounds_and_p_say_what_the_e_values_say(d: list[float], margin: float, confidence: float) -> None:
     alpha = 1 - confidence

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import norm
@@ -55,7 +55,6 @@ def test_equal_answers_and_one_unit() -> None:
     assert math.isnan(group(3, [7, 7, 7]).design_effect(np.array([0.0, 1.0, 1.0])))
 
 
-@settings(max_examples=60)
 @given(clustered)
 def test_units_agree_with_a_plain_loop(data: tuple[Scores, NDArray[np.int64]]) -> None:
     scores, ids = data
@@ -81,7 +80,6 @@ def test_known_factors() -> None:
     assert finite_factor(1, 10) == 1.0
 
 
-@settings(max_examples=60)
 @given(st.floats(1e-12, 1.0), st.floats(0.05, 1.0))
 def test_p_of_a_fixed_set_is_the_normal_deviate_rescaled(p: float, factor: float) -> None:
     expected = 2 * norm.sf(norm.isf(p / 2) / factor)

@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
@@ -33,7 +33,6 @@ PUBLISHED = {
 }
 
 
-@settings(max_examples=25)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_agrees_with_statsmodels(p_values: list[float]) -> None:
     with patch("gc.collect"):  # theirs looks for garbage each time, a second long where much is loaded
@@ -132,7 +131,6 @@ def _sides(b: int, c: int, n: int) -> tuple[list[float], list[float]]:
     return [1.0] * b + [0.0] * c + same, [0.0] * b + [1.0] * c + same
 
 
-@settings(max_examples=60)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 600), st.floats(0.001, 0.3))
 def test_more_items_of_the_same_kind_bring_the_verdict(b: int, c: int, rest: int, margin: float) -> None:
     # If all goes on as observed, then with the items that were asked for the verdict is there: power is above one half.
@@ -266,7 +264,6 @@ def test_scores_outside_the_unit_interval_have_no_floor() -> None:
     assert decide([found], 0.1)[0].verdict is Verdict.within_margin
 
 
-@settings(max_examples=60)
 @given(st.integers(0, 400), st.integers(0, 400), st.floats(0.001, 0.5), st.floats(0, 0.5))
 def test_within_margin_always_has_a_baseline_above_the_floor(a: int, b: int, margin: float, chance: float) -> None:
     found = scored(a, b, 400)
