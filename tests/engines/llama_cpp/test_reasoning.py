@@ -32,10 +32,10 @@ def thinking(q8_0: ModelFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def opened(path: Path, template: Mapping[str, Any], **model: Any) -> Iterator[LlamaCpp]:
+def opened(path: Path, template: Mapping[str, Any], lanes: int = 1, **model: Any) -> Iterator[LlamaCpp]:
     config = ModelConfig(name="m", source="path", path=str(path), template=dict(template), **model)
     file, _ = models.resolve(config, QuantConfig("Q8_0", "MOSTLY_Q8_0"))
-    engine = LlamaCpp(file, config, EngineConfig("llama_cpp", context=512, threads=1, lanes=4))
+    engine = LlamaCpp(file, config, EngineConfig("llama_cpp", context=512, threads=1, lanes=lanes))
     try:
         yield engine
     finally:
@@ -45,7 +45,7 @@ def opened(path: Path, template: Mapping[str, Any], **model: Any) -> Iterator[Ll
 @pytest.fixture(scope="module")
 def reasoner(thinking: Path) -> Iterator[LlamaCpp]:
     """The model, with reasoning that its template opens."""
-    with opened(thinking, {"opened": True}, reasoning_tokens=60) as engine:
+    with opened(thinking, {"opened": True}, lanes=4, reasoning_tokens=60) as engine:
         yield engine
 
 
