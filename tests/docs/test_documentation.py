@@ -3,10 +3,12 @@
 All of them take long, so most of the tests are slow; the others compose them all, and type one of each kind of page.
 
 Jobs are made small by overrides at the end of the command. The Hub is a stand-in on this machine that has the
-documented repositories at the documented revisions, with the embedded model's ladder in them; OpenAI is one too.
+documented repositories at the documented revisions; OpenAI is one too. The files there, and in the package of the
+embedded model, are of a model of random weights: what it answers is of no interest here.
 """
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -29,6 +31,7 @@ from tests.support.hub import Hub, publish_gsm8k, publish_humaneval, publish_tri
 from tests.support.judges import answer_as_judge
 from tests.support.openai_server import OpenAIServer, chat, good
 from tests.support.openai_server import models as listed
+from tests.support.small_models import find_small_model
 from tests.support.tracking_servers import TrackingServer
 from tests.support.vllm_server import answer_by
 
@@ -41,6 +44,7 @@ from quantexp.config.hydra_schemas import register_schemas
 from quantexp.config.reference import CONF, SCHEMAS
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.engines.registry import check_engine
+from quantexp.models import ModelFile
 from quantexp.tracking.tags import PAIR
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +58,7 @@ MODULES = ["quantexp", *(f"quantexp.{name}" for name in COMMANDS)]
 
 SMALL = (
     *("data.limit=1", "task.limit=1", "task.shots=0", "task.max_tokens=6"),
-    *("engine.threads=1", "engine.floor=false", "stats.resamples=100"),
+    *("engine.threads=1", "engine.floor=false", "stats.resamples=100", "model.sha256=null"),
 )
 """What a command that runs jobs gets in addition, unless it says something about it itself; its `task.limit` goes."""
 
@@ -145,8 +149,26 @@ def code(page: Path, language: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def ladder(demo: ModelConfig) -> dict[str, Path]:
-    return {quant: Path(models.resolve(demo, QuantConfig(quant, f"MOSTLY_{quant}"))[0].path) for quant in LADDER}
+def small(q8_0: ModelFile, cache: Path) -> Path:
+    return find_small_model(cache, q8_0.path)
+
+
+@pytest.fixture(scope="module")
+def ladder(small: Path, cache: Path) -> dict[str, Path]:
+    model = ModelConfig("small", "path", path=str(small), quantize=True, cache=str(cache))
+    return {quant: Path(models.resolve(model, QuantConfig(quant, f"MOSTLY_{quant}"))[0].path) for quant in LADDER}
+
+
+@pytest.fixture(scope="module")
+def packages(demo: ModelConfig, small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of Python packages with one for the embedded model's."""
+    assert demo.package
+    assert demo.file
+    package = tmp_path_factory.mktemp("packages") / demo.package
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / demo.file).symlink_to(small)
+    return package.parent
 
 
 class Reader:
@@ -155,6 +177,7 @@ class Reader:
     def __init__(self, folder: Path, forker: Forker, openai: OpenAIServer, cache: Path) -> None:
         self.folder, self._forker, self.openai, self._cache = folder, forker, openai, cache
         self.tracking_server = ""
+        self._typed: set[str] = set()
 
     def type(self, command: str) -> Ended:
         """Run a command, made small, with what stands for the reader's own names replaced."""
@@ -180,10 +203,13 @@ class Reader:
         return self._forker.run(self.folder, module, *given)
 
     def types_all(self, page: Path, *covered: str) -> list[str]:
-        """Run all commands of a page but those that another test runs; what they are."""
+        """Run all commands of a page but those that another test runs, or that were run here before; all but those."""
         typed = [command for command in commands(page) if command not in covered]
         self.files_of(page)
         for command in typed:
+            if command in self._typed:
+                continue
+            self._typed.add(command)
             ended = self.type(command)
             assert ended.status == 0, f"{command}\n{ended.err}\n{ended.out}"
             assert "Traceback" not in ended.err, command
@@ -234,7 +260,7 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def world(
-    cache: Path, ladder: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    cache: Path, ladder: dict[str, Path], packages: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Forker, OpenAIServer]]:
     """What stands for the rest of the world, and what starts commands in it."""
     with Hub() as hub, OpenAIServer() as openai:
@@ -256,6 +282,7 @@ def world(
             "XDG_CACHE_HOME": str(cache),
             "COLUMNS": "100",
             "OPENAI_API_KEY": "sk-test",
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(packages), os.environ.get("PYTHONPATH")])),
         }
         with closing(Forker(environment, *MODULES)) as forker:
             yield forker, openai

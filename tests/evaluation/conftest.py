@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.support.architectures import write_architecture
+from tests.support.small_models import find_small_model
 
 from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines.llama_cpp.engine import LlamaCpp
@@ -14,9 +14,9 @@ from quantexp.models.gguf import identify
 
 
 @pytest.fixture(scope="session")
-def small(q8_0: ModelFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(q8_0: ModelFile, cache: Path) -> Path:
     """The model's file, in F32."""
-    return write_architecture("llama", q8_0.path, tmp_path_factory.mktemp("small") / "small.gguf")
+    return find_small_model(cache, q8_0.path)
 
 
 @pytest.fixture(scope="session")
