@@ -8,6 +8,7 @@ comes from in.txt there if there is one, and its exit status goes to status.txt.
 itself never computes: threads of llama.cpp would not survive a fork.
 """
 
+import gc
 import json
 import os
 import signal
@@ -43,6 +44,7 @@ LATE = (
     "PIL.GifImagePlugin",
     "alembic.config",
     "hydra._internal.logging_config",
+    "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg",
     "matplotlib.style",
     "mlflow.store.tracking.sqlalchemy_store",
@@ -92,7 +94,9 @@ if "mlflow" in sys.modules:
             import_module(late)
     tables = import_module("empty_tables")  # which is beside this file
     tables.copy_tables(Path(os.environ[tables.VARIABLE]))
+    import_module("sqlalchemy.orm").configure_mappers()  # which the first query would do
 
+gc.freeze()  # no child looks for garbage among what is imported
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system takes the ended children away
 sys.stdout.write("ready\n")
 sys.stdout.flush()
