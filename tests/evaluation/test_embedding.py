@@ -1,5 +1,6 @@
 """The embedder: its threshold, its measurement, and what it is refused for."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,8 @@ def test_the_threshold_is_chosen_on_one_half_and_measured_on_the_other() -> None
     ]
 
 
-@pytest.mark.slow  # every bundled pair through the embedded model
-def test_a_gguf_embeds_and_one_that_is_no_embedder_agrees_too_little(q8_0: ModelFile) -> None:
-    config = EmbedderConfig("gguf", q8_0.path, Pooling.mean)
+def test_a_gguf_embeds_and_one_that_is_no_embedder_agrees_too_little(small: Path) -> None:
+    config = EmbedderConfig("gguf", str(small), Pooling.mean)
     with pytest.raises(UserError, match=r"kappa is -?0\.\d\d \[.*embedder.agreement=0.4 is the least"):
         open_grader(GRADER, ResourceSettings("a job", embedder=config)).__enter__()
     config.agreement = -1
@@ -64,7 +64,8 @@ def test_a_gguf_embeds_and_one_that_is_no_embedder_agrees_too_little(q8_0: Model
     assert (same.score, same.fields) == (1, {"similarity": 1})
     assert 0 <= other.fields["similarity"] < 1
     assert unread.error is not None
-    assert f"(sha256 {q8_0.sha256[:16]}, pooling mean, context 512)" in opened.facts["grading.embedder"]
+    sha256 = hashlib.sha256(small.read_bytes()).hexdigest()
+    assert f"(sha256 {sha256[:16]}, pooling mean, context 512)" in opened.facts["grading.embedder"]
 
 
 def test_a_file_that_does_not_say_how_it_pools_is_refused(q8_0: ModelFile) -> None:

@@ -100,12 +100,9 @@ def test_an_answer_depends_on_nothing_around_it_and_not_on_the_length_of_the_con
     assert_exact(tiny, kv, monkeypatch)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kinds", [(KVType.q8_0, KVType.q8_0), (KVType.q4_0, KVType.q4_0), (KVType.q5_1, KVType.q8_0)])
-def test_the_embedded_model_is_as_exact(
-    q8_0: ModelFile, demo: ModelConfig, kinds: tuple[KVType, KVType], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert_exact((q8_0, demo), KVCache(*kinds), monkeypatch)
+@pytest.mark.slow  # the types one by one are the small model's, whose heads are as large
+def test_the_embedded_model_is_as_exact(q8_0: ModelFile, demo: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_exact((q8_0, demo), KVCache(KVType.q5_1, KVType.q8_0), monkeypatch)
 
 
 @pytest.mark.parametrize("architecture", ["gemma3", "lfm2"])
