@@ -1,6 +1,7 @@
 """Shared by all tests: real things, made small, in folders that go away."""
 
 import atexit
+import gc
 import os
 import signal
 import sqlite3
@@ -31,6 +32,10 @@ from quantexp import models
 from quantexp.config import EngineConfig, ModelConfig, QuantConfig
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.models import ModelFile
+from quantexp.util.garbage import YOUNG
+
+# Python would look for garbage for a fifth of the time that tests take.
+gc.set_threshold(YOUNG)
 
 # Examples are limited by number, not by time: the machine that runs them may be busy with other things.
 # `make test-slow` tries more of them.
@@ -41,6 +46,12 @@ settings.load_profile("quick")
 # llama_cpp opens these when it is imported, and pytest's filter would make an error of each at the end of the process.
 atexit.register(llama_cpp_files.outnull_file.close)
 atexit.register(llama_cpp_files.errnull_file.close)
+
+
+def pytest_collection_finish() -> None:
+    """Have no collection look at what lives until the end anyway: modules and tests."""
+    gc.freeze()
+
 
 COMMANDS = (
     "quantexp",

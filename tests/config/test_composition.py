@@ -1,15 +1,15 @@
 """Jobs composed once are what Hydra would compose."""
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from unittest import mock
 
 import pytest
+from hydra import initialize_config_module
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from tests.support.composing import initialize_hydra
+from omegaconf import OmegaConf
+from tests.support.composing import compose_sweep, register_once
 
 from quantexp.config.composition import SweepLoader, compose_once
 from quantexp.util.error_reports import explain_error
@@ -37,21 +37,16 @@ REFUSED = ("task.limt=5", "seed=x", "quant=Q5_K_X", "+seed=4", "stats.unit=nothi
 
 @pytest.fixture
 def loader() -> Iterator[ConfigLoaderImpl]:
-    with initialize_hydra():
+    register_once()
+    with initialize_config_module("quantexp.conf", version_base="1.3"):
         found = GlobalHydra.instance().config_loader()
         assert isinstance(found, ConfigLoaderImpl)
         yield found
 
 
-def _master(overrides: Sequence[str]) -> DictConfig:
-    hydra = GlobalHydra.instance().hydra
-    assert hydra is not None
-    return hydra.compose_config("config", list(overrides), run_mode=RunMode.MULTIRUN, from_shell=False)
-
-
 @pytest.mark.parametrize(("shared", "jobs"), SWEEPS)
 def test_a_job_is_what_hydra_composes(loader: ConfigLoaderImpl, shared: list[str], jobs: list[list[str]]) -> None:
-    master, once = _master(shared), SweepLoader(loader)
+    master, once = compose_sweep(*shared), SweepLoader(loader)
     for job in jobs:
         own, composed = loader.load_sweep_config(master, shared + job), once.load_sweep_config(master, shared + job)
         assert OmegaConf.to_yaml(composed) == OmegaConf.to_yaml(own)
@@ -63,7 +58,7 @@ def test_a_job_is_what_hydra_composes(loader: ConfigLoaderImpl, shared: list[str
 
 @pytest.mark.parametrize("override", REFUSED)
 def test_it_refuses_in_the_same_words(loader: ConfigLoaderImpl, override: str) -> None:
-    master, sentences = _master([]), []
+    master, sentences = compose_sweep(), []
     for each in (loader, SweepLoader(loader)):
         with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever Hydra raises; its sentence is compared
             each.load_sweep_config(master, [override])
@@ -72,10 +67,18 @@ def test_it_refuses_in_the_same_words(loader: ConfigLoaderImpl, override: str) -
     assert sentences[0] == sentences[1]
 
 
+def test_a_change_to_what_was_composed_stays_there(loader: ConfigLoaderImpl) -> None:
+    before = OmegaConf.to_yaml(compose_sweep())
+    changed = compose_sweep()
+    changed.model.name = changed.task.name = "changed"
+    changed.hydra.overrides.task.append("seed=1")
+    assert OmegaConf.to_yaml(compose_sweep()) == before
+
+
 def test_each_job_is_composed_once(loader: ConfigLoaderImpl) -> None:
     jobs = [[f"quant={quant}", f"seed={seed}"] for quant in ("Q8_0", "Q4_K_M") for seed in range(5)]
     with mock.patch.object(ConfigLoaderImpl, "load_configuration", autospec=True, side_effect=_load) as loading:
-        master = _master([])
+        master = compose_sweep()
         loading.reset_mock()
         compose_once()
         for _ in range(3):  # the check before the sweep, Hydra's own, and the launcher
@@ -86,7 +89,7 @@ def test_each_job_is_composed_once(loader: ConfigLoaderImpl) -> None:
 
 
 def test_what_a_launcher_adds_after_the_check_counts(loader: ConfigLoaderImpl) -> None:
-    master, once = _master([]), SweepLoader(loader)
+    master, once = compose_sweep(), SweepLoader(loader)
     once.load_sweep_config(master, ["seed=1"])
     master.hydra.overrides.hydra.append("hydra.sweep.dir=/elsewhere")
     assert once.load_sweep_config(master, ["seed=1"]).hydra.sweep.dir == "/elsewhere"
@@ -95,10 +98,10 @@ def test_what_a_launcher_adds_after_the_check_counts(loader: ConfigLoaderImpl) -
 def test_launchers_send_it_without_what_is_composed(loader: ConfigLoaderImpl) -> None:
     once = SweepLoader(loader)
     before = len(pickle.dumps(once))
-    once.load_sweep_config(_master([]), ["seed=1"])
+    once.load_sweep_config(compose_sweep(), ["seed=1"])
     sent = pickle.dumps(once)
     assert len(sent) == before
-    assert pickle.loads(sent).load_sweep_config(_master([]), ["seed=1"]).seed == 1
+    assert pickle.loads(sent).load_sweep_config(compose_sweep(), ["seed=1"]).seed == 1
 
 
 _load = ConfigLoaderImpl.load_configuration

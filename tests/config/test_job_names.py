@@ -4,9 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
-from tests.support.composing import initialize_hydra
+from tests.support.composing import compose_sweep, initialize_hydra
 
 from quantexp.config.composition import compose_jobs
 from quantexp.config.job_names import check_names
@@ -30,10 +28,7 @@ def _conf() -> Iterator[None]:
 
 
 def check(*overrides: str) -> None:
-    hydra = GlobalHydra.instance().hydra
-    assert hydra is not None
-    composed = hydra.compose_config("config", list(overrides), run_mode=RunMode.MULTIRUN, from_shell=False)
-    check_names(list(compose_jobs(composed)))
+    check_names(list(compose_jobs(compose_sweep(*overrides))))
 
 
 @pytest.mark.parametrize(

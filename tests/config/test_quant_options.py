@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir, initialize_config_module
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from tests.support.composing import compose_job, initialize_hydra
 
-from quantexp.config import Config
+from quantexp.config.composition import compose_option
 from quantexp.config.hydra_schemas import register_schemas
-from quantexp.config.validation import validated
 from quantexp.util.error_reports import explain_error
 from quantexp.util.errors import UserError
 from quantexp.util.llama_library import llama_cpp
@@ -22,8 +22,7 @@ from quantexp.util.native.file_types import list_file_types, list_quants
 
 @pytest.fixture
 def _conf() -> Iterator[None]:
-    register_schemas()
-    with initialize_config_module("quantexp.conf", version_base="1.3"):
+    with initialize_hydra():
         yield
 
 
@@ -39,8 +38,8 @@ def test_every_type_is_an_option() -> None:
     known = GlobalHydra.instance().config_loader().get_group_options("quant")
     assert set(list_quants()) < set(known)
     for name, file_type in list_quants().items():
-        quant = compose("config", [f"quant={name}"]).quant
-        assert (quant.name, quant.file_type, quant.method) == (name, file_type, None)
+        quant = compose_option("quant", name)
+        assert (quant.name, quant.file_type, quant.get("method")) == (name, file_type, None)
     as_published = {"MXFP4": "MOSTLY_MXFP4_MOE", "F32": "ALL_F32", "TQ1_0": "MOSTLY_TQ1_0", "IQ4_XS": "MOSTLY_IQ4_XS"}
     assert as_published.items() <= list_quants().items()
 
@@ -48,7 +47,7 @@ def test_every_type_is_an_option() -> None:
 @pytest.mark.usefixtures("_conf")
 @pytest.mark.parametrize("label", ["UD-Q4_K_XL", "i1-IQ3_M", "Q4_K_L", "my-mix"])
 def test_any_other_label_is_a_name(label: str) -> None:
-    quant = validated(compose("config", ["quant=as-is", f"quant.name={label}"]), Config).quant
+    quant = compose_job("quant=as-is", f"quant.name={label}").quant
     assert (quant.name, quant.file_type) == (label, None)
 
 
@@ -110,5 +109,5 @@ def test_without_the_binding_the_error_says_what_is_missing(monkeypatch: pytest.
 )
 def test_a_recipe_that_makes_no_sense_is_refused(overrides: list[str], sentence: str) -> None:
     with pytest.raises(UserError) as refused:
-        validated(compose("config", overrides), Config)
+        compose_job(*overrides)
     assert str(refused.value) == sentence

@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
 from omegaconf import OmegaConf
-from tests.support.composing import compose_job, initialize_hydra
+from tests.support.composing import compose_job, compose_sweep, initialize_hydra
 
 from quantexp.config import Recommendation, SamplingConfig
 from quantexp.config.composition import compose_jobs, job_of
@@ -66,12 +64,9 @@ def test_the_printed_configuration_can_show_it() -> None:
 
 
 def test_a_sweep_takes_both() -> None:
-    hydra = GlobalHydra.instance().hydra
-    assert hydra is not None
     for spelling in ("task.sampling", "task/sampling"):
-        overrides = [f"{spelling}=greedy,model", "seed=0,1", THINKING]
-        jobs = hydra.compose_config("config", overrides, run_mode=RunMode.MULTIRUN, from_shell=False)
-        assert [job.task.sampling.temperature for job in compose_jobs(jobs)] == [0.0, 0.0, 0.6, 0.6]
+        sweep = compose_sweep(f"{spelling}=greedy,model", "seed=0,1", THINKING)
+        assert [job.task.sampling.temperature for job in compose_jobs(sweep)] == [0.0, 0.0, 0.6, 0.6]
 
 
 def test_every_key_can_be_recommended_and_is_taken() -> None:

@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
-from tests.support.composing import compose_job, initialize_hydra
+from tests.support.composing import compose_job, compose_sweep, initialize_hydra
 
 from quantexp.config import AggregateConfig, Config
 from quantexp.config.choices import FlashAttention
@@ -60,16 +60,9 @@ def test_columns_can_be_named_whatever_data_they_are_of() -> None:
     assert (one["question"], one["aliases"][0]) == ("a", "answer.value")
 
 
-def multirun(*overrides: str) -> DictConfig:
-    """What Hydra hands to the sweep's callback."""
-    hydra = GlobalHydra.instance().hydra
-    assert hydra is not None
-    return hydra.compose_config("config", list(overrides), run_mode=RunMode.MULTIRUN, from_shell=False)
-
-
 def expected(*overrides: str) -> list[Config]:
     """The jobs that the callback expects and checks."""
-    return list(compose_jobs(multirun(*overrides)))
+    return list(compose_jobs(compose_sweep(*overrides)))
 
 
 def launched(*overrides: str) -> list[Config]:
@@ -150,9 +143,10 @@ def test_every_experiment_opens_with_its_command_and_composes(experiment: str) -
 
 
 def test_an_experiment_sweeps_without_being_told_to() -> None:
-    assert multirun("experiment=demo").hydra.mode is RunMode.MULTIRUN
+    assert compose_sweep("experiment=demo").hydra.mode is RunMode.MULTIRUN
     assert (
-        multirun().hydra.mode is not RunMode.MULTIRUN or compose("config", return_hydra_config=True).hydra.mode is None
+        compose_sweep().hydra.mode is not RunMode.MULTIRUN
+        or compose("config", return_hydra_config=True).hydra.mode is None
     )
 
 

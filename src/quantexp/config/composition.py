@@ -10,7 +10,9 @@ from typing import cast
 from hydra import initialize_config_module
 from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.defaults_list import create_defaults_list
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -116,6 +118,20 @@ def compose_ahead(words: Sequence[str], *, folder: str | None = None, name: str 
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         return hydra.compose_config(name or "config", words, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+
+
+def compose_option(group: str, option: str) -> DictConfig:
+    """Compose an option alone, without what the other groups hold; only where Hydra is initialized.
+
+    Raises:
+        hydra.errors.HydraException: it needs another group.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    assert isinstance(loader, ConfigLoaderImpl)
+    files = CachingConfigRepository(loader.repository)
+    chosen = create_defaults_list(files, f"{group}/{option}", [], prepend_hydra=False, skip_missing=False)
+    composed: DictConfig = loader._compose_config_from_defaults_list(chosen.defaults, files)[group]
+    return composed
 
 
 @contextmanager

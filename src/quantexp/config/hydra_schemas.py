@@ -9,6 +9,7 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from quantexp.config.commands import SCHEMAS
+from quantexp.config.hydra_sources import register_sources
 from quantexp.config.recommendation import register_resolver
 from quantexp.config.schema import Config, EngineConfig
 from quantexp.util.native.file_types import list_quants
@@ -36,6 +37,7 @@ def _store_schemas() -> None:
     """Put the types where Hydra looks for them, once in a process."""
     store = ConfigStore.instance()
     _rename_plugins(store)
+    register_sources()
     register_resolver()
     for name, schema in {"schema": Config, **{f"{name}_schema": each for name, each in SCHEMAS.items()}}.items():
         node = OmegaConf.structured(schema)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from hydra import initialize_config_module
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -19,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from quantexp import models
 from quantexp.config import Config, ModelConfig, QuantConfig
 from quantexp.config.command_line import COMMANDS, versions
-from quantexp.config.composition import compose_jobs
+from quantexp.config.composition import compose_jobs, compose_option
 from quantexp.config.hydra_schemas import register_schemas
 from quantexp.models.checksums import NAME, downloads
 from quantexp.models.contents import Contents, read_contents
@@ -105,8 +104,9 @@ def _list(jobs: Sequence[Config], _: _Options) -> bool:
         else:
             _say(console, f"nothing downloaded yet in {folder}")
     choices = _table("model", "from", "licence", title="to choose from")
-    for option in GlobalHydra.instance().config_loader().get_group_options("model"):
-        config = _read_option(option)
+    loader = GlobalHydra.instance().config_loader()
+    for option in loader.get_group_options("model"):
+        config = cast(ModelConfig, OmegaConf.merge(OmegaConf.structured(ModelConfig), compose_option("model", option)))
         any_other = {"hub": "any repository", "folder": "your folder"}.get(config.source, "your file")
         place = config.repository or config.package or any_other
         choices.add_row(option, str(place), config.licence)
@@ -196,16 +196,6 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
     return hydra.compose_config("config", list(overrides), run_mode=RunMode.MULTIRUN, from_shell=False)
-
-
-def _read_option(option: str) -> DictConfig:
-    """Return an option of the group model; unless it builds on another one, what its file says is all of it."""
-    loader = GlobalHydra.instance().config_loader()
-    assert isinstance(loader, ConfigLoaderImpl)
-    file = loader.repository.load_config(f"model/{option}")
-    if file is None or file.defaults_list:
-        return cast(DictConfig, _composed([f"model={option}"]).model)
-    return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(ModelConfig), file.config))
 
 
 def _folders(jobs: Sequence[Config]) -> list[Path]:
