@@ -184,7 +184,7 @@ def test_slow_engine_is_measured_with_the_tiny_model(monkeypatch: pytest.MonkeyP
     assert (found_dead.check, found_dead.status) == ("inference", "broken")
 
 
-@pytest.mark.parametrize("choice", ["demo", "tiny", "demo that is not installed"])
+@pytest.mark.parametrize("choice", [pytest.param("demo", marks=pytest.mark.slow), "tiny", "demo that is not installed"])
 def test_engine_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], choice: str) -> None:
     for name, less in (("PROMPTS", 9), ("TOKENS", 3), ("LONG", 7), ("SIZE", 64)):
         monkeypatch.setattr(engine_process, name, less)
