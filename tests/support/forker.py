@@ -86,7 +86,7 @@ for client in CLIENTS:
 hydra = import_module("hydra")
 import_module("quantexp.config.hydra_schemas").register_schemas()
 with hydra.initialize_config_module("quantexp.conf", version_base="1.3"):
-    hydra.compose("config")  # looks through the packages of all plugins, and imports what every command composes by
+    hydra.compose("config", ["seed=0"])  # looks through all plugins, reads the configuration, and uses Hydra's grammar
 
 if "mlflow" in sys.modules:
     for late in LATE:
