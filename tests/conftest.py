@@ -20,6 +20,7 @@ from hypothesis import settings
 from running import llama_cpp_server as running_server
 from tests.support.empty_tables import VARIABLE, copy_tables
 from tests.support.forking import Forker
+from tests.support.small_models import find_small_model
 
 from quantexp.util.native.library import open_tried_library
 
@@ -140,6 +141,21 @@ def engine(q8_0: ModelFile, demo: ModelConfig) -> Iterator[LlamaCpp]:
     loaded = LlamaCpp(q8_0, demo, EngineConfig("llama_cpp", context=1024, threads=1, lanes=8))
     yield loaded
     loaded.close()
+
+
+@pytest.fixture(scope="session")
+def small(q8_0: ModelFile, cache: Path) -> Path:
+    """The file of a model of random weights with the embedded model's tokenizer, in F32.
+
+    For what does not depend on an answer's content.
+    """
+    return find_small_model(cache, q8_0.path)
+
+
+@pytest.fixture(scope="session")
+def small_model(small: Path, cache: Path) -> tuple[str, ...]:
+    """The arguments of a command that measures quants of the small model."""
+    return ("model=local", "model.name=small", f"model.path={small}", "model.quantize=true", f"model.cache={cache}")
 
 
 @pytest.fixture(scope="session")

@@ -161,11 +161,13 @@ def test_a_declaration_after_results_is_called_what_it_is() -> None:
 
 
 @pytest.fixture
-def run(tmp_path: Path, command: Callable[..., tuple[int, str, str]], cache: Path) -> Callable[..., str]:
+def run(
+    tmp_path: Path, command: Callable[..., tuple[int, str, str]], small_model: tuple[str, ...]
+) -> Callable[..., str]:
     """Run a sweep with a hypothesis, or another module on it."""
     sweep = (
         "quantexp", "-m", "quant=Q8_0,Q3_K_M", "task=triviaqa", "task.limit=2", "task.shots=0", "task.max_tokens=4",
-        "engine.threads=1", "engine.context=256", "stats.resamples=50", f"model.cache={cache}",
+        "engine.threads=1", "engine.context=256", "stats.resamples=50", *small_model,
         "hypothesis.claims={loss: {text: Q3_K_M loses on triviaqa, contrast: {triviaqa: {Q3_K_M: 1}}}}",
     )  # fmt: skip
 

@@ -114,11 +114,11 @@ def test_own_questions_must_be_brought(overrides: tuple[str, ...], sentence: str
 
 
 def test_own_questions_beside_other_data_in_one_sweep(
-    command: Callable[..., tuple[int, str, str]], tmp_path: Path, cache: Path
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path, small_model: tuple[str, ...]
 ) -> None:
     (tmp_path / "quiz.csv").write_text(QUIZ)
     small = ("task.limit=2", "task.shots=0", "task.max_tokens=8", "engine.threads=1", "stats.resamples=100")
-    many = ("-m", "quant=Q8_0,Q3_K_M", "task=triviaqa,qa", f"model.cache={cache}", *small)
+    many = ("-m", "quant=Q8_0,Q3_K_M", "task=triviaqa,qa", *small_model, *small)
     own = "data.own.qa={path: quiz.csv, columns: {question: prompt, answer: [answer, also_right]}}"
     status, out, err = command(tmp_path, "quantexp", *many, own)
     assert status == 0, err

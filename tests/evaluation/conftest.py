@@ -5,24 +5,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.support.small_models import find_small_model
 
 from quantexp.config import EngineConfig, ModelConfig
 from quantexp.engines.llama_cpp.engine import LlamaCpp
-from quantexp.models import ModelFile
 from quantexp.models.gguf import identify
-
-
-@pytest.fixture(scope="session")
-def small(q8_0: ModelFile, cache: Path) -> Path:
-    """The model's file, in F32."""
-    return find_small_model(cache, q8_0.path)
-
-
-@pytest.fixture(scope="session")
-def small_model(small: Path, cache: Path) -> tuple[str, ...]:
-    """The arguments of a command that measures its quants."""
-    return ("model=local", "model.name=small", f"model.path={small}", "model.quantize=true", f"model.cache={cache}")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def quick(cache: Path) -> tuple[str, ...]:
+def quick(small_model: tuple[str, ...]) -> tuple[str, ...]:
     return (
         "task=triviaqa",
         "task.limit=2",
@@ -21,7 +21,7 @@ def quick(cache: Path) -> tuple[str, ...]:
         "task.max_tokens=4",
         "engine.threads=1",
         "stats.resamples=100",
-        f"model.cache={cache}",
+        *small_model,
     )
 
 

@@ -201,9 +201,11 @@ FOREIGN = ("Traceback", "gdb", "LWP", "Aborted", "core dumped", "RUNNING")
 """What a user should not have to read."""
 
 
-def test_a_sweep_outlives_its_jobs_and_the_same_command_goes_on(tmp_path: Path, command: Command, cache: Path) -> None:
+def test_a_sweep_outlives_its_jobs_and_the_same_command_goes_on(
+    tmp_path: Path, command: Command, small_model: tuple[str, ...]
+) -> None:
     dying = order_deaths(tmp_path, "abort", "SIGKILL")
-    sweep = ("-m", "quant=Q8_0,Q3_K_M", "seed=0,1", *dying, f"model.cache={cache}")
+    sweep = ("-m", "quant=Q8_0,Q3_K_M", "seed=0,1", *dying, *small_model)
     status, out, err = command(tmp_path, "quantexp", *sweep)
     assert status == 1, err
     assert not [word for word in FOREIGN if word in out + err]
@@ -229,9 +231,9 @@ def test_a_sweep_outlives_its_jobs_and_the_same_command_goes_on(tmp_path: Path, 
 
 @pytest.mark.slow
 def test_a_job_that_dies_before_its_run_has_begun_is_recorded_and_only_the_last_attempt_is_told(
-    tmp_path: Path, command: Command, cache: Path
+    tmp_path: Path, command: Command, small_model: tuple[str, ...]
 ) -> None:
-    sweep = ("-m", "quant=Q8_0,Q3_K_M", *order_deaths(tmp_path, "abort"), f"model.cache={cache}")
+    sweep = ("-m", "quant=Q8_0,Q3_K_M", *order_deaths(tmp_path, "abort"), *small_model)
     assert command(tmp_path, "quantexp", *sweep)[0] == 1
     order_deaths(tmp_path, "SIGSEGV", when="early")
     status, out, err = command(tmp_path, "quantexp", *sweep)
@@ -243,8 +245,10 @@ def test_a_job_that_dies_before_its_run_has_begun_is_recorded_and_only_the_last_
     assert "SIGABRT" not in out
 
 
-def test_a_single_job_that_dies_is_recorded_and_says_why(tmp_path: Path, command: Command, cache: Path) -> None:
-    status, out, err = command(tmp_path, "quantexp", *order_deaths(tmp_path, "SIGILL"), f"model.cache={cache}")
+def test_a_single_job_that_dies_is_recorded_and_says_why(
+    tmp_path: Path, command: Command, small_model: tuple[str, ...]
+) -> None:
+    status, out, err = command(tmp_path, "quantexp", *order_deaths(tmp_path, "SIGILL"), *small_model)
     assert (status, out) == (1, ""), err
     [run] = runs_of(tmp_path, "job")
     reason = run.data.tags["error"]
@@ -255,9 +259,11 @@ def test_a_single_job_that_dies_is_recorded_and_says_why(tmp_path: Path, command
 
 
 @pytest.mark.slow
-def test_under_joblib_one_job_dies_and_the_others_go_on(tmp_path: Path, command: Command, cache: Path) -> None:
+def test_under_joblib_one_job_dies_and_the_others_go_on(
+    tmp_path: Path, command: Command, small_model: tuple[str, ...]
+) -> None:
     dying = order_deaths(tmp_path, "abort")
-    sweep = ("-m", "hydra/launcher=joblib", "quant=Q8_0,Q3_K_M", *dying, f"model.cache={cache}")
+    sweep = ("-m", "hydra/launcher=joblib", "quant=Q8_0,Q3_K_M", *dying, *small_model)
     status, out, err = command(tmp_path, "quantexp", *sweep)
     assert status == 1, err
     assert not [word for word in FOREIGN if word in out + err]
@@ -267,13 +273,13 @@ def test_under_joblib_one_job_dies_and_the_others_go_on(tmp_path: Path, command:
 
 
 @pytest.mark.slow
-def test_the_command_itself_never_loads_llama_cpp(tmp_path: Path, cache: Path) -> None:
+def test_the_command_itself_never_loads_llama_cpp(tmp_path: Path, small_model: tuple[str, ...]) -> None:
     code = (
         "import sys; from quantexp.__main__ import main\n"
         "from quantexp import aggregate, generate_extraction, notebook, plan, regrade, review_extraction, store, sync\n"
         "try:\n    main()\nfinally:\n    print([name for name in sys.modules if 'llama_cpp' in name])"
     )
-    command = [sys.executable, "-c", code, "-m", "quant=Q8_0,Q3_K_M", *QUICK, f"model.cache={cache}"]
+    command = [sys.executable, "-c", code, "-m", "quant=Q8_0,Q3_K_M", *QUICK, *small_model]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines()[-1] == "[]"
@@ -283,9 +289,11 @@ def test_the_command_itself_never_loads_llama_cpp(tmp_path: Path, cache: Path) -
     assert not [number for number in jobs if psutil.pid_exists(number)]
 
 
-def test_in_the_commands_own_process_for_a_debugger(tmp_path: Path, forker: Forker, cache: Path) -> None:
+def test_in_the_commands_own_process_for_a_debugger(
+    tmp_path: Path, forker: Forker, small_model: tuple[str, ...]
+) -> None:
     environment = {job_process.METHOD: "none"}
-    process = forker.start(tmp_path, "quantexp", *QUICK, f"model.cache={cache}", environment=environment)
+    process = forker.start(tmp_path, "quantexp", *QUICK, *small_model, environment=environment)
     status, _, err = process.communicate(900)
     assert status == 0, err
     [run] = runs_of(tmp_path, "job")
