@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from quantexp.config.command_line import command_line
 from quantexp.models.expansion import expand_arguments
 from quantexp.sweep.shown_reader import reader_shown
-from quantexp.sweep.sweep import Conclusion
+from quantexp.sweep.sweep import Conclusion, obey_lost_signal
 from quantexp.util.environment import PARENT
 from quantexp.util.error_reports import past_hydra
 
@@ -20,6 +20,7 @@ from quantexp.util.error_reports import past_hydra
 def _app(composed: DictConfig) -> float:
     from quantexp.sweep import worker
 
+    obey_lost_signal()
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         return worker.run(composed, os.environ[PARENT])
     with past_hydra():
@@ -32,6 +33,7 @@ def main() -> None:
         sys.argv[1:] = expand_arguments(sys.argv[1:])
         with reader_shown(sys.argv[1:]):
             _app()
+        obey_lost_signal()
 
 
 if __name__ == "__main__":

@@ -260,9 +260,9 @@ def test_a_log_line_is_harmless() -> None:
 
 @pytest.mark.parametrize(("umask", "nobody_may"), [(0, 0o002), pytest.param(0o077, 0o077, marks=slow)])
 def test_no_file_is_for_everybody_to_write(
-    tmp_path: Path, cache: Path, forker: Forker, umask: int, nobody_may: int
+    tmp_path: Path, small_model: tuple[str, ...], forker: Forker, umask: int, nobody_may: int
 ) -> None:
-    arguments = ("quantexp", "-m", "quant=Q8_0", *ONE, "divergence=true", f"model.cache={cache}")
+    arguments = ("quantexp", "-m", "quant=Q8_0", *ONE, "divergence=true", *small_model)
     folder = tmp_path / "folder"
     folder.mkdir()
     status, _, err = forker.start(folder, *arguments, umask=umask, files=tmp_path).communicate(900)

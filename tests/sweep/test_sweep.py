@@ -214,11 +214,12 @@ def test_what_cannot_be_aggregated_is_told_in_a_sentence(
 
 
 @pytest.fixture(scope="module")
-def gguf(demo: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def gguf(small: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one GGUF for each quant, of which Q5_K_M is cut short."""
     folder = tmp_path_factory.mktemp("gguf")
+    model = ModelConfig("small", "path", path=str(small), quantize=True, cache=str(cache))
     for name in ("Q8_0", "Q3_K_M"):
-        file: ModelFile = models.resolve(demo, QuantConfig(name, f"MOSTLY_{name}"))[0]
+        file: ModelFile = models.resolve(model, QuantConfig(name, f"MOSTLY_{name}"))[0]
         (folder / f"{name}.gguf").symlink_to(file.path)
     with Path(file.path).open("rb") as whole:
         (folder / "Q5_K_M.gguf").write_bytes(whole.read(1 << 20))
@@ -282,6 +283,33 @@ def test_an_interrupted_sweep_leaves_no_run_open(
     assert f"python -m quantexp.aggregate sweep={parent.info.run_id}" in err
 
 
+LOSING = """
+import signal
+
+from quantexp.tasks import triviaqa
+
+
+class Lost:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+
+Lost()  # what the handler raises in a finalizer is printed, and goes no further
+TASK = triviaqa.TASK
+"""
+
+
+def test_a_signal_whose_exception_is_lost_ends_the_sweep_all_the_same(
+    tmp_path: Path, command: Command, small_model: tuple[str, ...]
+) -> None:
+    (tmp_path / "losing.py").write_text(LOSING)
+    status, _, err = command(tmp_path, "quantexp", "-m", "task.module=losing", *small_model, *QUICK)
+    assert "Exception ignored in" in err
+    assert status == 143, err
+    assert [run.info.status for run in runs_of(tmp_path, "sweep")] == ["KILLED"]
+    assert runs_of(tmp_path, "job") == []
+
+
 def test_an_interrupt_while_llama_cpp_writes_a_quant_is_not_lost(tmp_path: Path, forker: Forker) -> None:
     own_cache = tmp_path / "cache"
     process = forker.start(tmp_path, "quantexp", "-m", "quant=Q8_0", f"model.cache={own_cache}", *QUICK)
@@ -296,8 +324,10 @@ def test_an_interrupt_while_llama_cpp_writes_a_quant_is_not_lost(tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_two_sweeps_may_begin_in_one_fresh_folder_at_once(tmp_path: Path, forker: Forker, cache: Path) -> None:
-    command = ("quantexp", "-m", "quant=Q8_0", f"model.cache={cache}", *QUICK)
+def test_two_sweeps_may_begin_in_one_fresh_folder_at_once(
+    tmp_path: Path, forker: Forker, small_model: tuple[str, ...]
+) -> None:
+    command = ("quantexp", "-m", "quant=Q8_0", *small_model, *QUICK)
     both = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -314,9 +344,9 @@ def test_two_sweeps_may_begin_in_one_fresh_folder_at_once(tmp_path: Path, forker
 
 
 def test_a_sweep_without_the_baseline_warns_first_and_then_says_that_nothing_is_compared(
-    tmp_path: Path, command: Command, cache: Path
+    tmp_path: Path, command: Command, small_model: tuple[str, ...]
 ) -> None:
-    status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q3_K_M,Q5_K_M", f"model.cache={cache}", *QUICK)
+    status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q3_K_M,Q5_K_M", *small_model, *QUICK)
     assert "the baseline Q8_0 is not among the quants of this sweep (Q3_K_M, Q5_K_M)" in err.splitlines()[0]
     assert "Traceback" not in err
     assert status == 1
@@ -345,9 +375,9 @@ def test_lines_and_verdicts_name_the_model_where_there_are_several_in_the_order_
 
 
 def test_one_quant_alone_is_no_failure_in_a_sweep_and_is_one_in_a_comparison(
-    tmp_path: Path, command: Command, cache: Path
+    tmp_path: Path, command: Command, small_model: tuple[str, ...]
 ) -> None:
-    status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q3_K_M", f"model.cache={cache}", *QUICK)
+    status, out, err = command(tmp_path, "quantexp", "-m", "quant=Q3_K_M", *small_model, *QUICK)
     assert status == 0, err
     assert "verdict Nothing was compared. There are scores of Q3_K_M, and none of the baseline Q8_0: run it" in out
     status, again, _ = command(tmp_path, "quantexp.aggregate")
@@ -370,8 +400,8 @@ def test_a_store_that_cannot_be_written_is_told_in_a_sentence(
 # One job
 
 
-def test_one_job_is_recorded_and_says_its_score(tmp_path: Path, command: Command, cache: Path) -> None:
-    status, out, err = command(tmp_path, "quantexp", f"model.cache={cache}", *QUICK)
+def test_one_job_is_recorded_and_says_its_score(tmp_path: Path, command: Command, small_model: tuple[str, ...]) -> None:
+    status, out, err = command(tmp_path, "quantexp", *small_model, *QUICK)
     assert (status, out) == (0, "")
     assert "Q8_0 triviaqa seed 0: score " in err
     [job] = runs_of(tmp_path, "job")

@@ -433,6 +433,23 @@ def _compare(sweep: _OpenSweep) -> bool:
     return complete and not missing and (compared or not wanted)
 
 
+_ended_by: list[int] = []
+"""Numbers of the signals that have asked this process to end."""
+
+
 def _exit(number: int, _: FrameType | None) -> None:
     """SIGTERM, or the end of the terminal, as an exception, so that open runs are closed on the way out."""
+    _ended_by.append(number)
     raise SystemExit(128 + number)
+
+
+def obey_lost_signal() -> None:
+    """Leave if a signal has asked for it and nobody has seen its exception.
+
+    Python calls handlers wherever it is. What is raised in a finalizer, or beside a fork, goes no further.
+
+    Raises:
+        SystemExit: one has.
+    """
+    if _ended_by:
+        raise SystemExit(128 + _ended_by[0])
