@@ -21,7 +21,7 @@ from quantexp.models.importance_matrix import read_importance_matrix
 from quantexp.util.errors import UserError
 from quantexp.util.native.file_types import list_quants
 
-LADDER = ("Q4_0", "IQ4_XS", "IQ3_S", "Q4_K_S", "Q5_0", "TQ1_0", "MXFP4", "BF16")
+LADDER = ("Q3_K_M", "Q4_0", "IQ4_XS", "IQ3_S", "Q4_K_S", "Q5_0", "TQ1_0", "MXFP4", "BF16")
 WIDTH = 256
 """Of rows that every type divides into blocks."""
 
