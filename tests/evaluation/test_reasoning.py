@@ -43,7 +43,7 @@ def config(q8_0: ModelFile, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     yield Config(
         model=ModelConfig("m", "path", path=str(path), template={"opened": True}),
         quant=QuantConfig("Q8_0", "MOSTLY_Q8_0"),
-        task=TaskConfig(name="gsm8k", prompt=words, grader="gsm8k", max_tokens=12, reasoning_tokens=40, limit=ITEMS),
+        task=TaskConfig(name="gsm8k", prompt=words, grader="gsm8k", max_tokens=12, reasoning_tokens=24, limit=ITEMS),
         data=DataConfig("bundled", "bundled"),
         engine=EngineConfig("llama_cpp", context=512, threads=1, lanes=4),
         tracking=TrackingConfig(str(folder / "mlruns")),
@@ -99,7 +99,7 @@ def test_reasoning_without_an_end_scores_nothing_and_is_counted_apart(config: Co
 
 def test_old_outputs_are_read_again_without_the_model(config: Config) -> None:
     blind = replace(config, model=replace(config.model, reasoning="none"))
-    store, record, before = run(blind, max_tokens=52)
+    store, record, before = run(blind, max_tokens=36)
     assert record.identity["reader"] == {"id": "none-v1"}
     assert "reasoning" not in before
     # The prompt had opened the reasoning, which nobody recorded then: its end tells.
