@@ -163,10 +163,16 @@ def tallied(differences: Floats) -> Integers:
     return np.stack([(steps == step).sum(axis=1) for step in range(-STEPS, STEPS + 1)], axis=1)
 
 
-def covered_by_gaffke(counts: Integers, truth: float) -> NDArray[np.bool_]:
-    """Whether the default interval holds the truth."""
-    above = bounded_mean_share(THIRDS, counts, truth)
-    below = bounded_mean_share(THIRDS, counts[:, ::-1], -truth)
+def upper_shares(counts: Integers, truth: float) -> Floats:
+    """`bounded_mean_share` of thirds; many simulations have the same counts."""
+    distinct, place = np.unique(counts, axis=0, return_inverse=True)
+    return bounded_mean_share(THIRDS, distinct, truth)[place.ravel()]
+
+
+def covered_by_gaffke(counts: Integers, truth: float, above: Floats | None = None) -> NDArray[np.bool_]:
+    """Whether the default interval holds the truth; `above` are the upper shares, if they are known."""
+    above = upper_shares(counts, truth) if above is None else above
+    below = upper_shares(counts[:, ::-1], -truth)
     return np.asarray((above >= ALPHA / 2) & (below >= ALPHA / 2))
 
 
@@ -181,8 +187,8 @@ def graded(rng: np.random.Generator, runs: int, n: int, psi: float, drop: float)
     Each is a share and its standard error, shape (2,).
     """
     counts = tallied(graded_differences(rng, runs, n, psi, drop))
-    missed = bounded_mean_share(THIRDS, counts, drop) < ALPHA
-    found = covered_by_gaffke(counts, drop), called_different(counts), missed
+    above = upper_shares(counts, drop)
+    found = covered_by_gaffke(counts, drop, above), called_different(counts), above < ALPHA
     return np.array(rate(found[0])), np.array(rate(found[1])), np.array(rate(found[2]))
 
 
@@ -224,6 +230,13 @@ def family_error(n: int, psi: float, comparisons: int) -> float:
     return float(1 - (1 - worse) ** comparisons)
 
 
+@cache
+def _judge(b: int, c: int, n: int) -> tuple[Verdict, int | None]:
+    """Return the verdict on these counts, and the further items that it asks for; many simulations have the same."""
+    [decision] = decide([compare_counts(b, c, n)], MARGIN)
+    return decision.verdict, decision.further_items
+
+
 def two_looks(rng: np.random.Generator, runs: int, n: int, psi: float, drop: float) -> tuple[Floats, Floats]:
     """Return a verdict after n items or, if there is none, after the further items that it asks for.
 
@@ -235,12 +248,12 @@ def two_looks(rng: np.random.Generator, runs: int, n: int, psi: float, drop: flo
         counts = rng.multinomial(n, shares)
         for _ in range(2):
             b, c, same = counts.tolist()
-            [decision] = decide([compare_counts(b, c, b + c + same)], MARGIN)
-            if decision.further_items is None:
-                within[run] = decision.verdict in (Verdict.within_margin, Verdict.worse_within_margin)
-                worse[run] = decision.verdict in (Verdict.worse, Verdict.worse_within_margin)
+            verdict, further_items = _judge(b, c, b + c + same)
+            if further_items is None:
+                within[run] = verdict in (Verdict.within_margin, Verdict.worse_within_margin)
+                worse[run] = verdict in (Verdict.worse, Verdict.worse_within_margin)
                 break
-            counts = counts + rng.multinomial(decision.further_items, shares)
+            counts = counts + rng.multinomial(further_items, shares)
     return np.array(rate(within)), np.array(rate(worse))
 
 
@@ -323,6 +336,12 @@ def credible_coverage(n: int, psi: float, drop: float) -> tuple[float, float]:
     return covered, claimed
 
 
+@cache
+def _claim(b: int, c: int, n: int) -> float:
+    """Return P(drop < margin) of these counts."""
+    return drop_posterior(b, c, n, margin=MARGIN).within
+
+
 def calibration(rng: np.random.Generator, runs: int, n: int, low: float, high: float) -> tuple[float, float, float]:
     """Of the comparisons with low <= P(drop < margin) < high: mean of that P, share truly below, standard error.
 
@@ -334,7 +353,7 @@ def calibration(rng: np.random.Generator, runs: int, n: int, low: float, high: f
     said, true = [], []
     for changes, loss in zip(psi, drop, strict=True):
         b, c, _ = rng.multinomial(n, [(changes + loss) / 2, (changes - loss) / 2, 1 - changes])
-        within = drop_posterior(int(b), int(c), n, margin=MARGIN).within
+        within = _claim(int(b), int(c), n)
         if low <= within < high:
             said.append(within)
             true.append(loss < MARGIN)
