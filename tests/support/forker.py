@@ -25,7 +25,11 @@ JOBS = (
     "mlflow",
     "pandas",
     "llama_cpp",
+    "quantexp.engines.llama_cpp.engine",
     "quantexp.evaluation.job",
+    "quantexp.models.contents",
+    "quantexp.models.quantize",
+    "quantexp.sweep.file_review",
     "quantexp.tracking.store",
     "quantexp.tracking.migration",
     "quantexp.report.charts",
@@ -87,6 +91,8 @@ hydra = import_module("hydra")
 import_module("quantexp.config.hydra_schemas").register_schemas()
 with hydra.initialize_config_module("quantexp.conf", version_base="1.3"):
     hydra.compose("config", ["seed=0"])  # looks through all plugins, reads the configuration, and uses Hydra's grammar
+
+sorted(import_module("quantexp.tasks").TASKS)  # imports their modules
 
 if "mlflow" in sys.modules:
     for late in LATE:

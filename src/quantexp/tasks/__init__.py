@@ -1,27 +1,12 @@
 """The tasks quantexp knows, by name."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from importlib import import_module
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from quantexp.tasks import (
-    chat,
-    choice,
-    code,
-    extraction,
-    gsm8k,
-    instructions,
-    languages,
-    long,
-    plain_text,
-    qa,
-    summary,
-    tools,
-    triviaqa,
-)
 from quantexp.tasks.base import Task
 from quantexp.tasks.graders.base import Grade, Grader
 from quantexp.util.errors import UserError
@@ -32,26 +17,31 @@ if TYPE_CHECKING:
 
 __all__ = ["TASKS", "Grade", "Grader", "Task", "get_task", "open_task"]
 
-TASKS: Mapping[str, Task] = MappingProxyType(
-    {
-        each.TASK.name: each.TASK
-        for each in (
-            gsm8k,
-            triviaqa,
-            extraction,
-            choice,
-            languages,
-            instructions,
-            tools,
-            chat,
-            code,
-            long,
-            summary,
-            qa,
-            plain_text,
-        )
-    }
+_MODULES = (
+    *("gsm8k", "triviaqa", "extraction", "choice", "languages", "instructions", "tools", "chat", "code", "long"),
+    *("summary", "qa", "plain_text"),
 )
+
+
+class _Tasks(Mapping[str, Task]):
+    """The tasks, whose modules are imported once somebody looks: what needs a part of this room does without them."""
+
+    @cached_property
+    def _by_name(self) -> dict[str, Task]:
+        tasks: list[Task] = [import_module(f"{__name__}.{module}").TASK for module in _MODULES]
+        return {task.name: task for task in tasks}
+
+    def __getitem__(self, name: str) -> Task:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+
+TASKS: Mapping[str, Task] = _Tasks()
 """Every task by its name."""
 
 _NAME = re.compile(r"\w[\w.-]{0,59}")
