@@ -87,12 +87,14 @@ class Header:
         if tokens is None or kinds is None or tokens[0] != STRING or kinds[0] not in (4, 5):
             return []
         found: list[str] = []
-        self._place = tokens[2]
-        for number in range(min(tokens[1], kinds[1])):
-            text = self._read_text()
-            (kind,) = struct.unpack_from("<I", self._data, kinds[2] + 4 * number)
-            if kind in (CONTROL, USER_DEFINED) and len(found) < MOST:
-                found.append(_shorten(text))
+        count = min(tokens[1], kinds[1])
+        read_kind = struct.Struct("<I").unpack_from
+        kept = (n for n in range(count) if read_kind(self._data, kinds[2] + 4 * n)[0] in (CONTROL, USER_DEFINED))
+        read, self._place = 0, tokens[2]
+        for number in itertools.islice(kept, MOST):
+            self._skip_texts(number - read)
+            found.append(_shorten(self._read_text()))
+            read = number + 1
         return found
 
     def _read_key(self) -> None:
@@ -116,8 +118,7 @@ class Header:
     def _skip(self, kind: int, length: int, depth: int = 0) -> None:
         """Go past the elements of a list."""
         if kind == STRING:
-            for _ in range(length):
-                self._move(self._number("Q"))
+            self._skip_texts(length)
         elif kind == ARRAY:
             if depth == DIMENSIONS:
                 raise ValueError("its lists of lists are too deep")
@@ -125,6 +126,16 @@ class Header:
                 self._skip(self._number("I"), self._number("Q"), depth + 1)
         else:
             self._move(length * struct.calcsize(f"<{self._known(kind)}"))
+
+    def _skip_texts(self, count: int) -> None:
+        """Go past texts, of which a vocabulary has some hundred thousand."""
+        data, size, read = self._data, len(self._data), struct.Struct("<Q").unpack_from
+        place = self._place
+        for _ in range(count):
+            if place + 8 > size or place + 8 + (length := read(data, place)[0]) > size:
+                raise ValueError("its header ends behind the end of the file")
+            place += 8 + length
+        self._place = place
 
     def _read_tensors(self, count: int) -> list[tuple[str, int, int, int]]:
         """Return name, type, elements and bytes of each."""
