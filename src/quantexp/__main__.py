@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -9,6 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from quantexp.config.command_line import command_line
+from quantexp.config.hydra_schemas import register_schemas
 from quantexp.models.expansion import expand_arguments
 from quantexp.sweep.shown_reader import reader_shown
 from quantexp.sweep.sweep import Conclusion, obey_lost_signal
@@ -29,7 +31,7 @@ def _app(composed: DictConfig) -> float:
 
 def main() -> None:
     """Entry point."""
-    with command_line("quantexp"), Conclusion():
+    with command_line("quantexp", partial(register_schemas, "schema")), Conclusion():
         sys.argv[1:] = expand_arguments(sys.argv[1:])
         with reader_shown(sys.argv[1:]):
             _app()

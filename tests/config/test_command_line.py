@@ -168,8 +168,8 @@ SERVER = "engine=openai engine.url=http://127.0.0.1:9/v1 model=server model.name
             "says it too",
         ),
         (
-            "model=local model.name=mine model.path=none.gguf",
-            "auto is not known yet: model.path=none.gguf is not a file; give the path of a GGUF, absolute or relative "
+            "model=local model.name=mine model.path=${task.name}.gguf",
+            "auto is not known yet: model.path=gsm8k.gguf is not a file; give the path of a GGUF, absolute or relative "
             "to {folder}.",
         ),
         (

@@ -25,28 +25,41 @@ class ComposedEngineConfig(EngineConfig):
     flash_attention: bool | str = "auto"  # type: ignore[assignment]
 
 
-def register_schemas() -> None:
-    """Make the types known to Hydra, before it composes anything."""
-    _store_schemas()
+def register_schemas(*names: str) -> None:
+    """Make the types known to Hydra, before it composes anything.
+
+    Args:
+        names: of those that will be needed, such as `schema`, a job's; all if none is given.
+    """
+    _prepare_store()
+    for name in names or _BY_NAME:
+        _store_schema(name)
     # Hydra warns of an option in a folder of the user's that is called like one of these, and takes the user's.
     warnings.filterwarnings("ignore", r"\s*'quant/.+' is validated against ConfigStore schema", UserWarning)
 
 
+_BY_NAME: dict[str, type] = {"schema": Config, **{f"{name}_schema": schema for name, schema in SCHEMAS.items()}}
+
+
 @cache
-def _store_schemas() -> None:
-    """Put the types where Hydra looks for them, once in a process."""
+def _prepare_store() -> None:
+    """Put what all commands need where Hydra looks for it, once in a process."""
     store = ConfigStore.instance()
     _rename_plugins(store)
     register_sources()
     register_resolver()
-    for name, schema in {"schema": Config, **{f"{name}_schema": each for name, each in SCHEMAS.items()}}.items():
-        node = OmegaConf.structured(schema)
-        if schema is Config:
-            node.engine = OmegaConf.structured(ComposedEngineConfig)
-        _open_mappings(node)
-        store.store(name=name, node=node)
     for name, file_type in list_quants().items():
         store.store(group="quant", name=name, node={"name": name, "file_type": file_type})
+
+
+@cache
+def _store_schema(name: str) -> None:
+    """Put a type there, once in a process."""
+    node = OmegaConf.structured(_BY_NAME[name])
+    if name == "schema":
+        node.engine = OmegaConf.structured(ComposedEngineConfig)
+    _open_mappings(node)
+    ConfigStore.instance().store(name=name, node=node)
 
 
 def _open_mappings(node: DictConfig) -> None:

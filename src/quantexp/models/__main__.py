@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--version", action="version", version=versions())
     given = parser.parse_intermixed_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    register_schemas()
+    register_schemas("schema")
     with report_errors(), initialize_config_module("quantexp.conf", version_base="1.3"):
         is_file = given.command == "inspect" and given.words and not _has_overrides(given.words)
         options = _Options(given.full, given.json, [Path(word).expanduser() for word in given.words if is_file])

@@ -17,8 +17,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import psutil
-
 SECONDS = 120
 """Of computing, as it is started with; the largest vocabularies take two."""
 
@@ -45,7 +43,8 @@ _RANGES = (
 
 def main() -> None:
     """Read the vocabulary, then what the tensors are said to be, then compute."""
-    from llama_cpp import llama_cpp  # only now: this module is imported by the process that starts the program, too
+    import psutil  # only now, both: this module is imported by the process that starts the program, too
+    from llama_cpp import llama_cpp
 
     # Of data: addresses that are only reserved, as drivers of GPUs do, do not count.
     own = getattr(psutil.Process().memory_info(), "data", 0)

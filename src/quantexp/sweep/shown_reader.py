@@ -9,11 +9,16 @@ from pathlib import Path
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig, OmegaConf
 
-from quantexp.config import Config, ModelConfig, PromptForm, QuantConfig
+from quantexp.config import EngineConfig, ModelConfig, PromptForm, QuantConfig
+from quantexp.config.hydra_sources import parse_config
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import one_line
 
 _AUTO = "auto"
+
+
+_SECTIONS = {"model": ModelConfig, "quant": QuantConfig, "engine": EngineConfig}
+"""What is looked at, with its types; the rest of a job is only what this may refer to."""
 
 
 @contextmanager
@@ -29,15 +34,15 @@ def reader_shown(arguments: Sequence[str]) -> Iterator[None]:
             yield
     finally:
         sys.stdout.write(page.getvalue())
-    shown = OmegaConf.create(page.getvalue())
-    assert isinstance(shown, DictConfig)
-    if (line := describe_reader(shown)) is not None:
+    if (line := describe_reader(parse_config(page.getvalue()))) is not None:
         print(f"# model.reasoning: {one_line(line, 1000)}")  # noqa: T201
 
 
 def describe_reader(shown: DictConfig) -> str | None:
     """Say how `auto` reads a job's outputs; None if the configuration itself says how they are read."""
-    config = OmegaConf.merge(OmegaConf.structured(Config), shown)
+    config = shown.copy()
+    for name, section in _SECTIONS.items():
+        config[name] = OmegaConf.merge(OmegaConf.structured(section), config[name])
     if config.model.reasoning != _AUTO:
         return None
     if config.engine.name == "openai" and config.engine.prompt is PromptForm.messages:
