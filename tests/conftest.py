@@ -106,7 +106,12 @@ def _temporary_files() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all workers of a test run: a ladder is quantized once, under the product's own lock."""
+    """One cache for all workers of a test run: a ladder is quantized once, under the product's own lock.
+
+    QUANTEXP_TESTS_CACHE names an empty folder that several test runs share instead.
+    """
+    if given := os.environ.get("QUANTEXP_TESTS_CACHE"):
+        return Path(given)
     folder = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
         folder = folder.parent  # shared between workers
