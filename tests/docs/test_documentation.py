@@ -33,6 +33,7 @@ from tests.support.openai_server import OpenAIServer, chat, good
 from tests.support.openai_server import models as listed
 from tests.support.small_models import find_small_model
 from tests.support.tracking_servers import TrackingServer
+from tests.support.variants import mark_slow
 from tests.support.vllm_server import answer_by
 
 from quantexp import models
@@ -119,7 +120,7 @@ BY_ITSELF = {
 }
 """Pages that need something to be there first, or another place; each has a test of its own."""
 
-COMPOSED = {DOCS / "how-to" / "reasoning.md": 15, DOCS / "how-to" / "long-context.md": 10}
+COMPOSED = {DOCS / "how-to" / "long-context.md": 10, DOCS / "how-to" / "reasoning.md": 15}
 """Pages whose commands need a model that reasons, or reads long texts, for which nothing stands here: they are composed
 and checked; with the number of their jobs."""
 
@@ -373,7 +374,7 @@ def test_every_page_with_commands_is_read() -> None:
     assert pages == BY_ITSELF.union(COMPOSED, *IN_ONE_FOLDER)
 
 
-@pytest.mark.parametrize("page", COMPOSED, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", mark_slow([*COMPOSED], after=1), ids=lambda page: page.stem)
 def test_pages_that_need_another_model(beginner: Reader, swept: Path, page: Path) -> None:
     copied(swept, beginner.folder)
     register_schemas()

@@ -293,6 +293,7 @@ def run(script: str, **values: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(program(script, **values), capture_output=True, text=True, timeout=900, check=True)
 
 
+@pytest.mark.slow
 def test_killed_while_quantizing_then_two_at_once(f16: ModelFile, folder: Path) -> None:
     make = program(MAKE, cache=str(folder), prepare="")
     killed = subprocess.Popen(make, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)

@@ -39,7 +39,10 @@ def read_words(path: Path) -> str:
         pytest.param(
             *(3, (("F16", 16.0), ("a", 4.9), ("b", 5.1), ("c", 5.2), ("d", 6.3), ("e", 6.6))), marks=pytest.mark.slow
         ),
-        (6, (("Q8_0", 8.5), *((f"Q{i}_K_M-imatrix-wikitext", 8.5 - i / 9) for i in range(7)))),
+        pytest.param(
+            *(6, (("Q8_0", 8.5), *((f"Q{i}_K_M-imatrix-wikitext", 8.5 - i / 9) for i in range(7)))),
+            marks=pytest.mark.slow,
+        ),
         (2, (("Q8_0", 8.5), ("twin of the same size", 8.5))),
     ],
 )

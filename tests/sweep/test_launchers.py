@@ -154,6 +154,7 @@ def slurm_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
     return lambda lines: program("squeue", lines)
 
 
+@pytest.mark.slow
 def test_the_run_of_a_slurm_job_on_another_node_is_closed_once_slurm_has_it_no_more(
     tmp_path: Path, slurm_holds: Callable[[str], None]
 ) -> None:

@@ -230,6 +230,7 @@ def test_runs_are_merged_as_pandas_would(by_seed: Any) -> None:
     assert found.tolist() == expected.tolist()
 
 
+@pytest.mark.slow  # test_tracking_server.py aggregates from one
 def test_a_server_s_runs_are_read_like_those_of_a_folder(
     server: TrackingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

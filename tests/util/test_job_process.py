@@ -306,6 +306,7 @@ LONG = (
 )
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_a_command_that_is_killed(tmp_path: Path, start: Start, cache: Path) -> None:
     process = start(tmp_path, "quantexp", *LONG, f"model.cache={cache}")
     job = psutil.Process(int(wait_for_generation(tmp_path, process).data.tags["process.id"]))
