@@ -1,6 +1,5 @@
 """Composition of a sweep's jobs, each once."""
 
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
@@ -38,7 +37,7 @@ class SweepLoader(ConfigLoaderImpl):
     def __init__(self, loader: ConfigLoaderImpl) -> None:
         self.__dict__.update(vars(loader))
         self._jobs: dict[tuple[str, ...], DictConfig] = {}
-        self._bases: dict[tuple[str, ...], bytes] = {}  # pickled: that copies some times as fast as deepcopy
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what is composed: launchers send the loader along with every job."""
@@ -67,8 +66,9 @@ class SweepLoader(ConfigLoaderImpl):
         lines = [str(each.input_line) for each in choices]
         base = (*_hydra_overrides(master_config), *lines)
         if base not in self._bases:
-            self._bases[base] = pickle.dumps(super().load_sweep_config(master_config, lines))
-        composed: DictConfig = pickle.loads(self._bases[base])
+            self._bases[base] = super().load_sweep_config(master_config, lines)
+        # Not by pickle, which is quicker: Hydra loads a plugin twice, so that its types are not those it would find.
+        composed = deepcopy(self._bases[base])
         self._apply_overrides_to_config(values, composed)
         composed.hydra.overrides.task = overrides
         if hasattr(config_loader_impl, "get_overrides_dirname"):  # from Hydra 1.4 on a resolver of its own makes it
