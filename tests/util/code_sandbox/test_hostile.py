@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from quantexp.util.code_sandbox import CallCheck, Outcome, TestCheck
+from quantexp.util.code_sandbox.process import SandboxProcess
 from quantexp.util.code_sandbox.sandbox import find_leaks
 
 SHUT_IN = ((), ("limits", "Landlock", "seccomp"))
@@ -224,3 +225,9 @@ def test_a_patched_checker_is_not_the_one_that_checks() -> None:
 )
 def test_what_does_not_end_is_ended(attempt: str) -> None:
     assert run(attempt).kind == "time-out"
+
+
+@pytest.mark.slow
+def test_what_is_ended_on_a_busy_machine_has_computed_for_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SandboxProcess, "_has_ended", lambda _: False)  # it has closed its files, and is there yet
+    assert run("while True:\n    pass").kind == "time-out"
