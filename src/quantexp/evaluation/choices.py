@@ -53,6 +53,15 @@ class ChoicePrompter:
     def __init__(
         self, task: Task, config: Config, examples: Sequence[Item], engine: Engine, unconditional: bool
     ) -> None:
+        """Take what surrounds an item.
+
+        Args:
+            task: whose items are asked.
+            config: the job's.
+            examples: worked ones.
+            engine: the loaded model.
+            unconditional: whether choices are scored without the item, too.
+        """
         self._task = task
         self._words = config.task.prompt
         self._examples, groups = group_examples(task, config.task.shots, examples)

@@ -72,6 +72,14 @@ class EngineJudge:
     """A judge that any engine runs."""
 
     def __init__(self, config: JudgeConfig, model: JudgeModel, known: CompletionStore, *, shows: bool = True) -> None:
+        """Take a judge's model.
+
+        Args:
+            config: how it votes.
+            model: opened.
+            known: the completions that exist already; its replies are added one by one.
+            shows: whether it may show a bar of its own.
+        """
         self._config, self._model, self._known, self._shows = config, model, known, shows
         self._reader = AnswerReader(model.engine.reasoning)
         sampling = SamplingConfig(temperature=config.temperature, seed=config.seed)

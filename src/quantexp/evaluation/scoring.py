@@ -94,6 +94,14 @@ class AnswerGrading:
         items: "Iterable[Item]",
         read_output: "Callable[[Prompt, Completion], Output]",
     ) -> None:
+        """Take what the answers are to.
+
+        Args:
+            reader: of the outputs.
+            grader: who grades, opened.
+            items: all that are answered.
+            read_output: returns the output of a completion (`Engine.read_output`).
+        """
         self._read_output = read_output
         self._reader = reader
         self._grader = grader

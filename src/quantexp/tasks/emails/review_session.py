@@ -35,6 +35,15 @@ class Reading:
         reviews: Sequence[Review],
         path: Path,
     ) -> None:
+        """Take stock.
+
+        Args:
+            console: where to show them.
+            reviewer: who reads.
+            rows: the e-mails to be read.
+            reviews: all verdicts so far, everybody's.
+            path: where verdicts go, each as soon as it is given.
+        """
         self._console, self._reviewer, self._rows, self._path = console, reviewer, rows, path
         self._hashes = [item_sha256(row) for row in rows]
         self._standing = select_latest(reviews)

@@ -95,6 +95,13 @@ class Sandbox:
     """Runs checks of generated code, each in processes of its own."""
 
     def __init__(self, name: str, facts: Mapping[str, str], shows: bool) -> None:
+        """Take what it is for.
+
+        Args:
+            name: of what is graded, for the bar.
+            facts: what protects, as tags of a run.
+            shows: whether it shows a bar.
+        """
         self.facts = facts
         self._name, self._shows = name, shows
 
