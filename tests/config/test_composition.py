@@ -9,9 +9,10 @@ from hydra import initialize_config_module
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
-from tests.support.composing import compose_sweep, register_once
+from tests.support.composing import compose_sweep
 
 from quantexp.config.composition import SweepLoader, compose_once
+from quantexp.config.hydra_schemas import register_schemas
 from quantexp.util.error_reports import explain_error
 
 SWEEPS: tuple[tuple[list[str], list[list[str]]], ...] = (
@@ -37,7 +38,7 @@ REFUSED = ("task.limt=5", "seed=x", "quant=Q5_K_X", "+seed=4", "stats.unit=nothi
 
 @pytest.fixture
 def loader() -> Iterator[ConfigLoaderImpl]:
-    register_once()
+    register_schemas()
     with initialize_config_module("quantexp.conf", version_base="1.3"):
         found = GlobalHydra.instance().config_loader()
         assert isinstance(found, ConfigLoaderImpl)

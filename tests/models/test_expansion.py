@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from tests.support.composing import register_once
 
+from quantexp.config.hydra_schemas import register_schemas
 from quantexp.models.expansion import expand_arguments
 from quantexp.util.errors import UserError
 
@@ -13,7 +13,7 @@ FILES = {"X-Q8_0.gguf": 8, "X-Q4_K_M.gguf": 5, "X-Q4_0.gguf": 4, "X-UD-Q4_K_XL.g
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    register_once()
+    register_schemas()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "tiny").mkdir()

@@ -18,19 +18,13 @@ from quantexp.config.hydra_schemas import register_schemas
 @contextmanager
 def initialize_hydra() -> Iterator[None]:
     """Let Hydra compose from conf/ within the block; jobs as a sweep does (tests/config/test_composition.py)."""
-    register_once()
+    register_schemas()
     with initialize_config_module("quantexp.conf", version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         assert isinstance(hydra.config_loader, ConfigLoaderImpl)
         hydra.config_loader = _share_loader(hydra.config_loader)
         yield
-
-
-@cache
-def register_once() -> None:
-    """Make the configuration's types known to Hydra."""
-    register_schemas()
 
 
 _shared: list[SweepLoader] = []

@@ -157,8 +157,10 @@ def check(completion: Completion) -> None:
     Raises:
         ValueError: a count is none, or a log-probability is not a number or is above 0.
     """
-    reasoned = completion.reasoning_tokens
-    for count in (*(completion.counted or ()), *(() if reasoned is None else (reasoned,))):
+    counts = completion.counted or ()
+    if completion.reasoning_tokens is not None:
+        counts = (*counts, completion.reasoning_tokens)
+    for count in counts:
         if type(count) is not int or not 0 <= count <= MOST_TOKENS:
             raise ValueError("a number of tokens is none that can be")
     for logprob in completion.logprobs:
