@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from quantexp.config.command_line import command_line
 from quantexp.config.hydra_schemas import register_schemas
 from quantexp.models.expansion import expand_arguments
+from quantexp.sweep.conclusion import Conclusion, obey_lost_signal
 from quantexp.sweep.shown_reader import reader_shown
-from quantexp.sweep.sweep import Conclusion, obey_lost_signal
 from quantexp.util.environment import PARENT
 from quantexp.util.error_reports import past_hydra
 

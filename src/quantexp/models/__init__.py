@@ -7,7 +7,6 @@ from functools import cache
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.models.checkpoint import check_checkpoint, identify_served
 from quantexp.models.gguf import ModelFile, check_label, identify
-from quantexp.models.hub import fetch
 from quantexp.models.recipe import read_recipe
 from quantexp.models.sources import cache_folder, source_path
 from quantexp.util.errors import UserError
@@ -27,6 +26,8 @@ def prepare(wanted: Iterable[tuple[ModelConfig, QuantConfig]]) -> None:
     wanted = list(wanted)
     from_hub = [(model, quant) for model, quant in wanted if model.source == "hub"]
     if from_hub:
+        from quantexp.models.hub import fetch  # only now: most of its imports serve nothing else
+
         fetch(from_hub, cache_folder(from_hub[0][0]))
     for model, quant in wanted:
         if model.source == "server":

@@ -6,7 +6,6 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from quantexp.config import ModelConfig, QuantConfig
-from quantexp.models import hub
 from quantexp.models.folder import find_in_folder
 from quantexp.util.errors import UserError
 
@@ -32,6 +31,8 @@ def source_path(model: ModelConfig, quant: QuantConfig) -> Path:
         case "package":
             return _in_package(model)
         case "hub":
+            from quantexp.models import hub  # only now: of all sources it takes the longest to import
+
             cache = cache_folder(model)
             if (path := hub.find_downloaded(model, quant)) is None:
                 hub.fetch([(model, quant)], cache)

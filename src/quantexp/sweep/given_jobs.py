@@ -9,7 +9,8 @@ from quantexp.config.condition import declare_references, find_conditions
 from quantexp.config.job_names import check_names
 from quantexp.evaluation.finished_jobs import name_job
 from quantexp.sweep import worker
-from quantexp.sweep.sweep import CHECKING, LIBRARY, RUNNING, check_job, prepare_jobs
+from quantexp.sweep.preparation import check_job, prepare_jobs
+from quantexp.sweep.sweep import CHECKING, LIBRARY, RUNNING
 from quantexp.util import job_process
 from quantexp.util.error_reports import explain_error
 from quantexp.util.errors import UserError
