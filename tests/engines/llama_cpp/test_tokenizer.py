@@ -109,7 +109,7 @@ def test_names_that_llama_cpp_takes_from_any_text(
     assert int.from_bytes(content[offset : offset + 4], "little") == 3  # CONTROL
     content[offset : offset + 4] = (4).to_bytes(4, "little")
     path.write_bytes(content)
-    with open_tokenizer(replace(q8_0, path=str(path)), demo) as wording:
+    with open_tokenizer(replace(q8_0, path=str(path), sha256="of other bytes"), demo) as wording:
         assert wording.tokenize("<|im_start|>") == engine.tokenize("<|im_start|>")
         assert len(plain(engine, "<|im_start|>")) > 1
         _, tokens = wording.encode_chat(chat(INJECTED))

@@ -23,7 +23,7 @@ from quantexp.engines.base import (
 )
 from quantexp.engines.llama_cpp.contexts import LaneContext
 from quantexp.engines.llama_cpp.continuations import ContinuationReader
-from quantexp.engines.llama_cpp.footprint import measure_footprints
+from quantexp.engines.llama_cpp.footprint import recall_footprints
 from quantexp.engines.llama_cpp.kv_cache import read_kv_cache
 from quantexp.engines.llama_cpp.lanes import Lanes, split
 from quantexp.engines.llama_cpp.marks import TokenMarks
@@ -32,7 +32,7 @@ from quantexp.engines.llama_cpp.teacher_forcing import Forcing, read_vocabulary
 from quantexp.engines.llama_cpp.tokenizer import Wording
 from quantexp.engines.sequences import Distributions, TokenSequence, Vocabulary, hash_sequences
 from quantexp.models import ModelFile
-from quantexp.models.footprint import CONTEXTS, Footprint
+from quantexp.models.footprint import Footprint
 from quantexp.store.completion import Completion
 from quantexp.tasks.reasoning import Output, ReasoningFormat, get_reasoning_tokens
 from quantexp.util.errors import UserError
@@ -124,7 +124,7 @@ class LlamaCpp:
     def footprints(self) -> tuple[Footprint, ...]:
         """Memory of one conversation beside the weights; none, and the log says why, if llama.cpp does not tell."""
         try:
-            return measure_footprints(self.file.path, CONTEXTS, self._cache)
+            return recall_footprints(self.file.path, self.file.sha256, self._cache)
         except UserError as error:
             log.info("the memory that %s takes is not recorded: %s", Path(self.file.path).name, error)
             return ()

@@ -7,9 +7,10 @@ device. The figures are those of its log, which has no other interface in C.
 import os
 import re
 from collections.abc import Sequence
+from functools import cache
 
 from quantexp.engines.llama_cpp.kv_cache import KVCache
-from quantexp.models.footprint import Footprint
+from quantexp.models.footprint import CONTEXTS, Footprint
 from quantexp.util.errors import UserError
 from quantexp.util.llama_library import captured_log, interrupts_later, last_error, llama_cpp, open_model
 
@@ -25,13 +26,15 @@ _BUFFER = re.compile(rf": +(?P<device>\S+) +(?P<kind>compute|output) buffer size
 """Lines with the size of a buffer on a device; of two for the same one the later counts."""
 
 
-def measure_footprints(path: str | os.PathLike[str], contexts: Sequence[int], cache: KVCache) -> tuple[Footprint, ...]:
+def measure_footprints(
+    path: str | os.PathLike[str], contexts: Sequence[int], settings: KVCache
+) -> tuple[Footprint, ...]:
     """Measure the memory of one conversation beside the weights, as llama-server would take it by default.
 
     Args:
         path: a GGUF, or the first part of one.
         contexts: tokens of context, each at least 1.
-        cache: types of the KV cache, and attention.
+        settings: types of the KV cache, and attention.
 
     Raises:
         UserError: llama.cpp cannot read the file, or cannot make such a context of it.
@@ -42,17 +45,34 @@ def measure_footprints(path: str | os.PathLike[str], contexts: Sequence[int], ca
     with open_model(path, parameters) as model:
         if model is None:
             raise UserError(f"llama.cpp could not lay {path} out: {last_error()}.")
-        cache.check(model)
-        return tuple(_measure(model, path, context, cache) for context in contexts)
+        settings.check(model)
+        return tuple(_measure(model, path, context, settings) for context in contexts)
 
 
-def _measure(model: llama_cpp.llama_model_p, path: str | os.PathLike[str], context: int, cache: KVCache) -> Footprint:
+@cache
+def recall_footprints(path: str, sha256: str, settings: KVCache) -> tuple[Footprint, ...]:
+    """Return the memory that jobs record, measured once in a process for each file and cache.
+
+    Args:
+        path: as for `measure_footprints`.
+        sha256: of the file's bytes.
+        settings: types of the KV cache, and attention.
+
+    Raises:
+        UserError: llama.cpp cannot read the file, or cannot make such a context of it.
+    """
+    return measure_footprints(path, CONTEXTS, settings)
+
+
+def _measure(
+    model: llama_cpp.llama_model_p, path: str | os.PathLike[str], context: int, settings: KVCache
+) -> Footprint:
     parameters = llama_cpp.llama_context_default_params()
     parameters.n_ctx = context
     parameters.n_batch = BATCH
     parameters.n_seq_max = parameters.n_outputs_max = 1
     parameters.swa_full = False  # no cells for what the windows of attention have left behind
-    cache.apply(parameters)
+    settings.apply(parameters)
     with captured_log() as lines, interrupts_later():
         opened = llama_cpp.llama_init_from_model(model, parameters)
     if not opened:

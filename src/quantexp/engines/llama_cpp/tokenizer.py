@@ -20,6 +20,11 @@ _MARKS = (range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE), range(0x30000, 0xE
 """Private characters, then those of planes without letters; one that a chat does not hold stands for the name of a
 special token while it is rendered."""
 
+_Written = tuple[frozenset[str], ...]
+
+_of_files: dict[str, _Written] = {}
+"""Written forms of tokens, by the sha256 of the file: the jobs of a sweep share files."""
+
 
 class Wording:
     """The chat template and the tokenizer of a loaded model; of no use once that is freed.
@@ -30,7 +35,7 @@ class Wording:
 
     def __init__(self, model: llama_cpp.llama_model_p, config: ModelConfig, file: ModelFile) -> None:
         self._vocabulary = llama_cpp.llama_model_get_vocab(model)
-        self._path = file.path
+        self._path, self._sha256 = file.path, file.sha256
         self._config = config
         self._template = _chat_template(model, config)
         self._chat = None if self._template is None else self._compiled(self._template)
@@ -199,8 +204,7 @@ class Wording:
     @cached_property
     def _names(self) -> re.Pattern[str]:
         """Finds how special tokens are written, and others by which the template marks turns."""
-        special = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
-        names = sorted({*self._written(special), *self._always}, key=len, reverse=True)
+        names = sorted({*self._written[0], *self._always}, key=len, reverse=True)
         if not names:
             return re.compile(r"(?!)")
         first = "".join(sorted({name[0] for name in names}))
@@ -210,15 +214,24 @@ class Wording:
     @cached_property
     def _always(self) -> frozenset[str]:
         """Names in the template that llama.cpp takes from any text; some files list the marks of turns among these."""
-        defined = self._written(llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED)
         template = self._template or ""
-        return frozenset(name for name in defined if re.fullmatch(r"[<\[].+[>\]]", name) and name in template)
+        return frozenset(name for name in self._written[1] if re.fullmatch(r"[<\[].+[>\]]", name) and name in template)
 
-    def _written(self, kind: int) -> Iterator[str]:
-        """Yield the written forms of the tokens of a kind."""
-        for token in range(llama_cpp.llama_vocab_n_tokens(self._vocabulary)):
-            if llama_cpp.llama_vocab_get_attr(self._vocabulary, token) & kind and (name := self._token_text(token)):
-                yield name
+    @property
+    def _written(self) -> _Written:
+        """The written forms of special tokens, and of those that the file's makers have defined."""
+        if self._sha256 not in _of_files:  # a look at each of some hundred thousand tokens
+            special = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+            defined = llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
+            kinds = [
+                (kind, self._token_text(token))
+                for token in range(llama_cpp.llama_vocab_n_tokens(self._vocabulary))
+                if (kind := llama_cpp.llama_vocab_get_attr(self._vocabulary, token) & (special | defined))
+            ]
+            _of_files[self._sha256] = tuple(
+                frozenset(name for kind, name in kinds if kind & wanted and name) for wanted in (special, defined)
+            )
+        return _of_files[self._sha256]
 
     def _compiled(self, template: str) -> ChatTemplate:
         return ChatTemplate(template, *self._ends, self._config.template)
