@@ -323,8 +323,20 @@ def test_the_report_shows_both_graders_and_is_recorded(
     assert (recorded.info.status, recorded.data.tags["sweep"]) == ("FINISHED", sweep)
     assert recorded.data.tags["graders"] == f"gsm8k-v2..{STRICT}"
     files = files_of(store, recorded.info.run_id)
-    assert files == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert files.keys() - written.keys() == {"flips.json", "flips.parquet"}
+    assert {name: files[name] for name in written} == written
     assert {"report.md", "changes.diff"} <= set(files)
+    unread = {
+        (row["task"], row["of_baseline"])
+        for row in rows_of(tmp_path / "outcomes.csv")
+        if row["outcome"] == "unreadable"
+    }
+    assert unread == {(ways[1], str(1 / 3))}
+    changed = table_of(store, recorded.info.run_id, "flips")
+    assert {*zip(changed["task"], changed["item_id"], strict=True)} == {
+        (way, marked(number)[0]) for way, numbers in zip(ways, ((2,), (1, 2)), strict=True) for number in numbers
+    }
     assert store.latest_sweep() == sweep
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from quantexp.comparison.analysis import chosen_sweep, finished_jobs, make_title, open_store
+from quantexp.comparison.analysis import chosen_sweep, compare, finished_jobs, open_store
 from quantexp.config import DataConfig, RegradeConfig, StatsConfig, TaskConfig
 from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
@@ -81,10 +81,11 @@ def regrade(
     Raises:
         UserError: there is nothing to grade, or no task has the grader.
     """
-    from quantexp.comparison.pairing import check_stopping, summarise
+    from quantexp.comparison.pairing import check_stopping
     from quantexp.report import PAGE, write_report
     from quantexp.report.mlflow_pages import show_in_mlflow
     from quantexp.report.terminal import show
+    from quantexp.tracking.tags import FLIPS
     from quantexp.util.progress import bar
 
     found, failures = finished_jobs(store, sweep, list(dict.fromkeys(runs)), "grade")
@@ -116,9 +117,9 @@ def regrade(
         log.info("nothing was graded again")
         return not failures
 
-    both = [*records, *(new.record for new in done)]
-    summary = summarise(both, failures, stats, make_title(both))
-    files = write_report(summary, folder)
+    compared = compare([*records, *(new.record for new in done)], failures, stats, store, None)
+    summary = compared.summary
+    files = write_report(summary, folder, compared.changed)
     changes = folder / "changes.diff"
     diff = "".join(new.diff for new in done)
     write_atomically(changes, diff.encode())
@@ -126,6 +127,7 @@ def regrade(
     graders = ", ".join(sorted({new.graders for new in done}))
     with store.start("regrade", "regrade", None, source | {"graders": graders}) as run:
         run.log_files([*files, changes])
+        run.log_items(compared.changed, FLIPS)
         page = show_in_mlflow(summary, run, store)
     _print_changes(diff, changes)
     show(summary, folder / PAGE, store.browse, page)
@@ -168,10 +170,13 @@ class Grading:
     """Grades one job after the other; data that several of them share are read once."""
 
     def __init__(self, store: "Store", stats: StatsConfig, asking: RegradeConfig | None = None) -> None:
+        from quantexp.tracking.scores import ScoreTables
+
         self._store = store
         self._stats = stats
         self._asking = asking or RegradeConfig()
         self._data: dict[str, Dataset] = {}
+        self._tables = ScoreTables()
 
     def grade(self, record: "JobRecord", name: str | None, reading: str | None = None) -> Regraded | None:
         """Read and grade a job's outputs and record the scores; None, and nothing is written, if it has these already.
@@ -192,6 +197,7 @@ class Grading:
         from quantexp.tasks.items import check_gradable
         from quantexp.tasks.requests import Choose, Read
         from quantexp.tracking.artifacts import read_table
+        from quantexp.tracking.scores import select_scores
         from quantexp.tracking.tags import ITEMS, RULE
 
         task = _task_of(record, self._store)
@@ -227,6 +233,7 @@ class Grading:
                 line += f"; replaces other scores of {new}, which has changed without a new version"
         run = self._store.run(record.run_id)
         run.log_items(after, f"{ITEMS}.{new}")
+        answers = self._tables.answers(select_scores(after))
         run.log_yaml(diff, f"regrade/{old}..{new}.diff")
         run.log(
             metrics={f"{new}/{key}": value for key, value in metrics.items()},
@@ -242,8 +249,9 @@ class Grading:
                 },
                 tags={**record.tags, **opened.facts},
                 metrics={key: value for key, value in record.metrics.items() if not key.startswith(RULE)} | metrics,
-                scores=after["score"].astype(float).groupby(after["item_id"], sort=False).mean(),
-                answers=None,
+                scores=answers.item_scores,
+                answers=answers,
+                table=f"{ITEMS}.{new}",
             ),
             graders=f"{old}..{new}",
             diff=diff,

@@ -20,7 +20,6 @@ from quantexp.config import StatsConfig, Unit
 from quantexp.stats import Method, holm
 from quantexp.tracking.reader import DamagedRunError, JobRecord
 from quantexp.tracking.scores import Answers, answer_frame
-from quantexp.tracking.tags import ITEMS
 from quantexp.util.progress import bar
 
 MOST_CHANGES = 20_000
@@ -90,10 +89,13 @@ def add_changed_answers(
 
 def runs_behind(summary: Summary, records: Sequence[JobRecord]) -> dict[tuple[str, str, str], list[JobRecord]]:
     """Return the runs of each condition, by model, task and quant; oldest first."""
-    by_id = {record.run_id: record for record in sorted(records, key=lambda record: record.started)}
-    order = {run_id: place for place, run_id in enumerate(by_id)}
+    # A run that was graded again is there twice, with a table of answers for each time.
+    ordered = sorted(records, key=lambda record: record.started)
+    places = {(record.run_id, record.table): place for place, record in enumerate(ordered)}
     return {
-        (each.model, each.task, each.quant): [by_id[run_id] for run_id in sorted(each.run_ids, key=order.__getitem__)]
+        (each.model, each.task, each.quant): [
+            ordered[place] for place in sorted(places[run_id, each.table] for run_id in each.run_ids)
+        ]
         for each in summary.conditions
     }
 
@@ -118,11 +120,13 @@ def _texts(runs: Sequence[JobRecord], rows: NDArray[np.intp], store: ItemTables)
     starts = [0, *accumulate(len(_answers(run)[1].score) for run in runs)]
     of_run = [rows[(rows >= first) & (rows < end)] for first, end in pairwise(starts)]
     needed = [(run, first, own) for run, first, own in zip(runs, starts, of_run, strict=False) if len(own)]
-    tables = store.tables([run.run_id for run, _, _ in needed], ITEMS, ("item_id", "score", *TEXTS))
+    tables = store.tables([run.run_id for run, _, _ in needed], runs[0].table, ("item_id", "score", *TEXTS))
     found = []
     for (run, first, own), table in zip(needed, tables, strict=True):
         if len(table) != len(_answers(run)[1].score):
-            raise DamagedRunError(run.run_id, f"{ITEMS}.parquet of run {run.run_id} is not the one that was scored.")
+            raise DamagedRunError(
+                run.run_id, f"{run.table}.parquet of run {run.run_id} is not the one that was scored."
+            )
         shown = table.drop(columns="messages", errors="ignore")  # as much as all the rest, and not shown
         texts = _set_reasoning_apart(shown.iloc[own - first])
         found.append(texts.assign(seed=_seed(run)).set_axis(own))
@@ -140,7 +144,7 @@ def _set_reasoning_apart(table: pd.DataFrame) -> pd.DataFrame:
 
 def _answers(run: JobRecord) -> tuple[int, Answers]:
     if run.answers is None:
-        raise ValueError(f"run {run.run_id} was graded again: its answers are not those in the store.")
+        raise ValueError(f"the answers of run {run.run_id} were not read")
     return _seed(run), run.answers
 
 

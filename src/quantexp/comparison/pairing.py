@@ -257,6 +257,7 @@ def _condition(group: Group, stats: StatsConfig, named: LabelledRuns) -> Conditi
         tokens_per_second=tokens / seconds if seconds else None,
         speed_range=_speed_range(group.runs) if seconds else None,
         run_ids=tuple(run.run_id for run in group.runs),
+        table=newest.table,
         floor=group.floor,
         rules=group.rules,
         busy=max(run.metrics.get("run.share_of_others", 0.0) for run in group.runs),

@@ -15,7 +15,6 @@ from quantexp.config import StatsConfig, Unit
 from quantexp.stats import Method, compare
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.store import Store
-from quantexp.tracking.tags import ITEMS
 
 
 def add_rule_shifts(summary: Summary, records: Sequence[JobRecord], store: Store, stats: StatsConfig) -> Summary:
@@ -51,7 +50,7 @@ _TEXTS = ("prompt", "output")
 def _read_rules(runs: Sequence[JobRecord], store: Store) -> pd.DataFrame:
     """Return the answers of runs with the rules that read them, without their texts."""
     needed = ("item_id", "cluster", "sample", "score", "extracted", *_TEXTS)
-    read = zip(runs, store.tables([run.run_id for run in runs], ITEMS, needed), strict=True)
+    read = zip(runs, store.tables([run.run_id for run in runs], runs[0].table, needed), strict=True)
     tables = [
         table.drop(columns=list(_TEXTS)).assign(
             seed=int(run.tags["seed"]), rule=table.get("rule"), has_rules=_has_rules(table)

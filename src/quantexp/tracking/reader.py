@@ -52,7 +52,8 @@ class JobRecord:
         scores: score of each item, the mean over its samples, in the order in which the items were asked; NaN for one
             that could not be asked.
         clusters: what items that ask the same share, by item; an item that is not named stands alone.
-        answers: what became of each answer; None for a job that was graded in another way than it was recorded.
+        answers: what became of each answer; None where nobody asks.
+        table: name of its table of answers; another one holds them as they were graded again.
     """
 
     run_id: str
@@ -65,6 +66,7 @@ class JobRecord:
     scores: "pd.Series[float]"
     clusters: Mapping[str, str] = field(default_factory=dict)
     answers: Answers | None = None
+    table: str = ITEMS
 
 
 class DamagedRunError(UserError):

@@ -189,13 +189,18 @@ def write_scores(table: pd.DataFrame, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
+    _write(select_scores(table), path)
+
+
+def select_scores(table: pd.DataFrame) -> pa.Table:
+    """Return what a comparison needs of a per-item table, as `read_scores` does."""
     # One that no answer has is left out, but for the one by which a reader knows that outcomes were recorded.
     outcomes = [
         str(name) for name in table if str(name).startswith(OUTCOME) and (table[name].any() or str(name) == LENGTHS[-1])
     ]
     kept = [str(name) for name in table if name in _KEPT or str(name).startswith(FIELD) or name in outcomes]
     narrow = table[kept].astype(dict.fromkeys(outcomes, np.float32))
-    _write(pa.Table.from_pandas(narrow, preserve_index=False).replace_schema_metadata(None), path)
+    return pa.Table.from_pandas(narrow, preserve_index=False).replace_schema_metadata(None)
 
 
 def add_facts(source: Path, path: Path, facts: Mapping[str, Any]) -> None:

@@ -112,7 +112,8 @@ def test_numbers_of_answers_that_a_gap_made_decimals() -> None:
             "items of q4 has scores from 85.5 to 85.5 (score), and they must lie ",
         ),
         ([{"id": 1, "score": None}], {}, "items of q4 has no item with a score (score)."),
-        ([{"id": 1, "score": 1, "epoch": "b"}], {}, "q4 has 'b' as epoch in row 1, which is no whole number; number "),
+        ([{"id": 1, "score": 1, "epoch": "b"}], {}, "q4 has 'b' as epoch in row 1, which is no number of an answer; "),
+        ([{"id": 1, "score": 1, "epoch": 2.0**63}], {}, "q4 has 9.223372036854776e+18 as epoch in row 1, which is "),
         ([], {}, "q4 has no rows."),
     ],
 )

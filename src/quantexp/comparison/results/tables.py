@@ -1,6 +1,7 @@
 """Tables of results (CSV, TSV, Parquet, JSON, JSON lines) and data frames, with columns that are named or guessed."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
@@ -161,16 +162,17 @@ def _read_number(value: object, column: str, name: str, number: int) -> int:
     """Read a whole number, 0 for a gap.
 
     Raises:
-        UserError: it is none.
+        UserError: it is none, or beyond counting.
     """
     text = _text(value)
-    try:
-        return 0 if text is None else int(text)
-    except ValueError:
-        raise UserError(
-            f"{name} has {value!r} as {column} in row {number}, which is no whole number; number them, or rename the "
-            "column if it is none of answers to one item."
-        ) from None
+    with suppress(ValueError):
+        read = 0 if text is None else int(text)
+        if abs(read) < 2**31:
+            return read
+    raise UserError(
+        f"{name} has {value!r} as {column} in row {number}, which is no number of an answer; number them from 0, or "
+        "rename the column if it is none of answers to one item."
+    )
 
 
 def _text(value: object) -> str | None:
