@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache
 
 import numpy as np
+from lattice import exact_bootstrap_law
 from numpy.typing import NDArray
 from scipy.special import betaln, ndtr, ndtri
 from scipy.stats import binom, multivariate_hypergeom
@@ -18,7 +19,6 @@ from quantexp.stats import (
     compare,
     decide,
     drop_posterior,
-    exact_bootstrap_law,
     mcnemar_p,
     sequential_decision,
     tango_interval,

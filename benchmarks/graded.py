@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 from frequencies import ALPHA, MARGIN, STEPS, THIRDS, Floats, Integers, covered_by_gaffke, rate, upper_shares
+from lattice import resampled_law
 from numpy.typing import NDArray
 
 from quantexp.stats import running_e_values
 from quantexp.stats.gaffke import GaffkePlan
-from quantexp.stats.lattice import resampled_law
 
 LAWS: dict[str, dict[int, float]] = {
     "+1: 3%, −⅓: 3%": {3: 0.03, -1: 0.03},

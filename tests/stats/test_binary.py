@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from lattice import exact_bootstrap_law
 from scipy.optimize import minimize_scalar
 from scipy.special import erfinv
 from scipy.stats import binom
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from quantexp.stats import Method, compare, exact_bootstrap_law, mcnemar, mcnemar_p, tango_interval, wilson_interval
+from quantexp.stats import Method, compare, mcnemar, mcnemar_p, tango_interval, wilson_interval
 from quantexp.stats.binary import tango_upper
 
 # The published comparisons as counts of 600 answers: b, c, the bootstrap's interval in answers, its p-value with ties

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lattice import exact_bootstrap_law
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from quantexp.stats import contrast, exact_bootstrap_law, mcnemar
+from quantexp.stats import contrast, mcnemar
 from quantexp.stats.graded import graded_bounds
 
 Values = NDArray[np.float64]

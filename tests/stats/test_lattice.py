@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lattice import resampled_law
 from numpy.typing import NDArray
-
-from quantexp.stats.lattice import resampled_law
 
 few = st.lists(st.integers(-3, 3), min_size=1, max_size=5).map(np.array)
 

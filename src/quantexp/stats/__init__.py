@@ -6,7 +6,6 @@ from quantexp.stats.average import average
 from quantexp.stats.bayes import DropPosterior, drop_posterior
 from quantexp.stats.binary import (
     McNemar,
-    exact_bootstrap_law,
     mcnemar,
     mcnemar_p,
     tango_interval,
@@ -26,7 +25,6 @@ from quantexp.stats.contrast import Contrast, contrast
 from quantexp.stats.divergence import DivergenceSummary, Interval, divergence_summary
 from quantexp.stats.further import FEW_CHANGED, FurtherItems, fewest_items
 from quantexp.stats.gatekeeping import gate_tasks, noninferiority_p
-from quantexp.stats.lattice import Law
 from quantexp.stats.pooling import PooledComparison, pool, stratified_sign_p
 from quantexp.stats.power import (
     mcnemar_power,
@@ -74,7 +72,6 @@ __all__ = [
     "Heterogeneity",
     "Interval",
     "Kind",
-    "Law",
     "McNemar",
     "Method",
     "PairedComparison",
@@ -98,7 +95,6 @@ __all__ = [
     "drop_posterior",
     "effect_variance",
     "estimate",
-    "exact_bootstrap_law",
     "fewest_items",
     "gate_tasks",
     "holm",

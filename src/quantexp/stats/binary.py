@@ -1,4 +1,4 @@
-"""Right or wrong, twice on the same items: McNemar's test, Tango's interval, and the exact law of the bootstrap.
+"""Right or wrong, twice on the same items: McNemar's test, and the intervals of Tango and Wilson.
 
 All of it follows from three counts: of n items, b are right under the baseline alone and c under the quant alone. Items
 that both get right, or both wrong, carry no information about the sign of the difference (b - c) / n.
@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr
 
 from quantexp.stats.checks import check_confidence, check_counts
-from quantexp.stats.lattice import Law, resampled_law
 
 _HALVINGS = 54
 """An interval of length 2 halved so often is as short as the spacing of floating-point numbers below 1."""
@@ -160,18 +159,3 @@ def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> tupl
     low = centre - half if successes > 0 else 0.0
     high = centre + half if successes < n else 1.0
     return low, high
-
-
-def exact_bootstrap_law(b: int, c: int, n: int) -> Law:
-    """Law of the sum of n differences drawn with replacement from b times +1, c times -1 and n - b - c times 0.
-
-    Its percentile interval and p-value are what the bootstrap over items approaches with more and more resamples.
-
-    Raises:
-        ValueError: The counts do not fit n, or n is above about ten million.
-    """
-    check_counts(b, c, n)
-    law = resampled_law(np.array([1, -1, 0]), np.array([b, c, n - b - c]), 1)
-    if law is None:
-        raise ValueError(f"n={n} items are too many for the exact law.")
-    return law

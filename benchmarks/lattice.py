@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quantexp.stats.checks import check_confidence
+from quantexp.stats.checks import check_confidence, check_counts
 
 _LONGEST = 1 << 16
 """Points of a law beyond which resampling is faster."""
@@ -77,6 +77,21 @@ def resampled_law(values: NDArray[np.int64], counts: NDArray[np.int64], per_one:
         return None
     one = np.bincount(values % length, weights=shares, minlength=length)
     return _law(np.fft.rfft(one) ** n, round(n * mean), length, n * per_one)
+
+
+def exact_bootstrap_law(b: int, c: int, n: int) -> Law:
+    """Law of the sum of n differences drawn with replacement from b times +1, c times -1 and n - b - c times 0.
+
+    Its percentile interval and p-value are what the bootstrap over items approaches with more and more resamples.
+
+    Raises:
+        ValueError: The counts do not fit n, or n is above about ten million.
+    """
+    check_counts(b, c, n)
+    law = resampled_law(np.array([1, -1, 0]), np.array([b, c, n - b - c]), 1)
+    if law is None:
+        raise ValueError(f"n={n} items are too many for the exact law.")
+    return law
 
 
 def _length(variance: float, largest: float) -> int:
