@@ -31,9 +31,6 @@ class _Together(JointGrading):
     def __init__(self, asked: list[int]) -> None:
         self._asked = asked
 
-    def __call__(self, answer: Answer, fields: Mapping[str, Any]) -> Grade:
-        return next(self.grade_all([(answer, fields)]))
-
     def grade_all(self, answers: Sequence[tuple[Answer, Mapping[str, Any]]]) -> Iterator[Grade]:
         self._asked.append(len(answers))
         return (Grade.right_or_wrong(answer.text == fields["answer"], answer.text) for answer, fields in answers)

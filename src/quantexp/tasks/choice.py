@@ -243,10 +243,6 @@ def check_outputs(grader: Grader, outputs: Iterable[object]) -> None:
             )
 
 
-def _target(fields: Mapping[str, Any]) -> str:
-    return list_choices(fields)[find_answer(fields)]
-
-
 def _check(fields: Mapping[str, Any]) -> None:
     require_text(fields, "question")
     find_answer(fields)
@@ -256,7 +252,7 @@ TASK = Task(
     name="choice",
     asks="question",
     required_fields=("question", "choices", "answer"),
-    target=_target,
+    target=lambda fields: list_choices(fields)[find_answer(fields)],
     check=_check,
     graders=index_by_name(ACC, ACC_NORM, ACC_TOKEN, ACC_UNCONDITIONAL),
     default_grader=ACC.name,

@@ -44,9 +44,6 @@ class _CodeGrading(JointGrading):
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
-    def __call__(self, answer: Answer, fields: Mapping[str, Any]) -> Grade:
-        return next(self.grade_all([(answer, fields)]))
-
     def grade_all(self, answers: Sequence[tuple[Answer, Mapping[str, Any]]]) -> Iterator[Grade]:
         found = [find_code(answer.text, fields["prompt"], fields["function"]) for answer, fields in answers]
         runs = [

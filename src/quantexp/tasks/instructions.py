@@ -63,11 +63,6 @@ counts each item once. An empty output keeps nothing. One that was cut off is gr
 """
 
 
-def _target(fields: Mapping[str, Any]) -> str:
-    answer: str = fields.get("answer") or ""
-    return answer
-
-
 def _check(fields: Mapping[str, Any]) -> None:
     require_text(fields, "prompt")
     constraints = fields["constraints"]
@@ -86,7 +81,7 @@ TASK = Task(
     name="instructions",
     asks="prompt",
     required_fields=("prompt", "constraints"),
-    target=_target,
+    target=lambda fields: str(fields.get("answer") or ""),
     check=_check,
     graders=index_by_name(INSTRUCTIONS),
     default_grader=INSTRUCTIONS.name,

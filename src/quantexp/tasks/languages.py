@@ -113,10 +113,6 @@ In Chinese and Japanese an answer may stand anywhere in the output, but for one 
 _WRITTEN = index_by_name(LANGUAGES, LANGUAGES_CONTAINS)
 
 
-def _target(fields: Mapping[str, Any]) -> str:
-    return str(fields["answer"])
-
-
 def _check(fields: Mapping[str, Any]) -> None:
     for name in ("question", "category", "parallel"):
         require_text(fields, name)
@@ -142,7 +138,7 @@ TASK = Task(
     name="languages",
     asks="parallel",
     required_fields=("question", "choices", "answer", "aliases", "category", "parallel"),
-    target=_target,
+    target=lambda fields: str(fields["answer"]),
     check=_check,
     graders={**choice.TASK.graders, **_WRITTEN},
     default_grader=choice.ACC.name,

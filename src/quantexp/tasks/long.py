@@ -88,10 +88,6 @@ otherwise all but those that the question has.
 """
 
 
-def _target(fields: Mapping[str, Any]) -> str:
-    return ", ".join(fields["answer"])
-
-
 def _check(fields: Mapping[str, Any]) -> None:
     require_text(fields, "question")
 
@@ -171,7 +167,7 @@ TASK = OwnWordsTask(
     name="long",
     asks="needles",  # questions are alike
     required_fields=("question", "answer", "candidates", "needles", "depths"),
-    target=_target,
+    target=lambda fields: ", ".join(fields["answer"]),
     check=_check,
     graders=index_by_name(LONG),
     default_grader=LONG.name,

@@ -30,10 +30,6 @@ NEXT_TOKEN = Grader(
 """Top-1 accuracy of next-token prediction. An output is the list of the likeliest tokens' texts, as JSON."""
 
 
-def _target(fields: Mapping[str, Any]) -> str:
-    return json.dumps(fields["tokens"], ensure_ascii=False)
-
-
 def _check(fields: Mapping[str, Any]) -> None:
     require_text(fields, "text")
 
@@ -42,7 +38,7 @@ TASK = Task(
     name="text",
     asks="text",
     required_fields=("text",),
-    target=_target,
+    target=lambda fields: json.dumps(fields["tokens"], ensure_ascii=False),
     check=_check,
     graders=index_by_name(NEXT_TOKEN),
     default_grader=NEXT_TOKEN.name,

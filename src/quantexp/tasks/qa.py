@@ -201,10 +201,6 @@ Units are not compared.
 """
 
 
-def _target(fields: Mapping[str, Any]) -> str:
-    return _answers(fields)[0]
-
-
 def _check(fields: Mapping[str, Any]) -> None:
     require_text(fields, "question")
     _answers(fields)
@@ -214,7 +210,7 @@ TASK = Task(
     name="qa",
     asks="question",
     required_fields=("question", "answer"),
-    target=_target,
+    target=lambda fields: _answers(fields)[0],
     check=_check,
     graders=index_by_name(QA, QA_CONTAINS, QA_NUMBER),
     default_grader=QA.name,

@@ -193,10 +193,6 @@ A judge is asked about each statement alone. If it comes to no verdict on one of
 """
 
 
-def _target(fields: Mapping[str, Any]) -> str:
-    return str(fields["summary"])
-
-
 def _check(fields: Mapping[str, Any]) -> None:
     require_text(fields, "document")
     require_text(fields, "summary")
@@ -212,7 +208,7 @@ TASK = Task(
     name="summary",
     asks="document",
     required_fields=("document", "summary"),
-    target=_target,
+    target=lambda fields: str(fields["summary"]),
     check=_check,
     graders=index_by_name(SUMMARY, SUMMARY_JUDGE),
     default_grader=SUMMARY.name,

@@ -119,10 +119,6 @@ def _check(fields: Mapping[str, Any]) -> None:
                 raise ValueError(f"{argument!r} of a call in 'calls' must be a list of right values, not {values!r}")
 
 
-def _list_tools(fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    return list_tools(fields["tools"])
-
-
 TASK = Task(
     name="tools",
     asks="prompt",
@@ -132,6 +128,6 @@ TASK = Task(
     graders=index_by_name(TOOLS),
     default_grader=TOOLS.name,
     is_bundled=True,
-    list_tools=_list_tools,
+    list_tools=lambda fields: list_tools(fields["tools"]),
 )
 """Requests with functions; a worked example is shown with its calls as a list of Python."""

@@ -153,11 +153,6 @@ On EVOUNA-TQ: precision 1042/1043 = 0.999, recall 1042/4034 = 0.258.
 """
 
 
-def _target(fields: Mapping[str, Any]) -> str:
-    canonical: str = fields["aliases"][0]
-    return canonical
-
-
 def _check(fields: Mapping[str, Any]) -> None:
     require_text(fields, "question")
     aliases = fields["aliases"]
@@ -172,7 +167,7 @@ TASK = Task(
     name="triviaqa",
     asks="question",
     required_fields=("question", "aliases"),
-    target=_target,
+    target=lambda fields: str(fields["aliases"][0]),
     check=_check,
     graders=index_by_name(TRIVIAQA, TRIVIAQA_UNICODE, TRIVIAQA_CONTAINS, LM_EVAL),
     default_grader=TRIVIAQA.name,

@@ -78,9 +78,6 @@ class _AskedGrading(JointGrading):
     ask: Callable[[Sequence[Pair]], Sequence[Any]]
     make: MakeGrade
 
-    def __call__(self, answer: Answer, fields: Mapping[str, Any]) -> Grade:
-        return next(self.grade_all([(answer, fields)]))
-
     def grade_all(self, answers: Sequence[tuple[Answer, Mapping[str, Any]]]) -> Iterator[Grade]:
         drafts = [self.read(answer, fields) for answer, fields in answers]
         pairs = [pair for draft in drafts if not isinstance(draft, Grade) for pair in draft]

@@ -175,9 +175,6 @@ class _CodeGrading(JointGrading):
     def __init__(self, grade: Callable[[str, Mapping[str, Any]], Grade], sandbox: Sandbox) -> None:
         self._grade, self._sandbox = grade, sandbox
 
-    def __call__(self, answer: Answer, fields: Mapping[str, Any]) -> Grade:
-        return next(self.grade_all([(answer, fields)]))
-
     def grade_all(self, answers: Sequence[tuple[Answer, Mapping[str, Any]]]) -> Iterator[Grade]:
         for answer, fields in answers:
             self._grade(answer.text, fields)
