@@ -22,9 +22,10 @@ from tests.support.gguf_files import write_whole_gguf
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
 from quantexp.models import ModelFile
-from quantexp.models.gguf import check_label, hash_file, identify
+from quantexp.models.gguf import check_label, identify
 from quantexp.models.sources import source_path
 from quantexp.util.errors import UserError
+from quantexp.util.files import hash_file
 
 Q8_0 = QuantConfig("Q8_0", "MOSTLY_Q8_0")
 F16 = QuantConfig("F16", "MOSTLY_F16")

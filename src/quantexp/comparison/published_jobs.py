@@ -161,23 +161,11 @@ def _read_template(record: JobRecord, config: Config) -> str | None:
 def _publish_condition(one: Condition, comparison: Comparison | None) -> published.Condition:
     found = one.estimate
     return published.Condition(
-        model=one.model,
-        task=one.task,
+        **_take(one, "model", "task", "items", "repeats", "grader", "file_bytes", "tokens_per_second"),
         condition=one.quant,
-        items=one.items,
-        repeats=one.repeats,
-        grader=one.grader,
         bits_per_weight=_finite(one.bits_per_weight),
-        file_bytes=one.file_bytes,
-        tokens_per_second=one.tokens_per_second,
         score=published.Score(
-            mean=found.mean,
-            low=found.low,
-            high=found.high,
-            n=found.n,
-            answers=found.answers,
-            confidence=found.confidence,
-            interval=found.interval_method,
+            **_take(found, "mean", "low", "high", "n", "answers", "confidence"), interval=found.interval_method
         ),
         loss=None if comparison is None else _publish_loss(comparison),
     )
@@ -186,14 +174,14 @@ def _publish_condition(one: Condition, comparison: Comparison | None) -> publish
 def _publish_loss(comparison: Comparison) -> published.Loss:
     found, decision = comparison.difference, comparison.decision
     return published.Loss(
-        difference=found.difference,
-        low=found.low,
-        high=found.high,
-        upper=found.upper,
-        n=found.n,
-        p_value=found.p_value,
+        **_take(found, "difference", "low", "high", "upper", "n", "p_value"),
         p_adjusted=None if decision is None else decision.p_adjusted,
         margin=None if decision is None else decision.margin,
         verdict=None if decision is None else decision.verdict.value,
         test=found.test_method,
     )
+
+
+def _take(of: object, *names: str) -> dict[str, Any]:
+    """Return attributes by their names, which a part of the publication has too."""
+    return {name: getattr(of, name) for name in names}

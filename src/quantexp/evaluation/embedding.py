@@ -14,6 +14,7 @@ from quantexp.tasks.graders.calibration import load_pairs
 from quantexp.tasks.graders.judged import Pair
 from quantexp.tracking.tags import GRADING
 from quantexp.util.errors import UserError
+from quantexp.util.files import hash_file
 from quantexp.util.terminal import one_line
 
 if TYPE_CHECKING:
@@ -186,7 +187,5 @@ def _hash_folder(path: Path) -> str:
     """sha256 over the names and the contents of a folder's files."""
     digest = hashlib.sha256()
     for file in sorted(each for each in path.rglob("*") if each.is_file()):
-        digest.update(file.relative_to(path).as_posix().encode() + b"\0")
-        with file.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
+        digest.update(file.relative_to(path).as_posix().encode() + b"\0" + bytes.fromhex(hash_file(file)))
     return digest.hexdigest()

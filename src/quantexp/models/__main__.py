@@ -24,12 +24,13 @@ from quantexp.models.checksums import NAME, downloads
 from quantexp.models.contents import Contents, read_contents
 from quantexp.models.download import format_size
 from quantexp.models.expansion import expand_words
-from quantexp.models.gguf import ModelFile, hash_file, hashed, remember
+from quantexp.models.gguf import ModelFile, hashed, remember
 from quantexp.models.inspection import ChatFacts, describe_contents, print_contents
 from quantexp.models.sources import cache_folder
 from quantexp.util import job_process
 from quantexp.util.error_reports import report_errors
 from quantexp.util.errors import UserError
+from quantexp.util.files import hash_file
 
 if TYPE_CHECKING:
     from rich.console import Console

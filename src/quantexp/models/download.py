@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from quantexp.models.checksums import NAME, Download, downloads, record
-from quantexp.models.gguf import hash_file, hashed, remember
+from quantexp.models.gguf import hashed, remember
 from quantexp.util.errors import UserError
+from quantexp.util.files import hash_file
 from quantexp.util.huggingface import hub_errors, quiet_unless_terminal
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from typing import cast
 from quantexp.config import QuantConfig
 from quantexp.models.gguf_probe import try_reading
 from quantexp.util.errors import UserError
-from quantexp.util.files import write_atomically
+from quantexp.util.files import hash_file, write_atomically
 from quantexp.util.native.file_types import list_file_types, list_quants, name_quant
 
 UNKNOWN = "unknown"
@@ -231,9 +231,3 @@ def _library() -> str:
 def combine_digests(digests: Sequence[str]) -> str:
     """Return the digest of the only part, or the sha256 over those of several."""
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-def hash_file(path: Path) -> str:
-    """Hex digest of the file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

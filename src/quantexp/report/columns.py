@@ -38,13 +38,13 @@ class Column(Generic[Row]):
         return "" if self.value is None else str(self.value(row))
 
 
-def list_attributes(of: Callable[[Row], object], *names: str) -> list[Column[Row]]:
-    """Return a column for files alone of each attribute of what a row has, under its name."""
+def list_attributes(of: Callable[[Row], object], *names: str, prefix: str = "") -> list[Column[Row]]:
+    """Return a column for files alone of each attribute of what a row has, under its name; empty where it has none."""
 
     def read(name: str) -> Callable[[Row], object]:
-        return lambda row: getattr(of(row), name)
+        return lambda row: getattr(found, name) if (found := of(row)) is not None else None
 
-    return [Column(name, read(name)) for name in names]
+    return [Column(prefix + name, read(name)) for name in names]
 
 
 @dataclass(frozen=True)

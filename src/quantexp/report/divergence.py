@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from quantexp.comparison.summary import Condition, Divergence, Summary
-from quantexp.report.columns import Column, DataTable, Grid, omit_nan
+from quantexp.report.columns import Column, DataTable, Grid, list_attributes, omit_nan
 from quantexp.stats import Interval
 from quantexp.stats.divergence import AT_MOST
 from quantexp.stats.rank_agreement import FEWEST_RANKED
@@ -55,8 +55,7 @@ def divergences_table(summary: Summary) -> DataTable[Measured]:
             "tokens",
             lambda row: f"{row.divergence.summary.tokens:,}",
         ),
-        Column("items", lambda row: row.divergence.summary.items),
-        Column("confidence", lambda row: row.divergence.summary.confidence),
+        *list_attributes(lambda row: row.divergence.summary, "items", "confidence"),
         Column("mean", lambda row: row.divergence.summary.mean.value, "mean, nats", _mean),
         *_figure("mean")[1:],
         Column("left_out", lambda row: row.divergence.left_out, "left out, %", _left_out),

@@ -7,7 +7,7 @@ from itertools import combinations
 from quantexp.comparison.interactions import Axis, find_axes
 from quantexp.comparison.summary import Condition, Interaction, Summary
 from quantexp.comparison.wording import difference_text, format_points, format_range, interval_names
-from quantexp.report.columns import Column, DataTable, Grid
+from quantexp.report.columns import Column, DataTable, Grid, list_attributes
 
 GRID_NOTE = (
     "Baseline minus condition on the same items, in points, in brackets with its interval: rows and columns are the "
@@ -87,9 +87,7 @@ def interactions_table(summary: Summary) -> DataTable[Interaction]:
             f"interaction, points [{interval_names(summary)}]",
             lambda row: (format_points(row.contrast.estimate), format_range(row.contrast.low, row.contrast.high)),
         ),
-        Column("low", lambda row: row.contrast.low),
-        Column("high", lambda row: row.contrast.high),
-        Column("p_value", lambda row: row.contrast.p_value),
+        *list_attributes(lambda row: row.contrast, "low", "high", "p_value"),
         Column("p_adjusted", lambda row: row.p_adjusted, "p", lambda row: f"{row.p_adjusted:.3f}"),
         Column("n", lambda row: row.contrast.n[0], "n"),
     ]

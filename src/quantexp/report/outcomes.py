@@ -5,7 +5,7 @@ from typing import NamedTuple
 from quantexp.comparison.outcomes import WORDS, OutcomeShift
 from quantexp.comparison.summary import Comparison, Summary
 from quantexp.comparison.wording import format_points, format_range
-from quantexp.report.columns import Cell, Column, DataTable, Grid
+from quantexp.report.columns import Cell, Column, DataTable, Grid, list_attributes
 
 OUTCOMES_NOTE = (
     "Of the answers that both sides gave; the change is the quant's minus the baseline's, each interval alone, not "
@@ -36,8 +36,7 @@ def outcomes_table(summary: Summary) -> DataTable[_Row]:
         ),
         Column("of_quant", lambda row: row.shift.quant, "the quant", lambda row: _amount(row.shift, row.shift.quant)),
         Column("change", lambda row: row.shift.change.difference, "change", lambda row: _change(row.shift)),
-        Column("low", lambda row: row.shift.change.low),
-        Column("high", lambda row: row.shift.change.high),
+        *list_attributes(lambda row: row.shift.change, "low", "high"),
         Column("interval", lambda row: row.shift.change.interval_method),
         Column("n", lambda row: row.shift.change.n),
     ]

@@ -65,8 +65,7 @@ def pools_table(summary: Summary) -> DataTable[Pooled]:
         *list_attributes(lambda row: row.pooled, "bootstrap_low", "bootstrap_high"),
         Column("p_value", lambda row: row.difference.p_value, "p, Holm" if is_corrected(summary) else "p", p_text),
         Column("p_exact", lambda row: omit_nan(row.pooled.p_exact), "exact p", lambda row: _p(row.pooled.p_exact)),
-        Column("p_adjusted", lambda row: row.decision and row.decision.p_adjusted),
-        Column("margin", lambda row: row.decision and row.decision.margin),
+        *list_attributes(lambda row: row.decision, "p_adjusted", "margin"),
         Column("verdict", lambda row: row.decision and row.decision.verdict.value),
         Column("weighting", lambda row: row.weighting),
         Column(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from quantexp.comparison.summary import Condition, Summary
 from quantexp.comparison.wording import interval_names, score_text
-from quantexp.report.columns import Column, DataTable, Grid
+from quantexp.report.columns import Column, DataTable, Grid, list_attributes
 from quantexp.stats import AtK, Estimate
 
 SAMPLED_NOTE = (
@@ -36,8 +36,7 @@ def samples_table(summary: Summary) -> DataTable[_Sampled]:
         Column("k", lambda row: row.at.k, "k"),
         *_list_score("pass", lambda row: row.at.passed, level),
         *_list_score("majority", lambda row: row.at.majority, level),
-        Column("n", lambda row: row.at.passed.n),
-        Column("confidence", lambda row: row.at.passed.confidence),
+        *list_attributes(lambda row: row.at.passed, "n", "confidence"),
     ]
     return DataTable(columns, [_Sampled(each, at) for each in summary.conditions for at in each.sampled])
 
@@ -47,8 +46,7 @@ def _list_score(name: str, of: Callable[[_Sampled], Estimate], level: str) -> li
         Column(
             f"{name}_at_k", lambda row: of(row).mean, f"{name}@k, points [{level}]", lambda row: score_text(of(row))
         ),
-        Column(f"{name}_low", lambda row: of(row).low),
-        Column(f"{name}_high", lambda row: of(row).high),
+        *list_attributes(of, "low", "high", prefix=f"{name}_"),
         Column(f"{name}_interval", lambda row: of(row).interval_method),
     ]
 

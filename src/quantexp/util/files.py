@@ -1,5 +1,6 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and their sha256."""
 
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -35,3 +36,9 @@ def open_atomically(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def hash_file(path: Path) -> str:
+    """Hex digest of the sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

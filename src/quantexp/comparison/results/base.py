@@ -13,6 +13,7 @@ import pandas as pd
 
 from quantexp.tasks.data.files import read_rows
 from quantexp.util.errors import UserError
+from quantexp.util.files import hash_file
 
 KEYS = {
     "document": "the hash of the document",
@@ -193,10 +194,7 @@ def hash_text(text: str) -> str:
 
 def hash_files(files: Sequence[Path]) -> str:
     """Return the SHA-256 of a file, or that of the hashes of several."""
-    hashes = []
-    for path in sorted(files):
-        with path.open("rb") as file:
-            hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+    hashes = list(map(hash_file, sorted(files)))
     return hashes[0] if len(hashes) == 1 else hash_text(" ".join(hashes))
 
 

@@ -9,7 +9,6 @@ log-probability is off by half of that, h = 1.22e-4 nats. A divergence that is s
 most h (1 + the mean of |ln p/q|) to first order, and by what the tokens that were cut off would have added.
 """
 
-import hashlib
 import struct
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
@@ -26,7 +25,7 @@ from quantexp.engines.sequences import Distributions, Rows, TokenSequence, Vocab
 from quantexp.evaluation.kl_divergence.encoding import below_top, blocks
 from quantexp.evaluation.kl_divergence.measures import SMALLEST, TokenMeasures
 from quantexp.util.errors import UserError
-from quantexp.util.files import open_atomically
+from quantexp.util.files import hash_file, open_atomically
 
 MARK = b"_logits_"
 
@@ -171,8 +170,7 @@ def hash_llama_file(path: Path) -> str:
 @cache
 def _hash(path: Path, size: int, changed: int) -> str:
     """Once a process for each state of the file, which may be large."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hash_file(path)
 
 
 def find_windows(

@@ -13,6 +13,7 @@ from typing import Any
 from quantexp.tasks.items import Dataset, Item, find_cluster, fingerprint
 from quantexp.tasks.lm_eval.harness import FOREIGN, Harness, describe_error, quiet, seeded
 from quantexp.util.errors import UserError
+from quantexp.util.files import hash_file
 
 DOCUMENT, PLACE, SUBTASK = "doc", "place", "subtask"
 """Fields of an item: the document, its place among the task's, and the name of the task in its group."""
@@ -115,7 +116,7 @@ def _describe_value(value: Any) -> Any:
 
 @cache
 def _hash_file(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else ""
+    return hash_file(Path(path)) if Path(path).is_file() else ""
 
 
 def _list_revisions(task: Any) -> Iterator[str]:
