@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from quantexp.config.command_line import hydra_command
 from quantexp.config.emails import GenerateConfig, generate_config, refuse_multirun, register_schemas
 from quantexp.util.errors import UserError
+from quantexp.util.terminal import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,7 +41,7 @@ def main(config: GenerateConfig) -> None:
     from quantexp.tasks.emails.records import Journal, Record, find_companion, read_lines, refuse_changed_by_hand
     from quantexp.tasks.emails.reviews import Review, select_rejected
     from quantexp.tasks.emails.summary import say_stock, say_summary
-    from quantexp.tasks.emails.terminal import say, say_damaged
+    from quantexp.tasks.emails.terminal import say_damaged
     from quantexp.util.openai_client import read_key
 
     console = Console()
@@ -95,7 +96,6 @@ def _make(console: "Console", config: GenerateConfig, making: "Making", journal:
     import asyncio
 
     from quantexp.tasks.emails.client import Client
-    from quantexp.tasks.emails.terminal import say
     from quantexp.util.progress import bar
 
     async def ask() -> None:

@@ -31,6 +31,7 @@ from quantexp.util import job_process
 from quantexp.util.error_reports import report_errors
 from quantexp.util.errors import UserError
 from quantexp.util.files import hash_file
+from quantexp.util.terminal import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -221,7 +222,7 @@ def _table(*columns: str, title: str) -> "Table":
 
 
 def _say(console: "Console", text: str) -> None:
-    console.print(_printable(text), soft_wrap=True, markup=False, highlight=False)
+    say(console, _printable(text))
 
 
 def _printable(text: str) -> str:

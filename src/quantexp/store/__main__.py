@@ -1,15 +1,12 @@
 """`python -m quantexp.store`: what the completion store holds; with `compact=true`, make it smaller."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from quantexp.config import MaintenanceConfig
 from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
 from quantexp.util.errors import UserError
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from quantexp.util.terminal import say
 
 
 @hydra_command("quantexp.store", lambda composed: validated(composed, MaintenanceConfig))
@@ -28,7 +25,7 @@ def main(config: MaintenanceConfig) -> None:
     console = Console()
     if config.compact:
         done = compact(folder)
-        _say(
+        say(
             console,
             f"Compacted {done.segments} segments: {done.duplicates} duplicates and {done.damaged} damaged records "
             f"removed, {_size(done.freed)} freed"
@@ -41,18 +38,14 @@ def main(config: MaintenanceConfig) -> None:
     for share in found.by:
         table.add_row(share.model, share.quant, f"{share.records:,}", _size(share.bytes))
     console.print(table)
-    _say(
+    say(
         console,
         f"{found.distinct:,} completions in {found.segments} segments, {_size(found.bytes)}; "
         f"{found.duplicates} duplicates, {found.damaged} damaged",
     )
     if found.reclaimable and not config.compact:
-        _say(console, f"compact=true would free {_size(found.reclaimable)}")
-    _say(console, str(folder))
-
-
-def _say(console: "Console", text: str) -> None:
-    console.print(text, soft_wrap=True, markup=False, highlight=False)
+        say(console, f"compact=true would free {_size(found.reclaimable)}")
+    say(console, str(folder))
 
 
 def _size(size: int) -> str:

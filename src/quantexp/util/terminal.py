@@ -5,8 +5,12 @@ import os
 import sys
 import unicodedata
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from quantexp.util.redaction import hide_secrets
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _CONTROLS = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 """Unicode categories of characters that move the cursor, colour, hide or reorder text, or show nothing."""
@@ -37,6 +41,11 @@ def one_line(text: str, longest: int = 200) -> str:
 def last_line(text: str) -> str:
     """Return the last line that is not blank, as `one_line`; empty if there is none."""
     return one_line((text.rstrip().splitlines() or [""])[-1])
+
+
+def say(console: "Console", text: str) -> None:
+    """Print a line that is neither wrapped nor coloured, so that paths and commands can be copied."""
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 class Harmless(logging.Formatter):

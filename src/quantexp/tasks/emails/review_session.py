@@ -14,9 +14,9 @@ from rich.text import Text
 from quantexp.config.emails import ReviewConfig
 from quantexp.tasks.emails.records import Journal, item_sha256
 from quantexp.tasks.emails.reviews import Review, Verdict, agreement, select_latest
-from quantexp.tasks.emails.terminal import asked, say
+from quantexp.tasks.emails.terminal import asked
 from quantexp.tasks.extraction import ANSWER_FIELDS
-from quantexp.util.terminal import printable
+from quantexp.util.terminal import printable, say
 
 WORDS = ("accept", "reject", "skip", "back", "quit")
 """What can be answered, in full or by any part from the first letter on."""

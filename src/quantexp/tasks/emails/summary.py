@@ -11,9 +11,8 @@ from quantexp.config.emails import GenerateConfig
 from quantexp.tasks.emails.client import hide_credentials
 from quantexp.tasks.emails.generation import Making, Price, find_price
 from quantexp.tasks.emails.records import Record, find_companion, item_id
-from quantexp.tasks.emails.terminal import say
 from quantexp.tasks.extraction import CATEGORIES, URGENCIES
-from quantexp.util.terminal import one_line
+from quantexp.util.terminal import one_line, say
 
 SHOWN = 20
 """Open e-mails that are listed one by one."""

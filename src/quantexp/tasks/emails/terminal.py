@@ -6,12 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from quantexp.util.terminal import escape_surrogates
-
-
-def say(console: Console, text: str) -> None:
-    """Print a line that is neither wrapped nor coloured, so that paths and commands can be copied."""
-    console.print(text, soft_wrap=True, markup=False, highlight=False)
+from quantexp.util.terminal import escape_surrogates, say
 
 
 def say_damaged(console: Console, damaged: int, path: Path) -> None:
