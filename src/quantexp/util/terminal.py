@@ -45,7 +45,7 @@ def last_line(text: str) -> str:
 
 def say(console: "Console", text: str) -> None:
     """Print a line that is neither wrapped nor coloured, so that paths and commands can be copied."""
-    console.print(text, soft_wrap=True, markup=False, highlight=False)
+    console.print(text, soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
 class Harmless(logging.Formatter):
