@@ -140,12 +140,12 @@ def test_files_that_hold_no_results(tmp_path: Path) -> None:
     [(1, 1), (0.5, 0.5), (True, 1), ("C", 1), ("I", 0), ("P", 0.5), ("N", 0), ("false", 0), (" 0.25 ", 0.25)],
 )
 def test_scores_in_words_and_numbers(value: object, score: float) -> None:
-    assert read_score(value) == score
+    assert read_score(value, "no score") == score
 
 
 @given(st.floats(0, 1) | st.integers(0, 1) | st.booleans())
 def test_a_score_is_read_the_same_from_text(value: float) -> None:
-    assert read_score(value) == read_score(str(value)) == value
+    assert read_score(value, "no score") == read_score(str(value), "no score") == value
 
 
 @pytest.mark.parametrize(

@@ -161,12 +161,19 @@ def _check_scores(table: pd.DataFrame, where: str, metric: str) -> None:
         )
 
 
-def read_score(value: object) -> float:
+def read_score(value: object, problem: str) -> float:
     """Read one score: a number, a truth value, or one of the words for right and wrong; NaN for a gap.
 
     Raises:
-        ValueError: it is none of these.
+        UserError: it is none of these, which `problem` says.
     """
+    try:
+        return _parse_score(value)
+    except (TypeError, ValueError):
+        raise UserError(problem) from None
+
+
+def _parse_score(value: object) -> float:
     if value is None or value is pd.NA:
         return nan
     if isinstance(value, str):
@@ -182,7 +189,7 @@ def read_score(value: object) -> float:
 def is_score(value: object) -> bool:
     """Tell if a value can be read as a score."""
     try:
-        return not isnan(read_score(value))
+        return not isnan(_parse_score(value))
     except (TypeError, ValueError):
         return False
 

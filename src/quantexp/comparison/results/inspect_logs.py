@@ -105,10 +105,7 @@ def _read_sample(sample: Any, metric: str, where: str) -> dict[str, Any]:
     value = None if score is None else score.value
     if isinstance(value, dict):
         value = value.get(key)
-    try:
-        number = read_score(value)
-    except (TypeError, ValueError):
-        raise UserError(f"{where} has {value!r} as {metric} of sample {sample.id}, which is no number.") from None
+    problem = f"{where} has {value!r} as {metric} of sample {sample.id}, which is no number."
     asked = _as_text(sample.input)
     prompt = _read_prompt(sample) or asked
     target = sample.target if isinstance(sample.target, str) else "\n".join(sample.target)
@@ -118,7 +115,7 @@ def _read_sample(sample: Any, metric: str, where: str) -> dict[str, Any]:
         "question": asked,
         "prompt_key": prompt,
         "sample": sample.epoch - 1,
-        "score": number,
+        "score": read_score(value, problem),
         "output": sample.output.completion,
         "extracted": sample.output.completion if score is None or score.answer is None else score.answer,
         "reference": target,

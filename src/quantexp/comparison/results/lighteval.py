@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from quantexp.comparison.results.base import (
     read_score,
     read_summary,
 )
-from quantexp.util.errors import UserError
 
 FORMAT = "lighteval"
 
@@ -125,15 +123,12 @@ def _read_detail(row: Row, metric: str, where: str) -> dict[str, Any]:
     golds = [choices[each] for each in ([gold] if isinstance(gold, int) else as_list(gold)) if each < len(choices)]
     prompt = response.get("input") if isinstance(response.get("input"), str) else json.dumps(response.get("input"))
     output, extracted = _read_answer(response, choices, metric)
-    try:
-        score = read_score(row["metric"].get(metric, nan))
-    except (TypeError, ValueError):
-        raise UserError(f"{where} has no number as {metric} of item {doc.get('id')}.") from None
+    problem = f"{where} has no number as {metric} of item {doc.get('id')}."
     return {
         "id": str(doc["id"]) if doc.get("id") else None,
         "document": hash_text(json.dumps([doc.get("query"), choices, gold])),
         "prompt_key": prompt,
-        "score": score,
+        "score": read_score(row["metric"].get(metric), problem),
         "output": output,
         "extracted": extracted,
         "reference": "\n".join(golds),

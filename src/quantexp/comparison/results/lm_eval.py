@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from quantexp.comparison.results.base import (
     read_score,
     read_summary,
 )
-from quantexp.util.errors import UserError
 
 FORMAT = "lm-evaluation-harness"
 
@@ -157,15 +155,12 @@ def _read_sample(row: Row, metric: str, where: str) -> dict[str, Any]:
     doc, arguments = row.get("doc"), _list_arguments(row)
     prompt = str(arguments[0][0]) if arguments and arguments[0] else None
     output, extracted = _read_answer(row, arguments, metric)
-    try:
-        score = read_score(row.get(metric, nan))
-    except (TypeError, ValueError):
-        raise UserError(f"{where} has no number as {metric} of item {row['doc_id']}.") from None
+    problem = f"{where} has no number as {metric} of item {row['doc_id']}."
     return {
         "id": str(row["doc_id"]),
         "document": _as_hash(row.get("doc_hash")) or (None if doc is None else hash_document(doc)),
         "prompt_key": _as_hash(row.get("prompt_hash")) or (None if prompt is None else hash_text(prompt)),
-        "score": score,
+        "score": read_score(row.get(metric), problem),
         "output": output,
         "extracted": extracted,
         "reference": None if row.get("target") is None else str(row["target"]),

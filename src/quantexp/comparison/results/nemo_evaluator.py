@@ -177,17 +177,14 @@ def _read_task(run: _Run, selection: Selection, name: str) -> TaskResults:
 def _read_row(row: Row, metric: str, where: str) -> dict[str, Any]:
     prompt, expected = as_text(row.get("prompt")), as_text(row.get("expected_answer"))
     question = look_up(row, "metadata", "question")
-    try:
-        score = nan if _is_broken(row) else read_score(_find_reward(row, metric))
-    except (TypeError, ValueError):
-        raise UserError(f"{where} has no number as {metric} of problem {row['problem_idx']}.") from None
+    problem = f"{where} has no number as {metric} of problem {row['problem_idx']}."
     return {
         "id": str(row["problem_idx"]),
         "document": None if prompt is None else hash_text(json.dumps([prompt, expected])),
         "question": question if isinstance(question, str) else None,
         "prompt_key": prompt,
         "sample": read_number(row.get("repeat"), "repeat", where),
-        "score": score,
+        "score": nan if _is_broken(row) else read_score(_find_reward(row, metric), problem),
         "output": as_text(row.get("model_response")),
         "extracted": as_text(row.get("extracted_answer")),
         "reference": expected,

@@ -134,13 +134,10 @@ def _read_row(row: Mapping[str, Any], columns: Mapping[str, str], name: str, num
     def get(what: str) -> Any:
         return row.get(columns[what]) if what in columns else None
 
-    try:
-        score = read_score(get("score"))
-    except (TypeError, ValueError):
-        raise UserError(
-            f"{name} has {get('score')!r} as {columns['score']} in row {number}, which is no number; choose another "
-            "column with metric=COLUMN."
-        ) from None
+    problem = (
+        f"{name} has {get('score')!r} as {columns['score']} in row {number}, which is no number; choose another column "
+        "with metric=COLUMN."
+    )
     prompt = _text(get("prompt"))
     return {
         "id": _text(get("item")),
@@ -150,7 +147,7 @@ def _read_row(row: Mapping[str, Any], columns: Mapping[str, str], name: str, num
         "cluster": _text(get("cluster")),
         "seed": _read_number(get("seed"), columns.get("seed", ""), name, number),
         "sample": _read_number(get("sample"), columns.get("sample", ""), name, number),
-        "score": score,
+        "score": read_score(get("score"), problem),
         "output": _text(get("output")),
         "extracted": _text(get("extracted")) or _text(get("output")),
         "reference": _text(get("reference")),
