@@ -35,10 +35,6 @@ def _has(answer: str, argument: Any) -> bool:
     return any(_fold(text) in words for text in _list_texts(argument))
 
 
-def _lacks(answer: str, argument: Any) -> bool:
-    return not _has(answer, argument)
-
-
 def _has_in_order(answer: str, argument: Any) -> bool:
     words, place = _fold(answer), 0
     for text in argument:
@@ -49,27 +45,19 @@ def _has_in_order(answer: str, argument: Any) -> bool:
     return True
 
 
-def _has_case(answer: str, argument: Any) -> bool:
-    return answer.isupper() if argument == "upper" else answer.islower()
-
-
-def _count_lines(answer: str) -> int:
-    return sum(bool(line.strip()) for line in answer.splitlines())
-
-
 CHECKS: Mapping[str, Check] = MappingProxyType(
     {
         "has": _has,
-        "lacks": _lacks,
+        "lacks": lambda answer, texts: not _has(answer, texts),
         "order": _has_in_order,
         "starts": lambda answer, text: _fold(answer).startswith(_fold(text)),
         "ends": lambda answer, text: _fold(answer).endswith(_fold(text)),
         "closes": lambda answer, mark: answer.rstrip().endswith(mark),
         "without": lambda answer, text: text.casefold() not in answer.casefold(),
-        "case": _has_case,
+        "case": lambda answer, case: answer.isupper() if case == "upper" else answer.islower(),
         "most_words": lambda answer, count: len(_fold(answer).split()) <= count,
         "least_words": lambda answer, count: len(_fold(answer).split()) >= count,
-        "lines": lambda answer, count: _count_lines(answer) == count,
+        "lines": lambda answer, count: sum(bool(line.strip()) for line in answer.splitlines()) == count,
     }
 )
 """Checks by name. `has`: the answer has these words, or one of a list of them; case and punctuation do not count.

@@ -107,10 +107,6 @@ def _grade(output: str, fields: Mapping[str, Any]) -> Grade:
     return _grade_json(text, fields, _BARE if text == bare else _FENCE)
 
 
-def _grade_nofence(output: str, fields: Mapping[str, Any]) -> Grade:
-    return _grade_json(output.strip(), fields, _BARE)
-
-
 def _grade_contains(output: str, fields: Mapping[str, Any]) -> Grade:
     grade = _grade(output, fields)
     if grade.error is None:
@@ -144,7 +140,7 @@ EXTRACTION_NOFENCE = Grader(
     name="extraction-nofence",
     version=1,
     description="mean of three fields of the bare JSON object; a Markdown fence scores 0",
-    grade=_grade_nofence,
+    grade=lambda output, fields: _grade_json(output.strip(), fields, _BARE),
 )
 """Version 1 of `extraction`: the same, except that an output inside a Markdown fence scores 0."""
 

@@ -43,22 +43,6 @@ def _graded(reading: Reading | None, fields: Mapping[str, Any], error: str) -> G
     return Grade.right_or_wrong(is_same_number(reading.value, _gold(fields)), reading.value, reading.rule)
 
 
-def _grade(output: str, fields: Mapping[str, Any]) -> Grade:
-    return _graded(read_final_number(output), fields, _NO_NUMBER)
-
-
-def _grade_cut(output: str, fields: Mapping[str, Any]) -> Grade:
-    return _graded(read_finished_number(output), fields, UNFINISHED)
-
-
-def _grade_strict(output: str, fields: Mapping[str, Any]) -> Grade:
-    return _graded(read_marked_number(output), fields, _NO_MARKER)
-
-
-def _grade_strict_cut(output: str, fields: Mapping[str, Any]) -> Grade:
-    return _graded(read_finished_number(output, boxes=False), fields, UNFINISHED)
-
-
 def _grade_first(output: str, fields: Mapping[str, Any]) -> Grade:
     read = gsm8k_first.final_number(output)
     if read is None:
@@ -116,8 +100,8 @@ GSM8K = Grader(
     name="gsm8k",
     version=2,
     description="the number after ####, else in a box, else of an answer line, else the last one, of finished answers",
-    grade=_grade,
-    grade_cut=_grade_cut,
+    grade=lambda output, fields: _graded(read_final_number(output), fields, _NO_NUMBER),
+    grade_cut=lambda output, fields: _graded(read_finished_number(output), fields, UNFINISHED),
 )
 r"""The default: right when the number read equals the gold number.
 
@@ -139,8 +123,8 @@ GSM8K_STRICT = Grader(
     name="gsm8k-strict",
     version=2,
     description="the number after ####, and nowhere else",
-    grade=_grade_strict,
-    grade_cut=_grade_strict_cut,
+    grade=lambda output, fields: _graded(read_marked_number(output), fields, _NO_MARKER),
+    grade_cut=lambda output, fields: _graded(read_finished_number(output, boxes=False), fields, UNFINISHED),
 )
 """As `gsm8k`, but an output without "####" and a number after it is wrong.
 

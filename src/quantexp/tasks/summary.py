@@ -128,14 +128,6 @@ def _grade_length(output: str, fields: Mapping[str, Any], *, has_ended: bool) ->
     return Grade(mentioned * sum(kept) / len(kept), extracted, dict(zip(names, scores, strict=True)))
 
 
-def _grade(output: str, fields: Mapping[str, Any]) -> Grade:
-    return _grade_length(output, fields, has_ended=True)
-
-
-def _grade_cut(output: str, fields: Mapping[str, Any]) -> Grade:
-    return _grade_length(output, fields, has_ended=False)
-
-
 def _read_statements(answer: Answer, fields: Mapping[str, Any]) -> Grade | list[Pair]:
     summary = fold_whitespace(answer.text.encode("utf-8", "backslashreplace").decode("utf-8"))[:LONGEST_JUDGED]
     if not _WORD.search(summary):
@@ -167,8 +159,8 @@ SUMMARY = Grader(
     name="summary",
     version=1,
     description="exact checks: length, names and numbers that the text has, times the share of its key words mentioned",
-    grade=_grade,
-    grade_cut=_grade_cut,
+    grade=lambda output, fields: _grade_length(output, fields, has_ended=True),
+    grade_cut=lambda output, fields: _grade_length(output, fields, has_ended=False),
 )
 """The default: the mean of `length`, `names` and `numbers`, times `mentions` if the item has such.
 

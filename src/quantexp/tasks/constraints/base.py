@@ -61,10 +61,6 @@ class Kind:
             raise ValueError(f"the constraint {self.name!r} needs one of {', '.join(RANGE)}")
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 0
-
-
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
@@ -73,7 +69,7 @@ def _is_texts(value: object) -> bool:
     return isinstance(value, list | tuple) and bool(value) and all(map(_is_text, value))
 
 
-COUNT = Argument("a whole number from 0 on", _is_count)
+COUNT = Argument("a whole number from 0 on", lambda value: type(value) is int and value >= 0)
 TEXT = Argument("non-blank text", _is_text)
 TEXTS = Argument("a list of non-blank texts", _is_texts)
 CHARACTERS = Argument("text of at least one character", lambda value: isinstance(value, str) and bool(value))

@@ -36,22 +36,6 @@ def _count_numbered(text: str) -> int:
     return len(found) if found == list(range(1, len(found) + 1)) else -1
 
 
-def _count_headings(text: str) -> int:
-    return sum(map(bool, map(_HEADING.match, list_lines(text))))
-
-
-def _count_bullets(text: str) -> int:
-    return sum(map(is_bullet, list_lines(text)))
-
-
-def _count_emphasis(text: str) -> int:
-    return len(_EMPHASIS.findall(text))
-
-
-def _count_placeholders(text: str) -> int:
-    return len(_PLACEHOLDER.findall(text))
-
-
 def _keeps_numbered(text: str, arguments: Arguments) -> bool:
     return is_within(_count_numbered(text), {"at_least": 1, **arguments})
 
@@ -163,13 +147,15 @@ def _keeps_divided(text: str, arguments: Arguments) -> bool:
 _YES_NO = optional(one_of("yes", "no"))
 
 KINDS = (
-    counting("bullets", "a list with so many bullets", _count_bullets),
+    counting("bullets", "a list with so many bullets", lambda text: sum(map(is_bullet, list_lines(text)))),
     Kind("numbered", "a list numbered from 1 on, with so many entries", _keeps_numbered, RANGE),
-    counting("headings", "so many Markdown headings", _count_headings),
+    counting(
+        "headings", "so many Markdown headings", lambda text: sum(map(bool, map(_HEADING.match, list_lines(text))))
+    ),
     Kind("sections", "sections that begin with these labels, in order", _keeps_sections, {"labels": TEXTS}),
     Kind("title", "a first line between these marks", _keeps_title, {"opens": TEXT, "closes": TEXT}),
-    counting("emphasis", "so many parts in *italics* or **bold**", _count_emphasis),
-    counting("placeholders", "so many [placeholders]", _count_placeholders),
+    counting("emphasis", "so many parts in *italics* or **bold**", lambda text: len(_EMPHASIS.findall(text))),
+    counting("placeholders", "so many [placeholders]", lambda text: len(_PLACEHOLDER.findall(text))),
     Kind(
         "json_object",
         "one JSON object with exactly these keys, alone or fenced",

@@ -13,14 +13,10 @@ _OPENING, _STOP = '"*_# ', '"*_. '
 """What may stand before a beginning that was asked for, and after such an end."""
 
 
-def _has_title_case(text: str) -> bool:
-    return all(not word[0].isalpha() or word[0].isupper() for word in list_words(text))
-
-
 _CASES: Mapping[str, Callable[[str], bool]] = {
     "lower": lambda text: text == text.lower(),
     "upper": lambda text: text == text.upper(),
-    "title": _has_title_case,
+    "title": lambda text: all(not word[0].isalpha() or word[0].isupper() for word in list_words(text)),
 }
 
 

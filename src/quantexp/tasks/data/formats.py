@@ -142,10 +142,6 @@ def _read_csv(text: str, path: Path) -> Rows:
     yield from _read_cells(text, separator)
 
 
-def _read_tsv(text: str, path: Path) -> Rows:
-    yield from _read_cells(text, "\t")
-
-
 def _find_separator(text: str) -> str:
     """Find the separator of cells: that by which the rows have equally many, else that by which the first row has most.
 
@@ -193,7 +189,7 @@ TEXT_READERS: Mapping[str, Callable[[str, Path], Rows]] = MappingProxyType(
         ".ndjson": _read_json_lines,
         ".json": _read_json,
         ".csv": _read_csv,
-        ".tsv": _read_tsv,
+        ".tsv": lambda text, _: _read_cells(text, "\t"),
         ".txt": _read_text,
         ".raw": _read_text,
     }

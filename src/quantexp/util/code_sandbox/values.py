@@ -55,10 +55,6 @@ def encode_value(value: Any, keep: Callable[[Any], int]) -> Any:
     return encode(value, 0)
 
 
-def _list_parts(value: Any, encode: Callable[[Any], Any]) -> list[Any]:
-    return [encode(part) for part in value]
-
-
 _KINDS: dict[type, str] = {
     bool: "",
     type(None): "",
@@ -81,7 +77,7 @@ _PARTS: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
     "complex": lambda value, _: [float.hex(value.real), float.hex(value.imag)],
     "bytes": lambda value, _: value.hex(),
     "range": lambda value, _: [hex(value.start), hex(value.stop), hex(value.step)],
-    **dict.fromkeys([*_SEQUENCES, "iterator"], _list_parts),
+    **dict.fromkeys([*_SEQUENCES, "iterator"], lambda value, encode: [encode(part) for part in value]),
     "dict": lambda value, encode: [[encode(key), encode(held)] for key, held in dict.items(value)],
 }
 
