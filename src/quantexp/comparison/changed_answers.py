@@ -6,7 +6,7 @@ Texts are read only of the answers that are shown, and of each run once: they ar
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -48,8 +48,7 @@ def add_changed_answers(
     If more than `MOST_CHANGES` answers changed, each comparison has its share of rows: the first ones of each kind.
     """
     runs = runs_behind(summary, records)
-    options: dict[str, Any] = {"confidence": stats.confidence, "resamples": stats.resamples, "seed": stats.seed}
-    options |= {"by_item": stats.unit is Unit.item, "method": Method(stats.method.value)}
+    options = {"by_item": stats.unit is Unit.item, "method": Method(stats.method.value), **stats.resampling}
     share = MOST_CHANGES // max(len(summary.comparisons), 1)
     found, all_rows, some_rows = {}, {}, {}
     with bar("comparing answers", len(summary.comparisons), "comparisons") as advance:

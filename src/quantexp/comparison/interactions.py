@@ -106,11 +106,5 @@ def _test(
             continue
         yield Interaction(
             *(groups[name].model, groups[name].task, name, (first, second)),
-            contrast(
-                [table @ [1.0, 1.0, -1.0, -1.0]],
-                largest=2.0,
-                confidence=stats.confidence,
-                resamples=stats.resamples,
-                seed=stats.seed,
-            ),
+            contrast([table @ [1.0, 1.0, -1.0, -1.0]], largest=2.0, **stats.resampling),
         )

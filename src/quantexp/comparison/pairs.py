@@ -81,10 +81,4 @@ def choose_options(group: Group, stats: StatsConfig) -> dict[str, Any]:
                 f"{group.quant} do not say; run them again with force=true, or set stats.target=population."
             )
         population = int(found.pop() or 0)
-    return {
-        "population": population,
-        "confidence": stats.confidence,
-        "resamples": stats.resamples,
-        "seed": stats.seed,
-        "method": StatsMethod(stats.method.value),
-    }
+    return {"population": population, "method": StatsMethod(stats.method.value), **stats.resampling}

@@ -99,10 +99,8 @@ def _pool(pairs: Sequence[Pair], stats: StatsConfig) -> Pooled:
         [each["after"].to_numpy() for each in scores],
         weights=weights,
         populations=sizes if stats.target is Target.items else None,
-        confidence=stats.confidence,
-        resamples=stats.resamples,
-        seed=stats.seed,
         method=StatsMethod(stats.method.value),
+        **stats.resampling,
     )
     group = pairs[0].group
     return Pooled(

@@ -126,9 +126,7 @@ def _answers(
             tested[text] = contrast(
                 parts,
                 largest=max(sum(map(abs, of_quants.values())) for of_quants in weights.values()),
-                confidence=stats.confidence,
-                resamples=stats.resamples,
-                seed=stats.seed,
+                **stats.resampling,
             )
     adjusted = dict(zip(tested, holm([each.p_value for each in tested.values()]) if tested else [], strict=True))
     for text in asked:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 import pandas as pd
 
@@ -75,12 +74,11 @@ def _shift(before: pd.DataFrame, after: pd.DataFrame, stats: StatsConfig) -> Rul
     if counts[0] == counts[1]:
         return None
     alike = pairs[(baseline == quant) & baseline.notna()]
-    options: dict[str, Any] = {"confidence": stats.confidence, "resamples": stats.resamples, "seed": stats.seed}
     difference = None
     if len(alike):
         scores = [alike[f"score_{side}"].to_numpy(dtype=float) for side in SIDES]
         clusters = list_clusters(alike) if stats.unit is Unit.item else None
-        difference = compare(*scores, clusters=clusters, method=Method(stats.method.value), **options)
+        difference = compare(*scores, clusters=clusters, method=Method(stats.method.value), **stats.resampling)
     of_baseline, of_quant = ({str(rule): int(n) for rule, n in each.items()} for each in counts)
     rules = sorted({*of_baseline, *of_quant}, key=lambda rule: (-of_baseline.get(rule, 0), rule))
     shares = tuple((rule, of_baseline.get(rule, 0), of_quant.get(rule, 0)) for rule in rules)

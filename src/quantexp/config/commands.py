@@ -75,11 +75,9 @@ class GateConfig:
 
 
 @dataclass
-class PickConfig:
+class PickConfig(AggregateConfig):
     """One pick among the conditions of a sweep."""
 
-    stats: StatsConfig = field(default_factory=StatsConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     memory: str | None = None
     """The memory that there is, as 16GB (10^9 bytes each) or 16GiB (2^30); null: any."""
     context: Positive = 8192
@@ -88,10 +86,6 @@ class PickConfig:
     """The fewest tokens a second that are written, on the machine of the sweep; null: any."""
     margin: Margin = 0.02
     """The drop of the mean score that would not matter; 0.02 is two points."""
-    sweep: str = "latest"
-    """Run id of a sweep, or "latest"."""
-    runs: list[str] = field(default_factory=list)
-    """Run ids of single jobs instead of a sweep's."""
     out: str = "pick"
     """The folder that pick.md, its chart and the report are written into."""
 

@@ -389,6 +389,11 @@ class StatsConfig:
     bayes: bool = False
     """Report the posterior probability that a drop is below the margin, where scores are right or wrong."""
 
+    @property
+    def resampling(self) -> dict[str, Any]:
+        """What every interval and p-value takes of it, whatever its method."""
+        return {"confidence": self.confidence, "resamples": self.resamples, "seed": self.seed}
+
 
 @dataclass
 class ClaimConfig:

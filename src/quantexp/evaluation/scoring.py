@@ -196,12 +196,7 @@ def score_metrics(table: pd.DataFrame, stats: "StatsConfig") -> dict[str, float]
     scored, method = table.dropna(subset="score"), Method(stats.method.value)
     if method is not Method.sequential:  # which needs the items as they were drawn
         scored = scored.sort_values("item_id", kind="stable")
-    options: dict[str, Any] = {
-        "resamples": stats.resamples,
-        "seed": stats.seed,
-        "confidence": stats.confidence,
-        "method": method,
-    }
+    options = {"method": method, **stats.resampling}
     found = estimate(scored["score"].to_numpy(), clusters=scored["cluster"].to_numpy(), **options)
     wrong = table["grading_error"].where(table["score"].notna())
     unfinished, in_reasoning = wrong.eq(UNFINISHED), wrong.eq(ENDED_IN_REASONING)

@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any
 
 from quantexp.config import EngineConfig, ModelConfig, PromptForm
@@ -61,6 +62,9 @@ class OpenAIServer:
     """
 
     capabilities = TELLS
+    footprints: tuple[Footprint, ...] = ()
+    sizes: Mapping[str, float] = MappingProxyType({})
+    shares_beginnings = False  # nobody knows what a server reads once
 
     def __init__(self, file: ModelFile, model: ModelConfig, engine: EngineConfig) -> None:
         assert engine.url is not None, "checked with the configuration"
@@ -124,21 +128,6 @@ class OpenAIServer:
             "logprobs": "yes" if self._logprobs else "not offered",
             "revision": str(REVISION),
         }
-
-    @property
-    def footprints(self) -> tuple[Footprint, ...]:
-        """None is known of a server's model."""
-        return ()
-
-    @property
-    def shares_beginnings(self) -> bool:
-        """Nobody knows what a server reads once."""
-        return False
-
-    @property
-    def sizes(self) -> Mapping[str, float]:
-        """None: a server does not tell."""
-        return {}
 
     @property
     def chat_template(self) -> str:
