@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantexp.comparison.results.words import put_first, rewrite_words, split_names
+from quantexp.comparison.results.words import rewrite_words
 from quantexp.config import CompareConfig, TrackingConfig
 from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
@@ -35,16 +35,11 @@ def _record(compared: "JobComparison", files: Sequence[Path], tracking: Tracking
 )
 def main(config: CompareConfig) -> None:
     """Entry point."""
-    from quantexp.comparison.results.analysis import compare_results
-    from quantexp.comparison.results.base import Selection
-    from quantexp.comparison.results.files import read_results
+    from quantexp.comparison.results.analysis import compare_named
     from quantexp.report import PAGE, write_report
     from quantexp.report.terminal import show
 
-    selection = Selection(config.metric, config.filter, config.columns)
-    sources = put_first(config.stats.baseline, split_names(config.results, "quantexp.compare"))
-    results = [read_results(path, selection, name) for name, path in sources]
-    compared = compare_results(results, config.stats)
+    compared = compare_named(config, "quantexp.compare")
     summary, folder = compared.summary, Path(config.out).expanduser()
     files = write_report(summary, folder, compared.changed, is_alone=True)
     browse = _record(compared, files, config.tracking) if config.mlflow else None

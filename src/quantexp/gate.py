@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantexp.comparison.results.words import put_first, rewrite_words, split_names
+from quantexp.comparison.results.words import rewrite_words
 from quantexp.config import GateConfig, StatsConfig
 from quantexp.config.command_line import hydra_command
 from quantexp.config.validation import validated
@@ -17,24 +17,16 @@ FAILED, INCONCLUSIVE = 1, 3
 """Exit statuses; 2 is a user's mistake, 0 a release."""
 
 
-def _compare_runs(config: GateConfig) -> "Summary":
-    """Compare the jobs of a sweep, or single runs."""
+def _compare(config: GateConfig) -> "Summary":
+    """Compare the jobs of a sweep, single runs, or results of another harness."""
     from quantexp.comparison.analysis import compare_sweep
+    from quantexp.comparison.results.analysis import compare_named
 
+    if config.results:
+        return compare_named(config, "quantexp.gate").summary
     stats = config.stats if config.stats.baseline else replace(config.stats, baseline=StatsConfig.baseline)
     _, _, compared = compare_sweep(config.tracking, config.sweep, config.runs, stats, "judge")
     return compared.summary
-
-
-def _compare_results(config: GateConfig) -> "Summary":
-    """Compare results of another harness."""
-    from quantexp.comparison.results.analysis import compare_results
-    from quantexp.comparison.results.base import Selection
-    from quantexp.comparison.results.files import read_results
-
-    selection = Selection(config.metric, config.filter, config.columns)
-    named = put_first(config.stats.baseline, split_names(config.results, "quantexp.gate"))
-    return compare_results([read_results(path, selection, name) for name, path in named], config.stats).summary
 
 
 @hydra_command(
@@ -47,7 +39,7 @@ def main(config: GateConfig) -> None:
     from quantexp.comparison.policy import Status, decide_gate, judge
     from quantexp.report.gate_files import describe_ruling, write_gate
 
-    summary = _compare_results(config) if config.results else _compare_runs(config)
+    summary = _compare(config)
     rulings = judge(summary, config.policy)
     with_model = len(summary.models()) > 1
     for each in rulings:

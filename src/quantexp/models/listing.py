@@ -11,6 +11,7 @@ from quantexp.config import ModelConfig, QuantConfig
 from quantexp.models.gguf import PART
 from quantexp.util.errors import UserError
 from quantexp.util.native.file_types import list_file_types
+from quantexp.util.terminal import list_some
 
 _WIDTH = r"\d+(?:\.\d+)?bpw"
 _FLOAT = r"BF16(?:_R\d+)?|FP?16|FP?32"
@@ -256,17 +257,17 @@ def describe_others(quant: QuantConfig, names: Iterable[str]) -> str:
         first = re.match(r"(.*\.gguf)[-._]?[a-z]*", PurePosixPath(pieces[0]).name, re.IGNORECASE)
         assert first is not None, "as _PIECE says"
         said.append(
-            f"{_shown(pieces)} are pieces of one file: download them, join them (cat {first[0]}* > {first[1]}) and "
-            "give that with model=local model.path=FILE"
+            f"{list_some(pieces, MOST_SHOWN)} are pieces of one file: download them, join them "
+            f"(cat {first[0]}* > {first[1]}) and give that with model=local model.path=FILE"
         )
     if beside:
-        said.append(f"left out as no model (a projector, draft or matrix): {_shown(beside)}")
+        said.append(f"left out as no model (a projector, draft or matrix): {list_some(beside, MOST_SHOWN)}")
     if doubtful := [
         copy for copy in whole if (found := _BESIDE.search(copy.base)) and found.start() and found[0] != "mmproj"
     ]:
         said[-1] += f" (if one is a model after all, choose it: {_file_override(doubtful[0])})"
     if other:
-        said.append(f"named otherwise, or not whole: {_shown(other)} (model.file=NAME chooses one)")
+        said.append(f"named otherwise, or not whole: {list_some(other, MOST_SHOWN)} (model.file=NAME chooses one)")
     return "; ".join(said)
 
 
@@ -365,8 +366,3 @@ def _is_alike(name: str, asked: str) -> bool:
     """Return whether a GGUF's name has the quant's name somewhere."""
     names = "|".join(re.escape(each) for each in (asked, _ALIASES.get(asked.upper())) if each)
     return ".gguf" in name.lower() and bool(re.search(rf"(?:^|[-._/])(?:{names})(?!\w)", name, re.IGNORECASE))
-
-
-def _shown(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
-    return ", ".join(names[:MOST_SHOWN]) + more

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import unicodedata
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,11 @@ def one_line(text: str, longest: int = 200) -> str:
 def last_line(text: str) -> str:
     """Return the last line that is not blank, as `one_line`; empty if there is none."""
     return one_line((text.rstrip().splitlines() or [""])[-1])
+
+
+def list_some(names: Sequence[str], most: int = 4) -> str:
+    """List names, of many the first and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def say(console: "Console", text: str) -> None:

@@ -11,13 +11,16 @@ import pyarrow as pa
 from quantexp.comparison.analysis import JobComparison
 from quantexp.comparison.changed_answers import add_changed_answers
 from quantexp.comparison.pairing import summarise
-from quantexp.comparison.results.base import KEYS, Results, TaskResults
-from quantexp.comparison.results.pairing import TaskPairing, describe_missing_tasks, list_names, pair_tasks
-from quantexp.config import Method, StatsConfig, Target
+from quantexp.comparison.results.base import KEYS, Results, Selection, TaskResults
+from quantexp.comparison.results.files import read_results
+from quantexp.comparison.results.pairing import TaskPairing, describe_missing_tasks, pair_tasks
+from quantexp.comparison.results.words import put_first, split_names
+from quantexp.config import CompareConfig, GateConfig, Method, StatsConfig, Target
 from quantexp.config.condition import parse_baseline
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.scores import ScoreTables
 from quantexp.util.errors import UserError
+from quantexp.util.terminal import list_some
 
 MODEL = "results"
 """Stands where a model's name does: files may name one model each."""
@@ -34,6 +37,17 @@ class ResultTables:
     def tables(self, run_ids: Sequence[str], name: str, needed: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Yield the table of each, in this order."""
         yield from (self.by_run[run_id] for run_id in run_ids)
+
+
+def compare_named(config: CompareConfig | GateConfig, command: str) -> JobComparison:
+    """Compare the results that a command names.
+
+    Raises:
+        UserError: they cannot be read, or compared.
+    """
+    selection = Selection(config.metric, config.filter, config.columns)
+    sources = put_first(config.stats.baseline, split_names(config.results, command))
+    return compare_results([read_results(path, selection, name) for name, path in sources], config.stats)
 
 
 def compare_results(results: Sequence[Results], stats: StatsConfig) -> JobComparison:
@@ -228,8 +242,8 @@ def _describe_choices(results: Sequence[Results], pairings: Sequence[TaskPairing
                 tasks, names = clauses.setdefault(clause, ({}, {}))
                 tasks[pairing.task], names[name] = None, None
     for clause, (tasks, names) in clauses.items():
-        beside = "" if len(names) == len(results) else f" ({list_names(list(names))})"
-        yield f"{list_names(list(tasks))}: {clause}{beside}."
+        beside = "" if len(names) == len(results) else f" ({list_some(list(names))})"
+        yield f"{list_some(list(tasks))}: {clause}{beside}."
 
 
 def _describe_differences(pairing: TaskPairing) -> Iterator[str]:

@@ -8,6 +8,7 @@ import pandas as pd
 from quantexp.comparison.results.base import KEYS, Results, TaskResults
 from quantexp.config.identity import short
 from quantexp.util.errors import UserError
+from quantexp.util.terminal import list_some
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def pair_tasks(results: Sequence[Results]) -> list[TaskPairing]:
             found.append(_pair(task.task, sides))
     if not found:
         there = ", ".join(
-            f"{each.name} has {list_names([task.task for task in each.tasks]) or 'none'}" for each in results
+            f"{each.name} has {list_some([task.task for task in each.tasks]) or 'none'}" for each in results
         )
         raise UserError(f"There is no task that {baseline.name} and another have in common: {there}.")
     return found
@@ -59,17 +60,11 @@ def describe_missing_tasks(results: Sequence[Results], pairings: Sequence[TaskPa
     alone = {each.name: [task.task for task in each.tasks if id(task) not in paired[each.name]] for each in results}
     for name, tasks in alone.items():
         if tasks:
-            yield f"Only {name} has results of {list_names(tasks)}, which are not compared."
+            yield f"Only {name} has results of {list_some(tasks)}, which are not compared."
     for each in results[1:]:
         lacking = [pairing.task for pairing in pairings if each.name not in pairing.sides]
         if lacking:
-            yield f"{each.name} has no results of {list_names(lacking)}."
-
-
-def list_names(names: Sequence[str], most: int = 4) -> str:
-    """List names, of many the first and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+            yield f"{each.name} has no results of {list_some(lacking)}."
 
 
 def _find_task(task: TaskResults, baseline: Results, other: Results) -> TaskResults | None:

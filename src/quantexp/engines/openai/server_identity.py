@@ -9,7 +9,7 @@ from quantexp.config import EngineConfig
 from quantexp.models import ModelFile
 from quantexp.util.errors import UserError
 from quantexp.util.openai_client import NoAnswerError, NonsenseError, RefusedError, Server
-from quantexp.util.terminal import one_line
+from quantexp.util.terminal import list_some, one_line
 
 KINDS = {
     "llamacpp": "llama-server",
@@ -97,10 +97,9 @@ def _entry(server: Server, listed: Sequence[dict[str, Any]] | None, engine: Engi
     names = [each["id"] for each in listed]
     wanted = engine.model if engine.model is not None or len(names) != 1 else names[0]
     if wanted not in names:
-        has = ", ".join(one_line(name) for name in names[:MOST_NAMES]) or "none"
-        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        has = list_some([one_line(name) for name in names], MOST_NAMES) or "none"
         asked = "lists several models" if engine.model is None else f"does not list engine.model={engine.model}"
-        raise UserError(f"{server.address} {asked}; set engine.model to one that it has: {has}{more}.")
+        raise UserError(f"{server.address} {asked}; set engine.model to one that it has: {has}.")
     return next(each for each in listed if each["id"] == wanted)
 
 
