@@ -34,6 +34,7 @@ from quantexp.config import EngineConfig, ModelConfig, QuantConfig
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.models import ModelFile
 from quantexp.util.garbage import YOUNG
+from quantexp.util.native.threads import THREADS
 
 # Python would look for garbage for a fifth of the time that tests take.
 gc.set_threshold(YOUNG)
@@ -101,6 +102,13 @@ def _temporary_files() -> Iterator[None]:
     ):
         patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Have llama.cpp compute with one thread, since the workers share the cores: threads that wait for others spin."""
+    with patch.dict(os.environ, {THREADS: os.environ.get(THREADS, "1")}):
         yield
 
 

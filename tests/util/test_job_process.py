@@ -26,6 +26,7 @@ from quantexp.tracking.outbox import fail_entries
 from quantexp.util import job_process
 from quantexp.util.error_reports import report_errors
 from quantexp.util.errors import UserError
+from quantexp.util.native.threads import THREADS
 from quantexp.util.process_death import ProcessDeathError, describe_death
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -321,6 +322,7 @@ def test_ctrl_c_at_a_terminal(tmp_path: Path, cache: Path) -> None:
     # The terminal becomes the command's own, so that Ctrl-C goes to all of its processes.
     command = ["setsid", "--ctty", sys.executable, "-m", "quantexp", "-m", *LONG, f"model.cache={cache}"]
     environment = {**os.environ, "TERM": "xterm"}
+    environment.pop(THREADS, None)  # with it the job would be one of several, which have no bars
     process = subprocess.Popen(command, cwd=tmp_path, stdin=terminal, stdout=terminal, stderr=terminal, env=environment)
     os.close(terminal)
     shown = ""

@@ -24,7 +24,7 @@ from quantexp.evaluation.kl_divergence.reference import write_reference
 from quantexp.models import ModelFile
 from quantexp.models.gguf import identify
 from quantexp.util.errors import UserError
-from quantexp.util.native.threads import usable_cores
+from quantexp.util.native.threads import THREADS, usable_cores
 
 GGUF_FLOAT32 = 6
 """enum gguf_type in gguf.h."""
@@ -205,7 +205,10 @@ def test_a_template_that_asks_for_the_date_is_told_the_same_one_every_day(
     engine.close()
 
 
-def test_threads_default_to_the_cores_this_process_may_use(q8_0: ModelFile, demo: ModelConfig) -> None:
+def test_threads_default_to_the_cores_this_process_may_use(
+    q8_0: ModelFile, demo: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(THREADS)
     allowed = os.sched_getaffinity(0)
     assert 1 <= usable_cores() <= len(allowed)
     os.sched_setaffinity(0, {min(allowed)})

@@ -68,7 +68,7 @@ def answers(engine: LlamaCpp, prompts: list[Prompt], decoding: Decoding) -> Answ
 
 
 def assert_exact(model: tuple[ModelFile, ModelConfig], cache: KVCache, monkeypatch: pytest.MonkeyPatch) -> Answers:
-    """Compare answers in any order, alone, after an interruption, and in a whole context with more lanes."""
+    """Compare answers in any order, alone, after an interruption, by two threads, in a whole context and more lanes."""
     with opened(model, cache) as engine:
         prompts = asked(engine)
         expected = [answers(engine, prompts, way) for way in WAYS]
@@ -81,7 +81,9 @@ def assert_exact(model: tuple[ModelFile, ModelConfig], cache: KVCache, monkeypat
         # A short context, which is made anew for the prompt that is too long for it.
         for prompt in (prompts[1], prompts[3], prompts[5], prompts[0]):
             assert answers(engine, [prompt], WAYS[0]).items() <= expected[0].items()
-    with monkeypatch.context() as patch, opened(model, cache, lanes=12, threads=2) as engine:
+    with opened(model, cache, threads=2) as engine:  # few tokens: threads spin while another process has their core
+        assert answers(engine, prompts[1:2], WAYS[0]).items() <= expected[0].items()
+    with monkeypatch.context() as patch, opened(model, cache, lanes=12) as engine:
         patch.setattr(contexts, "fit_length", lambda _, __, most: most)
         for way, together in zip(WAYS, expected, strict=True):
             copies = [replace(each, item_id=f"{each.item_id}, {copy}") for copy in range(2) for each in prompts]

@@ -240,5 +240,6 @@ def test_threads_keep_to_a_containers_limit(
     monkeypatch.setattr(threads, "_QUOTAS", ((tmp_path / "absent",), (tmp_path / "cpu.max",)))
     monkeypatch.setattr(threads, "physical_cores", lambda: 64)
     monkeypatch.setattr(threads, "allowed_cores", lambda: 128)
+    monkeypatch.delenv(threads.THREADS, raising=False)
     assert threads.core_quota() == quota
     assert threads.usable_cores() == (64 if quota is None else 1)
