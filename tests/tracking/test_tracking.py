@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import patch
 
 import mlflow
 import pandas as pd
@@ -345,6 +346,12 @@ def test_curves_are_not_recorded_twice(store: Store, run: Run) -> None:
         run.log_curves({"t/score": {8500: value, 4800: 0.3}})
     history = store.client.get_metric_history(run.id, "t/score")
     assert sorted((each.step, each.value) for each in history) == [(4800, 0.3), (8500, 0.4), (8500, 0.5)]
+
+
+def test_where_there_is_nothing_to_record_nobody_is_asked(store: Store, run: Run) -> None:
+    with run, patch.object(mlflow.MlflowClient, "log_batch", side_effect=AssertionError):
+        run.log(params={}, tags={})
+        run.log_curves({})
 
 
 def test_a_job_that_counts_in_a_later_sweep_is_found_by_either(store: Store) -> None:

@@ -267,11 +267,12 @@ def _record_identity(plan: JobPlan, loaded: Loaded, prompt: Mapping[str, str], t
         params={"file.sha256": file.sha256, "file.path": file.path}
         | describe_file(config, file, loaded.source)
         | ({MEMORY: write_footprints(footprints)} if (footprints := loaded.engine.footprints) else {}),
-        tags={IDENTITY + key: json.dumps(value) for key, value in identity.items()} | describe_machine(loaded.engine),
+        tags={IDENTITY + key: json.dumps(value) for key, value in identity.items()}
+        | describe_machine(loaded.engine)
+        | ({} if data.file is None else {DATA_FILE: data.file, DATA_ROWS: str(len(data.items))}),
     )
     # In MLflow's list, sorted by name, the quants of a task follow each other from few bits to many.
     tracked.rename(f"{config.task.name} {file.bits_per_weight:05.2f} {name_condition(config)} seed {config.seed}")
-    tracked.log(tags={} if data.file is None else {DATA_FILE: data.file, DATA_ROWS: str(len(data.items))})
     tracked.log_dataset(f"{data.name}-{config.task.name}", data.fingerprint, len(data.items), data.name)
     return identity
 
