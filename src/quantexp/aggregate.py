@@ -1,6 +1,7 @@
 """`python -m quantexp.aggregate`: compare the runs of any earlier sweep, or of a list of runs."""
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,17 +55,14 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
     page = None
     if not store.is_writable:
         log.warning("%s cannot be written, so the comparison is not recorded in it", store.shown)
-    elif runs:
-        with store.start("aggregate", "aggregate", None, {"runs": ",".join(runs)}) as run:
+    else:
+        own = {"runs": ",".join(runs)}
+        with store.start("aggregate", "aggregate", None, own) if runs else nullcontext(store.run(sweep)) as run:
             run.log_files(files)
             run.log_items(compared.changed, FLIPS)
             page = show_in_mlflow(summary, run, store)
-    else:
-        run = store.run(sweep)
-        run.log_files(files)
-        run.log_items(compared.changed, FLIPS)
-        page = show_in_mlflow(summary, run, store)
-        describe_jobs(summary, {record.run_id: record for record in compared.records}, store)
+        if not runs:
+            describe_jobs(summary, {record.run_id: record for record in compared.records}, store)
     show(summary, folder / PAGE, store.browse, page)
     return Aggregated(not (summary.refusals or summary.failures), bool(summary.comparisons))
 

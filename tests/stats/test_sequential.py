@@ -256,11 +256,11 @@ def test_swapping_the_two_swaps_worse_and_better(d: list[float], margin: float) 
 @pytest.mark.parametrize(
     ("differences", "options", "message"),
     [
-        ([], {}, r"at least one item, not the shape \(0,\)"),
+        ([], {}, "at least one item is needed"),
         ([[0.0]], {}, "one dimension"),
         (["right"], {}, "differences must be a one-dimensional array of numbers"),
         ([0.0, 2.0], {}, "between -1 and 1, but item 1 is 2.0"),
-        ([float("nan")], {}, "between -1 and 1, but item 0 is nan"),
+        ([float("nan")], {}, "finite, but item 0 is nan"),
         ([0.0], {"margin": 2}, "margin must be between 0 and 1, not 2"),
         ([0.0], {"alpha": 5}, "alpha must be between 0 and 1, not 5"),
         ([0.0], {"family": 0}, "family must be at least 1, not 0"),

@@ -130,9 +130,8 @@ def _ask_items(plan: JobPlan, loaded: Loaded, known: CompletionStore, tracked: R
     enough = _stopping(plan, identity, prompts, grading)
     with bar(plan.name, len(prompts)) as advance:
         generated = generate(
-            engine, prompts, prompter.decoding, known, _about(config), advance=advance, enough=enough,
-            **_lookup(config),
-        )  # fmt: skip
+            engine, prompts, prompter.decoding, known, advance=advance, enough=enough, **_storing(config)
+        )
     prompts = _asked(plan, prompts, generated, tracked)
     repeat = partial(_repeat, engine, prompts, prompter.decoding)
     return Responses(items, prompts, generated, grading, _list_columns(prompter, items), _count_unique(plan), repeat)
@@ -165,10 +164,8 @@ def _hold_conversations(plan: JobPlan, loaded: Loaded, known: CompletionStore, t
     with bar(plan.name, count_answers(begun)) as advance:
 
         def answer(prompts: Sequence[Prompt], is_last: bool) -> Generated:
-            return generate(
-                engine, prompts, prompter.decoding, known, _about(config), advance=advance,
-                enough=enough if is_last else None, **_lookup(config),
-            )  # fmt: skip
+            ends = enough if is_last else None
+            return generate(engine, prompts, prompter.decoding, known, advance=advance, enough=ends, **_storing(config))
 
         held = hold(begun, prompter, engine, answer)
 
@@ -204,24 +201,18 @@ def _score_choices(plan: JobPlan, loaded: Loaded, known: CompletionStore, tracke
     grading = AnswerGrading(AnswerReader(NONE), loaded.grader.grade, items, choices.read_output)
     enough = _stopping(plan, identity, prompts, grading)
     with bar(plan.name, len(prompts)) as advance:
-        generated = choices.score_choices(
-            engine, questions, known, _about(config), advance=advance, enough=enough, **_lookup(config)
-        )
+        generated = choices.score_choices(engine, questions, known, advance=advance, enough=enough, **_storing(config))
     prompts = _asked(plan, prompts, generated, tracked)
     chosen = choices.list_likeliest(generated.completions)
     columns = _list_columns(prompter, items)
     return Responses(items, prompts, generated, grading, columns, _count_unique(plan), chosen=chosen)
 
 
-def _about(config: Config) -> dict[str, str]:
-    """Say what stored completions belong to."""
-    return {"model": config.model.name, "quant": config.quant.name, "task": config.task.name}
-
-
-def _lookup(config: Config) -> dict[str, Any]:
-    """Say which completions are taken from the store, and which of them are earlier than the sweep's declaration."""
+def _storing(config: Config) -> dict[str, Any]:
+    """Say what stored completions belong to, which are taken, and which are earlier than the sweep's declaration."""
+    about = {"model": config.model.name, "quant": config.quant.name, "task": config.task.name}
     declared = os.environ.get(DECLARED)
-    return {"reuse": config.store.reuse, "before": None if declared is None else float(declared)}
+    return {"about": about, "reuse": config.store.reuse, "before": None if declared is None else float(declared)}
 
 
 def _stopping(plan: JobPlan, identity: Identity, prompts: Sequence[Prompt], grading: AnswerGrading) -> Stopping | None:

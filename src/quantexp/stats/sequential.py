@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import roots_jacobi
 
-from quantexp.stats.checks import align
+from quantexp.stats.checks import align, check_scores
 
 _Floats = NDArray[np.float64]
 
@@ -433,13 +433,8 @@ def _floor_outcomes(scores: _Floats, floor: float) -> _Floats:
 
 
 def _differences(values: ArrayLike) -> _Floats:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError("differences must be a one-dimensional array of numbers.") from error
-    if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"differences must have one dimension and at least one item, not the shape {array.shape}.")
-    bad = np.flatnonzero(~(np.abs(array) <= 1))
+    array = check_scores(values, "differences")
+    bad = np.flatnonzero(np.abs(array) > 1)
     if bad.size:
         raise ValueError(f"differences must lie between -1 and 1, but item {bad[0]} is {array[bad[0]]}.")
     return array
