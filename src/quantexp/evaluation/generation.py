@@ -41,22 +41,12 @@ def generate(
     about: Mapping[str, str],
     **options: Any,
 ) -> Generated:
-    """Generate a completion for each prompt.
-
-    Args:
-        engine: what generates those that are missing.
-        prompts: as for `complete_missing`.
-        decoding: of all of them.
-        store: likewise.
-        about: likewise.
-        options: likewise.
-    """
+    """Generate a completion for each prompt; the store, and all after it, as for `complete_missing`."""
     return complete_missing(
         prompts,
         lambda prompt: engine.key(prompt, decoding),
         lambda missing: engine.complete(missing, decoding),
-        store,
-        about,
+        *(store, about),
         **options,
     )
 
