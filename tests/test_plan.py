@@ -1,11 +1,9 @@
 """`python -m quantexp.plan`: the published table, what it takes from a sweep, what it refuses, and what it leaves."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import pandas as pd
 import pytest
 from hydra import compose
 from tests.support.composing import initialize_hydra
+from tests.support.forking import Ended, Forker
 
 from quantexp.config import PlanConfig, TrackingConfig
 from quantexp.config.validation import validated
@@ -59,10 +58,11 @@ def printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return of
 
 
-def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "quantexp.plan", *arguments]
-    environment = {**os.environ, "COLUMNS": "80"}
-    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False)
+@pytest.fixture
+def typed(forker: Forker, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ended]:
+    """Run `python -m quantexp.plan ARGUMENTS...` in an empty folder."""
+    files = tmp_path_factory.mktemp("files")
+    return partial(forker.run, tmp_path, "quantexp.plan", environment={"COLUMNS": "80"}, files=files)
 
 
 def numbers_in(out: str) -> dict[str, list[str]]:
@@ -82,14 +82,14 @@ def assert_is_the_table(out: str, column: int) -> None:
             assert re.fullmatch(r"\d\.\d\d", found)
 
 
-def test_the_command_prints_the_published_table_and_leaves_nothing(tmp_path: Path) -> None:
-    ended = command(tmp_path, "changed=0.05")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert_is_the_table(ended.stdout, 1)
-    assert "find a drop of 2.0     950" in ended.stdout
-    assert "show less than 2.0     810" in ended.stdout
-    assert ended.stdout.endswith(MEASURE)
-    assert "\x1b" not in ended.stdout
+def test_the_command_prints_the_published_table_and_leaves_nothing(tmp_path: Path, typed: Callable[..., Ended]) -> None:
+    ended = typed("changed=0.05")
+    assert (ended.status, ended.err) == (0, "")
+    assert_is_the_table(ended.out, 1)
+    assert "find a drop of 2.0     950" in ended.out
+    assert "show less than 2.0     810" in ended.out
+    assert ended.out.endswith(MEASURE)
+    assert "\x1b" not in ended.out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -399,10 +399,10 @@ def test_a_wrong_value_gets_one_sentence(printed: Printed, tmp_path: Path, overr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_command_ends_with_status_2(tmp_path: Path) -> None:
-    ended = command(tmp_path, "items=0")
-    assert ended.stderr == "quantexp: items=0 is too small; it must be at least 1.\n"
-    assert (ended.returncode, ended.stdout) == (2, "")
+def test_a_wrong_command_ends_with_status_2(tmp_path: Path, typed: Callable[..., Ended]) -> None:
+    ended = typed("items=0")
+    assert ended.err == "quantexp: items=0 is too small; it must be at least 1.\n"
+    assert (ended.status, ended.out) == (2, "")
     assert list(tmp_path.iterdir()) == []
 
 

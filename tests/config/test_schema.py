@@ -124,7 +124,10 @@ def test_every_grader_is_an_option_and_a_value_of_the_task(task: str) -> None:
     kind = get_task(config.task.name, config.task.module)
     assert config.task.grader == kind.default_grader
     for grader in kind.graders:
-        assert compose_job(f"task={task}", f"task/grader={grader}", *name).task.grader == grader
+        option = CONF / "task" / "grader" / f"{grader}.yaml"
+        assert option.read_text().startswith("# @package task\n")
+        assert OmegaConf.load(option) == {"grader": grader}
+    assert compose_job(f"task={task}", f"task/grader={grader}", *name).task.grader == grader
     value = compose_job("task/grader=gsm8k", f"task={task}", "task.grader=nope", *name).task.grader
     with pytest.raises(UserError, match=f"task.grader=nope: {kind.name} has no such grader; choose one of "):
         kind.grader(value)

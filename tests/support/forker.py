@@ -1,13 +1,14 @@
 """Runs quantexp's commands many times in processes of their own without paying for the imports each time.
 
 Reads lines of JSON, {"folder": ..., "module": ..., "arguments": [...], "environment": {...}, "files": ...,
-"attributes": {...}, "umask": ...}; for each, forks a child that runs the command in the folder, with these variables
-changed, or removed where they are null, with these attributes of modules, and with this mask of permissions unless it
-is null; and prints the child's number. The child's output is in out.txt and err.txt in the folder "files", its input
-comes from in.txt there if there is one, and its exit status goes to status.txt. Prints "ready" first. This process
-itself never computes: threads of llama.cpp would not survive a fork.
+"attributes": {...}, "umask": ..., "without": [...]}; for each, forks a child that runs the command in the folder, with
+these variables changed, or removed where they are null, with these attributes of modules, with this mask of permissions
+unless it is null, and without these of Linux's capabilities; and prints the child's number. The child's output is in
+out.txt and err.txt in the folder "files", its input comes from in.txt there if there is one, and its exit status goes
+to status.txt. Prints "ready" first. This process itself never computes: threads of llama.cpp would not survive a fork.
 """
 
+import ctypes
 import gc
 import json
 import os
@@ -18,6 +19,21 @@ from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+
+
+def give_up(capabilities: list[int]) -> None:
+    """Give up Linux's capabilities, such as that of root to write what others own; by their numbers."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # the version of what follows; this process
+    held = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then those from 32 on
+    if libc.capget(header, held):
+        raise OSError(ctypes.get_errno(), "capget")
+    for capability in capabilities:
+        for kind in range(3):
+            held[kind] &= ~(1 << capability)
+    if libc.capset(header, held):
+        raise OSError(ctypes.get_errno(), "capset")
+
 
 FOLDERS = {"quantexp", "quantexp.models", "quantexp.store"}
 MODULES = {name: import_module(f"{name}.__main__" if name in FOLDERS else name) for name in sys.argv[1:]}
@@ -56,6 +72,7 @@ LATE = (
     "pyarrow.dataset",
     "pyarrow.pandas_compat",
     "rich._emoji_codes",
+    "scipy.stats",
     "sqlalchemy.dialects.sqlite",
 )
 # What the Hub's libraries import; not these themselves, which read the environment when they are imported. Whoever
@@ -90,7 +107,8 @@ for client in CLIENTS:
 hydra = import_module("hydra")
 import_module("quantexp.config.hydra_schemas").register_schemas()
 with hydra.initialize_config_module("quantexp.conf", version_base="1.3"):
-    hydra.compose("config", ["seed=0"])  # looks through all plugins, reads the configuration, and uses Hydra's grammar
+    # Looks through all plugins, reads the configuration, and uses Hydra's grammar.
+    composed = hydra.compose("config", ["seed=0"], return_hydra_config=True)
 
 sorted(import_module("quantexp.tasks").TASKS)  # imports their modules
 
@@ -101,6 +119,8 @@ if "mlflow" in sys.modules:
     tables = import_module("empty_tables")  # which is beside this file
     tables.copy_tables(Path(os.environ[tables.VARIABLE]))
     import_module("sqlalchemy.orm").configure_mappers()  # which the first query would do
+    import_module("quantexp.config.composition").job_of(composed)  # makes the structure of a job
+    import_module("quantexp.report.html")._environment().get_template("report.html")  # compiles it
 
 gc.freeze()  # no child looks for garbage among what is imported
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system takes the ended children away
@@ -123,6 +143,8 @@ for line in sys.stdin:
             setattr(import_module(owner), attribute, value)
         if order["umask"] is not None:
             os.umask(order["umask"])
+        if order["without"]:
+            give_up(order["without"])
         files = Path(order["files"])
         given = files / "in.txt"
         os.dup2(os.open(given if given.exists() else os.devnull, os.O_RDONLY), 0)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,12 +87,13 @@ class Forker:
         attributes: Mapping[str, object] | None = None,
         files: Path | None = None,
         umask: int | None = None,
+        without: Sequence[int] = (),
     ) -> Running:
         """Begin `python -m MODULE ARGUMENTS...` in a folder.
 
         `environment` changes variables, or removes those that are None; `attributes` those of modules, by their whole
         names, such as a pause. What the command reads and says is in `files`, or in the folder itself; see forker.py.
-        `umask` is its mask of permissions.
+        `umask` is its mask of permissions; `without` has the numbers of Linux's capabilities that it gives up.
         """
         assert self._process.stdin
         assert self._process.stdout
@@ -107,6 +108,7 @@ class Forker:
             "attributes": dict(attributes or {}),
             "files": str(place),
             "umask": umask,
+            "without": list(without),
         }
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()

@@ -55,6 +55,7 @@ class Proxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # or each body would wait 40 ms for the client to confirm its head
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Nothing on the terminal."""

@@ -298,11 +298,11 @@ def test_a_sweep_whose_server_is_gone_at_the_end_says_how_to_go_on(
 
 
 def test_credentials_come_from_the_environment_and_are_written_nowhere(
-    server: TrackingServer, tmp_path: Path, command: Command, cache: Path
+    server: TrackingServer, tmp_path: Path, command: Command, small_model: tuple[str, ...]
 ) -> None:
     with Proxy(server.url, "ada", "hunter2-secret") as proxy:
         where = on_server(proxy.url, tmp_path)
-        short = (*quick(cache)[3:], "task.limit=1", "task.shots=0", "task.max_tokens=4")
+        short = (*small_model, "engine.threads=1", "task.limit=1", "task.shots=0", "task.max_tokens=4")
         arguments = ("-m", "quant=Q8_0", "task=triviaqa", *short, *where)
         status, out, err = command(tmp_path, "quantexp", *arguments)
         assert (status, out) == (2, "")
