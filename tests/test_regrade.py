@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from tests.support.judges import judge_of, measure_by_few, serve_judge
 from tests.support.verdicts import verdict
 
 from quantexp import tasks
+from quantexp.comparison.analysis import compare
 from quantexp.config import Config, DataConfig, RegradeConfig, StatsConfig, StoreConfig, TaskConfig, TrackingConfig
 from quantexp.evaluation.scoring import score_metrics
 from quantexp.regrade import SHOWN, Grading, Regraded, regrade
@@ -414,6 +416,22 @@ def test_a_pair_that_does_not_fit_is_no_success(store: Store, sweep: str, tmp_pa
     job(store, sweep, quant="Q3_K_M", max_tokens=128)
     assert not regrade(STATS, store, sweep, [], "gsm8k-strict", tmp_path)
     assert "settings.max_tokens is 128 here and 64 there" in (tmp_path / "report.md").read_text()
+
+
+def test_runs_that_were_graded_again_stand_beside_those_that_were_not(store: Store, sweep: str) -> None:
+    """As where the same judge is asked again, and one of its jobs fails."""
+    right: Answers = [(number, marked(number)[1], "stop") for number in range(3)]
+    ids = [job(store, sweep, answers, quant=quant) for quant, answers in (("Q8_0", right), ("Q3_K_M", LENIENT)) * 2]
+    for run_id in ids[2:]:
+        store.run(run_id).log(tags={"seed": "1"})
+    records, _ = store.jobs(ids)
+    new = Grading(store, STATS).grade(records[1], "gsm8k-strict")
+    assert new is not None
+    records[1] = replace(new.record, identity=records[1].identity)
+    changed = compare(records, [], STATS, store, None).changed
+    assert sorted(zip(changed["seed"], changed["item_id"], strict=True)) == sorted(
+        (seed, marked(number)[0]) for seed, number in ((0, 1), (0, 2), (1, 2))
+    )
 
 
 def test_a_judge_grades_what_was_left_open_and_two_judges_stand_side_by_side(

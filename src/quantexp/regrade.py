@@ -170,13 +170,10 @@ class Grading:
     """Grades one job after the other; data that several of them share are read once."""
 
     def __init__(self, store: "Store", stats: StatsConfig, asking: RegradeConfig | None = None) -> None:
-        from quantexp.tracking.scores import ScoreTables
-
         self._store = store
         self._stats = stats
         self._asking = asking or RegradeConfig()
         self._data: dict[str, Dataset] = {}
-        self._tables = ScoreTables()
 
     def grade(self, record: "JobRecord", name: str | None, reading: str | None = None) -> Regraded | None:
         """Read and grade a job's outputs and record the scores; None, and nothing is written, if it has these already.
@@ -197,7 +194,7 @@ class Grading:
         from quantexp.tasks.items import check_gradable
         from quantexp.tasks.requests import Choose, Read
         from quantexp.tracking.artifacts import read_table
-        from quantexp.tracking.scores import select_scores
+        from quantexp.tracking.scores import replace_scores
         from quantexp.tracking.tags import ITEMS, RULE
 
         task = _task_of(record, self._store)
@@ -213,6 +210,9 @@ class Grading:
         check_gradable(items, grader)
         with self._store.file(record.run_id, f"{ITEMS}.parquet") as path:
             table = read_table(path)
+        asked = record.answers
+        if asked is None or len(asked.score) != len(table):
+            raise UserError(f"its {ITEMS}.parquet is not the table that was scored; run it again.")
         if task.request is Choose:
             check_outputs(grader, table["output"])
         with self._resources(record, grader) as settings, open_grader(grader, settings) as opened:
@@ -222,6 +222,7 @@ class Grading:
         new = grader.id if reader.id == read_by else f"{grader.id}.{_file_name(reader.id)}"
         if opened.identity:  # and those of one judge beside those of another
             new += f".{hashlib.sha256(json.dumps(opened.identity, sort_keys=True).encode()).hexdigest()[:8]}"
+        answers = replace_scores(asked, after)
         diff = changes_diff(table, after, old, new, f"{record.name} (run {record.run_id[:8]})")
 
         line = (
@@ -233,7 +234,6 @@ class Grading:
                 line += f"; replaces other scores of {new}, which has changed without a new version"
         run = self._store.run(record.run_id)
         run.log_items(after, f"{ITEMS}.{new}")
-        answers = self._tables.answers(select_scores(after))
         run.log_yaml(diff, f"regrade/{old}..{new}.diff")
         run.log(
             metrics={f"{new}/{key}": value for key, value in metrics.items()},

@@ -5,7 +5,7 @@ Texts are read only of the answers that are shown, and of each run once: they ar
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from quantexp.config import StatsConfig, Unit
 from quantexp.stats import Method, holm
 from quantexp.tracking.reader import DamagedRunError, JobRecord
 from quantexp.tracking.scores import Answers, answer_frame
+from quantexp.tracking.tags import ITEMS
 from quantexp.util.progress import bar
 
 MOST_CHANGES = 20_000
@@ -93,10 +94,26 @@ def runs_behind(summary: Summary, records: Sequence[JobRecord]) -> dict[tuple[st
     places = {(record.run_id, record.table): place for place, record in enumerate(ordered)}
     return {
         (each.model, each.task, each.quant): [
-            ordered[place] for place in sorted(places[run_id, each.table] for run_id in each.run_ids)
+            ordered[place]
+            for place in sorted(places[run_id, each.tables.get(run_id, ITEMS)] for run_id in each.run_ids)
         ]
         for each in summary.conditions
     }
+
+
+def read_tables(runs: Sequence[JobRecord], store: ItemTables, needed: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Yield the table of answers of each run, in this order.
+
+    Args:
+        runs: the jobs; those that were graded again have it under another name.
+        store: where the tables are.
+        needed: columns that each must have.
+
+    Raises:
+        DamagedRunError: one is gone or damaged, or somebody else's.
+    """
+    for name, same in groupby(runs, key=lambda run: run.table):
+        yield from store.tables([run.run_id for run in same], name, needed)
 
 
 def _by_place(summary: Summary) -> dict[tuple[str, str], list[Comparison]]:
@@ -119,7 +136,7 @@ def _texts(runs: Sequence[JobRecord], rows: NDArray[np.intp], store: ItemTables)
     starts = [0, *accumulate(len(_answers(run)[1].score) for run in runs)]
     of_run = [rows[(rows >= first) & (rows < end)] for first, end in pairwise(starts)]
     needed = [(run, first, own) for run, first, own in zip(runs, starts, of_run, strict=False) if len(own)]
-    tables = store.tables([run.run_id for run, _, _ in needed], runs[0].table, ("item_id", "score", *TEXTS))
+    tables = read_tables([run for run, _, _ in needed], store, ("item_id", "score", *TEXTS))
     found = []
     for (run, first, own), table in zip(needed, tables, strict=True):
         if len(table) != len(_answers(run)[1].score):

@@ -39,7 +39,7 @@ from quantexp.stats import (
 )
 from quantexp.tracking.reader import JobRecord
 from quantexp.tracking.registration import Registration
-from quantexp.tracking.tags import MEMORY, STOPPED
+from quantexp.tracking.tags import ITEMS, MEMORY, STOPPED
 from quantexp.util.errors import UserError
 
 
@@ -257,7 +257,7 @@ def _condition(group: Group, stats: StatsConfig, named: LabelledRuns) -> Conditi
         tokens_per_second=tokens / seconds if seconds else None,
         speed_range=_speed_range(group.runs) if seconds else None,
         run_ids=tuple(run.run_id for run in group.runs),
-        table=newest.table,
+        tables={run.run_id: run.table for run in group.runs if run.table != ITEMS},
         floor=group.floor,
         rules=group.rules,
         busy=max(run.metrics.get("run.share_of_others", 0.0) for run in group.runs),

@@ -6,7 +6,7 @@ from functools import cache
 
 import pandas as pd
 
-from quantexp.comparison.changed_answers import runs_behind
+from quantexp.comparison.changed_answers import read_tables, runs_behind
 from quantexp.comparison.flips import SIDES, list_clusters, pair_answers
 from quantexp.comparison.summary import Comparison, RuleShift, Summary
 from quantexp.comparison.wording import difference_text
@@ -49,7 +49,7 @@ _TEXTS = ("prompt", "output")
 def _read_rules(runs: Sequence[JobRecord], store: Store) -> pd.DataFrame:
     """Return the answers of runs with the rules that read them, without their texts."""
     needed = ("item_id", "cluster", "sample", "score", "extracted", *_TEXTS)
-    read = zip(runs, store.tables([run.run_id for run in runs], runs[0].table, needed), strict=True)
+    read = zip(runs, read_tables(runs, store, needed), strict=True)
     tables = [
         table.drop(columns=list(_TEXTS)).assign(
             seed=int(run.tags["seed"]), rule=table.get("rule"), has_rules=_has_rules(table)

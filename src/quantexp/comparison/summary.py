@@ -26,7 +26,6 @@ from quantexp.stats import (
 )
 from quantexp.stats.rank_agreement import RankAgreement
 from quantexp.tracking.registration import Registration
-from quantexp.tracking.tags import ITEMS
 
 if TYPE_CHECKING:
     from quantexp.comparison.flips import Flips  # so does it
@@ -70,7 +69,7 @@ class Condition:
         context: Tokens of context; None where a server has its own.
         footprints: Memory of one conversation beside the weights, by context; empty where that was not recorded.
         divergence: Of its distributions from those in a file; None of all that is measured from the baseline.
-        table: Name of its runs' tables of answers.
+        tables: Names of the tables of answers that their scores are in, where these are not the runs' own.
         is_placebo: It computes the same as the baseline by another valid arithmetic, so that what changes is noise.
     """
 
@@ -99,7 +98,7 @@ class Condition:
     prompt_tokens_per_second: float | None = None
     footprints: tuple[Footprint, ...] = ()
     divergence: "Divergence | None" = None
-    table: str = ITEMS
+    tables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +179,19 @@ class ScoreTables:
         return hashed
 
 
+def replace_scores(answers: Answers, table: pd.DataFrame) -> Answers:
+    """Return a run's answers as a per-item table of the same answers has them, which were graded again."""
+    graded = ScoreTables().answers(_select(table))
+    return replace(
+        answers,
+        score=graded.score,
+        fields=graded.fields,
+        read=graded.read,
+        misread=graded.misread,
+        outcomes=graded.outcomes,
+    )
+
+
 def write_scores(table: pd.DataFrame, path: Path) -> None:
     """Write what a comparison needs of a per-item table.
 
@@ -189,11 +202,10 @@ def write_scores(table: pd.DataFrame, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    _write(select_scores(table), path)
+    _write(_select(table), path)
 
 
-def select_scores(table: pd.DataFrame) -> pa.Table:
-    """Return what a comparison needs of a per-item table, as `read_scores` does."""
+def _select(table: pd.DataFrame) -> pa.Table:
     # One that no answer has is left out, but for the one by which a reader knows that outcomes were recorded.
     outcomes = [
         str(name) for name in table if str(name).startswith(OUTCOME) and (table[name].any() or str(name) == LENGTHS[-1])
