@@ -290,7 +290,7 @@ def test_a_sweep_is_reported_in_the_order_in_which_it_was_asked_for_whatever_beg
     asked_for = [(job.task.name, job.quant.name) for job in sorted(jobs, key=lambda job: job.task.name == "s")]
     asked_for.append(("s", "Q2"))  # was not
     records = [
-        record(quant, {"a": 1.0, "b": 0.5}, task=task, started=started)
+        record(quant, {"a": 1.0, "b": 0.0}, task=task, started=started)
         for (task, quant), started in zip([*asked_for, ("other", "Q8_0")], starts, strict=True)
     ]
     summary = summarise(records, [], STATS, "title", Registration(text, digest(text), "2026-01-02T03:04:05", "c", 0))
