@@ -3,10 +3,10 @@
 import json
 import os
 import pty
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +34,16 @@ class Folder:
         self.path, self._forker = path, forker
         self._files = path.with_name(f"{path.name}-files")
 
-    def start(self, module: str, *arguments: str, terminal: bool = False, **environment: str) -> "Command":
-        """Start `python -m quantexp.MODULE ARGUMENTS...`; its input is a pipe, or a terminal."""
-        return self.start_as([sys.executable, "-m", f"quantexp.{module}", *arguments], terminal, **environment)
+    def start(self, module: str, *arguments: str, **environment: str) -> "Command":
+        """Start `python -m quantexp.MODULE ARGUMENTS...`; its input is a pipe."""
+        return self.start_as([sys.executable, "-m", f"quantexp.{module}", *arguments], **environment)
 
-    def start_as(self, command: list[str], terminal: bool = False, **environment: str) -> "Command":
+    def start_as(self, command: list[str], **environment: str) -> "Command":
         """Start a command."""
         changed = ENVIRONMENT | environment
         inherited = {name: value for name, value in os.environ.items() if name not in changed}
         given = {name: value for name, value in changed.items() if value is not None}
-        return Command(command, self.path, inherited | given, terminal)
+        return Command(command, self.path, inherited | given)
 
     def run(self, module: str, *arguments: str, keys: str = "", **environment: str) -> Ended:
         """What `start` and `end` do, in a process that need not import anything; its input is a file."""
@@ -63,6 +63,21 @@ class Folder:
         files = self.path.with_name(f"{self.path.name}-begun")
         files.mkdir()
         return self._forker.start(self.path, f"quantexp.{module}", *arguments, environment=ENVIRONMENT, files=files)
+
+    @contextmanager
+    def at_terminal(self, module: str, *arguments: str) -> Iterator[tuple[Running, Callable[[str], object]]]:
+        """Start what `run` runs, with a terminal as its input, and what types on that."""
+        self._files.mkdir(exist_ok=True)
+        keyboard, terminal = pty.openpty()
+        try:
+            (self._files / "in.txt").symlink_to(os.ttyname(terminal))
+            running = self._forker.start(
+                self.path, f"quantexp.{module}", *arguments, environment=ENVIRONMENT, files=self._files
+            )
+            yield running, lambda keys: os.write(keyboard, keys.encode())
+        finally:
+            os.close(keyboard)
+            os.close(terminal)
 
     def generate(self, server: OpenAIServer | None, *arguments: str, **environment: str) -> Ended:
         """Make e-mails without being asked."""
@@ -86,55 +101,28 @@ class Folder:
 class Command:
     """A command that runs."""
 
-    def __init__(self, command: list[str], folder: Path, environment: dict[str, str], terminal: bool) -> None:
+    def __init__(self, command: list[str], folder: Path, environment: dict[str, str]) -> None:
         pipe = subprocess.PIPE
-        self._keyboard: int | None = None
-        tty = None
-        if terminal:
-            self._keyboard, tty = pty.openpty()
         self.process = subprocess.Popen(
             command,
             cwd=folder,
             env=environment,
-            stdin=tty or pipe,
+            stdin=pipe,
             stdout=pipe,
             stderr=pipe,
             text=True,
             encoding="utf-8",
             errors="surrogateescape",
         )
-        if tty is not None:
-            os.close(tty)
-
-    def type(self, keys: str) -> None:
-        """Type on the terminal."""
-        assert self._keyboard is not None
-        os.write(self._keyboard, keys.encode())
 
     def end(self, keys: str = "") -> Ended:
         """Type, and wait for the end; half a surrogate pair is typed as the byte that it stands for."""
-        if self._keyboard is not None:
-            self.type(keys)
         try:
-            out, err = self.process.communicate(None if self._keyboard is not None else keys, timeout=900)
+            out, err = self.process.communicate(keys, timeout=900)
         finally:
-            self.kill()
+            self.process.kill()
+            self.process.wait()
         return Ended(out, err, self.process.returncode)
-
-    def interrupt(self) -> None:
-        """What Ctrl-C does."""
-        self.process.send_signal(signal.SIGINT)
-
-    def kill(self) -> None:
-        """End it at once, if it has not ended."""
-        self.process.kill()
-        self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if stream is not None:
-                stream.close()
-        if self._keyboard is not None:
-            os.close(self._keyboard)
-            self._keyboard = None
 
 
 @pytest.fixture(scope="session")

@@ -131,15 +131,16 @@ def test_a_server_that_takes_the_schema_beside_the_type(folder: Folder, serve: S
 )
 def test_nothing_is_spent_before_it_is_allowed(folder: Folder, serve: Serve, typed: str, goes_on: bool) -> None:
     server = serve()
-    command = folder.start("generate_extraction", f"base_url={server.address}", "items=3", terminal=True)
-    ended = command.end(typed)
-    assert "3 e-mails to make; 0 of 3 are in data/extraction.jsonl." in ended.out
-    assert "go on? [y/N]" in ended.out
-    assert ended.err == ""
+    with folder.at_terminal("generate_extraction", f"base_url={server.address}", "items=3") as (command, type_keys):
+        type_keys(typed)
+        status, out, err = command.communicate(900)
+    assert "3 e-mails to make; 0 of 3 are in data/extraction.jsonl." in out
+    assert "go on? [y/N]" in out
+    assert err == ""
     assert len(server.asked) == (3 if goes_on else 0)
-    assert ended.status == (0 if goes_on else 1)
+    assert status == (0 if goes_on else 1)
     if not goes_on:
-        assert ended.out.endswith("Nothing was sent.\n")
+        assert out.endswith("Nothing was sent.\n")
         assert folder.left_behind() == []
 
 

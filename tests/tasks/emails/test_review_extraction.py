@@ -1,6 +1,7 @@
 """`python -m quantexp.review_extraction`: who has accepted what, and what becomes of the rest."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from running import until
 from tests.support.forking import Forker
 from tests.support.openai_server import OpenAIServer
-from tests.tasks.emails.conftest import Command, Folder
+from tests.tasks.emails.conftest import Folder
 
 
 @pytest.fixture(scope="module")
@@ -149,13 +150,13 @@ def test_only_the_first_are_read(emails: Folder) -> None:
 
 
 def test_in_a_terminal_with_ctrl_c(emails: Folder) -> None:
-    command: Command = emails.start("review_extraction", "reviewer=Ana", terminal=True)
-    command.type("a\n")
-    until("a judgement", lambda: emails.lines(".reviews"))
-    command.interrupt()
-    ended = command.end()
-    assert "Ana: 1 accepted, 0 rejected, 3 open, of all 4 e-mails\n" in ended.out
-    assert (ended.status, ended.err) == (0, "")
+    with emails.at_terminal("review_extraction", "reviewer=Ana") as (command, type_keys):
+        type_keys("a\n")
+        until("a judgement", lambda: emails.lines(".reviews"))
+        command.send_signal(signal.SIGINT)
+        status, out, err = command.communicate(900)
+    assert "Ana: 1 accepted, 0 rejected, 3 open, of all 4 e-mails\n" in out
+    assert (status, err) == (0, "")
 
 
 def test_what_is_rejected_is_made_anew_and_read_again(emails: Folder, serve: type[OpenAIServer]) -> None:
