@@ -28,6 +28,7 @@ with TemporaryDirectory() as folder, patch.dict(os.environ, {"XDG_CACHE_HOME": f
     open_tried_library()  # what the next imports do, without a note in the user's own cache
 
 from llama_cpp import _utils as llama_cpp_files
+from tests.support.footprints import keep_footprints
 
 from quantexp import models
 from quantexp.config import EngineConfig, ModelConfig, QuantConfig
@@ -129,9 +130,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _empty_tables(cache: Path) -> Iterator[None]:
-    """Make new stores quickly, here and in processes of `forker`."""
+def _known_before(cache: Path) -> Iterator[None]:
+    """Make new stores, and measure models' memory, once for a test run, here and in processes of `forker`."""
     copy_tables(cache)
+    keep_footprints(cache)
     with patch.dict(os.environ, {VARIABLE: str(cache)}):
         yield
 
@@ -163,6 +165,13 @@ def small(q8_0: ModelFile, cache: Path) -> Path:
     For what does not depend on an answer's content.
     """
     return find_small_model(cache, q8_0.path)
+
+
+@pytest.fixture(scope="session")
+def make_small(small: Path, cache: Path) -> Callable[[str], ModelFile]:
+    """Make a quant of that model, once for all workers."""
+    model = ModelConfig("small", "path", path=str(small), quantize=True, cache=str(cache))
+    return lambda quant: models.resolve(model, QuantConfig(quant, f"MOSTLY_{quant}"))[0]
 
 
 @pytest.fixture(scope="session")
@@ -228,7 +237,7 @@ def runs_in(folder: Path) -> int:
 
 
 @pytest.fixture(scope="session")
-def swept(cache: Path, start: Callable[..., subprocess.Popen[str]]) -> Iterator[Path]:
+def swept(cache: Path, forker: Forker) -> Iterator[Path]:
     """A folder in which a sweep has run: two quants on two tasks. Its output is in out.txt, err.txt and status.txt.
 
     All tests share it: one that writes into the store takes a copy (tests/support/copies.py).
@@ -238,11 +247,7 @@ def swept(cache: Path, start: Callable[..., subprocess.Popen[str]]) -> Iterator[
         if not (folder / "status.txt").is_file():
             folder.mkdir()
             quick = ("task.limit=3", "task.shots=1", "task.max_tokens=64", "engine.threads=1", f"model.cache={cache}")
-            process = start(folder, "quantexp", "-m", "quant=Q8_0,Q3_K_M", "task=triviaqa,extraction", "seed=0", *quick)
-            out, err = process.communicate(timeout=900)
-            (folder / "out.txt").write_text(out)
-            (folder / "err.txt").write_text(err)
-            (folder / "status.txt").write_text(str(process.returncode))
+            forker.run(folder, "quantexp", "-m", "quant=Q8_0,Q3_K_M", "task=triviaqa,extraction", "seed=0", *quick)
     before = runs_in(folder)
     yield folder
     assert runs_in(folder) == before, "a test has written into the shared store"

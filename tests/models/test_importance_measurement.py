@@ -4,10 +4,10 @@ import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
-import gguf
 import numpy as np
 import pytest
 from tests.support.architectures import write_architecture
+from tests.support.gguf_files import open_gguf
 
 from quantexp import models
 from quantexp.config import ModelConfig, QuantConfig
@@ -47,7 +47,7 @@ def test_a_matrix_has_every_weight_of_every_block(tiny: Path, text: Path, tmp_pa
     found = measure_importance(tiny, text.read_text(), "model")
     weights = {
         tensor.name: int(tensor.shape[0])
-        for tensor in gguf.GGUFReader(str(tiny)).tensors
+        for tensor in open_gguf(str(tiny)).tensors
         if tensor.name.startswith("blk.") and len(tensor.shape) > 1
     }
     assert {name: values.size for name, values in found.items()} == weights

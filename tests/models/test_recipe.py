@@ -9,7 +9,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from tests.support.gguf_files import NUMBERS, write_whole_gguf
+from tests.support.gguf_files import NUMBERS, open_gguf, write_whole_gguf
 from tests.support.variants import mark_slow
 
 from quantexp import models
@@ -34,7 +34,7 @@ def quant_of(name: str) -> QuantConfig:
 
 
 def types_of(file: ModelFile) -> dict[str, str]:
-    return {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(file.path).tensors}
+    return {tensor.name: tensor.tensor_type.name for tensor in open_gguf(file.path).tensors}
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def matrix_of(model: ModelConfig, *, experts: int = 1) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(1)
     return {
         tensor.name: generator.uniform(1, 100, (experts, int(tensor.shape[0]))).astype(np.float32)
-        for tensor in gguf.GGUFReader(str(model.path)).tensors
+        for tensor in open_gguf(str(model.path)).tensors
         if tensor.name.startswith("blk.") and "norm" not in tensor.name
     }
 

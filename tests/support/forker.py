@@ -116,8 +116,9 @@ if "mlflow" in sys.modules:
     for late in LATE:
         with suppress(ModuleNotFoundError):
             import_module(late)
-    tables = import_module("empty_tables")  # which is beside this file
+    tables = import_module("empty_tables")  # which is beside this file, as is the other
     tables.copy_tables(Path(os.environ[tables.VARIABLE]))
+    import_module("footprints").keep_footprints(Path(os.environ[tables.VARIABLE]))
     import_module("sqlalchemy.orm").configure_mappers()  # which the first query would do
     import_module("quantexp.config.composition").job_of(composed)  # makes the structure of a job
     import_module("quantexp.report.html")._environment().get_template("report.html")  # compiles it

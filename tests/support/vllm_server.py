@@ -43,21 +43,23 @@ def continuation_with(given: Any) -> Reply:
 def prompt_logprobs(engine: LlamaCpp, tokens: list[int], wanted: int) -> list[dict[str, Any] | None]:
     """At each place the likeliest tokens and the one that stands there, by id; nothing at the first."""
     parts = engine.distributions([TokenSequence(tuple(tokens), 1)])
-    logits = np.concatenate([part.logits.astype(np.float64) for part in parts])
-    logprobs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    rows = np.concatenate([part.logits.copy() for part in parts])
     found: list[dict[str, Any] | None] = [None]
-    for own, row in zip(tokens[1:], logprobs, strict=True):
-        likeliest = np.argpartition(-row, wanted)[:wanted]  # of all, a whole order of which would take long
-        order = likeliest[np.argsort(-row[likeliest], kind="stable")]
-        listed = dict.fromkeys([own, *map(int, order)])
+    for own, row in zip(tokens[1:], rows, strict=True):
+        largest = float(row.max())
+        total = largest + float(np.log(np.exp(row - largest).sum(dtype=np.float64)))
+        likeliest = np.argpartition(row, -wanted)[-wanted:]  # of all, a whole order of which would take long
+        likeliest = likeliest[np.argsort(-row[likeliest], kind="stable")]
+        ranks = np.searchsorted(-row[likeliest], -row[likeliest]).tolist()
+        ranked = {own: int((row > row[own]).sum()), **dict(zip(likeliest.tolist(), ranks, strict=True))}
         found.append(
             {
                 str(token): {
-                    "logprob": float(row[token]),
-                    "rank": 1 + int((row > row[token]).sum()),
+                    "logprob": float(row[token]) - total,
+                    "rank": 1 + rank,
                     "decoded_token": engine.text_of([token]),
                 }
-                for token in listed
+                for token, rank in ranked.items()
             }
         )
     return found

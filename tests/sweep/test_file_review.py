@@ -11,8 +11,6 @@ from tests.support.gguf_files import write_whole_gguf
 from tests.support.reasoning_models import CHAT, write_renamed
 from tests.support.stores import runs_of
 
-from quantexp import models
-from quantexp.config import ModelConfig, QuantConfig
 from quantexp.models import ModelFile
 from quantexp.models.base_model import check_same_model
 from quantexp.models.contents import read_contents
@@ -26,20 +24,23 @@ QUICK = (
     *("engine.threads=1", "engine.context=1024", "stats.resamples=100"),
 )
 LABELS = ("Q8_0", "Q3_K_M", "UD-Q4_K_XL")
+MISNOMERS = (
+    "hold mostly other types than their names say: UD-Q4_K_XL (Q4_1, of which 91% Q8_0); Q3_K_M, of which 91% Q8_0."
+)
+"""Most of the small model is its vocabulary, whose rows are too short for such types."""
 
 
 @pytest.fixture(scope="session")
-def folder(cache: Path, demo: ModelConfig, q8_0: ModelFile) -> Path:
+def folder(cache: Path, make_small: Callable[[str], ModelFile]) -> Path:
     """A folder as a user of several publishers has it; one file has a chat template of its own."""
     made = cache / "tiny"
     with FileLock(cache / "tiny.lock"):
         if not made.is_dir():
             new = cache / "tiny.new"
             new.mkdir()
-            other = models.resolve(demo, QuantConfig("Q3_K_M", "MOSTLY_Q3_K_M"))[0]
-            (new / "Tiny-Q8_0.gguf").symlink_to(q8_0.path)
-            (new / "Tiny-Q3_K_M.gguf").symlink_to(other.path)
-            write_renamed(models.find_source(demo, QuantConfig("x")).path, new / "Tiny-UD-Q4_K_XL.gguf", {}, CHAT)
+            for quant in ("Q8_0", "Q3_K_M"):
+                (new / f"Tiny-{quant}.gguf").symlink_to(make_small(quant).path)
+            write_renamed(make_small("Q4_1").path, new / "Tiny-UD-Q4_K_XL.gguf", {}, CHAT)
             (new / "mmproj-Tiny-F16.gguf").write_bytes(b"GGUF")
             (new / "Tiny-BF16-00001-of-00002.gguf").write_bytes(b"GGUF")
             new.rename(made)
@@ -59,15 +60,18 @@ def test_the_files_are_listed_before_the_first_job(compared: tuple[Path, str, st
     lines = [line.partition(" ")[2] for line in compared[2].splitlines()]
     begun = next(number for number, line in enumerate(lines) if line.startswith("3 jobs: "))
     listed = lines[:begun]
-    assert re.fullmatch(r"Q8_0, the baseline: Tiny-Q8_0\.gguf, 0\.1 GB, holds Q8_0", listed[0])
-    assert "Q3_K_M: Tiny-Q3_K_M.gguf, 93.5 MB, holds Q3_K_M, of which 49% Q4_0" in listed
-    assert any(re.fullmatch(r"UD-Q4_K_XL: Tiny-UD-Q4_K_XL\.gguf, \d+\.\d MB, holds Q4_1", line) for line in listed)
+    assert re.fullmatch(r"Q8_0, the baseline: Tiny-Q8_0\.gguf, \d\.\d MB, holds Q8_0", listed[0])
+    for pattern in (
+        r"Q3_K_M: Tiny-Q3_K_M\.gguf, \d\.\d MB, holds Q3_K_M, of which 91% Q8_0",
+        r"UD-Q4_K_XL: Tiny-UD-Q4_K_XL\.gguf, \d\.\d MB, holds Q4_1, of which 91% Q8_0",
+    ):
+        assert any(re.fullmatch(pattern, line) for line in listed), pattern
     assert "left out: Tiny-BF16-00001-of-00002.gguf, 1 of 2 parts; mmproj-Tiny-F16.gguf, a projector" in listed, listed
 
 
 def test_all_are_compared_with_the_largest(compared: tuple[Path, str, str]) -> None:
     here, out, _ = compared
-    for word in ("tiny", *LABELS, "the baseline (Q8_0)", "hold mostly other types than their names say: Q3_K_M"):
+    for word in ("tiny", *LABELS, "the baseline (Q8_0)", MISNOMERS):
         assert word in " ".join(out.split())
     jobs = runs_of(here, "job")
     assert {run.data.tags["quant"] for run in jobs} == set(LABELS)
@@ -126,7 +130,7 @@ def test_a_file_of_another_model_is_refused_before_the_first_job(
     status, _, err = command(tmp_path, "quantexp", "-m", "model=folder", f"model.path={mixed}", *QUICK)
     assert status == 2
     assert err.splitlines()[-1] == (
-        f"quantexp: {mixed}/Tiny-Q8_0.gguf and {mixed}/Other-F32.gguf are not quants of one model: block_count is 30 "
+        f"quantexp: {mixed}/Tiny-Q8_0.gguf and {mixed}/Other-F32.gguf are not quants of one model: block_count is 4 "
         "in the one and 1 in the other; leave one of them out, with quant=A,B."
     )
     assert not (tmp_path / "mlruns").exists()

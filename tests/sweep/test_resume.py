@@ -3,6 +3,7 @@
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,10 @@ from mlflow.entities import Run as RunEntity
 from tests.support.forking import Forker, Running
 from tests.support.stores import runs_of
 
-from quantexp import models
-from quantexp.config import ModelConfig, QuantConfig
 from quantexp.engines import Decoding, Prompt
 from quantexp.engines.llama_cpp.engine import LlamaCpp
 from quantexp.evaluation.generation import generate
+from quantexp.models import ModelFile
 from quantexp.store import CompletionStore
 
 CHANCES = [(5, 1), *(pytest.param(chance, 10, marks=pytest.mark.slow) for chance in range(3))]
@@ -26,12 +26,12 @@ QUANTS, ITEMS, LANES = ("Q8_0", "Q3_K_M"), 6, 2
 class Sweeps:
     """Starts one sweep, in any folder."""
 
-    def __init__(self, cache: Path, forker: Forker) -> None:
+    def __init__(self, model: tuple[str, ...], forker: Forker) -> None:
         self._forker = forker
         self._command = (
             "quantexp", "-m", f"quant={','.join(QUANTS)}", "task=triviaqa", f"task.limit={ITEMS}", "task.shots=0",
             "task.max_tokens=5", "engine.threads=1", f"engine.lanes={LANES}", "engine.context=256",
-            f"model.cache={cache}", "stats.resamples=50",
+            "stats.resamples=50", *model,
         )  # fmt: skip
 
     def start(self, folder: Path) -> Running:
@@ -46,10 +46,10 @@ class Sweeps:
 
 
 @pytest.fixture(scope="module")
-def sweeps(cache: Path, demo: ModelConfig, forker: Forker) -> Sweeps:
+def sweeps(small_model: tuple[str, ...], make_small: Callable[[str], ModelFile], forker: Forker) -> Sweeps:
     for quant in QUANTS:  # before the clock runs
-        models.resolve(demo, QuantConfig(quant, f"MOSTLY_{quant}"))
-    return Sweeps(cache, forker)
+        make_small(quant)
+    return Sweeps(small_model, forker)
 
 
 Results = dict[str, tuple[bytes, bytes, dict[str, float]]]

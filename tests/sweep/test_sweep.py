@@ -13,8 +13,6 @@ from tests.support.copies import copied
 from tests.support.forking import Forker
 from tests.support.stores import client_of, runs_of
 
-from quantexp import models
-from quantexp.config import ModelConfig, QuantConfig
 from quantexp.models import ModelFile
 from quantexp.stats import compare
 
@@ -214,12 +212,11 @@ def test_what_cannot_be_aggregated_is_told_in_a_sentence(
 
 
 @pytest.fixture(scope="module")
-def gguf(small: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def gguf(make_small: Callable[[str], ModelFile], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one GGUF for each quant, of which Q5_K_M is cut short."""
     folder = tmp_path_factory.mktemp("gguf")
-    model = ModelConfig("small", "path", path=str(small), quantize=True, cache=str(cache))
     for name in ("Q8_0", "Q3_K_M"):
-        file: ModelFile = models.resolve(model, QuantConfig(name, f"MOSTLY_{name}"))[0]
+        file = make_small(name)
         (folder / f"{name}.gguf").symlink_to(file.path)
     with Path(file.path).open("rb") as whole:
         (folder / "Q5_K_M.gguf").write_bytes(whole.read(1 << 20))

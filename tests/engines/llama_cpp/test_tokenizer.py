@@ -105,7 +105,8 @@ def test_names_that_llama_cpp_takes_from_any_text(
     path = tmp_path / "defined.gguf"
     content = bytearray(Path(q8_0.path).read_bytes())
     kinds = open_gguf(q8_0.path).fields["tokenizer.ggml.token_type"]
-    offset = kinds.offset + sum(part.nbytes for part in kinds.parts[: kinds.data[1]])
+    [numbers] = kinds.data
+    offset = kinds.offset + sum(part.nbytes for part in kinds.parts[:numbers]) + 4  # of the second token
     assert int.from_bytes(content[offset : offset + 4], "little") == 3  # CONTROL
     content[offset : offset + 4] = (4).to_bytes(4, "little")
     path.write_bytes(content)
