@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 LLAMA_CPP_PYTHON = $(shell sed -n 's/^llama-cpp-python==//p' $(LOCK))
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
 
+# Each worker and each command of a test would compile all modules for itself.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo environment test test-slow pictures coverage browser smoke integration check docs exactness fuzz bench ui lock lowest highest wheel clean
 
 demo: $(INSTALLED) ## the main job: 4 quants x 3 tasks on the embedded model
