@@ -56,12 +56,6 @@ def opened_reference(file: ModelFile) -> Llama:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def reference(q8_0: ModelFile) -> Iterator[Llama]:
-    with closing(opened_reference(q8_0)) as llama:
-        yield llama
-
-
 # Exactness
 
 
@@ -79,20 +73,23 @@ def plain(tiny_q8_0: tuple[ModelFile, ModelConfig]) -> Iterator[LlamaCpp]:
         yield engine
 
 
-def test_one_lane_answers_like_the_high_level_interface(single: LlamaCpp, reference: Llama) -> None:
-    long = raw(single, "The sun rises. " * (BATCH // 3))
+def test_one_lane_answers_like_the_high_level_interface(
+    plain: LlamaCpp, tiny_q8_0: tuple[ModelFile, ModelConfig]
+) -> None:
+    long = raw(plain, "The sun rises. " * (BATCH // 3))
     long = replace(long, tokens=long.tokens[: BATCH + 8])  # read in two batches
-    prompts = [asked(single, QUESTIONS[2]), *(raw(single, beginning) for beginning in BEGINNINGS[:2]), long]
-    for prompt in prompts:
-        ours = answer(single, prompt)
-        reference.reset()
-        theirs = reference.create_completion(list(prompt.tokens), max_tokens=SHORT.max_tokens, temperature=0.0)
-        assert ours.text == theirs["choices"][0]["text"]
-        assert ours.finish_reason == theirs["choices"][0]["finish_reason"]
-        # All but the last token, which the reference chose but had no need to evaluate.
-        evaluated = reference.input_ids[len(prompt.tokens) : reference.n_tokens]
-        assert tuple(evaluated) == ours.tokens[: len(evaluated)]
-        assert len(ours.tokens) - len(evaluated) in (0, 1)
+    prompts = [asked(plain, QUESTIONS[2]), *(raw(plain, beginning) for beginning in BEGINNINGS[:2]), long]
+    with closing(opened_reference(tiny_q8_0[0])) as reference:
+        for prompt in prompts:
+            ours = answer(plain, prompt)
+            reference.reset()
+            theirs = reference.create_completion(list(prompt.tokens), max_tokens=SHORT.max_tokens, temperature=0.0)
+            assert ours.text == theirs["choices"][0]["text"]
+            assert ours.finish_reason == theirs["choices"][0]["finish_reason"]
+            # All but the last token, which the reference chose but had no need to evaluate.
+            evaluated = reference.input_ids[len(prompt.tokens) : reference.n_tokens]
+            assert tuple(evaluated) == ours.tokens[: len(evaluated)]
+            assert len(ours.tokens) - len(evaluated) in (0, 1)
 
 
 @pytest.mark.parametrize("last_n", [64, 5])

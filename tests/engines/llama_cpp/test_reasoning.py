@@ -1,6 +1,6 @@
 """Reasoning before an answer, by a real model: where it ends, what stops it, and what may be forced."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -43,9 +43,23 @@ def opened(path: Path, template: Mapping[str, Any], lanes: int = 1, **model: Any
 
 
 @pytest.fixture(scope="module")
+def thinking_anything(make_small: Callable[[str], ModelFile], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with the same template that writes anything, for what does not depend on it."""
+    path = tmp_path_factory.mktemp("anything") / "think.gguf"
+    return write_renamed(make_small("Q8_0").path, path, THINK_NAMES, THINKING)
+
+
+@pytest.fixture(scope="module")
 def reasoner(thinking: Path) -> Iterator[LlamaCpp]:
     """The model, with reasoning that its template opens."""
     with opened(thinking, {"opened": True}, lanes=4, reasoning_tokens=60) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def rambler(thinking_anything: Path) -> Iterator[LlamaCpp]:
+    """The one that writes anything, likewise."""
+    with opened(thinking_anything, {"opened": True}, lanes=4, reasoning_tokens=60) as engine:
         yield engine
 
 
@@ -91,12 +105,12 @@ def test_a_stop_string_ends_the_answer_and_not_the_reasoning(reasoner: LlamaCpp)
     assert whole.tokens[: len(stopped.tokens)] == stopped.tokens
 
 
-def test_reasoning_that_is_too_long_has_no_answer_or_is_forced_to_one(reasoner: LlamaCpp) -> None:
-    cut, split = answer(reasoner, Decoding(6, thinking=limits(reasoner, 5)))
+def test_reasoning_that_is_too_long_has_no_answer_or_is_forced_to_one(rambler: LlamaCpp) -> None:
+    cut, split = answer(rambler, Decoding(6, thinking=limits(rambler, 5)))
     assert (cut.finish_reason, len(cut.tokens), split.ended_in_reasoning) == ("length", 5, True)
-    forced, split = answer(reasoner, Decoding(6, thinking=limits(reasoner, 5, force=True)))
+    forced, split = answer(rambler, Decoding(6, thinking=limits(rambler, 5, force=True)))
     assert forced.tokens[:5] == cut.tokens
-    ending = reasoner.tokenize("\n</think>\n\n")
+    ending = rambler.tokenize("\n</think>\n\n")
     assert forced.tokens[5 : 5 + len(ending)] == ending
     assert not split.ended_in_reasoning
     # The mark counts as reasoning, the white space after it as a part of the answer's tokens.
@@ -105,19 +119,19 @@ def test_reasoning_that_is_too_long_has_no_answer_or_is_forced_to_one(reasoner: 
     assert len(forced.logprobs) == len(forced.tokens)
 
 
-def test_the_answer_does_not_depend_on_neighbours_or_on_where_they_stand_in_their_reasoning(reasoner: LlamaCpp) -> None:
-    decoding = Decoding(5, temperature=0.7, thinking=limits(reasoner, 7, force=True))
-    asked = [replace(prompt(reasoner, QUESTIONS[each]), sample=sample) for each, sample in ((0, 0), (0, 1), (1, 0))]
-    together = {(one.item_id, one.sample): each for one, each in reasoner.complete(asked, decoding)}
-    backwards = {(one.item_id, one.sample): each for one, each in reasoner.complete(asked[::-1], decoding)}
+def test_the_answer_does_not_depend_on_neighbours_or_on_where_they_stand_in_their_reasoning(rambler: LlamaCpp) -> None:
+    decoding = Decoding(5, temperature=0.7, thinking=limits(rambler, 7, force=True))
+    asked = [replace(prompt(rambler, QUESTIONS[each]), sample=sample) for each, sample in ((0, 0), (0, 1), (1, 0))]
+    together = {(one.item_id, one.sample): each for one, each in rambler.complete(asked, decoding)}
+    backwards = {(one.item_id, one.sample): each for one, each in rambler.complete(asked[::-1], decoding)}
     for one in asked:
-        alone, _ = answer(reasoner, decoding, one)
+        alone, _ = answer(rambler, decoding, one)
         for other in (together[one.item_id, one.sample], backwards[one.item_id, one.sample]):
             assert (alone.tokens, alone.logprobs, alone.text) == (other.tokens, other.logprobs, other.text)
 
 
-def test_a_template_that_closes_reasoning_leaves_an_answer_alone(thinking: Path) -> None:
-    with opened(thinking, {"enable_thinking": False}, reasoning_tokens=60) as engine:
+def test_a_template_that_closes_reasoning_leaves_an_answer_alone(thinking_anything: Path) -> None:
+    with opened(thinking_anything, {"enable_thinking": False}, reasoning_tokens=60) as engine:
         asked = prompt(engine)
         assert asked.text.endswith("<think>\n\n</think>\n\n")
         completion, split = answer(engine, Decoding(8, thinking=limits(engine, 3)))
@@ -163,7 +177,7 @@ def test_an_output_never_grows_beyond_its_room(thinking: Path) -> None:
         assert len(completion.tokens) <= decoding.longest + len(engine.tokenize(engine.reasoning.forced))
 
 
-def test_arguments_of_the_template_are_those_that_it_reads(thinking: Path) -> None:
+def test_arguments_of_the_template_are_those_that_it_reads(thinking_anything: Path) -> None:
     known = r"model\.template has thinkng, .* never reads; it reads enable_thinking, opened"
-    with pytest.raises(UserError, match=known), opened(thinking, {"thinkng": False}):
+    with pytest.raises(UserError, match=known), opened(thinking_anything, {"thinkng": False}):
         pass
