@@ -14,7 +14,7 @@ from quantexp.evaluation.divergence import find_partings
 
 Command = Callable[..., tuple[int, str, str]]
 
-QUICK = ("task=triviaqa", "task.limit=4", "task.shots=0", "task.max_tokens=8", "engine.threads=1", "divergence=true")
+QUICK = ("task=triviaqa", "task.limit=3", "task.shots=0", "task.max_tokens=8", "engine.threads=1", "divergence=true")
 
 
 def jobs_of(folder: Path) -> tuple[mlflow.MlflowClient, dict[str, RunEntity]]:

@@ -21,7 +21,7 @@ from quantexp.tracking.reader import JobRecord
 
 Command = Callable[..., tuple[int, str, str]]
 
-QUICK = ("task=triviaqa", "task.limit=24", "task.shots=2", "task.max_tokens=8", "engine.threads=1")
+QUICK = ("task=triviaqa", "task.limit=20", "task.shots=2", "task.max_tokens=8", "engine.threads=1")
 EARLY = ("stats=sequential", "stats.margin=0.25", "stats.confidence=0.6")
 
 
@@ -52,12 +52,12 @@ def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(
     assert status == 0, err
     tables = tables_of(tmp_path)
     baseline, (short, tags) = tables["Q8_0"][0], tables["Q4_1"]
-    assert len(baseline) == 24
-    assert len(short) < 24
-    assert tags["stopped"] == f"{len(short)} of 24 items (margin 25 points, family of 1)"
-    assert f"on the first {len(short)} of 24 bundled items" in err
+    assert len(baseline) == 20
+    assert len(short) < 20
+    assert tags["stopped"] == f"{len(short)} of 20 items (margin 25 points, family of 1)"
+    assert f"on the first {len(short)} of 20 bundled items" in err
     assert "its verdict is known" in err
-    assert f"Decided early: Q4_1 on triviaqa after {len(short)} of 24 items (" in " ".join(out.split())
+    assert f"Decided early: Q4_1 on triviaqa after {len(short)} of 20 items (" in " ".join(out.split())
     assert "within margin" in out
 
     # It is the first item after which the evidence is enough, in the order of the draw.
@@ -93,11 +93,11 @@ def test_a_sweep_ends_each_quant_with_its_verdict_and_says_so(
     # With a fixed number, the same command goes on to the end.
     status, _, err = command(tmp_path, "quantexp", "-m", "quant=Q8_0,Q4_1", *QUICK, f"model.cache={cache}")
     assert status == 0
-    assert len(tables_of(tmp_path)["Q4_1"][0]) == 24
+    assert len(tables_of(tmp_path)["Q4_1"][0]) == 20
     assert "finished before" in err  # the baseline
-    reused = re.search(r"(\d+) of 24 completions from the store", err)
+    reused = re.search(r"(\d+) of 20 completions from the store", err)
     assert reused is not None
-    assert len(short) <= int(reused[1]) < 24
+    assert len(short) <= int(reused[1]) < 20
 
 
 @pytest.mark.parametrize(

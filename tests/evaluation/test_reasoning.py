@@ -1,7 +1,7 @@
 """A job on a model that reasons: what is graded, what is recorded, and what regrade makes of older outputs."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,16 @@ def config(q8_0: ModelFile, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     close_engine()
 
 
+@pytest.fixture(scope="module")
+def of_anything(
+    config: Config, make_small: Callable[[str], ModelFile], tmp_path_factory: pytest.TempPathFactory
+) -> Config:
+    """The same with a model that writes anything, for what does not depend on it."""
+    path = tmp_path_factory.mktemp("anything") / "think.gguf"
+    write_renamed(make_small("Q8_0").path, path, THINK_NAMES, THINKING)
+    return replace(config, model=replace(config.model, path=str(path)))
+
+
 def run(config: Config, **task: Any) -> tuple[Store, JobRecord, pd.DataFrame]:
     """The job's record and table; completions are shared between the tests."""
     changed = replace(config, task=replace(config.task, **task))
@@ -83,15 +93,15 @@ def test_reasoning_is_a_column_of_its_own_and_only_the_answer_is_graded(config: 
     assert json.loads(table["messages"][0])[0] == {"role": "system", "content": "Be brief"}
 
 
-def test_reasoning_without_an_end_scores_nothing_and_is_counted_apart(config: Config) -> None:
-    _, record, table = run(config, reasoning_tokens=2)
+def test_reasoning_without_an_end_scores_nothing_and_is_counted_apart(of_anything: Config) -> None:
+    _, record, table = run(of_anything, reasoning_tokens=2)
     assert (table["grading_error"] == ENDED_IN_REASONING).all()
     assert (table["answer"] == "").all()
     assert record.metrics["score"] == 0
     assert record.metrics["items_ended_in_reasoning"] == ITEMS
     assert record.metrics["items_unreadable"] == record.metrics["items_cut_at_max_tokens"] == 0
 
-    _, record, table = run(config, reasoning_tokens=2, reasoning_end=ReasoningEnd.force)
+    _, record, table = run(of_anything, reasoning_tokens=2, reasoning_end=ReasoningEnd.force)
     assert (table["grading_error"] != ENDED_IN_REASONING).all()
     assert record.metrics["items_ended_in_reasoning"] == 0
     assert (table["completion_tokens"] - table["reasoning_tokens"] <= 12).all()
@@ -135,9 +145,10 @@ def test_another_reader_looks_for_its_own_marks(config: Config) -> None:
     assert len(after) == len(before)
 
 
-def test_template_arguments_and_system_turn_set_runs_apart_in_words(config: Config) -> None:
-    _, opened, _ = run(config, limit=3)
-    _, closed, table = run(replace(config, model=replace(config.model, template={"enable_thinking": False})), limit=3)
+def test_template_arguments_and_system_turn_set_runs_apart_in_words(of_anything: Config) -> None:
+    _, opened, _ = run(of_anything, limit=3)
+    model = replace(of_anything.model, template={"enable_thinking": False})
+    _, closed, table = run(replace(of_anything, model=model), limit=3)
     assert opened.identity["prompt"]["template.opened"] is True
     assert closed.identity["prompt"]["template.enable_thinking"] is False
     assert closed.identity["prompt"]["system"] == "Be brief"
