@@ -418,6 +418,14 @@ def test_a_pair_that_does_not_fit_is_no_success(store: Store, sweep: str, tmp_pa
     assert "settings.max_tokens is 128 here and 64 there" in (tmp_path / "report.md").read_text()
 
 
+def test_a_table_in_another_order_is_not_graded(store: Store, sweep: str) -> None:
+    run = job(store, sweep)
+    records, _ = store.jobs([run])
+    store.run(run).log_items(table_of(store, run).iloc[::-1])
+    with pytest.raises(UserError, match=r"^its items\.parquet is not the table that was scored; run it again\.$"):
+        Grading(store, STATS).grade(records[0], "gsm8k-strict")
+
+
 def test_runs_that_were_graded_again_stand_beside_those_that_were_not(store: Store, sweep: str) -> None:
     """As where the same judge is asked again, and one of its jobs fails."""
     right: Answers = [(number, marked(number)[1], "stop") for number in range(3)]

@@ -194,8 +194,7 @@ def _answers(runs: Sequence["JobRecord"]) -> "pd.DataFrame":
         if run.answers is None or run.answers.asked.samples is None:
             continue
         asked = run.answers.asked
-        items = asked.index if asked.places is None else asked.index[asked.places]
-        rows = {"item": items, "seed": run.tags["seed"], "sample": asked.samples, "score": run.answers.score}
+        rows = {"item": asked.item_ids, "seed": run.tags["seed"], "sample": asked.samples, "score": run.answers.score}
         tables.append(pd.DataFrame(rows))
     if not tables:
         return pd.DataFrame()

@@ -117,12 +117,13 @@ def regrade(
         log.info("nothing was graded again")
         return not failures
 
-    compared = compare([*records, *(new.record for new in done)], failures, stats, store, None)
-    summary = compared.summary
-    files = write_report(summary, folder, compared.changed)
+    folder.mkdir(parents=True, exist_ok=True)
     changes = folder / "changes.diff"
     diff = "".join(new.diff for new in done)
     write_atomically(changes, diff.encode())
+    compared = compare([*records, *(new.record for new in done)], failures, stats, store, None)
+    summary = compared.summary
+    files = write_report(summary, folder, compared.changed)
     source = {"runs": ",".join(runs)} if runs else {"sweep": sweep}
     graders = ", ".join(sorted({new.graders for new in done}))
     with store.start("regrade", "regrade", None, source | {"graders": graders}) as run:
@@ -210,9 +211,10 @@ class Grading:
         check_gradable(items, grader)
         with self._store.file(record.run_id, f"{ITEMS}.parquet") as path:
             table = read_table(path)
-        asked = record.answers
-        if asked is None or len(asked.score) != len(table):
-            raise UserError(f"its {ITEMS}.parquet is not the table that was scored; run it again.")
+        scored = record.answers
+        assert scored is not None, "the store reads them"
+        if scored.asked.item_ids.tolist() != table["item_id"].tolist():
+            raise UserError("its items.parquet is not the table that was scored; run it again.")
         if task.request is Choose:
             check_outputs(grader, table["output"])
         with self._resources(record, grader) as settings, open_grader(grader, settings) as opened:
@@ -222,7 +224,7 @@ class Grading:
         new = grader.id if reader.id == read_by else f"{grader.id}.{_file_name(reader.id)}"
         if opened.identity:  # and those of one judge beside those of another
             new += f".{hashlib.sha256(json.dumps(opened.identity, sort_keys=True).encode()).hexdigest()[:8]}"
-        answers = replace_scores(asked, after)
+        answers = replace_scores(scored, after)
         diff = changes_diff(table, after, old, new, f"{record.name} (run {record.run_id[:8]})")
 
         line = (

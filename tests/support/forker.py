@@ -22,7 +22,7 @@ from pathlib import Path
 
 
 def give_up(capabilities: list[int]) -> None:
-    """Give up Linux's capabilities, such as that of root to write what others own; by their numbers."""
+    """Give up Linux's capabilities below 32, such as that of root to write what others own; by their numbers."""
     libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # the version of what follows; this process
     held = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then those from 32 on

@@ -296,7 +296,7 @@ def _sampled(group: Group, stats: StatsConfig) -> tuple[AtK, ...]:
         answers = run.answers
         if answers is None or answers.read is None or answers.asked.samples is None or answers.asked.places is None:
             return ()
-        items = answers.asked.index.to_numpy()[answers.asked.places]
+        items = answers.asked.item_ids
         columns["score"].append(answers.score)
         columns["read"].append(answers.read)
         columns["item"].append([f"{run.tags['seed']} {item}" for item in items])  # a seed's answers are a draw of k

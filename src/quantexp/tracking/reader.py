@@ -52,7 +52,7 @@ class JobRecord:
         scores: score of each item, the mean over its samples, in the order in which the items were asked; NaN for one
             that could not be asked.
         clusters: what items that ask the same share, by item; an item that is not named stands alone.
-        answers: what became of each answer; None where nobody asks.
+        answers: what became of each answer; None of a record that was made without them.
         table: name of its table of answers; another one holds them as they were graded again.
     """
 

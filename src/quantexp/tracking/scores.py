@@ -64,6 +64,11 @@ class Asked:
     places: NDArray[np.intp] | None
     of_item: Mapping[str, str]
 
+    @property
+    def item_ids(self) -> pd.Index:
+        """Id of each answer's item, shape (m,)."""
+        return self.index if self.places is None else self.index[self.places]
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Answers:

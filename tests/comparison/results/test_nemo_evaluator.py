@@ -70,6 +70,16 @@ def test_an_endpoint_that_failed_is_no_wrong_answer() -> None:
     assert len(read(DATA / "base").tasks[0].notes) == 1
 
 
+@pytest.mark.parametrize("category", [["infra_error"], {"system": 1}, 3, "model"])
+def test_another_category_of_errors_is_a_wrong_answer(copy: Path, category: object) -> None:
+    [results] = copy.rglob("results.jsonl")
+    first, *rows = results.read_text().splitlines()
+    changed = json.dumps({**json.loads(first), "scoring_details": {"error_category": category}})
+    results.write_text("\n".join([changed, *rows]))
+    [found] = read(copy).tasks
+    assert found.table["score"].notna().iloc[0]
+
+
 def test_a_file_alone_says_the_same_as_the_folder(copy: Path) -> None:
     [results], [bundle] = copy.rglob("results.jsonl"), copy.rglob("eval-*.json")
     [folder], [alone], [beside] = read(copy).tasks, read(results).tasks, read(bundle).tasks

@@ -112,7 +112,7 @@ def test_numbers_of_answers_that_a_gap_made_decimals() -> None:
             "items of q4 has scores from 85.5 to 85.5 (score), and they must lie ",
         ),
         ([{"id": 1, "score": None}], {}, "items of q4 has no item with a score (score)."),
-        ([{"id": 1, "score": 1, "epoch": "b"}], {}, "q4 has 'b' as epoch in row 1, which is no number of an answer; "),
+        ([{"id": 1, "score": 1, "epoch": "b"}], {}, "q4 has 'b' as epoch in row 1, which is no whole number below "),
         ([{"id": 1, "score": 1, "epoch": 2.0**63}], {}, "q4 has 9.223372036854776e+18 as epoch in row 1, which is "),
         ([], {}, "q4 has no rows."),
     ],
@@ -162,6 +162,12 @@ def test_a_score_is_read_the_same_from_text(value: float) -> None:
 )
 def test_conditions_are_named_by_their_paths(paths: list[str], names: list[str]) -> None:
     assert name_sources(paths) == names
+
+
+def test_seeds_may_be_large() -> None:
+    rows = [{"id": "a", "score": 1, "seed": seed} for seed in (4294967295, 2**63 - 1, -1)]
+    [task] = read(pd.DataFrame(rows))
+    assert task.table["seed"].tolist() == [4294967295, 2**63 - 1, -1]
 
 
 cells = st.none() | st.booleans() | st.integers(-1, 2) | st.floats() | st.text(max_size=3)

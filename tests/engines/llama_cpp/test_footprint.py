@@ -3,16 +3,18 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 from tests.support.architectures import write_architecture
 
 from quantexp.config.choices import FlashAttention, KVType
-from quantexp.engines.llama_cpp.footprint import measure_footprints, read_sizes
+from quantexp.engines.llama_cpp import footprint
+from quantexp.engines.llama_cpp.footprint import measure_footprints, read_sizes, recall_footprints
 from quantexp.engines.llama_cpp.kv_cache import KVCache
 from quantexp.models import ModelFile
-from quantexp.models.footprint import CONTEXTS, find_footprint
+from quantexp.models.footprint import CONTEXTS, Footprint, find_footprint
 from quantexp.util.errors import UserError
 from quantexp.util.llama_library import captured_log, llama_cpp, quiet_llama
 
@@ -85,6 +87,20 @@ def test_what_runs_record_is_near_for_every_context(settings: KVCache, q8_0: Mod
         near = find_footprint(recorded, exact.context)
         assert near is not None
         assert near.cache + near.buffers == pytest.approx(exact.cache + exact.buffers, rel=0.03)
+
+
+def test_a_file_is_measured_once_in_a_process_for_each_kind_of_cache(
+    q8_0: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = count()
+    monkeypatch.setattr(footprint, "measure_footprints", lambda *_: (Footprint(512, next(numbers), 1),))
+    first, again = (
+        [recall_footprints(q8_0.path, digest, each) for digest in ("one", "another") for each in SETTINGS]
+        for _ in range(2)
+    )
+    assert again == first
+    assert len({*first}) == 2 * len(SETTINGS)
+    recall_footprints.cache_clear()
 
 
 def test_what_cannot_be_laid_out_is_a_sentence(q8_0: ModelFile, tmp_path: Path) -> None:

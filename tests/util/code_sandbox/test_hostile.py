@@ -13,10 +13,12 @@ from textwrap import indent
 
 import psutil
 import pytest
+from running import until
 
-from quantexp.util.code_sandbox import CallCheck, Outcome, TestCheck
+from quantexp.util.code_sandbox import CallCheck, Outcome, TestCheck, process
 from quantexp.util.code_sandbox.process import SECONDS
 from quantexp.util.code_sandbox.sandbox import find_leaks
+from quantexp.util.errors import UserError
 
 SHUT_IN = ((), ("limits", "Landlock", "seccomp"))
 
@@ -228,6 +230,29 @@ def test_a_patched_checker_is_not_the_one_that_checks() -> None:
 )
 def test_what_does_not_end_is_ended(attempt: str) -> None:
     assert run(attempt).kind == "time-out"
+
+
+@pytest.mark.slow
+def test_code_that_the_kernel_ends_by_its_limit_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "LIMITS", {**process.LIMITS, "RLIMIT_CPU": 1})
+    assert run("while True:\n    pass").kind == "time-out"
+
+
+@pytest.mark.slow
+def test_code_that_somebody_else_ends_has_no_grade() -> None:
+    """Though it has computed for long: as where the system runs out of memory."""
+    with ThreadPoolExecutor() as pool:
+        outcome = pool.submit(run, "import time\nwhile time.process_time() < 60:\n    pass")
+        until("the code computes", lambda: [each for each in descendants() if sum(each.cpu_times()[:2]) > 3])
+        for each in descendants():
+            each.kill()
+        with pytest.raises(UserError, match="was killed from outside, perhaps for want of memory; nothing was graded"):
+            outcome.result()
+
+
+def descendants() -> list[psutil.Process]:
+    found: list[psutil.Process] = psutil.Process().children(recursive=True)
+    return found
 
 
 HOG = """

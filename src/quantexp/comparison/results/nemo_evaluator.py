@@ -38,7 +38,7 @@ REWARD = "reward"
 
 _SCORER = "scorer:"
 
-_BROKEN = {"infra_error", "system"}
+_BROKEN = ("infra_error", "system")
 """Categories of errors in which the endpoint or the harness failed, and no model answered."""
 
 _OF_A_RUN = {"benchmark", "model", "base_url", "repeats", "max_problems", "shuffle", "shuffle_seed", "scorers"}

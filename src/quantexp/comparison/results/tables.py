@@ -159,15 +159,15 @@ def _read_number(value: object, column: str, name: str, number: int) -> int:
     """Read a whole number, 0 for a gap.
 
     Raises:
-        UserError: it is none, or beyond counting.
+        UserError: it is none, or 2**63 or more.
     """
     text = _text(value)
     with suppress(ValueError):
         read = 0 if text is None else int(text)
-        if abs(read) < 2**31:
+        if abs(read) < 2**63:
             return read
     raise UserError(
-        f"{name} has {value!r} as {column} in row {number}, which is no number of an answer; number them from 0, or "
+        f"{name} has {value!r} as {column} in row {number}, which is no whole number below 2**63; number them, or "
         "rename the column if it is none of answers to one item."
     )
 

@@ -216,7 +216,8 @@ class SandboxProcess:
         ended = self._has_ended()
         computed = self._kill()
         status = self._process.returncode
-        if status == -signal.SIGXCPU or (status == -signal.SIGKILL and computed > SECONDS / 2):  # the kernel's limit
+        # The kernel's limit, or an end that nobody had watched until then.
+        if status == -signal.SIGXCPU or computed > SECONDS - 0.5:
             return _too_long()
         if not ended:
             return StoppedError("ends its process")  # which was killed here
