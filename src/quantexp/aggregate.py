@@ -10,7 +10,6 @@ from hydra.core.hydra_config import HydraConfig
 from quantexp.comparison.analysis import chosen_sweep, compare, finished_jobs, open_store
 from quantexp.config import AggregateConfig, StatsConfig
 from quantexp.config.command_line import hydra_command
-from quantexp.config.validation import validated
 
 if TYPE_CHECKING:
     from quantexp.tracking.store import Store
@@ -67,7 +66,7 @@ def aggregate(stats: StatsConfig, store: "Store", sweep: str, runs: list[str], f
     return Aggregated(not (summary.refusals or summary.failures), bool(summary.comparisons))
 
 
-@hydra_command("quantexp.aggregate", lambda composed: validated(composed, AggregateConfig))
+@hydra_command("quantexp.aggregate", AggregateConfig)
 def main(config: AggregateConfig) -> None:
     """Entry point."""
     from quantexp.tracking.backend import Access

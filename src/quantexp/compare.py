@@ -1,14 +1,12 @@
 """`python -m quantexp.compare`: compare results that another harness has written, item by item."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantexp.comparison.results.words import rewrite_words
 from quantexp.config import CompareConfig, TrackingConfig
 from quantexp.config.command_line import hydra_command
-from quantexp.config.validation import validated
 
 if TYPE_CHECKING:
     from quantexp.comparison.analysis import JobComparison
@@ -28,11 +26,7 @@ def _record(compared: "JobComparison", files: Sequence[Path], tracking: Tracking
     return store.browse
 
 
-@hydra_command(
-    "quantexp.compare",
-    lambda composed: validated(composed, CompareConfig),
-    rewrite=partial(rewrite_words, schema=CompareConfig),
-)
+@hydra_command("quantexp.compare", CompareConfig, rewrite=rewrite_words)
 def main(config: CompareConfig) -> None:
     """Entry point."""
     from quantexp.comparison.results.analysis import compare_named

@@ -5,10 +5,9 @@ from pathlib import Path
 
 from quantexp.config import ExportConfig
 from quantexp.config.command_line import hydra_command
-from quantexp.config.validation import validated
 
 
-@hydra_command("quantexp.export", lambda composed: validated(composed, ExportConfig))
+@hydra_command("quantexp.export", ExportConfig)
 def main(config: ExportConfig) -> None:
     """Entry point."""
     from quantexp.comparison.analysis import compare_sweep

@@ -1,14 +1,12 @@
 """`python -m quantexp.gate`: hold a sweep to a policy; the exit status says what a release pipeline needs to know."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantexp.comparison.results.words import rewrite_words
 from quantexp.config import GateConfig, StatsConfig
 from quantexp.config.command_line import hydra_command
-from quantexp.config.validation import validated
 
 if TYPE_CHECKING:
     from quantexp.comparison.summary import Summary
@@ -29,9 +27,7 @@ def _compare(config: GateConfig) -> "Summary":
     return compared.summary
 
 
-@hydra_command(
-    "quantexp.gate", lambda composed: validated(composed, GateConfig), rewrite=partial(rewrite_words, schema=GateConfig)
-)
+@hydra_command("quantexp.gate", GateConfig, rewrite=rewrite_words)
 def main(config: GateConfig) -> None:
     """Entry point."""
     from importlib.metadata import version

@@ -31,7 +31,7 @@ def _check_arguments(arguments: Sequence[str]) -> None:
     refuse_multirun(arguments)
 
 
-@hydra_command("quantexp.generate_extraction", generate_config, register_schemas, _check_arguments)
+@hydra_command("quantexp.generate_extraction", GenerateConfig, generate_config, register_schemas, _check_arguments)
 def main(config: GenerateConfig) -> None:
     """Entry point."""
     # Only now: composing, --help and shell completion do without these heavy imports.

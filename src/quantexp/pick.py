@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from quantexp.config import PickConfig
 from quantexp.config.choices import FlashAttention, KVType
 from quantexp.config.command_line import hydra_command
-from quantexp.config.validation import validated
 from quantexp.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ def describe_speeds(conditions: Sequence["Condition"], records: Mapping[str, "Jo
     return f"those of the sweep, on {processors}{how}"
 
 
-@hydra_command("quantexp.pick", lambda composed: validated(composed, PickConfig))
+@hydra_command("quantexp.pick", PickConfig)
 def main(config: PickConfig) -> None:
     """Entry point."""
     from quantexp.comparison.analysis import compare_sweep

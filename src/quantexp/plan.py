@@ -11,7 +11,6 @@ from quantexp.comparison.spreads import measure_spread
 from quantexp.comparison.wording import given_points
 from quantexp.config import PlanConfig, Unit
 from quantexp.config.command_line import hydra_command
-from quantexp.config.validation import validated
 from quantexp.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -342,7 +341,7 @@ def _notes(config: PlanConfig, plans: Sequence[Planned], pilot: Pilot | None) ->
         yield f"Left out: {sentence}"
 
 
-main = hydra_command("quantexp.plan", lambda composed: validated(composed, PlanConfig))(plan)
+main = hydra_command("quantexp.plan", PlanConfig)(plan)
 
 if __name__ == "__main__":
     main()

@@ -18,7 +18,6 @@ from omegaconf.errors import OmegaConfBaseException
 from quantexp.comparison.analysis import chosen_sweep, compare, finished_jobs, open_store
 from quantexp.config import DataConfig, RegradeConfig, StatsConfig, TaskConfig
 from quantexp.config.command_line import hydra_command
-from quantexp.config.validation import validated
 from quantexp.util.error_reports import explain_error
 from quantexp.util.errors import UserError
 from quantexp.util.files import write_atomically
@@ -332,7 +331,7 @@ def _print_changes(diff: str, path: Path) -> None:
     console.print()
 
 
-@hydra_command("quantexp.regrade", lambda composed: validated(composed, RegradeConfig))
+@hydra_command("quantexp.regrade", RegradeConfig)
 def main(config: RegradeConfig) -> None:
     """Entry point."""
     # Only now: composing, --help and shell completion do without these heavy imports.

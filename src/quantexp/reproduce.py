@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from quantexp.comparison.results.words import rewrite_file
 from quantexp.config import Config, ReproduceConfig, StoreConfig, TrackingConfig
 from quantexp.config.command_line import hydra_command
-from quantexp.config.validation import validated
 from quantexp.util.errors import UserError
 from quantexp.util.files import write_atomically
 from quantexp.util.terminal import printable
@@ -94,11 +93,7 @@ def repeat_jobs(publication: "Publication", jobs: Sequence[Config], file: str) -
     return pairs
 
 
-@hydra_command(
-    "quantexp.reproduce",
-    lambda composed: validated(composed, ReproduceConfig),
-    rewrite=lambda words: rewrite_file(words, ReproduceConfig),
-)
+@hydra_command("quantexp.reproduce", ReproduceConfig, rewrite=rewrite_file)
 def main(config: ReproduceConfig) -> None:
     """Entry point."""
     from quantexp.comparison.agreement import Outcome, judge_agreement

@@ -7,7 +7,7 @@ from quantexp.config.emails import ReviewConfig, refuse_multirun, register_schem
 from quantexp.util.errors import UserError
 
 
-@hydra_command("quantexp.review_extraction", review_config, register_schemas, refuse_multirun)
+@hydra_command("quantexp.review_extraction", ReviewConfig, review_config, register_schemas, refuse_multirun)
 def main(config: ReviewConfig) -> None:
     """Entry point."""
     # Only now: composing, --help and shell completion do without these imports.

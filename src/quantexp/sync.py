@@ -2,11 +2,10 @@
 
 from quantexp.config import SyncConfig
 from quantexp.config.command_line import hydra_command
-from quantexp.config.validation import validated
 from quantexp.util.errors import UserError
 
 
-@hydra_command("quantexp.sync", lambda composed: validated(composed, SyncConfig))
+@hydra_command("quantexp.sync", SyncConfig)
 def main(config: SyncConfig) -> None:
     """Entry point."""
     if config.tracking.uri is None:

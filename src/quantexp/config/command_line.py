@@ -13,6 +13,7 @@ from platform import python_version
 from typing import TYPE_CHECKING, TypeVar
 
 from quantexp.config.hydra_schemas import register_schemas
+from quantexp.config.validation import validated
 from quantexp.util.error_reports import past_hydra, report_errors
 from quantexp.util.errors import UserError
 from quantexp.util.native.file_types import list_quants
@@ -151,26 +152,28 @@ def command_line(name: str, register: Callable[[], None] = register_schemas) -> 
 
 def hydra_command(
     name: str,
-    read: Callable[["DictConfig"], Own],
+    schema: type[Own],
+    read: Callable[["DictConfig"], Own] | None = None,
     register: Callable[[], None] = register_schemas,
     check: Callable[[Sequence[str]], None] | None = None,
-    rewrite: Callable[[Sequence[str]], Sequence[str]] | None = None,
+    rewrite: Callable[[Sequence[str], type[Own]], Sequence[str]] | None = None,
 ) -> Callable[[Callable[[Own], None]], Callable[[], None]]:
     """Make the entry point of a command of the function that does its work.
 
     Args:
         name: the module behind `python -m`; the last part of it names the file in conf/.
-        read: makes the function's argument of what Hydra has composed.
+        schema: the type of the function's argument.
+        read: makes it of what Hydra has composed; by default its values are checked.
         register: makes the types of the command's configuration known to Hydra.
         check: refuses arguments before Hydra sees them.
-        rewrite: makes keys of arguments that are none.
+        rewrite: makes keys of arguments that are none, given the schema.
     """
 
     def decorate(function: Callable[[Own], None]) -> Callable[[], None]:
         @wraps(function)  # Hydra names the command's log after the function's module
         def run(composed: "DictConfig") -> None:
             with past_hydra():
-                function(read(composed))
+                function(validated(composed, schema) if read is None else read(composed))  # type: ignore[type-var]
 
         def main() -> None:
             import hydra
@@ -179,7 +182,7 @@ def hydra_command(
                 if check is not None:
                     check(sys.argv[1:])
                 if rewrite is not None:
-                    sys.argv[1:] = rewrite(sys.argv[1:])
+                    sys.argv[1:] = rewrite(sys.argv[1:], schema)
                 stem = name.removeprefix("quantexp.")
                 hydra.main(version_base="1.3", config_path="pkg://quantexp.conf", config_name=stem)(run)()
 

@@ -4,12 +4,11 @@ from pathlib import Path
 
 from quantexp.config import MaintenanceConfig
 from quantexp.config.command_line import hydra_command
-from quantexp.config.validation import validated
 from quantexp.util.errors import UserError
 from quantexp.util.terminal import say
 
 
-@hydra_command("quantexp.store", lambda composed: validated(composed, MaintenanceConfig))
+@hydra_command("quantexp.store", MaintenanceConfig)
 def main(config: MaintenanceConfig) -> None:
     """Entry point."""
     from rich.console import Console
