@@ -4,13 +4,19 @@ import json
 import signal
 import sys
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
+from rich.console import Console
 from running import until
 from tests.support.forking import Forker
 from tests.support.openai_server import OpenAIServer
 from tests.tasks.emails.conftest import Folder
+
+from quantexp.tasks.emails import review_session
+from quantexp.tasks.emails.records import Journal
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +163,25 @@ def test_in_a_terminal_with_ctrl_c(emails: Folder) -> None:
         status, out, err = command.communicate(900)
     assert "Ana: 1 accepted, 0 rejected, 3 open, of all 4 e-mails\n" in out
     assert (status, err) == (0, "")
+
+
+def test_a_verdict_counts_from_when_it_is_written(emails: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C may come at any time, so between a verdict's way to the disk and what follows, too."""
+
+    class Interrupted(Journal):
+        def append(self, line: BaseModel) -> None:
+            super().append(line)
+            raise KeyboardInterrupt
+
+    page = StringIO()
+    monkeypatch.setattr(review_session, "Journal", Interrupted)
+    monkeypatch.setattr(review_session, "asked", lambda _: "a")
+    path = emails.path / "data" / "extraction.reviews.jsonl"
+    reading = review_session.Reading(Console(file=page, width=100), "Ana", emails.lines(), [], path)
+    reading.walk()
+    reading.conclude(4, "data/extraction.jsonl")
+    assert len(emails.lines(".reviews")) == 1
+    assert "Ana: 1 accepted, 0 rejected, 3 open, of all 4 e-mails\n" in page.getvalue()
 
 
 def test_what_is_rejected_is_made_anew_and_read_again(emails: Folder, serve: type[OpenAIServer]) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from quantexp.config.emails import ReviewConfig
-from quantexp.tasks.emails.records import Journal, item_sha256
+from quantexp.tasks.emails.records import Journal, item_sha256, read_lines
 from quantexp.tasks.emails.reviews import Review, Verdict, agreement, select_latest
 from quantexp.tasks.emails.terminal import asked
 from quantexp.tasks.extraction import ANSWER_FIELDS
@@ -71,6 +71,8 @@ class Reading:
                 elif word == "skip" or self._judged(ahead[0], word):
                     behind.append(ahead.popleft())
         except (EOFError, KeyboardInterrupt):
+            # An interrupt may have come between a verdict's way into the file and its way into memory.
+            self._standing = select_latest(read_lines(self._path, Review)[0])
             say(self._console, "")  # the line of the question has not ended
 
     def conclude(self, there: int, emails: str) -> None:
