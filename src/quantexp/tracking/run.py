@@ -83,14 +83,17 @@ class Run:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Record parameters, metrics and tags in one call, or in none where there is nothing."""
-        if params or metrics or tags:
-            self._recorder.record(
-                Record(
-                    params={key: str(value) for key, value in (params or {}).items()},
-                    metrics=tuple((key, float(value), 0) for key, value in (metrics or {}).items()),
-                    tags=dict(tags or {}),
-                )
+        self._log(
+            Record(
+                params={key: str(value) for key, value in (params or {}).items()},
+                metrics=tuple((key, float(value), 0) for key, value in (metrics or {}).items()),
+                tags=dict(tags or {}),
             )
+        )
+
+    def _log(self, record: Record) -> None:
+        if record.params or record.metrics or record.tags:
+            self._recorder.record(record)
 
     def log_curves(self, curves: Mapping[str, Mapping[int, float]]) -> None:
         """Record metrics at steps; what is there with the same value is not recorded again."""
@@ -99,8 +102,7 @@ class Run:
             newest = sorted(self._client.get_metric_history(self.id, name), key=lambda each: each.timestamp)
             there = {each.step: each.value for each in newest}
             new += [(name, value, step) for step, value in curve.items() if there.get(step) != value]
-        if new:
-            self._recorder.record(Record(metrics=tuple(new)))
+        self._log(Record(metrics=tuple(new)))
 
     def log_changed(self, metrics: Mapping[str, float]) -> None:
         """Record metrics, but for those that are there with the same value."""

@@ -186,15 +186,7 @@ class ScoreTables:
 
 def replace_scores(answers: Answers, table: pd.DataFrame) -> Answers:
     """Return a run's answers as a per-item table of the same answers has them, which were graded again."""
-    graded = ScoreTables().answers(_select(table))
-    return replace(
-        answers,
-        score=graded.score,
-        fields=graded.fields,
-        read=graded.read,
-        misread=graded.misread,
-        outcomes=graded.outcomes,
-    )
+    return replace(ScoreTables().answers(_select(table)), asked=answers.asked, shared=answers.shared)
 
 
 def write_scores(table: pd.DataFrame, path: Path) -> None:
